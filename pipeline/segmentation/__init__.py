@@ -1,0 +1,1 @@
+"""Arrays in, arrays out: supervoxels, region graph, agglomeration, merge tree and remap."""

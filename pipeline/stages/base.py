@@ -1,0 +1,121 @@
+"""What a stage is: a small picklable value that lists its chunks and can process one of them.
+
+    read(chunk)  ->  compute(chunk, inputs)  ->  write(chunk, products)       run_chunk = all three + a report
+      I/O              pure, one at a time         I/O
+
+The split lets an executor overlap the three and lets ``verify`` recompute a chunk without writing it. Products are
+arrays with names; their checksum is taken over dtype, shape and bytes, so it does not depend on how they are stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipeline.execution.base import Resources
+from pipeline.geometry import Vec
+from pipeline.grid import Chunk, ChunkGrid
+
+Products = Mapping[str, np.ndarray]
+"""Named arrays that one chunk produces; names are stable, order does not matter."""
+
+
+@dataclass(frozen=True)
+class ChunkReport:
+    """What is recorded about a finished chunk: proof (checksum) and provenance (seconds, counters)."""
+
+    level: int
+    index: Vec
+    checksum: str
+    """Hex digest of the products: ``checksum_of``."""
+    seconds: float
+    voxels: int
+    bytes_written: int
+    counters: dict[str, float] = field(default_factory=dict)
+    """Numbers of a stage's own, for example patches run and skipped; summed over chunks for display."""
+
+
+def checksum_of(products: Products) -> str:
+    """BLAKE2b-128 over the names, types, shapes and bytes of all products, in the order of their names."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name in sorted(products):
+        array = np.ascontiguousarray(products[name])
+        digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
+        digest.update(array.view(np.uint8).data if array.size else b"")
+    return digest.hexdigest()
+
+
+class Stage(ABC):
+    """A step of the pipeline over a chunk grid.
+
+    Stages are frozen dataclasses of configuration: they travel to workers, arrays do not. Volumes and models are
+    opened once in a process, through the caches of ``stages/resources.py``.
+    """
+
+    name: str
+    """verb_noun: the same word for file, Luigi task, ledger folder, log field and configuration table."""
+
+    @property
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Digest of everything that its products depend on: configuration, inputs, weights, algorithm version."""
+
+    @abstractmethod
+    def grids(self) -> Sequence[ChunkGrid]:
+        """Its grids in the order in which they must be finished; most stages have one, tree stages one a level."""
+
+    @abstractmethod
+    def read(self, chunk: Chunk) -> Any:
+        """Load what ``compute`` needs; no arithmetic."""
+
+    @abstractmethod
+    def compute(self, chunk: Chunk, inputs: Any) -> tuple[Products, dict[str, float]]:
+        """The products of one chunk and counters for display; a pure function of the inputs."""
+
+    @abstractmethod
+    def write(self, chunk: Chunk, products: Products) -> None:
+        """Store the products; may be repeated at any time with the same result."""
+
+    @abstractmethod
+    def load(self, chunk: Chunk) -> Products:
+        """Read the stored products back, exactly as ``compute`` returned them."""
+
+    def prepare(self) -> None:  # noqa: B027  (most stages need nothing)
+        """Create output volumes, once, in the driver, before the first chunk; may be repeated."""
+
+    def resources(self) -> Resources:
+        """What one chunk needs while it runs."""
+        return Resources()
+
+    def compute_slot(self) -> AbstractContextManager[Any]:
+        """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""
+        return nullcontext()
+
+    def run_chunk(self, chunk: Chunk) -> ChunkReport:
+        """Read, compute and write one chunk; data first, report second."""
+        began = time.perf_counter()
+        inputs = self.read(chunk)
+        with self.compute_slot():
+            products, counters = self.compute(chunk, inputs)
+        self.write(chunk, products)
+        return ChunkReport(
+            level=chunk.level,
+            index=chunk.index,
+            checksum=checksum_of(products),
+            seconds=time.perf_counter() - began,
+            voxels=chunk.core.voxels,
+            bytes_written=sum(array.nbytes for array in products.values()),
+            counters=counters,
+        )
+
+
+DEVICE_LOCK = threading.Lock()
+"""One network at a time in a process: threads that wait for it read and write meanwhile."""

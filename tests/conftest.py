@@ -1,0 +1,20 @@
+"""Fixtures that every test may use."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real EM volumes: ``PETASEG_DATA``, else ``../shared/data`` beside the project.
+
+    The tests on real tissue cannot run without it, so a missing folder is a failure, in CI and anywhere else.
+    """
+    folder = Path(os.environ.get("PETASEG_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.fail(f"no EM data in {folder}; set PETASEG_DATA to the folder that holds fib25_train2.h5")
+    return folder
