@@ -1,0 +1,280 @@
+"""``run.yaml`` as frozen, strict models: everything is checked here, so that nothing behind needs to ask again.
+
+A value that cannot be right by itself is refused here (unknown keys, wrong types, impossible shapes). What needs an
+open volume or a model to be judged (a missing volume, an unaligned region, weights that do not fit) is refused by
+``pipeline.run.Run``, also before anything is computed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import ConfigError
+
+Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
+Voxel = tuple[int, int, int]
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Table(BaseModel):
+    """A table of a configuration file: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+
+class Input(Table):
+    """What to segment: an image, or affinities that some program has predicted already."""
+
+    image: str | None = None
+    """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
+    affinities: str | None = None
+    """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
+    mask: str | None = None
+    """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
+    start: Voxel | None = None
+    """First voxel (z, y, x) of the region of interest; the whole dataset if left out."""
+    stop: Voxel | None = None
+    """One past the last voxel (z, y, x) of the region of interest."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Input:
+        if (self.image is None) == (self.affinities is None):
+            raise ValueError("give exactly one of input.image (runs the network) and input.affinities (skips it)")
+        return self
+
+
+class Inference(Table):
+    """How the network is run; everything here but ``batch_size`` and ``compile`` may change the affinities."""
+
+    model: str = "fib25-tiny"
+    """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Patches per forward pass; the last batch is padded."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; auto takes a GPU if there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 is faster on recent GPUs."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
+    augmentation: Literal["none", "flips", "flips+transpose"] = "none"
+    """Test-time augmentation: average over flipped (and transposed) copies; 8 or 16 times the work."""
+    compile: bool = False
+    """Compile the network (torch.compile): slower start, faster patches."""
+    patch_shape: Shape | None = None
+    """Patch (z, y, x); the model card's if left out."""
+    overlap: Voxel | None = None
+    """Voxels that neighbouring patches share (z, y, x); the model card's if left out."""
+
+
+class Supervoxels(Table):
+    """How affinities become supervoxels: steepest ascent on the distance to the nearest membrane."""
+
+    mode: Literal["auto", "volume", "section"] = "auto"
+    """section works in each section by itself; auto does so if voxels are at least three times as deep as wide."""
+    threshold: Share | None = None
+    """A voxel is inside a cell if the mean of its nearest affinities is at least this; default by mode."""
+    max_distance_nm: Annotated[int, Field(ge=1)] | None = None
+    """Distances to the membrane are capped here; default by mode."""
+    filter_width: Annotated[int, Field(ge=1)] | None = None
+    """Odd width in voxels of the box filter that smooths the distances; default by mode."""
+
+
+class Agglomeration(Table):
+    """How supervoxels are merged: hierarchical agglomeration with a stored merge tree."""
+
+    linkage: Literal["mean", "quantile"] = "mean"
+    """Score of two touching regions: mean, or a quantile, of the affinities on their contact."""
+    quantile: Share = 0.5
+    """Which quantile, with linkage: quantile."""
+    stop_score: Share = 0.1
+    """The tree is built down to this score; any threshold above it can be applied later in seconds."""
+
+
+class Segmentation(Table):
+    """How the merge tree is cut into neurons; changing it recomputes no supervoxel and no merge."""
+
+    threshold: Share = 0.5
+    """Regions whose score is at least this are one neuron; lower merges more."""
+    min_size: Annotated[int, Field(ge=0)] = 0
+    """Pieces of fewer voxels follow their next merge ..."""
+    min_size_threshold: Share | None = None
+    """... down to this score (default: agglomeration.stop_score)."""
+
+
+class Evaluation(Table):
+    """Scores against ground truth; leave out if there is none."""
+
+    labels: str | None = None
+    """Volume of true labels on the same voxels; 0 is not scored."""
+    skeletons: str | None = None
+    """Skeletons (npz: nodes_nm (n, 3) z y x, edges (m, 2), skeleton (n,)) for the expected run length."""
+    start: Voxel | None = None
+    """First voxel of the part that is scored; the region of interest if left out."""
+    stop: Voxel | None = None
+    """One past the last voxel of the part that is scored."""
+
+
+class Execution(Table):
+    """Where chunks run; nothing here changes a byte of the result."""
+
+    executor: Literal["serial", "threads", "dask"] = "threads"
+    """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
+    workers: Annotated[int, Field(ge=1)] = 2
+    """Worker processes (dask) or threads (threads)."""
+    threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    """Chunks that one dask worker processes side by side."""
+    scheduler: str | None = None
+    """Address of an existing Dask scheduler, for example tcp://host:8786; a local cluster if left out."""
+    max_in_flight: Annotated[int, Field(ge=1)] | None = None
+    """Chunks submitted at a time; by default two for each worker thread."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """A chunk that failed this often is set aside; the rest goes on."""
+    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
+    """Pause before a retry; doubles each time."""
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
+
+
+class RunConfig(Table):
+    """One run: from an image (or affinities) to neurons."""
+
+    run_directory: str
+    """Everything that the run writes goes here: a folder, or a URL."""
+    input: Input
+    chunk_shape: Shape = (128, 128, 128)
+    """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
+    storage_chunk_shape: Shape = (64, 64, 64)
+    """Voxels (z, y, x) of one stored object of the output volumes."""
+    inference: Inference = Inference()
+    supervoxels: Supervoxels = Supervoxels()
+    agglomeration: Agglomeration = Agglomeration()
+    segmentation: Segmentation = Segmentation()
+    evaluation: Evaluation = Evaluation()
+    execution: Execution = Execution()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        _check_alignment(self.chunk_shape, self.storage_chunk_shape)
+        _check_thresholds(self)
+        return self
+
+
+def _check_alignment(chunk: Shape, storage: Shape) -> None:
+    if all(c % s == 0 for c, s in zip(chunk, storage, strict=True)):
+        return
+    nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]
+    raise ValueError(
+        f"chunk_shape is {list(chunk)}; it must be a multiple of storage_chunk_shape {list(storage)}, so that no two "
+        f"chunks write one stored object; the nearest is {nearest}"
+    )
+
+
+def _check_thresholds(config: RunConfig) -> None:
+    stop, cut = config.agglomeration.stop_score, config.segmentation
+    for name, value in (("threshold", cut.threshold), ("min_size_threshold", cut.min_size_threshold)):
+        if value is not None and value < stop:
+            raise ValueError(
+                f"segmentation.{name} is {value}; the merge tree ends at agglomeration.stop_score {stop}: raise the "
+                "threshold, or lower stop_score (which builds the tree again)"
+            )
+    if cut.min_size_threshold is not None and cut.min_size_threshold > cut.threshold:
+        raise ValueError(
+            f"segmentation.min_size_threshold is {cut.min_size_threshold}; small pieces follow merges below "
+            f"segmentation.threshold {cut.threshold}: choose a smaller value"
+        )
+
+
+Model = TypeVar("Model", bound=Table)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
+    """Read a YAML file into a strict model; ``overrides`` are ``table.key=value`` texts, the value in YAML.
+
+    Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
+    """
+    path = Path(path)
+    try:
+        data = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; `petaseg init` writes an example") from None
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path} holds no table of keys; `petaseg init` writes an example")
+    return parse_config(apply_overrides(data, overrides), model, source=str(path))
+
+
+def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source: str = "configuration") -> Model:  # type: ignore[assignment]
+    """Check a plain dictionary (lists for shapes, as YAML and JSON give them) into a strict model."""
+    try:
+        return model.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        problems = [_explain(problem, model) for problem in error.errors(include_url=False)]
+        raise ConfigError("\n".join([f"{source} was refused:", *(f"  - {p}" for p in problems)])) from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``data`` with each ``a.b=value`` set; values are YAML, so ``[1, 2, 3]``, ``null`` and ``0.4`` work."""
+    result = json.loads(json.dumps(data, default=str))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {override!r} must look like table.key=value, for example inference.batch_size=4")
+        *tables, leaf = key.strip().split(".")
+        place = result
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {override!r}: {table} is a value, not a table of keys")
+        place[leaf] = yaml.safe_load(value)
+    return result
+
+
+def fingerprint(*parts: Any) -> str:
+    """Digest of anything that JSON can hold; equal values give equal digests in every process."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def json_schema(model: type[Table] = RunConfig) -> dict[str, Any]:
+    """The JSON schema of a configuration file, with the description of every key, for editors."""
+    return model.model_json_schema()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no fingerprint")
+
+
+def _explain(problem: Any, model: type[Table]) -> str:
+    where = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
+    if problem["type"] == "extra_forbidden":
+        near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(model, problem["loc"][:-1]), n=1)
+        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else _known(model, problem["loc"][:-1]))
+    message = problem["msg"].removeprefix("Value error, ")
+    if problem["type"] in ("value_error", "missing"):
+        return f"{where}: {message[0].lower()}{message[1:]}" if problem["loc"] else message
+    return f"{where} is {json.dumps(problem['input'])}: {message[0].lower()}{message[1:]}"
+
+
+def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    for part in path:
+        field = model.model_fields.get(str(part))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return []
+        model = field.annotation
+    return list(model.model_fields)
+
+
+def _known(model: type[BaseModel], path: Sequence[Any]) -> str:
+    keys = _keys(model, path)
+    return f"; known keys are {', '.join(keys)}" if keys else ""
