@@ -37,6 +37,8 @@ class Input(Table):
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
     affinities: str | None = None
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
+    affinity_offsets: tuple[Voxel, Voxel, Voxel] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
     mask: str | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
     start: Voxel | None = None
@@ -48,6 +50,16 @@ class Input(Table):
     def _one_source(self) -> Input:
         if (self.image is None) == (self.affinities is None):
             raise ValueError("give exactly one of input.image (runs the network) and input.affinities (skips it)")
+        return self
+
+    @model_validator(mode="after")
+    def _nearest_neighbours(self) -> Input:
+        axes = [tuple(abs(v) for v in offset) for offset in self.affinity_offsets]
+        if sorted(axes) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+            raise ValueError(
+                f"input.affinity_offsets is {[list(o) for o in self.affinity_offsets]}; it must name the nearest "
+                "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]"
+            )
         return self
 
 
@@ -72,6 +84,8 @@ class Inference(Table):
     """Patch (z, y, x); the model card's if left out."""
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share (z, y, x); the model card's if left out."""
+    any_resolution: bool = False
+    """Run a model on voxels of another size than those it was trained on."""
 
 
 class Supervoxels(Table):

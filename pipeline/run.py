@@ -1,0 +1,141 @@
+"""A run: its configuration, its inputs, and the chain of its stages. Everything that can be refused is refused here.
+
+``Run.open`` reads the configuration, opens the inputs and builds the stages; nothing is computed or written.
+``Run.create`` makes the run directory. Both may be repeated at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config import RunConfig, load_config
+from pipeline.errors import ConfigError
+from pipeline.inputs import Inputs, absolute, open_inputs
+from pipeline.ledger import Ledger
+from pipeline.stages.affinities import AffinitySource
+from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.base import Stage
+from pipeline.stages.build_region_graph import BuildRegionGraph
+from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.layout import Layout
+from pipeline.stages.relabel import Relabel, WriteSupervoxels
+from pipeline.storage import ObjectStore
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked configuration with its inputs; ``stages`` are in the order in which they run."""
+
+    config: RunConfig
+    source: str
+    """What the user named: a run file or a run directory; messages and commands repeat it."""
+    overrides: tuple[str, ...]
+    url: str
+    inputs: Inputs
+
+    @classmethod
+    def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Run:
+        """Open a run file, or a run directory (its own ``run.yaml``).
+
+        Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
+        """
+        file = run_file(path)
+        config = with_absolute_paths(load_config(file, overrides), file.resolve().parent)
+        return cls(config, str(path), tuple(overrides), config.run_directory, open_inputs(config))
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The voxels of the run and the places of its outputs."""
+        spec = self.inputs.spec
+        return Layout(
+            run_url=self.url,
+            bounds=spec.bounds,
+            roi=self.inputs.roi,
+            chunk_shape=self.config.chunk_shape,
+            storage_chunk=self.config.storage_chunk_shape,
+            resolution_nm=spec.resolution_nm,
+        )
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The chain of stages; the first is left out if the affinities were given."""
+        return tuple(build_stages(self.config, self.layout, self.inputs))
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name; ``ConfigError`` if this run has none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = ", ".join(stage.name for stage in self.stages)
+        raise ConfigError(f"this run has no stage {name!r}; it has {names}")
+
+    def ledger(self, stage: Stage) -> Ledger:
+        """The records of one stage."""
+        return Ledger(self.store, stage.name, stage.fingerprint)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The run directory."""
+        return ObjectStore(self.url)
+
+    @property
+    def command(self) -> str:
+        """The command that resumes this run."""
+        sets = "".join(f" --set {override}" for override in self.overrides)
+        return f"petaseg run {self.source}{sets}"
+
+    def create(self) -> None:
+        """Make the run directory and write the configuration as it is run, with absolute paths."""
+        data = json.loads(self.config.model_dump_json(exclude_unset=True))
+        head = "# The configuration of this run, as it was run; paths are absolute.\n"
+        self.store.put("run.yaml", (head + yaml.safe_dump(data, sort_keys=False)).encode())
+
+
+def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:
+    """The chain: each stage's fingerprint holds the fingerprint of what it reads."""
+    stages: list[Stage] = []
+    if inputs.network is None:
+        affinities = AffinitySource(inputs.url, inputs.fingerprint, inputs.affinity_offsets)
+    else:
+        stages.append(inputs.network.stage(layout, inputs))
+        affinities = AffinitySource(layout.volume_url("affinities"), stages[0].fingerprint)
+    extract = ExtractSupervoxels(layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
+    graph = BuildRegionGraph(layout, affinities, extract.fingerprint, config.agglomeration.linkage)
+    agglomerate = Agglomerate(layout, graph.fingerprint, config.agglomeration)
+    cut = CutMergeTree(layout, agglomerate.fingerprint, config.agglomeration, config.segmentation)
+    assign = AssignSegments(layout, cut.fingerprint)
+    supervoxels = WriteSupervoxels(layout, graph.fingerprint)
+    labels = Relabel(layout, assign.fingerprint)
+    return [*stages, extract, graph, agglomerate, cut, assign, supervoxels, labels]
+
+
+def run_file(path: str | Path) -> Path:
+    """The run file that a user means by a file or a run directory."""
+    path = Path(path)
+    file = path / "run.yaml" if path.is_dir() else path
+    if not file.is_file():
+        raise ConfigError(f"{file} does not exist; name a run file or a run directory (`petaseg init` writes a run file)")
+    return file
+
+
+def with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
+    """The same configuration with relative paths counted from ``folder``."""
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    data["run_directory"] = absolute(data["run_directory"], folder)
+    for table, keys in (("input", ("image", "affinities", "mask")), ("evaluation", ("labels", "skeletons"))):
+        for key in keys:
+            if data.get(table, {}).get(key) is not None:
+                data[table][key] = absolute(data[table][key], folder)
+    model = data.get("inference", {}).get("model")
+    if model and ("/" in model or model.endswith(".yaml")):
+        data["inference"]["model"] = absolute(model, folder)
+    return RunConfig.model_validate_json(json.dumps(data))

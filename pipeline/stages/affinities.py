@@ -1,0 +1,65 @@
+"""Where the nearest-neighbour affinities come from: this run's network, or any other program.
+
+petaseg's own convention: channel k (z, y, x) at voxel v is the affinity between v and v - e_k, uint8, 255 = surely
+the same object. Other programs order the channels differently or store the edge at its lower voxel; their offsets
+say which, and floating-point values from 0 to 1 are rounded half to even to uint8.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import VolumeError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.stages import resources
+
+STANDARD_OFFSETS: tuple[Vec, Vec, Vec] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+
+
+@dataclass(frozen=True)
+class AffinitySource:
+    """A volume of affinities, read in petaseg's convention."""
+
+    url: str
+    fingerprint: str
+    """What the affinities depend on: the fingerprint of the stage that wrote them, or of the given volume."""
+    offsets: tuple[Vec, ...] = STANDARD_OFFSETS
+    """Channel k of the volume at voxel v is the affinity between v and v + offsets[k]."""
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """Affinities (3, z, y, x) uint8 of a box; 0 where the partner lies outside the volume."""
+        return np.stack([self._channel(axis, box) for axis in range(3)]) if self._translated else self._plain(box)
+
+    @property
+    def _translated(self) -> bool:
+        return self.offsets[:3] != STANDARD_OFFSETS
+
+    def _plain(self, box: BoundingBox) -> np.ndarray:
+        return to_uint8(resources.source(self.url).read(box)[:3], self.url)
+
+    def _channel(self, axis: int, box: BoundingBox) -> np.ndarray:
+        volume = resources.source(self.url)
+        unit = tuple(int(a == axis) for a in range(3))
+        lower = tuple(-u for u in unit)
+        if lower in self.offsets:
+            return to_uint8(volume.read(box)[self.offsets.index(lower)], self.url)  # type: ignore[arg-type]
+        shifted = box.translate(lower)  # type: ignore[arg-type]
+        inside = shifted.intersect(volume.spec.bounds)
+        result = np.zeros(box.shape, np.uint8)
+        values = to_uint8(volume.read(inside)[self.offsets.index(unit)], self.url)  # type: ignore[arg-type]
+        result[inside.slices(shifted.start)] = values
+        return result
+
+
+def to_uint8(values: np.ndarray, url: str) -> np.ndarray:
+    """Affinities as uint8; floating-point values must lie in 0..1 and are rounded half to even."""
+    if values.dtype == np.uint8:
+        return values
+    if values.size and not (values.min() >= 0 and values.max() <= 1):
+        raise VolumeError(
+            f"affinities in {url} range from {values.min()} to {values.max()}; floating-point affinities must lie in "
+            "0..1: rescale them, or store them as uint8"
+        )
+    return np.rint(values.astype(np.float64) * 255).astype(np.uint8)

@@ -1,0 +1,78 @@
+"""Where a run keeps its things, and the part of its configuration that every stage shares.
+
+    <run>/run.yaml                 the configuration as it was run, with absolute paths
+    <run>/affinities.zarr          volumes, one for each stage that writes voxels
+    <run>/fragments.zarr
+    <run>/supervoxels.zarr
+    <run>/labels.zarr
+    <run>/parts/<stage>/<chunk>    small arrays, one object a chunk
+    <run>/ledger/<stage>/          which chunks are done, and the proof
+    <run>/report/                  tables and pictures
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config import fingerprint
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.grid import ZERO, Chunk, ChunkGrid
+from pipeline.stages import resources
+from pipeline.stages.base import Products
+from pipeline.volumes import create_volume
+from pipeline.volumes.base import VolumeSpec
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The voxels of a run and the places of its outputs."""
+
+    run_url: str
+    bounds: BoundingBox
+    roi: BoundingBox
+    chunk_shape: Vec
+    storage_chunk: Vec
+    resolution_nm: tuple[float, float, float]
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the voxels and the grid; where the run lies does not matter."""
+        boxes = [self.bounds.start, self.bounds.stop, self.roi.start, self.roi.stop]
+        return fingerprint(boxes, self.chunk_shape, self.storage_chunk, self.resolution_nm)
+
+    def grid(self, halo: tuple[Vec, Vec] = (ZERO, ZERO)) -> ChunkGrid:
+        """The grid of level 0 chunks, read with this halo."""
+        return ChunkGrid(self.bounds, self.roi, self.chunk_shape, halo)
+
+    def volume_url(self, name: str) -> str:
+        """The URL of an output volume."""
+        return f"{self.run_url}/{name}.zarr"
+
+    def create_volume(self, name: str, dtype: str, channels: int | None = None) -> None:
+        """Create an output volume over the dataset's bounds; nothing happens if it is there already."""
+        spec = VolumeSpec(self.bounds, self.resolution_nm, np.dtype(dtype), channels, self.storage_chunk)
+        create_volume(self.volume_url(name), spec)
+
+    def read(self, name: str, box: BoundingBox) -> np.ndarray:
+        """Voxels of an output volume."""
+        return resources.volume(self.volume_url(name)).read(box)
+
+    def write(self, name: str, box: BoundingBox, data: np.ndarray) -> None:
+        """Store voxels of an output volume."""
+        resources.volume(self.volume_url(name)).write(box, data)
+
+    def put_part(self, stage: str, chunk: Chunk, arrays: Mapping[str, np.ndarray]) -> None:
+        """Store the small arrays of one chunk, all or nothing."""
+        resources.store(self.run_url).put_arrays(part_key(stage, chunk), dict(arrays))
+
+    def get_part(self, stage: str, chunk: Chunk) -> Products:
+        """The small arrays of one chunk."""
+        return resources.store(self.run_url).get_arrays(part_key(stage, chunk))
+
+
+def part_key(stage: str, chunk: Chunk) -> str:
+    """The object that holds the small arrays of one chunk."""
+    return f"parts/{stage}/{chunk.name}"

@@ -1,0 +1,46 @@
+"""What a worker opens once in its process: volumes, object stores and predictors, by the strings that name them."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from pipeline.storage import ObjectStore
+from pipeline.volumes import open_volume
+from pipeline.volumes.base import Volume
+
+if TYPE_CHECKING:  # torch is imported by those who predict, not by those who relabel
+    from pipeline.inference.predictor import PredictOptions, Predictor
+
+
+@lru_cache(maxsize=64)
+def volume(url: str) -> Volume:
+    """The volume for reading and writing, opened once."""
+    return open_volume(url, mode="r+")
+
+
+@lru_cache(maxsize=64)
+def source(url: str) -> Volume:
+    """The volume for reading only, opened once."""
+    return open_volume(url, mode="r")
+
+
+@lru_cache(maxsize=64)
+def store(url: str) -> ObjectStore:
+    """The folder of small objects, opened once."""
+    return ObjectStore(url)
+
+
+@lru_cache(maxsize=2)
+def predictor(card: str, options: PredictOptions) -> Predictor:
+    """The model on its device with its weights, loaded once."""
+    from pipeline.inference.predictor import Predictor
+    from pipeline.models.spec import load_card, load_model
+
+    return Predictor(load_model(load_card(card), device=options.device), options)
+
+
+def forget() -> None:
+    """Close everything; for tests that replace a volume under the same name."""
+    for cache in (volume, source, store, predictor):
+        cache.cache_clear()
