@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.config import Inference, RunConfig, Supervoxels, fingerprint
+from pipeline.config import Evaluation, Inference, RunConfig, Supervoxels, fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.supervoxels import SupervoxelRules
@@ -67,6 +67,15 @@ class Network:
 
 
 @dataclass(frozen=True)
+class Truth:
+    """Ground truth on the same voxels, and the part of it that is scored."""
+
+    url: str
+    fingerprint: str
+    box: BoundingBox
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a run reads, checked; opened volumes are not kept, so it travels."""
 
@@ -81,6 +90,8 @@ class Inputs:
     rules: SupervoxelRules
     network: Network | None
     """``None`` if the affinities were given."""
+    truth: Truth | None
+    """``None`` if there is no ground truth."""
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -90,17 +101,19 @@ def open_inputs(config: RunConfig) -> Inputs:
     volume = resources.source(url)
     spec = volume.spec
     _check_source(volume, affinities=given.image is None)
-    mask = None if given.mask is None else _open_mask(given.mask, spec)
+    mask = None if given.mask is None else _open_same_voxels("mask", given.mask, spec)
+    roi = region_of_interest(given.start, given.stop, spec.bounds)
     return Inputs(
         url=url,
         spec=spec,
         fingerprint=volume_fingerprint(volume),
-        roi=region_of_interest(given.start, given.stop, spec.bounds),
+        roi=roi,
         affinity_offsets=given.affinity_offsets if given.image is None else STANDARD_OFFSETS,
         mask_url=given.mask,
         mask_fingerprint="" if mask is None else volume_fingerprint(mask),
         rules=supervoxel_rules(config.supervoxels, spec.resolution_nm),
         network=None if given.image is None else open_network(config.inference, spec),
+        truth=open_truth(config.evaluation, spec, roi),
     )
 
 
@@ -143,6 +156,17 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
     return Network(config.model, card, patch, overlap, config)
 
 
+def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox) -> Truth | None:
+    """The ground truth, if there is any, checked against the image."""
+    if config.labels is None:
+        return None
+    volume = _open_same_voxels("ground truth", config.labels, spec)
+    if volume.spec.dtype.kind not in "ui":
+        raise VolumeError(f"the ground truth {config.labels} holds {volume.spec.dtype}; labels must be integers")
+    box = region_of_interest(config.start or roi.start, config.stop or roi.stop, spec.bounds).intersect(roi)
+    return Truth(config.labels, volume_fingerprint(volume), box)
+
+
 def volume_fingerprint(volume: Volume) -> str:
     """Digest of a volume's extent, type, unit and of 27 blocks of voxels spread over it, wherever it is stored.
 
@@ -182,14 +206,14 @@ def _check_source(volume: Volume, *, affinities: bool) -> None:
         )
 
 
-def _open_mask(url: str, spec: VolumeSpec) -> Volume:
-    mask = resources.source(url)
-    if mask.spec.bounds != spec.bounds or mask.spec.channels is not None:
+def _open_same_voxels(what: str, url: str, spec: VolumeSpec) -> Volume:
+    volume = resources.source(url)
+    if volume.spec.bounds != spec.bounds or volume.spec.channels is not None:
         raise VolumeError(
-            f"the mask {url} covers {mask.spec.bounds}; it must cover the same voxels as the input, {spec.bounds}, "
+            f"the {what} {url} covers {volume.spec.bounds}; it must cover the same voxels as the input, {spec.bounds}, "
             "with one value each"
         )
-    return mask
+    return volume
 
 
 def _check_resolution(card: ModelCard, resolution_nm: tuple[float, float, float]) -> None:

@@ -15,9 +15,10 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import RunConfig, load_config
+from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.errors import ConfigError
-from pipeline.inputs import Inputs, absolute, open_inputs
+from pipeline.geometry import BoundingBox
+from pipeline.inputs import Inputs, Truth, absolute, open_inputs
 from pipeline.ledger import Ledger
 from pipeline.stages.affinities import AffinitySource
 from pipeline.stages.agglomerate import Agglomerate
@@ -25,6 +26,7 @@ from pipeline.stages.assign_segments import AssignSegments
 from pipeline.stages.base import Stage
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel, WriteSupervoxels
@@ -78,9 +80,21 @@ class Run:
         names = ", ".join(stage.name for stage in self.stages)
         raise ConfigError(f"this run has no stage {name!r}; it has {names}")
 
-    def ledger(self, stage: Stage) -> Ledger:
-        """The records of one stage."""
-        return Ledger(self.store, stage.name, stage.fingerprint)
+    def ledger(self, stage: Stage, *, read_only: bool = False) -> Ledger:
+        """The records of one stage; only the driver of a run may open it for writing."""
+        return Ledger(self.store, stage.name, stage.fingerprint, read_only=read_only)
+
+    def is_complete(self, stage: Stage) -> bool:
+        """True if the ledger holds every chunk of the stage under its present fingerprint."""
+        return self.ledger(stage, read_only=True).summary().done == sum(len(grid) for grid in stage.grids())
+
+    def restricted_to(self, box: BoundingBox, run_directory: str) -> Run:
+        """The same run on a part of its voxels, in another run directory and without ground truth."""
+        data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation"}))
+        data["run_directory"] = run_directory
+        data["input"].update(start=list(box.start), stop=list(box.stop))
+        config = parse_config(data)
+        return Run(config, self.source, self.overrides, run_directory, open_inputs(config))
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -115,7 +129,14 @@ def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stag
     assign = AssignSegments(layout, cut.fingerprint)
     supervoxels = WriteSupervoxels(layout, graph.fingerprint)
     labels = Relabel(layout, assign.fingerprint)
-    return [*stages, extract, graph, agglomerate, cut, assign, supervoxels, labels]
+    stages += [extract, graph, agglomerate, cut, assign, supervoxels, labels]
+    return stages if inputs.truth is None else [*stages, evaluation_stage(layout, inputs.truth, supervoxels, labels)]
+
+
+def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: Stage) -> EvaluateSegmentation:
+    """The stage that scores the run against ground truth."""
+    upstream = (supervoxels.fingerprint, labels.fingerprint)
+    return EvaluateSegmentation(layout, upstream, truth.url, truth.fingerprint, truth.box)
 
 
 def run_file(path: str | Path) -> Path:
@@ -138,4 +159,4 @@ def with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
     model = data.get("inference", {}).get("model")
     if model and ("/" in model or model.endswith(".yaml")):
         data["inference"]["model"] = absolute(model, folder)
-    return RunConfig.model_validate_json(json.dumps(data))
+    return parse_config(data)

@@ -1,0 +1,96 @@
+"""Who may import whom: the drawing in CONTRIBUTING.md, as a test."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+HEAVY = {"torch", "distributed", "dask", "zarr", "cloudvolume", "luigi", "typer", "rich", "numba", "skimage", "matplotlib"}
+
+INSIDE = {
+    "errors": set(),
+    "geometry": {"errors"},
+    "grid": {"errors", "geometry"},
+    "config": {"errors"},
+    "storage": {"errors"},
+    "volumes": {"errors", "geometry", "storage", "config"},
+    "ingest": {"errors", "geometry", "volumes", "storage"},
+    "segmentation": {"errors", "geometry"},
+    "synthetic": {"errors", "geometry"},
+    "evaluation": {"errors", "geometry", "segmentation"},
+    "models": {"errors", "geometry", "config"},
+    "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
+    "inference": {"errors", "geometry", "grid", "config", "models"},
+    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage"},
+    "ledger": {"errors", "geometry", "grid", "stages", "storage"},
+    "stages": {
+        *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
+        *("evaluation", "execution"),
+    },
+}
+"""Package or module of ``pipeline`` -> what else of ``pipeline`` it may import. ``run`` and what stands on it may all."""
+
+OUTSIDE = {
+    "torch": {"models", "training", "inference"},
+    "distributed": {"execution"},
+    "zarr": {"volumes"},
+    "cloudvolume": {"volumes"},
+    "numba": {"segmentation"},
+    "skimage": {"evaluation", "synthetic"},
+    "luigi": set(),
+    "typer": set(),
+    "rich": set(),
+}
+"""Library -> the packages of ``pipeline`` that may import it."""
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def place(path):
+    return path.relative_to(ROOT / "pipeline").with_suffix("").parts[0]
+
+
+SOURCES = sorted((ROOT / "pipeline").rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_imports_follow_the_drawing(path):
+    """Would break the reading order: each package could be understood without those above it."""
+    here = place(path)
+    for module in imports(path):
+        top, _, rest = module.partition(".")
+        assert top != "workflows", f"{path} imports {module}: the library must not know its entry points"
+        if top == "pipeline" and rest and here in INSIDE:
+            other = rest.split(".")[0]
+            assert other == here or other in INSIDE[here], f"{path} imports pipeline.{other}"
+        if top in OUTSIDE:
+            assert here in OUTSIDE[top], f"{path} imports {top}"
+
+
+def test_distributed_is_imported_in_one_file_only():
+    users = {path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
+    assert users == {"dask.py"}
+
+
+def test_luigi_lives_only_in_workflows():
+    users = [p for p in (ROOT / "workflows").rglob("*.py") if any(m.split(".")[0] == "luigi" for m in imports(p))]
+    assert users
+
+
+@pytest.mark.parametrize("module", ["pipeline", "pipeline.config", "pipeline.grid", "pipeline.volumes", "workflows.cli"])
+def test_importing_is_light(module):
+    """Would make ``petaseg --help`` take seconds."""
+    allowed = {"workflows.cli": {"typer", "rich"}}.get(module, set())
+    code = f"import sys, {module}; print(*(m for m in {sorted(HEAVY)!r} if m in sys.modules))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert set(loaded) <= allowed

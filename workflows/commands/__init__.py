@@ -1,0 +1,1 @@
+"""One file for each command; heavy imports happen inside the functions, so that ``petaseg --help`` is instant."""

@@ -1,0 +1,46 @@
+"""``petaseg ingest``: bring images into a chunked volume."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workflows.commands.options import parse_vector
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg ingest stack/ image.zarr --resolution 40,4,4")
+    def ingest(
+        source: Annotated[str, typer.Argument(help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume.")],
+        target: Annotated[str, typer.Argument(help="Volume to write: path or URL.")],
+        resolution: Annotated[
+            str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel; if the source does not say.")
+        ] = None,
+        offset: Annotated[str, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel.")] = "0,0,0",
+        dataset: Annotated[str | None, typer.Option(help="Dataset in an HDF5 file.")] = None,
+        chunk: Annotated[str, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk.")] = "64,64,64",
+        shard: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")] = None,
+        format_: Annotated[str, typer.Option("--format", help="zarr or precomputed.")] = "zarr",
+        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
+    ) -> None:
+        """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
+        from pipeline.ingest import ingest as run_ingest
+        from workflows.display import bar
+
+        with bar("ingest") as advance:
+            report = run_ingest(
+                source,
+                target,
+                resolution_nm=None if resolution is None else parse_vector(resolution, "--resolution", float),
+                offset=parse_vector(offset, "--offset"),
+                storage_chunk=parse_vector(chunk, "--chunk"),
+                shard=None if shard is None else parse_vector(shard, "--shard"),
+                format=format_,
+                dataset=dataset,
+                overwrite=overwrite,
+                on_progress=advance,
+            )
+        typer.echo(f"{report}\nnext: petaseg init run.yaml --image {target}")

@@ -1,0 +1,91 @@
+"""``petaseg init``: write a commented example of a run file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EXAMPLE = """\
+# A petaseg run: from an image (or affinities) to neurons.   petaseg plan run.yaml   then   petaseg run run.yaml
+# Shapes and positions are z, y, x, in voxels. Relative paths count from this file's folder.
+# yaml-language-server: $schema={schema}
+
+run_directory: runs/first          # everything the run writes goes here
+
+input:
+  image: {image}         # zarr, OME-Zarr, precomputed://, file.h5:dataset; local path, s3:// or gs://
+  # affinities: affinities.zarr    # instead of image: predicted by any program; then no network is run
+  # affinity_offsets: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]   # partner of each channel
+  # mask: tissue.zarr              # 0 = outside the tissue
+  # start: [0, 0, 0]               # region of interest; the whole dataset if left out
+  # stop: [512, 2048, 2048]
+
+# The result does not depend on these two, only speed and memory do.
+chunk_shape: [128, 128, 128]       # one unit of work; a multiple of the storage chunk
+storage_chunk_shape: [64, 64, 64]  # one stored object
+
+inference:
+  model: fib25-tiny                # `petaseg models` lists the bundled ones; or the path of a card.yaml
+  batch_size: 1
+  device: auto                     # auto, cpu or cuda
+  augmentation: none               # none, flips, flips+transpose: average over 8 or 16 mirrored copies
+  threads: 1                       # CPU threads of one forward pass
+
+supervoxels:
+  mode: auto                       # volume, section; auto chooses by the shape of the voxels
+  # threshold: 0.5                 # inside a cell if the mean of a voxel's affinities is at least this
+
+agglomeration:
+  linkage: mean                    # mean, or quantile (with quantile: 0.5)
+  stop_score: 0.1                  # the merge tree is built down to here
+
+segmentation:                      # can be changed later in seconds: petaseg relabel run.yaml --threshold 0.4
+  threshold: 0.5                   # lower merges more
+  min_size: 0                      # pieces of fewer voxels follow their next merge
+  # min_size_threshold: 0.2        # ... down to this score
+
+# evaluation:                      # scores against ground truth
+#   labels: truth.zarr
+
+execution:
+  executor: threads                # serial, threads, dask
+  workers: 2
+  # scheduler: tcp://host:8786     # an existing Dask cluster
+  attempts: 3                      # a chunk that failed this often is set aside, the rest goes on
+"""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg init run.yaml --image my_volume.zarr")
+    def init(
+        file: Annotated[Path, typer.Argument(help="File to write.")] = Path("run.yaml"),
+        image: Annotated[str, typer.Option(help="Volume to segment.")] = "image.zarr",
+        schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a run file instead.")] = False,
+        force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+    ) -> None:
+        """Write a commented run file, and its JSON schema for editors."""
+        from pipeline.config import json_schema
+
+        if schema:
+            typer.echo(json.dumps(json_schema(), indent=2))
+            return
+        write_example(file, image, force=force)
+        typer.echo(f"wrote {file}; next: petaseg plan {file}, then petaseg run {file}")
+
+
+def write_example(file: Path, image: str, *, force: bool = False) -> None:
+    """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
+    from pipeline.config import json_schema
+    from pipeline.errors import ConfigError
+
+    if file.exists() and not force:
+        raise ConfigError(f"{file} is there already; give another name, or --force to replace it")
+    schema = file.with_name("run.schema.json")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
+    file.write_text(EXAMPLE.format(image=image, schema=schema.name))

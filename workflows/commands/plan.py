@@ -1,0 +1,24 @@
+"""``petaseg plan``: what a run will cost, before anything runs."""
+
+from __future__ import annotations
+
+import typer
+
+from workflows.commands.options import RunArgument, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg plan run.yaml --set chunk_shape=[128,256,256]")
+    def plan(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
+        """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
+        from pipeline.plan import make_plan
+        from pipeline.run import Run
+        from workflows.display import console, plan_table
+
+        opened = Run.open(run, set_ or ())
+        opened.check_model()
+        with console.status("measuring a sample chunk ...") as status:
+            result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."))
+        plan_table(opened, result)

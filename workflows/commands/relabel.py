@@ -1,0 +1,29 @@
+"""``petaseg relabel``: another threshold for a finished run, in seconds."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workflows.commands.options import RunArgument, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg relabel runs/first --threshold 0.4")
+    def relabel(
+        run: RunArgument = "run.yaml",
+        threshold: Annotated[float | None, typer.Option(help="Regions that score at least this are merged.")] = None,
+        min_size: Annotated[int | None, typer.Option(help="Smaller pieces follow their next merge.")] = None,
+        set_: SetOption = None,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+    ) -> None:
+        """Cut the stored merge tree elsewhere and write the labels again; no network, no supervoxels."""
+        from workflows.session import segment
+
+        overrides = list(set_ or ())
+        overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]
+        overrides += [] if min_size is None else [f"segmentation.min_size={min_size}"]
+        segment(run, tuple(overrides), only_after="agglomerate", quiet=quiet)

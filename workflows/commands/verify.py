@@ -1,0 +1,44 @@
+"""``petaseg verify``: prove that what is stored is what was computed, and what would be computed again."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workflows.commands.options import RunArgument, SetOption
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg verify runs/first --sample 20")
+    def verify(
+        run: RunArgument = "run.yaml",
+        sample: Annotated[int, typer.Option(help="Chunks of each stage to compute again; 0 for none.")] = 5,
+        all_: Annotated[bool, typer.Option("--all", help="Compute every chunk again.")] = False,
+        stage: Annotated[list[str] | None, typer.Option(help="Only this stage; repeatable.")] = None,
+        seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
+        repair: Annotated[
+            bool, typer.Option("--repair", help="Forget the chunks that differ, so that the next run computes them.")
+        ] = False,
+        set_: SetOption = None,
+    ) -> None:
+        """Compare every stored chunk with its recorded checksum, and compute a sample of them again.
+
+        Exit status 1 if a chunk differs, is missing, or cannot be read, or if the run is not finished.
+        """
+        from pipeline import verify as proof
+        from pipeline.run import Run
+        from workflows.display import console, verify_table
+
+        opened = Run.open(run, set_ or ())
+        proofs = list(proof.verify_run(opened, None if all_ else sample, stages=stage, seed=seed))
+        findings = verify_table(opened, proofs)
+        if findings and repair:
+            proof.repair(opened, findings)
+            console.print(f"{len(findings)} chunks will be computed again by: {opened.command}", highlight=False)
+        elif findings:
+            console.print("mend with: petaseg verify ... --repair, then petaseg run", highlight=False)
+        if not all(p.proven for p in proofs):
+            raise typer.Exit(1)

@@ -1,0 +1,122 @@
+"""What people see: progress bars and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from pipeline.models.spec import ModelCard
+from pipeline.plan import Plan
+from pipeline.run import Run
+from pipeline.status import StageStatus
+from pipeline.verify import Finding, StageProof
+
+console = Console()
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes for people: ``1.5 GB``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration for people: ``42 s``, ``3 min 10 s``, ``5 h 20 min``, ``12 days``."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    return f"{seconds / 86400:.0f} days"
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is advanced with (done, total)."""
+    with _progress() as progress:
+        task = progress.add_task(title, total=None, note="")
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        console=console,
+    )
+
+
+def status_table(run: Run, stages: Iterable[StageStatus]) -> None:
+    """Chunks done and failed in every stage, and what failed."""
+    table = Table("stage", "done", "failed", "chunk seconds", "voxels / s", title=f"run {run.url}", title_justify="left")
+    errors = []
+    for stage in stages:
+        colour = "green" if stage.complete else "red" if stage.failed else "yellow"
+        speed = f"{stage.voxels / stage.seconds:,.0f}" if stage.seconds else ""
+        done = f"[{colour}]{stage.done} / {stage.total}[/]"
+        table.add_row(stage.name, done, str(stage.failed), f"{stage.seconds:.1f}", speed)
+        errors += [f"{stage.name} {error}" for error in stage.errors]
+    console.print(table)
+    for error in errors[:10]:
+        console.print(f"[red]failed[/] {error}", highlight=False)
+    if errors:
+        console.print(f"retry with: {run.command}", highlight=False)
+
+
+def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
+    """What was checked and what was found, printed stage by stage; all findings are returned."""
+    table = Table("stage", "chunks", "done", "stored bytes checked", "computed again", "verdict")
+    findings: list[Finding] = []
+    with console.status("verifying ..."):
+        for proof in proofs:
+            verdict = "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
+            counts = (proof.chunks, proof.done, proof.stored, proof.recomputed)
+            table.add_row(proof.stage, *map(str, counts), verdict)
+            findings += proof.findings
+    console.print(table)
+    for finding in findings[:20]:
+        console.print(f"[red]differs[/] {finding.stage} chunk {finding.chunk.name}: {finding.problem}", highlight=False)
+    if len(findings) > 20:
+        console.print(f"and {len(findings) - 20} more")
+    return findings
+
+
+def models_table(cards: Iterable[ModelCard]) -> None:
+    """The bundled models."""
+    table = Table("model", "architecture", "voxels (nm)", "patch", "trained on", "scores")
+    for card in cards:
+        scores = "\n".join(f"{name}: {value}" for name, value in card.scores.items())
+        nm = " x ".join(f"{side:g}" for side in card.resolution_nm)
+        patch = " x ".join(map(str, card.patch_shape))
+        table.add_row(card.name, card.architecture, nm, patch, card.training_data, scores)
+    console.print(table)
+
+
+def plan_table(run: Run, plan: Plan) -> None:
+    """Chunks, bytes, waste, memory and time of a run."""
+    table = Table("stage", "chunks", "done", "writes (uncompressed)", "s / chunk", "worker time left")
+    for stage in plan.stages:
+        writes = human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
+        time = human_seconds(stage.seconds)
+        table.add_row(stage.name, f"{stage.chunks:,}", f"{stage.done:,}", writes, f"{stage.seconds_per_chunk:.2f}", time)
+    console.print(table)
+    console.print(f"voxels            {plan.voxels:,} ({run.layout.roi})", highlight=False)
+    if plan.patches:
+        console.print(f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}", highlight=False)
+    console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
+    console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
+    console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False)
