@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from pipeline.geometry import BoundingBox, Vec
+
+if TYPE_CHECKING:
+    from pipeline.volumes.location import Location
+
+Mode = Literal["r", "r+"]
+"""``r`` reads an existing volume, ``r+`` reads and writes one."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +38,13 @@ class VolumeSpec:
         """The smallest box that one writer may own: the shard if there is one, else the storage chunk."""
         return self.storage_shard or self.storage_chunk
 
+    def array_shape(self, box: BoundingBox) -> tuple[int, ...]:
+        """The shape of the array that holds a box: (z, y, x), or (c, z, y, x) with channels."""
+        return box.shape if self.channels is None else (self.channels, *box.shape)
+
 
 class Volume(Protocol):
-    """An open dataset at one mip."""
+    """An open dataset at one mip; threads may share it. Only one writer at a time may own a ``write_unit``."""
 
     url: str
     spec: VolumeSpec
@@ -45,3 +56,47 @@ class Volume(Protocol):
     def write(self, box: BoundingBox, data: np.ndarray) -> None:
         """Store the voxels of a box; ``BoundsError`` outside, ``VolumeError`` for a wrong shape or type."""
         ...
+
+
+class Format(Protocol):
+    """A storage format: one entry of ``pipeline.volumes.VOLUMES``."""
+
+    creatable: bool
+    """False for formats that are only read."""
+
+    @classmethod
+    def open(cls, location: Location, mode: Mode) -> Volume:
+        """Open the volume there; ``VolumeError`` if it is missing or cannot be used."""
+        ...
+
+    @classmethod
+    def exists(cls, location: Location) -> bool:
+        """True if a volume of this format is there."""
+        ...
+
+    @classmethod
+    def create(cls, location: Location, spec: VolumeSpec) -> Volume:
+        """Make an empty volume, replacing any of this format that is there, and open it for writing."""
+        ...
+
+
+def spec_like(
+    volume: Volume | VolumeSpec,
+    *,
+    dtype: DTypeLike | None = None,
+    channels: int | None = None,
+    storage_chunk: Vec | None = None,
+    storage_shard: Vec | None = None,
+) -> VolumeSpec:
+    """The specification of an output on the same voxels: bounds and resolution of ``volume``, the rest as given.
+
+    ``channels`` and ``storage_shard`` are not inherited; ``dtype`` and ``storage_chunk`` are if left out.
+    """
+    spec = volume if isinstance(volume, VolumeSpec) else volume.spec
+    return replace(
+        spec,
+        dtype=spec.dtype if dtype is None else np.dtype(dtype),
+        channels=channels,
+        storage_chunk=storage_chunk or spec.storage_chunk,
+        storage_shard=storage_shard,
+    )

@@ -1,0 +1,190 @@
+"""Zarr volumes: v2 and v3, sharded, plain arrays and OME-Zarr multiscales; created as OME-Zarr 0.5 (zarr v3).
+
+<url>/zarr.json      the group, with axes, units, scale and translation; written last: without it there is no volume
+<url>/0/zarr.json    the array of the only level, (z, y, x) or (c, z, y, x), zstd with a checksum
+<url>/0/c/...        chunks (or shards); a missing one is all 0
+"""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import shutil
+from typing import Any
+
+import numpy as np
+import zarr
+from zarr.codecs import ZstdCodec
+
+from pipeline.errors import VolumeError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.storage import ObjectStore
+from pipeline.volumes.axes import Axes
+from pipeline.volumes.base import Mode, VolumeSpec
+from pipeline.volumes.checked import CheckedVolume
+from pipeline.volumes.location import Location
+from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale
+from pipeline.volumes.placement import Resolution, from_attributes, placement
+from pipeline.volumes.zarr_store import ZarrStore
+
+LEVEL = "0"
+"""The name of a created volume's array."""
+MAX_DEPTH = 3
+"""How far above an array its multiscale group is looked for."""
+
+
+class ZarrVolume(CheckedVolume):
+    """One array of a zarr hierarchy."""
+
+    creatable = True
+
+    def __init__(self, url: str, spec: VolumeSpec, array: zarr.Array[Any], axes: Axes, *, writable: bool) -> None:
+        super().__init__(url, spec, writable=writable)
+        self._array = array
+        self._axes = axes
+
+    @classmethod
+    def open(cls, location: Location, mode: Mode) -> ZarrVolume:
+        """Open an array, or a level of a multiscale group."""
+        store = ObjectStore(location.base)
+        node = _read_node(store)
+        if node is None:
+            raise VolumeError(f"{location.url} is no zarr array or group; there is no zarr.json, .zarray or .zgroup")
+        kind, attributes = node
+        if kind == "array":
+            image, path = _image_above(location)
+            return cls._open_array(location, store, mode, image, path)
+        image = parse_multiscale(location.url, attributes)
+        if image is None:
+            raise VolumeError(f"{location.url} is a zarr group without multiscales; open an array in it by its path")
+        path = image.level(location.url, location.mip).path
+        return cls._open_array(location, ObjectStore(f"{location.base}/{path}"), mode, image, path)
+
+    @classmethod
+    def _open_array(
+        cls, location: Location, store: ObjectStore, mode: Mode, image: Multiscale | None, path: str
+    ) -> ZarrVolume:
+        array = _open_array(location.url, store, mode)
+        axes = Axes(location.url, _axis_names(location, image, array), array.shape)
+        resolution, bounds = placement(location, _found(location.url, image, path, axes, array), axes.extent)
+        spec = VolumeSpec(
+            bounds=bounds,
+            resolution_nm=resolution,
+            dtype=array.dtype.newbyteorder("="),
+            channels=axes.channels,
+            storage_chunk=axes.spatial(array.chunks),
+            storage_shard=axes.spatial(array.shards) if array.shards else None,
+        )
+        return cls(location.url, spec, array, axes, writable=mode == "r+")
+
+    @classmethod
+    def exists(cls, location: Location) -> bool:
+        """True if there is a zarr array or group."""
+        return _read_node(ObjectStore(location.base)) is not None
+
+    @classmethod
+    def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
+        """Make an empty OME-Zarr 0.5 image with one level, replacing any zarr that is there."""
+        store = ObjectStore(location.base)
+        _delete(store)
+        channels = () if spec.channels is None else (spec.channels,)
+        zarr.create_array(
+            ZarrStore(ObjectStore(f"{location.base}/{LEVEL}")),
+            shape=spec.array_shape(spec.bounds),
+            dtype=spec.dtype,
+            chunks=(*channels, *spec.storage_chunk),
+            shards=(*channels, *spec.storage_shard) if spec.storage_shard else None,
+            compressors=ZstdCodec(level=1, checksum=True),
+            fill_value=0,
+            dimension_names=[*("c" for _ in channels), "z", "y", "x"],
+            zarr_format=3,
+        )
+        name = posixpath.basename(location.base).removesuffix(".zarr")
+        group = {
+            "zarr_format": 3,
+            "node_type": "group",
+            "attributes": multiscale_attributes(name, spec, LEVEL),
+        }
+        store.put("zarr.json", json.dumps(group, indent=2).encode())
+        return cls.open(location, "r+")
+
+    def _load(self, box: BoundingBox) -> np.ndarray:
+        stored = np.asarray(self._array[self._axes.index(box, self.spec.bounds.start)])
+        return self._axes.to_zyx(stored)
+
+    def _store(self, box: BoundingBox, data: np.ndarray) -> None:
+        self._array[self._axes.index(box, self.spec.bounds.start)] = self._axes.from_zyx(data)
+
+
+def _read_node(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:
+    """Kind ("array" or "group") and attributes of a zarr node of either version; ``None`` if there is none."""
+    if data := store.get_or_none("zarr.json"):
+        node = _json(store, data)
+        return node.get("node_type", "array"), node.get("attributes") or {}
+    for marker, kind in ((".zarray", "array"), (".zgroup", "group")):
+        if store.exists(marker):
+            return kind, _json(store, store.get_or_none(".zattrs") or b"{}")
+    return None
+
+
+def _json(store: ObjectStore, data: bytes) -> dict[str, Any]:
+    try:
+        result = json.loads(data)
+    except ValueError as error:
+        raise VolumeError(f"{store.url} has metadata that is not JSON ({error}); restore it from a copy") from error
+    if not isinstance(result, dict):
+        raise VolumeError(f"{store.url} has metadata that is no JSON object; restore it from a copy")
+    return result
+
+
+def _image_above(location: Location) -> tuple[Multiscale | None, str]:
+    """The multiscale image that lists an array, and the array's path in it; (``None``, "") for a lone array."""
+    parent, path = location.base, ""
+    for _ in range(MAX_DEPTH):
+        parent, _, name = parent.rpartition("/")
+        path = posixpath.join(name, path) if path else name
+        node = _read_node(ObjectStore(parent)) if parent and not parent.endswith(":/") else None
+        image = parse_multiscale(parent, node[1]) if node else None
+        if image and any(level.path == path for level in image.levels):
+            return image, path
+    return None, ""
+
+
+def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:
+    try:
+        return zarr.open_array(ZarrStore(store, read_only=mode == "r"), mode=mode)
+    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+        raise VolumeError(
+            f"{url} has an array at {store.url} that zarr {zarr.__version__} cannot open "
+            f"({type(error).__name__}: {error}); check its metadata"
+        ) from error
+
+
+def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[Any]) -> list[str] | None:
+    if "axes" in location.options:
+        return list(location.options["axes"])
+    if image:
+        return image.names
+    names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get("axes")
+    names = names or array.attrs.get("_ARRAY_DIMENSIONS") or array.attrs.get("axis_names")
+    return [str(name) for name in names] if names and all(names) else None
+
+
+def _found(
+    url: str, image: Multiscale | None, path: str, axes: Axes, array: zarr.Array[Any]
+) -> tuple[Resolution | None, Vec]:
+    """Resolution and offset that the metadata tell."""
+    if image is None:
+        return from_attributes(url, array.attrs)
+    level = next(level for level in image.levels if level.path == path)
+    return image.placement(url, level, axes)
+
+
+def _delete(store: ObjectStore) -> None:
+    """Remove a zarr hierarchy, its group first: what an interruption leaves is no volume."""
+    for marker in ("zarr.json", ".zgroup", ".zarray"):
+        store.delete(marker)
+    if store.local_path:
+        shutil.rmtree(store.local_path, ignore_errors=True)
+    for key in store.list():
+        store.delete(key)
