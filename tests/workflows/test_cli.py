@@ -1,0 +1,106 @@
+"""The commands as a user types them."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from pipeline.volumes import open_volume
+from tests.runs import petaseg, real_affinities, write_run, write_volume
+
+COMMANDS = ["demo", "init", "ingest", "plan", "run", "status", "relabel", "verify", "evaluate", "train", "models"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself_with_an_example(command):
+    shown = petaseg(command, "--help")
+    assert shown.returncode == 0
+    assert re.search(rf"Example: petaseg\s+{command}", shown.stdout)
+
+
+@pytest.fixture
+def image(tmp_path):
+    rng = np.random.default_rng(3)
+    return write_volume(tmp_path / "image.zarr", rng.integers(1, 255, (32, 40, 48), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("tables", "words"),
+    [
+        ({"input": {"image": "missing.zarr"}}, ["missing.zarr"]),
+        ({"input": {"image": "image.zarr", "start": [0, 0, 40], "stop": [32, 40, 60]}}, ["[32, 40, 60]", "correct"]),
+        ({"input": {"image": "image.zarr", "mask": "wide.zarr"}}, ["wide.zarr", "same voxels"]),
+        ({"input": {"image": "coarse.zarr"}}, ["nm", "any_resolution"]),
+        ({"input": {"image": "float.zarr"}}, ["float32", "uint8"]),
+        ({"input": {"affinities": "image.zarr"}}, ["channels"]),
+        ({"input": {"image": "image.zarr"}, "inference": {"model": "nonesuch"}}, ["nonesuch", "fib25-tiny"]),
+        ({"input": {"image": "image.zarr"}, "inference": {"overlap": [99, 0, 0]}}, ["overlap", "99"]),
+        ({"input": {"image": "image.zarr"}, "chunk_shape": [65, 64, 64]}, ["chunk_shape", "64"]),
+        ({"input": {"image": "image.zarr"}, "supervoxels": {"filter_width": 4}}, ["filter_width", "odd"]),
+    ],
+)
+def test_bad_input_is_refused_before_anything_is_computed(tmp_path, image, tables, words):
+    """Would waste a week of a cluster, or write half a run."""
+    array = open_volume(image).read(open_volume(image).spec.bounds)
+    write_volume(tmp_path / "wide.zarr", np.ones((32, 40, 50), np.uint8))
+    write_volume(tmp_path / "coarse.zarr", array, resolution_nm=(50, 50, 50))
+    write_volume(tmp_path / "float.zarr", array.astype(np.float32))
+    refused = petaseg("run", write_run(tmp_path, **tables), "--quiet")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert all(word in refused.stderr for word in words), refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_weights_that_do_not_fit_the_card_are_refused(tmp_path, image):
+    import shutil
+
+    from pipeline.models.spec import bundled_folder
+
+    shutil.copytree(bundled_folder("fib25-tiny"), tmp_path / "model")
+    weights = next((tmp_path / "model").glob("*.safetensors"))
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\1\2\3")
+    file = write_run(tmp_path, input={"image": image}, inference={"model": "model/card.yaml"})
+    refused = petaseg("run", file, "--quiet")
+    assert refused.returncode == 1
+    assert "sha256" in refused.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_a_run_from_plan_to_another_threshold(tmp_path, shared_data):
+    """The whole page docs/running.md, on a small volume."""
+    affinities = write_volume(tmp_path / "affinities.zarr", real_affinities(shared_data))
+    file = write_run(tmp_path, input={"affinities": affinities}, chunk_shape=[64, 64, 64])
+    planned = petaseg("plan", file)
+    assert planned.returncode == 0, planned.stderr
+    assert "extract_supervoxels" in planned.stdout
+    assert not (tmp_path / "run").exists()
+    assert petaseg("status", file).returncode == 1
+    ran = petaseg("run", file)
+    assert ran.returncode == 0, ran.stderr
+    states = json.loads(petaseg("status", tmp_path / "run", "--json").stdout)
+    assert all(state["complete"] for state in states)
+    labels = open_volume(str(tmp_path / "run" / "labels.zarr"))
+    first = len(np.unique(labels.read(labels.spec.bounds)))
+    assert petaseg("relabel", tmp_path / "run", "--threshold", "0.95", "--quiet").returncode == 0
+    assert len(np.unique(labels.read(labels.spec.bounds))) > first
+    assert petaseg("verify", tmp_path / "run").returncode == 0
+
+
+def test_a_full_dry_run_writes_nothing(tmp_path, image):
+    checked = petaseg("run", write_run(tmp_path, input={"image": image}), "--dry-run")
+    assert checked.returncode == 0, checked.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_ingest_brings_in_a_stack(tmp_path):
+    array = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
+    np.save(tmp_path / "stack.npy", array)
+    done = petaseg("ingest", tmp_path / "stack.npy", tmp_path / "out.zarr", "--resolution", "40,4,4", "--offset", "1,2,3")
+    assert done.returncode == 0, done.stderr
+    volume = open_volume(str(tmp_path / "out.zarr"))
+    assert volume.spec.bounds.start == (1, 2, 3)
+    assert volume.spec.resolution_nm == (40, 4, 4)
+    assert (volume.read(volume.spec.bounds) == array).all()

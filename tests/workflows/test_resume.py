@@ -1,0 +1,144 @@
+"""Promise 2: kill anything at any time, run again, and only what is missing is computed."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from pipeline.run import Run
+from pipeline.status import read_status
+from pipeline.volumes import open_volume
+from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
+
+CHUNK = [16, 20, 24]
+TABLES = {"chunk_shape": CHUNK, "storage_chunk_shape": CHUNK, "agglomeration": {"stop_score": 0.2}}
+IN_FLIGHT = 2
+
+
+@pytest.fixture(scope="module")
+def affinities(shared_data, tmp_path_factory):
+    return write_volume(tmp_path_factory.mktemp("data") / "affinities.zarr", real_affinities(shared_data))
+
+
+def done_by_stage(file, *overrides):
+    return {stage.name: stage.done for stage in read_status(Run.open(file, overrides))}
+
+
+def written_parts(file, stage):
+    folder = Run.open(file).layout.run_url + f"/parts/{stage}"
+    return len([name for name in os.listdir(folder) if not name.startswith(".")]) if os.path.isdir(folder) else 0
+
+
+def start(file):
+    command = [sys.executable, "-m", "workflows.cli", "run", str(file), "--quiet"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def wait_for_progress(process, file, more_than, limit=60.0):
+    """Until more chunks are recorded than before; a random moment, not a sleep that a slow machine outlasts."""
+    end = time.monotonic() + limit
+    while process.poll() is None and time.monotonic() < end:
+        if sum(done_by_stage(file).values()) > more_than:
+            return
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_ten_kills_of_the_driver_lose_only_what_was_in_flight(tmp_path, affinities):
+    """Would break the resume promise: a record that comes before its data, or long after it."""
+    reference = results(run(write_run(tmp_path / "calm", input={"affinities": affinities}, **TABLES)))
+    execution = {"executor": "threads", "workers": IN_FLIGHT, "max_in_flight": IN_FLIGHT}
+    file = write_run(tmp_path / "killed", input={"affinities": affinities}, **{**TABLES, "execution": execution})
+    dice = random.Random(7)
+    for _ in range(10):
+        before = sum(done_by_stage(file).values())
+        process = start(file)
+        wait_for_progress(process, file, before + dice.randrange(12))
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        for stage in ("extract_supervoxels", "build_region_graph", "agglomerate", "cut_merge_tree"):
+            assert written_parts(file, stage) - done_by_stage(file)[stage] <= IN_FLIGHT
+    assert results(run(file)) == reference
+
+
+def test_another_threshold_computes_no_voxel_again(tmp_path, affinities):
+    """Would make the choice of a threshold cost a whole run."""
+    file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
+    first = results(run(file))
+    before = {name: open_volume(f"{tmp_path}/run/{name}.zarr") for name in ("fragments", "supervoxels")}
+    marks = {name: newest(f"{tmp_path}/run/{name}.zarr") for name in before}
+    again = run(file, "segmentation.threshold=0.9")
+    untouched = ("extract_supervoxels", "build_region_graph", "agglomerate", "write_supervoxels")
+    assert {name: newest(f"{tmp_path}/run/{name}.zarr") for name in before} == marks
+    assert all(done_by_stage(file)[name] == done_by_stage(file, "segmentation.threshold=0.9")[name] for name in untouched)
+    second = results(again)
+    assert second["labels"] != first["labels"]
+    assert second["supervoxels"] == first["supervoxels"]
+    assert second["merge_tree"] == first["merge_tree"]
+    assert results(run(file)) == first
+
+
+def newest(folder):
+    return max(os.stat(os.path.join(root, name)).st_mtime_ns for root, _, names in os.walk(folder) for name in names)
+
+
+def test_other_weights_compute_everything_again(tmp_path):
+    """Would keep affinities of weights that are gone."""
+    image = write_volume(tmp_path / "image.zarr", np.random.default_rng(0).integers(0, 255, (32, 32, 32), np.uint8))
+    small = {"patch_shape": [32, 32, 32], "overlap": [8, 8, 8]}
+    file = write_run(tmp_path, input={"image": image}, inference={"model": "fib25-tiny", **small})
+    run(file)
+    finished = done_by_stage(file)
+    other = done_by_stage(file, "inference.model=synthetic-tiny")
+    assert all(finished.values())
+    assert not any(other.values())
+
+
+def test_a_truncated_and_a_flipped_chunk_are_found_repaired_and_nothing_else_runs(tmp_path, affinities):
+    """Would break the proof: rotten bytes that nobody notices."""
+    file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
+    reference = results(run(file))
+    stored = sorted(
+        (path for path in (tmp_path / "run" / "labels.zarr").rglob("*") if path.is_file() and path.suffix != ".json"),
+        key=lambda path: path.stat().st_size,
+    )
+    truncated, flipped = stored[-1], stored[-2]
+    truncated.write_bytes(truncated.read_bytes()[:-9])
+    data = bytearray(flipped.read_bytes())
+    data[len(data) // 2] ^= 4
+    flipped.write_bytes(bytes(data))
+    found = petaseg("verify", file, "--sample", 0, "--repair")
+    assert found.returncode == 1
+    assert "2 chunks will be computed again" in found.stdout.replace("\n", " ")
+    total = done_by_stage(file)
+    assert total["relabel"] == len(list(Run.open(file).layout.grid())) - 2
+    assert results(run(file)) == reference
+    proven = petaseg("verify", file, "--sample", 2)
+    assert proven.returncode == 0, proven.stdout + proven.stderr
+
+
+def test_a_chunk_that_always_fails_is_set_aside_and_named(tmp_path, affinities):
+    """Would lose the other chunks of a stage, or hide the one that failed."""
+    file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
+    blocked = tmp_path / "run" / "parts" / "extract_supervoxels" / "1_1_1"
+    for suffix in ("", ".npz", ".safetensors"):
+        blocked.with_name(blocked.name + suffix).mkdir(parents=True)
+    failed = petaseg("run", file, "--quiet", "--set", "execution.backoff_seconds=0")
+    assert failed.returncode == 1
+    assert "1_1_1" in failed.stderr
+    assert f"petaseg run {file}" in failed.stderr
+    counts = done_by_stage(file)
+    assert counts["extract_supervoxels"] == len(list(Run.open(file).layout.grid())) - 1
+    status = petaseg("status", file)
+    assert status.returncode == 1
+    assert "1_1_1" in status.stdout
+    for suffix in ("", ".npz", ".safetensors"):
+        blocked.with_name(blocked.name + suffix).rmdir()
+    mended = petaseg("run", file, "--quiet")
+    assert mended.returncode == 0, mended.stderr
+    assert petaseg("status", file).returncode == 0
