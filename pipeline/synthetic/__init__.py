@@ -1,0 +1,1 @@
+"""Generators of images with exact ground truth, z, y, x throughout; pure functions of their arguments."""
