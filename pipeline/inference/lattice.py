@@ -1,0 +1,130 @@
+"""Where the patches lie: one lattice for the whole dataset, whatever the chunks are.
+
+    dataset   |----------------------------------------|
+    patch 0   [............]                               S = P - overlap
+    patch 1           [............]                       patch i begins at start + i * S
+    patch 2                   [............]
+    patch 3 (the last)                    [............]   clamped to stop - P
+
+A dataset that is smaller than P along an axis has one patch there; its image is reflected up to P.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left, bisect_right
+from dataclasses import dataclass
+from itertools import product as cartesian
+from math import prod
+
+import numpy as np
+
+from pipeline.errors import BoundsError, ConfigError
+from pipeline.geometry import BoundingBox, Vec, as_vec
+from pipeline.grid import ChunkGrid
+
+
+@dataclass(frozen=True)
+class PatchLattice:
+    """All patches of a dataset, in lattice order: C order of their indices, x fastest."""
+
+    bounds: BoundingBox
+    """The dataset's full extent, not the region of interest and not a chunk."""
+    patch_shape: Vec
+    """Voxels of a patch, z, y, x."""
+    overlap: Vec
+    """Voxels that neighbouring patches share, z, y, x; more at the clamped last patch."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "patch_shape", as_vec(self.patch_shape, "patch_shape"))
+        object.__setattr__(self, "overlap", as_vec(self.overlap, "overlap"))
+        if self.bounds.empty:
+            raise ConfigError(f"dataset bounds are {self.bounds}; they must hold a voxel: correct the volume")
+        if min(self.patch_shape) < 1:
+            raise ConfigError(f"patch_shape is {list(self.patch_shape)}; every side must be at least 1 voxel")
+        if any(not 0 <= o < p for o, p in zip(self.overlap, self.patch_shape, strict=True)):
+            raise ConfigError(
+                f"overlap is {list(self.overlap)}; on each axis it must be at least 0 and less than the patch "
+                f"{list(self.patch_shape)}: a quarter of the patch is a good choice"
+            )
+
+    @property
+    def stride(self) -> Vec:
+        """Voxels from one patch to the next."""
+        return tuple(p - o for p, o in zip(self.patch_shape, self.overlap, strict=True))  # type: ignore[return-value]
+
+    @property
+    def counts(self) -> Vec:
+        """Patches along z, y, x."""
+        return tuple(  # type: ignore[return-value]
+            1 + max(0, -(-(n - p) // s))
+            for n, p, s in zip(self.bounds.shape, self.patch_shape, self.stride, strict=True)
+        )
+
+    def __len__(self) -> int:
+        return prod(self.counts)
+
+    def box(self, index: Vec) -> BoundingBox:
+        """The voxels of one patch; it leaves the bounds only where the dataset is smaller than a patch."""
+        if any(not 0 <= i < n for i, n in zip(index, self.counts, strict=True)):
+            raise BoundsError(f"patch {index} is not in the lattice of {self.counts} patches")
+        start = tuple(self.position(axis, i) for axis, i in enumerate(index))
+        return BoundingBox.from_shape(self.patch_shape, start)  # type: ignore[arg-type]
+
+    def position(self, axis: int, i: int) -> int:
+        """The first voxel of the i-th patch along an axis."""
+        start, stop = self.bounds.start[axis], self.bounds.stop[axis]
+        return min(start + i * self.stride[axis], max(start, stop - self.patch_shape[axis]))
+
+    def touching(self, core: BoundingBox) -> list[Vec]:
+        """The indices of all patches that share a voxel with ``core``, in lattice order."""
+        return list(cartesian(*self.ranges(core)))  # type: ignore[arg-type]
+
+    def ranges(self, core: BoundingBox) -> tuple[range, range, range]:
+        """For each axis the indices of the patches that share a voxel with ``core``.
+
+        Raises ``BoundsError`` if the core is empty or leaves the bounds.
+        """
+        if core.empty or not self.bounds.contains(core):
+            raise BoundsError(f"core {core} must be a non-empty part of the dataset {self.bounds}")
+        return tuple(  # type: ignore[return-value]
+            self._range(axis, start, stop) for axis, (start, stop) in enumerate(zip(core.start, core.stop, strict=True))
+        )
+
+    def support(self, core: BoundingBox) -> BoundingBox:
+        """The voxels to read for ``core``: the box around all its patches, inside the bounds."""
+        ranges = self.ranges(core)
+        first, last = (tuple(r[end] for r in ranges) for end in (0, -1))
+        return BoundingBox(self.box(first).start, self.box(last).stop).intersect(self.bounds)  # type: ignore[arg-type]
+
+    def pad(self, image: np.ndarray) -> np.ndarray:
+        """The image of a support, (z, y, x), reflected at its end up to the patch where the dataset is smaller."""
+        missing = [max(0, p - n) for p, n in zip(self.patch_shape, image.shape, strict=True)]
+        return np.pad(image, [(0, m) for m in missing], mode="reflect") if any(missing) else image
+
+    def computed(self, grid: ChunkGrid) -> int:
+        """Patches that all chunks of a grid compute together; one that touches two chunks counts twice.
+
+        Chunks are products of intervals and so are patches: counting along each axis is enough.
+        """
+        if grid.bounds != self.bounds:
+            raise ConfigError(f"the grid covers {grid.bounds} and the lattice {self.bounds}; both need the same bounds")
+        return prod(sum(len(self._range(axis, *cut)) for cut in _intervals(grid, axis)) for axis in range(3))
+
+    def waste(self, grid: ChunkGrid) -> float:
+        """Patches computed over patches needed for the grid's region of interest: 1.0 wastes nothing."""
+        return self.computed(grid) / prod(len(r) for r in self.ranges(grid.roi))
+
+    def _range(self, axis: int, start: int, stop: int) -> range:
+        every = range(self.counts[axis])
+
+        def position(i: int) -> int:
+            return self.position(axis, i)
+
+        first = bisect_right(every, start - self.patch_shape[axis], key=position)
+        return range(first, bisect_left(every, stop, key=position))
+
+
+def _intervals(grid: ChunkGrid, axis: int) -> list[tuple[int, int]]:
+    begins = [grid.bounds.start[axis] + (grid.first[axis] + i) * grid.shape[axis] for i in range(grid.counts[axis])]
+    low, high = grid.roi.start[axis], grid.roi.stop[axis]
+    return [(max(low, begin), min(high, begin + grid.shape[axis])) for begin in begins]

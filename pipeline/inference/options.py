@@ -1,0 +1,63 @@
+"""How the network is run, and what of that can change a byte of its output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pipeline.errors import ConfigError
+
+AUGMENTATIONS = ("none", "flips", "flips+transpose", "flips+permutations")
+"""1, 8, 16 and 48 variants; the last is for isotropic voxels and cubic patches."""
+
+
+@dataclass(frozen=True)
+class PredictOptions:
+    """Options of a predictor; they travel to workers. Loads no torch until asked about the device."""
+
+    batch_size: int = 1
+    """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch in any case."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; auto takes a GPU if there is one."""
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 by autocast: faster on recent GPUs. float32 is plain float32, without TF32."""
+    compile: bool = False
+    """Compile the network (torch.compile)."""
+    channels_last: bool = True
+    """Keep activations with the channels last, which convolutions prefer on both kinds of device."""
+    threads: int = 1
+    """CPU threads of one forward pass."""
+    deterministic: bool = True
+    """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""
+    tta: str = "none"
+    """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
+    channels: int = 3
+    """How many of the network's affinities are written, from the first; the first three are the nearest neighbours."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "threads", "channels"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"inference {name} is {getattr(self, name)}; it must be at least 1")
+        choices = {
+            "device": ("auto", "cpu", "cuda"),
+            "precision": ("float32", "bfloat16"),
+            "tta": AUGMENTATIONS,
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(
+                    f"inference {name} is {getattr(self, name)!r}; it must be one of {', '.join(allowed)}"
+                )
+
+    def resolved_device(self) -> Literal["cpu", "cuda"]:
+        """The device that the options mean on this machine; ``ConfigError`` if it is not there."""
+        import torch
+
+        present = torch.cuda.is_available()
+        if self.device == "cuda" and not present:
+            raise ConfigError("inference device is cuda; torch must find a GPU and finds none: choose auto or cpu")
+        return "cuda" if present and self.device != "cpu" else "cpu"
+
+    def identity(self) -> dict[str, Any]:
+        """The options that decide what is computed; how a device computes it is ``environment_identity``."""
+        return {"tta": self.tta, "channels": self.channels, "precision": self.precision}

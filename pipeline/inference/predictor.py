@@ -1,0 +1,187 @@
+"""Image of a support in, uint8 affinities of a core out; a pure function of image, weights and options.
+
+1. the patches of the dataset's lattice that touch the core       lattice.py
+2. those with an image (a constant patch is outside the tissue)    Predictor._alive
+3. in batches: normalise, run the network, turn variants back      Predictor._values
+4. weight, add up on the core, divide, round                       blend.py
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from statistics import median
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from pipeline.errors import ConfigError, ModelError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.inference.blend import Blender
+from pipeline.inference.lattice import PatchLattice
+from pipeline.inference.options import PredictOptions
+from pipeline.inference.runtime import environment_identity, forward_state
+from pipeline.inference.tta import Augmentation
+from pipeline.inference.window import bump_window
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import LoadedModel
+
+__all__ = ["PredictOptions", "Predictor", "environment_identity", "measure"]
+
+Reader = Callable[[BoundingBox], np.ndarray]
+
+
+class Predictor:
+    """A network on its device, ready for any number of chunks; one thread at a time."""
+
+    def __init__(self, loaded: LoadedModel, options: PredictOptions) -> None:
+        self.card = loaded.card
+        self.options = options
+        self.device = torch.device(options.resolved_device())
+        if options.channels > len(self.card.offsets):
+            raise ConfigError(
+                f"inference channels is {options.channels}; the network has {len(self.card.offsets)} affinities: "
+                "ask for no more"
+            )
+        self._network = self._placed(loaded.module)
+        self._windows: dict[Vec, Tensor] = {}
+        self._augmentations: dict[Vec, Augmentation] = {}
+
+    @property
+    def batch_size(self) -> int:
+        """Patches per forward pass: the option on a GPU, 1 on a CPU (``runtime.py`` says why)."""
+        return self.options.batch_size if self.device.type == "cuda" else 1
+
+    def predict(
+        self, image: np.ndarray | Reader, *, core: BoundingBox, lattice: PatchLattice
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """The affinities of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
+
+        ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x), or is a function that reads a box.
+        Raises ``ConfigError`` for an image of another shape, ``ModelError`` if the network breaks its card.
+        """
+        support = lattice.support(core)
+        voxels = lattice.pad(_voxels(image, support))
+        touching = lattice.touching(core)
+        alive = [index for index in touching if self._alive(voxels, lattice.box(index), support)]
+        with forward_state(self.options):
+            blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
+            on_device = self._upload(voxels)
+            for batch in _batches(alive, self.batch_size):
+                boxes = (lattice.box(index).slices(support.start) for index in batch)
+                for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
+                    blender.add(index, values)
+            affinities = self._download(blender.finish())
+        return affinities, {"patches": len(alive), "skipped": len(touching) - len(alive)}
+
+    def _alive(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
+        patch = voxels[box.slices(support.start)]
+        return bool(patch.min() != patch.max())
+
+    def _values(self, patches: Sequence[Tensor]) -> Iterator[Tensor]:
+        """The affinities of each patch, (channels, z, y, x) float32, the mean over all variants."""
+        shape: Vec = tuple(patches[0].shape)  # type: ignore[assignment]
+        augmentation = self._augmentation(shape)
+        images = self._normalised(patches)  # (b, z, y, x)
+        totals = [torch.zeros((self.options.channels, *shape), device=self.device) for _ in patches]
+        for which, variant in enumerate(augmentation.variants):
+            outputs = self._run(variant.turn(images), augmentation.network_channels)
+            for total, output in zip(totals, outputs, strict=False):  # what is left over is padding
+                augmentation.add(total, output, which)
+        return (augmentation.mean(total) for total in totals)
+
+    def _normalised(self, patches: Sequence[Tensor]) -> Tensor:
+        """A full batch of network inputs, (batch_size, z, y, x) float32; patches that are missing are zeros."""
+        batch = torch.zeros((self.batch_size, *patches[0].shape), device=self.device)
+        for slot, patch in zip(batch, patches, strict=False):
+            slot.copy_(patch)
+            slot.sub_(self.card.normalisation.offset).div_(self.card.normalisation.scale)
+        return batch
+
+    def _run(self, images: Tensor, channels: int) -> Iterator[Tensor]:
+        """One forward pass: (b, z, y, x) -> b times (channels, z, y, x) float32, after the activation.
+
+        The activation is computed on each patch by itself, for the same reason as the patch-by-patch rule.
+        """
+        inputs = images[:, None]
+        layout = torch.channels_last_3d if self.options.channels_last else torch.contiguous_format
+        logits = self._network(inputs.contiguous(memory_format=layout))  # (b, c, z, y, x)
+        expected = (len(images), len(self.card.offsets), *images.shape[1:])
+        if tuple(logits.shape) != expected:
+            raise ModelError(
+                f"the network turned {tuple(inputs.shape)} into {tuple(logits.shape)}; its card promises {expected}: "
+                "correct the card's offsets or its patch shape"
+            )
+        return (self._activated(patch[:channels].to(torch.float32).contiguous()) for patch in logits)
+
+    def _activated(self, logits: Tensor) -> Tensor:
+        return torch.sigmoid(logits) if self.card.activation == "sigmoid" else logits
+
+    def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
+        layout = torch.channels_last_3d if self.options.channels_last else torch.contiguous_format
+        network = module.to(self.device).eval().requires_grad_(False)
+        network = network.to(memory_format=layout)  # type: ignore[call-overload]
+        return torch.compile(network, dynamic=False) if self.options.compile else network  # type: ignore[return-value]
+
+    def _upload(self, voxels: np.ndarray) -> Tensor:
+        """The whole support on the device once, (z, y, x): patches are cut and normalised there."""
+        plain = voxels if voxels.dtype in (np.uint8, np.float32) else voxels.astype(np.float32)
+        tensor = torch.from_numpy(np.require(plain, requirements=["C", "W"]))  # torch warns about read-only arrays
+        if self.device.type == "cuda":
+            return tensor.pin_memory().to(self.device, non_blocking=True)
+        return tensor
+
+    def _download(self, block: Tensor) -> np.ndarray:
+        if self.device.type == "cpu":
+            return block.numpy()
+        host = torch.empty(block.shape, dtype=block.dtype, pin_memory=True)
+        host.copy_(block, non_blocking=True)
+        torch.cuda.synchronize(self.device)
+        return host.numpy()
+
+    def _window(self, patch_shape: Vec) -> Tensor:
+        if patch_shape not in self._windows:
+            self._windows[patch_shape] = torch.from_numpy(bump_window(patch_shape)).to(self.device)
+        return self._windows[patch_shape]
+
+    def _augmentation(self, patch_shape: Vec) -> Augmentation:
+        if patch_shape not in self._augmentations:
+            self._augmentations[patch_shape] = Augmentation(
+                self.options.tta, self.card.offsets, self.options.channels, patch_shape
+            )
+        return self._augmentations[patch_shape]
+
+
+def measure(loaded: LoadedModel, options: PredictOptions, *, patch_shape: Vec | None = None, repeats: int = 3) -> float:
+    """Seconds per patch on this machine: the median of a few batches of noise, after one to warm up."""
+    predictor = Predictor(loaded, options)
+    shape = patch_shape or loaded.card.patch_shape
+    bounds = BoundingBox.from_shape((shape[0] * predictor.batch_size, shape[1], shape[2]))
+    lattice = PatchLattice(bounds, shape, (0, 0, 0))
+    noise = np.random.default_rng(0).integers(0, 256, bounds.shape, dtype=np.uint8)
+    seconds = []
+    for _ in range(repeats + 1):
+        began = time.perf_counter()
+        predictor.predict(noise, core=bounds, lattice=lattice)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds[1:]) / predictor.batch_size
+
+
+def _voxels(image: np.ndarray | Reader, support: BoundingBox) -> np.ndarray:
+    voxels = np.asarray(image(support) if callable(image) else image)
+    if voxels.shape != support.shape:
+        raise ConfigError(
+            f"the image has shape {voxels.shape}; the patches of this core need {support.shape}, the voxels of "
+            f"{support}: read lattice.support(core)"
+        )
+    return voxels
+
+
+def _batches(indices: Sequence[Vec], size: int) -> Iterator[list[Vec]]:
+    rest = iter(indices)
+    while batch := list(islice(rest, size)):
+        yield batch

@@ -1,0 +1,120 @@
+"""The state of torch around a forward pass, and the part of it that decides about the last bit of a result.
+
+Two habits of torch 2.6 to 2.13 on a CPU, both measured, are worked around here and in ``predictor.py``:
+
+- Element-wise kernels treat the body of a tensor (vectors) and its tail (scalars) differently, so in a batch of odd
+  shape a few voxels change with the patch's place in the batch (up to 15 of 140,000). So a CPU runs patch by patch.
+- With one patch, 3D convolutions of fewer than 20,480 channels x planes x rows leave oneDNN for an im2col that took
+  1.9 times as long (24 x 64 x 64, one thread). ``_OneDnnConvolutions`` sends them to oneDNN; a patch alone is then as
+  fast as one in a batch of four.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from pipeline.inference.options import PredictOptions
+
+
+def environment_identity(options: PredictOptions) -> dict[str, Any]:
+    """Everything about this process that may change the last bit of a prediction; it belongs in a fingerprint.
+
+    Two machines of equal identity give equal bytes; a worker whose identity differs must not take part in a run.
+    """
+    device = options.resolved_device()
+    common = {
+        "device": device,
+        "torch": str(torch.__version__),
+        "compile": options.compile,
+        "channels_last": options.channels_last,
+    }
+    if device == "cpu":
+        return common | {"threads": options.threads, "instructions": torch.backends.cpu.get_cpu_capability()}
+    return common | {
+        "gpu": torch.cuda.get_device_name(),
+        "cuda": torch.version.cuda,
+        "cudnn": torch.backends.cudnn.version(),
+        "batch_size": options.batch_size,
+        "deterministic": options.deterministic,
+    }
+
+
+@contextmanager
+def forward_state(options: PredictOptions) -> Iterator[None]:
+    """Inference mode, threads, precision and determinism for the calling thread; all restored at the end."""
+    device = options.resolved_device()
+    with ExitStack() as stack:
+        stack.enter_context(torch.inference_mode())
+        if device == "cuda":
+            stack.enter_context(_cuda_algorithms(options.deterministic))
+        else:
+            stack.enter_context(_cpu_threads(options.threads))
+            if not options.compile:
+                stack.enter_context(_OneDnnConvolutions())
+        if options.precision == "bfloat16":
+            stack.enter_context(torch.autocast(device, dtype=torch.bfloat16))
+        yield
+
+
+@contextmanager
+def _cpu_threads(threads: int) -> Iterator[None]:
+    """Threads of one forward pass; set in the thread that runs it, since OpenMP keeps the number for each thread."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _cuda_algorithms(deterministic: bool) -> Iterator[None]:
+    """Fixed choice of algorithms, or, if not deterministic, the fastest by trial (which can differ between runs)."""
+    if deterministic:  # cuBLAS is deterministic only with a fixed workspace, which it reads from here
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(deterministic)
+    try:
+        with torch.backends.cudnn.flags(
+            enabled=True, benchmark=not deterministic, deterministic=deterministic, allow_tf32=False
+        ):
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+class _OneDnnConvolutions(TorchFunctionMode):
+    """Sends every dense float32 3D convolution to oneDNN, whatever its size."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.conv3d and torch.backends.mkldnn.is_available():
+            return _conv3d(*args, **(kwargs or {}))
+        return func(*args, **(kwargs or {}))
+
+
+def _conv3d(
+    input: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: Any = 1,
+    padding: Any = 0,
+    dilation: Any = 1,
+    groups: int = 1,
+) -> Tensor:
+    plain = input.dim() == 5 and input.dtype == weight.dtype == torch.float32 and not isinstance(padding, str)
+    if not plain or torch.is_autocast_enabled("cpu"):
+        return torch.conv3d(input, weight, bias, stride, padding, dilation, groups)
+    return torch.mkldnn_convolution(input, weight, bias, _triple(padding), _triple(stride), _triple(dilation), groups)
+
+
+def _triple(value: Any) -> list[int]:
+    return [value] * 3 if isinstance(value, int) else list(value)

@@ -1,0 +1,266 @@
+"""The promise of inference: one byte for one voxel, whatever the chunks, the batches and the neighbours."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.errors import ConfigError, ModelError
+from pipeline.geometry import BoundingBox
+from pipeline.grid import ChunkGrid
+from pipeline.inference.lattice import PatchLattice
+from pipeline.inference.predictor import PredictOptions, Predictor, environment_identity, measure
+from pipeline.inference.window import bump_window
+from tests.inference.networks import NEAREST, Card, Copies, Loaded, convolutional, identity
+
+PATCH, OVERLAP = (8, 10, 10), (2, 3, 3)
+
+
+def image_of(shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def lattice_of(shape, start=(0, 0, 0), patch=PATCH, overlap=OVERLAP):
+    return PatchLattice(BoundingBox.from_shape(shape, start), patch, overlap)
+
+
+def reader(image, lattice):
+    return lambda box: image[box.slices(lattice.bounds.start)]
+
+
+def whole(predictor, image, lattice):
+    return predictor.predict(image, core=lattice.bounds, lattice=lattice)[0]
+
+
+def in_chunks(predictor, image, lattice, chunk_shape):
+    result = np.zeros((predictor.options.channels, *image.shape), np.uint8)
+    for chunk in ChunkGrid(lattice.bounds, lattice.bounds, chunk_shape):
+        block, _ = predictor.predict(reader(image, lattice), core=chunk.core, lattice=lattice)
+        result[:, *chunk.core.slices(lattice.bounds.start)] = block
+    return result
+
+
+shapes = st.tuples(*(st.integers(1, 22) for _ in range(3)))
+
+
+@settings(deadline=None, max_examples=25)
+@given(shapes, st.tuples(*(st.integers(3, 25) for _ in range(3))), st.integers(0, 9))
+def test_the_identity_network_gives_the_image_back_for_any_volume_and_any_chunks(shape, chunk, seed):
+    lattice = lattice_of(shape, start=(5, -3, 11))
+    image = image_of(shape, seed)
+    result = in_chunks(Predictor(identity(), PredictOptions()), image, lattice, chunk)
+    alive = image if image.min() != image.max() else np.zeros_like(image)
+    for channel in result:
+        np.testing.assert_array_equal(channel, alive)
+
+
+CONVOLUTIONAL = Predictor(convolutional(), PredictOptions())
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.data())
+def test_no_byte_depends_on_the_chunks(data):
+    """The network has instance norms: every voxel of a patch depends on all of it."""
+    shape = data.draw(shapes)
+    lattice = lattice_of(shape)
+    image = image_of(shape, data.draw(st.integers(0, 9)))
+    expected = whole(CONVOLUTIONAL, image, lattice)
+    chunk = tuple(data.draw(st.integers(max(2, n // 3), n + 3)) for n in shape)
+    np.testing.assert_array_equal(in_chunks(CONVOLUTIONAL, image, lattice, chunk), expected)
+
+
+@pytest.mark.parametrize("tta", ["none", "flips", "flips+transpose"])
+def test_no_byte_depends_on_the_chunks_with_augmentation(tta):
+    predictor = Predictor(convolutional(), PredictOptions(tta=tta))
+    lattice, image = lattice_of((11, 15, 17)), image_of((11, 15, 17))
+    np.testing.assert_array_equal(in_chunks(predictor, image, lattice, (6, 7, 9)), whole(predictor, image, lattice))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(threads):
+    """Odd sizes: vector kernels treat the tail of a tensor differently, and a batch of patches has one tail."""
+    predictor = Predictor(convolutional(), PredictOptions(threads=threads, batch_size=4))
+    lattice = lattice_of((33, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0))
+    image = image_of((33, 37, 29))
+    together = whole(predictor, image, lattice)
+    for part in (slice(0, 11), slice(11, 22), slice(22, 33)):
+        alone = whole(predictor, image[part], lattice_of((11, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0)))
+        np.testing.assert_array_equal(alone, together[:, part])
+
+
+def test_the_batch_size_changes_no_byte():
+    lattice, image = lattice_of((11, 15, 17)), image_of((11, 15, 17))
+    results = [
+        whole(Predictor(convolutional(), PredictOptions(batch_size=size)), image, lattice) for size in (1, 2, 3, 100)
+    ]
+    for result in results[1:]:
+        np.testing.assert_array_equal(result, results[0])
+
+
+class _Batched(Predictor):
+    """Runs whole batches on a CPU too, so that filling and padding them is tested without a GPU."""
+
+    batch_size = 4
+
+
+@pytest.mark.parametrize("tta", ["none", "flips"])
+def test_the_last_batch_is_padded_and_every_batch_has_one_shape(tta):
+    seen = []
+
+    class Watching(Copies):
+        def forward(self, x):
+            seen.append(tuple(x.shape))
+            return super().forward(x)
+
+    lattice, image = lattice_of((20, 10, 10)), image_of((20, 10, 10))
+    loaded = Loaded(Card(activation="none"), Watching())
+    options = PredictOptions(tta=tta)
+    np.testing.assert_array_equal(
+        whole(_Batched(loaded, options), image, lattice), whole(Predictor(identity(), options), image, lattice)
+    )
+    assert len(lattice) % 4
+    assert set(seen) == {(4, 1, *PATCH)}
+
+
+def test_the_result_is_the_weighted_mean_over_the_patches():
+    """Against the formula, spelled out in float64: at most one level of difference, from rounding."""
+    loaded = convolutional()
+    lattice, image = lattice_of((11, 15, 17)), image_of((11, 15, 17))
+    result = whole(Predictor(loaded, PredictOptions()), image, lattice)
+    total, weights, window = np.zeros((3, *image.shape)), np.zeros(image.shape), bump_window(PATCH)
+    for index in product(*(range(n) for n in lattice.counts)):
+        where = lattice.box(index).slices()
+        patch = torch.from_numpy(image[where].astype(np.float32) / 255)[None, None]
+        with torch.inference_mode():
+            total[:, *where] += torch.sigmoid(loaded.module(patch))[0].double().numpy() * window
+        weights[where] += window
+    exact = 255 * total / weights
+    assert np.abs(result - exact).max() < 0.501
+
+
+def test_constant_patches_are_not_run_and_count_as_zero():
+    image = image_of((8, 10, 40))
+    image[:, :, :20] = 77
+    lattice = lattice_of((8, 10, 40), overlap=(0, 0, 0))
+    predictor = Predictor(convolutional(), PredictOptions())
+    result, counters = predictor.predict(image, core=lattice.bounds, lattice=lattice)
+    assert counters == {"patches": 2, "skipped": 2}
+    assert not result[..., :20].any()
+    assert result[..., 20:].any()
+
+
+def test_a_skipped_patch_keeps_its_weight():
+    """Where an empty patch overlaps one with tissue, the value falls smoothly instead of jumping."""
+    image = image_of((8, 10, 20))
+    image[:, :, 6:] = 0
+    lattice = lattice_of((8, 10, 16), overlap=(0, 0, 4))
+    result = whole(Predictor(convolutional(), PredictOptions()), image[..., :16], lattice)
+    alone = whole(Predictor(convolutional(), PredictOptions()), image[..., :10], lattice_of((8, 10, 10)))
+    assert (result[..., 6:10] <= alone[..., 6:10]).all()
+    assert result[..., 9].max() < alone[..., 9].min()
+    assert not result[..., 10:].any()
+
+
+def test_skipping_changes_no_byte_between_chunks():
+    image = image_of((16, 20, 40))
+    image[:, :, :20] = 0
+    lattice = lattice_of(image.shape)
+    np.testing.assert_array_equal(
+        in_chunks(CONVOLUTIONAL, image, lattice, (7, 9, 11)), whole(CONVOLUTIONAL, image, lattice)
+    )
+
+
+def test_only_the_first_channels_are_written():
+    long_range = [*NEAREST, [-2, 0, 0], [0, 0, -9]]
+    lattice, image = lattice_of((8, 12, 12)), image_of((8, 12, 12))
+    three = whole(Predictor(convolutional(long_range), PredictOptions()), image, lattice)
+    five = whole(Predictor(convolutional(long_range), PredictOptions(channels=5)), image, lattice)
+    assert three.shape == (3, 8, 12, 12)
+    np.testing.assert_array_equal(five[:3], three)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.float32, np.float64])
+def test_any_image_type_is_taken_and_left_as_it_was(dtype):
+    image = image_of((8, 12, 12)).astype(dtype)
+    image.setflags(write=False)
+    lattice = lattice_of(image.shape)
+    result = whole(Predictor(identity(), PredictOptions()), image, lattice)
+    np.testing.assert_array_equal(result[0], image)
+
+
+def test_normalisation_is_that_of_the_card():
+    loaded = identity()
+    loaded.card.normalisation.offset, loaded.card.normalisation.scale = 55.0, 200.0
+    image = image_of((8, 10, 10)).clip(55, 255)
+    result = whole(Predictor(loaded, PredictOptions()), image, lattice_of(image.shape))
+    np.testing.assert_array_equal(result[0], np.rint((image - 55.0) / 200.0 * 255))
+
+
+def test_the_calling_threads_settings_are_restored():
+    before = torch.get_num_threads(), torch.is_inference_mode_enabled()
+    whole(Predictor(identity(), PredictOptions(threads=before[0] + 1)), image_of((8, 10, 10)), lattice_of((8, 10, 10)))
+    assert (torch.get_num_threads(), torch.is_inference_mode_enabled()) == before
+
+
+def test_bfloat16_is_close_to_float32():
+    lattice, image = lattice_of((8, 12, 12)), image_of((8, 12, 12))
+    exact = whole(CONVOLUTIONAL, image, lattice).astype(int)
+    coarse = whole(Predictor(convolutional(), PredictOptions(precision="bfloat16")), image, lattice)
+    assert 0 < np.abs(coarse - exact).max() < 16
+
+
+def test_an_image_of_another_box_is_refused():
+    lattice = lattice_of((16, 20, 20))
+    core = BoundingBox.from_shape((4, 4, 4))
+    with pytest.raises(ConfigError, match=r"read lattice\.support"):
+        CONVOLUTIONAL.predict(np.zeros((4, 4, 4), np.uint8), core=core, lattice=lattice)
+
+
+def test_a_network_that_breaks_its_card_is_refused():
+    broken = Loaded(Card(offsets=[*NEAREST, [-2, 0, 0]]), Copies())
+    with pytest.raises(ModelError, match="its card promises"):
+        whole(Predictor(broken, PredictOptions()), image_of((8, 10, 10)), lattice_of((8, 10, 10)))
+
+
+def test_values_that_are_not_finite_are_an_error_and_not_a_zero():
+    loaded = identity()
+    loaded.card.normalisation.scale = 0.0
+    with pytest.raises(ModelError, match="not finite"):
+        whole(Predictor(loaded, PredictOptions()), image_of((8, 10, 10)), lattice_of((8, 10, 10)))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"threads": 0}, "threads is 0"),
+        ({"device": "tpu"}, "device is 'tpu'"),
+        ({"precision": "float16"}, "precision is 'float16'"),
+        ({"tta": "mirror"}, "tta is 'mirror'"),
+    ],
+)
+def test_impossible_options_are_refused(wrong, message):
+    with pytest.raises(ConfigError, match=message):
+        PredictOptions(**wrong)
+
+
+def test_more_channels_than_the_network_has_are_refused():
+    with pytest.raises(ConfigError, match="channels is 4"):
+        Predictor(identity(), PredictOptions(channels=4))
+
+
+def test_the_environment_names_what_decides_about_the_last_bit():
+    options = PredictOptions(device="cpu", threads=2)
+    found = environment_identity(options)
+    assert found["device"] == "cpu"
+    assert found["torch"] == str(torch.__version__)
+    assert found["threads"] == 2
+    assert environment_identity(PredictOptions(device="cpu", threads=1)) != found
+    assert environment_identity(PredictOptions(device="cpu", threads=2, batch_size=7)) == found
+
+
+def test_measuring_gives_a_positive_time_per_patch():
+    assert measure(convolutional(), PredictOptions(), repeats=1) > 0
