@@ -46,6 +46,5 @@ def _refine(field: FloatField, axis: int, size: int, spacing: float, phase: floa
     spread = [1, 1, 1]
     spread[axis] = size
     return sum(
-        np.take(field, knot + tap, axis=axis) * weights[tap].astype(np.float32).reshape(spread)
-        for tap in range(4)
+        np.take(field, knot + tap, axis=axis) * weights[tap].astype(np.float32).reshape(spread) for tap in range(4)
     )

@@ -1,7 +1,7 @@
 """What is inside cells: mitochondria, nuclei, vacuoles and vesicles, all with membranes of their own.
 
-They are the distractors: dark lines and dark bodies that are not the border of a cell. Each is drawn in a small box of the
-image, only where the voxels belong to its cell and keep clear of the cell's membrane.
+They are the distractors: dark lines and dark bodies that are not the border of a cell. Each is drawn in a small box of
+the image, only where the voxels belong to its cell and keep clear of the cell's membrane.
 """
 
 from __future__ import annotations
@@ -59,9 +59,7 @@ def patch(cytoplasm: Cytoplasm, centre: np.ndarray, reach_nm: float) -> Patch:
         low, high = max(centre[axis] - reach, 0), min(centre[axis] + reach + 1, cytoplasm.cells.shape[axis])
         box.append(slice(low, high))
         offset.append(
-            ((np.arange(low, high) - centre[axis]) * pitch).reshape(
-                [-1 if a == axis else 1 for a in range(3)]
-            )
+            ((np.arange(low, high) - centre[axis]) * pitch).reshape([-1 if a == axis else 1 for a in range(3)])
         )
     return Patch(tuple(box), tuple(offset))
 
@@ -71,11 +69,11 @@ def add_organelles(cytoplasm: Cytoplasm, rng: np.random.Generator) -> None:
     volume_um3 = cytoplasm.cells.size * float(np.prod(cytoplasm.pitch_nm)) * 1e-9
     taken = np.zeros(cytoplasm.cells.shape, bool)
     _add_nuclei(cytoplasm, taken, rng)
-    for centre in cytoplasm.places(70.0, rng.poisson(14 * volume_um3), rng):
+    for centre in cytoplasm.places(70.0, rng.poisson(24 * volume_um3), rng):
         _add_mitochondrion(cytoplasm, taken, centre, rng)
     for centre in cytoplasm.places(48.0, rng.poisson(14 * volume_um3), rng):
         _add_vacuole(cytoplasm, taken, centre, rng)
-    for centre in _clusters(cytoplasm, rng.poisson(9 * volume_um3), rng):
+    for centre in _clusters(cytoplasm, rng.poisson(16 * volume_um3), rng):
         _add_vesicle(cytoplasm, taken, centre, rng)
 
 
@@ -94,9 +92,7 @@ def _frame(rng: np.random.Generator) -> np.ndarray:
     return np.stack([first, second, np.cross(first, second)])
 
 
-def _room(
-    cytoplasm: Cytoplasm, taken: np.ndarray, part: Patch, centre: np.ndarray, clear_nm: float
-) -> np.ndarray:
+def _room(cytoplasm: Cytoplasm, taken: np.ndarray, part: Patch, centre: np.ndarray, clear_nm: float) -> np.ndarray:
     """Where an organelle of the cell at ``centre`` may be drawn."""
     own = cytoplasm.cells[part.box] == cytoplasm.cells[tuple(centre)]
     return own & (cytoplasm.depth_nm[part.box] > clear_nm) & ~taken[part.box]
@@ -112,9 +108,7 @@ def _line(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
     return np.exp(-((distance_nm / np.float32(width_nm)) ** 2))
 
 
-def _add_mitochondrion(
-    cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator
-) -> None:
+def _add_mitochondrion(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
     """A dark sausage with a darker double membrane and folded cristae."""
     depth = float(cytoplasm.depth_nm[tuple(centre)])
     thick = min(rng.uniform(60, 150), max(depth * rng.uniform(0.75, 1.15), 50.0))
@@ -134,9 +128,7 @@ def _add_mitochondrion(
     taken[part.box] |= (distance < 15) & room
 
 
-def _add_vacuole(
-    cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator
-) -> None:
+def _add_vacuole(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
     """Endosomes and reticulum: a pale lumen behind a single membrane, round or flat, tubes in between."""
     radius = min(rng.uniform(28, 80), 0.9 * float(cytoplasm.depth_nm[tuple(centre)]))
     radii = radius * np.array([rng.uniform(1.0, 3.5), 1.0, rng.uniform(0.35, 1.0)])
@@ -154,12 +146,12 @@ def _add_nuclei(cytoplasm: Cytoplasm, taken: np.ndarray, rng: np.random.Generato
     """A nucleus wherever a cell is deep enough: mottled chromatin behind a double membrane."""
     for centre in cytoplasm.places(300.0, 3, rng):
         depth = float(cytoplasm.depth_nm[tuple(centre)])
-        if taken[tuple(centre)]:
-            continue
         part = patch(cytoplasm, centre, depth + 40)
         room = _room(cytoplasm, taken, part, centre, 60.0)
         wobble = 25 * smooth_noise(room.shape, cytoplasm.pitch_nm, 250.0, rng)
         distance = _shell(part, depth * rng.uniform(0.6, 0.8, 3), _frame(rng), wobble)
+        if taken[part.box][distance < 40].any():
+            continue
         chromatin = 118 + 16 * smooth_noise(room.shape, cytoplasm.pitch_nm, 75.0, rng)
         view = cytoplasm.image[part.box]
         view += room * _ramp(distance, 12) * (chromatin - view)
@@ -172,17 +164,13 @@ def _clusters(cytoplasm: Cytoplasm, count: int, rng: np.random.Generator) -> Ite
     for heart in cytoplasm.places(45.0, count, rng):
         spread_nm = rng.uniform(60, 160)
         for _ in range(rng.integers(10, 50)):
-            centre = np.rint(heart + rng.normal(0, spread_nm, 3) / np.array(cytoplasm.pitch_nm)).astype(
-                np.intp
-            )
+            centre = np.rint(heart + rng.normal(0, spread_nm, 3) / np.array(cytoplasm.pitch_nm)).astype(np.intp)
             inside = ((centre >= 0) & (centre < np.array(cytoplasm.cells.shape))).all()
             if inside and cytoplasm.cells[tuple(centre)] == cytoplasm.cells[tuple(heart)]:
                 yield centre
 
 
-def _add_vesicle(
-    cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator
-) -> None:
+def _add_vesicle(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
     """A ring of about 45 nm, sometimes with a dense core."""
     radius, dense = rng.uniform(14, 22), rng.random() < 0.25
     if cytoplasm.depth_nm[tuple(centre)] < radius + 16 or taken[tuple(centre)]:

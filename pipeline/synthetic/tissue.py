@@ -6,8 +6,8 @@
 4. Dark membranes where cells meet                                   ``_membranes``
 5. Section thickness, staining, blur and noise of a microscope       ``_acquire``
 
-A section thicker than a pixel is drawn as several thin ones and averaged, so that membranes cut obliquely are blurred as
-in a real section; the labels are those of its middle.
+A section thicker than a pixel is drawn as several thin ones and averaged, so that membranes cut obliquely are blurred
+as in a real section; the labels are those of its middle.
 """
 
 from __future__ import annotations
@@ -41,12 +41,17 @@ class Tissue:
     """nm per voxel, (z, y, x)"""
 
 
-def make_tissue(
-    shape: tuple[int, int, int], *, seed: int, resolution_nm: tuple[int, int, int] = (8, 8, 8)
-) -> Tissue:
+def make_tissue(shape: tuple[int, int, int], *, seed: int, resolution_nm: tuple[int, int, int] = (8, 8, 8)) -> Tissue:
     """Generate tissue: neurites of many calibres, organelles, uneven staining, blur and noise.
 
-    The result depends on the arguments alone (with one version of numpy and scipy).
+    The result depends on the arguments alone (with one version of numpy and scipy), not on the number of threads.
+    Another shape is other tissue, not a cut-out. Membranes are about 40 nm thick, as in the fly's brain at 8 nm, so a
+    resolution of 4 to 20 nm in y and x makes sense; thicker sections (z) are fine.
+
+    Over 20 seeds of (64, 192, 192) at 8 nm: 36 to 58 cells (median 44), of 6,400, 22,600 and 50,100 voxels at the three
+    quartiles and none under 420; the largest has 9 to 57 percent of the volume (median 19); brightness 128 +- 31. A
+    piece of real FIB-SEM tissue of that size (fly medulla) has 38 cells with quartiles 3,400, 9,100 and 25,200, the
+    largest with 30 percent, and brightness 128 +- 33.
 
     Args:
         shape: voxels, (z, y, x), each at least 1.
@@ -93,15 +98,13 @@ def _depth(cells: np.ndarray, pitch_nm: tuple[float, float, float]) -> np.ndarra
     return distance + np.float32(0.5 * min(pitch_nm))
 
 
-def _cytoplasm(
-    cells: np.ndarray, pitch_nm: tuple[float, float, float], rng: np.random.Generator
-) -> np.ndarray:
+def _cytoplasm(cells: np.ndarray, pitch_nm: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
     """Brightness of the cells, pale and dark ones, with granules and clouds: float32, (z, y, x)."""
-    base = rng.normal(150, 15, cells.max() + 1)
+    base = rng.normal(156, 17, cells.max() + 1)
     dark = rng.random(len(base)) < 0.12
     base[dark] -= rng.uniform(15, 40, dark.sum())
     image = base.astype(np.float32)[cells]
-    for length_nm, amplitude in ((22.0, 8.0), (55.0, 7.0), (220.0, 5.0)):
+    for length_nm, amplitude in ((22.0, 8.5), (55.0, 8.0), (220.0, 5.5)):
         image += amplitude * smooth_noise(cells.shape, pitch_nm, length_nm, rng)
     return image
 
@@ -114,14 +117,12 @@ def _membranes(
     width = MEMBRANE_NM * np.exp(0.18 * smooth_noise(shape, pitch_nm, 160.0, rng))
     density = smooth_noise(shape, pitch_nm, 130.0, rng)
     width += np.float32(14) * np.clip(density - np.float32(1.9), 0, 1)
-    strength = np.clip(0.9 + 0.13 * smooth_noise(shape, pitch_nm, 120.0, rng), 0.35, 1.0)
-    dark = 74 + 7 * smooth_noise(shape, pitch_nm, 300.0, rng)
-    return image + strength * np.exp(-((depth_nm / width) ** 2)) * np.minimum(dark - image, 0)
+    strength = np.clip(0.9 + 0.14 * smooth_noise(shape, pitch_nm, 120.0, rng), 0.4, 1.0)
+    dark = 66 + 7 * smooth_noise(shape, pitch_nm, 300.0, rng)
+    return image + strength * np.exp(-((depth_nm / width) ** 2)) * np.minimum(dark - image, -20)
 
 
-def _acquire(
-    image: np.ndarray, thin: int, resolution_nm: tuple[int, int, int], rng: np.random.Generator
-) -> np.ndarray:
+def _acquire(image: np.ndarray, thin: int, resolution_nm: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """What the microscope records: uint8, (z, y, x), the thin sections averaged."""
     image = ndimage.gaussian_filter(image, [0 if thin > 1 else 0.8, 0.8, 0.8])
     image = image.reshape(-1, thin, *image.shape[1:]).mean(axis=1)
