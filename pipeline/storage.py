@@ -28,6 +28,7 @@ PARTIAL = ".partial"
 REMEDIES = {
     errno.ENOSPC: "free some space there and run the same command again; nothing that was stored is lost",
     errno.EDQUOT: "raise the quota or free some space and run the same command again; nothing that was stored is lost",
+    errno.EFBIG: "this file system or a limit of this process refuses such large files: choose smaller chunks or parts",
     errno.EROFS: "this file system is mounted read-only: choose another folder, or remount it",
     errno.EACCES: "give this user the right to read and write there, or choose another folder",
     errno.EPERM: "give this user the right to read and write there, or choose another folder",

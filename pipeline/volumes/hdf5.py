@@ -17,7 +17,7 @@ from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import from_attributes, placement
+from pipeline.volumes.placement import from_attributes, placement, refuse_writing
 
 DEFAULT_CHUNK: Vec = (64, 64, 64)
 """The storage chunk that is reported for datasets stored in one piece."""
@@ -58,12 +58,6 @@ class Hdf5Volume(CheckedVolume):
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         return self._axes.to_zyx(self._dataset[self._axes.index(box, self.spec.bounds.start)])
-
-
-def refuse_writing(location: Location, mode: Mode) -> None:
-    """``VolumeError`` for any other mode than ``r``; for the formats that are only read."""
-    if mode != "r":
-        raise VolumeError(f"{location.url} can only be read; ingest it into a zarr volume to write (petaseg ingest)")
 
 
 def _open_file(location: Location) -> h5py.File:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import shutil
 from typing import Any
 
 import numpy as np
@@ -25,10 +24,12 @@ from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale
 from pipeline.volumes.placement import Resolution, from_attributes, placement
+from pipeline.volumes.removal import refuse_occupied, remove_volume
 from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
 """The name of a created volume's array."""
+MARKERS = ("zarr.json", ".zgroup", ".zarray")
 MAX_DEPTH = 3
 """How far above an array its multiscale group is looked for."""
 
@@ -86,10 +87,13 @@ class ZarrVolume(CheckedVolume):
     def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
         """Make an empty OME-Zarr 0.5 image with one level, replacing any zarr that is there."""
         store = ObjectStore(location.base)
-        _delete(store)
+        if _read_node(store):
+            remove_volume(store, MARKERS)
+        array_store = ObjectStore(f"{location.base}/{LEVEL}")
+        refuse_occupied(store, leftovers=[LEVEL] if array_store.exists("zarr.json") else [])
         channels = () if spec.channels is None else (spec.channels,)
         zarr.create_array(
-            ZarrStore(ObjectStore(f"{location.base}/{LEVEL}")),
+            ZarrStore(array_store),
             shape=spec.array_shape(spec.bounds),
             dtype=spec.dtype,
             chunks=(*channels, *spec.storage_chunk),
@@ -98,6 +102,7 @@ class ZarrVolume(CheckedVolume):
             fill_value=0,
             dimension_names=[*("c" for _ in channels), "z", "y", "x"],
             zarr_format=3,
+            overwrite=True,
         )
         name = posixpath.basename(location.base).removesuffix(".zarr")
         group = {
@@ -178,13 +183,3 @@ def _found(
         return from_attributes(url, array.attrs)
     level = next(level for level in image.levels if level.path == path)
     return image.placement(url, level, axes)
-
-
-def _delete(store: ObjectStore) -> None:
-    """Remove a zarr hierarchy, its group first: what an interruption leaves is no volume."""
-    for marker in ("zarr.json", ".zgroup", ".zarray"):
-        store.delete(marker)
-    if store.local_path:
-        shutil.rmtree(store.local_path, ignore_errors=True)
-    for key in store.list():
-        store.delete(key)

@@ -7,6 +7,7 @@ from typing import Any
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.volumes.base import Mode
 from pipeline.volumes.location import Location
 
 UNITS_NM = {
@@ -33,6 +34,10 @@ WHOLE = 1e-3
 Resolution = tuple[float, float, float]
 
 
+class NoResolutionError(VolumeError):
+    """Neither the data nor its URL says how large a voxel is."""
+
+
 def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Resolution) -> Vec:
     """An offset in voxels from one in nanometres (z, y, x); ``VolumeError`` if it is between voxels."""
     voxels = [t / r for t, r in zip(offset_nm, resolution_nm, strict=True)]
@@ -54,7 +59,7 @@ def placement(location: Location, found: tuple[Resolution | None, Vec], extent: 
     """Resolution and bounds: what the URL's options say, else what the file says; ``VolumeError`` if neither does."""
     resolution = location.numbers("resolution") or found[0]
     if resolution is None:
-        raise VolumeError(
+        raise NoResolutionError(
             f"{location.url} does not say how large its voxels are; add their size in nm, z,y,x: "
             f"{location.url}{'&' if location.options else '#'}resolution=8,8,8"
         )
@@ -76,3 +81,9 @@ def from_attributes(url: str, attributes: Mapping[str, Any]) -> tuple[Resolution
         return None, whole_voxels(url, offset, (1.0, 1.0, 1.0))
     resolution = tidy(list(size)[-3:])
     return resolution, whole_voxels(url, offset, resolution)
+
+
+def refuse_writing(location: Location, mode: Mode) -> None:
+    """``VolumeError`` for any other mode than ``r``; for the formats that are only read."""
+    if mode != "r":
+        raise VolumeError(f"{location.url} can only be read; ingest it into a zarr volume to write (petaseg ingest)")

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import posixpath
-import shutil
 from collections.abc import Iterator
 from itertools import product
 from pathlib import Path
@@ -29,6 +28,7 @@ from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import placement, tidy
+from pipeline.volumes.removal import refuse_occupied, remove_volume
 
 LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
@@ -93,7 +93,9 @@ class PrecomputedVolume(CheckedVolume):
                 f"{location.url} would have shards; precomputed is written in chunks: use zarr for shards"
             )
         store = ObjectStore(location.base)
-        _delete(store)
+        if cls.exists(location):
+            remove_volume(store, ["info"])
+        refuse_occupied(store)
         store.put("info", json.dumps(_info(spec), indent=2).encode())
         return cls.open(location, "r+")
 
@@ -206,12 +208,3 @@ def _chunk_name(chunk: BoundingBox) -> str:
 def _zyx(values: Any) -> tuple[int, int, int]:
     x, y, z = (int(v) for v in list(values)[:3])
     return z, y, x
-
-
-def _delete(store: ObjectStore) -> None:
-    """Remove a layer, its info first: what an interruption leaves is no volume."""
-    store.delete("info")
-    if store.local_path:
-        shutil.rmtree(store.local_path, ignore_errors=True)
-    for key in store.list():
-        store.delete(key)

@@ -1,0 +1,212 @@
+"""Bring data in: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
+
+    1. open the source; voxel size and offset come from it or from the caller              open_source
+    2. put a marker beside the target, then create the target                              Marker, create_volume
+    3. copy block after block; the marker counts them, and a repeated call goes on there   _copy
+    4. delete the marker: from now on the target is a volume like any other
+
+A block is whole write units (storage chunks or shards), as many as ``memory_bytes`` holds and at least one, so no
+object is written twice. Memory: about three blocks, and one section of a compressed TIFF image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.geometry import BoundingBox, Vec, product
+from pipeline.grid import ChunkGrid
+from pipeline.storage import ObjectStore, local_path
+from pipeline.volumes import create_volume, open_volume
+from pipeline.volumes.base import Volume, VolumeSpec
+from pipeline.volumes.location import detect_format, parse_location
+from pipeline.volumes.placement import NoResolutionError
+
+BLOCK_BYTES = 2**28
+"""Default size of a block: 256 MiB."""
+Progress = Callable[[int, int], None]
+"""Called with the number of blocks done and the number of all blocks."""
+
+
+@dataclass(frozen=True)
+class IngestReport:
+    """What an ingest did."""
+
+    url: str
+    """The new volume."""
+    spec: VolumeSpec
+    blocks: int
+    """Blocks of the whole volume."""
+    resumed: int
+    """Blocks that an earlier, interrupted call had written."""
+
+    @property
+    def voxels(self) -> int:
+        """Voxels of the volume."""
+        return self.spec.bounds.voxels * (self.spec.channels or 1)
+
+
+def ingest(
+    source: str | Path,
+    target_url: str,
+    *,
+    resolution_nm: tuple[float, float, float] | None = None,
+    offset: Vec | None = None,
+    storage_chunk: Vec = (64, 64, 64),
+    shard: Vec | None = None,
+    format: str | None = None,
+    dataset: str | None = None,
+    overwrite: bool = False,
+    memory_bytes: int = BLOCK_BYTES,
+    on_progress: Progress | None = None,
+) -> IngestReport:
+    """Copy a source into a new volume; an interrupted call is finished by calling again with the same arguments.
+
+    source: a folder of numbered TIFF files, a multi-page TIFF, an HDF5 file, a ``.npy`` file or any volume URL.
+    resolution_nm: nanometres per voxel (z, y, x); left out, what the source states.
+    offset: position of the first voxel (z, y, x) in voxels; left out, what the source states, else 0, 0, 0.
+    storage_chunk, shard: voxels (z, y, x) of a stored chunk, and of an object that holds several of them (zarr).
+    format: zarr or precomputed; left out, what the target's URL says, else zarr.
+    dataset: the name inside an HDF5 file.
+    overwrite: delete an existing target, or what an interrupted call left of it, first.
+    memory_bytes: size of a block.
+
+    Raises ``ConfigError`` if no voxel size is known, ``VolumeError`` for a source that cannot be used and for a
+    target that exists, ``StorageError`` if the target cannot be written.
+    """
+    volume = open_source(source, dataset, resolution_nm)
+    spec = target_spec(volume.spec, offset, storage_chunk, shard)
+    grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
+    marker = Marker(target_url, _fingerprint(source, volume, spec, grid))
+    begun, done = (True, 0) if overwrite else _progress(target_url, marker)
+    marker.put(done)
+    try:
+        target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
+    except VolumeError:
+        marker.delete()
+        raise
+    _copy(volume, target, grid, marker, done, on_progress)
+    marker.delete()
+    return IngestReport(target_url, target.spec, len(grid), done)
+
+
+def open_source(
+    source: str | Path, dataset: str | None = None, resolution_nm: tuple[float, float, float] | None = None
+) -> Volume:
+    """Open what is to be copied; ``ConfigError`` if its voxel size is neither given nor stated."""
+    url, _, fragment = str(source).partition("#")
+    if dataset is not None:
+        if parse_location(url).format != "hdf5":
+            raise ConfigError(f"dataset is {dataset!r}, but {source} is no HDF5 file (.h5); leave the dataset out")
+        url = f"{url}:{dataset}"
+    options = [fragment] if fragment else []
+    if resolution_nm is not None:
+        options.append("resolution=" + ",".join(map(str, resolution_nm)))
+    try:
+        return open_volume(url + ("#" if options else "") + "&".join(options))
+    except NoResolutionError:
+        raise ConfigError(
+            f"{source} does not say how large its voxels are; give their size in nanometres along z, y, x: "
+            "--resolution 8,8,8 (resolution_nm=(8, 8, 8) in Python)"
+        ) from None
+
+
+def target_spec(source: VolumeSpec, offset: Vec | None, storage_chunk: Vec, shard: Vec | None) -> VolumeSpec:
+    """The specification of the copy."""
+    start = source.bounds.start if offset is None else offset
+    return VolumeSpec(
+        bounds=BoundingBox.from_shape(source.bounds.shape, start),
+        resolution_nm=source.resolution_nm,
+        dtype=source.dtype,
+        channels=source.channels,
+        storage_chunk=storage_chunk,
+        storage_shard=shard,
+    )
+
+
+def block_shape(spec: VolumeSpec, memory_bytes: int) -> Vec:
+    """Voxels of a block: write units, repeated along x, then y, then z, while they fit in ``memory_bytes``."""
+    shape = list(spec.write_unit)
+    voxel_bytes = spec.dtype.itemsize * (spec.channels or 1)
+    for axis in (2, 1, 0):
+        layer = product((shape[0], shape[1], shape[2])) * voxel_bytes
+        units = -(-spec.bounds.shape[axis] // shape[axis])
+        shape[axis] *= max(1, min(units, memory_bytes // layer))
+    return shape[0], shape[1], shape[2]
+
+
+class Marker:
+    """``<target>.ingest.json``: which source is being copied to a target, and how many blocks are done."""
+
+    def __init__(self, target_url: str, fingerprint: str) -> None:
+        self._target_url = target_url
+        self._fingerprint = fingerprint
+        location = parse_location(target_url)
+        parent, _, self._key = location.base.rpartition("/")
+        self._key += ".ingest.json"
+        in_memory = location.format == "memory"  # such a target does not outlive an interruption
+        self._store = None if in_memory else ObjectStore(parent or ("/" if location.base.startswith("/") else "."))
+
+    def blocks_done(self) -> int | None:
+        """Blocks that an interrupted call wrote; ``None`` if there was none, ``VolumeError`` if it was another one."""
+        data = self._store and self._store.get_or_none(self._key)
+        if not data:
+            return None
+        state = json.loads(data)
+        if state["fingerprint"] != self._fingerprint:
+            raise VolumeError(
+                f"{self._target_url} was begun from another source or with other settings and not finished; "
+                "choose another target, or overwrite it"
+            )
+        return int(state["blocks_done"])
+
+    def put(self, blocks_done: int) -> None:
+        """Write down that the first blocks are done."""
+        if self._store:
+            state = {"fingerprint": self._fingerprint, "blocks_done": blocks_done}
+            self._store.put(self._key, json.dumps(state).encode())
+
+    def delete(self) -> None:
+        """The target is complete."""
+        if self._store:
+            self._store.delete(self._key)
+
+
+def _copy(
+    source: Volume, target: Volume, grid: ChunkGrid, marker: Marker, first: int, on_progress: Progress | None
+) -> None:
+    shift = np.subtract(source.spec.bounds.start, target.spec.bounds.start)
+    move: Vec = (int(shift[0]), int(shift[1]), int(shift[2]))
+    for number in range(first, len(grid)):
+        if on_progress:
+            on_progress(number, len(grid))
+        box = grid.chunk(grid.index_at(number)).core
+        target.write(box, source.read(box.translate(move)))
+        marker.put(number + 1)
+    if on_progress:
+        on_progress(len(grid), len(grid))
+
+
+def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
+    """Whether an interrupted call began the target, and how many of its blocks are there."""
+    location = parse_location(target_url)
+    found = None if location.format == "memory" else detect_format(location)
+    done = marker.blocks_done()
+    if done is None and found:
+        raise VolumeError(f"{target_url} exists already, as {found}; choose another target, or overwrite it")
+    return done is not None, done if done and found else 0
+
+
+def _fingerprint(source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid) -> str:
+    """Digest of what is copied and how: names, sizes and times of the source's files, and the target's form."""
+    path = local_path(parse_location(str(source)).base)
+    files = sorted(path.rglob("*")) if path and path.is_dir() else [path] if path and path.exists() else []
+    stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
+    text = json.dumps([volume.url, stats, repr(spec), grid.shape])
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,45 @@
+"""The voxel size that a TIFF file states: OME-XML (PhysicalSizeX, Y, Z) or ImageJ (spacing, unit, XResolution)."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from typing import Any
+
+import tifffile
+
+from pipeline.errors import VolumeError
+from pipeline.volumes.placement import UNITS_NM, Resolution, tidy
+
+
+def voxel_size_nm(name: str, file: tifffile.TiffFile) -> Resolution | None:
+    """Nanometres per voxel (z, y, x); ``None`` unless all three are stated with a unit of length."""
+    if file.ome_metadata:
+        return _ome(name, file.ome_metadata)
+    if file.imagej_metadata:
+        return _imagej(file.imagej_metadata, file.pages.first.tags)  # type: ignore[union-attr]
+    return None
+
+
+def _ome(name: str, text: str) -> Resolution | None:
+    try:
+        root = ElementTree.fromstring(text)
+    except ElementTree.ParseError as error:
+        raise VolumeError(f"{name} has OME metadata that is not XML ({error}); add #resolution=z,y,x") from error
+    pixels = next((element for element in root.iter() if element.tag.endswith("}Pixels")), None)
+    if pixels is None:
+        return None
+    sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
+    factors = [UNITS_NM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower()) for axis in "ZYX"]
+    if None in sizes or None in factors:
+        return None
+    return tidy([float(size) * factor for size, factor in zip(sizes, factors, strict=True)])  # type: ignore[arg-type, operator]
+
+
+def _imagej(metadata: dict[str, Any], tags: Any) -> Resolution | None:
+    factor = UNITS_NM.get(str(metadata.get("unit", "")).replace("\\u00B5", "µ").lower())
+    spacing = metadata.get("spacing")
+    densities = [tags[key].value for key in ("YResolution", "XResolution") if key in tags]  # pixels per unit
+    if factor is None or spacing is None or len(densities) < 2 or any(count == 0 for count, _ in densities):
+        return None
+    lateral = [unit / count * factor for count, unit in densities]
+    return tidy([float(spacing) * factor, *lateral])
