@@ -112,7 +112,7 @@ def make_cells(shape: tuple[int, int, int], pitch_nm: Triple, rng: np.random.Gen
     if canvas.count == 0:
         canvas.cells[:] = 1
     cells = _smooth(_warp(_fill(canvas), shape, pitch_nm, margin, rng))
-    return connected_objects(cells, smallest=60.0**3 / np.prod(pitch_nm))
+    return connected_objects(cells, smallest=60.0**3 / float(np.prod(pitch_nm)))
 
 
 def _add_somas(canvas: Canvas, rng: np.random.Generator) -> None:

@@ -61,7 +61,7 @@ def patch(cytoplasm: Cytoplasm, centre: np.ndarray, reach_nm: float) -> Patch:
         offset.append(
             ((np.arange(low, high) - centre[axis]) * pitch).reshape([-1 if a == axis else 1 for a in range(3)])
         )
-    return Patch(tuple(box), tuple(offset))
+    return Patch((box[0], box[1], box[2]), (offset[0], offset[1], offset[2]))
 
 
 def add_organelles(cytoplasm: Cytoplasm, rng: np.random.Generator) -> None:

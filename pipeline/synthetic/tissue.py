@@ -72,7 +72,7 @@ def make_tissue(shape: tuple[int, int, int], *, seed: int, resolution_nm: tuple[
     cells = make_cells((shape[0] * thin, shape[1], shape[2]), pitch, rng)
     image = _draw(cells, pitch, rng)
     labels = connected_objects(cells[thin // 2 :: thin], 60.0**3 / float(np.prod(resolution_nm)))
-    return Tissue(_acquire(image, thin, resolution_nm, rng), labels.astype(np.uint32), tuple(resolution_nm))
+    return Tissue(_acquire(image, thin, resolution_nm, rng), labels.astype(np.uint32), resolution_nm)
 
 
 def _draw(cells: np.ndarray, pitch_nm: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
@@ -125,8 +125,8 @@ def _membranes(
 def _acquire(image: np.ndarray, thin: int, resolution_nm: tuple[int, int, int], rng: np.random.Generator) -> np.ndarray:
     """What the microscope records: uint8, (z, y, x), the thin sections averaged."""
     image = ndimage.gaussian_filter(image, [0 if thin > 1 else 0.8, 0.8, 0.8])
-    image = image.reshape(-1, thin, *image.shape[1:]).mean(axis=1)
-    pitch = tuple(float(size) for size in resolution_nm)
+    image = image.reshape(-1, thin, *image.shape[1:]).mean(axis=1, dtype=np.float32)
+    pitch = (float(resolution_nm[0]), float(resolution_nm[1]), float(resolution_nm[2]))
     image *= 1 + 0.05 * smooth_noise(image.shape, pitch, 900.0, rng)
     image += 5 * smooth_noise(image.shape, pitch, 600.0, rng)
     if thin > 1:
