@@ -274,7 +274,8 @@ def pack_arrays(arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> 
             member = zipfile.ZipInfo(f"{name}.npy", ZIP_DATE)
             member.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
             with archive.open(member, "w", force_zip64=True) as file:
-                np.lib.format.write_array(file, np.asarray(arrays[name]), version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
+                array = np.asarray(arrays[name], order="C")
+                np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
     return buffer.getvalue()
 
 

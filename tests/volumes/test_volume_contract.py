@@ -1,0 +1,118 @@
+"""Every storage format passes the contract of volumes."""
+
+import uuid
+from pathlib import Path
+
+import h5py
+import numpy as np
+import tifffile
+import zarr
+
+from pipeline.geometry import BoundingBox
+from pipeline.volumes.memory import delete_memory_volume
+from tests.contracts.volume import CHUNK, ReadContract, WriteContract
+
+
+class TestZarr(WriteContract):
+    dtypes = ("uint8", "uint16", "uint32", "uint64", "int32", "float32", "float64")
+
+    def url(self, folder: Path) -> str:
+        return str(folder / "volume.zarr")
+
+
+class TestShardedZarr(WriteContract):
+    storage_shard = (32, 16, 32)
+
+    def url(self, folder: Path) -> str:
+        return f"file://{folder}/volume.zarr"
+
+
+class TestZarrInABucket(WriteContract):
+    def url(self, folder: Path) -> str:
+        return f"mem://bucket{folder}"
+
+
+class TestPrecomputed(WriteContract):
+    def url(self, folder: Path) -> str:
+        return f"precomputed://{folder / 'layer'}"
+
+
+class TestPrecomputedInABucket(WriteContract):
+    def url(self, folder: Path) -> str:
+        return f"precomputed://mem://layers{folder}"
+
+
+class TestMemory(WriteContract):
+    def url(self, folder: Path) -> str:
+        return f"memory://{folder}"
+
+    def teardown_method(self) -> None:
+        from pipeline.volumes.memory import _arrays
+
+        for name in list(_arrays):
+            delete_memory_volume(name)
+
+
+class TestHdf5(ReadContract):
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = folder / f"{uuid.uuid4().hex}.h5"
+        with h5py.File(file, "w") as h5:
+            dataset = h5.create_dataset("group/raw", data=data, chunks=(*data.shape[:-3], *CHUNK))
+            dataset.attrs["resolution_nm"] = self.resolution_nm
+            dataset.attrs["offset"] = self.bounds.start
+        return f"{file}:group/raw"
+
+
+class TestNpy(ReadContract):
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "raw.npy", data)
+        return f"{folder / 'raw.npy'}#{place(self.resolution_nm, self.bounds)}"
+
+
+class TestTiffFolder(ReadContract):
+    channels = (None,)
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number, section in enumerate(data):
+            tifffile.imwrite(folder / f"z{number}.tif", section, photometric="minisblack")
+        return f"{folder}#{place(self.resolution_nm, self.bounds)}"
+
+
+class TestCompressedMultiPageTiff(ReadContract):
+    channels = (None,)
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / "raw.tif", data, photometric="minisblack", compression="zlib")
+        return f"{folder / 'raw.tif'}#{place(self.resolution_nm, self.bounds)}"
+
+
+class TestPlainZarr2(ReadContract):
+    """An array of zarr version 2 in Fortran order, as older tools write it."""
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        array = zarr.create_array(
+            folder / "raw",
+            shape=data.shape,
+            dtype=data.dtype,
+            chunks=(*data.shape[:-3], *CHUNK),
+            zarr_format=2,
+            order="F",
+            fill_value=0,
+        )
+        array[...] = data
+        array.attrs.update(
+            {
+                "voxel_size": list(self.resolution_nm),
+                "offset": [a * b for a, b in zip(self.bounds.start, self.resolution_nm, strict=True)],
+            }
+        )
+        return str(folder / "raw")
+
+
+def place(resolution_nm: tuple[float, float, float], bounds: BoundingBox) -> str:
+    return f"resolution={','.join(map(str, resolution_nm))}&offset={','.join(map(str, bounds.start))}"
