@@ -42,7 +42,7 @@ class Blender:
         """
         z, y, x = (torch.from_numpy(w).to(self._window.device) for w in weight_sums(self._lattice, self._core))
         scaled = self._total.div_(z[:, None, None] * y[:, None] * x).mul_(255.0)
-        if not torch.isfinite(scaled).all():
+        if not torch.isfinite(scaled.sum()):  # a NaN or an infinity survives any sum
             raise ModelError(
                 f"the network returned values that are not finite in {self._core}; numbers must be finite: check the "
                 "card's normalisation, or use precision: float32"

@@ -42,12 +42,13 @@ class Predictor:
         self.card = loaded.card
         self.options = options
         self.device = torch.device(options.resolved_device())
+        self.memory_format = torch.channels_last_3d if options.channels_last else torch.contiguous_format
         if options.channels > len(self.card.offsets):
             raise ConfigError(
                 f"inference channels is {options.channels}; the network has {len(self.card.offsets)} affinities: "
                 "ask for no more"
             )
-        self._network = self._placed(loaded.module)
+        self.network = self._placed(loaded.module)
         self._windows: dict[Vec, Tensor] = {}
         self._augmentations: dict[Vec, Augmentation] = {}
 
@@ -108,8 +109,7 @@ class Predictor:
         The activation is computed on each patch by itself, for the same reason as the patch-by-patch rule.
         """
         inputs = images[:, None]
-        layout = torch.channels_last_3d if self.options.channels_last else torch.contiguous_format
-        logits = self._network(inputs.contiguous(memory_format=layout))  # (b, c, z, y, x)
+        logits = self.network(inputs.contiguous(memory_format=self.memory_format))  # (b, c, z, y, x)
         expected = (len(images), len(self.card.offsets), *images.shape[1:])
         if tuple(logits.shape) != expected:
             raise ModelError(
@@ -122,9 +122,8 @@ class Predictor:
         return torch.sigmoid(logits) if self.card.activation == "sigmoid" else logits
 
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
-        layout = torch.channels_last_3d if self.options.channels_last else torch.contiguous_format
         network = module.to(self.device).eval().requires_grad_(False)
-        network = network.to(memory_format=layout)  # type: ignore[call-overload]
+        network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
         return torch.compile(network, dynamic=False) if self.options.compile else network  # type: ignore[return-value]
 
     def _upload(self, voxels: np.ndarray) -> Tensor:
