@@ -62,7 +62,8 @@ class Predictor:
     ) -> tuple[np.ndarray, dict[str, float]]:
         """The affinities of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
 
-        ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x), or is a function that reads a box.
+        ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x) or (1, z, y, x), or is a function that reads
+        a box.
         Raises ``ConfigError`` for an image of another shape, ``ModelError`` if the network breaks its card.
         """
         support = lattice.support(core)
@@ -172,6 +173,8 @@ def measure(loaded: LoadedModel, options: PredictOptions, *, patch_shape: Vec | 
 
 def _voxels(image: np.ndarray | Reader, support: BoundingBox) -> np.ndarray:
     voxels = np.asarray(image(support) if callable(image) else image)
+    if voxels.ndim == 4 and len(voxels) == 1:
+        voxels = voxels[0]
     if voxels.shape != support.shape:
         raise ConfigError(
             f"the image has shape {voxels.shape}; the patches of this core need {support.shape}, the voxels of "

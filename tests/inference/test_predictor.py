@@ -13,6 +13,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.predictor import PredictOptions, Predictor, environment_identity, measure
+from pipeline.inference.tta import variants
 from pipeline.inference.window import bump_window
 from tests.inference.networks import NEAREST, Card, Copies, Loaded, convolutional, identity
 
@@ -89,6 +90,22 @@ def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(th
     for part in (slice(0, 11), slice(11, 22), slice(22, 33)):
         alone = whole(predictor, image[part], lattice_of((11, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0)))
         np.testing.assert_array_equal(alone, together[:, part])
+
+
+@pytest.mark.parametrize("name", ["flips", "flips+transpose", "flips+permutations"])
+def test_an_augmented_prediction_turns_with_the_image(name):
+    """Averaged over all variants, the affinities of a turned image are the turned affinities, but for rounding."""
+    predictor = Predictor(convolutional(), PredictOptions(tta=name))
+    image, lattice = image_of((10, 10, 10)), lattice_of((10, 10, 10), patch=(10, 10, 10))
+    straight = torch.from_numpy(whole(predictor, image, lattice).astype(int))
+    for variant in variants(name)[1::3]:
+        turned = variant.turn(torch.from_numpy(image)).numpy()
+        affinities = torch.from_numpy(whole(predictor, turned, lattice).astype(int))
+        for expected, source in zip(straight, variant.sources(NEAREST, 3), strict=True):
+            to, origin = source.slices(expected.shape)
+            difference = variant.restore(affinities[source.channel])[origin] - expected[to]
+            inner = difference[1:, 1:, 1:]  # border planes are means over fewer variants, and not over the same ones
+            assert inner.abs().max() <= 1
 
 
 def test_the_batch_size_changes_no_byte():
@@ -189,6 +206,12 @@ def test_any_image_type_is_taken_and_left_as_it_was(dtype):
     lattice = lattice_of(image.shape)
     result = whole(Predictor(identity(), PredictOptions()), image, lattice)
     np.testing.assert_array_equal(result[0], image)
+
+
+def test_an_image_with_one_channel_is_taken_as_one_without():
+    image = image_of((8, 12, 12))
+    lattice = lattice_of(image.shape)
+    np.testing.assert_array_equal(whole(CONVOLUTIONAL, image[None], lattice), whole(CONVOLUTIONAL, image, lattice))
 
 
 def test_normalisation_is_that_of_the_card():
