@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.errors import CorruptError, StorageError
+from pipeline.errors import CorruptError, PetasegError, StorageError
 
 PARTIAL = ".partial"
 REMEDIES = {
@@ -300,7 +300,7 @@ def storage_errors(verb: str, name: str) -> Iterator[None]:
     """Turn the system's errors into ``StorageError`` with the name, the cause and what to do."""
     try:
         yield
-    except (StorageError, MemoryError):
+    except (PetasegError, MemoryError):
         raise
     except Exception as error:
         raise as_storage_error(error, verb, name) from error

@@ -12,6 +12,7 @@ from pipeline.volumes.location import Location
 
 UNITS_NM = {
     "angstrom": 0.1,
+    "å": 0.1,
     "nanometer": 1.0,
     "nm": 1.0,
     "micrometer": 1e3,

@@ -26,6 +26,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.storage import ObjectStore, local_path, storage_errors
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
+from pipeline.volumes.compressed_segmentation import check_compressed_segmentation
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import placement, tidy
 from pipeline.volumes.removal import refuse_occupied, remove_volume
@@ -49,7 +50,7 @@ class PrecomputedVolume(CheckedVolume):
         self._mip = int(layer.mip)
         self._sharded = bool(layer.image.is_sharded(self._mip))
         self._encoding = str(layer.meta.encoding(self._mip))
-        self._block = layer.meta.compressed_segmentation_block_size(self._mip) or (8, 8, 8)
+        self._block = tuple(layer.meta.compressed_segmentation_block_size(self._mip) or (8, 8, 8))
         folder = posixpath.join(_cloud_url(layer.cloudpath), layer.meta.key(self._mip))
         self._files = CloudFiles(folder, progress=False)
         self._objects = ObjectStore(folder)
@@ -138,6 +139,8 @@ class PrecomputedVolume(CheckedVolume):
         if not content:
             raise ValueError(f"the object of chunk {_chunk_name(chunk)} has no bytes")
         shape = (*chunk.shape[::-1], self.spec.channels or 1)
+        if self._encoding == "compressed_segmentation":
+            check_compressed_segmentation(content, shape[:3], self._block, self.spec.dtype.itemsize)
         stored = codecs.decode(content, self._encoding, shape, self.spec.dtype, self._block)
         return self._from_xyzc(stored.reshape(shape, order="F"))
 
@@ -162,11 +165,12 @@ def _open_layer(location: Location) -> cloudvolume.CloudVolume:
     store = ObjectStore(location.base)
     if not store.exists("info"):
         raise VolumeError(f"{location.url} is no precomputed layer: there is no {location.base}/info; correct the path")
+    mip = location.mip
     try:
         with storage_errors("open", location.url):
             return cloudvolume.CloudVolume(
                 f"precomputed://{_cloud_url(location.base)}",
-                mip=location.mip,
+                mip=mip,
                 fill_missing=True,
                 progress=False,
                 cache=False,

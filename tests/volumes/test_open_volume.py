@@ -1,0 +1,157 @@
+"""Which volume a string names, and what is said when there is none."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.geometry import BoundingBox
+from pipeline.volumes import VOLUMES, VolumeSpec, create_volume, open_volume, spec_like
+from pipeline.volumes.location import parse_location
+from pipeline.volumes.memory import delete_memory_volume
+
+SPEC = VolumeSpec(BoundingBox.from_shape((8, 9, 10)), (8.0, 8.0, 8.0), np.dtype("uint8"), None, (4, 4, 4))
+DATA = np.arange(720, dtype="uint8").reshape(8, 9, 10)
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "kind"),
+    [
+        ("/data/a.zarr/", "/data/a.zarr", None),
+        ("s3://bucket/a#mip=1", "s3://bucket/a", None),
+        ("precomputed://gs://bucket/layer/", "gs://bucket/layer", "precomputed"),
+        ("precomputed:///data/layer", "/data/layer", "precomputed"),
+        ("zarr://https://host/a.zarr", "https://host/a.zarr", "zarr"),
+        ("file:///data/x.h5:group/raw", "file:///data/x.h5", "hdf5"),
+        ("x.HDF5", "x.HDF5", "hdf5"),
+        ("raw.npy", "raw.npy", "npy"),
+        ("stack.ome.tiff", "stack.ome.tiff", "tiff"),
+        ("memory://name", "name", "memory"),
+    ],
+)
+def test_a_url_names_place_and_format(url: str, base: str, kind: str | None) -> None:
+    location = parse_location(url)
+    assert (location.base, location.format) == (base, kind)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("ftp://host/a.zarr", "unknown kind of address ftp://"),
+        ("a.zarr#level=1", "unknown option 'level' after #; there are mip, resolution, offset, axes"),
+        ("a.npy#resolution=8,8", "resolution is '8,8'; it must be three numbers z,y,x"),
+        ("memory://nothing-here", "does not exist in this process"),
+        ("no/such/folder.zarr", "folder.zarr does not exist; a volume is a folder with zarr.json"),
+        ("no/such/file.h5:raw", "does not exist; correct the path"),
+        ("no/such/file.npy", "does not exist on this machine"),
+        ("no/such/file.tif", "does not exist on this machine"),
+        ("s3://bucket/file.h5:raw", "copy it first"),
+    ],
+)
+def test_what_cannot_be_opened_is_named_with_a_remedy(
+    url: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", DATA)
+    with pytest.raises((VolumeError, ConfigError), match=message):
+        open_volume(url)
+
+
+def test_relative_paths_and_file_urls_name_the_same_volume(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for kind in ("zarr", "precomputed"):
+        create_volume(f"out/{kind}", SPEC, format=kind).write(SPEC.bounds, DATA)
+        for url in (
+            f"out/{kind}",
+            f"file://{tmp_path}/out/{kind}",
+            f"{kind}://out/{kind}",
+            str(tmp_path / "out" / kind),
+        ):
+            assert (open_volume(url).read(SPEC.bounds) == DATA).all()
+
+
+def test_a_volume_of_another_format_is_not_replaced(tmp_path: Path) -> None:
+    create_volume(str(tmp_path / "a"), SPEC)
+    with pytest.raises(VolumeError, match="holds a zarr volume, so no precomputed can be made"):
+        create_volume(str(tmp_path / "a"), SPEC, format="precomputed", overwrite=True)
+
+
+def test_read_only_formats_cannot_be_created_or_written(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", DATA)
+    with pytest.raises(VolumeError, match=r"npy volumes such as .* are only read"):
+        create_volume(str(tmp_path / "b.npy"), SPEC)
+    with pytest.raises(VolumeError, match="can only be read"):
+        open_volume(f"{tmp_path}/a.npy#resolution=8,8,8", mode="r+")
+    with pytest.raises(VolumeError, match="no volume format 'jpg'; there are zarr, precomputed"):
+        create_volume(str(tmp_path / "c"), SPEC, format="jpg")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (spec_like(SPEC, channels=1), "channels is 1; one channel is a plain volume"),
+        (spec_like(SPEC, dtype=bool), "dtype is bool"),
+        (spec_like(SPEC, storage_chunk=(0, 4, 4)), "storage_chunk"),
+        (spec_like(SPEC, storage_shard=(8, 8, 6)), "multiple of storage_chunk"),
+        (VolumeSpec(SPEC.bounds, (8.0, 0.0, 8.0), SPEC.dtype), "resolution_nm"),
+        (VolumeSpec(BoundingBox((0, 0, 0), (0, 1, 1)), (8.0, 8.0, 8.0), SPEC.dtype), "bounds"),
+    ],
+)
+def test_impossible_specifications_are_refused(spec: VolumeSpec, message: str, tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match=message):
+        create_volume(str(tmp_path / "a"), spec)
+
+
+def test_a_specification_like_another_keeps_voxels_and_takes_the_rest() -> None:
+    volume = create_volume("memory://like", SPEC)
+    found = spec_like(volume, dtype="uint64", channels=3, storage_chunk=(8, 8, 8), storage_shard=(16, 8, 8))
+    assert found == VolumeSpec(SPEC.bounds, SPEC.resolution_nm, np.dtype("uint64"), 3, (8, 8, 8), (16, 8, 8))
+    assert spec_like(found).channels is None
+    delete_memory_volume("like")
+
+
+def test_hdf5_attributes_of_the_file_count_for_its_datasets(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.attrs["resolution_nm"] = [50.0, 4.6, 4.6]
+        file.attrs["axes"] = "xyz (as the microscope wrote them)"
+        file["raw"] = DATA.T
+        file["names"] = np.arange(3)
+    volume = open_volume(str(tmp_path / "a.h5"))
+    assert volume.spec.resolution_nm == (50.0, 4.6, 4.6)
+    assert (volume.read(SPEC.bounds) == DATA).all()
+
+
+def test_hdf5_without_a_dataset_name_lists_the_datasets(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["labels"], file["volumes/raw"] = DATA, DATA
+    with pytest.raises(VolumeError, match=r"holds labels, volumes/raw: write .*a.h5:labels"):
+        open_volume(f"{tmp_path}/a.h5:image")
+    (tmp_path / "b.h5").write_bytes(b"not hdf5")
+    with pytest.raises(VolumeError, match="cannot be opened as HDF5"):
+        open_volume(f"{tmp_path}/b.h5:raw")
+
+
+def test_the_url_may_place_a_volume_that_says_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.stack([DATA, DATA]).transpose(1, 2, 3, 0))
+    volume = open_volume(f"{tmp_path}/a.npy#axes=zyxc&resolution=50,4.6,4.6&offset=1,-2,3")
+    assert volume.spec.bounds == SPEC.bounds.translate((1, -2, 3))
+    assert volume.spec.channels == 2
+    assert (volume.read(volume.spec.bounds)[1] == DATA).all()
+    with pytest.raises(VolumeError, match="say the order by adding #axes"):
+        open_volume(f"{tmp_path}/a.npy#axes=zy")
+
+
+def test_every_format_is_found_under_its_name(tmp_path: Path) -> None:
+    for name in VOLUMES:
+        with pytest.raises(VolumeError):
+            create_volume(str(tmp_path / "a"), spec_like(SPEC, dtype=bool), format=name)
+
+
+def test_real_tissue_is_opened_from_hdf5_as_it_is(shared_data: Path) -> None:
+    volume = open_volume(f"{shared_data}/fib25_train2_affinities.h5:affinities")
+    assert (volume.spec.channels, volume.spec.resolution_nm) == (3, (8.0, 8.0, 8.0))
+    box = BoundingBox((30, 40, 50), (34, 47, 59))
+    with h5py.File(shared_data / "fib25_train2_affinities.h5") as file:
+        assert (volume.read(box) == file["affinities"][:, 30:34, 40:47, 50:59]).all()

@@ -1,0 +1,141 @@
+"""TIFF images: order of sections, stated voxel sizes, and what is refused."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline.errors import CorruptError, VolumeError
+from pipeline.volumes import open_volume
+from pipeline.volumes.tiff import missing_numbers, natural_key
+
+DATA = np.random.default_rng(0).integers(0, 60000, (12, 9, 14), "uint16")
+
+
+def sections(folder: Path, data: np.ndarray = DATA, name: str = "em_v2_s{}.tif", first: int = 1) -> str:
+    folder.mkdir(exist_ok=True)
+    for number, section in enumerate(data, first):
+        tifffile.imwrite(folder / name.format(number), section, photometric="minisblack")
+    return str(folder)
+
+
+def everything(url: str) -> np.ndarray:
+    volume = open_volume(url)
+    return volume.read(volume.spec.bounds)
+
+
+def test_sections_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    """Would put s10 before s2."""
+    assert (everything(sections(tmp_path) + "#resolution=8,8,8") == DATA).all()
+    assert sorted(["s10", "s9", "s009b", "s1"], key=natural_key) == ["s1", "s9", "s009b", "s10"]
+
+
+def test_missing_sections_are_named(tmp_path: Path) -> None:
+    sections(tmp_path)
+    for number in (5, 8):
+        (tmp_path / f"em_v2_s{number}.tif").unlink()
+    with pytest.raises(VolumeError, match="lacks 2 of its numbered sections: 5, 8;"):
+        open_volume(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("names", "missing"),
+    [
+        (["a.tif"], []),
+        (["a1.tif", "a2.tif", "a3.tif"], []),
+        (["a10.tif", "a20.tif", "a40.tif"], [30]),
+        (["2019_w1_s001.tif", "2019_w1_s003.tif", "2019_w1_s004.tif"], [2]),
+        (["s1_v7.tif", "s2_v7.tif", "s4_v7.tif"], [3]),
+    ],
+)
+def test_the_last_changing_number_counts_sections(names: list[str], missing: list[int]) -> None:
+    assert missing_numbers(names) == missing
+
+
+def test_mixed_shapes_and_types_are_named(tmp_path: Path) -> None:
+    sections(tmp_path)
+    tifffile.imwrite(tmp_path / "em_v2_s13.tif", DATA[0, :5], photometric="minisblack")
+    with pytest.raises(
+        VolumeError, match=r"sections of \(9, 14\) uint16, but 1 differ: em_v2_s13.tif page 0: \(5, 14\)"
+    ):
+        open_volume(str(tmp_path))
+    tifffile.imwrite(tmp_path / "em_v2_s13.tif", DATA[0].astype("uint8"), photometric="minisblack")
+    with pytest.raises(VolumeError, match=r"em_v2_s13.tif page 0: \(9, 14\) uint8"):
+        open_volume(str(tmp_path))
+
+
+def test_a_folder_of_multi_page_files_is_refused(tmp_path: Path) -> None:
+    for number in (1, 2):
+        tifffile.imwrite(tmp_path / f"s{number}.tif", DATA[:3], photometric="minisblack")
+    with pytest.raises(VolumeError, match="files of several pages"):
+        open_volume(str(tmp_path))
+
+
+def test_colour_images_are_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "c.tif", np.zeros((5, 6, 3), "uint8"), photometric="rgb")
+    with pytest.raises(VolumeError, match="make it grey"):
+        open_volume(str(tmp_path / "c.tif"))
+
+
+def test_the_voxel_size_of_imagej_is_taken(tmp_path: Path) -> None:
+    metadata: dict[str, Any] = {"spacing": 0.05, "unit": "um", "axes": "ZYX"}
+    tifffile.imwrite(tmp_path / "i.tif", DATA, imagej=True, resolution=(1 / 0.004, 1 / 0.008), metadata=metadata)
+    volume = open_volume(str(tmp_path / "i.tif"))
+    assert volume.spec.resolution_nm == pytest.approx((50.0, 8.0, 4.0), rel=1e-5)
+    assert (volume.read(volume.spec.bounds) == DATA).all()
+
+
+def test_a_large_imagej_stack_with_one_header_is_read(tmp_path: Path) -> None:
+    """ImageJ writes stacks of more than 4 GiB so: one page, and the other sections right behind it."""
+    tifffile.imwrite(tmp_path / "i.tif", DATA, imagej=True, metadata={"axes": "ZYX"})
+    with tifffile.TiffFile(tmp_path / "i.tif") as file:
+        first, start = file.pages[0], file.series[0].dataoffset
+        text: Any = file.imagej_metadata
+        description = f"ImageJ={text['ImageJ']}\nimages={len(DATA)}\nslices={len(DATA)}\n"
+        assert first.shape == DATA.shape[1:]
+        assert start
+    with tifffile.TiffWriter(tmp_path / "one.tif", byteorder=">") as writer:
+        writer.write(DATA[0], photometric="minisblack", description=description, metadata=None)
+    with open(tmp_path / "one.tif", "ab") as file_:
+        file_.write(DATA[1:].astype(">u2").tobytes())
+    assert (everything(str(tmp_path / "one.tif") + "#resolution=8,8,8") == DATA).all()
+
+
+def test_the_voxel_size_of_ome_is_taken(tmp_path: Path) -> None:
+    metadata: dict[str, Any] = {"axes": "ZYX"}
+    for axis, size, unit in (("Z", 0.05, "µm"), ("Y", 4.6, "nm"), ("X", 80.0, "Å")):
+        metadata |= {f"PhysicalSize{axis}": size, f"PhysicalSize{axis}Unit": unit}
+    tifffile.imwrite(tmp_path / "o.ome.tif", DATA, metadata=metadata)
+    assert open_volume(str(tmp_path / "o.ome.tif")).spec.resolution_nm == (50.0, 4.6, 8.0)
+
+
+def test_half_a_voxel_size_is_none(tmp_path: Path) -> None:
+    tifffile.imwrite(
+        tmp_path / "o.ome.tif", DATA, metadata={"axes": "ZYX", "PhysicalSizeX": 4.6, "PhysicalSizeXUnit": "nm"}
+    )
+    with pytest.raises(VolumeError, match="does not say how large"):
+        open_volume(str(tmp_path / "o.ome.tif"))
+
+
+def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
+    url = sections(tmp_path)
+    victim = tmp_path / "em_v2_s4.tif"
+    victim.write_bytes(victim.read_bytes()[:300])
+    with pytest.raises((VolumeError, CorruptError), match=r"cannot be opened|damaged"):
+        everything(url + "#resolution=8,8,8")
+    victim.write_bytes(b"no tiff at all")
+    with pytest.raises(VolumeError, match=r"em_v2_s4.tif cannot be opened as TIFF"):
+        open_volume(url)
+
+
+def test_an_unknown_compression_names_the_remedy(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", DATA[0], compression="zlib", photometric="minisblack")
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        place = file.pages.first.tags["Compression"].valueoffset
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    data[place : place + 2] = (34676).to_bytes(2, "little")  # SGI log: no reader has it
+    (tmp_path / "a.tif").write_bytes(data)
+    with pytest.raises(VolumeError, match="pip install imagecodecs"):
+        open_volume(str(tmp_path / "a.tif"))
