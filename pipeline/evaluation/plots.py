@@ -5,7 +5,8 @@ Drawn with matplotlib's Agg canvas, without global state, so that any thread may
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,33 +21,41 @@ from pipeline.evaluation.files import whole_file
 from pipeline.evaluation.sweep import SweepPoint, best
 
 SPLIT, MERGE, TOTAL, INK = "#2a78b5", "#d9692b", "#222222", "#8a8a8a"
-PICTURE_INCHES = 15.0
-TALLEST = 3.0
-"""Height of the second row of pictures, at most, as a multiple of its width."""
+COLUMN_INCHES = 3.75
+FLATTEST, TALLEST = 0.15, 3.0
+"""Height of a row of pictures, at least and at most, as a multiple of its width."""
+OWN_COLOURS = np.uint64(1) << np.uint64(48)
+"""Added to the ids of segments that match no object, so that they rarely look like one."""
 
 
-def plot_sweep(points: Sequence[SweepPoint], path: Path | str, *, title: str = "Threshold sweep") -> None:
+def sweep_plot(
+    points: Sequence[SweepPoint], path: Path | str, *, chosen: float | None = None, title: str = "Threshold sweep"
+) -> None:
     """Draw VOI against the threshold, and split against merge, with the best threshold marked.
 
     Args:
         points: from ``sweep``; at least one.
         path: the PNG file.
+        chosen: the threshold in use, marked as well.
         title: above the picture.
 
     Raises:
         VolumeError: there is no point.
         StorageError: the file cannot be written.
     """
-    chosen = best(points)
+    lowest = best(points)
     figure = Figure(figsize=(11, 4.4), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
-    _draw_scores(left, points, chosen)
-    _draw_trade(right, points, chosen)
+    _draw_scores(left, points, lowest)
+    if chosen is not None:
+        left.axvline(chosen, color=MERGE, linestyle="--", linewidth=1, label=f"in use: {chosen:.3g}")
+    left.legend(frameon=False)
+    _draw_trade(right, points, lowest)
     figure.suptitle(title, fontsize=12)
     _save(figure, path, dpi=130)
 
 
-def _draw_scores(axes: Axes, points: Sequence[SweepPoint], chosen: SweepPoint) -> None:
+def _draw_scores(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -> None:
     """VOI split, merge and their sum against the threshold."""
     threshold = [point.threshold for point in points]
     for name, colour, values in (
@@ -55,24 +64,23 @@ def _draw_scores(axes: Axes, points: Sequence[SweepPoint], chosen: SweepPoint) -
         ("total", TOTAL, [point.scores.voi for point in points]),
     ):
         axes.plot(threshold, values, ".-", color=colour, label=name, linewidth=2 if name == "total" else 1.4)
-    axes.axvline(chosen.threshold, color=INK, linestyle=":", linewidth=1)
-    axes.plot(chosen.threshold, chosen.scores.voi, "o", color=TOTAL, markersize=9, markerfacecolor="white")
+    axes.axvline(lowest.threshold, color=INK, linestyle=":", linewidth=1)
+    axes.plot(lowest.threshold, lowest.scores.voi, "o", color=TOTAL, markersize=9, markerfacecolor="white")
     label = (
-        f"best {chosen.threshold:.3g}: VOI {chosen.scores.voi:.3f}, Rand error {chosen.scores.adapted_rand_error:.3f}"
+        f"best {lowest.threshold:.3g}: VOI {lowest.scores.voi:.3f}, Rand error {lowest.scores.adapted_rand_error:.3f}"
     )
     axes.set(xlabel="threshold (merges that score at least this are made)", ylabel="VOI in bits", ylim=(0, None))
     axes.set_title(label, fontsize=10)
     _tidy(axes)
-    axes.legend(frameon=False)
 
 
-def _draw_trade(axes: Axes, points: Sequence[SweepPoint], chosen: SweepPoint) -> None:
+def _draw_trade(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -> None:
     """Split against merge, a point a threshold, with lines of equal total."""
     split = np.array([point.scores.voi_split for point in points])
     merge = np.array([point.scores.voi_merge for point in points])
     axes.plot(merge, split, ".-", color=INK, linewidth=1.2, markersize=7)
-    axes.plot(chosen.scores.voi_merge, chosen.scores.voi_split, "o", color=TOTAL, markersize=9, markerfacecolor="white")
-    total = chosen.scores.voi
+    axes.plot(lowest.scores.voi_merge, lowest.scores.voi_split, "o", color=TOTAL, markersize=9, markerfacecolor="white")
+    total = lowest.scores.voi
     axes.plot([0, total], [total, 0], ":", color=INK, linewidth=1)
     for point in (points[0], points[-1]):
         place = (point.scores.voi_merge, point.scores.voi_split)
@@ -89,82 +97,133 @@ def _tidy(axes: Axes) -> None:
     axes.grid(alpha=0.25, linewidth=0.6)
 
 
+@dataclass(frozen=True)
+class Planes:
+    """Two planes of a volume, or of several channels of it: all that a picture needs to read."""
+
+    xy: np.ndarray
+    """(..., y, x)"""
+    xz: np.ndarray
+    """(..., z, x)"""
+
+    @classmethod
+    def middle(cls, volume: np.ndarray) -> Planes:
+        """The planes through the middle of a volume (..., z, y, x)."""
+        depth, height, _ = volume.shape[-3:]
+        return cls(volume[..., depth // 2, :, :], volume[..., height // 2, :])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels, (z, y, x)."""
+        return self.xz.shape[-2], self.xy.shape[-2], self.xy.shape[-1]
+
+    def both(self) -> tuple[np.ndarray, np.ndarray]:
+        """In the order in which they are drawn."""
+        return self.xy, self.xz
+
+
 def comparison_picture(
-    raw: np.ndarray,
-    affinities: np.ndarray | None,
-    segmentation: np.ndarray,
-    truth: np.ndarray | None,
     path: Path | str,
     *,
+    segmentation: np.ndarray | Planes,
+    image: np.ndarray | Planes | None = None,
+    affinities: np.ndarray | Planes | None = None,
+    truth: np.ndarray | Planes | None = None,
     resolution_nm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     title: str = "",
 ) -> None:
-    """Draw the middle xy and xz planes of an image and what was made of it, side by side.
+    """Draw the xy and xz planes of an image and what was made of it, side by side; what is None is left out.
+
+    Each may be a volume, of which the middle planes are drawn, or two planes of it.
 
     Colours depend on the id alone; where truth is given, the largest segment of each true object takes that object's
     colour, so what differs in colour between the two is an error.
 
     Args:
-        raw: uint8 (z, y, x).
-        affinities: uint8 (at least 3, z, y, x), drawn as red, green, blue = z, y, x; left out if None.
-        segmentation: ids (z, y, x); 0 is drawn as raw.
-        truth: ids (z, y, x); 0 is drawn as raw; left out if None.
         path: the PNG file.
-        resolution_nm: nm per voxel; sets the shape of the xz pictures.
+        segmentation: ids (z, y, x); 0 is drawn without colour.
+        image: uint8 (z, y, x).
+        affinities: uint8 (at least 3, z, y, x), drawn as red, green, blue = z, y, x.
+        truth: ids (z, y, x); 0 is drawn without colour.
+        resolution_nm: nm per voxel; sets the shape of the pictures.
         title: above the picture.
 
     Raises:
-        VolumeError: the volumes differ in shape.
+        VolumeError: the volumes differ in shape, or there are fewer than 3 affinities.
         StorageError: the file cannot be written.
     """
-    _check_shapes(raw, affinities, segmentation, truth)
-    colour_id = segmentation if truth is None else _matched(segmentation, truth)
-    columns: dict[str, tuple[np.ndarray, ...]] = {"raw": (raw,)}
-    if affinities is not None:
-        columns["affinities (z, y, x as red, green, blue)"] = (np.moveaxis(affinities[:3], 0, -1),)
-    columns["segmentation"] = (raw, segmentation, colour_id)
-    if truth is not None:
-        columns["ground truth"] = (raw, truth, truth)
-    depth = raw.shape[0] * resolution_nm[0] / (raw.shape[2] * resolution_nm[2])
-    width = raw.shape[1] * resolution_nm[1] / (raw.shape[2] * resolution_nm[2])
-    heights = (width, min(max(depth, 0.15), TALLEST))
-    inches = PICTURE_INCHES / 4
-    figure = Figure(figsize=(inches * len(columns), inches * sum(heights) + 0.9), layout="constrained")
-    grid = figure.subplots(2, len(columns), height_ratios=heights, squeeze=False)
+    given = {"image": image, "affinities": affinities, "segmentation": segmentation, "truth": truth}
+    planes = {
+        name: volume if isinstance(volume, Planes) else Planes.middle(volume)
+        for name, volume in given.items()
+        if volume is not None
+    }
+    _check_shapes(planes)
+    columns = _columns(planes)
     aspects = (resolution_nm[1] / resolution_nm[2], resolution_nm[0] / resolution_nm[2])
-    for column, (name, volumes) in enumerate(columns.items()):
+    depth, height, width = planes["segmentation"].shape
+    heights = [
+        float(np.clip(rows * aspect / width, FLATTEST, TALLEST))
+        for rows, aspect in zip((height, depth), aspects, strict=True)
+    ]
+    size = (COLUMN_INCHES * len(columns), COLUMN_INCHES * sum(heights) + 0.9)
+    figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(2, len(columns), height_ratios=heights, squeeze=False)
+    for column, (name, pictures) in enumerate(columns.items()):
         grid[0, column].set_title(name, fontsize=11)
-        for row, plane in enumerate((np.s_[raw.shape[0] // 2], np.s_[:, raw.shape[1] // 2])):
-            _show(grid[row, column], [volume[plane] for volume in volumes], aspects[row])
-    grid[0, 0].set_ylabel(f"xy, z = {raw.shape[0] // 2}")
-    grid[1, 0].set_ylabel(f"xz, y = {raw.shape[1] // 2}")
+        for row, picture in enumerate(pictures):
+            axes = grid[row, column]
+            axes.imshow(picture, cmap="gray", vmin=0, vmax=255, aspect=aspects[row], interpolation="nearest")
+            axes.set(xticks=[], yticks=[])
+    grid[0, 0].set_ylabel("xy")
+    grid[1, 0].set_ylabel("xz")
     figure.suptitle(title, fontsize=12)
     _save(figure, path, dpi=110)
 
 
-def _check_shapes(
-    raw: np.ndarray, affinities: np.ndarray | None, segmentation: np.ndarray, truth: np.ndarray | None
-) -> None:
-    """All volumes must cover the same voxels."""
-    shapes = {"raw": raw.shape, "segmentation": segmentation.shape}
-    if truth is not None:
-        shapes["truth"] = truth.shape
-    if affinities is not None:
-        shapes["affinities"] = affinities.shape[1:]
-    if len(set(shapes.values())) > 1 or raw.ndim != 3 or (affinities is not None and len(affinities) < 3):
-        raise VolumeError(f"shapes {shapes}: a picture needs equal (z, y, x), and 3 affinities; read one box from all")
+def _check_shapes(planes: Mapping[str, Planes]) -> None:
+    """All must cover the same voxels."""
+    shapes = {name: part.shape for name, part in planes.items()}
+    channels = planes["affinities"].xy.shape[0] if "affinities" in planes else 3
+    if len(set(shapes.values())) > 1 or channels < 3:
+        raise VolumeError(
+            f"shapes {shapes}, {channels} affinities: a picture needs equal (z, y, x) and 3 affinities; "
+            "read one box from all"
+        )
 
 
-def _matched(segmentation: np.ndarray, truth: np.ndarray) -> np.ndarray:
+def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
+    """Title of each column and its two pictures, gray uint8 or colours."""
+    columns: dict[str, list[np.ndarray]] = {}
+    backdrops = [np.full(plane.shape, 150, np.uint8) for plane in planes["segmentation"].both()]
+    if "image" in planes:
+        backdrops = columns["raw"] = list(planes["image"].both())
+    if "affinities" in planes:
+        columns["affinities (z, y, x as red, green, blue)"] = [
+            np.moveaxis(plane[:3], 0, -1) for plane in planes["affinities"].both()
+        ]
+    ids = planes["segmentation"].both()
+    colour_ids = _matched(ids, planes["truth"].both()) if "truth" in planes else list(ids)
+    columns["segmentation"] = [_overlay(*parts) for parts in zip(backdrops, ids, colour_ids, strict=True)]
+    if "truth" in planes:
+        true = planes["truth"].both()
+        columns["ground truth"] = [_overlay(*parts) for parts in zip(backdrops, true, true, strict=True)]
+    return columns
+
+
+def _matched(segmentation: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Ids to colour segments by: the true object of which the segment is the largest part, else an id of its own."""
-    table = Contingency.from_labels(truth, segmentation).without_unassigned()
+    flat = np.concatenate([part.ravel() for part in segmentation])
+    table = Contingency.from_labels(np.concatenate([part.ravel() for part in truth]), flat).without_unassigned()
     order = np.argsort(-table.voxels, kind="stable")
     objects, first = np.unique(table.truth[order], return_index=True)
-    ids, index = np.unique(segmentation, return_inverse=True)
-    colours = ids.astype(np.uint64) + np.where(ids > 0, np.uint64(1) << np.uint64(48), np.uint64(0))
+    ids, index = np.unique(flat, return_inverse=True)
+    colours = ids.astype(np.uint64) + np.where(ids > 0, OWN_COLOURS, np.uint64(0))
     for true, entry in sorted(zip(objects, order[first], strict=True), key=lambda pair: table.voxels[pair[1]]):
         colours[np.searchsorted(ids, table.predicted[entry])] = true  # a merger takes the colour of its largest part
-    return colours[index.reshape(segmentation.shape)]
+    ends = np.cumsum([part.size for part in segmentation])[:-1]
+    pieces = np.split(colours[index], ends)
+    return [piece.reshape(part.shape) for piece, part in zip(pieces, segmentation, strict=True)]
 
 
 def label_colours(labels: np.ndarray) -> np.ndarray:
@@ -183,15 +242,6 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
     parts = [(mixed >> np.uint64(shift)).astype(np.uint16) / 65535 for shift in (48, 32, 16)]
     colours = hsv_to_rgb(np.stack([parts[0], 0.45 + 0.45 * parts[1], 0.7 + 0.3 * parts[2]], axis=-1))
     return colours[index.reshape(labels.shape)]
-
-
-def _show(axes: Axes, planes: Sequence[np.ndarray], aspect: float) -> None:
-    """Draw one plane: an image, or (image, ids, ids for colours)."""
-    if len(planes) == 1:
-        axes.imshow(planes[0], cmap="gray", vmin=0, vmax=255, aspect=aspect, interpolation="nearest")
-    else:
-        axes.imshow(_overlay(*planes), aspect=aspect, interpolation="nearest")
-    axes.set(xticks=[], yticks=[])
 
 
 def _overlay(raw: np.ndarray, ids: np.ndarray, colour_ids: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 
 from pipeline.errors import StorageError, VolumeError
 from pipeline.evaluation.contingency import Contingency
-from pipeline.evaluation.plots import _matched, comparison_picture, label_colours, plot_sweep
+from pipeline.evaluation.plots import Planes, _matched, comparison_picture, label_colours, sweep_plot
 from pipeline.evaluation.sweep import Merges, sweep
 from pipeline.synthetic.tissue import make_tissue
 
@@ -20,7 +20,7 @@ def points():
 
 
 def test_a_sweep_becomes_a_picture(tmp_path: Path) -> None:
-    plot_sweep(points(), tmp_path / "report" / "sweep.png")
+    sweep_plot(points(), tmp_path / "report" / "sweep.png", chosen=0.3)
     assert imread(tmp_path / "report" / "sweep.png").shape[0] > 300
     assert [p.name for p in (tmp_path / "report").iterdir()] == ["sweep.png"]
 
@@ -30,11 +30,25 @@ def test_volumes_become_a_picture_with_or_without_truth_and_affinities(tmp_path:
     tissue = make_tissue((10, 40, 48), seed=0, resolution_nm=resolution_nm)
     affinities = np.repeat(tissue.image[None], 12, axis=0)
     widths = []
-    for affs, truth in ((affinities, tissue.labels), (None, tissue.labels), (None, None)):
-        path = tmp_path / f"picture-{len(widths)}.png"
-        comparison_picture(tissue.image, affs, tissue.labels, truth, path, resolution_nm=resolution_nm, title="t")
+    parts = {"truth": tissue.labels, "image": tissue.image, "affinities": affinities}
+    while True:
+        path = tmp_path / f"picture-{len(parts)}.png"
+        comparison_picture(path, segmentation=tissue.labels, resolution_nm=resolution_nm, title="t", **parts)
         widths.append(imread(path).shape[1])
-    assert widths[0] > widths[1] > widths[2]
+        if not parts:
+            break
+        parts.popitem()
+    assert widths == sorted(set(widths), reverse=True), "each part is one column"
+
+
+def test_two_planes_make_the_same_picture_as_the_volume(tmp_path: Path) -> None:
+    """A run reads two planes of a large volume, not the volume."""
+    tissue = make_tissue((9, 30, 33), seed=0)
+    image, labels = tissue.image, tissue.labels
+    comparison_picture(tmp_path / "volume.png", segmentation=labels, image=image, truth=labels)
+    planes = {"segmentation": labels, "image": image, "truth": labels}
+    comparison_picture(tmp_path / "planes.png", **{k: Planes(v[4], v[:, 15]) for k, v in planes.items()})
+    assert np.array_equal(imread(tmp_path / "volume.png"), imread(tmp_path / "planes.png"))
 
 
 def test_colours_depend_on_the_id_alone() -> None:
@@ -44,27 +58,28 @@ def test_colours_depend_on_the_id_alone() -> None:
 
 
 def test_segments_take_the_colour_of_the_object_that_they_fill() -> None:
-    truth = np.array([[[1, 1, 1, 2, 2, 0]]])
-    segmentation = np.array([[[30, 30, 31, 32, 32, 0]]])
-    matched = _matched(segmentation, truth)[0, 0]
-    assert matched[[0, 3, 5]].tolist() == [1, 2, 0]
-    assert matched[2] not in (1, 2)
+    truth = [np.array([[1, 1, 1]]), np.array([[2, 2, 0]])]
+    segmentation = [np.array([[30, 30, 31]]), np.array([[32, 32, 0]])]
+    first, second = _matched(segmentation, truth)
+    assert first[0, :2].tolist() == [1, 1]
+    assert second.tolist() == [[2, 2, 0]]
+    assert first[0, 2] not in (1, 2)
 
 
 def test_volumes_of_different_shapes_are_refused(tmp_path: Path) -> None:
     raw = np.zeros((4, 5, 6), np.uint8)
     with pytest.raises(VolumeError, match="read one box"):
-        comparison_picture(raw, None, np.zeros((4, 5, 7), int), None, tmp_path / "p.png")
+        comparison_picture(tmp_path / "p.png", segmentation=np.zeros((4, 5, 7), int), image=raw)
     with pytest.raises(VolumeError, match="3 affinities"):
-        comparison_picture(raw, raw[None], raw, None, tmp_path / "p.png")
+        comparison_picture(tmp_path / "p.png", segmentation=raw, affinities=raw[None])
 
 
 def test_a_failed_picture_leaves_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "sweep.png"
-    plot_sweep(points(), path)
+    sweep_plot(points(), path)
     before = path.read_bytes()
     with pytest.raises(VolumeError):
-        plot_sweep([], path)
+        sweep_plot([], path)
     assert path.read_bytes() == before
     with pytest.raises(StorageError, match="choose another"):
-        plot_sweep(points(), path / "below.png")
+        sweep_plot(points(), path / "below.png")
