@@ -13,7 +13,7 @@ Two ids are special:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,7 +128,13 @@ class Contingency:
 
     def __add__(self, other: Contingency) -> Contingency:
         """The table of both sets of voxels."""
-        return self._summed(*(np.concatenate([getattr(self, key), getattr(other, key)]) for key in KEYS))
+        return self.sum([self, other])
+
+    @classmethod
+    def sum(cls, parts: Iterable[Contingency]) -> Contingency:
+        """The table of all parts; one sort for all of them, where adding one by one sorts the total again each time."""
+        tables = [cls.empty(), *parts]
+        return cls._summed(*(np.concatenate([getattr(table, key) for table in tables]) for key in KEYS))
 
     def __eq__(self, other: object) -> bool:
         """The same pairs and counts."""

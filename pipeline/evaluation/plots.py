@@ -20,7 +20,7 @@ from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.files import whole_file
 from pipeline.evaluation.sweep import SweepPoint, best
 
-SPLIT, MERGE, TOTAL, INK = "#2a78b5", "#d9692b", "#222222", "#8a8a8a"
+SPLIT, MERGE, TOTAL, USED, INK = "#2a78b5", "#d9692b", "#222222", "#3f9a5a", "#8a8a8a"
 COLUMN_INCHES = 3.75
 FLATTEST, TALLEST = 0.15, 3.0
 """Height of a row of pictures, at least and at most, as a multiple of its width."""
@@ -48,7 +48,7 @@ def sweep_plot(
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_scores(left, points, lowest)
     if chosen is not None:
-        left.axvline(chosen, color=MERGE, linestyle="--", linewidth=1, label=f"in use: {chosen:.3g}")
+        left.axvline(chosen, color=USED, linestyle="--", linewidth=1, label=f"in use: {chosen:.3g}")
     left.legend(frameon=False)
     _draw_trade(right, points, lowest)
     figure.suptitle(title, fontsize=12)

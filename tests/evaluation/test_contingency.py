@@ -54,10 +54,11 @@ def test_the_sum_over_any_chunks_in_any_order_is_the_whole(pair, data: st.DataOb
             strict=True,
         )
     ]
+    parts = [Contingency.from_labels(truth[box], predicted[box]) for box in data.draw(st.permutations(boxes))]
     total = Contingency.empty()
-    for box in data.draw(st.permutations(boxes)):
-        total = Contingency.from_labels(truth[box], predicted[box]) + total
-    assert total == Contingency.from_labels(truth, predicted)
+    for part in parts:
+        total = part + total
+    assert total == Contingency.sum(parts) == Contingency.from_labels(truth, predicted)
 
 
 @given(label_pairs())
