@@ -1,18 +1,23 @@
-"""Height maps out of affinities: how far a voxel is from the nearest membrane, in integers, with bounded context.
+"""Height maps out of affinities: how far a voxel is from the nearest membrane and how clear its faces are, in integers.
 
-1. ``_inside_row``      sum the affinities of a voxel's faces; it is inside a cell where the sum reaches a threshold
-2. ``_row_distances``   along x: squared distance to the nearest voxel of the other kind, capped
-3. ``_meet``            along y, then z: the smallest of (squared distance there + squared step), within the cap
-4. ``_box_sums``        a box filter over the distances of the inside, as integer sums, along z, y, x
-5. ``_write_row``       inside: the filtered distance; outside: minus the distance; beyond the cap or the mask: NOTHING
+1. ``_face_sums``      evidence: the sum of the affinities on a voxel's faces; a voxel is inside from a threshold on
+2. ``_row_distances``  along x: squared distance to the nearest voxel of the other kind, capped
+3. ``_meet``           along y, then z: the smallest of (squared distance there + squared step), within the cap
+4. ``_box_sums``       inside: a box filter over (distance + evidence), as integer sums, along z, y, x
+5. ``_outside_row``    outside: minus the distance; beyond the cap or the mask: NOTHING
 
 The distance transform is exact and separable (Saito and Toriwaki 1994, Pattern Recognition 27: 1551). One signed number
 per voxel serves both transforms: positive inside, negative outside, and a voxel of the other kind is at distance 0.
-Squared distances are in units of ``scale`` nm squared, the largest unit in which every step of the grid is whole.
+Squared distances are in units of ``unit`` nm squared, the largest in which every step of the grid is whole.
+
+Distance alone has no valley where a membrane is too faint for the threshold; the evidence has one. Both are capped, so
+that the inside of a soma is a plateau of the full height.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from math import gcd, isqrt
 from typing import NamedTuple
 
@@ -25,46 +30,78 @@ NOTHING = -(2**31)
 """Height of a voxel that gets no label: no other height is as low, so no pointer leads to it."""
 
 FRACTION_BITS = 8
-"""Distances are rounded down to 1/256 nm."""
+"""Heights are in 1/256 nm, rounded down."""
 
 
-class Metric(NamedTuple):
-    """Capped distances as whole numbers: squared steps along z, y, x, and the table from squares to heights."""
+class Scale(NamedTuple):
+    """Everything that turns affinities into heights along some axes, as whole numbers."""
 
-    steps: tuple[int, int, int]
-    """Squared length of one voxel along z, y, x, in ``scale`` nm squared."""
+    axes: tuple[bool, bool, bool]
+    """Whether neighbours, distances and the filter go along z, y, x."""
+    threshold: int
+    """Evidence from which on a voxel is inside."""
+    steps: Vec
+    """Squared length of one voxel along z, y, x, in ``unit`` nm squared."""
     reach: Vec
     """How many voxels away a membrane can be and still be nearer than the cap, z, y, x."""
+    radii: Vec
+    """Radius of the box filter in voxels, z, y, x."""
     cap: int
-    """The cap's square, rounded up, in ``scale`` nm squared."""
-    table: np.ndarray
-    """int32 (cap + 1,): square -> distance in 1/256 nm."""
+    """The cap's square, rounded up, in ``unit`` nm squared."""
+    distances: np.ndarray
+    """int32 (cap + 1,): squared distance -> height."""
+    evidences: np.ndarray
+    """int32 (largest evidence + 1,): evidence -> height."""
+
+    @property
+    def full_height(self) -> int:
+        """The height of a voxel around which distance and evidence are all at their caps."""
+        window = (2 * self.radii[0] + 1) * (2 * self.radii[1] + 1) * (2 * self.radii[2] + 1)
+        return window * int(self.distances[-1] + self.evidences[-1])
 
 
-def metric(resolution_nm: Vec, max_distance_nm: int, axes: tuple[int, ...]) -> Metric:
-    """The capped Euclidean metric of a grid of ``resolution_nm`` voxels along ``axes`` (the others are not crossed)."""
+@lru_cache(maxsize=16)
+def height_scale(
+    *,
+    resolution_nm: Vec,
+    axes: tuple[int, ...],
+    threshold: int,
+    saturation: int,
+    evidence_nm: int,
+    max_distance_nm: int,
+    filter_width: int,
+) -> Scale:
+    """The scale of heights on a grid of ``resolution_nm`` voxels; see ``SupervoxelRules`` for the other numbers."""
     unit = gcd(*(resolution_nm[a] ** 2 for a in axes))
     cap = -(-(max_distance_nm**2) // unit)
-    table = [isqrt((square * unit) << (2 * FRACTION_BITS)) for square in range(cap)]
-    table.append(max_distance_nm << FRACTION_BITS)
-    steps = tuple(n * n // unit for n in resolution_nm)
-    return Metric(steps, reach_of(resolution_nm, max_distance_nm, axes), cap, np.array(table, np.int32))  # type: ignore[arg-type]
+    distances = [isqrt((square * unit) << (2 * FRACTION_BITS)) for square in range(cap)]
+    distances.append(max_distance_nm << FRACTION_BITS)
+    largest = 2 * 255 * len(axes)
+    evidences = [(min(e, saturation) * evidence_nm << FRACTION_BITS) // saturation for e in range(largest + 1)]
+    return Scale(
+        axes=(0 in axes, 1 in axes, 2 in axes),
+        threshold=threshold,
+        steps=_vec(n * n // unit for n in resolution_nm),
+        reach=reach_of(resolution_nm, max_distance_nm, axes),
+        radii=_vec(filter_width // 2 if a in axes else 0 for a in range(3)),
+        cap=cap,
+        distances=np.array(distances, np.int32),
+        evidences=np.array(evidences, np.int32),
+    )
 
 
 def reach_of(resolution_nm: Vec, max_distance_nm: int, axes: tuple[int, ...]) -> Vec:
     """The largest number of steps along each axis that stays nearer than the cap; 0 along axes not crossed."""
-    return tuple((max_distance_nm - 1) // n if a in axes else 0 for a, n in enumerate(resolution_nm))  # type: ignore[return-value]
+    return _vec((max_distance_nm - 1) // n if a in axes else 0 for a, n in enumerate(resolution_nm))
+
+
+def _vec(numbers: Iterable[int]) -> Vec:
+    z, y, x = numbers
+    return z, y, x
 
 
 def height_map(
-    affinities: np.ndarray,
-    mask: np.ndarray | None,
-    *,
-    low_face: tuple[bool, bool, bool],
-    axes: tuple[int, ...],
-    threshold: int,
-    rule: Metric,
-    filter_width: int,
+    affinities: np.ndarray, mask: np.ndarray | None, low_face: tuple[bool, bool, bool], scale: Scale
 ) -> np.ndarray:
     """Heights of a box of voxels: int32 (z + 2, y + 2, x + 2), with a frame of NOTHING around the box.
 
@@ -73,68 +110,67 @@ def height_map(
     face is missing the opposite one counts twice; an axis without any face counts as if both were 255.
     """
     z, y, x = affinities.shape[1:]
-    mask = np.ones((1, 1, 1), np.bool_) if mask is None else np.ascontiguousarray(mask)
-    used = tuple(a in axes for a in range(3))
-    radii = tuple(filter_width // 2 if u else 0 for u in used)
+    tissue = np.empty((0, 0, 0), np.bool_) if mask is None else np.ascontiguousarray(mask)
+    evidence = np.empty((z, y, x), np.uint16)
     squares = np.empty((z, y, x), np.int32)
     heights = np.full((z + 2, y + 2, x + 2), NOTHING, np.int32)
-    _sections(
-        np.ascontiguousarray(affinities), mask, low_face, used, threshold, rule.steps, rule.reach, rule.cap, squares
-    )
-    _columns(squares, rule.steps[0], rule.reach[0], rule.cap, rule.table, radii[0], heights)
-    _filter(squares, mask, rule.cap, rule.table, radii[1], radii[2], heights)
+    _sections(np.ascontiguousarray(affinities), tissue, low_face, scale, evidence, squares)
+    _columns(evidence, squares, scale, heights)
+    _filter(squares, tissue, scale, heights)
     return heights
 
 
 @njit(nogil=True, cache=True)
-def _sections(affinities, mask, low_face, used, threshold, steps, reach, cap, squares):  # type: ignore[no-untyped-def]
-    """Fill ``squares`` with the signed squared distances within each section."""
-    _, nz, ny, nx = affinities.shape
+def _sections(affinities, tissue, low_face, scale, evidence, squares):  # type: ignore[no-untyped-def]
+    """Fill ``evidence``, and ``squares`` with the signed squared distances within each section."""
+    nz, ny, nx = squares.shape
     inside = np.empty(nx, np.bool_)
     rows = np.empty((ny, nx), np.int32)
     for z in range(nz):
         for y in range(ny):
-            _inside_row(affinities, z, y, low_face, used, threshold, inside)
-            if mask.size > 1:
-                inside &= mask[z, y]
-            _row_distances(inside, steps[2], cap, rows[y])
-        _meet(rows, steps[1], reach[1], cap, squares[z])
+            sums = evidence[z, y]
+            _face_sums(affinities, z, y, low_face, scale.axes, sums)
+            for x in range(nx):
+                inside[x] = sums[x] >= scale.threshold
+            if tissue.size > 0:
+                for x in range(nx):
+                    inside[x] &= tissue[z, y, x]
+            _row_distances(inside, scale.steps[2], scale.cap, rows[y])
+        _meet(rows, scale.steps[1], scale.reach[1], scale.cap, squares[z])
 
 
 @njit(nogil=True, cache=True)
-def _inside_row(affinities, z, y, low_face, used, threshold, inside):  # type: ignore[no-untyped-def]
-    """Whether the affinities on the faces of each voxel of a row sum up to the threshold."""
-    nx = affinities.shape[3]
-    evidence = np.zeros(nx, np.int32)
-    if used[0]:
-        _add_faces(affinities[0, :, y], z, low_face[0], evidence)
-    if used[1]:
-        _add_faces(affinities[1, z], y, low_face[1], evidence)
+def _face_sums(affinities, z, y, low_face, axes, sums):  # type: ignore[no-untyped-def]
+    """Sum the affinities on the faces of each voxel of a row."""
+    nx = sums.size
     row = affinities[2, z, y]
-    if nx == 1 and not low_face[2]:
-        evidence += 510
+    if nx == 1:
+        sums[0] = 2 * np.uint16(row[0]) if low_face[2] else 510
     else:
         low, high = row[:-1], row[1:]
         for x in range(nx - 1):
-            evidence[x] += np.int32(low[x]) + np.int32(high[x])
+            sums[x] = np.uint16(low[x]) + np.uint16(high[x])
         if not low_face[2]:
-            evidence[0] += np.int32(row[1]) - np.int32(row[0])
-        evidence[nx - 1] += 2 * np.int32(row[nx - 1])
-    for x in range(nx):
-        inside[x] = evidence[x] >= threshold
+            sums[0] = 2 * np.uint16(row[1])
+        sums[nx - 1] = 2 * np.uint16(row[nx - 1])
+    if axes[0]:
+        _add_faces(affinities[0, :, y], z, low_face[0], sums)
+    if axes[1]:
+        _add_faces(affinities[1, z], y, low_face[1], sums)
 
 
 @njit(nogil=True, cache=True)
-def _add_faces(rows, i, has_low, evidence):  # type: ignore[no-untyped-def]
-    """Add the affinities of the low and high faces of row ``i`` of ``rows`` (n, x) to ``evidence``."""
+def _add_faces(rows, i, has_low, sums):  # type: ignore[no-untyped-def]
+    """Add the affinities of the low and high faces of row ``i`` of ``rows`` (n, x) to ``sums``."""
     n, nx = rows.shape
     if n == 1 and not has_low:
-        evidence += 510
+        for x in range(nx):
+            sums[x] += np.uint16(510)
         return
     low = rows[i if i > 0 or has_low else i + 1]
     high = rows[i + 1 if i + 1 < n else i]
     for x in range(nx):
-        evidence[x] += np.int32(low[x]) + np.int32(high[x])
+        sums[x] += np.uint16(low[x]) + np.uint16(high[x])
 
 
 @njit(nogil=True, cache=True)
@@ -192,19 +228,22 @@ def _meet_row(best, other, square):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _columns(squares, step, reach, cap, table, radius, heights):  # type: ignore[no-untyped-def]
-    """Finish the distances along z, and sum the inside's along z into ``heights``."""
+def _columns(evidence, squares, scale, heights):  # type: ignore[no-untyped-def]
+    """Finish the distances along z, and sum distance and evidence of the inside along z into ``heights``."""
     nz, ny, nx = squares.shape
+    distances, evidences = scale.distances, scale.evidences
     before = np.empty((nz, nx), np.int32)
     after = np.empty((nz, nx), np.int32)
     for y in range(ny):
-        before[:] = squares[:, y]
-        _meet(before, step, reach, cap, after)
-        squares[:, y] = after
+        for z in range(nz):
+            before[z, :] = squares[z, y]
+        _meet(before, scale.steps[0], scale.reach[0], scale.cap, after)
         for z in range(nz):
             for x in range(nx):
-                before[z, x] = table[max(after[z, x], np.int32(0))]
-        _box_sums(before, radius, heights[1 : nz + 1, y + 1])
+                square = after[z, x]
+                squares[z, y, x] = square
+                before[z, x] = distances[square] + evidences[evidence[z, y, x]] if square > 0 else 0
+        _box_sums(before, scale.radii[0], heights[1 : nz + 1, y + 1])
 
 
 @njit(nogil=True, cache=True)
@@ -222,21 +261,21 @@ def _box_sums(rows, radius, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _filter(squares, mask, cap, table, radius_y, radius_x, heights):  # type: ignore[no-untyped-def]
+def _filter(squares, tissue, scale, heights):  # type: ignore[no-untyped-def]
     """Finish the box filter along y and x; give the outside its negative distance, or NOTHING."""
     nz, ny, nx = squares.shape
     rows = np.empty((ny, nx), np.int32)
     sums = np.empty((ny, nx + 2), np.int32)
     for z in range(nz):
         rows[:] = heights[z + 1, 1 : ny + 1, 1 : nx + 1]
-        _box_sums(rows, radius_y, sums)
+        _box_sums(rows, scale.radii[1], sums)
         for y in range(ny):
             row = heights[z + 1, y + 1, 1 : nx + 1]
-            _box_row(sums[y, 1 : nx + 1], radius_x, row)
-            _outside_row(squares[z, y], cap, table, row)
-            if mask.size > 1:
+            _box_row(sums[y, 1 : nx + 1], scale.radii[2], row)
+            _outside_row(squares[z, y], scale.cap, scale.distances, row)
+            if tissue.size > 0:
                 for x in range(nx):
-                    row[x] = row[x] if mask[z, y, x] else np.int32(NOTHING)
+                    row[x] = row[x] if tissue[z, y, x] else np.int32(NOTHING)
 
 
 @njit(nogil=True, cache=True)
@@ -252,10 +291,10 @@ def _box_row(values, radius, out):  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, cache=True)
-def _outside_row(squares, cap, table, row):  # type: ignore[no-untyped-def]
+def _outside_row(squares, cap, distances, row):  # type: ignore[no-untyped-def]
     """Overwrite the heights of voxels that are not inside."""
     for x in range(row.size):
         if squares[x] <= -cap:
             row[x] = NOTHING
         elif squares[x] <= 0:
-            row[x] = -table[-squares[x]]
+            row[x] = -distances[-squares[x]]

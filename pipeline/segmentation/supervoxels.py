@@ -30,7 +30,7 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec, as_vec
 from pipeline.segmentation.basins import basins, crossings, first_ids, pointers
-from pipeline.segmentation.heights import FRACTION_BITS, height_map, metric, reach_of
+from pipeline.segmentation.heights import Scale, height_map, height_scale, reach_of
 
 RIM = 4
 """Voxels around the core whose pointers are followed, so that parts which meet just outside it are one fragment.
@@ -52,31 +52,36 @@ class SupervoxelRules:
     max_distance_nm: int
     """Distances to the membrane are capped here; a voxel this far outside gets no label."""
     filter_width: int
-    """Odd width in voxels of the box filter that smooths the distances."""
+    """Odd width in voxels of the box filter that smooths the heights of the inside."""
     per_section: bool
     """Work in each section by itself: for voxels much deeper than wide."""
     resolution_nm: Vec
     """Voxel size, z, y, x, whole nm."""
+    evidence_nm: int = 0
+    """Height of the clearest inside: the evidence counts as much as this distance; 0 = distance alone."""
+    saturation: int = 0
+    """Sum of affinities from which on the inside is as clear as can be; 0 stands for the largest sum."""
 
     def __post_init__(self) -> None:
+        largest = 255 * 2 * len(self.axes)
         object.__setattr__(self, "resolution_nm", as_vec(self.resolution_nm, "resolution_nm"))
-        _check_range("threshold", self.threshold, 0, 255 * 2 * len(self.axes))
+        object.__setattr__(self, "saturation", self.saturation or largest)
+        _check_range("resolution_nm", min(self.resolution_nm), 1, 10**6)
+        finest = min(self.resolution_nm[a] for a in self.axes)
+        _check_range("threshold", self.threshold, 0, largest)
+        _check_range("saturation", self.saturation, 1, largest)
+        _check_range("max_distance_nm", self.max_distance_nm, 1, LARGEST_REACH * finest)
+        _check_range("evidence_nm", self.evidence_nm, 0, LARGEST_REACH * finest)
         _check_range("filter_width", self.filter_width, 1, 2 * LARGEST_REACH + 1)
         if self.filter_width % 2 == 0:
             raise ConfigError(
                 f"filter_width is {self.filter_width}; it must be odd, so that the filter has a middle: "
                 f"take {self.filter_width + 1}"
             )
-        if min(self.resolution_nm) < 1:
+        if self.scale.full_height >= 2**31:
             raise ConfigError(
-                f"resolution_nm is {list(self.resolution_nm)}; each must be at least 1 nm: round up, or scale all three"
-            )
-        finest = min(self.resolution_nm[a] for a in self.axes)
-        _check_range("max_distance_nm", self.max_distance_nm, 1, LARGEST_REACH * finest)
-        if self.full_height >= 2**31:
-            raise ConfigError(
-                f"filter_width {self.filter_width} sums up to {self.full_height} over distances of "
-                f"{self.max_distance_nm} nm; it must stay below {2**31}: lower filter_width or max_distance_nm"
+                f"filter_width {self.filter_width} sums heights up to {self.scale.full_height}; they must stay below "
+                f"{2**31}: lower filter_width, max_distance_nm or evidence_nm"
             )
 
     @property
@@ -85,9 +90,17 @@ class SupervoxelRules:
         return (1, 2) if self.per_section else (0, 1, 2)
 
     @property
-    def full_height(self) -> int:
-        """The height of a voxel around which every distance is at its cap."""
-        return (self.max_distance_nm << FRACTION_BITS) * self.filter_width ** len(self.axes)
+    def scale(self) -> Scale:
+        """These rules as whole numbers and tables."""
+        return height_scale(
+            resolution_nm=self.resolution_nm,
+            axes=self.axes,
+            threshold=self.threshold,
+            saturation=self.saturation,
+            evidence_nm=self.evidence_nm,
+            max_distance_nm=self.max_distance_nm,
+            filter_width=self.filter_width,
+        )
 
     def halo(self) -> tuple[Vec, Vec]:
         """Voxels of context needed before and after a core, z, y, x: the exact minimum."""
@@ -95,6 +108,27 @@ class SupervoxelRules:
         low = tuple(RIM + 1 + self.filter_width // 2 + reach[a] if a in self.axes else 0 for a in range(3))
         high = tuple(n + 1 if a in self.axes else 0 for a, n in enumerate(low))
         return low, high  # type: ignore[return-value]
+
+
+def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> SupervoxelRules:
+    """Rules for neurites at ``resolution_nm``; per section, unless told, if voxels are three times as deep as wide.
+
+    Chosen on FIB-SEM tissue of 8 nm: a voxel is inside at a third of the largest evidence, because a low threshold
+    leaves few specks for the agglomeration, and evidence divides cells where a membrane is fainter. The inside
+    is as clear as can be at 95 %. A cap of 60 nm keeps the halo short, and a larger one scores no better.
+    """
+    size = as_vec(resolution_nm, "resolution_nm")
+    flat = size[0] >= 3 * max(size[1:]) if per_section is None else per_section
+    largest = 255 * 2 * (2 if flat else 3)
+    return SupervoxelRules(
+        threshold=largest // 3,
+        max_distance_nm=min(60, LARGEST_REACH * min(size[1:] if flat else size)),
+        filter_width=3,
+        per_section=flat,
+        resolution_nm=size,
+        evidence_nm=100,
+        saturation=largest * 19 // 20,
+    )
 
 
 @dataclass(frozen=True)
@@ -137,11 +171,8 @@ def extract_supervoxels(
     heights = height_map(
         affinities[:, *part],
         None if mask is None else mask[part],
-        low_face=tuple(a > b for a, b in zip(needed.start, roi.start, strict=True)),  # type: ignore[arg-type]
-        axes=rules.axes,
-        threshold=rules.threshold,
-        rule=metric(rules.resolution_nm, rules.max_distance_nm, rules.axes),
-        filter_width=rules.filter_width,
+        tuple(a > b for a, b in zip(needed.start, roi.start, strict=True)),  # type: ignore[arg-type]
+        rules.scale,
     )
     return _cut(heights, needed, core, roi, bounds, rules)
 
@@ -158,7 +189,7 @@ def _cut(
     volume = not rules.per_section
     rim = core.grow((RIM * volume, RIM, RIM)).intersect(roi)
     pointer = pointers(
-        heights, _minus(rim.start, box.start, 1), rim.shape, volume=volume, full_height=rules.full_height
+        heights, _minus(rim.start, box.start, 1), rim.shape, volume=volume, full_height=rules.scale.full_height
     )
     low = _minus(core.start, rim.start)
     summits, smallest = basins(pointer, volume=volume)

@@ -19,6 +19,7 @@ from pipeline.segmentation.heights import FRACTION_BITS
 from pipeline.segmentation.supervoxels import (
     SupervoxelRules,
     Supervoxels,
+    default_rules,
     extract_supervoxels,
 )
 
@@ -28,7 +29,7 @@ NO_HEIGHT = -(10**12)
 # ---------------------------------------------------------------- the rules, read slowly
 
 
-def slow_inside(affinities, mask, rules):
+def slow_evidence(affinities, rules):
     total = np.zeros(affinities.shape[1:], np.int64)
     for axis in rules.axes:
         low = affinities[axis].astype(np.int64)
@@ -39,8 +40,7 @@ def slow_inside(affinities, mask, rules):
         high[tuple(last)] = low[tuple(last)]
         low[tuple(first)] = high[tuple(first)]
         total += low + high if n > 1 else 510
-    inside = total >= rules.threshold
-    return inside if mask is None else inside & mask
+    return total
 
 
 def slow_distances(kind, rules):
@@ -57,9 +57,12 @@ def slow_distances(kind, rules):
 
 
 def slow_heights(affinities, mask, rules):
-    inside = slow_inside(affinities, mask, rules)
+    evidence = slow_evidence(affinities, rules)
+    inside = (evidence >= rules.threshold) & (True if mask is None else mask)
+    clear = np.minimum(evidence, rules.saturation) * rules.evidence_nm * 256 // rules.saturation
     size = [rules.filter_width if a in rules.axes else 1 for a in range(3)]
-    within = ndimage.convolve(slow_distances(inside, rules), np.ones(size, np.int64), mode="nearest")
+    value = np.where(inside, slow_distances(inside, rules) + clear, 0)
+    within = ndimage.convolve(value, np.ones(size, np.int64), mode="nearest")
     outside = slow_distances(~inside, rules)
     heights = np.where(inside, within, -outside)
     heights[outside >= rules.max_distance_nm << FRACTION_BITS] = NO_HEIGHT
@@ -72,6 +75,7 @@ def slow_supervoxels(affinities, mask, rules, start, bounds):
     """Ids of the whole region by the definition: pointers, components, first voxels."""
     heights = slow_heights(affinities, mask, rules)
     shape = heights.shape
+    full_height = 256 * (rules.max_distance_nm + rules.evidence_nm) * rules.filter_width ** len(rules.axes)
     pairs = []
     for voxel in np.argwhere(heights != NO_HEIGHT):
         key = (heights[tuple(voxel)], -np.ravel_multi_index(voxel, shape))
@@ -84,7 +88,7 @@ def slow_supervoxels(affinities, mask, rules, start, bounds):
             other = (heights[tuple(there)], -np.ravel_multi_index(there, shape))
             if other > best:
                 best, target = other, there
-            if key[0] == other[0] == rules.full_height:
+            if key[0] == other[0] == full_height:
                 pairs.append((-key[1], -other[1]))
         if target is not None:
             pairs.append((-key[1], -best[1]))
@@ -178,6 +182,8 @@ def problems(draw, largest=18):
         filter_width=draw(st.sampled_from([1, 3, 5])),
         per_section=per_section,
         resolution_nm=resolution,
+        evidence_nm=draw(st.sampled_from([0, min(resolution), 5 * min(resolution)])),
+        saturation=draw(st.integers(1, 1020 if per_section else 1530)),
     )
     return affinities, mask, roi, roi.grow(before, after), rules
 
@@ -261,6 +267,13 @@ def _plane_matters(seed, axis, plane, core, roi, rules):
     return not (np.array_equal(a.ids, b.ids) and np.array_equal(a.joins, b.joins))
 
 
+@pytest.mark.parametrize(
+    ("resolution_nm", "per_section"), [((8, 8, 8), False), ((50, 5, 5), True), ((15, 6, 6), False)]
+)
+def test_default_rules_work_per_section_where_voxels_are_deep(resolution_nm, per_section):
+    assert default_rules(resolution_nm).per_section == per_section
+
+
 def test_a_solid_block_is_one_supervoxel_though_its_middle_is_flat():
     roi = BoundingBox.from_shape((20, 30, 40))
     affinities = np.full((3, *roi.shape), 255, np.uint8)
@@ -300,7 +313,7 @@ def test_real_tissue_in_chunks_equals_one_chunk(shared_data, chunk_shape):
         affinities = file["affinities"][:, 90:180, 60:190, 40:170]
     bounds = BoundingBox.from_shape((250, 250, 250))
     roi = BoundingBox((90, 60, 40), (180, 190, 170))
-    rules = SupervoxelRules(900, 80, 3, False, (8, 8, 8))
+    rules = default_rules((8, 8, 8))
     expected = extract(affinities, None, roi, bounds, rules).ids
     np.testing.assert_array_equal(joined(affinities, None, roi, bounds, rules, chunk_shape), expected)
 
@@ -316,7 +329,9 @@ RULES = {"threshold": 900, "max_distance_nm": 80, "filter_width": 3, "per_sectio
         ({"filter_width": 4}, "filter_width is 4; it must be odd.* take 5"),
         ({"max_distance_nm": 0}, "max_distance_nm is 0"),
         ({"max_distance_nm": 801}, "1 to 800"),
-        ({"resolution_nm": (8, 8, 0)}, "at least 1 nm"),
+        ({"resolution_nm": (8, 8, 0)}, "resolution_nm is 0"),
+        ({"saturation": 1531}, "saturation is 1531"),
+        ({"evidence_nm": -1}, "evidence_nm is -1"),
         ({"max_distance_nm": 800, "filter_width": 23}, "lower filter_width"),
     ],
 )
