@@ -46,6 +46,12 @@ class IngestReport:
     resumed: int
     """Blocks that an earlier, interrupted call had written."""
 
+    def __str__(self) -> str:
+        shape = " x ".join(map(str, self.spec.array_shape(self.spec.bounds)))
+        size = " x ".join(f"{r:g}" for r in self.spec.resolution_nm)
+        earlier = f", {self.resumed} of {self.blocks} blocks by an earlier call" if self.resumed else ""
+        return f"wrote {self.url}: {shape} voxels of {size} nm, {self.spec.dtype}, {self.spec.bounds}{earlier}"
+
     @property
     def voxels(self) -> int:
         """Voxels of the volume."""
@@ -150,6 +156,10 @@ class Marker:
         location = parse_location(target_url)
         parent, _, self._key = location.base.rpartition("/")
         self._key += ".ingest.json"
+        if parent.endswith(":/"):
+            raise ConfigError(
+                f"target {target_url} is a whole bucket; name a folder in it: {target_url.rstrip('/')}/image"
+            )
         in_memory = location.format == "memory"  # such a target does not outlive an interruption
         self._store = None if in_memory else ObjectStore(parent or ("/" if location.base.startswith("/") else "."))
 

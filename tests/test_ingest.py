@@ -95,6 +95,11 @@ def test_a_dataset_is_for_hdf5_only(tmp_path: Path) -> None:
         ingest(npy(tmp_path), f"{tmp_path}/out", dataset="raw")
 
 
+def test_a_whole_bucket_is_no_target(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name a folder in it: s3://bucket/image"):
+        ingest(npy(tmp_path), "s3://bucket", resolution_nm=(8, 8, 8))
+
+
 def test_types_that_cannot_be_stored_are_refused_and_leave_nothing(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", DATA > 1000)
     with pytest.raises(VolumeError, match="dtype is bool"):
@@ -141,6 +146,8 @@ def test_an_interrupted_copy_goes_on_where_it_was(tmp_path: Path, block: int, ki
         ingest(source, target, on_progress=interrupt_at(block), **settings)  # type: ignore[arg-type]
     report = ingest(source, target, **settings)  # type: ignore[arg-type]
     assert report.resumed == block
+    assert (f"{block} of 9 blocks by an earlier call" in str(report)) == (block > 0)
+    assert "21 x 34 x 55 voxels of 8 x 8 x 8 nm, uint16" in str(report)
     assert (open_volume(target).read(report.spec.bounds) == DATA).all()
 
 

@@ -52,6 +52,8 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
     """
     location = parse_location(url)
     name = format or location.format or "zarr"
+    if location.format not in (None, name):
+        raise VolumeError(f"{url} is {location.format}, but the format asked for is {name}; leave one of the two out")
     kind = _format(name)
     if not kind.creatable:
         raise VolumeError(f"{name} volumes such as {url} are only read; create a zarr or precomputed volume instead")

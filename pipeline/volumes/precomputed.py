@@ -11,14 +11,17 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
+import zlib
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import cloudvolume
 import numpy as np
 from cloudfiles import CloudFiles
+from cloudfiles.paths import add_alias
+from cloudfiles.secrets import aws_credentials
 from cloudvolume import chunks as codecs
 
 from pipeline.errors import VolumeError
@@ -35,6 +38,8 @@ LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 """What the format can hold (Neuroglancer specification of precomputed volumes)."""
+S3_SERVER = re.compile(r"^s3://https?://[^/]+/")
+"""S3 storage other than Amazon's: ``s3://https://host/bucket/path``, an address that cloud-volume refuses."""
 COMPRESSED = (".gz", ".br", ".zstd", ".xz", ".bz2")
 """Endings that cloud-files looks for beside a local object."""
 
@@ -44,14 +49,14 @@ class PrecomputedVolume(CheckedVolume):
 
     creatable = True
 
-    def __init__(self, url: str, spec: VolumeSpec, layer: cloudvolume.CloudVolume, *, writable: bool) -> None:
-        super().__init__(url, spec, writable=writable)
+    def __init__(self, location: Location, spec: VolumeSpec, layer: cloudvolume.CloudVolume, *, writable: bool) -> None:
+        super().__init__(location.url, spec, writable=writable)
         self._layer = layer
         self._mip = int(layer.mip)
         self._sharded = bool(layer.image.is_sharded(self._mip))
         self._encoding = str(layer.meta.encoding(self._mip))
         self._block = tuple(layer.meta.compressed_segmentation_block_size(self._mip) or (8, 8, 8))
-        folder = posixpath.join(_cloud_url(layer.cloudpath), layer.meta.key(self._mip))
+        folder = posixpath.join(_absolute(location.base), layer.meta.key(self._mip))
         self._files = CloudFiles(folder, progress=False)
         self._objects = ObjectStore(folder)
 
@@ -75,7 +80,7 @@ class PrecomputedVolume(CheckedVolume):
             storage_chunk=_zyx(layer.meta.chunk_size(mip)),
             storage_shard=_zyx(layer.image.shard_shape(mip)) if layer.image.is_sharded(mip) else None,
         )
-        volume = cls(location.url, spec, layer, writable=mode == "r+")
+        volume = cls(location, spec, layer, writable=mode == "r+")
         volume._refuse_writing()
         return volume
 
@@ -165,17 +170,15 @@ def _open_layer(location: Location) -> cloudvolume.CloudVolume:
     store = ObjectStore(location.base)
     if not store.exists("info"):
         raise VolumeError(f"{location.url} is no precomputed layer: there is no {location.base}/info; correct the path")
-    mip = location.mip
+    options: dict[str, Any] = {"mip": location.mip, "fill_missing": True, "progress": False, "compress": False}
+    url = _absolute(location.base)
     try:
         with storage_errors("open", location.url):
-            return cloudvolume.CloudVolume(
-                f"precomputed://{_cloud_url(location.base)}",
-                mip=mip,
-                fill_missing=True,
-                progress=False,
-                cache=False,
-                compress=False,
-            )
+            if match := S3_SERVER.match(url):
+                alias = f"server{zlib.crc32(match[0].encode()):08x}"
+                add_alias(alias, match[0])
+                url, options["secrets"] = f"{alias}://{url[match.end() :]}", aws_credentials()
+            return cloudvolume.CloudVolume(url, **options)
     except OSError as error:
         cause = error.__cause__ or error
         raise VolumeError(
@@ -183,11 +186,10 @@ def _open_layer(location: Location) -> cloudvolume.CloudVolume:
         ) from error
 
 
-def _cloud_url(url: str) -> str:
+def _absolute(url: str) -> str:
     """A URL as cloud-volume wants it: local paths absolute, with their scheme."""
-    text = str(url).removeprefix("precomputed://")
-    path = local_path(text)
-    return text if path is None else f"file://{Path(path).resolve()}"
+    path = local_path(url)
+    return url if path is None else f"file://{path.resolve()}"
 
 
 def _info(spec: VolumeSpec) -> dict[str, Any]:

@@ -17,6 +17,7 @@ class ZarrStore(Store):
     supports_writes = True
     supports_deletes = True
     supports_listing = True
+    supports_partial_writes = False
 
     def __init__(self, objects: ObjectStore, *, read_only: bool = False) -> None:
         super().__init__(read_only=read_only)
@@ -66,6 +67,10 @@ class ZarrStore(Store):
     async def set(self, key: str, value: Buffer) -> None:
         """See ``set_sync``."""
         await asyncio.to_thread(self.set_sync, key, value)
+
+    async def set_partial_values(self, key_start_values: Iterable[tuple[str, int, bytes]]) -> None:
+        """Required by zarr before 3.1.1, and never called: objects are put whole."""
+        raise NotImplementedError("objects are put whole")
 
     async def delete(self, key: str) -> None:
         """See ``delete_sync``."""

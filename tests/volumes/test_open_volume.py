@@ -145,8 +145,13 @@ def test_the_url_may_place_a_volume_that_says_nothing(tmp_path: Path) -> None:
 
 def test_every_format_is_found_under_its_name(tmp_path: Path) -> None:
     for name in VOLUMES:
-        with pytest.raises(VolumeError):
+        with pytest.raises(VolumeError, match=r"dtype is bool|only read"):
             create_volume(str(tmp_path / "a"), spec_like(SPEC, dtype=bool), format=name)
+
+
+def test_a_url_of_one_format_and_a_request_for_another_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(VolumeError, match="leave one of the two out"):
+        create_volume(f"precomputed://{tmp_path}/a", SPEC, format="zarr")
 
 
 def test_real_tissue_is_opened_from_hdf5_as_it_is(shared_data: Path) -> None:
