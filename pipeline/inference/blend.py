@@ -35,8 +35,8 @@ class Blender:
         target = self._total[:, *part.slices(self._core.start)]
         target += values[:, *inside] * self._window[inside]
 
-    def finish(self) -> Tensor:
-        """The block, (channels, z, y, x) uint8: 255 * value, rounded half to even; may be called once.
+    def values(self) -> Tensor:
+        """The block, (channels, z, y, x) float32, 255 for 1; may be called once, after the last patch.
 
         Raises ``ModelError`` if the network returned a value that is not a finite number.
         """
@@ -47,4 +47,9 @@ class Blender:
                 f"the network returned values that are not finite in {self._core}; numbers must be finite: check the "
                 "card's normalisation, or use precision: float32"
             )
-        return scaled.round_().clamp_(0, 255).to(torch.uint8)
+        return scaled
+
+
+def to_uint8(values: Tensor) -> Tensor:
+    """Rounded half to even and cut to 0..255; ``values`` is overwritten."""
+    return values.round_().clamp_(0, 255).to(torch.uint8)

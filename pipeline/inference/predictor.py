@@ -20,7 +20,7 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.inference.blend import Blender
+from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
 from pipeline.inference.runtime import environment_identity, forward_state
@@ -66,19 +66,25 @@ class Predictor:
         a box.
         Raises ``ConfigError`` for an image of another shape, ``ModelError`` if the network breaks its card.
         """
+        with forward_state(self.options):
+            values, counters = self.blended(image, core=core, lattice=lattice)
+            return self._download(to_uint8(values)), counters
+
+    def blended(
+        self, image: np.ndarray | Reader, *, core: BoundingBox, lattice: PatchLattice
+    ) -> tuple[Tensor, dict[str, float]]:
+        """``predict`` before rounding: (channels, z, y, x) float32 on the device, 255 for 1; in ``forward_state``."""
         support = lattice.support(core)
         voxels = lattice.pad(_voxels(image, support))
         touching = lattice.touching(core)
         alive = [index for index in touching if self._alive(voxels, lattice.box(index), support)]
-        with forward_state(self.options):
-            blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
-            on_device = self._upload(voxels)
-            for batch in _batches(alive, self.batch_size):
-                boxes = (lattice.box(index).slices(support.start) for index in batch)
-                for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
-                    blender.add(index, values)
-            affinities = self._download(blender.finish())
-        return affinities, {"patches": len(alive), "skipped": len(touching) - len(alive)}
+        blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
+        on_device = self._upload(voxels)
+        for batch in _batches(alive, self.batch_size):
+            boxes = (lattice.box(index).slices(support.start) for index in batch)
+            for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
+                blender.add(index, values)
+        return blender.values(), {"patches": len(alive), "skipped": len(touching) - len(alive)}
 
     def _alive(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
         patch = voxels[box.slices(support.start)]

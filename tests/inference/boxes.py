@@ -1,9 +1,13 @@
 """Random lattices and boxes for the tests of inference."""
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from pipeline.geometry import BoundingBox
 from pipeline.inference.lattice import PatchLattice
+
+patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""Settings under which a busy machine fails no test."""
 
 
 @st.composite

@@ -11,13 +11,14 @@ from pipeline.errors import BoundsError, ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.inference.lattice import PatchLattice
-from tests.inference.boxes import boxes_in, lattices
+from tests.inference.boxes import boxes_in, lattices, patient
 
 
 def indices(lattice):
     return list(product(*(range(n) for n in lattice.counts)))
 
 
+@patient
 @given(lattices())
 def test_patches_cover_the_dataset_and_stay_inside_it(lattice):
     covered = np.zeros(lattice.bounds.shape, bool)
@@ -33,6 +34,7 @@ def test_patches_cover_the_dataset_and_stay_inside_it(lattice):
     assert len(lattice) == len(indices(lattice))
 
 
+@patient
 @given(lattices())
 def test_a_patch_begins_a_stride_after_the_one_before_except_the_last(lattice):
     for axis, n in enumerate(lattice.counts):
@@ -44,6 +46,7 @@ def test_a_patch_begins_a_stride_after_the_one_before_except_the_last(lattice):
         assert end == max(lattice.bounds.stop[axis], places[0] + lattice.patch_shape[axis])
 
 
+@patient
 @given(st.data())
 def test_touching_lists_exactly_the_patches_that_meet_the_core_in_lattice_order(data):
     lattice = data.draw(lattices())
@@ -51,6 +54,7 @@ def test_touching_lists_exactly_the_patches_that_meet_the_core_in_lattice_order(
     assert lattice.touching(core) == [i for i in indices(lattice) if not lattice.box(i).intersect(core).empty]
 
 
+@patient
 @given(st.data())
 def test_the_support_is_the_box_around_the_touching_patches_inside_the_bounds(data):
     lattice = data.draw(lattices())
@@ -62,6 +66,7 @@ def test_the_support_is_the_box_around_the_touching_patches_inside_the_bounds(da
     assert support.contains(core)
 
 
+@patient
 @given(st.data())
 def test_the_patches_of_a_grid_are_counted_without_listing_its_chunks(data):
     lattice = data.draw(lattices())

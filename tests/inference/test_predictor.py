@@ -13,8 +13,10 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.predictor import PredictOptions, Predictor, environment_identity, measure
+from pipeline.inference.runtime import forward_state
 from pipeline.inference.tta import variants
 from pipeline.inference.window import bump_window
+from tests.inference.boxes import patient
 from tests.inference.networks import NEAREST, Card, Copies, Loaded, convolutional, identity
 
 PATCH, OVERLAP = (8, 10, 10), (2, 3, 3)
@@ -44,10 +46,17 @@ def in_chunks(predictor, image, lattice, chunk_shape):
     return result
 
 
+def unrounded(predictor, image, lattice, core=None):
+    """float32 before rounding to uint8, which hides a difference in the last bit in all but one case of a million."""
+    with forward_state(predictor.options):
+        values, _ = predictor.blended(reader(image, lattice), core=core or lattice.bounds, lattice=lattice)
+        return values.numpy().copy()
+
+
 shapes = st.tuples(*(st.integers(1, 22) for _ in range(3)))
 
 
-@settings(deadline=None, max_examples=25)
+@settings(patient, max_examples=25)
 @given(shapes, st.tuples(*(st.integers(3, 25) for _ in range(3))), st.integers(0, 9))
 def test_the_identity_network_gives_the_image_back_for_any_volume_and_any_chunks(shape, chunk, seed):
     lattice = lattice_of(shape, start=(5, -3, 11))
@@ -61,16 +70,17 @@ def test_the_identity_network_gives_the_image_back_for_any_volume_and_any_chunks
 CONVOLUTIONAL = Predictor(convolutional(), PredictOptions())
 
 
-@settings(deadline=None, max_examples=20)
+@settings(patient, max_examples=20)
 @given(st.data())
-def test_no_byte_depends_on_the_chunks(data):
+def test_no_bit_depends_on_the_chunks(data):
     """The network has instance norms: every voxel of a patch depends on all of it."""
     shape = data.draw(shapes)
     lattice = lattice_of(shape)
     image = image_of(shape, data.draw(st.integers(0, 9)))
-    expected = whole(CONVOLUTIONAL, image, lattice)
+    expected = unrounded(CONVOLUTIONAL, image, lattice)
     chunk = tuple(data.draw(st.integers(max(2, n // 3), n + 3)) for n in shape)
-    np.testing.assert_array_equal(in_chunks(CONVOLUTIONAL, image, lattice, chunk), expected)
+    for core in (chunk.core for chunk in ChunkGrid(lattice.bounds, lattice.bounds, chunk)):
+        np.testing.assert_array_equal(unrounded(CONVOLUTIONAL, image, lattice, core), expected[:, *core.slices()])
 
 
 @pytest.mark.parametrize("tta", ["none", "flips", "flips+transpose"])
@@ -86,9 +96,9 @@ def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(th
     predictor = Predictor(convolutional(), PredictOptions(threads=threads, batch_size=4))
     lattice = lattice_of((33, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0))
     image = image_of((33, 37, 29))
-    together = whole(predictor, image, lattice)
+    together = unrounded(predictor, image, lattice)
     for part in (slice(0, 11), slice(11, 22), slice(22, 33)):
-        alone = whole(predictor, image[part], lattice_of((11, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0)))
+        alone = unrounded(predictor, image[part], lattice_of((11, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0)))
         np.testing.assert_array_equal(alone, together[:, part])
 
 
@@ -108,13 +118,15 @@ def test_an_augmented_prediction_turns_with_the_image(name):
             assert inner.abs().max() <= 1
 
 
-def test_the_batch_size_changes_no_byte():
-    lattice, image = lattice_of((11, 15, 17)), image_of((11, 15, 17))
-    results = [
-        whole(Predictor(convolutional(), PredictOptions(batch_size=size)), image, lattice) for size in (1, 2, 3, 100)
-    ]
-    for result in results[1:]:
-        np.testing.assert_array_equal(result, results[0])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_on_a_cpu_the_batch_size_changes_no_bit(threads):
+    lattice, image = lattice_of((11, 37, 69), patch=(11, 37, 29)), image_of((11, 37, 69))
+    one, *others = (
+        unrounded(Predictor(convolutional(), PredictOptions(batch_size, "cpu", threads=threads)), image, lattice)
+        for batch_size in (1, 2, 7)
+    )
+    for other in others:
+        np.testing.assert_array_equal(other, one)
 
 
 class _Batched(Predictor):

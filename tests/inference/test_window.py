@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.inference.window import bump_window, profile, weight_sums
-from tests.inference.boxes import boxes_in, lattices
+from tests.inference.boxes import boxes_in, lattices, patient
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 16, 64, 257, 1024])
@@ -32,6 +32,7 @@ def test_the_window_is_a_product_of_profiles_and_strictly_positive():
     np.testing.assert_allclose(window[2, 32], profile(128) * profile(64)[32], rtol=1e-6)
 
 
+@patient
 @given(st.data())
 def test_the_sums_of_weights_are_those_of_the_windows(data):
     lattice = data.draw(lattices(largest=20))
@@ -45,6 +46,7 @@ def test_the_sums_of_weights_are_those_of_the_windows(data):
     np.testing.assert_allclose(z[:, None, None] * y[:, None] * x, direct, rtol=1e-6)
 
 
+@patient
 @given(st.data())
 def test_the_sums_of_weights_do_not_depend_on_the_core(data):
     lattice = data.draw(lattices())
