@@ -1,0 +1,52 @@
+"""Volumes on a web server, also on one that cannot send parts of files."""
+
+import functools
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import VolumeError
+from pipeline.geometry import BoundingBox
+from pipeline.volumes import VolumeSpec, create_volume, open_volume
+
+SPEC = VolumeSpec(BoundingBox((3, -4, 5), (35, 28, 37)), (50.0, 4.6, 4.6), np.dtype("uint64"), None, (8, 8, 8))
+DATA = np.random.default_rng(0).integers(0, 99, SPEC.bounds.shape, "uint64")
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    """The server of the standard library, which ignores Range headers, without its log."""
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    handler = functools.partial(QuietHandler, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize(("kind", "shard"), [("zarr", None), ("zarr", (16, 16, 16)), ("precomputed", None)])
+def test_a_volume_behind_a_web_server_is_read(
+    address: str, tmp_path: Path, kind: str, shard: tuple[int, int, int] | None
+) -> None:
+    spec = VolumeSpec(SPEC.bounds, SPEC.resolution_nm, SPEC.dtype, None, SPEC.storage_chunk, shard)
+    create_volume(f"{kind}://{tmp_path}/v", spec).write(spec.bounds, DATA)
+    volume = open_volume(f"{address}/v")
+    assert volume.spec == spec
+    box = BoundingBox((9, 0, 6), (30, 20, 30))
+    assert (volume.read(box) == DATA[box.slices(spec.bounds.start)]).all()
+
+
+def test_nothing_behind_a_web_server_is_named(address: str) -> None:
+    with pytest.raises(VolumeError, match="nothing does not exist"):
+        open_volume(f"{address}/nothing")
