@@ -3,7 +3,7 @@
 Two habits of torch 2.6 to 2.13 on a CPU, both measured, are worked around here and in ``predictor.py``:
 
 - Element-wise kernels treat the body of a tensor (vectors) and its tail (scalars) differently, so in a batch of odd
-  shape a few voxels change with the patch's place in the batch (up to 15 of 140,000). So a CPU runs patch by patch.
+  shape a few voxels change with the patch's place in the batch (up to 15 of 70,818). So a CPU runs patch by patch.
 - With one patch, 3D convolutions of fewer than 20,480 channels x planes x rows leave oneDNN for an im2col that took
   1.9 times as long (24 x 64 x 64, one thread). ``_OneDnnConvolutions`` sends them to oneDNN; a patch alone is then as
   fast as one in a batch of four.
