@@ -1,0 +1,228 @@
+"""A model: an architecture by name, its arguments, a ``safetensors`` file of weights, and a card that says what it is.
+
+    <folder>/card.yaml               read by people and programs
+    <folder>/weights.safetensors     tensors only: nothing in it can run
+
+Nothing is ever unpickled. ``load_card`` checks the card and the checksum of the weights without loading torch;
+``load_model`` builds the network and refuses weights that do not fit it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import yaml
+from pydantic import Field, PrivateAttr, model_validator
+
+from pipeline.config import Shape, Table, Voxel, fingerprint, load_config
+from pipeline.errors import ConfigError, ModelError
+from pipeline.models import MODELS
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BUNDLED = Path(__file__).parent / "bundled"
+
+
+class Normalisation(Table):
+    """Constants of the whole dataset: x = (raw - offset) / scale."""
+
+    offset: float = 0.0
+    scale: float = Field(default=255.0, gt=0)
+
+
+class ModelCard(Table):
+    """What a model is, what it was trained on, and how well it does."""
+
+    name: str
+    """The model's name."""
+    architecture: str
+    """A key of ``pipeline.models.MODELS``."""
+    arguments: dict[str, Any] = {}
+    """Arguments of the architecture's constructor."""
+    weights: str | None = None
+    """File beside the card; none for a network without weights."""
+    sha256: str | None = None
+    """Checksum of that file."""
+    patch_shape: Shape
+    """Voxels (z, y, x) of one forward pass."""
+    overlap: Voxel
+    """Voxels that neighbouring patches share."""
+    normalisation: Normalisation = Normalisation()
+    """How raw values become the network's input."""
+    offsets: tuple[Voxel, ...]
+    """Channel k at voxel v is the affinity between v and v + offsets[k]; the first three are the nearest neighbours."""
+    activation: Literal["sigmoid", "none"] = "sigmoid"
+    """What turns the network's output into affinities from 0 to 1."""
+    resolution_nm: tuple[float, float, float]
+    """Voxels (z, y, x) that it was trained on."""
+    training_data: str = ""
+    """What it was trained on, exactly, with source and licence."""
+    scores: dict[str, float | str] = {}
+    """How well it does, and on which part."""
+    licence: str = ""
+    """Licence of the weights."""
+
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> ModelCard:
+        nearest = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+        if self.offsets[:3] != nearest:
+            raise ValueError(f"offsets begin with {self.offsets[:3]}; the first three must be {nearest}")
+        if (self.weights is None) != (self.sha256 is None):
+            raise ValueError("weights and sha256 belong together: give both or none")
+        if any(not 0 <= o < p for o, p in zip(self.overlap, self.patch_shape, strict=True)):
+            raise ValueError(
+                f"overlap is {self.overlap}; it must be at least 0 and less than the patch {self.patch_shape}"
+            )
+        return self
+
+    @property
+    def weights_path(self) -> Path | None:
+        """The file of the weights."""
+        return None if self.weights is None else self._folder / self.weights
+
+    @property
+    def digest(self) -> str:
+        """Digest of everything that decides about the output; name, scores and texts do not."""
+        lattice_free = [self.architecture, self.arguments, self.sha256, self.offsets, self.activation]
+        return fingerprint(*lattice_free, self.normalisation)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with its weights, ready to run."""
+
+    card: ModelCard
+    module: nn.Module
+
+    @cached_property
+    def digest(self) -> str:
+        """The card's digest."""
+        return self.card.digest
+
+
+def bundled_names() -> list[str]:
+    """Names of the models that come with petaseg."""
+    return sorted(path.parent.name for path in BUNDLED.glob("*/card.yaml"))
+
+
+def bundled_folder(name: str) -> Path:
+    """The folder of a bundled model; ``ModelError`` if there is none of this name."""
+    if name not in bundled_names():
+        raise ModelError(
+            f"there is no model {name!r}; bundled are {', '.join(bundled_names())}; or give the path of a card.yaml"
+        )
+    return BUNDLED / name
+
+
+def bundled_cards() -> list[ModelCard]:
+    """The cards of all bundled models."""
+    return [load_card(name) for name in bundled_names()]
+
+
+def load_card(name: str | Path) -> ModelCard:
+    """The card of a bundled model, of a folder, or of a card's path; the checksum of its weights is compared.
+
+    Raises ``ModelError`` with the value, the rule and the remedy.
+    """
+    path = _card_path(str(name))
+    try:
+        card = load_config(path, model=ModelCard)
+    except ConfigError as error:
+        raise ModelError(str(error)) from None
+    card._folder = path.parent
+    _check_weights_file(card)
+    if card.architecture not in MODELS:
+        raise ModelError(f"{path}: architecture is {card.architecture!r}; there are {', '.join(MODELS)}")
+    return card
+
+
+def load_model(card: ModelCard, device: str = "cpu") -> LoadedModel:
+    """Build the network and load its weights onto a device (``auto`` takes a GPU if there is one)."""
+    import torch
+    from safetensors.torch import load_file
+
+    module = build(card.architecture, card.arguments)
+    if card.weights_path is not None:
+        _fit(module, load_file(card.weights_path), card)
+    where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
+    return LoadedModel(card, module.to(where).eval())
+
+
+def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
+    """A network with random weights; ``ModelError`` if the architecture is unknown or refuses its arguments."""
+    if architecture not in MODELS:
+        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
+    module, _, name = MODELS[architecture].partition(":")
+    try:
+        return getattr(import_module(module), name)(**arguments)  # type: ignore[no-any-return]
+    except TypeError as error:
+        raise ModelError(f"{architecture} refuses its arguments {sorted(arguments)}: {error}") from None
+
+
+def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
+    """Write weights and card to a folder, the card last; returns the card with its checksum."""
+    from safetensors.torch import save
+
+    tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in module.state_dict().items()}
+    data = save(tensors)
+    folder.mkdir(parents=True, exist_ok=True)
+    _replace(folder / "weights.safetensors", data)
+    filled = card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()})
+    text = yaml.safe_dump(filled.model_dump(mode="json"), sort_keys=False, width=110, allow_unicode=True)
+    _replace(folder / "card.yaml", text.encode())
+    return load_card(folder)
+
+
+def _replace(path: Path, data: bytes) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_bytes(data)
+    partial.replace(path)
+
+
+def _card_path(name: str) -> Path:
+    if "/" not in name and not name.endswith((".yaml", ".yml")) and not Path(name).is_dir():
+        return bundled_folder(name) / "card.yaml"
+    path = Path(name) / "card.yaml" if Path(name).is_dir() else Path(name)
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; name a card.yaml, its folder, or one of {', '.join(bundled_names())}")
+    return path
+
+
+def _check_weights_file(card: ModelCard) -> None:
+    path = card.weights_path
+    if path is None:
+        return
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; the card of {card.name} names it: put it beside the card")
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if found != card.sha256:
+        raise ModelError(
+            f"{path} has sha256 {found[:12]}..., the card says {str(card.sha256)[:12]}...; the file was changed or damaged: "
+            "fetch it again, or correct the card if the weights are meant"
+        )
+
+
+def _fit(module: nn.Module, tensors: dict[str, Any], card: ModelCard) -> None:
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
+    problems += [f"{name} is not known" for name in found.keys() - wanted.keys()]
+    problems += [
+        f"{name} has shape {found[name]}, not {wanted[name]}"
+        for name in wanted.keys() & found.keys()
+        if found[name] != wanted[name]
+    ]
+    if problems:
+        raise ModelError(
+            f"the weights of {card.name} do not fit {card.architecture}: {'; '.join(sorted(problems)[:5])}; the card's arguments "
+            "and its weights must come from the same training"
+        )
+    module.load_state_dict(tensors)
