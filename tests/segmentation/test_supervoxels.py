@@ -15,6 +15,7 @@ from scipy.sparse.csgraph import connected_components
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
+from pipeline.segmentation import supervoxels
 from pipeline.segmentation.heights import FRACTION_BITS
 from pipeline.segmentation.supervoxels import (
     SupervoxelRules,
@@ -202,12 +203,29 @@ def test_the_kernels_follow_the_rules_as_written(problem):
     assert part.joins.dtype == np.int64
 
 
-@given(problems(), CHUNKS)
-@settings(max_examples=150, deadline=None)
-def test_chunks_united_over_joins_equal_the_unchunked_run(problem, chunk_shape):
+@given(problems(), CHUNKS, st.sampled_from([1, 1, 2, supervoxels.RIM]))
+@settings(max_examples=200, deadline=None)
+def test_chunks_united_over_joins_equal_the_unchunked_run(problem, chunk_shape, rim):
+    """Also with the thinnest rim: a wide one hides a halo that is too small for all but the rarest volumes."""
     affinities, mask, roi, bounds, rules = problem
     expected = extract(affinities, mask, roi, bounds, rules).ids
-    np.testing.assert_array_equal(joined(affinities, mask, roi, bounds, rules, chunk_shape), expected)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervoxels, "RIM", rim)
+        np.testing.assert_array_equal(joined(affinities, mask, roi, bounds, rules, chunk_shape), expected)
+
+
+@pytest.mark.parametrize("per_section", [False, True])
+@pytest.mark.parametrize("smoothness", [0, 1, 2])
+def test_many_small_chunks_of_large_noise_equal_one_chunk(per_section, smoothness, monkeypatch):
+    """Many faces, with short distances: every voxel of the halo decides something somewhere."""
+    monkeypatch.setattr(supervoxels, "RIM", 1)
+    roi = BoundingBox.from_shape((48, 48, 48))
+    affinities = tissue(np.random.default_rng(smoothness), roi.shape, smoothness)
+    for width, distance, evidence_nm in itertools.product((1, 3), (9, 20), (0, 30)):
+        threshold = 640 if per_section else 960
+        rules = SupervoxelRules(threshold, distance, width, per_section, (8, 8, 8), evidence_nm)
+        expected = extract(affinities, None, roi, roi, rules).ids
+        np.testing.assert_array_equal(joined(affinities, None, roi, roi, rules, (7, 8, 9)), expected)
 
 
 @given(problems(largest=14), CHUNKS, st.integers(0, 2**32))
