@@ -1,0 +1,125 @@
+"""``train.yaml`` as frozen, strict models."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from pipeline.config import Shape, Share, Table, Voxel
+from pipeline.models.spec import Normalisation
+
+Offsets = tuple[Voxel, ...]
+
+NEAREST_AND_LONG_RANGE: Offsets = tuple(
+    (-d if a == 0 else 0, -d if a == 1 else 0, -d if a == 2 else 0) for d in (1, 3, 9, 18) for a in range(3)
+)
+"""For isotropic voxels: 1, 3, 9 and 18 voxels along each axis. The long ones help the short ones to be learned."""
+
+
+class LabelledVolume(Table):
+    """An image with its labels; 0 in the labels is not known and not trained on."""
+
+    image: str
+    """Volume of the raw image, uint8."""
+    labels: str
+    """Volume of labels on the same voxels."""
+    start: Voxel | None = None
+    """First voxel (z, y, x) of the part that is used."""
+    stop: Voxel | None = None
+    """One past the last voxel of the part that is used."""
+
+
+class Synthetic(Table):
+    """Made-up tissue instead of, or beside, real volumes."""
+
+    volumes: Annotated[int, Field(ge=1)] = 4
+    """How many are made for training; one more is made for validation."""
+    shape: Shape = (96, 160, 160)
+    """Voxels of each."""
+    seed: int = 1000
+    """Seed of the first; the next ones follow."""
+
+
+class Augmentation(Table):
+    """Random changes of what the network sees; shares are probabilities for one patch."""
+
+    transpose: bool = True
+    """Swap axes of equal voxel size at random."""
+    contrast: float = 0.45
+    """Contrast is scaled by up to this, brightness moved by half of it, gamma is 2 to the power of up to twice this."""
+    blur: Share = 0.3
+    """Gaussian blur of up to 1.1 voxels."""
+    noise: Share = 0.4
+    """Gaussian noise with a standard deviation of up to 0.07."""
+    shading: Share = 0.3
+    """A slow change of brightness over the patch."""
+    missing_sections: Share = 0.2
+    """One or two sections are dimmed or lost."""
+
+
+class TrainConfig(Table):
+    """One training."""
+
+    output: str
+    """Folder of the model: card, weights, checkpoint, log and curve."""
+    name: str
+    """The model's name."""
+    volumes: tuple[LabelledVolume, ...] = ()
+    """What to train on; several are sampled by their number of voxels."""
+    synthetic: Synthetic | None = None
+    """Made-up tissue to train on."""
+    validation: LabelledVolume | None = None
+    """What the score is measured on while training; never trained on. Required with ``volumes``."""
+    architecture: str = "gamma_net_3d"
+    """A key of ``pipeline.models.MODELS``."""
+    arguments: dict[str, Any] | str = "tiny"
+    """Arguments of the architecture, or one of its named sizes."""
+    offsets: Offsets = NEAREST_AND_LONG_RANGE
+    """Affinities to predict; the first three are the nearest neighbours (z, y, x)."""
+    patch_shape: Shape = (64, 64, 64)
+    """Voxels of a training patch."""
+    batch_size: Annotated[int, Field(ge=1)] = 1
+    """Patches of one update."""
+    steps: Annotated[int, Field(ge=1)] = 3000
+    """Updates."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    """Of AdamW, after the warm-up; falls as a cosine to 3 % of this."""
+    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    """The learning rate rises linearly over these."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    """Of AdamW."""
+    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are scaled down to this norm."""
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
+    """The model is the running mean of the weights with this decay."""
+    precision: str = Field(default="bfloat16", pattern="^(float32|bfloat16)$")
+    """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
+    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
+    """Where to train; auto takes a GPU if there is one."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """CPU threads."""
+    seed: int = 0
+    """Of weights, patches and augmentation."""
+    validate_every: Annotated[int, Field(ge=1)] = 250
+    """Updates between two validations and checkpoints."""
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """Stop after this many validations without a better score; never if left out."""
+    augmentation: Augmentation = Augmentation()
+    """How patches are changed at random."""
+    normalisation: Normalisation = Normalisation()
+    """How raw values become the network's input."""
+    overlap: Voxel = (16, 16, 16)
+    """Overlap that the card recommends for inference."""
+    training_data: str = ""
+    """For the card: what was trained on, with source and licence."""
+    licence: str = ""
+    """For the card: licence of the weights."""
+
+    @model_validator(mode="after")
+    def _has_data(self) -> TrainConfig:
+        if not self.volumes and self.synthetic is None:
+            raise ValueError("nothing to train on; give volumes (image and labels), or synthetic: {}")
+        if self.volumes and self.validation is None:
+            raise ValueError("no validation; name a part of a labelled volume that is not in volumes")
+        return self

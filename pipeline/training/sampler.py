@@ -1,0 +1,124 @@
+"""Random patches of labelled volumes, read from the volumes as they are needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.synthetic.tissue import make_tissue
+from pipeline.training.augmentation import augment
+from pipeline.training.config import LabelledVolume, TrainConfig
+from pipeline.training.targets import affinities, erode
+from pipeline.volumes import open_volume
+from pipeline.volumes.base import Volume
+
+KNOWN_SHARE = 0.3
+"""A patch with fewer known voxels than this is drawn again."""
+DRAWS = 100
+
+
+@dataclass(frozen=True)
+class Source:
+    """An image with labels, and the box of it that is used."""
+
+    image: Volume
+    labels: Volume
+    box: BoundingBox
+
+    @property
+    def isotropic(self) -> bool:
+        """True if voxels are (nearly) cubes, so that axes may be swapped."""
+        nm = self.image.spec.resolution_nm
+        return max(nm) < 1.2 * min(nm)
+
+    def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
+        """Image as float32 from 0 to 1 of its type's range, and labels as int64."""
+        raw = self.image.read(box).astype(np.float32)
+        return raw, self.labels.read(box).astype(np.int64)
+
+
+def open_source(config: LabelledVolume) -> Source:
+    """Open an image and its labels; ``VolumeError`` if they do not cover the same voxels."""
+    image, labels = open_volume(config.image), open_volume(config.labels)
+    bounds = image.spec.bounds
+    box = BoundingBox(config.start or bounds.start, config.stop or bounds.stop)
+    for volume in (image, labels):
+        if not volume.spec.bounds.contains(box):
+            raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
+    return Source(image, labels, box)
+
+
+def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source], Source]:
+    """Everything to train on, and what to validate on."""
+    sources = [open_source(volume) for volume in config.volumes]
+    validation = None if config.validation is None else open_source(config.validation)
+    if config.synthetic is not None:
+        made = config.synthetic
+        seeds = range(made.seed, made.seed + made.volumes + 1)
+        tissues = [synthetic_source(made.shape, seed) for seed in seeds]
+        sources += tissues[:-1]
+        validation = validation or tissues[-1]
+    assert validation is not None
+    if check:
+        _check_patch(config, sources)
+    return sources, validation
+
+
+def synthetic_source(shape: Vec, seed: int) -> Source:
+    """Made-up tissue in memory."""
+    from pipeline.volumes import create_volume
+    from pipeline.volumes.base import VolumeSpec
+
+    tissue = make_tissue(shape, seed=seed)
+    box = BoundingBox.from_shape(shape)
+    volumes = []
+    for kind, array in (("image", tissue.image), ("labels", tissue.labels)):
+        url = f"memory://tissue-{'-'.join(map(str, shape))}-{seed}-{kind}"
+        volume = create_volume(url, VolumeSpec(box, tissue.resolution_nm, array.dtype), overwrite=True)
+        volume.write(box, array)
+        volumes.append(volume)
+    return Source(*volumes, box)
+
+
+def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
+    for source in sources:
+        if any(p > n for p, n in zip(config.patch_shape, source.box.shape, strict=True)):
+            raise ConfigError(
+                f"patch_shape is {list(config.patch_shape)}; {source.image.url} offers {list(source.box.shape)} voxels: "
+                "choose a smaller patch or a larger box"
+            )
+
+
+class Sampler:
+    """Draws training patches; patch number n of a seed is always the same."""
+
+    def __init__(self, sources: list[Source], config: TrainConfig) -> None:
+        self.sources = sources
+        self.config = config
+        voxels = np.array([source.box.voxels for source in sources], float)
+        self._shares = voxels / voxels.sum()
+
+    def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image (1, z, y, x) float32, normalised; targets and mask (c, z, y, x) float32."""
+        rng = np.random.default_rng([self.config.seed, number])
+        raw, labels, isotropic = self._patch(rng)
+        top = np.float32(255)
+        image, [labels, eroded] = augment(raw / top, [labels, erode(labels)], self.config.augmentation, isotropic, rng)
+        targets, mask = affinities(labels, self.config.offsets, eroded)
+        n = self.config.normalisation
+        return ((image * top - n.offset) / n.scale)[None].astype(np.float32), targets, mask
+
+    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
+        for _ in range(DRAWS):
+            source = self.sources[rng.choice(len(self.sources), p=self._shares)]
+            room = [n - p for n, p in zip(source.box.shape, self.config.patch_shape, strict=True)]
+            start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
+            raw, labels = source.read(BoundingBox.from_shape(self.config.patch_shape, tuple(start)))  # type: ignore[arg-type]
+            if (labels > 0).mean() >= KNOWN_SHARE:
+                return raw, labels, source.isotropic
+        raise VolumeError(
+            f"{DRAWS} patches in a row had less than {KNOWN_SHARE:.0%} labelled voxels; give a box with more labels"
+        )
