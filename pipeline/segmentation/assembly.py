@@ -1,0 +1,143 @@
+"""Several region graphs side by side -> one: names united, cut supervoxels joined, faces between them closed.
+
+A fragment that touches the face between two children is a port of both: the one that holds it, and the one that saw it
+from outside. Whatever regions hold the same fragment are one region.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from pipeline.segmentation.contacts import OUTSIDE
+from pipeline.segmentation.region_graph import RegionGraph
+
+
+class Assembly(NamedTuple):
+    """The graph of a box before any merge. Regions are places in ``regions``; contacts may be parallel or loops."""
+
+    box: np.ndarray
+    """int64 (2, 3)"""
+    regions: np.ndarray
+    """uint64 (n,), ascending: all regions of the children"""
+    root: np.ndarray
+    """int32 (n,): the region that each is a part of, the smallest of its supervoxel's"""
+    sizes: np.ndarray
+    """int64 (n,): voxels, 0 unless a root"""
+    is_open: np.ndarray
+    """bool (n,): a root that may have parts or contacts outside the box"""
+    edges: np.ndarray
+    """int32 (m, 2): roots"""
+    counts: np.ndarray
+    sums: np.ndarray
+    offsets: np.ndarray
+    values: np.ndarray
+    value_counts: np.ndarray
+    ports: np.ndarray
+    """uint64 (p,), ascending: those of the box"""
+    port_regions: np.ndarray
+    """int32 (p,): roots"""
+    port_faces: np.ndarray
+
+
+class _Ports(NamedTuple):
+    fragments: np.ndarray
+    regions: np.ndarray
+    faces: np.ndarray
+
+
+def assemble(children: Sequence[RegionGraph], *, histograms: bool) -> Assembly:
+    """Unite the graphs of children that tile a box; ``histograms`` says whether theirs are wanted."""
+    box = np.array([np.min([c.box[0] for c in children], axis=0), np.max([c.box[1] for c in children], axis=0)])
+    regions, places = _common_names([child.regions for child in children])
+    ports = _sorted_ports(children, places)
+    same = np.flatnonzero(ports.fragments[1:] == ports.fragments[:-1])
+    held_twice = np.stack([ports.regions[same], ports.regions[same + 1]], axis=1)
+    joins = [place[child.joins] for child, place in zip(children, places, strict=True)]
+    root = _roots(len(regions), np.concatenate([held_twice, *joins]))
+    sizes = np.zeros(len(regions), np.int64)
+    for child, place in zip(children, places, strict=True):
+        np.add.at(sizes, root[place], child.sizes)
+    ports = _outer_ports(ports, root)
+    is_open = np.zeros(len(regions), np.bool_)
+    is_open[ports.regions] = True
+    edges = np.concatenate([root[place[child.edges]] for child, place in zip(children, places, strict=True)])
+    return Assembly(
+        box,
+        regions,
+        root,
+        sizes,
+        is_open,
+        edges,
+        np.concatenate([child.counts for child in children]),
+        np.concatenate([child.sums for child in children]),
+        *_concatenated_histograms(children if histograms else []),
+        *ports,
+    )
+
+
+def _common_names(names: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """All ids in ascending order, and for each child the places of its own, int32."""
+    if len(names) == 1:
+        return names[0], [np.arange(len(names[0]), dtype=np.int32)]
+    regions = np.unique(np.concatenate(names))
+    return regions, [np.searchsorted(regions, own).astype(np.int32) for own in names]
+
+
+def _sorted_ports(children: Sequence[RegionGraph], places: list[np.ndarray]) -> _Ports:
+    """The ports of all children by fragment; faces that a sibling closes are cleared."""
+    stop = np.max([child.box[1] for child in children], axis=0)
+    faces = []
+    for child in children:
+        inner = [1 << k for k in range(3) if child.box[1, k] < stop[k]]
+        faces.append(child.port_faces & np.uint8(255 - sum(inner)))
+    fragments = np.concatenate([child.ports for child in children])
+    order = np.argsort(fragments, kind="stable")
+    regions = np.concatenate([place[child.port_regions] for child, place in zip(children, places, strict=True)])
+    return _Ports(fragments[order], regions[order], np.concatenate(faces)[order])
+
+
+def _outer_ports(ports: _Ports, root: np.ndarray) -> _Ports:
+    """Ports that are left: each fragment once; one that a child holds does not lie outside any more."""
+    fragments, first = np.unique(ports.fragments, return_index=True)
+    number = np.repeat(np.arange(len(fragments)), np.diff(first, append=len(ports.fragments)))
+    held = np.zeros(len(fragments), np.bool_)
+    held[number[(ports.faces & OUTSIDE) == 0]] = True
+    faces = np.zeros(len(fragments), np.uint8)
+    np.bitwise_or.at(faces, number, ports.faces)
+    faces[held] &= np.uint8(OUTSIDE - 1)
+    left = faces != 0
+    return _Ports(fragments[left], root[ports.regions[first[left]]], faces[left])
+
+
+def _concatenated_histograms(children: Sequence[RegionGraph]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets, values and counts of all edges, child after child; no offsets without children."""
+    if not children:
+        return np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int64)
+    lengths = np.concatenate([np.diff(child.offsets) for child in children])
+    values = np.concatenate([child.values for child in children])
+    offsets = np.concatenate([[0], np.cumsum(lengths)])
+    return offsets, values, np.concatenate([child.value_counts for child in children])
+
+
+@njit(nogil=True, cache=True)
+def _roots(n, pairs):  # type: ignore[no-untyped-def]
+    """The smallest member of each one's component, int32 (n,); ``pairs`` are int32 (m, 2)."""
+    root = np.arange(n, dtype=np.int32)
+    for i in range(len(pairs)):
+        a, b = _root(root, pairs[i, 0]), _root(root, pairs[i, 1])
+        root[max(a, b)] = min(a, b)
+    for i in range(n):
+        root[i] = root[root[i]]
+    return root
+
+
+@njit(nogil=True, cache=True)
+def _root(root, i):  # type: ignore[no-untyped-def]
+    while root[i] != i:
+        root[i] = root[root[i]]
+        i = root[i]
+    return i

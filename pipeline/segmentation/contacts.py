@@ -1,0 +1,301 @@
+"""One pass over a chunk: number its fragments, measure them, and collect the affinities on their contacts.
+
+Plane by plane, fragments get small numbers in the order in which they are met (most voxels copy the number of a
+neighbour with the same id, so the table of ids is rarely asked). Then rows of numbers are compared along the three
+axes; where they differ, the affinity is added to the edge of the two.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from pipeline.geometry import Vec
+from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of
+
+OUTSIDE = 8
+"""The bit of ``faces`` that says: this fragment was seen before the core."""
+
+
+class Contacts(NamedTuple):
+    """What a pass over a chunk finds. Fragments and edges are numbered in the order in which they are met."""
+
+    ids: np.ndarray
+    """uint64 (n,)"""
+    sizes: np.ndarray
+    """int64 (n,): voxels in the core"""
+    faces: np.ndarray
+    """uint8 (n,): bit k = on the last plane of axis k, if the dataset goes on there; ``OUTSIDE``"""
+    edges: np.ndarray
+    """int64 (m, 2): numbers of two fragments"""
+    counts: np.ndarray
+    """int64 (m,)"""
+    sums: np.ndarray
+    """int64 (m,)"""
+    stream_edges: np.ndarray
+    """int32 (c,): the edge of every affinity, or empty"""
+    stream_values: np.ndarray
+    """uint8 (c,): its value"""
+
+
+class _Fragments(NamedTuple):
+    ids: np.ndarray
+    sizes: np.ndarray
+    faces: np.ndarray
+
+
+class _Edges(NamedTuple):
+    pairs: np.ndarray
+    counts: np.ndarray
+    sums: np.ndarray
+
+
+class _Stream(NamedTuple):
+    edges: np.ndarray
+    values: np.ndarray
+
+
+def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray, stream: bool) -> Contacts:
+    """Fragments and contacts of a core that begins at ``low`` (0 or 1 per axis) in ``ids``.
+
+    ``ids`` is C-contiguous uint64 (z, y, x), ``affinities`` uint8 (3, z, y, x) of the core, ``goes_on`` bool (3,):
+    there are voxels after the core. With ``stream``, every affinity on a contact is listed.
+    """
+    fragments, edges, listed = _scan(ids, affinities, np.array(low), goes_on, stream)
+    pairs = np.stack([edges.pairs >> np.uint64(32), edges.pairs & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
+    return Contacts(
+        *fragments,
+        edges=pairs,
+        counts=edges.counts,
+        sums=edges.sums,
+        stream_edges=listed.edges,
+        stream_values=listed.values,
+    )
+
+
+def histograms(contacts: Contacts, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets, values and their counts for the edges in ``order`` (int64 (m,)), as ``RegionGraph`` keeps them."""
+    place = np.empty(len(order), np.int32)
+    place[order] = np.arange(len(order), dtype=np.int32)
+    starts = np.zeros(len(order) + 1, np.int64)
+    np.cumsum(contacts.counts[order], out=starts[1:])
+    grouped = _grouped(contacts.stream_edges, contacts.stream_values, place, starts[:-1].copy())
+    return _counted(grouped, starts)  # type: ignore[no-any-return]
+
+
+@njit(nogil=True, cache=True)
+def _scan(ids, affinities, low, goes_on, stream):  # type: ignore[no-untyped-def]
+    nz, ny, nx = ids.shape
+    lz, ly, lx = low
+    table, edge_table = new_table(1024), new_table(4096)
+    fragments, edges = _new_fragments(512), _new_edges(2048)
+    listed = _new_stream(3 * nx if stream else 0)
+    used = np.zeros(3, np.int64)  # fragments, edges, streamed affinities
+    below, own = np.full((ny, nx), -1, np.int32), np.full((ny, nx), -1, np.int32)
+    nothing, no_number = np.zeros(nx, np.uint64), np.full(nx, -1, np.int32)
+    for z in range(nz):
+        below, own = own, below
+        for y in range(ny):
+            table, edge_table = grown(table, used[0] + nx), grown(edge_table, used[1] + 3 * nx)
+            fragments, edges = _room(fragments, used[0] + nx), _edge_room(edges, used[1] + 3 * nx)
+            if stream:
+                listed = _stream_room(listed, used[2] + 3 * nx)
+            behind = (ids[z, y - 1], own[y - 1]) if y else (nothing, no_number)
+            under = ids[z - 1, y] if z else nothing
+            _number_row(ids[z, y], behind[0], behind[1], under, below[y], table, fragments, used, own[y])
+            if z < lz or y < ly:
+                _mark(own[y], np.uint8(OUTSIDE), fragments.faces)
+                if z < lz and y < ly:
+                    continue
+            else:
+                _measure(own[y], lx, z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1], goes_on[2], fragments)
+                _meet(
+                    own[y, 1:],
+                    own[y, : nx - 1],
+                    affinities[2, z - lz, y - ly, 1 - lx :],
+                    edge_table,
+                    edges,
+                    used,
+                    listed,
+                )
+                if y:
+                    _meet(own[y, lx:], own[y - 1, lx:], affinities[1, z - lz, y - ly], edge_table, edges, used, listed)
+                if z:
+                    _meet(own[y, lx:], below[y, lx:], affinities[0, z - lz, y - ly], edge_table, edges, used, listed)
+    return _cut_fragments(fragments, used[0]), _cut_edges(edges, used[1]), _cut_stream(listed, used[2])
+
+
+@njit(nogil=True, cache=True)
+def _number_row(row, behind, behind_numbers, under, under_numbers, table, fragments, used, numbers):  # type: ignore[no-untyped-def]
+    """Small numbers of a row of ids, -1 for id 0; from a neighbour with the same id if there is one."""
+    last, number = np.uint64(0), np.int32(-1)
+    for x in range(row.size):
+        if row[x] != last:
+            last = row[x]
+            if last == np.uint64(0):
+                number = np.int32(-1)
+            elif behind[x] == last:
+                number = behind_numbers[x]
+            elif under[x] == last:
+                number = under_numbers[x]
+            else:
+                number = _number(last, table, fragments, used)
+        numbers[x] = number
+
+
+@njit(nogil=True, cache=True)
+def _number(name, table, fragments, used):  # type: ignore[no-untyped-def]
+    place = place_of(table, name)
+    if table.keys[place] == np.uint64(0):
+        table.keys[place] = name
+        table.numbers[place] = used[0]
+        fragments.ids[used[0]] = name
+        used[0] += 1
+    return table.numbers[place]
+
+
+@njit(nogil=True, cache=True)
+def _mark(numbers, bit, faces):  # type: ignore[no-untyped-def]
+    for x in range(numbers.size):
+        if numbers[x] >= 0:
+            faces[numbers[x]] |= bit
+
+
+@njit(nogil=True, cache=True)
+def _measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignore[no-untyped-def]
+    """Add a row to the sizes of its fragments, run by run, and note those on the faces."""
+    nx = numbers.size
+    if last_z:
+        _mark(numbers[low:], np.uint8(1), fragments.faces)
+    if last_y:
+        _mark(numbers[low:], np.uint8(2), fragments.faces)
+    if goes_on_x:
+        _mark(numbers[nx - 1 :], np.uint8(4), fragments.faces)
+    _mark(numbers[:low], np.uint8(OUTSIDE), fragments.faces)
+    begin = low
+    for x in range(low + 1, nx + 1):
+        if x == nx or numbers[x] != numbers[begin]:
+            if numbers[begin] >= 0:
+                fragments.sizes[numbers[begin]] += x - begin
+            begin = x
+
+
+@njit(nogil=True, cache=True)
+def _meet(own, other, values, table, edges, used, listed):  # type: ignore[no-untyped-def]
+    """Add the affinities between two rows to the edges of the fragments that differ."""
+    last, edge = np.uint64(0), np.int32(-1)
+    for x in range(own.size):
+        a, b = own[x], other[x]
+        if a == b or (a | b) < 0:
+            continue
+        key = pair_key(a, b)
+        if key != last:
+            last, edge = key, _edge(key, table, edges, used)
+        edges.counts[edge] += 1
+        edges.sums[edge] += values[x]
+        if listed.edges.size:
+            listed.edges[used[2]] = edge
+            listed.values[used[2]] = values[x]
+            used[2] += 1
+
+
+@njit(nogil=True, cache=True)
+def _edge(key, table, edges, used):  # type: ignore[no-untyped-def]
+    place = place_of(table, key)
+    if table.keys[place] == np.uint64(0):
+        table.keys[place] = key
+        table.numbers[place] = used[1]
+        edges.pairs[used[1]] = key
+        used[1] += 1
+    return table.numbers[place]
+
+
+@njit(nogil=True, cache=True)
+def _grouped(stream_edges, stream_values, place, starts):  # type: ignore[no-untyped-def]
+    """The streamed values, edge by edge; ``starts`` is used up."""
+    grouped = np.empty(stream_values.size, np.uint8)
+    for i in range(stream_edges.size):
+        edge = place[stream_edges[i]]
+        grouped[starts[edge]] = stream_values[i]
+        starts[edge] += 1
+    return grouped
+
+
+@njit(nogil=True, cache=True)
+def _counted(grouped, starts):  # type: ignore[no-untyped-def]
+    """The values of each group that occur, ascending, and how often."""
+    offsets = np.zeros(starts.size, np.int64)
+    values, counts = np.empty(grouped.size, np.uint8), np.empty(grouped.size, np.int64)
+    histogram = np.zeros(256, np.int64)
+    n = 0
+    for edge in range(starts.size - 1):
+        for i in range(starts[edge], starts[edge + 1]):
+            histogram[grouped[i]] += 1
+        for value in range(256):
+            if histogram[value]:
+                values[n], counts[n], histogram[value] = value, histogram[value], 0
+                n += 1
+        offsets[edge + 1] = n
+    return offsets, values[:n].copy(), counts[:n].copy()
+
+
+@njit(nogil=True, cache=True)
+def _new_fragments(n):  # type: ignore[no-untyped-def]
+    return _Fragments(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.uint8))
+
+
+@njit(nogil=True, cache=True)
+def _cut_fragments(fragments, n):  # type: ignore[no-untyped-def]
+    return _Fragments(fragments.ids[:n].copy(), fragments.sizes[:n].copy(), fragments.faces[:n].copy())
+
+
+@njit(nogil=True, cache=True)
+def _room(fragments, n):  # type: ignore[no-untyped-def]
+    old = fragments.ids.size
+    if n <= old:
+        return fragments
+    larger = _new_fragments(2 * n)
+    larger.ids[:old], larger.sizes[:old], larger.faces[:old] = fragments.ids, fragments.sizes, fragments.faces
+    return larger
+
+
+@njit(nogil=True, cache=True)
+def _new_edges(n):  # type: ignore[no-untyped-def]
+    return _Edges(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.int64))
+
+
+@njit(nogil=True, cache=True)
+def _cut_edges(edges, n):  # type: ignore[no-untyped-def]
+    return _Edges(edges.pairs[:n].copy(), edges.counts[:n].copy(), edges.sums[:n].copy())
+
+
+@njit(nogil=True, cache=True)
+def _edge_room(edges, n):  # type: ignore[no-untyped-def]
+    old = edges.pairs.size
+    if n <= old:
+        return edges
+    larger = _new_edges(2 * n)
+    larger.pairs[:old], larger.counts[:old], larger.sums[:old] = edges.pairs, edges.counts, edges.sums
+    return larger
+
+
+@njit(nogil=True, cache=True)
+def _new_stream(n):  # type: ignore[no-untyped-def]
+    return _Stream(np.empty(n, np.int32), np.empty(n, np.uint8))
+
+
+@njit(nogil=True, cache=True)
+def _cut_stream(stream, n):  # type: ignore[no-untyped-def]
+    return _Stream(stream.edges[:n].copy(), stream.values[:n].copy())
+
+
+@njit(nogil=True, cache=True)
+def _stream_room(stream, n):  # type: ignore[no-untyped-def]
+    old = stream.edges.size
+    if n <= old:
+        return stream
+    larger = _new_stream(2 * n)
+    larger.edges[:old], larger.values[:old] = stream.edges, stream.values
+    return larger

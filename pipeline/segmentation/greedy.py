@@ -1,0 +1,328 @@
+"""Greedy agglomeration of one graph in which some regions must wait: the kernel of ``agglomeration``.
+
+1. ``_link``     contacts into lists, one for each region; parallel ones added
+2. ``_rank``     score every contact; those of at least ``stop_score`` go into a heap, the best on top
+3. ``_run``      take the best contact: merge its regions, or let the free one wait for the other
+4. ``_absorb``   a merge: the region with fewer contacts hands them over, one by one
+5. ``_remains``  the contacts between regions that wait
+
+A merge can only move contacts back in the order (``agglomeration`` has the proof). So a contact keeps its old place
+in the heap until it comes to the top; there it is scored again and, if it has moved, put back. Of two contacts that
+become one, the earlier place is kept. Handing over the shorter list makes m log n steps at most for m contacts and n
+regions.
+
+Contact e joins the regions ``ends[2 e]`` and ``ends[2 e + 1]``, -1 when it is gone; half h is one of these two, and
+the region at its other end is ``ends[h ^ 1]``. A region is a place in the arrays; ``name`` is the smallest that went
+into it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of
+from pipeline.segmentation.histograms import Histograms, histograms_of, move, quantile, write_sorted
+
+NONE = np.int32(-1)
+
+
+class Remains(NamedTuple):
+    """What waits for the outside after all merges."""
+
+    waits: np.ndarray
+    """bool (n,): regions, by name"""
+    edges: np.ndarray
+    """int32 (m, 2), ascending: contacts among them"""
+    counts: np.ndarray
+    sums: np.ndarray
+    histogram: tuple[np.ndarray, np.ndarray, np.ndarray]
+    """Offsets, values and their counts"""
+
+
+class _Graph(NamedTuple):
+    ends: np.ndarray
+    following: np.ndarray
+    """int32: the next half in the list of a region"""
+    first: np.ndarray
+    last: np.ndarray
+    degree: np.ndarray
+    name: np.ndarray
+    waits: np.ndarray
+    counts: np.ndarray
+    sums: np.ndarray
+    score: np.ndarray
+    """float64: as it was when the contact was put into the heap, or found too low for it"""
+    names: np.ndarray
+    """uint64: the names of its regions at that time, the larger in the upper half"""
+    histograms: Histograms
+
+
+class _Heap(NamedTuple):
+    contacts: np.ndarray
+    size: np.ndarray
+    """int64 (1,)"""
+
+
+def agglomerate(
+    *,
+    edges: np.ndarray,
+    counts: np.ndarray,
+    sums: np.ndarray,
+    histogram: tuple[np.ndarray, np.ndarray, np.ndarray],
+    waits: np.ndarray,
+    millionths: int,
+    stop_score: float,
+) -> tuple[np.ndarray, np.ndarray, Remains]:
+    """Merge from the best contact down to ``stop_score``.
+
+    Args:
+        edges: int32 (m, 2), regions 0 .. n - 1; parallel contacts are added, loops ignored.
+        counts: int64 (m,), affinities on each contact, at least 1.
+        sums: int64 (m,), their sum, 0..255 each.
+        histogram: offsets int64 (m + 1,), values uint8 and their counts int64; empty for the mean.
+        waits: bool (n,), regions that must not merge.
+        millionths: the quantile that is the score; -1 = the mean.
+        stop_score: 0..1; no merge scores less.
+
+    Returns:
+        Merges as int32 (k, 2), the smaller name first, and their scores, float64 (k,), both best first; what waits.
+    """
+    graph, table, entries = _link(edges, counts.copy(), sums.copy(), waits, histograms_of(len(edges), *histogram))
+    pairs, scores = _run(graph, table, entries, _rank(graph, millionths, stop_score), millionths, stop_score)
+    return pairs, scores, Remains(*_remains(graph, len(histogram[0]) > 0))
+
+
+@njit(nogil=True, cache=True)
+def added_sizes(sizes, pairs):  # type: ignore[no-untyped-def]
+    """Sizes by name after merges: int64 (n,)."""
+    total = sizes.copy()
+    for i in range(len(pairs)):
+        total[pairs[i, 0]] += total[pairs[i, 1]]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _link(edges, counts, sums, waits, histograms):  # type: ignore[no-untyped-def]
+    """The graph as lists, and the table of its contacts by their regions."""
+    n, m = waits.size, len(edges)
+    graph = _Graph(
+        np.full(2 * m, NONE, np.int32),
+        np.full(2 * m, NONE, np.int32),
+        np.full(n, NONE, np.int32),
+        np.full(n, NONE, np.int32),
+        np.zeros(n, np.int32),
+        np.arange(n).astype(np.int32),
+        waits.copy(),
+        counts,
+        sums,
+        np.zeros(m, np.float64),
+        np.zeros(m, np.uint64),
+        histograms,
+    )
+    table = new_table(m)
+    entries = 0
+    for e in range(m):
+        a, b = edges[e, 0], edges[e, 1]
+        if a == b:
+            continue
+        place = place_of(table, pair_key(a, b))
+        if table.keys[place] != np.uint64(0):
+            _add(graph, table.numbers[place], e)
+            continue
+        table.keys[place], table.numbers[place] = pair_key(a, b), e
+        entries += 1
+        _append(graph, a, 2 * e)
+        _append(graph, b, 2 * e + 1)
+    return graph, table, entries
+
+
+@njit(nogil=True, cache=True)
+def _append(graph, region, half):  # type: ignore[no-untyped-def]
+    """Put a half at the end of a region's list."""
+    graph.ends[half] = region
+    graph.following[half] = NONE
+    if graph.last[region] == NONE:
+        graph.first[region] = half
+    else:
+        graph.following[graph.last[region]] = half
+    graph.last[region] = half
+    graph.degree[region] += 1
+
+
+@njit(nogil=True, cache=True)
+def _add(graph, contact, other):  # type: ignore[no-untyped-def]
+    """Add what is known of one contact to another."""
+    graph.counts[contact] += graph.counts[other]
+    graph.sums[contact] += graph.sums[other]
+    if graph.histograms.first.size:
+        move(graph.histograms, contact, other)
+
+
+@njit(nogil=True, cache=True)
+def _score_again(graph, e, millionths):  # type: ignore[no-untyped-def]
+    """Score a contact and say whether it has moved in the order."""
+    a, b = graph.name[graph.ends[2 * e]], graph.name[graph.ends[2 * e + 1]]
+    names = (np.uint64(max(a, b)) << np.uint64(32)) | np.uint64(min(a, b))
+    if millionths < 0:
+        score = np.float64(graph.sums[e]) / np.float64(255 * graph.counts[e])
+    else:
+        score = quantile(graph.histograms, e, graph.counts[e], millionths) / 255.0
+    moved = score != graph.score[e] or names != graph.names[e]
+    graph.score[e], graph.names[e] = score, names
+    return moved
+
+
+@njit(nogil=True, cache=True)
+def _before(graph, e, f):  # type: ignore[no-untyped-def]
+    """True if contact e comes before f in the order of the heap."""
+    if graph.score[e] != graph.score[f]:
+        return graph.score[e] > graph.score[f]
+    return graph.names[e] > graph.names[f]
+
+
+@njit(nogil=True, cache=True)
+def _rank(graph, millionths, stop_score):  # type: ignore[no-untyped-def]
+    """Score all contacts; the heap of those that may matter."""
+    m = graph.counts.size
+    heap = _Heap(np.empty(m, np.int32), np.zeros(1, np.int64))
+    for e in range(m):
+        if graph.ends[2 * e] == NONE:
+            continue
+        _score_again(graph, e, millionths)
+        if graph.score[e] >= stop_score and not (graph.waits[graph.ends[2 * e]] and graph.waits[graph.ends[2 * e + 1]]):
+            heap.contacts[heap.size[0]] = e
+            heap.size[0] += 1
+    for i in range(heap.size[0] // 2 - 1, -1, -1):
+        _sink(graph, heap, i)
+    return heap
+
+
+@njit(nogil=True, cache=True)
+def _sink(graph, heap, i):  # type: ignore[no-untyped-def]
+    """Let the contact at place i of the heap go down to where it belongs."""
+    contacts, size = heap.contacts, heap.size[0]
+    e = contacts[i]
+    while True:
+        child = 2 * i + 1
+        if child >= size:
+            break
+        if child + 1 < size and _before(graph, contacts[child + 1], contacts[child]):
+            child += 1
+        if not _before(graph, contacts[child], e):
+            break
+        contacts[i] = contacts[child]
+        i = child
+    contacts[i] = e
+
+
+@njit(nogil=True, cache=True)
+def _drop_top(graph, heap):  # type: ignore[no-untyped-def]
+    heap.size[0] -= 1
+    heap.contacts[0] = heap.contacts[heap.size[0]]
+    if heap.size[0]:
+        _sink(graph, heap, 0)
+
+
+@njit(nogil=True, cache=True)
+def _run(graph, table, entries, heap, millionths, stop_score):  # type: ignore[no-untyped-def]
+    """Visit contacts from the best down; pairs of names that merged, and their scores."""
+    n = graph.name.size
+    pairs, scores = np.empty((n, 2), np.int32), np.empty(n, np.float64)
+    merges = 0
+    while heap.size[0]:
+        e = heap.contacts[0]
+        a, b = graph.ends[2 * e], graph.ends[2 * e + 1]
+        if a == NONE or (graph.waits[a] and graph.waits[b]):
+            _drop_top(graph, heap)
+            continue
+        if _score_again(graph, e, millionths):
+            if graph.score[e] >= stop_score:
+                _sink(graph, heap, 0)
+            else:
+                _drop_top(graph, heap)
+            continue
+        _drop_top(graph, heap)
+        if graph.waits[a] or graph.waits[b]:
+            graph.waits[a] = graph.waits[b] = True
+            continue
+        pairs[merges, 0], pairs[merges, 1] = min(graph.name[a], graph.name[b]), max(graph.name[a], graph.name[b])
+        scores[merges] = graph.score[e]
+        merges += 1
+        kept, gone = (a, b) if graph.degree[a] >= graph.degree[b] else (b, a)
+        entries += graph.degree[gone]
+        table = grown(table, entries)
+        _absorb(graph, table, kept, gone)
+    return pairs[:merges].copy(), scores[:merges].copy()
+
+
+@njit(nogil=True, cache=True)
+def _absorb(graph, table, kept, gone):  # type: ignore[no-untyped-def]
+    """Hand all contacts of a region over to another one."""
+    half = graph.first[gone]
+    while half != NONE:
+        following = graph.following[half]
+        if graph.ends[half] != NONE:
+            _hand_over(graph, table, half, kept)
+        half = following
+    graph.first[gone] = NONE
+    graph.name[kept] = min(graph.name[kept], graph.name[gone])
+    graph.name[gone] = NONE
+
+
+@njit(nogil=True, cache=True)
+def _hand_over(graph, table, half, kept):  # type: ignore[no-untyped-def]
+    """Give one contact to ``kept``: it is the merged one, or a new one, or parallel to one that is there."""
+    e, far = half >> 1, graph.ends[half ^ 1]
+    if far == kept:
+        _remove(graph, e)
+        return
+    place = place_of(table, pair_key(kept, far))
+    if table.keys[place] == np.uint64(0):
+        table.keys[place], table.numbers[place] = pair_key(kept, far), e
+        _append(graph, kept, half)
+        return
+    there = table.numbers[place]
+    if _before(graph, e, there):
+        _add(graph, e, there)
+        _remove(graph, there)
+        table.numbers[place] = e
+        _append(graph, kept, half)
+    else:
+        _add(graph, there, e)
+        graph.ends[half] = NONE
+        graph.degree[far] -= 1
+        graph.ends[half ^ 1] = NONE
+
+
+@njit(nogil=True, cache=True)
+def _remove(graph, e):  # type: ignore[no-untyped-def]
+    """Take a contact out; the lists skip it."""
+    for half in (2 * e, 2 * e + 1):
+        graph.degree[graph.ends[half]] -= 1
+        graph.ends[half] = NONE
+
+
+@njit(nogil=True, cache=True)
+def _remains(graph, with_histograms):  # type: ignore[no-untyped-def]
+    """Regions that wait and the contacts among them, sorted."""
+    waits = np.zeros(graph.name.size, np.bool_)
+    for i in range(graph.name.size):
+        if graph.waits[i] and graph.name[i] != NONE:
+            waits[graph.name[i]] = True
+    keys, left = np.empty(graph.counts.size, np.int64), np.empty(graph.counts.size, np.int64)
+    n = 0
+    for e in range(graph.counts.size):
+        a, b = graph.ends[2 * e], graph.ends[2 * e + 1]
+        if a != NONE and graph.waits[a] and graph.waits[b]:
+            low, high = min(graph.name[a], graph.name[b]), max(graph.name[a], graph.name[b])
+            keys[n], left[n] = (np.int64(low) << 32) | np.int64(high), e
+            n += 1
+    order = np.argsort(keys[:n])
+    keys, left = keys[:n][order], left[:n][order]
+    edges = np.empty((n, 2), np.int32)
+    edges[:, 0], edges[:, 1] = keys >> 32, keys & 0xFFFFFFFF
+    histogram = write_sorted(graph.histograms, left if with_histograms else left[:0])
+    return waits, edges, graph.counts[left], graph.sums[left], histogram
