@@ -82,11 +82,12 @@ class Run:
 
     def ledger(self, stage: Stage, *, read_only: bool = False) -> Ledger:
         """The records of one stage; only the driver of a run may open it for writing."""
-        return Ledger(self.store, stage.name, stage.fingerprint, read_only=read_only)
+        return Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
 
     def is_complete(self, stage: Stage) -> bool:
         """True if the ledger holds every chunk of the stage under its present fingerprint."""
-        return self.ledger(stage, read_only=True).summary().done == sum(len(grid) for grid in stage.grids())
+        ledger = self.ledger(stage, read_only=True)
+        return all(ledger.done_count(grid) == len(grid) for grid in stage.grids())
 
     def restricted_to(self, box: BoundingBox, run_directory: str) -> Run:
         """The same run on a part of its voxels, in another run directory and without ground truth."""
@@ -144,7 +145,9 @@ def run_file(path: str | Path) -> Path:
     path = Path(path)
     file = path / "run.yaml" if path.is_dir() else path
     if not file.is_file():
-        raise ConfigError(f"{file} does not exist; name a run file or a run directory (`petaseg init` writes a run file)")
+        raise ConfigError(
+            f"{file} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"
+        )
     return file
 
 

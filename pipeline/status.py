@@ -51,5 +51,5 @@ def _read_stage(run: Run, name: str) -> StageStatus:
         seconds=summary.seconds,
         voxels=summary.voxels,
         attempts=summary.attempts,
-        errors=tuple(f"{record.chunk_name}: {record.error}" for record in failed),
+        errors=tuple(f"{failure.chunk_name}: {failure.error}" for failure in failed),
     )

@@ -1,4 +1,4 @@
-"""The two protocols of execution: an executor that maps a function over items, and what comes back.
+"""The protocol of execution: an executor that maps a function over items, and what comes back.
 
 An executor knows nothing of stages, chunks or ledgers. The plain ``for`` loop of ``serial.py`` is the reference;
 every other engine must give the same outcomes in some order (``tests/contracts/executor.py``).
@@ -6,12 +6,23 @@ every other engine must give the same outcomes in some order (``tests/contracts/
 
 from __future__ import annotations
 
+import errno
+import os
+import socket
+import traceback
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from pipeline.errors import BoundsError, ConfigError, ModelError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+HOPELESS_FOR_ITEM = (ConfigError, ModelError, BoundsError)
+"""Errors that come again, however often the item is tried."""
+HOPELESS_FOR_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+"""System errors that the next item meets too: a full or read-only disk."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +34,12 @@ class Outcome(Generic[Item, Result]):
     error: str | None = None
     """One line: type and message of the exception, or what happened to the worker."""
     traceback: str = ""
-    seconds: float = 0.0
     worker: str = ""
     """Where it ran: host and process."""
+    retriable: bool = True
+    """False if another attempt would fail in the same way."""
+    stops_all: bool = False
+    """True if every other item would fail in the same way: a full disk."""
 
     @property
     def ok(self) -> bool:
@@ -64,3 +78,34 @@ class Executor(Protocol):
     def close(self) -> None:
         """Release the workers."""
         ...
+
+
+def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
+    """Call a function on an item; an exception becomes an outcome."""
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    try:
+        return Outcome(item, function(item), worker=worker)
+    except Exception as error:
+        return Outcome(
+            item,
+            error=one_line(error),
+            traceback=traceback.format_exc(),
+            worker=worker,
+            retriable=not isinstance(error, HOPELESS_FOR_ITEM),
+            stops_all=system_error(error) in HOPELESS_FOR_ALL,
+        )
+
+
+def one_line(error: BaseException) -> str:
+    """Type and message of an exception, without line breaks."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def system_error(error: BaseException | None) -> int | None:
+    """The errno of an exception or of what caused it."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, OSError) and error.errno is not None:
+            return error.errno
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None

@@ -1,0 +1,26 @@
+"""The reference: a plain loop in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+from pipeline.execution.base import Item, Outcome, Resources, Result, attempt
+
+
+class SerialExecutor:
+    """One item after another. A time limit cannot be enforced here and is ignored."""
+
+    def map_unordered(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        resources: Resources,
+        max_in_flight: int | None = None,
+    ) -> Iterator[Outcome[Item, Result]]:
+        """See ``Executor``."""
+        for item in items:
+            yield attempt(function, item)
+
+    def close(self) -> None:
+        """Nothing to release."""

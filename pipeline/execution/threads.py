@@ -1,0 +1,50 @@
+"""Threads in this process: while one chunk computes, others read and write.
+
+The kernels release Python's lock, so chunks also compute side by side where a stage allows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from itertools import islice
+
+from pipeline.errors import ConfigError
+from pipeline.execution.base import Item, Outcome, Resources, Result, attempt
+
+
+class ThreadExecutor:
+    """A pool of threads. A time limit cannot be enforced here and is ignored."""
+
+    def __init__(self, workers: int = 2) -> None:
+        if workers < 1:
+            raise ConfigError(f"workers is {workers}; at least 1 thread is needed")
+        self.workers = workers
+
+    def map_unordered(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        resources: Resources,
+        max_in_flight: int | None = None,
+    ) -> Iterator[Outcome[Item, Result]]:
+        """See ``Executor``; by default one item more than threads is drawn, so that none of them waits."""
+        window = max_in_flight or self.workers + 1
+        source = iter(items)
+        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="petaseg")
+        running: set[Future[Outcome[Item, Result]]] = set()
+        try:
+            while True:
+                for item in islice(source, window - len(running)):
+                    running.add(pool.submit(attempt, function, item))
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def close(self) -> None:
+        """Nothing to release: threads live for one call only."""
