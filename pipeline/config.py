@@ -273,7 +273,9 @@ def _explain(problem: Any, model: type[Table]) -> str:
     where = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
     if problem["type"] == "extra_forbidden":
         near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(model, problem["loc"][:-1]), n=1)
-        return f"{where}: unknown key" + (f"; did you mean {near[0]!r}?" if near else _known(model, problem["loc"][:-1]))
+        return f"{where}: unknown key" + (
+            f"; did you mean {near[0]!r}?" if near else _known(model, problem["loc"][:-1])
+        )
     message = problem["msg"].removeprefix("Value error, ")
     if problem["type"] in ("value_error", "missing"):
         return f"{where}: {message[0].lower()}{message[1:]}" if problem["loc"] else message

@@ -14,7 +14,7 @@ Vec: TypeAlias = tuple[int, int, int]
 def as_vec(value: object, name: str = "value") -> Vec:
     """Three integers out of any sequence of three integral numbers; ``ConfigError`` otherwise."""
     try:
-        parts = tuple(value)  # type: ignore[arg-type]
+        parts = tuple(value)  # type: ignore[arg-type,var-annotated]
         vec = tuple(int(p) for p in parts)
     except TypeError:
         raise ConfigError(f"{name} is {value!r}; it must be three integers [z, y, x]") from None

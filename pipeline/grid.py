@@ -80,7 +80,8 @@ class ChunkGrid:
 
     def indices(self) -> Iterator[Vec]:
         """The indices of all chunks in C order."""
-        return cartesian(*(range(a, a + n) for a, n in zip(self.first, self.counts, strict=True)))
+        z, y, x = (range(a, a + n) for a, n in zip(self.first, self.counts, strict=True))
+        return cartesian(z, y, x)
 
     def chunk(self, index: Vec) -> Chunk:
         """The chunk of an index; ``ConfigError`` if the grid has no such chunk."""
@@ -118,11 +119,11 @@ class ChunkGrid:
         if chunk.level != self.level + 1:
             raise ConfigError(f"chunk {chunk.name} is not one level above this grid (level {self.level})")
         last = tuple(a + n - 1 for a, n in zip(self.first, self.counts, strict=True))
-        axes = (
+        z, y, x = (
             [i for i in (2 * p, 2 * p + 1) if a <= i <= b]
             for p, a, b in zip(chunk.index, self.first, last, strict=True)
         )
-        return [self.chunk(index) for index in cartesian(*axes)]
+        return [self.chunk(index) for index in cartesian(z, y, x)]
 
     def _index_of(self, voxel: Vec) -> Vec:
         return tuple(  # type: ignore[return-value]

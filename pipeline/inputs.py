@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product as cartesian
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config import Evaluation, Inference, RunConfig, Supervoxels, fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.segmentation.supervoxels import SupervoxelRules
+from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import resources
 from pipeline.stages.affinities import STANDARD_OFFSETS
 from pipeline.stages.layout import Layout
@@ -133,13 +133,14 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     depth, width = resolution_nm[0], min(resolution_nm[1:])
     auto = config.mode == "auto"
     per_section = depth >= SECTION_RATIO * width if auto else config.mode == "section"
-    return SupervoxelRules.from_options(
-        per_section=per_section,
-        resolution_nm=tuple(max(1, round(r)) for r in resolution_nm),  # type: ignore[arg-type]
-        threshold=config.threshold,
-        max_distance_nm=config.max_distance_nm,
-        filter_width=config.filter_width,
-    )
+    nm: Vec = tuple(max(1, round(r)) for r in resolution_nm)  # type: ignore[assignment]
+    defaults = default_rules(nm, per_section)
+    given = {
+        "threshold": None if config.threshold is None else round(config.threshold * 255 * 2 * len(defaults.axes)),
+        "max_distance_nm": config.max_distance_nm,
+        "filter_width": config.filter_width,
+    }
+    return replace(defaults, **{key: value for key, value in given.items() if value is not None})
 
 
 def open_network(config: Inference, spec: VolumeSpec) -> Network:
@@ -198,7 +199,9 @@ def _check_source(volume: Volume, *, affinities: bool) -> None:
             "channels (z, y, x) of uint8, or of floating-point numbers from 0 to 1"
         )
     if affinities and spec.dtype.kind == "u" and spec.dtype != np.uint8:
-        raise VolumeError(f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float")
+        raise VolumeError(
+            f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float"
+        )
     if not affinities and (spec.channels not in (None, 1) or spec.dtype != np.uint8):
         raise VolumeError(
             f"{volume.url} has {spec.channels or 1} channels of {spec.dtype}; an image must be uint8 with one channel: "

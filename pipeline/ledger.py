@@ -4,9 +4,9 @@
     <run>/ledger/<stage>/log-000007.jsonl  elsewhere: segments of records, one every few seconds
     <run>/ledger/<stage>/compact.npz       the records of finished grids, as arrays
 
-The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log: its
-chunks overwrite the old ones, so the old marks must not come back to life. A line carries its own checksum; one that is
-torn or damaged is dropped, which costs a recomputation and never a wrong result.
+The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log:
+its chunks overwrite the old ones, so the old marks must not come back to life. A line carries its own checksum; one
+that is torn or damaged is dropped, which costs a recomputation and never a wrong result.
 
 Memory: 29 bytes a chunk, in arrays by position in the grid.
 """

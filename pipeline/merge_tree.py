@@ -9,7 +9,7 @@ from pipeline.segmentation.merge_tree import canonical
 from pipeline.stages.agglomerate import Agglomerate
 
 
-def read_merge_tree(run: Run) -> np.ndarray:
+def read_merge_tree(run: Run) -> np.recarray:
     """All merges of a run in canonical order, best first: the same bytes whatever the chunking.
 
     It needs 24 bytes of memory a merge; the pipeline itself never builds it.

@@ -20,6 +20,8 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.inputs import Inputs, Truth, absolute, open_inputs
 from pipeline.ledger import Ledger
+from pipeline.segmentation.agglomeration import Linkage
+from pipeline.segmentation.merge_tree import CutRules
 from pipeline.stages.affinities import AffinitySource
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.assign_segments import AssignSegments
@@ -102,6 +104,18 @@ class Run:
         """The run directory."""
         return ObjectStore(self.url)
 
+    @cached_property
+    def affinities(self) -> AffinitySource:
+        """Where this run's affinities are: predicted, or given."""
+        return affinity_source(self.layout, self.inputs, self.stages[0].fingerprint)
+
+    def check_model(self) -> None:
+        """Build the network and fit its weights, so that a misfit shows before anything is computed."""
+        if self.inputs.network is not None:
+            from pipeline.models.spec import load_model
+
+            load_model(self.inputs.network.card)
+
     @property
     def command(self) -> str:
         """The command that resumes this run."""
@@ -117,21 +131,32 @@ class Run:
 
 def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:
     """The chain: each stage's fingerprint holds the fingerprint of what it reads."""
-    stages: list[Stage] = []
-    if inputs.network is None:
-        affinities = AffinitySource(inputs.url, inputs.fingerprint, inputs.affinity_offsets)
-    else:
-        stages.append(inputs.network.stage(layout, inputs))
-        affinities = AffinitySource(layout.volume_url("affinities"), stages[0].fingerprint)
+    stages: list[Stage] = [] if inputs.network is None else [inputs.network.stage(layout, inputs)]
+    affinities = affinity_source(layout, inputs, stages[0].fingerprint if stages else "")
     extract = ExtractSupervoxels(layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
-    graph = BuildRegionGraph(layout, affinities, extract.fingerprint, config.agglomeration.linkage)
-    agglomerate = Agglomerate(layout, graph.fingerprint, config.agglomeration)
-    cut = CutMergeTree(layout, agglomerate.fingerprint, config.agglomeration, config.segmentation)
+    linkage = Linkage(config.agglomeration.linkage, config.agglomeration.quantile)
+    graph = BuildRegionGraph(layout, affinities, extract.fingerprint, linkage.needs_histograms)
+    agglomerate = Agglomerate(layout, graph.fingerprint, linkage, config.agglomeration.stop_score)
+    cut = CutMergeTree(layout, agglomerate.fingerprint, cut_rules(config))
     assign = AssignSegments(layout, cut.fingerprint)
     supervoxels = WriteSupervoxels(layout, graph.fingerprint)
     labels = Relabel(layout, assign.fingerprint)
     stages += [extract, graph, agglomerate, cut, assign, supervoxels, labels]
     return stages if inputs.truth is None else [*stages, evaluation_stage(layout, inputs.truth, supervoxels, labels)]
+
+
+def affinity_source(layout: Layout, inputs: Inputs, predicted: str) -> AffinitySource:
+    """The affinities of a run; ``predicted`` is the fingerprint of the stage that predicts them, if one does."""
+    if inputs.network is None:
+        return AffinitySource(inputs.url, inputs.fingerprint, inputs.affinity_offsets)
+    return AffinitySource(layout.volume_url("affinities"), predicted)
+
+
+def cut_rules(config: RunConfig) -> CutRules:
+    """Where the merge tree is cut."""
+    cut = config.segmentation
+    lowest = config.agglomeration.stop_score if cut.min_size_threshold is None else cut.min_size_threshold
+    return CutRules(cut.threshold, cut.min_size, lowest)
 
 
 def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: Stage) -> EvaluateSegmentation:

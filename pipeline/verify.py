@@ -98,9 +98,7 @@ def repair(run: Run, findings: Sequence[Finding]) -> None:
         ledger.close()
 
 
-def _compare(
-    stage: Stage, chunk: Chunk, expected: str, what: str, measure: Callable[[Chunk], str]
-) -> list[Finding]:
+def _compare(stage: Stage, chunk: Chunk, expected: str, what: str, measure: Callable[[Chunk], str]) -> list[Finding]:
     try:
         found = measure(chunk)
     except (PetasegError, OSError, ValueError, KeyError) as error:

@@ -8,7 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-HEAVY = {"torch", "distributed", "dask", "zarr", "cloudvolume", "luigi", "typer", "rich", "numba", "skimage", "matplotlib"}
+HEAVY = {
+    "torch",
+    "distributed",
+    "dask",
+    "zarr",
+    "cloudvolume",
+    "luigi",
+    "typer",
+    "rich",
+    "numba",
+    "skimage",
+    "matplotlib",
+}
 
 INSIDE = {
     "errors": set(),
@@ -31,7 +43,7 @@ INSIDE = {
         *("evaluation", "execution"),
     },
 }
-"""Package or module of ``pipeline`` -> what else of ``pipeline`` it may import. ``run`` and what stands on it may all."""
+"""Package or module of ``pipeline`` -> what else of it it may import. ``run`` and what stands on it may all."""
 
 OUTSIDE = {
     "torch": {"models", "training", "inference"},
@@ -87,7 +99,9 @@ def test_luigi_lives_only_in_workflows():
     assert users
 
 
-@pytest.mark.parametrize("module", ["pipeline", "pipeline.config", "pipeline.grid", "pipeline.volumes", "workflows.cli"])
+@pytest.mark.parametrize(
+    "module", ["pipeline", "pipeline.config", "pipeline.grid", "pipeline.volumes", "workflows.cli"]
+)
 def test_importing_is_light(module):
     """Would make ``petaseg --help`` take seconds."""
     allowed = {"workflows.cli": {"typer", "rich"}}.get(module, set())

@@ -1,5 +1,7 @@
 """The chunk grid: cores tile the region, and the tree above them covers each chunk once."""
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -50,7 +52,7 @@ def test_each_level_covers_the_one_below_exactly_once(grid):
     """Would break agglomeration: a node left out, or merged twice."""
     levels = grid.levels()
     assert len(levels[-1]) == 1
-    for below, above in zip(levels, levels[1:], strict=False):
+    for below, above in pairwise(levels):
         children = [child.index for chunk in above for child in below.children(chunk)]
         assert sorted(children) == sorted(below.indices())
         for chunk in above:

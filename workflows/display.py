@@ -62,7 +62,9 @@ def _progress() -> Progress:
 
 def status_table(run: Run, stages: Iterable[StageStatus]) -> None:
     """Chunks done and failed in every stage, and what failed."""
-    table = Table("stage", "done", "failed", "chunk seconds", "voxels / s", title=f"run {run.url}", title_justify="left")
+    table = Table(
+        "stage", "done", "failed", "chunk seconds", "voxels / s", title=f"run {run.url}", title_justify="left"
+    )
     errors = []
     for stage in stages:
         colour = "green" if stage.complete else "red" if stage.failed else "yellow"
@@ -83,7 +85,9 @@ def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
     findings: list[Finding] = []
     with console.status("verifying ..."):
         for proof in proofs:
-            verdict = "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
+            verdict = (
+                "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
+            )
             counts = (proof.chunks, proof.done, proof.stored, proof.recomputed)
             table.add_row(proof.stage, *map(str, counts), verdict)
             findings += proof.findings
@@ -112,11 +116,15 @@ def plan_table(run: Run, plan: Plan) -> None:
     for stage in plan.stages:
         writes = human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
         time = human_seconds(stage.seconds)
-        table.add_row(stage.name, f"{stage.chunks:,}", f"{stage.done:,}", writes, f"{stage.seconds_per_chunk:.2f}", time)
+        table.add_row(
+            stage.name, f"{stage.chunks:,}", f"{stage.done:,}", writes, f"{stage.seconds_per_chunk:.2f}", time
+        )
     console.print(table)
     console.print(f"voxels            {plan.voxels:,} ({run.layout.roi})", highlight=False)
     if plan.patches:
-        console.print(f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}", highlight=False)
+        console.print(
+            f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}", highlight=False
+        )
     console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
     console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
     console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False)

@@ -98,7 +98,7 @@ def run_chain(config: str, overrides: Sequence[str], listener: Listener | None, 
     if session.failure is not None:
         raise session.failure
     if not finished:
-        raise StageFailed(f"the chain did not finish; see {session.run.url}/petaseg.log, then run: {session.run.command}")
+        raise StageFailed(
+            f"the chain did not finish; see {session.run.url}/petaseg.log, then run: {session.run.command}"
+        )
     return session
-
-

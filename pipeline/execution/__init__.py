@@ -1,4 +1,4 @@
-"""Who runs the chunks: a loop, threads, or Dask; and the runner that ties a stage, a ledger and an executor together."""
+"""Who runs the chunks: a loop, threads, or Dask; and the runner that ties stage, ledger and executor together."""
 
 from __future__ import annotations
 

@@ -97,6 +97,7 @@ class DaskExecutor:
                 if not running:
                     return
                 future = next(completed)
+                outcomes: list[Outcome[Item, Result]]
                 outcomes, took = self._collect(future, running.pop(future))
                 seconds = took / len(outcomes)
                 yield from outcomes

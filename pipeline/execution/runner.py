@@ -163,14 +163,14 @@ class _StageRun:
         tried = done + failed
         if outcome.stops_all:
             raise StageFailed(
-                f"{self.stage.name} stopped at chunk {outcome.item.name}: {outcome.error}. Nothing that was finished is lost; "
-                f"go on with: {self.options.retry_command}"
+                f"{self.stage.name} stopped at chunk {outcome.item.name}: {outcome.error}. "
+                f"Nothing that was finished is lost; go on with: {self.options.retry_command}"
             )
         if tried == FIRST_CHUNKS and failed >= MOSTLY * tried:
             raise StageFailed(
-                f"{self.stage.name} stopped early: {failed} of the first {tried} chunks failed, so something is wrong with all of "
-                f"them; the last error, at chunk {outcome.item.name}: {outcome.error}. Mend it, then: "
-                f"{self.options.retry_command}"
+                f"{self.stage.name} stopped early: {failed} of the first {tried} chunks failed, so "
+                f"something is wrong with all of them; the last error, at chunk {outcome.item.name}: {outcome.error}. "
+                f"Mend it, then: {self.options.retry_command}"
             )
 
     def _verdict(self, grid: ChunkGrid, missing: int) -> str:
@@ -179,7 +179,8 @@ class _StageRun:
         more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
         return (
             f"{self.stage.name}: {missing} of {len(grid)} chunks failed and were set aside; the others are done. "
-            f"Chunks {names}{more}. First error: {first_error(failures)}. Try them again with: {self.options.retry_command}"
+            f"Chunks {names}{more}. First error: {first_error(failures)}. Try them again with: "
+            f"{self.options.retry_command}"
         )
 
 

@@ -1,16 +1,17 @@
 """The 3D gamma-Net: recurrent cortical circuits at several scales, for affinities.
 
-After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for contour detection"; SI equations 2 and 3), carried
-to three dimensions with anisotropic kernels, and with affinities as output (Lee et al. 2017, arXiv:1706.00120).
+After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for contour detection"; SI equations 2 and 3),
+carried to three dimensions with anisotropic kernels, and with affinities as output (Lee et al. 2017,
+arXiv:1706.00120).
 
     image -> stem -> X(0)
     T times:   up the hierarchy     H(l) = fGRU(X = B(l), H = H(l)),   B(l+1) = MGU(pool H(l))
                down again           H(l) = fGRU(X = H(l), H = MGU(unpool H(l+1))) + H(l)
     readout of H(0) -> logits, one channel an offset
 
-Where paper and published code differ, or say nothing: gates' biases come after the norm (before an instance norm they would have
-no effect); Chronos signs are those that start the gate slow; X is rectified; H[0] is the first drive; kernels are
-symmetric by parametrisation (W = (V + V^T) / 2), so they stay so under any optimiser.
+Where paper and published code differ, or say nothing: gates' biases come after the norm (before an instance norm they
+would have no effect); Chronos signs are those that start the gate slow; X is rectified; H[0] is the first drive;
+kernels are symmetric by parametrisation (W = (V + V^T) / 2), so they stay so under any optimiser.
 
 Shapes: b = batch, c = channels of a level, k = kernel; z, y, x are those of the level.
 """
@@ -106,7 +107,7 @@ class SymmetricConv(nn.Module):
 
 
 class FGRU(nn.Module):
-    """Feedback gated recurrent unit (SI equation 3): inhibition and excitation by two gated, horizontal convolutions."""
+    """Feedback gated recurrent unit (SI equation 3): inhibition and excitation by two gated convolutions."""
 
     def __init__(self, channels: int, kernel: Vec, norm: str, symmetry: str, steps: int) -> None:
         super().__init__()
@@ -138,7 +139,7 @@ class FGRU(nn.Module):
 
 
 class MGU(nn.Module):
-    """Minimal gated unit between two levels (SI equation 2): a convolution whose output is remembered over the steps."""
+    """Minimal gated unit between two levels (SI equation 2): a convolution whose output is remembered."""
 
     def __init__(self, convolution: nn.Module, channels: int, norm: str) -> None:
         super().__init__()
@@ -224,7 +225,8 @@ class GammaNet3D(nn.Module):
         """Image (b, 1, z, y, x) -> logits (b, out_channels, z, y, x), or a list of them, one a step."""
         if any(n % m for n, m in zip(image.shape[2:], self.multiple, strict=True)):
             raise ModelError(
-                f"the patch is {tuple(image.shape[2:])}; each side must be a multiple of {self.multiple}, since the levels halve it"
+                f"the patch is {tuple(image.shape[2:])}; "
+                f"each side must be a multiple of {self.multiple}, since the levels halve it"
             )
         x = self.stem(space_to_channels(image, self.stride))  # (b, c, z, y, x) of level 0
         levels = len(self.horizontal)

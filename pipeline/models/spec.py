@@ -43,7 +43,7 @@ class ModelCard(Table):
     """The model's name."""
     architecture: str
     """A key of ``pipeline.models.MODELS``."""
-    arguments: dict[str, Any] = {}
+    arguments: dict[str, Any] = Field(default_factory=dict)
     """Arguments of the architecture's constructor."""
     weights: str | None = None
     """File beside the card; none for a network without weights."""
@@ -63,7 +63,7 @@ class ModelCard(Table):
     """Voxels (z, y, x) that it was trained on."""
     training_data: str = ""
     """What it was trained on, exactly, with source and licence."""
-    scores: dict[str, float | str] = {}
+    scores: dict[str, float | str] = Field(default_factory=dict)
     """How well it does, and on which part."""
     licence: str = ""
     """Licence of the weights."""
@@ -205,8 +205,8 @@ def _check_weights_file(card: ModelCard) -> None:
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != card.sha256:
         raise ModelError(
-            f"{path} has sha256 {found[:12]}..., the card says {str(card.sha256)[:12]}...; the file was changed or damaged: "
-            "fetch it again, or correct the card if the weights are meant"
+            f"{path} has sha256 {found[:12]}..., the card says {str(card.sha256)[:12]}...; "
+            "the file was changed or damaged: fetch it again, or correct the card if the weights are meant"
         )
 
 
@@ -222,7 +222,7 @@ def _fit(module: nn.Module, tensors: dict[str, Any], card: ModelCard) -> None:
     ]
     if problems:
         raise ModelError(
-            f"the weights of {card.name} do not fit {card.architecture}: {'; '.join(sorted(problems)[:5])}; the card's arguments "
-            "and its weights must come from the same training"
+            f"the weights of {card.name} do not fit {card.architecture}: {'; '.join(sorted(problems)[:5])}; "
+            "the card's arguments and its weights must come from the same training"
         )
     module.load_state_dict(tensors)

@@ -25,7 +25,7 @@ its best partner, which will not merge here, so it waits as well.
 
 **What goes up.** Regions that wait, and the contacts among them, whatever their score (a low one can still be added to
 a high one). A free region at the end has no contact of at least ``stop_score``; by reducibility nothing outside, merged
-or not, will ever offer it one, so it and its contacts are final and leave. At the root nothing is open: nothing remains.
+or not, will ever offer it one, so it and its contacts are final and leave. At the root nothing is open, nothing stays.
 
 The idea of merging mutually best pairs in a hierarchy of boxes: Lu, Zlateski and Seung 2021 (arXiv:2106.10795).
 """

@@ -47,7 +47,8 @@ def crossings(pointer: np.ndarray, low: Vec, shape: Vec, axis: int) -> np.ndarra
     They are z, y, x within the core, which has ``shape`` and begins at ``low`` in ``pointer``, with ``low[axis] >= 1``.
     """
     box = [slice(a, a + n) for a, n in zip(low, shape, strict=True)]
-    face, before = (pointer[*box[:axis], low[axis] - i, *box[axis + 1 :]] for i in (0, 1))
+    window = np.moveaxis(pointer, axis, 0)[low[axis] - 1 : low[axis] + 1]
+    before, face = window[(slice(None), *box[:axis], *box[axis + 1 :])]
     together = ((face & WAY) == axis) | ((before & WAY) == 6 - axis) | ((face & before & FULL) != 0)
     return np.insert(np.argwhere(together), axis, 0, axis=1)
 

@@ -49,9 +49,7 @@ class ExtractSupervoxels(Stage):
         mask = None if self.mask_url is None else resources.source(self.mask_url).read(chunk.read_box) != 0
         return self.affinities.read(chunk.read_box), mask
 
-    def compute(
-        self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray | None]
-    ) -> tuple[Products, dict[str, float]]:
+    def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray | None]) -> tuple[Products, dict[str, float]]:
         """Height map, pointers, basins."""
         affinities, mask = inputs
         result = extract_supervoxels(

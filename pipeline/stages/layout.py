@@ -1,13 +1,13 @@
 """Where a run keeps its things, and the part of its configuration that every stage shares.
 
-    <run>/run.yaml                 the configuration as it was run, with absolute paths
-    <run>/affinities.zarr          volumes, one for each stage that writes voxels
-    <run>/fragments.zarr
-    <run>/supervoxels.zarr
-    <run>/labels.zarr
-    <run>/parts/<stage>/<chunk>    small arrays, one object a chunk
-    <run>/ledger/<stage>/          which chunks are done, and the proof
-    <run>/report/                  tables and pictures
+<run>/run.yaml                 the configuration as it was run, with absolute paths
+<run>/affinities.zarr          volumes, one for each stage that writes voxels
+<run>/fragments.zarr
+<run>/supervoxels.zarr
+<run>/labels.zarr
+<run>/parts/<stage>/<chunk>    small arrays, one object a chunk
+<run>/ledger/<stage>/          which chunks are done, and the proof
+<run>/report/                  tables and pictures
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
 """Random changes of a training patch, as electron microscopes and microtomes make them.
 
-Geometry is changed for image and labels together; brightness for the image alone. Images are float32 from 0 to 1.
+Geometry (and voxel size) is changed for image and labels together; brightness for the image alone. Images are float32
+from 0 to 1.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def augment(
     isotropic: all three axes may be swapped; otherwise only y and x.
     """
     image, *labels = turn([image, *labels], config.transpose, isotropic, rng)
+    if rng.random() < config.misalignment:
+        image, *labels = misalign([image, *labels], rng)
     return np.clip(change_intensity(image, config, rng), 0, 1).astype(np.float32), labels
 
 
@@ -31,6 +34,39 @@ def turn(arrays: list[np.ndarray], transpose: bool, isotropic: bool, rng: np.ran
         axes = list(rng.permutation(3)) if cubic else [0, *(rng.permutation(2) + 1)]
     flips = tuple(axis for axis in range(3) if rng.random() < 0.5)
     return [np.ascontiguousarray(np.flip(array.transpose(axes), flips)) for array in arrays]
+
+
+def draw_factor(config: Augmentation, rng: np.random.Generator) -> float:
+    """How many voxels of the volume make one voxel of the patch: 1 for one half, else log-uniform around it."""
+    top = np.log1p(config.rescale)
+    return float(np.exp(rng.uniform(-top, top))) if top and rng.random() < 0.5 else 1.0
+
+
+def resample(image: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Both brought to a shape (z, y, x): the image by linear interpolation, labels by the nearest voxel."""
+    if image.shape == shape:
+        return image, labels
+    nearest = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, image.shape, strict=True)]
+    zoom = [n / m for n, m in zip(shape, image.shape, strict=True)]
+    return ndimage.zoom(image, zoom, order=1, grid_mode=True, mode="nearest"), labels[np.ix_(*nearest)]
+
+
+def misalign(arrays: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
+    """One section, or all from it on, shifted in the plane; what is wrapped around has label 0: not known.
+
+    arrays: the image, then labels; all (z, y, x).
+    """
+    first = int(rng.integers(1, len(arrays[0])))
+    shift = [int(d) for d in rng.integers(-3, 4, size=2)]
+    moved = slice(first, first + 1 if rng.random() < 0.5 else None)
+    wrapped = [slice(0, d) if d >= 0 else slice(d, None) for d in shift]
+    arrays = [array.copy() for array in arrays]
+    for number, array in enumerate(arrays):
+        array[moved] = np.roll(array[moved], shift, axis=(1, 2))
+        if number:
+            array[moved, wrapped[0]] = 0
+            array[moved, :, wrapped[1]] = 0
+    return arrays
 
 
 def change_intensity(image: np.ndarray, config: Augmentation, rng: np.random.Generator) -> np.ndarray:

@@ -46,6 +46,10 @@ class Augmentation(Table):
 
     transpose: bool = True
     """Swap axes of equal voxel size at random."""
+    rescale: Annotated[float, Field(ge=0, le=1)] = 0.3
+    """Half of the patches are magnified or reduced by up to 1 + this, as if voxels had another size; 0: none."""
+    misalignment: Share = 0.1
+    """One section, or all beyond it, are shifted in their plane by up to three voxels."""
     contrast: float = 0.45
     """Contrast is scaled by up to this, brightness moved by half of it, gamma is 2 to the power of up to twice this."""
     blur: Share = 0.3

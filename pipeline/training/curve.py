@@ -13,10 +13,14 @@ from matplotlib.figure import Figure
 class Point(Protocol):
     """What a curve needs of a validation."""
 
-    step: int
-    loss: float
-    validation_loss: float
-    score: float
+    @property
+    def step(self) -> int: ...  # noqa: D102
+    @property
+    def loss(self) -> float: ...  # noqa: D102
+    @property
+    def validation_loss(self) -> float: ...  # noqa: D102
+    @property
+    def score(self) -> float: ...  # noqa: D102
 
 
 def draw_curve(points: Sequence[Point], path: Path, title: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
+from torch.nn import functional as F
 
 LEAST_SHARE = 0.05
 """The rarer class counts as at least this share, so that a patch with one membrane voxel does not explode."""

@@ -9,7 +9,7 @@ import numpy as np
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.tissue import make_tissue
-from pipeline.training.augmentation import augment
+from pipeline.training.augmentation import augment, draw_factor, resample
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.targets import affinities, erode
 from pipeline.volumes import open_volume
@@ -35,7 +35,7 @@ class Source:
         return max(nm) < 1.2 * min(nm)
 
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
-        """Image as float32 from 0 to 1 of its type's range, and labels as int64."""
+        """Raw image as float32, and labels as int64; both (z, y, x)."""
         raw = self.image.read(box).astype(np.float32)
         return raw, self.labels.read(box).astype(np.int64)
 
@@ -80,15 +80,15 @@ def synthetic_source(shape: Vec, seed: int) -> Source:
         volume = create_volume(url, VolumeSpec(box, tissue.resolution_nm, array.dtype), overwrite=True)
         volume.write(box, array)
         volumes.append(volume)
-    return Source(*volumes, box)
+    return Source(volumes[0], volumes[1], box)
 
 
 def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
     for source in sources:
         if any(p > n for p, n in zip(config.patch_shape, source.box.shape, strict=True)):
             raise ConfigError(
-                f"patch_shape is {list(config.patch_shape)}; {source.image.url} offers {list(source.box.shape)} voxels: "
-                "choose a smaller patch or a larger box"
+                f"patch_shape is {list(config.patch_shape)}; {source.image.url} offers "
+                f"{list(source.box.shape)} voxels: choose a smaller patch or a larger box"
             )
 
 
@@ -114,11 +114,17 @@ class Sampler:
     def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
         for _ in range(DRAWS):
             source = self.sources[rng.choice(len(self.sources), p=self._shares)]
-            room = [n - p for n, p in zip(source.box.shape, self.config.patch_shape, strict=True)]
-            start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
-            raw, labels = source.read(BoundingBox.from_shape(self.config.patch_shape, tuple(start)))  # type: ignore[arg-type]
+            raw, labels = source.read(self._box(source, rng))
             if (labels > 0).mean() >= KNOWN_SHARE:
-                return raw, labels, source.isotropic
+                return *resample(raw, labels, self.config.patch_shape), source.isotropic
         raise VolumeError(
             f"{DRAWS} patches in a row had less than {KNOWN_SHARE:.0%} labelled voxels; give a box with more labels"
         )
+
+    def _box(self, source: Source, rng: np.random.Generator) -> BoundingBox:
+        """A random box of the source, larger or smaller than the patch by the factor of the rescaling."""
+        factor = draw_factor(self.config.augmentation, rng)
+        shape = [min(round(p * factor), n) for p, n in zip(self.config.patch_shape, source.box.shape, strict=True)]
+        room = [n - s for n, s in zip(source.box.shape, shape, strict=True)]
+        start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
+        return BoundingBox.from_shape(tuple(shape), tuple(start))  # type: ignore[arg-type]

@@ -5,8 +5,8 @@
     <output>/curve.png                the same as a picture
     <output>/card.yaml, weights.safetensors    the model: the best running mean so far
 
-Patch number n of a seed is always the same, so a training that was killed and resumed gives the same weights as one that was
-not (on a CPU, with the same number of threads).
+Patch number n of a seed is always the same, so a training that was killed and resumed gives the same weights as one
+that was not (on a CPU, with the same number of threads).
 """
 
 from __future__ import annotations
@@ -71,8 +71,8 @@ class TrainResult:
 def train(config: TrainConfig, *, on_progress: Progress | None = None) -> TrainResult:
     """Train a network, or go on where an earlier call was interrupted.
 
-    ``on_progress`` is called with (steps done, steps in all). Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` before
-    the first step if anything does not fit.
+    ``on_progress`` is called with (steps done, steps in all). Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
+    before the first step if anything does not fit.
     """
     trainer = Trainer(config)
     trainer.restore()
@@ -203,8 +203,12 @@ class Trainer:
         return True
 
     def identity(self) -> str:
-        """Digest of all settings that change the weights; the number of steps is one, since the cosine spans it."""
+        """Digest of all settings that change the weights; the number of steps is one, since the cosine spans it.
+
+        Threads and device change last bits only, and a training may go on with others.
+        """
         free = {"output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"}
+        free |= {"threads", "device"}
         return fingerprint(self.config.model_dump(mode="json", exclude=free))
 
     def card(self) -> ModelCard:

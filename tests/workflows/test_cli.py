@@ -98,7 +98,9 @@ def test_a_full_dry_run_writes_nothing(tmp_path, image):
 def test_ingest_brings_in_a_stack(tmp_path):
     array = np.arange(5 * 6 * 7, dtype=np.uint8).reshape(5, 6, 7)
     np.save(tmp_path / "stack.npy", array)
-    done = petaseg("ingest", tmp_path / "stack.npy", tmp_path / "out.zarr", "--resolution", "40,4,4", "--offset", "1,2,3")
+    done = petaseg(
+        "ingest", tmp_path / "stack.npy", tmp_path / "out.zarr", "--resolution", "40,4,4", "--offset", "1,2,3"
+    )
     assert done.returncode == 0, done.stderr
     volume = open_volume(str(tmp_path / "out.zarr"))
     assert volume.spec.bounds.start == (1, 2, 3)

@@ -75,7 +75,9 @@ def test_another_threshold_computes_no_voxel_again(tmp_path, affinities):
     again = run(file, "segmentation.threshold=0.9")
     untouched = ("extract_supervoxels", "build_region_graph", "agglomerate", "write_supervoxels")
     assert {name: newest(f"{tmp_path}/run/{name}.zarr") for name in before} == marks
-    assert all(done_by_stage(file)[name] == done_by_stage(file, "segmentation.threshold=0.9")[name] for name in untouched)
+    assert all(
+        done_by_stage(file)[name] == done_by_stage(file, "segmentation.threshold=0.9")[name] for name in untouched
+    )
     second = results(again)
     assert second["labels"] != first["labels"]
     assert second["supervoxels"] == first["supervoxels"]

@@ -14,7 +14,9 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog="Example: petaseg ingest stack/ image.zarr --resolution 40,4,4")
     def ingest(
-        source: Annotated[str, typer.Argument(help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume.")],
+        source: Annotated[
+            str, typer.Argument(help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume.")
+        ],
         target: Annotated[str, typer.Argument(help="Volume to write: path or URL.")],
         resolution: Annotated[
             str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel; if the source does not say.")

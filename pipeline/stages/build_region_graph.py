@@ -1,0 +1,66 @@
+"""Stage 3: who touches whom, and how strongly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.config import fingerprint
+from pipeline.grid import Chunk, ChunkGrid
+from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
+from pipeline.stages.affinities import AffinitySource
+from pipeline.stages.base import Products
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.layout import Layout
+from pipeline.stages.parts import PartStage
+
+ALGORITHM = 1
+
+
+@dataclass(frozen=True)
+class BuildRegionGraph(PartStage):
+    """Fragments and affinities -> regions, contacts and cuts of each chunk; one voxel before the core is read too."""
+
+    layout: Layout
+    affinities: AffinitySource
+    upstream: str
+    histograms: bool
+    """Keep the affinities of each contact by value: for quantile linkage."""
+
+    name = "build_region_graph"
+
+    @property
+    def fingerprint(self) -> str:
+        """Fragments (and with them the affinities), and what is kept of a contact."""
+        return fingerprint(self.name, ALGORITHM, self.upstream, self.histograms)
+
+    def grids(self) -> Sequence[ChunkGrid]:
+        """One grid with one voxel of context on the low side."""
+        return [self.layout.grid(((1, 1, 1), (0, 0, 0)))]
+
+    def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Fragments with their low neighbours, affinities and joins."""
+        joins = self.layout.get_part(ExtractSupervoxels.name, chunk)["joins"]
+        return self.layout.read("fragments", chunk.read_box), self.affinities.read(chunk.core), joins
+
+    def compute(
+        self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, np.ndarray]
+    ) -> tuple[Products, dict[str, float]]:
+        """Count and add up the affinities on every contact."""
+        fragments, affinities, joins = inputs
+        graph = build_region_graph(
+            fragments,
+            affinities,
+            joins,
+            core=chunk.core,
+            roi=self.layout.roi,
+            bounds=self.layout.bounds,
+            histograms=self.histograms,
+        )
+        return graph.to_arrays(), {"contacts": len(graph.edges)}
+
+    def graph(self, chunk: Chunk) -> RegionGraph:
+        """The stored graph of a chunk."""
+        return RegionGraph.from_arrays(self.load(chunk))
