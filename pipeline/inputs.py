@@ -5,16 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product as cartesian
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.config import Evaluation, Inference, RunConfig, Supervoxels, fingerprint
 from pipeline.errors import ConfigError, VolumeError
+from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import resources
 from pipeline.stages.affinities import STANDARD_OFFSETS
+from pipeline.stages.evaluate_segmentation import Truth
 from pipeline.stages.layout import Layout
 from pipeline.volumes.base import Volume, VolumeSpec
 
@@ -26,8 +28,8 @@ SECTION_RATIO = 3
 """Voxels at least this many times as deep as wide are segmented section by section."""
 RESOLUTION_FACTOR = 1.5
 """A model may see voxels up to this factor larger or smaller, along each axis, than those it was trained on."""
-SAMPLE_SIDE = 32
-"""Side of the 27 blocks whose voxels enter the fingerprint of a volume."""
+SAMPLE = (32, 32, 32)
+"""Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
 
 
 @dataclass(frozen=True)
@@ -64,15 +66,6 @@ class Network:
             options=options,
             environment=fingerprint(environment_identity(options)),
         )
-
-
-@dataclass(frozen=True)
-class Truth:
-    """Ground truth on the same voxels, and the part of it that is scored."""
-
-    url: str
-    fingerprint: str
-    box: BoundingBox
 
 
 @dataclass(frozen=True)
@@ -135,7 +128,7 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     per_section = depth >= SECTION_RATIO * width if auto else config.mode == "section"
     nm: Vec = tuple(max(1, round(r)) for r in resolution_nm)  # type: ignore[assignment]
     defaults = default_rules(nm, per_section)
-    given = {
+    given: dict[str, Any] = {
         "threshold": None if config.threshold is None else round(config.threshold * 255 * 2 * len(defaults.axes)),
         "max_distance_nm": config.max_distance_nm,
         "filter_width": config.filter_width,
@@ -159,13 +152,27 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
 
 def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox) -> Truth | None:
     """The ground truth, if there is any, checked against the image."""
-    if config.labels is None:
+    if config.labels is None and config.skeletons is None:
         return None
-    volume = _open_same_voxels("ground truth", config.labels, spec)
-    if volume.spec.dtype.kind not in "ui":
-        raise VolumeError(f"the ground truth {config.labels} holds {volume.spec.dtype}; labels must be integers")
+    digests = []
+    if config.labels is not None:
+        volume = _open_same_voxels("ground truth", config.labels, spec)
+        if volume.spec.dtype.kind not in "ui":
+            raise VolumeError(f"the ground truth {config.labels} holds {volume.spec.dtype}; labels must be integers")
+        digests.append(volume_fingerprint(volume))
+    if config.skeletons is not None:
+        digests.append(_skeleton_fingerprint(resources.skeletons(config.skeletons)))
     box = region_of_interest(config.start or roi.start, config.stop or roi.stop, spec.bounds).intersect(roi)
-    return Truth(config.labels, volume_fingerprint(volume), box)
+    if box.empty:
+        raise ConfigError(
+            f"evaluation.start and stop name {list(box.start)} to {list(box.stop)}, of which nothing is in the region "
+            f"of interest {roi}: correct them, or leave them out"
+        )
+    return Truth(config.labels, config.skeletons, fingerprint(digests), box)
+
+
+def _skeleton_fingerprint(skeletons: Skeletons) -> str:
+    return fingerprint([array.tolist() for array in (skeletons.nodes_nm, skeletons.edges, skeletons.skeleton)])
 
 
 def volume_fingerprint(volume: Volume) -> str:
@@ -176,11 +183,11 @@ def volume_fingerprint(volume: Volume) -> str:
     """
     bounds = volume.spec.bounds
     axes = [
-        sorted({a, a + (b - a) // 2, max(a, b - SAMPLE_SIDE)}) for a, b in zip(bounds.start, bounds.stop, strict=True)
+        sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
     ]
     blocks = [
-        volume.read(BoundingBox.from_shape((SAMPLE_SIDE,) * 3, start).intersect(bounds)).tobytes()
-        for start in cartesian(*axes)
+        volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds)).tobytes()
+        for z, y, x in cartesian(*axes)
     ]
     spec = [bounds.start, bounds.stop, str(volume.spec.dtype), volume.spec.resolution_nm, volume.spec.channels]
     return fingerprint(spec, [fingerprint(block.hex()) for block in blocks])

@@ -6,12 +6,14 @@ Everything comes from small tables and from two planes of voxels, so it takes se
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from pipeline.evaluation.plots import comparison_picture, sweep_plot
+from pipeline.evaluation.plots import Planes, comparison_picture, sweep_plot
+from pipeline.evaluation.run_length import RunLength
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.geometry import BoundingBox
@@ -32,29 +34,42 @@ class Report:
     scores: Scores | None = None
     points: tuple[SweepPoint, ...] = ()
     sweep_picture: str = ""
+    run_length: RunLength | None = None
 
     @property
     def best(self) -> SweepPoint | None:
         """The point of the sweep with the lowest total VOI."""
         return best(self.points) if self.points else None
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        points = [{"threshold": float(point.threshold), **point.scores.to_dict()} for point in self.points]
+        return {
+            "scores": None if self.scores is None else self.scores.to_dict(),
+            "run_length": None if self.run_length is None else asdict(self.run_length),
+            "sweep": points,
+        }
+
 
 def write_report(run: Run) -> Report:
     """Score a finished run and draw it; files go to ``report/`` of the run directory (the current folder if remote)."""
     folder = Path(f"{run.url}/report" if run.store.local_path else "petaseg-report")
     folder.mkdir(parents=True, exist_ok=True)
-    picture = draw_run(run, folder / "overview.png")
-    if run.inputs.truth is None:
-        return Report(str(picture))
+    report = Report(str(draw_run(run, folder / "overview.png")))
+    truth = run.inputs.truth
+    if truth is None:
+        return report
     stage = run.stage(EvaluateSegmentation.name)
     assert isinstance(stage, EvaluateSegmentation)
-    scores = score(stage.table("labels"))
-    points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
-    sweep_plot(points, folder / "sweep.png", chosen=run.config.segmentation.threshold)
-    (folder / "scores.json").write_text(
-        json.dumps({"scores": asdict(scores), "sweep": [asdict(p) for p in points]}, indent=2)
-    )
-    return Report(str(picture), scores, points, str(folder / "sweep.png"))
+    if truth.labels is not None:
+        points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
+        sweep_plot(points, folder / "sweep.png", chosen=run.config.segmentation.threshold)
+        scores = score(stage.table("labels"))
+        report = replace(report, scores=scores, points=points, sweep_picture=str(folder / "sweep.png"))
+    if truth.skeletons is not None:
+        report = replace(report, run_length=stage.run_length())
+    (folder / "scores.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    return report
 
 
 def thresholds_of(run: Run) -> np.ndarray:
@@ -64,16 +79,34 @@ def thresholds_of(run: Run) -> np.ndarray:
 
 def draw_run(run: Run, path: Path) -> Path:
     """Draw raw, affinities, segmentation and truth side by side, in two planes through the middle."""
-    roi = run.layout.roi
+    roi = run.layout.roi if run.inputs.truth is None else run.inputs.truth.box
     half = PICTURE_SIDE // 2
-    middle = tuple((a + b) // 2 for a, b in zip(roi.start, roi.stop, strict=True))
-    box = BoundingBox(middle, middle).grow((half,) * 3).intersect(roi)
+    z, y, x = ((a + b) // 2 for a, b in zip(roi.start, roi.stop, strict=True))
+    box = BoundingBox((z, y, x), (z, y, x)).grow((half, half, half)).intersect(roi)
+    truth = None if run.inputs.truth is None else run.inputs.truth.labels
     comparison_picture(
         path,
-        image=None if run.inputs.network is None else _planes(resources.source(run.inputs.url), box, middle),
-        affinities=_planes(run.affinities, box, middle),
-        segmentation=_planes(resources.source(run.layout.volume_url("labels")), box, middle),
-        truth=None if run.inputs.truth is None else _planes(resources.source(run.inputs.truth.url), box, middle),
+        image=None if run.inputs.network is None else planes(resources.source(run.inputs.url), box),
+        affinities=planes(run.affinities, box),
+        segmentation=planes(resources.source(run.layout.volume_url("labels")), box),
+        truth=None if truth is None else planes(resources.source(truth), box),
         resolution_nm=run.layout.resolution_nm,
     )
     return path
+
+
+class Readable(Protocol):
+    """Whatever gives the voxels of a box."""
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """(..., z, y, x)."""
+        ...
+
+
+def planes(volume: Readable, box: BoundingBox) -> Planes:
+    """The xy and the xz plane through the middle of a box; nothing else of it is read."""
+    z, y, _ = ((a + b) // 2 for a, b in zip(box.start, box.stop, strict=True))
+    (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+    xy = volume.read(BoundingBox((z, y0, x0), (z + 1, y1, x1)))[..., 0, :, :]
+    xz = volume.read(BoundingBox((z0, y, x0), (z1, y + 1, x1)))[..., 0, :]
+    return Planes(xy, xz)

@@ -18,7 +18,7 @@ import yaml
 from pipeline.config import RunConfig, load_config, parse_config
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.inputs import Inputs, Truth, absolute, open_inputs
+from pipeline.inputs import Inputs, absolute, open_inputs
 from pipeline.ledger import Ledger
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.merge_tree import CutRules
@@ -28,7 +28,7 @@ from pipeline.stages.assign_segments import AssignSegments
 from pipeline.stages.base import Stage
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.cut_merge_tree import CutMergeTree
-from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel, WriteSupervoxels
@@ -96,7 +96,7 @@ class Run:
         data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation"}))
         data["run_directory"] = run_directory
         data["input"].update(start=list(box.start), stop=list(box.stop))
-        config = parse_config(data)
+        config: RunConfig = parse_config(data)
         return Run(config, self.source, self.overrides, run_directory, open_inputs(config))
 
     @cached_property
@@ -162,7 +162,7 @@ def cut_rules(config: RunConfig) -> CutRules:
 def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: Stage) -> EvaluateSegmentation:
     """The stage that scores the run against ground truth."""
     upstream = (supervoxels.fingerprint, labels.fingerprint)
-    return EvaluateSegmentation(layout, upstream, truth.url, truth.fingerprint, truth.box)
+    return EvaluateSegmentation(layout, upstream, truth)
 
 
 def run_file(path: str | Path) -> Path:

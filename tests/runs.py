@@ -16,7 +16,7 @@ from pipeline.run import Run
 from pipeline.stages import resources
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import VolumeSpec
-from workflows.session import run_chain
+from workflows.session import segment
 
 VOLUMES = ("affinities", "supervoxels", "labels")
 
@@ -47,8 +47,7 @@ def write_run(folder: Path, **tables) -> Path:
 def run(file: Path, *overrides: str) -> Run:
     """Run a run file in this process, as ``petaseg run`` does, and return it."""
     resources.forget()
-    session = run_chain(str(file), overrides, listener=None, scheduler_url=None)
-    return session.run
+    return segment(str(file), overrides).run
 
 
 def petaseg(*arguments: str, **options) -> subprocess.CompletedProcess[str]:

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from pipeline.evaluation.run_length import RunLength
+from pipeline.evaluation.scores import Scores
 from pipeline.models.spec import ModelCard
 from pipeline.plan import Plan
+from pipeline.report import Report
 from pipeline.run import Run
-from pipeline.status import StageStatus
+from pipeline.status import StageStatus, read_status
 from pipeline.verify import Finding, StageProof
+from workflows.session import Session
 
 console = Console()
 
@@ -128,3 +132,54 @@ def plan_table(run: Run, plan: Plan) -> None:
     console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
     console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
     console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False)
+
+
+def run_table(session: Session) -> None:
+    """Chunks and seconds of every stage of a finished run."""
+    table = Table("stage", "chunks", "seconds", "voxels / s", title=f"run {session.run.url}", title_justify="left")
+    for stage in read_status(session.run):
+        speed = f"{stage.voxels / stage.seconds:,.0f}" if stage.seconds else ""
+        table.add_row(stage.name, f"{stage.done:,}", f"{stage.seconds:.1f}", speed)
+    console.print(table)
+
+
+def report_table(run: Run, report: Report) -> None:
+    """Scores of a run, if there is ground truth, and what to look at."""
+    if report.scores is not None:
+        scores_table(
+            report.scores, report.run_length, f"against ground truth, threshold {run.config.segmentation.threshold:g}"
+        )
+    if report.best is not None:
+        point = report.best
+        console.print(
+            f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} (petaseg relabel {run.source} "
+            f"--threshold {point.threshold:.3g})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
+    for name, place in places.items():
+        if place:
+            console.print(f"{name:<18}{place}", highlight=False, soft_wrap=True)
+
+
+def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
+    """Scores against ground truth."""
+    table = Table("score", "value", "", title=title, title_justify="left")
+    table.add_row("VOI split", f"{scores.voi_split:.3f} bits", "0 is best; false splits")
+    table.add_row("VOI merge", f"{scores.voi_merge:.3f} bits", "0 is best; false mergers")
+    table.add_row("VOI total", f"{scores.voi:.3f} bits", "")
+    table.add_row("adapted Rand error", f"{scores.adapted_rand_error:.3f}", "0 is best, 1 worst")
+    table.add_row("neurons found", f"{scores.neurons_found} of {scores.neurons}", "by a segment with IoU > 0.5")
+    if length is not None:
+        found, of = length.erl_nm / 1000, length.best_nm / 1000
+        table.add_row("expected run length", f"{found:.2f} um", f"of {of:.2f} um; {length.normalised:.0%}")
+    console.print(table)
+
+
+def next_commands(commands: Mapping[str, str]) -> None:
+    """Commands to try, with what they do."""
+    width = max(map(len, commands))
+    console.print("try next:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<{width}}   {purpose}", highlight=False, soft_wrap=True)

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import atexit
-import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
-from typing import Any
 
 import luigi
 
-from pipeline.errors import StageFailed
+from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import make_executor
 from pipeline.execution.base import Executor
-from pipeline.execution.runner import RunOptions, StageSummary, run_stage
+from pipeline.execution.runner import Listener, RunOptions, StageSummary, run_stage
 from pipeline.run import Run
-
-logger = logging.getLogger("petaseg.session")
-
-Listener = Callable[[Any], None]
+from workflows.logs import log_file, logging_to_file
 
 
 @dataclass
@@ -79,26 +74,59 @@ class Session:
 def session_of(config: str, overrides: tuple[str, ...]) -> Session:
     """The session of a run file, the same for every task of a process; its workers stop with the process."""
     session = Session(Run.open(config, overrides))
+    session.run.check_model()
     session.run.create()
     atexit.register(session.close)
     return session
 
 
-def run_chain(config: str, overrides: Sequence[str], listener: Listener | None, scheduler_url: str | None) -> Session:
-    """Let Luigi run the chain; raises what the first failing stage raised."""
-    from workflows.segment import Segment
+def segment(
+    config: str,
+    overrides: Sequence[str] = (),
+    *,
+    listener: Listener | None = None,
+    scheduler_url: str | None = None,
+    only_after: str | None = None,
+) -> Session:
+    """Let Luigi run the chain of a run; raises what the first failing stage raised.
 
+    Args:
+        config: run file or run directory.
+        overrides: ``table.key=value`` texts.
+        listener: called with the events of ``pipeline.execution.runner``.
+        scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
+        only_after: a stage that must be complete already: nothing up to it may be computed.
+    """
+    if only_after is not None:
+        check_complete(Run.open(config, overrides), only_after)
+    session_of.cache_clear()
     session = session_of(config, tuple(overrides))
     session.listener = listener
-    central = {"scheduler_url": scheduler_url} if scheduler_url else {"local_scheduler": True}
     try:
-        finished = luigi.build([Segment(config=config, set=tuple(overrides))], no_lock=True, **central)
+        with logging_to_file(session.run):
+            finished = _build(config, tuple(overrides), scheduler_url)
     finally:
         session.close()
+        atexit.unregister(session.close)
     if session.failure is not None:
         raise session.failure
     if not finished:
-        raise StageFailed(
-            f"the chain did not finish; see {session.run.url}/petaseg.log, then run: {session.run.command}"
-        )
+        raise StageFailed(f"the chain did not finish; see {log_file(session.run)}, then run: {session.run.command}")
     return session
+
+
+def check_complete(run: Run, stage: str) -> None:
+    """Raise ``ConfigError`` unless a stage is complete under the present configuration."""
+    if not run.is_complete(run.stage(stage)):
+        raise ConfigError(
+            f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
+            f"first: {run.command}"
+        )
+
+
+def _build(config: str, overrides: tuple[str, ...], scheduler_url: str | None) -> bool:
+    from workflows.segment import Segment
+
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    central = {"scheduler_url": scheduler_url} if scheduler_url else {"local_scheduler": True}
+    return bool(luigi.build([Segment(config=config, set=overrides)], no_lock=True, **central))

@@ -15,8 +15,8 @@ class RunTask(luigi.Task):
 
     task_namespace = "petaseg"
 
-    config: str = luigi.Parameter(description="run file or run directory")
-    set: tuple[str, ...] = luigi.ListParameter(default=(), description='overrides, like ["inference.batch_size=4"]')
+    config = luigi.Parameter(description="run file or run directory")
+    set = luigi.ListParameter(default=(), description='overrides, like ["inference.batch_size=4"]')
 
     @property
     def session(self) -> Session:

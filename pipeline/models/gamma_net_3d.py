@@ -1,7 +1,7 @@
 """The 3D gamma-Net: recurrent cortical circuits at several scales, for affinities.
 
-After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for contour detection"; SI equations 2 and 3),
-carried to three dimensions with anisotropic kernels, and with affinities as output (Lee et al. 2017,
+After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for contour detection"; SI equations 2
+and 3), carried to three dimensions with anisotropic kernels, and with affinities as output (Lee et al. 2017,
 arXiv:1706.00120).
 
     image -> stem -> X(0)
@@ -284,6 +284,8 @@ def per_channel(p: Tensor) -> Tensor:
 
 def as_vec(values: Sequence[int]) -> Vec:
     """Three integers; cards hold lists."""
+    if len(values) != 3:
+        raise ModelError(f"{tuple(values)} has {len(values)} numbers; strides, pools and kernels need three: z, y, x")
     z, y, x = values
     return int(z), int(y), int(x)
 

@@ -163,7 +163,7 @@ def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     module, _, name = MODELS[architecture].partition(":")
     try:
         return getattr(import_module(module), name)(**arguments)  # type: ignore[no-any-return]
-    except TypeError as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{architecture} refuses its arguments {sorted(arguments)}: {error}") from None
 
 

@@ -65,7 +65,8 @@ def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray,
     """
     fragments, edges, listed = _scan(ids, affinities, np.array(low), goes_on, stream)
     pairs = np.stack([edges.pairs >> np.uint64(32), edges.pairs & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
-    return Contacts(*fragments, *(pairs, edges.counts, edges.sums), *listed)
+    columns = (*fragments, pairs, edges.counts, edges.sums, *listed)
+    return Contacts._make(columns)
 
 
 def histograms(contacts: Contacts, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -9,72 +9,83 @@ import numpy as np
 
 from pipeline.config import fingerprint
 from pipeline.evaluation.contingency import Contingency
+from pipeline.evaluation.run_length import NodeSegments, RunLength, expected_run_length, merge_nodes, node_segments
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages import resources
-from pipeline.stages.base import Products, Stage
+from pipeline.stages.base import Products
 from pipeline.stages.layout import Layout
+from pipeline.stages.parts import PartStage
 
-ALGORITHM = 1
+ALGORITHM = 2
 
 
 @dataclass(frozen=True)
-class EvaluateSegmentation(Stage):
-    """Truth, supervoxels and labels -> two contingency tables a chunk: (truth, supervoxel) and (truth, neuron)."""
+class Truth:
+    """What a segmentation is scored against: labels on the same voxels, skeletons, or both."""
+
+    labels: str | None
+    skeletons: str | None
+    fingerprint: str
+    box: BoundingBox
+    """The part that is scored."""
+
+
+@dataclass(frozen=True)
+class EvaluateSegmentation(PartStage):
+    """Truth, supervoxels and labels -> contingency tables of a chunk, and the segment of every skeleton node in it."""
 
     layout: Layout
     upstream: tuple[str, str]
     """Fingerprints of the supervoxels and of the labels."""
-    truth_url: str
-    truth_fingerprint: str
-    box: BoundingBox
-    """The part that is scored."""
+    truth: Truth
 
     name = "evaluate_segmentation"
 
     @property
     def fingerprint(self) -> str:
         """Both segmentations, the truth and the box."""
-        box = [self.box.start, self.box.stop]
-        return fingerprint(self.name, ALGORITHM, self.upstream, self.truth_fingerprint, box)
+        box = [self.truth.box.start, self.truth.box.stop]
+        return fingerprint(self.name, ALGORITHM, self.upstream, self.truth.fingerprint, box)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, without halo."""
         return [self.layout.grid()]
 
-    def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The scored voxels of the core, three times."""
-        box = chunk.core.intersect(self.box)
-        truth = resources.source(self.truth_url).read(box)
-        return truth, self.layout.read("supervoxels", box), self.layout.read("labels", box)
+    def read(self, chunk: Chunk) -> dict[str, np.ndarray]:
+        """The scored voxels of the core: both segmentations, and the true labels if there are any."""
+        box = chunk.core.intersect(self.truth.box)
+        volumes = {name: self.layout.read(name, box) for name in ("supervoxels", "labels")}
+        if self.truth.labels is not None:
+            volumes["truth"] = resources.source(self.truth.labels).read(box)
+        return volumes
 
-    def compute(
-        self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, np.ndarray]
-    ) -> tuple[Products, dict[str, float]]:
-        """Count every pair of ids."""
-        truth, supervoxels, labels = inputs
-        tables = {"supervoxels": supervoxels, "labels": labels}
-        return {
-            f"{name}_{key}": array
-            for name, volume in tables.items()
-            for key, array in Contingency.from_labels(truth, volume).to_arrays().items()
-        }, {}
-
-    def write(self, chunk: Chunk, products: Products) -> None:
-        """Store both tables."""
-        self.layout.put_part(self.name, chunk, products)
-
-    def load(self, chunk: Chunk) -> Products:
-        """Read both back."""
-        return self.layout.get_part(self.name, chunk)
+    def compute(self, chunk: Chunk, inputs: dict[str, np.ndarray]) -> tuple[Products, dict[str, float]]:
+        """Count every pair of ids, and look up the nodes."""
+        products: dict[str, np.ndarray] = {}
+        if self.truth.labels is not None:
+            for name in ("supervoxels", "labels"):
+                table = Contingency.from_labels(inputs["truth"], inputs[name])
+                products |= {f"{name}_{key}": array for key, array in table.to_arrays().items()}
+        if self.truth.skeletons is not None:
+            start = chunk.core.intersect(self.truth.box).start
+            skeletons = resources.skeletons(self.truth.skeletons)
+            nodes = node_segments(skeletons, inputs["labels"], start, self.layout.resolution_nm)
+            products |= {"node": nodes.node, "node_segment": nodes.segment}
+        return products, {}
 
     def table(self, which: str) -> Contingency:
-        """The table of the whole run: ``which`` is ``supervoxels`` or ``labels``."""
-        total = Contingency.empty()
-        for chunk in self.grids()[0]:
-            part = self.load(chunk)
-            prefix = f"{which}_"
-            total = total + Contingency.from_arrays(
-                {key.removeprefix(prefix): array for key, array in part.items() if key.startswith(prefix)}
-            )
-        return total
+        """The table of the whole run: ``which`` is ``supervoxels`` or ``labels``; the run has true labels."""
+        parts = (self.load(chunk) for chunk in self.grids()[0])
+        return Contingency.sum(Contingency.from_arrays(_with_prefix(part, f"{which}_")) for part in parts)
+
+    def run_length(self) -> RunLength:
+        """The expected run length of the whole run, which has skeletons."""
+        skeletons = resources.skeletons(self.truth.skeletons or "")
+        parts = (self.load(chunk) for chunk in self.grids()[0])
+        nodes = (NodeSegments(part["node"], part["node_segment"]) for part in parts)
+        return expected_run_length(skeletons, merge_nodes(nodes, len(skeletons.nodes_nm)))
+
+
+def _with_prefix(arrays: Products, prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): array for key, array in arrays.items() if key.startswith(prefix)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pipeline.evaluation.run_length import Skeletons
 from pipeline.storage import ObjectStore
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
@@ -31,6 +32,12 @@ def store(url: str) -> ObjectStore:
     return ObjectStore(url)
 
 
+@lru_cache(maxsize=4)
+def skeletons(path: str) -> Skeletons:
+    """Skeletons of true neurons, read once."""
+    return Skeletons.load(path)
+
+
 @lru_cache(maxsize=2)
 def predictor(card: str, options: PredictOptions) -> Predictor:
     """The model on its device with its weights, loaded once."""
@@ -42,5 +49,5 @@ def predictor(card: str, options: PredictOptions) -> Predictor:
 
 def forget() -> None:
     """Close everything; for tests that replace a volume under the same name."""
-    for cache in (volume, source, store, predictor):
+    for cache in (volume, source, store, skeletons, predictor):
         cache.cache_clear()

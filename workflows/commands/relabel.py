@@ -21,9 +21,14 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Cut the stored merge tree elsewhere and write the labels again; no network, no supervoxels."""
-        from workflows.session import segment
+        from pipeline.report import write_report
+        from workflows.display import report_table
+        from workflows.running import run_with_progress
 
         overrides = list(set_ or ())
         overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]
         overrides += [] if min_size is None else [f"segmentation.min_size={min_size}"]
-        segment(run, tuple(overrides), only_after="agglomerate", quiet=quiet)
+        session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate")
+        report = write_report(session.run)
+        if not quiet:
+            report_table(session.run, report)

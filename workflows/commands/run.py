@@ -23,6 +23,20 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
-        from workflows.session import segment
+        from pipeline.report import write_report
+        from pipeline.run import Run
+        from workflows.display import console, report_table, run_table
+        from workflows.running import run_with_progress
 
-        segment(run, tuple(set_ or ()), dry_run=dry_run, scheduler_url=luigid, quiet=quiet)
+        overrides = tuple(set_ or ())
+        if dry_run:
+            opened = Run.open(run, overrides)
+            opened.check_model()
+            stages = ", ".join(stage.name for stage in opened.stages)
+            console.print(f"{run} is sound. It would run: {stages}\nwhat it will cost: petaseg plan {run}")
+            return
+        session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid)
+        report = write_report(session.run)
+        if not quiet:
+            run_table(session)
+            report_table(session.run, report)

@@ -1,0 +1,163 @@
+"""What every executor must do. Subclass ``ExecutorContract`` and say how to make one."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from pipeline.errors import ConfigError, ModelError, StorageError
+from pipeline.execution.base import Executor, Outcome, Resources
+from pipeline.execution.serial import SerialExecutor
+
+NEEDS = Resources()
+
+
+def square(item: int) -> int:
+    return item * item
+
+
+def square_of_even(item: int) -> int:
+    """Raises on odd items."""
+    if item % 2:
+        raise ValueError(f"item {item} is odd;\n  even ones are squared")
+    return item * item
+
+
+def refuse(item: str) -> None:
+    """Raises the error of a name."""
+    if item == "configuration":
+        raise ConfigError("wrong option")
+    if item == "weights":
+        raise ModelError("wrong weights")
+    if item == "lost network":
+        raise OSError(errno.ECONNRESET, os.strerror(errno.ECONNRESET))
+    cause = OSError(errno.EROFS if item == "read-only" else errno.ENOSPC, "refused")
+    raise StorageError("cannot write a chunk") from cause
+
+
+class Counted:
+    """Items 0 .. count - 1, and how many of them were drawn so far."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.drawn = count, 0
+
+    def __iter__(self) -> Iterator[int]:
+        for item in range(self.count):
+            self.drawn += 1
+            yield item
+
+
+def by_item(outcomes: Iterator[Outcome[int, int]]) -> list[tuple[int, int | None, str | None, bool, bool]]:
+    """Outcomes without place and time, in the order of their items."""
+    return sorted((o.item, o.result, o.error, o.retriable, o.stops_all) for o in outcomes)
+
+
+class ExecutorContract:
+    """Promises of ``Executor.map_unordered``; one executor serves all tests of a class, as it serves all stages."""
+
+    @classmethod
+    def make(cls) -> Executor:
+        """The executor under test."""
+        raise NotImplementedError
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def executor(cls) -> Iterator[Executor]:
+        executor = cls.make()
+        yield executor
+        executor.close()
+
+    def test_every_item_has_exactly_one_outcome(self, executor: Executor) -> None:
+        """Fails if an item is lost, or comes back twice."""
+        outcomes = list(executor.map_unordered(square, range(200), resources=NEEDS))
+        assert sorted(o.item for o in outcomes) == list(range(200))
+        assert all(o.ok and o.result == o.item**2 for o in outcomes)
+
+    def test_outcomes_equal_those_of_the_plain_loop(self, executor: Executor) -> None:
+        """Fails if an executor tells another story of the same items, errors included."""
+        expected = by_item(SerialExecutor().map_unordered(square_of_even, range(60), resources=NEEDS))
+        assert by_item(executor.map_unordered(square_of_even, range(60), resources=NEEDS)) == expected
+        limited = executor.map_unordered(square_of_even, range(60), resources=NEEDS, max_in_flight=3)
+        assert by_item(limited) == expected
+
+    def test_an_exception_becomes_an_outcome_with_its_story(self, executor: Executor) -> None:
+        """Fails if type, message or traceback are lost on the way, or the message has line breaks."""
+        (outcome,) = executor.map_unordered(square_of_even, [7], resources=NEEDS)
+        assert not outcome.ok
+        assert outcome.result is None
+        assert outcome.error == "ValueError: item 7 is odd; even ones are squared"
+        assert "in square_of_even" in outcome.traceback
+        assert outcome.retriable
+        assert not outcome.stops_all
+
+    def test_the_worker_is_named(self, executor: Executor) -> None:
+        """Fails if nobody can tell where a chunk failed."""
+        for outcome in executor.map_unordered(square_of_even, range(4), resources=NEEDS):
+            host, _, process = outcome.worker.rpartition(":")
+            assert host == socket.gethostname()
+            assert int(process) > 0
+
+    def test_errors_that_come_again_are_told_from_those_that_may_not(self, executor: Executor) -> None:
+        """Fails if a wrong option is tried three times, or a full disk is met chunk by chunk."""
+        names = ["configuration", "weights", "lost network", "full disk", "read-only"]
+        found = {o.item: (o.retriable, o.stops_all) for o in executor.map_unordered(refuse, names, resources=NEEDS)}
+        assert found == {
+            "configuration": (False, False),
+            "weights": (False, False),
+            "lost network": (True, False),
+            "full disk": (True, True),
+            "read-only": (True, True),
+        }
+
+    @pytest.mark.parametrize("window", [1, 2, 5])
+    def test_items_are_drawn_lazily(self, executor: Executor, window: int) -> None:
+        """Fails if memory grows with the number of items: at most ``max_in_flight`` are drawn ahead of outcomes."""
+        items, seen = Counted(40), 0
+        for _ in executor.map_unordered(square, items, resources=NEEDS, max_in_flight=window):
+            assert items.drawn - seen <= window
+            seen += 1
+        assert seen == 40
+
+    def test_the_default_window_is_bounded_too(self, executor: Executor) -> None:
+        """Fails if an executor draws everything at once when it is given no limit."""
+        items = Counted(100_000)
+        outcomes = executor.map_unordered(square, items, resources=NEEDS)
+        next(outcomes)
+        outcomes.close()
+        assert items.drawn < 1000
+
+    def test_no_items_give_no_outcomes(self, executor: Executor) -> None:
+        """Fails if a finished stage waits for ever."""
+        assert list(executor.map_unordered(square, [], resources=NEEDS)) == []
+
+    def test_closing_the_iterator_stops(self, executor: Executor) -> None:
+        """Fails if more items are drawn after the consumer has gone, or the executor is of no use afterwards."""
+        items = Counted(1000)
+        outcomes = executor.map_unordered(square, items, resources=NEEDS, max_in_flight=4)
+        next(outcomes)
+        outcomes.close()
+        drawn = items.drawn
+        assert drawn <= 5
+        (after,) = executor.map_unordered(square, [3], resources=NEEDS)
+        assert after.result == 9
+        assert items.drawn == drawn
+
+    def test_an_error_of_the_items_reaches_the_caller(self, executor: Executor) -> None:
+        """Fails if a broken list of chunks passes for an empty one."""
+
+        def broken() -> Iterator[int]:
+            yield 1
+            raise ConfigError("no such chunk")
+
+        with pytest.raises(ConfigError, match="no such chunk"):
+            list(executor.map_unordered(square, broken(), resources=NEEDS))
+
+    def test_closing_twice_is_harmless(self) -> None:
+        """Fails if an executor that was never used, or is closed already, cannot be closed."""
+        executor = self.make()
+        executor.close()
+        executor.close()

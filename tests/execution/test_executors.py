@@ -1,0 +1,57 @@
+"""Every executor keeps the contract; the registry finds them by name."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.errors import ConfigError
+from pipeline.execution import EXECUTORS, make_executor
+from pipeline.execution.dask import DaskExecutor
+from pipeline.execution.serial import SerialExecutor
+from pipeline.execution.threads import ThreadExecutor
+from tests.contracts.executor import ExecutorContract
+
+
+class TestSerial(ExecutorContract):
+    @classmethod
+    def make(cls) -> SerialExecutor:
+        return SerialExecutor()
+
+
+class TestThreads(ExecutorContract):
+    @classmethod
+    def make(cls) -> ThreadExecutor:
+        return ThreadExecutor(workers=3)
+
+
+class TestDask(ExecutorContract):
+    @classmethod
+    def make(cls) -> DaskExecutor:
+        return DaskExecutor(workers=2)
+
+
+@pytest.mark.parametrize("name", EXECUTORS)
+def test_executors_are_made_by_name(name: str) -> None:
+    executor = make_executor(name)
+    executor.close()
+
+
+def test_an_unknown_executor_is_refused_with_the_names_there_are() -> None:
+    with pytest.raises(ConfigError, match="executor is 'slurm'; there are serial, threads, dask"):
+        make_executor("slurm")
+
+
+@pytest.mark.parametrize("name", ["threads", "dask"])
+def test_no_workers_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="workers is 0"):
+        make_executor(name, workers=0)
+
+
+def test_dask_is_loaded_only_when_asked_for() -> None:
+    """Fails if a run on one core pays the seconds that distributed takes to load."""
+    code = (
+        "import sys; from pipeline.execution import make_executor; import pipeline.execution.runner;"
+        "make_executor('threads'); sys.exit('distributed' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

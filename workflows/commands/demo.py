@@ -1,0 +1,101 @@
+"""``petaseg demo``: from nothing to neurons, scores and a picture."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+SHAPE = (64, 192, 192)
+SEED = 7
+"""The bundled network was trained on other seeds."""
+
+RUN_FILE = """\
+# The demo's run: made-up tissue, a small recurrent network, neurons.
+run_directory: run
+input:
+  image: image.zarr
+chunk_shape: [64, 96, 96]
+storage_chunk_shape: [32, 48, 48]
+inference:
+  model: synthetic-tiny
+segmentation:
+  threshold: {threshold}
+evaluation:
+  labels: truth.zarr
+execution:
+  executor: threads
+  workers: 2
+"""
+THRESHOLD = 0.5
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg demo my-demo")
+    def demo(
+        folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo-run"),
+        force: Annotated[bool, typer.Option("--force", help="Start anew in an existing folder.")] = False,
+    ) -> None:
+        """Make tissue with ground truth, segment it with a bundled network, score it and draw it: about two minutes."""
+        from pipeline.report import write_report
+        from workflows.display import console, next_commands, report_table, run_table
+        from workflows.running import run_with_progress
+
+        began = time.perf_counter()
+        file = prepare(folder, force=force)
+        session = run_with_progress(str(file))
+        report = write_report(session.run)
+        run_table(session)
+        report_table(session.run, report)
+        console.print(f"\nall of it took {time.perf_counter() - began:.0f} s\n", highlight=False)
+        next_commands(
+            {
+                f"petaseg relabel {file} --threshold 0.8": "another threshold, in seconds",
+                f"petaseg verify {file}": "prove every stored chunk",
+                f"petaseg status {file}": "chunks done and failed, from outside",
+                "petaseg init run.yaml --image your_volume.zarr": "your own data",
+            }
+        )
+
+
+def prepare(folder: Path, *, force: bool) -> Path:
+    """Write image, ground truth and run file, or keep those that are there; returns the run file."""
+    import shutil
+
+    from pipeline.errors import ConfigError
+    from workflows.display import console
+
+    file = folder / "run.yaml"
+    if folder.exists() and force:
+        if not file.is_file():
+            raise ConfigError(
+                f"{folder} holds no demo (no run.yaml), so --force does not delete it; name another folder"
+            )
+        shutil.rmtree(folder)
+    if file.is_file():
+        console.print(f"going on in {folder} (--force starts anew)")
+        return file
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigError(f"{folder} is not empty and holds no demo; name another folder: petaseg demo my-demo")
+    with console.status(f"making tissue of {' x '.join(map(str, SHAPE))} voxels ..."):
+        write_tissue(folder)
+    file.write_text(RUN_FILE.format(threshold=THRESHOLD))
+    return file
+
+
+def write_tissue(folder: Path) -> None:
+    """Write ``image.zarr`` and ``truth.zarr``."""
+    from pipeline.geometry import BoundingBox
+    from pipeline.synthetic.tissue import make_tissue
+    from pipeline.volumes import create_volume
+    from pipeline.volumes.base import VolumeSpec
+
+    tissue = make_tissue(SHAPE, seed=SEED)
+    box = BoundingBox.from_shape(SHAPE)
+    for name, array in (("image", tissue.image), ("truth", tissue.labels)):
+        spec = VolumeSpec(box, tissue.resolution_nm, array.dtype, storage_chunk=(32, 48, 48))
+        create_volume(str(folder / f"{name}.zarr"), spec, overwrite=True).write(box, array)

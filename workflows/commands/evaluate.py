@@ -1,0 +1,63 @@
+"""``petaseg evaluate``: scores of any two volumes, or of a run with its threshold sweep."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+from workflows.commands.options import BoxOption, SetOption, parse_box
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg evaluate truth.zarr labels.zarr --box 185:250,0:250,0:250")
+    def evaluate(
+        truth: Annotated[str, typer.Argument(metavar="TRUTH|RUN", help="Volume of true labels, or a run.")],
+        labels: Annotated[
+            str | None, typer.Argument(metavar="LABELS", help="Volume of labels to score; none for a run.")
+        ] = None,
+        box: BoxOption = None,
+        skeletons: Annotated[str | None, typer.Option(help="Skeletons (npz) for the expected run length.")] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        set_: SetOption = None,
+    ) -> None:
+        """Score labels against ground truth: VOI, adapted Rand error, neurons found, expected run length.
+
+        With one argument, a finished run is scored against the ground truth that its run file names (or
+        --set evaluation.labels=...), and every threshold of its merge tree is tried.
+        """
+        if labels is None:
+            _evaluate_run(truth, set_ or (), as_json)
+        else:
+            _evaluate_volumes(truth, labels, box, skeletons, as_json)
+
+
+def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:
+    from pipeline.compare import compare_volumes
+    from workflows.display import bar, scores_table
+
+    with bar("evaluate") as advance:
+        found = compare_volumes(truth, labels, parse_box(box), skeletons=skeletons, on_progress=advance)
+    if as_json:
+        typer.echo(json.dumps(found.scores.to_dict(), indent=2))
+    else:
+        scores_table(found.scores, found.run_length, f"{labels} against {truth}, {found.box}")
+
+
+def _evaluate_run(run: str, overrides: list[str] | tuple[str, ...], as_json: bool) -> None:
+    from pipeline.errors import ConfigError
+    from pipeline.report import write_report
+    from workflows.display import report_table
+    from workflows.session import segment
+
+    session = segment(run, overrides, only_after="relabel")
+    if session.run.inputs.truth is None:
+        raise ConfigError(f"{run} names no ground truth; add evaluation.labels, or --set evaluation.labels=truth.zarr")
+    report = write_report(session.run)
+    if as_json:
+        typer.echo(json.dumps(report.to_dict(), indent=2))
+    else:
+        report_table(session.run, report)

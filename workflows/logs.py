@@ -1,0 +1,36 @@
+"""Quiet logs: what a run did goes to ``petaseg.log`` in its directory, not to the terminal."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline.run import Run
+
+LOGGERS = ("petaseg", "luigi", "luigi-interface")
+
+
+def log_file(run: Run) -> Path:
+    """Where the log of a run goes: its directory, or the current folder if that is remote."""
+    return Path(run.url) / "petaseg.log" if run.store.local_path else Path("petaseg.log")
+
+
+@contextmanager
+def logging_to_file(run: Run) -> Iterator[Path]:
+    """Append the messages of petaseg and Luigi to the log of a run while the context is open."""
+    path = log_file(run)
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    loggers = [logging.getLogger(name) for name in LOGGERS]
+    for logger in loggers:
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+        logger.addHandler(handler)
+    try:
+        yield path
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        handler.close()

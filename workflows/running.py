@@ -1,0 +1,22 @@
+"""What ``petaseg run``, ``relabel`` and ``demo`` share: a run with its progress on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflows.display import console
+from workflows.progress import ChunkProgress
+from workflows.session import Session, segment
+
+
+def run_with_progress(
+    config: str,
+    overrides: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+    scheduler_url: str | None = None,
+    only_after: str | None = None,
+) -> Session:
+    """Run the chain with a progress line a stage; see ``segment``."""
+    with ChunkProgress(console, disable=quiet) as progress:
+        return segment(config, overrides, listener=progress, scheduler_url=scheduler_url, only_after=only_after)
