@@ -82,7 +82,7 @@ class Executor(Protocol):
 
 def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Result]:
     """Call a function on an item; an exception becomes an outcome."""
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    worker = worker_name()
     try:
         return Outcome(item, function(item), worker=worker)
     except Exception as error:
@@ -94,6 +94,11 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
             retriable=not isinstance(error, HOPELESS_FOR_ITEM),
             stops_all=system_error(error) in HOPELESS_FOR_ALL,
         )
+
+
+def worker_name() -> str:
+    """Where this runs: host and process."""
+    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def one_line(error: BaseException) -> str:

@@ -1,7 +1,9 @@
 """Dask: worker processes on this machine, or the cluster behind a scheduler's address. The only file that knows it.
 
 The scheduler never sees more than a bounded window of tasks. Items that take milliseconds travel in small batches, so
-that the scheduler's millisecond a task does not dominate; a batch holds at most ``BATCH_SECONDS`` of work.
+that the scheduler's millisecond a task does not dominate; a worker returns a batch after ``BATCH_SECONDS``, with what
+it did not get to. When a worker dies, Dask blames everything that it held, so these items are only suspects: each is
+tried again with nothing beside it, and one that loses its worker then too is an outcome with an error.
 """
 
 from __future__ import annotations
@@ -9,16 +11,18 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
+from typing import Generic, NamedTuple
 
 import dask
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import ConfigError
-from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, one_line
+from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, one_line, worker_name
 
 logger = logging.getLogger("petaseg.execution")
 
@@ -62,7 +66,8 @@ class DaskExecutor:
 
     @cached_property
     def _cluster(self) -> LocalCluster:
-        with dask.config.set({"distributed.worker.daemon": True}):
+        # one death is enough to be a suspect: more of them only cost time, and blame more neighbours
+        with dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 0}):
             return LocalCluster(
                 n_workers=self.workers,
                 threads_per_worker=self.threads,
@@ -82,53 +87,16 @@ class DaskExecutor:
         max_in_flight: int | None = None,
     ) -> Iterator[Outcome[Item, Result]]:
         """See ``Executor``; by default two items for every worker thread are in flight."""
-        source = iter(items)
-        running: dict[Future, Sequence[Item]] = {}
-        completed = as_completed(with_results=False)
-        seconds = BATCH_SECONDS  # of one item, as seen so far: the first ones travel alone
+        flow = _Flow(self.client, function, iter(items), resources.timeout_seconds)
         try:
-            while True:
-                window = max_in_flight or 2 * self._slots()
-                size = 1 if max_in_flight else max(1, min(BATCH_ITEMS, int(BATCH_SECONDS / max(seconds, 1e-6))))
-                while len(running) < window and (batch := list(islice(source, size))):
-                    future = self._submit(function, batch, resources.timeout_seconds)
-                    running[future] = batch
-                    completed.add(future)
-                if not running:
-                    return
-                future = next(completed)
-                outcomes: list[Outcome[Item, Result]]
-                outcomes, took = self._collect(future, running.pop(future))
-                seconds = took / len(outcomes)
-                yield from outcomes
+            while flow.fill(max_in_flight or 2 * self._slots(), 1 if max_in_flight else BATCH_ITEMS):
+                yield from flow.wait()
         finally:
-            for future in running:
-                future.cancel()
+            flow.cancel()
 
     def _slots(self) -> int:
         """Worker threads that are connected now, at least one: workers may come and go."""
         return max(1, sum(self.client.nthreads().values())) if self.scheduler else self.workers * self.threads
-
-    def _submit(self, function: Callable[[Item], Result], batch: Sequence[Item], limit: float | None) -> Future:
-        return self.client.submit(run_batch, function, batch, limit, pure=False, retries=0)
-
-    def _collect(self, future: Future, batch: Sequence[Item]) -> tuple[list[Outcome[Item, Result]], float]:
-        """Outcomes of a finished batch and its seconds; a lost worker becomes an error of each of its items."""
-        error = future.exception() if future.status == "error" else None
-        if error is None and future.status == "finished":
-            outcomes, took, stuck = future.result()
-            if stuck:
-                self._restart(stuck)
-            return outcomes, took
-        if isinstance(error, KilledWorker):
-            text = f"the worker died {error.allowed_failures + 1} times on this chunk; it may need more memory"
-        else:
-            text = one_line(error) if error else f"the task was {future.status}"
-        return [Outcome(item, error=text) for item in batch], BATCH_SECONDS
-
-    def _restart(self, address: str) -> None:
-        logger.warning("worker %s is stuck; restarting it", address)
-        self.client.restart_workers([address], timeout=CONNECT_SECONDS, raise_for_error=False)
 
     def close(self) -> None:
         """Disconnect, and stop the workers if they are ours."""
@@ -139,20 +107,98 @@ class DaskExecutor:
             cluster.close()
 
 
+class _Batch(NamedTuple, Generic[Item]):
+    """Items that travel together; ``alone`` if nothing else was in flight."""
+
+    items: Sequence[Item]
+    alone: bool = False
+
+
+class _Flow(Generic[Item, Result]):
+    """What is in flight during one ``map_unordered``."""
+
+    def __init__(
+        self, client: Client, function: Callable[[Item], Result], source: Iterator[Item], limit: float | None
+    ) -> None:
+        self.client, self.function, self.source, self.limit = client, function, source, limit
+        self.completed = as_completed(loop=client.loop)
+        self.running: dict[Future, _Batch[Item]] = {}
+        self.returned: deque[Item] = deque()
+        """Items of batches that took too long; they go first."""
+        self.suspects: deque[Item] = deque()
+        """Items whose worker died."""
+        self.seconds = BATCH_SECONDS
+        """Of one item, as seen so far: the first ones travel alone."""
+
+    def fill(self, window: int, most: int) -> bool:
+        """Submit batches of at most ``most`` items until ``window`` are in flight; False if nothing is left."""
+        if self.suspects and not self.running:
+            self._submit(_Batch([self.suspects.popleft()], alone=True))
+            return True
+        size = max(1, min(most, int(BATCH_SECONDS / max(self.seconds, 1e-6))))
+        while len(self.running) + len(self.suspects) < window and (items := self._draw(size)):
+            self._submit(_Batch(items))
+        return bool(self.running)
+
+    def wait(self) -> list[Outcome[Item, Result]]:
+        """Wait for a batch; its outcomes, none if its items are to be tried again."""
+        future = next(self.completed)
+        batch = self.running.pop(future)
+        if future.status != "finished":
+            return self._lost(batch, future.exception() if future.status == "error" else None, future.status)
+        outcomes: list[Outcome[Item, Result]]
+        outcomes, took, stuck = future.result()
+        self.seconds = took / len(outcomes)
+        self.returned.extend(batch.items[len(outcomes) :])
+        if stuck:
+            logger.warning("worker %s is stuck; restarting it", stuck)
+            self.client.restart_workers([stuck], timeout=CONNECT_SECONDS, raise_for_error=False)
+        return outcomes
+
+    def cancel(self) -> None:
+        """Take back what is in flight."""
+        self.client.cancel(list(self.running))
+
+    def _draw(self, size: int) -> list[Item]:
+        again = [self.returned.popleft() for _ in range(min(size, len(self.returned)))]
+        return again or list(islice(self.source, size))
+
+    def _submit(self, batch: _Batch[Item]) -> None:
+        future = self.client.submit(run_batch, self.function, batch.items, self.limit, pure=False, retries=0)
+        self.running[future] = batch
+        self.completed.add(future)
+
+    def _lost(self, batch: _Batch[Item], error: BaseException | None, status: str) -> list[Outcome[Item, Result]]:
+        """Outcomes of a batch without a result, none if another item may have been the reason."""
+        killed = isinstance(error, KilledWorker)
+        if len(batch.items) > 1 or (killed and not batch.alone):
+            self.suspects.extend(batch.items)
+            return []
+        text = one_line(error) if error else f"the task was {status}"
+        if killed:
+            text = "its worker died on this chunk, also with nothing else in flight; it may need more memory"
+        return [Outcome(item, error=text) for item in batch.items]
+
+
 def run_batch(
     function: Callable[[Item], Result], batch: Sequence[Item], limit: float | None
 ) -> tuple[list[Outcome[Item, Result]], float, str]:
-    """Run a batch in a worker: outcomes, seconds, and the worker's address if one item ran into its time limit."""
+    """Run a batch in a worker for ``BATCH_SECONDS``, but one item at least.
+
+    Returns the outcomes so far, in order, the seconds they took, and the worker's address if the last item ran into
+    the time limit ``limit`` (seconds).
+    """
     began = time.perf_counter()
     outcomes: list[Outcome[Item, Result]] = []
     for item in batch:
         outcome = attempt(function, item) if limit is None else attempt_within(function, item, limit)
         if outcome is None:
             text = f"no result after {limit:g} seconds (execution.timeout_seconds); its worker is restarted"
-            outcomes.append(Outcome(item, error=text))
-            outcomes += [Outcome(rest, error="its worker is restarted") for rest in batch[len(outcomes) :]]
+            outcomes.append(Outcome(item, error=text, worker=worker_name()))
             return outcomes, time.perf_counter() - began, get_worker().address
         outcomes.append(outcome)
+        if time.perf_counter() - began > BATCH_SECONDS:
+            break
     return outcomes, time.perf_counter() - began, ""
 
 
