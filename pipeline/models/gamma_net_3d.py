@@ -188,7 +188,7 @@ class GammaNet3D(nn.Module):
                 f"{levels} widths, {len(horizontal)} horizontal kernels, {len(pools)} pools and {steps} steps; each "
                 "level needs a kernel, each gap between levels a pool, and at least one step is needed"
             )
-        self.stride, self.steps = as_vec(stride), steps
+        self.stride, self.steps, self.out_channels = as_vec(stride), steps, out_channels
         self.pools = [as_vec(pool) for pool in pools]
         inside = self.stride[0] * self.stride[1] * self.stride[2]
         first, kernel = widths[0], as_vec(vertical)

@@ -77,6 +77,8 @@ class ModelCard(Table):
             raise ValueError(f"offsets begin with {self.offsets[:3]}; the first three must be {nearest}")
         if (self.weights is None) != (self.sha256 is None):
             raise ValueError("weights and sha256 belong together: give both or none")
+        if self.weights is not None and Path(self.weights).name != self.weights:
+            raise ValueError(f"weights is {self.weights!r}; it must be the name of a file that lies beside the card")
         if any(not 0 <= o < p for o, p in zip(self.overlap, self.patch_shape, strict=True)):
             raise ValueError(
                 f"overlap is {self.overlap}; it must be at least 0 and less than the patch {self.patch_shape}"
@@ -137,7 +139,7 @@ def load_card(name: str | Path) -> ModelCard:
         card = load_config(path, model=ModelCard)
     except ConfigError as error:
         raise ModelError(str(error)) from None
-    card._folder = path.parent
+    card._folder = path.parent.resolve()
     _check_weights_file(card)
     if card.architecture not in MODELS:
         raise ModelError(f"{path}: architecture is {card.architecture!r}; there are {', '.join(MODELS)}")
@@ -145,13 +147,20 @@ def load_card(name: str | Path) -> ModelCard:
 
 
 def load_model(card: ModelCard, device: str = "cpu") -> LoadedModel:
-    """Build the network and load its weights onto a device (``auto`` takes a GPU if there is one)."""
+    """Build the network and load its weights onto a device (``auto`` takes a GPU if there is one).
+
+    Raises ``ModelError`` if arguments, weights and offsets do not belong together.
+    """
     import torch
-    from safetensors.torch import load_file
 
     module = build(card.architecture, card.arguments)
+    if module.out_channels != len(card.offsets):
+        raise ModelError(
+            f"the card of {card.name} has {len(card.offsets)} offsets, its network {module.out_channels} outputs; "
+            "each output needs its offset: correct out_channels in the arguments, or the offsets"
+        )
     if card.weights_path is not None:
-        _fit(module, load_file(card.weights_path), card)
+        _fit(module, _read_weights(card.weights_path), card)
     where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     return LoadedModel(card, module.to(where).eval())
 
@@ -208,6 +217,18 @@ def _check_weights_file(card: ModelCard) -> None:
             f"{path} has sha256 {found[:12]}..., the card says {str(card.sha256)[:12]}...; "
             "the file was changed or damaged: fetch it again, or correct the card if the weights are meant"
         )
+
+
+def _read_weights(path: Path) -> dict[str, Any]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(
+            f"{path} is no safetensors file ({error}); weights of other formats must be converted, they are never run"
+        ) from None
 
 
 def _fit(module: nn.Module, tensors: dict[str, Any], card: ModelCard) -> None:

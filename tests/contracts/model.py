@@ -59,6 +59,7 @@ class ModelContract:
     def test_gives_one_channel_an_affinity_in_the_shape_of_the_patch(self) -> None:
         """Fails if axes are swapped, or voxels lost or made up at borders."""
         network = self.network()
+        assert network.out_channels == self.arguments["out_channels"]
         for patch in self.patches:
             for batch in (1, 2):
                 with torch.inference_mode():

@@ -1,0 +1,237 @@
+import hashlib
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from safetensors.torch import save
+
+from pipeline.errors import ModelError
+from pipeline.models import MODELS
+from pipeline.models.spec import (
+    ModelCard,
+    Normalisation,
+    build,
+    bundled_cards,
+    bundled_names,
+    load_card,
+    load_model,
+    save_model,
+)
+from tests.contracts.model import NEAREST, seeded
+
+ARGUMENTS = {
+    "widths": (3, 4),
+    "horizontal": ((1, 3, 3), (1, 1, 1)),
+    "pools": ((1, 2, 2),),
+    "steps": 2,
+    "out_channels": 4,
+}
+CARD = ModelCard(
+    name="small",
+    architecture="gamma_net_3d",
+    arguments=ARGUMENTS,
+    patch_shape=(4, 8, 8),
+    overlap=(1, 2, 2),
+    normalisation=Normalisation(offset=3.5, scale=127.0),
+    offsets=(*NEAREST, (0, 0, -9)),
+    resolution_nm=(40.0, 4.5, 4.0),
+    training_data="random: none at all; \u00b5-test",
+    scores={"F1": 0.25, "part": "z >= 185"},
+    licence="CC0-1.0",
+)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A saved model."""
+    save_model(tmp_path / "model", seeded("gamma_net_3d", ARGUMENTS), CARD)
+    return tmp_path / "model"
+
+
+def edit(folder, **changes):
+    """Change keys of a stored card; None removes one."""
+    path = folder / "card.yaml"
+    card = yaml.safe_load(path.read_text()) | changes
+    path.write_text(yaml.safe_dump({key: value for key, value in card.items() if value is not None}))
+
+
+def replace_weights(folder, data):
+    """Other weights, with a card that names their checksum."""
+    (folder / "weights.safetensors").write_bytes(data)
+    edit(folder, sha256=hashlib.sha256(data).hexdigest())
+
+
+def test_a_card_comes_back_with_every_field(folder):
+    """Would lose what a model is, or how its input is normalised, on the way through the file."""
+    card = load_card(folder)
+    given = CARD.model_dump(exclude={"weights", "sha256", "arguments"})
+    assert card.model_dump(exclude={"weights", "sha256", "arguments"}) == given
+    assert card.arguments == json.loads(json.dumps(ARGUMENTS))
+    assert card.sha256 == hashlib.sha256((folder / card.weights).read_bytes()).hexdigest()
+
+
+def test_a_model_is_named_by_its_card_its_folder_or_as_bundled(folder, monkeypatch):
+    """Would refuse one of the three names that the documentation gives."""
+    assert load_card(folder) == load_card(str(folder)) == load_card(folder / "card.yaml")
+    monkeypatch.chdir(folder)
+    assert load_card("card.yaml") == load_card(folder)
+    assert load_card("identity").name == "identity"
+
+
+def test_the_folder_may_move(folder, tmp_path):
+    """Would tie a card to the place where it was trained."""
+    moved = folder.rename(tmp_path / "elsewhere")
+    assert load_model(load_card(moved)).card.weights_path == moved / "weights.safetensors"
+    assert str(tmp_path) not in (moved / "card.yaml").read_text()
+
+
+def test_only_the_model_and_its_card_are_left_in_the_folder(folder):
+    """Would leave partial files behind."""
+    assert sorted(path.name for path in folder.iterdir()) == ["card.yaml", "weights.safetensors"]
+
+
+def test_one_changed_bit_of_the_weights_is_found(folder):
+    """Would compute with damaged weights: the message says both checksums."""
+    path = folder / "weights.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-5] ^= 1
+    path.write_bytes(data)
+    said = load_card_error(folder)
+    assert "sha256" in said
+    assert hashlib.sha256(data).hexdigest()[:12] in said
+    assert yaml.safe_load((folder / "card.yaml").read_text())["sha256"][:12] in said
+
+
+def test_truncated_weights_are_found(folder):
+    """Would compute with half a file."""
+    path = folder / "weights.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    assert "sha256" in load_card_error(folder)
+
+
+def test_missing_weights_are_named(folder):
+    """Would run with random weights."""
+    (folder / "weights.safetensors").unlink()
+    assert "weights.safetensors does not exist" in load_card_error(folder)
+
+
+def load_card_error(name):
+    """What the refusal of a card says."""
+    with pytest.raises(ModelError) as caught:
+        load_card(name)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"architecture": "unet"}, "architecture is 'unet'; there are gamma_net_3d, identity"),
+        ({"colour": "red"}, "colour"),
+        ({"patch_shape": None}, "patch_shape"),
+        ({"patch_shape": [4, 8]}, "patch_shape"),
+        ({"patch_shape": [4, 8, 0]}, "patch_shape"),
+        ({"overlap": [4, 2, 2]}, "less than the patch"),
+        ({"offsets": [[0, 0, -1], [0, -1, 0], [-1, 0, 0]]}, "the first three must be"),
+        ({"sha256": None}, "weights and sha256 belong together"),
+        ({"activation": "tanh"}, "activation"),
+        ({"normalisation": {"scale": 0.0}}, "scale"),
+        ({"weights": "../weights.safetensors"}, "beside the card"),
+    ],
+)
+def test_a_wrong_card_is_refused(folder, changes, message):
+    """Would fail in the middle of a run, or compute something else than the card says."""
+    edit(folder, **changes)
+    assert message in load_card_error(folder)
+
+
+def test_unknown_models_are_refused_with_the_names_of_the_known(tmp_path):
+    """Would leave a user who mistyped a name without the list."""
+    for name in ("fib52-tiny", str(tmp_path / "card.yaml"), str(tmp_path)):
+        said = load_card_error(name)
+        assert name in said
+        assert "identity" in said
+
+
+def test_arguments_that_the_network_does_not_have_are_refused(folder):
+    """Would drop an argument in silence, and build another network."""
+    edit(folder, arguments={**ARGUMENTS, "depth": 3} | {"widths": [3, 4]})
+    with pytest.raises(ModelError, match=r"refuses its arguments.*depth"):
+        load_model(load_card(folder))
+
+
+def test_weights_that_do_not_fit_are_named(folder):
+    """Would load what fits and leave the rest random."""
+    state = seeded("gamma_net_3d", ARGUMENTS).state_dict()
+    del state["readout_norm.gain"]
+    state["readout.bias"] = torch.zeros(5)
+    state["surplus"] = torch.zeros(1)
+    replace_weights(folder, save(state))
+    with pytest.raises(ModelError) as caught:
+        load_model(load_card(folder))
+    for part in ("readout_norm.gain is missing", "readout.bias has shape (5,), not (4,)", "surplus is not known"):
+        assert part in str(caught.value)
+
+
+def test_another_number_of_affinities_than_offsets_is_refused(folder):
+    """Would write affinities to channels of other offsets."""
+    edit(folder, offsets=[list(offset) for offset in NEAREST])
+    with pytest.raises(ModelError, match=re.escape("3 offsets")):
+        load_model(load_card(folder))
+
+
+class Trap:
+    """An object that makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+def test_a_pickle_is_refused_and_never_run(folder, tmp_path):
+    """Would run any code that a downloaded model brings along."""
+    torch.save({"readout.bias": Trap(tmp_path / "sprung")}, tmp_path / "weights.pt")
+    replace_weights(folder, (tmp_path / "weights.pt").read_bytes())
+    with pytest.raises(ModelError, match="safetensors"):
+        load_model(load_card(folder))
+    assert not (tmp_path / "sprung").exists()
+
+
+def test_every_bundled_model_loads():
+    """Would ship a model that its own users cannot run: each must fit its card and say what it was trained on."""
+    assert "identity" in bundled_names()
+    for name, card in zip(bundled_names(), bundled_cards(), strict=True):
+        assert card.name == name
+        assert card.training_data
+        assert card.licence
+        loaded = load_model(card)
+        multiple = getattr(loaded.module, "multiple", (1, 1, 1))
+        assert not any(p % m for p, m in zip(card.patch_shape, multiple, strict=True))
+        assert not loaded.module.training
+
+
+def test_every_listed_architecture_exists():
+    """Would name a class that is not there."""
+    for architecture in MODELS:
+        with pytest.raises(ModelError, match="refuses its arguments"):
+            build(architecture, {"no such argument": 1})
+
+
+def test_the_digest_is_of_what_decides_about_the_output():
+    """Would compute a whole run again for another name, or not at all for other weights."""
+    same = CARD.model_copy(update={"name": "other", "scores": {}, "training_data": "", "licence": ""})
+    assert same.digest == CARD.digest
+    changes = {
+        "arguments": {**ARGUMENTS, "steps": 3},
+        "sha256": "0",
+        "activation": "none",
+        "normalisation": Normalisation(),
+        "offsets": NEAREST,
+        "architecture": "identity",
+    }
+    digests = {CARD.model_copy(update={key: value}).digest for key, value in changes.items()}
+    assert len(digests | {CARD.digest}) == len(changes) + 1
