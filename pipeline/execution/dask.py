@@ -74,7 +74,8 @@ class DaskExecutor:
                 processes=True,
                 host="127.0.0.1",
                 memory_limit=self.memory_limit or 0,
-                dashboard_address=self.dashboard,
+                dashboard_address=self.dashboard or "127.0.0.1:0",  # without an address Dask insists on port 8787
+                scheduler_kwargs={"dashboard": self.dashboard is not None},
                 silence_logs=logging.CRITICAL,
             )
 
@@ -144,10 +145,11 @@ class _Flow(Generic[Item, Result]):
         """Wait for a batch; its outcomes, none if its items are to be tried again."""
         future = next(self.completed)
         batch = self.running.pop(future)
-        if future.status != "finished":
-            return self._lost(batch, future.exception() if future.status == "error" else None, future.status)
         outcomes: list[Outcome[Item, Result]]
-        outcomes, took, stuck = future.result()
+        try:
+            outcomes, took, stuck = future.result()
+        except Exception as error:  # of the cluster, or a result that cannot travel
+            return self._lost(batch, error)
         self.seconds = took / len(outcomes)
         self.returned.extend(batch.items[len(outcomes) :])
         if stuck:
@@ -168,16 +170,14 @@ class _Flow(Generic[Item, Result]):
         self.running[future] = batch
         self.completed.add(future)
 
-    def _lost(self, batch: _Batch[Item], error: BaseException | None, status: str) -> list[Outcome[Item, Result]]:
+    def _lost(self, batch: _Batch[Item], error: BaseException) -> list[Outcome[Item, Result]]:
         """Outcomes of a batch without a result, none if another item may have been the reason."""
         killed = isinstance(error, KilledWorker)
         if len(batch.items) > 1 or (killed and not batch.alone):
             self.suspects.extend(batch.items)
             return []
-        text = one_line(error) if error else f"the task was {status}"
-        if killed:
-            text = "its worker died on this chunk, also with nothing else in flight; it may need more memory"
-        return [Outcome(item, error=text) for item in batch.items]
+        text = "its worker died on this chunk, also with nothing else in flight; it may need more memory"
+        return [Outcome(item, error=text if killed else one_line(error)) for item in batch.items]
 
 
 def run_batch(

@@ -1,0 +1,155 @@
+"""Dask workers that die, hang, or are not there: every item still has its outcome."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from distributed import LocalCluster
+
+from pipeline.errors import ConfigError
+from pipeline.execution import dask as under_test
+from pipeline.execution.base import Outcome, Resources
+from pipeline.execution.dask import DaskExecutor, run_batch
+from tests.contracts.executor import NEEDS, square
+
+BAD = 17
+
+
+@pytest.fixture(scope="module")
+def executor() -> Iterator[DaskExecutor]:
+    executor = DaskExecutor(workers=2)
+    yield executor
+    executor.close()
+
+
+def kill_worker_once(mark: Path, item: int) -> int:
+    """Kills its process on one item, the first time only."""
+    if item == BAD and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(item)
+
+
+def kill_worker_always(item: int) -> int:
+    """Kills its process on one item, every time."""
+    if item == BAD:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return square(item)
+
+
+def hang(item: int) -> int:
+    """Never ends on one item."""
+    while item == BAD:
+        time.sleep(0.05)
+    return square(item)
+
+
+def slow_after_ten(item: int) -> int:
+    time.sleep(0.05 if item > 10 else 0.0)
+    return item
+
+
+def unpicklable(item: int) -> object:
+    """A result that cannot travel, for one item."""
+    return (part for part in ()) if item == BAD else square(item)
+
+
+def split(outcomes: Iterator[Outcome[int, int]]) -> tuple[dict[int, int | None], dict[int, str]]:
+    """Results and errors by item; no item twice."""
+    found = list(outcomes)
+    assert len({o.item for o in found}) == len(found)
+    return {o.item: o.result for o in found if o.error is None}, {o.item: o.error for o in found if o.error}
+
+
+SQUARES = {item: item**2 for item in range(60)}
+OTHERS = {item: value for item, value in SQUARES.items() if item != BAD}
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_worker_that_dies_once_costs_nothing_but_time(
+    executor: DaskExecutor, tmp_path: Path, window: int | None
+) -> None:
+    """Fails if a lost node loses chunks, or fails chunks that are in order."""
+    function = partial(kill_worker_once, tmp_path / "killed")
+    results, errors = split(executor.map_unordered(function, range(60), resources=NEEDS, max_in_flight=window))
+    assert (results, errors) == (SQUARES, {})
+    assert (tmp_path / "killed").exists()
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_an_item_that_always_kills_its_worker_is_the_only_one_that_fails(
+    executor: DaskExecutor, window: int | None
+) -> None:
+    """Fails if neighbours in the same batch, or in the same worker's queue, are blamed with it."""
+    results, errors = split(
+        executor.map_unordered(kill_worker_always, range(60), resources=NEEDS, max_in_flight=window)
+    )
+    assert results == OTHERS
+    assert list(errors) == [BAD]
+    assert "worker died" in errors[BAD]
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: DaskExecutor, window: int | None) -> None:
+    """Fails if one stuck read holds up a run for ever, or its worker stays blocked."""
+    needs = Resources(timeout_seconds=1.0)
+    results, errors = split(executor.map_unordered(hang, range(60), resources=needs, max_in_flight=window))
+    assert results == OTHERS
+    assert list(errors) == [BAD]
+    assert "no result after 1 seconds" in errors[BAD]
+    assert sorted(executor.client.nthreads().values()) == [1, 1]
+
+
+def test_a_result_that_cannot_travel_fails_alone(executor: DaskExecutor) -> None:
+    """Fails if a batch is lost because of one of its items."""
+    results, errors = split(executor.map_unordered(unpicklable, range(60), resources=NEEDS))
+    assert results == OTHERS
+    assert "pickle" in errors[BAD]
+
+
+def test_a_batch_ends_in_time_and_gives_the_rest_back() -> None:
+    """Fails if 32 chunks wait behind each other in one worker because the chunks before them were empty."""
+    outcomes, took, stuck = run_batch(slow_after_ten, range(32), None)
+    assert [o.item for o in outcomes] == list(range(len(outcomes)))
+    assert 11 < len(outcomes) < 32
+    assert took > under_test.BATCH_SECONDS
+    assert not stuck
+
+
+def test_items_that_a_batch_gave_back_are_not_lost(executor: DaskExecutor) -> None:
+    """Fails if the rest of a slow batch is dropped, or done twice."""
+    results, errors = split(executor.map_unordered(slow_after_ten, range(60), resources=NEEDS))
+    assert (results, errors) == ({item: item for item in range(60)}, {})
+
+
+def test_no_scheduler_at_an_address_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails if a wrong address is a time-out deep in somebody else's traceback."""
+    monkeypatch.setattr(under_test, "CONNECT_SECONDS", 1)
+    executor = DaskExecutor(scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .*execution\.scheduler"):
+        list(executor.map_unordered(square, range(3), resources=NEEDS))
+    executor.close()
+
+
+def test_what_is_no_address_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fails if a typing error in the address is not told from a fault of the program."""
+    monkeypatch.setattr(under_test, "CONNECT_SECONDS", 1)
+    executor = DaskExecutor(scheduler="no scheme://here")
+    with pytest.raises(ConfigError, match="no Dask scheduler answers at no scheme"):
+        list(executor.map_unordered(square, range(3), resources=NEEDS))
+    executor.close()
+
+
+def test_an_existing_cluster_is_used_and_left_running() -> None:
+    """Fails if a lab's own cluster cannot be used, or is stopped after the first stage."""
+    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+        for _ in range(2):
+            executor = DaskExecutor(workers=7, scheduler=cluster.scheduler_address)
+            results, errors = split(executor.map_unordered(square, range(60), resources=NEEDS))
+            assert (results, errors) == (SQUARES, {})
+            executor.close()
+        assert len(cluster.scheduler.workers) == 1
