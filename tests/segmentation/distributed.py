@@ -113,6 +113,13 @@ def joins_of(case: Case, chunk: Chunk) -> np.ndarray:
 
 
 def stored(kind, value):
+    """The value out of copies of its plain arrays, as a file would give them back, but fifty times as fast."""
+    arrays = value.to_arrays()
+    assert not any(array.dtype.hasobject for array in arrays.values())
+    return kind.from_arrays({name: array.copy() for name, array in arrays.items()})
+
+
+def stored_in_file(kind, value):
     """The value after a way through a file without pickle."""
     file = io.BytesIO()
     np.savez(file, **value.to_arrays())
@@ -121,7 +128,7 @@ def stored(kind, value):
 
 
 def run(case: Case, chunk_shape, linkage: Linkage, stop_score: float, rules: CutRules, *, connected=True) -> Outcome:
-    """The whole way from fragments to segments, every product through a file."""
+    """The whole way from fragments to segments, every product through its plain arrays."""
     grid = ChunkGrid(case.bounds, case.roi, chunk_shape)
     fragments, joins = cut_at_faces(case, grid, connected=connected)
     return run_fragments(case, grid, fragments, joins, linkage, stop_score, rules)

@@ -11,9 +11,17 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.segmentation.agglomeration import MERGE, Linkage, NodeResult, agglomerate_node
 from pipeline.segmentation.merge_tree import CutRules
-from pipeline.segmentation.region_graph import build_region_graph
+from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
-from tests.segmentation.distributed import Case, random_case, run, run_fragments, slow_contacts, slow_tree
+from tests.segmentation.distributed import (
+    Case,
+    random_case,
+    run,
+    run_fragments,
+    slow_contacts,
+    slow_tree,
+    stored_in_file,
+)
 
 SHAPES = st.tuples(*[st.integers(1, 10)] * 3)
 LINKAGES = st.sampled_from([Linkage(), Linkage("quantile", 0.5), Linkage("quantile", 0.75), Linkage("quantile", 0.0)])
@@ -28,7 +36,7 @@ CASES = st.fixed_dictionaries(
 RULES = CutRules(0.6, 9, 0.3)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), SHAPES, SHAPES, CASES, LINKAGES, st.sampled_from([0.0, 0.1, 0.5]), st.booleans())
 def test_any_chunks_give_the_tree_of_a_slow_global_loop(seed, shape, chunk_shape, options, linkage, stop, connected):
     """Would break where a region merges before all of its contacts are known, and where ties go the wrong way."""
@@ -39,7 +47,7 @@ def test_any_chunks_give_the_tree_of_a_slow_global_loop(seed, shape, chunk_shape
     np.testing.assert_array_equal(found.supervoxels, case.supervoxels)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.tuples(*[st.integers(3, 12)] * 3), LINKAGES, st.sampled_from([2, 4, 256]))
 @example(0, (12, 12, 12), Linkage(), 2)
 def test_larger_volumes_give_the_same_bytes_in_any_chunks(seed, chunk_shape, linkage, values):
@@ -76,6 +84,18 @@ def test_merges_of_a_node_are_best_first_and_nothing_is_left_at_the_root():
         assert not len(array)
 
 
+@pytest.mark.parametrize("linkage", [Linkage(), Linkage("quantile", 0.5)], ids=["mean", "median"])
+def test_graphs_and_results_come_back_from_a_file_byte_for_byte(linkage):
+    case = random_case(np.random.default_rng(7), (8, 8, 8), block=2, kinds=9, values=256, empty=0.1)
+    outcome = run(case, (4, 4, 4), linkage, 0.2, RULES)
+    for value in (*outcome.graphs.values(), *outcome.nodes.values()):
+        kind = RegionGraph if isinstance(value, RegionGraph) else NodeResult
+        found, expected = stored_in_file(kind, value).to_arrays(), value.to_arrays()
+        assert {name: (a.dtype, a.shape, a.tobytes()) for name, a in found.items()} == {
+            name: (a.dtype, a.shape, a.tobytes()) for name, a in expected.items()
+        }
+
+
 def real_case(shared_data, size):
     with h5py.File(shared_data / "fib25_train2_affinities.h5") as file:
         affinities = file["affinities"][:, 185 : 185 + size[0], : size[1], : size[2]]
@@ -107,7 +127,7 @@ def test_real_tissue_gives_the_same_bytes_in_any_chunks(shared_data, linkage):
     """Would break promise 1 on the numbers of regions, hubs and ties of real tissue."""
     case = real_case(shared_data, (60, 150, 150))
     found = [run_real(case, shape, linkage) for shape in [(60, 150, 150), (32, 32, 32), (25, 83, 47)]]
-    assert len(found[0].tree) > 2000
+    assert len(found[0].tree) > 1500
     for other in found[1:]:
         assert other.tree.tobytes() == found[0].tree.tobytes()
         assert other.supervoxels.tobytes() == found[0].supervoxels.tobytes()
