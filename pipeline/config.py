@@ -64,20 +64,20 @@ class Input(Table):
 
 
 class Inference(Table):
-    """How the network is run; everything here but ``batch_size`` and ``compile`` may change the affinities."""
+    """How the network is run; device, threads, batches and compile may change their last bit, so all of it counts."""
 
     model: str = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
-    """Patches per forward pass; the last batch is padded."""
+    """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 is faster on recent GPUs."""
     threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
-    augmentation: Literal["none", "flips", "flips+transpose"] = "none"
-    """Test-time augmentation: average over flipped (and transposed) copies; 8 or 16 times the work."""
+    augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
+    """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
     compile: bool = False
     """Compile the network (torch.compile): slower start, faster patches."""
     patch_shape: Shape | None = None

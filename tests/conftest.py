@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -18,3 +19,7 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.fail(f"no EM data in {folder}; set PETASEG_DATA to the folder that holds fib25_train2.h5")
     return folder
+
+
+settings.register_profile("petaseg", deadline=None, derandomize=True)
+settings.load_profile("petaseg")

@@ -29,7 +29,7 @@ INSIDE = {
     "config": {"errors"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
-    "ingest": {"errors", "geometry", "volumes", "storage"},
+    "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
     "segmentation": {"errors", "geometry"},
     "synthetic": {"errors", "geometry"},
     "evaluation": {"errors", "geometry", "segmentation"},

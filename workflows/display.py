@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
@@ -19,7 +20,7 @@ from pipeline.status import StageStatus, read_status
 from pipeline.verify import Finding, StageProof
 from workflows.session import Session
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 120)
 
 
 def human_bytes(count: float) -> str:

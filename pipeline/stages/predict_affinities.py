@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.config import fingerprint
+from pipeline.errors import ModelError
 from pipeline.execution.base import Resources
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk, ChunkGrid
@@ -64,22 +65,33 @@ class PredictAffinities(Stage):
         self.layout.create_volume("affinities", "uint8", channels=3)
 
     def resources(self) -> Resources:
-        """One GPU, if the options ask for one."""
-        return Resources(gpus=int(self.options.device == "cuda"))
+        """One GPU, if there is one to run on."""
+        return Resources(gpus=int(self.options.resolved_device() == "cuda"))
 
     def compute_slot(self) -> AbstractContextManager[Any]:
-        """One chunk at a time in the network."""
-        return DEVICE_LOCK
+        """One chunk at a time on a GPU; on a CPU, threads run the network side by side."""
+        return DEVICE_LOCK if self.options.resolved_device() == "cuda" else nullcontext()
 
     def read(self, chunk: Chunk) -> np.ndarray:
         """The image under every patch that touches the core."""
         return resources.source(self.image_url).read(self.lattice().support(chunk.core))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
-        """Run the patches and blend them."""
+        """Run the patches and blend them; ``ModelError`` in a process whose arithmetic may differ from the driver's."""
+        self._check_environment()
         predictor = resources.predictor(self.model_card, self.options)
         affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=self.lattice())
         return {"affinities": affinities}, counters
+
+    def _check_environment(self) -> None:
+        from pipeline.inference.predictor import environment_identity
+
+        identity = environment_identity(self.options)
+        if fingerprint(identity) != self.environment:
+            raise ModelError(
+                f"this worker would compute with {identity}; the run's driver has another device or version of "
+                "torch, so bytes could differ: give driver and workers the same environment, or set inference.device"
+            )
 
     def write(self, chunk: Chunk, products: Products) -> None:
         """Store the core."""

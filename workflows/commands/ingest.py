@@ -21,11 +21,15 @@ def register(app: typer.Typer) -> None:
         resolution: Annotated[
             str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel; if the source does not say.")
         ] = None,
-        offset: Annotated[str, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel.")] = "0,0,0",
+        offset: Annotated[
+            str | None, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel; the source's, or 0.")
+        ] = None,
         dataset: Annotated[str | None, typer.Option(help="Dataset in an HDF5 file.")] = None,
         chunk: Annotated[str, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk.")] = "64,64,64",
         shard: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")] = None,
-        format_: Annotated[str, typer.Option("--format", help="zarr or precomputed.")] = "zarr",
+        format_: Annotated[
+            str | None, typer.Option("--format", help="zarr or precomputed; by the target's name if left out.")
+        ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
@@ -37,7 +41,7 @@ def register(app: typer.Typer) -> None:
                 source,
                 target,
                 resolution_nm=None if resolution is None else parse_vector(resolution, "--resolution", float),
-                offset=parse_vector(offset, "--offset"),
+                offset=None if offset is None else parse_vector(offset, "--offset"),
                 storage_chunk=parse_vector(chunk, "--chunk"),
                 shard=None if shard is None else parse_vector(shard, "--shard"),
                 format=format_,
