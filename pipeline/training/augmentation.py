@@ -54,8 +54,10 @@ def resample(image: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]) -> t
 def misalign(arrays: list[np.ndarray], rng: np.random.Generator) -> list[np.ndarray]:
     """One section, or all from it on, shifted in the plane; what is wrapped around has label 0: not known.
 
-    arrays: the image, then labels; all (z, y, x).
+    arrays: the image, then labels; all (z, y, x). A single section has nothing to be shifted against.
     """
+    if len(arrays[0]) < 2:
+        return arrays
     first = int(rng.integers(1, len(arrays[0])))
     shift = [int(d) for d in rng.integers(-3, 4, size=2)]
     moved = slice(first, first + 1 if rng.random() < 0.5 else None)

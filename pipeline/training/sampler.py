@@ -34,6 +34,12 @@ class Source:
         nm = self.image.spec.resolution_nm
         return max(nm) < 1.2 * min(nm)
 
+    @property
+    def square(self) -> bool:
+        """True if voxels are (nearly) squares in the plane, so that y and x may be swapped."""
+        nm = self.image.spec.resolution_nm[1:]
+        return max(nm) < 1.2 * min(nm)
+
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
         """Raw image as float32, and labels as int64; both (z, y, x)."""
         raw = self.image.read(box).astype(np.float32)
@@ -41,8 +47,12 @@ class Source:
 
 
 def open_source(config: LabelledVolume) -> Source:
-    """Open an image and its labels; ``VolumeError`` if they do not cover the same voxels."""
+    """Open an image and its labels; ``VolumeError`` if they are not uint8 and integers of the same voxels."""
     image, labels = open_volume(config.image), open_volume(config.labels)
+    if image.spec.dtype != np.uint8:
+        raise VolumeError(f"{image.url} is {image.spec.dtype}; images to train on must be uint8: convert it")
+    if labels.spec.dtype.kind not in "iu":
+        raise VolumeError(f"{labels.url} is {labels.spec.dtype}; labels must be integers: convert them")
     bounds = image.spec.bounds
     box = BoundingBox(config.start or bounds.start, config.stop or bounds.stop)
     for volume in (image, labels):
@@ -104,19 +114,22 @@ class Sampler:
     def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (1, z, y, x) float32, normalised; targets and mask (c, z, y, x) float32."""
         rng = np.random.default_rng([self.config.seed, number])
-        raw, labels, isotropic = self._patch(rng)
+        raw, labels, source = self._patch(rng)
+        change = self.config.augmentation
+        if not source.square:
+            change = change.model_copy(update={"transpose": False})
         top = np.float32(255)
-        image, [labels, eroded] = augment(raw / top, [labels, erode(labels)], self.config.augmentation, isotropic, rng)
+        image, [labels, eroded] = augment(raw / top, [labels, erode(labels)], change, source.isotropic, rng)
         targets, mask = affinities(labels, self.config.offsets, eroded)
         n = self.config.normalisation
         return ((image * top - n.offset) / n.scale)[None].astype(np.float32), targets, mask
 
-    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, bool]:
+    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Source]:
         for _ in range(DRAWS):
             source = self.sources[rng.choice(len(self.sources), p=self._shares)]
             raw, labels = source.read(self._box(source, rng))
             if (labels > 0).mean() >= KNOWN_SHARE:
-                return *resample(raw, labels, self.config.patch_shape), source.isotropic
+                return *resample(raw, labels, self.config.patch_shape), source
         raise VolumeError(
             f"{DRAWS} patches in a row had less than {KNOWN_SHARE:.0%} labelled voxels; give a box with more labels"
         )

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from pipeline.config import fingerprint
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
 from pipeline.models import gamma_net_3d
 from pipeline.models.spec import ModelCard, build, save_model
@@ -103,6 +103,7 @@ class Trainer:
         )
         sources, self.validation = open_sources(config)
         self.sampler = Sampler(sources, config)
+        _check_multiple(self.network, self.validation, config)
         self.done = 0
         self.records: list[Record] = []
         self.losses: list[float] = []
@@ -190,13 +191,11 @@ class Trainer:
         path = self.folder / "checkpoint.safetensors"
         if not path.is_file():
             return False
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            if metadata["identity"] != self.identity():
-                raise ModelError(
-                    f"{path} belongs to a training with other settings; name another output, or delete it to start anew"
-                )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (safe_open is no dict)
+        metadata, tensors = _read_checkpoint(path)
+        if metadata["identity"] != self.identity():
+            raise ModelError(
+                f"{path} belongs to a training with other settings; name another output, or delete it to start anew"
+            )
         self.done = int(metadata["done"])
         self.records = [Record(**record) for record in json.loads(metadata["records"])]
         self._take(tensors)
@@ -277,6 +276,27 @@ def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:
     boxes = [BoundingBox.from_shape(tuple(shape), (z, y, x)) for z in starts[0] for y in starts[1] for x in starts[2]]  # type: ignore[arg-type]
     chosen = np.unique(np.linspace(0, len(boxes) - 1, VALIDATION_PATCHES).round().astype(int))
     return [boxes[i] for i in chosen]
+
+
+def _check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:
+    """Refuse, before the first step, patches that the network would refuse at it or at the first validation."""
+    multiple = getattr(network, "multiple", (1, 1, 1))
+    checked = {"patch_shape is": config.patch_shape}
+    checked["validation offers patches of"] = validation_boxes(validation, config)[0].shape
+    for what, shape in checked.items():
+        if any(n % m for n, m in zip(shape, multiple, strict=True)):
+            raise ConfigError(
+                f"{what} {list(shape)} voxels; each side must be a multiple of {list(multiple)} for this network: "
+                "choose another patch_shape, or a larger part for validation"
+            )
+
+
+def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no dict)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is damaged ({error}); delete it to start anew") from None
 
 
 def _device(wanted: str) -> str:

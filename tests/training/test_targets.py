@@ -1,0 +1,91 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from pipeline.training.config import NEAREST_AND_LONG_RANGE
+from pipeline.training.targets import affinities, erode
+
+SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)
+LABELS = arrays.arrays(np.int64, SHAPES, elements=st.integers(0, 3))
+OFFSETS = st.lists(st.tuples(*[st.integers(-7, 7)] * 3), min_size=1, max_size=4)
+
+
+def affinities_by_loops(labels, offsets, eroded):
+    """The definition, voxel by voxel: targets and mask."""
+    targets, mask = np.zeros((2, len(offsets), *labels.shape), np.float32)
+    for k, offset in enumerate(offsets):
+        for v in np.ndindex(labels.shape):
+            w = tuple(int(a + b) for a, b in zip(v, offset, strict=True))
+            if all(0 <= a < n for a, n in zip(w, labels.shape, strict=True)):
+                targets[k][v] = eroded[v] == eroded[w] != 0
+                mask[k][v] = labels[v] != 0 and labels[w] != 0
+    return targets, mask
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS, offsets=OFFSETS)
+def test_targets_and_mask_are_those_of_the_definition(labels, offsets):
+    """Would train on edges that are anchored at the wrong voxel, leave the patch, or touch unknown voxels."""
+    for eroded in (None, erode(labels)):
+        expected = affinities_by_loops(labels, offsets, labels if eroded is None else eroded)
+        for found, wanted in zip(affinities(labels, offsets, eroded), expected, strict=True):
+            assert found.dtype == np.float32
+            assert (found == wanted).all()
+
+
+def test_the_default_offsets_are_those_of_the_definition():
+    """Would break one of the twelve channels; long ranges reach over most of this volume."""
+    labels = np.random.default_rng(0).integers(0, 3, (20, 5, 19))
+    expected = affinities_by_loops(labels, NEAREST_AND_LONG_RANGE, labels)
+    for found, wanted in zip(affinities(labels, NEAREST_AND_LONG_RANGE), expected, strict=True):
+        assert (found == wanted).all()
+
+
+def test_one_object_is_one_with_itself_everywhere():
+    """Would break as targets made of summed booleans do elsewhere: all zero, for all tissue."""
+    targets, mask = affinities(np.full((4, 5, 6), 7), [(-1, 0, 0), (0, 2, -1)])
+    assert (targets == mask).all()
+    assert mask[0].sum() == 3 * 5 * 6
+    assert mask[1].sum() == 4 * 3 * 5
+
+
+def test_an_offset_longer_than_the_patch_asks_nothing():
+    """Would wrap around, or die, where a patch is thinner than the longest edge."""
+    targets, mask = affinities(np.ones((2, 3, 4), int), [(-2, 0, 0), (0, 0, 9)])
+    assert not targets.any()
+    assert not mask.any()
+
+
+@settings(max_examples=60, deadline=None)
+@given(labels=LABELS)
+def test_erosion_empties_voxels_that_touch_another_label(labels):
+    """Would leave no wall between two objects, or eat into objects at the border of the patch."""
+    before = labels.copy()
+    eroded = erode(labels)
+    assert (labels == before).all()
+    for v in np.ndindex(labels.shape):
+        near = [tuple(np.add(v, step)) for step in np.vstack([np.eye(3, dtype=int), -np.eye(3, dtype=int)])]
+        inside = [w for w in near if all(0 <= a < n for a, n in zip(w, labels.shape, strict=True))]
+        alike = all(labels[w] == labels[v] for w in inside)
+        assert eroded[v] == (labels[v] if alike else 0)
+
+
+def test_a_contact_becomes_a_wall_that_is_asked_about():
+    """Would mask the very voxels that separate objects: eroded ones are known, and one with nothing."""
+    labels = np.ones((1, 1, 6), int)
+    labels[..., 3:] = 2
+    targets, mask = affinities(labels, [(0, 0, -1)], erode(labels))
+    assert targets[0, 0, 0].tolist() == [0, 1, 0, 0, 0, 1]
+    assert mask[0, 0, 0].tolist() == [0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize("offset", [(-1, 0, 0), (0, -3, 0), (2, -1, 4)])
+def test_turned_labels_have_turned_targets(offset):
+    """Would break test-time augmentation: edges of flipped labels are flipped edges, anchored at their other end."""
+    labels = np.random.default_rng(1).integers(0, 3, (5, 6, 7))
+    opposite = tuple(-o for o in offset)
+    flipped = affinities(labels[::-1, ::-1, ::-1], [offset])
+    for found, wanted in zip(flipped, affinities(labels, [opposite]), strict=True):
+        assert (found[0] == wanted[0, ::-1, ::-1, ::-1]).all()
