@@ -13,6 +13,7 @@ Memory: 29 bytes a chunk, in arrays by position in the grid.
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import time
@@ -23,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import CorruptError, LedgerError
+from pipeline.errors import CorruptError, LedgerError, StorageError
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
@@ -34,6 +35,8 @@ FLUSH_SECONDS = 5.0
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
 """A log of fewer lines is left as it is when the ledger is closed."""
+STORED = ("done", "checksums", "seconds", "bytes_written")
+"""The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
 
 
 @dataclass
@@ -72,10 +75,6 @@ class Marks:
         self.seconds = np.zeros(len(grid), np.float32)
         self.bytes_written = np.zeros(len(grid), np.int64)
 
-    def clear(self) -> None:
-        """Forget everything."""
-        self.done[:] = False
-
 
 class Ledger:
     """The records of one stage under one fingerprint. Only the driver of a run opens it without ``read_only``."""
@@ -92,6 +91,7 @@ class Ledger:
         self._last_flush = time.monotonic()
         self._segment = 0
         self._lines = 0
+        self._forgot = False
         self._begun = False
         """True if the stored log is ours: the first record of a new fingerprint replaces it."""
         self._read()
@@ -139,6 +139,14 @@ class Ledger:
 
     # -- records ----------------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """Make the stored log ours, before the first chunk overwrites data that the old marks speak of."""
+        if self.read_only:
+            raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
+        if not self._begun:
+            self.store.delete(f"{self.folder}/compact.npz")
+            self._replace_log(failures=False)
+
     def record(self, report: ChunkReport) -> None:
         """A chunk is done: its data is stored already."""
         line = {
@@ -153,66 +161,86 @@ class Ledger:
 
     def record_failure(self, chunk: Chunk, error: str, traceback: str, attempts: int, final: bool) -> None:
         """An attempt failed; ``final`` sets the chunk aside."""
-        place = [chunk.level, *chunk.index]
-        self._write({"fail": place, "name": chunk.name, "error": error, "tb": traceback, "a": attempts, "final": final})
+        failure = Failure(chunk.name, chunk.level, chunk.index, error, traceback, attempts)
+        self._write({**failure_record(failure), "final": final})
 
     def forget(self, chunk: Chunk) -> None:
-        """Take a done mark back, so that the chunk is computed again."""
+        """Take a done mark back, so that the chunk is computed again.
+
+        ``close`` then compacts: a damaged line must not bring the mark back.
+        """
         self._write({"forget": [chunk.level, *chunk.index]})
 
     def flush(self) -> None:
         """Store what is recorded so far (a file system has it already)."""
         if self._pending_lines:
-            self.store.put(f"{self.folder}/log-{self._segment:06d}.jsonl", b"".join(self._pending_lines))
+            self.store.put(self._segment_key(), b"".join(self._pending_lines))
             self._segment += 1
             self._pending_lines = []
         self._last_flush = time.monotonic()
 
     def close(self) -> None:
-        """Flush, and turn a long log into arrays."""
+        """Flush, and turn a long log into arrays; where that cannot be stored, the log stays and says the same."""
         if self.read_only:
             return
         self.flush()
-        if self._lines >= COMPACT_RECORDS:
-            self.compact()
+        if self._lines >= COMPACT_RECORDS or self._forgot:
+            try:
+                self.compact()
+            except StorageError as error:
+                logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
 
     def compact(self) -> None:
         """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree."""
         arrays: dict[str, np.ndarray] = {"fingerprint": np.frombuffer(self.fingerprint.encode(), np.uint8)}
         for level, marks in self._marks.items():
-            for name in ("done", "checksums", "seconds", "bytes_written"):
+            for name in STORED:
                 arrays[f"{name}_{level}"] = getattr(marks, name)
         totals = json.dumps([self._totals.voxels, self._totals.attempts, self._totals.counters])
         arrays["totals"] = np.frombuffer(totals.encode(), np.uint8)
         self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
-        self._begin(failures=True)
+        self._replace_log(failures=True)
+        self._forgot = False
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
     def _write(self, record: dict[str, Any]) -> None:
-        if self.read_only:
-            raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
-        if not self._begun:
-            self.store.delete(f"{self.folder}/compact.npz")
-            self._begin(failures=False)
+        self.begin()
         self._append(encode(record))
         self._apply(record)
 
-    def _begin(self, *, failures: bool) -> None:
-        """Replace the log by one that begins under our fingerprint, with the open failures."""
-        lines = [encode({"begin": self.fingerprint})]
+    def _replace_log(self, *, failures: bool) -> None:
+        """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
+        lines = [encode({"begin": self.fingerprint})] * 2  # twice: without it, all that follows counts for nothing
         for failure in self._failures.values() if failures else ():
-            place = [failure.level, *failure.index]
-            record = {"fail": place, "name": failure.chunk_name, "error": failure.error, "tb": failure.traceback}
-            lines.append(encode({**record, "a": 0, "final": True}))
+            lines.append(encode({**failure_record(failure), "kept": True}))
         if self.store.supports_append:
             self.store.put(f"{self.folder}/log.jsonl", b"".join(lines))
         else:
-            for key in self._segments():
-                self.store.delete(key)
-            self._segment, self._pending_lines = 0, lines
-            self.flush()
+            self._replace_segments(b"".join(lines), same=failures)
         self._begun, self._lines = True, len(lines)
+
+    def _replace_segments(self, first: bytes, *, same: bool) -> None:
+        """Replace all segments by one. After a crash half-way, what is left must not be read in a wrong way.
+
+        Of another fingerprint: the last go first, so that what is left is a shorter log of that fingerprint. Of ours:
+        the new one comes first, since the others agree with ``compact.npz`` but cannot be read without a beginning.
+        """
+        self._pending_lines, old = [], self._segments()
+        if not same:
+            for key in reversed(old):
+                self.store.delete(key)
+        self._segment = 0
+        self.store.put(self._segment_key(), first)
+        if same:
+            for key in old:
+                if key != self._segment_key():
+                    self.store.delete(key)
+        self._segment = 1
+        self._last_flush = time.monotonic()
+
+    def _segment_key(self) -> str:
+        return f"{self.folder}/log-{self._segment:06d}.jsonl"
 
     def _append(self, line: bytes) -> None:
         self._lines += 1
@@ -228,40 +256,42 @@ class Ledger:
 
     def _read(self) -> None:
         for key in self._segments():
-            self._segment += 1
-            data = self.store.get_or_none(key) or b""
-            for number, line in enumerate(data.split(b"\n")[: None if data.endswith(b"\n") else -1]):
-                if line:
-                    self._read_line(line, f"{key}:{number + 1}")
+            self._segment = int(key[-12:-6]) + 1 if not self.store.supports_append else 0
+            data = self.store.get_or_none(key) or b"\n"
+            for number, line in enumerate(io.BytesIO(data)):
+                if line.endswith(b"\n"):
+                    self._read_line(line[:-1], f"{key}:{number + 1}")
             if not data.endswith(b"\n") and self.store.supports_append and not self.read_only and self._begun:
                 self.store.append(key, b"\n")  # end the torn line, so that the next record stands alone
 
     def _read_line(self, line: bytes, place: str) -> None:
-        record = decode(line)
+        record = decode(line) if line else {}
         if record is None:
             logger.warning("%s is damaged and was dropped; its chunk is computed again", place)
         elif "begin" in record:
             self._begun = record["begin"] == self.fingerprint
             if self._begun:
                 self._read_compact()
-        elif self._begun:
+        elif self._begun and record:
             self._lines += 1
             self._apply(record)
 
     def _read_compact(self) -> None:
-        if not self.store.exists(f"{self.folder}/compact.npz"):
+        key = f"{self.folder}/compact.npz"
+        if not self.store.exists(key):
             return
         try:
-            arrays = self.store.get_arrays(f"{self.folder}/compact.npz")
-        except CorruptError as error:
-            logger.warning("%s; its chunks are computed again", error)
+            arrays = self.store.get_arrays(key)
+            if arrays["fingerprint"].tobytes().decode() != self.fingerprint:
+                return
+            voxels, attempts, counters = json.loads(arrays["totals"].tobytes())
+            for level, marks in self._marks.items():
+                for name in STORED:
+                    getattr(marks, name)[...] = arrays[f"{name}_{level}"]
+        except (CorruptError, KeyError, ValueError) as error:
+            logger.warning("%s is damaged (%s); its chunks are computed again", key, error)
+            self._marks = {level: Marks(marks.grid) for level, marks in self._marks.items()}
             return
-        if arrays["fingerprint"].tobytes().decode() != self.fingerprint:
-            return
-        for level, marks in self._marks.items():
-            for name in ("done", "checksums", "seconds", "bytes_written"):
-                getattr(marks, name)[...] = arrays[f"{name}_{level}"]
-        voxels, attempts, counters = json.loads(arrays["totals"].tobytes())
         self._totals = Summary(voxels=voxels, attempts=attempts, counters=counters)
 
     def _apply(self, record: dict[str, Any]) -> None:
@@ -272,20 +302,27 @@ class Ledger:
         marks = self._marks[level]
         place = marks.grid.position(key[1])
         if kind == "fail":
-            self._totals.attempts += min(1, record["a"])
+            self._totals.attempts += not record.get("kept", False)
             if record["final"]:
                 self._failures[key] = Failure(record["name"], *key, record["error"], record["tb"], record["a"])
         elif kind == "forget":
             marks.done[place] = False
+            self._forgot = True
         else:
             self._failures.pop(key, None)
-            if not marks.done[place]:
+            if not marks.checksums[place].any():  # counted once, also if it is forgotten and computed again
                 self._totals.voxels += record["v"]
                 for name, value in record.get("n", {}).items():
                     self._totals.counters[name] = self._totals.counters.get(name, 0) + value
             marks.done[place] = True
             marks.checksums[place] = np.frombuffer(bytes.fromhex(record["sum"]), np.uint8)
             marks.seconds[place], marks.bytes_written[place] = record["s"], record["b"]
+
+
+def failure_record(failure: Failure) -> dict[str, Any]:
+    """A chunk that was set aside, as a record."""
+    place = {"fail": [failure.level, *failure.index], "name": failure.chunk_name}
+    return {**place, "error": failure.error, "tb": failure.traceback, "a": failure.attempts, "final": True}
 
 
 def encode(record: dict[str, Any]) -> bytes:

@@ -10,7 +10,7 @@ import errno
 import os
 import socket
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
@@ -67,7 +67,7 @@ class Executor(Protocol):
         *,
         resources: Resources,
         max_in_flight: int | None = None,
-    ) -> Iterator[Outcome[Item, Result]]:
+    ) -> Generator[Outcome[Item, Result], None, None]:
         """Yield one outcome an item, in the order of completion; items are drawn lazily, so memory stays flat.
 
         Closing the iterator cancels what is in flight. An item whose worker dies is an outcome with an error; it

@@ -12,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from typing import Generic, NamedTuple
@@ -86,7 +86,7 @@ class DaskExecutor:
         *,
         resources: Resources,
         max_in_flight: int | None = None,
-    ) -> Iterator[Outcome[Item, Result]]:
+    ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; by default two items for every worker thread are in flight."""
         flow = _Flow(self.client, function, iter(items), resources.timeout_seconds)
         try:

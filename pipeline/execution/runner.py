@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from pipeline.errors import StageFailed
@@ -23,7 +24,7 @@ from pipeline.stages.base import ChunkReport, Stage
 logger = logging.getLogger("petaseg.runner")
 
 FIRST_CHUNKS = 20
-"""If ``MOSTLY`` of the first chunks of a round fail, the stage stops early."""
+"""When so many chunks of a grid were tried, by this run or earlier ones, and ``MOSTLY`` failed, the stage stops."""
 MOSTLY = 0.8
 LONGEST_PAUSE = 300.0
 NAMED = 10
@@ -117,10 +118,11 @@ class _StageRun:
         """All rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
         if self.ledger.done_count(grid) == len(grid):
             return
+        self.ledger.begin()
         self.stage.prepare()
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):
-            waiting = self._round(waiting, attempt)
+            waiting = self._round(grid, waiting, attempt)
             if not waiting:
                 break
             if attempt < self.options.attempts:
@@ -131,42 +133,43 @@ class _StageRun:
         if missing:
             raise StageFailed(self._verdict(grid, missing))
 
-    def _round(self, chunks: Iterable[Chunk], attempt: int) -> list[Chunk]:
+    def _round(self, grid: ChunkGrid, chunks: Iterable[Chunk], attempt: int) -> list[Chunk]:
         """Try chunks once; returns those to be tried again."""
         again: list[Chunk] = []
-        done = failed = 0
+        failed = 0
         resources = replace(self.stage.resources(), timeout_seconds=self.options.timeout_seconds)
         outcomes = self.executor.map_unordered(
             self.stage.run_chunk, chunks, resources=resources, max_in_flight=self.options.max_in_flight
         )
-        for outcome in outcomes:
-            if outcome.result is not None:
-                done += 1
-                self.ledger.record(outcome.result)
-                self.emit(ChunkDone(self.stage.name, outcome.result))
-                continue
-            failed += 1
-            final = attempt == self.options.attempts or not outcome.retriable
-            self._failed(outcome, attempt, final)
-            if not final:
-                again.append(outcome.item)
-            self._stop_early(outcome, done, failed)
+        with closing(outcomes):
+            for outcome in outcomes:
+                if outcome.result is not None:
+                    self.ledger.record(outcome.result)
+                    self.emit(ChunkDone(self.stage.name, outcome.result))
+                    continue
+                failed += 1
+                if self._failed(outcome, attempt):
+                    again.append(outcome.item)
+                if attempt == 1:
+                    self._stop_early(outcome, failed, failed + self.ledger.done_count(grid))
         return again
 
-    def _failed(self, outcome: Outcome[Chunk, ChunkReport], attempt: int, final: bool) -> None:
-        error = outcome.error or ""
-        logger.warning("%s chunk %s, attempt %d: %s", self.stage.name, outcome.item.name, attempt, error)
-        self.ledger.record_failure(outcome.item, error, outcome.traceback, attempt, final)
-        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final))
-
-    def _stop_early(self, outcome: Outcome[Chunk, ChunkReport], done: int, failed: int) -> None:
-        tried = done + failed
-        if outcome.stops_all:
+    def _failed(self, outcome: Outcome[Chunk, ChunkReport], attempt: int) -> bool:
+        """Note a failure; True if the chunk is to be tried again, ``StageFailed`` if all others would fail too."""
+        error, name = outcome.error or "", outcome.item.name
+        if outcome.stops_all:  # not recorded: the ledger may be on the same full disk, and the chunk is in order
             raise StageFailed(
-                f"{self.stage.name} stopped at chunk {outcome.item.name}: {outcome.error}. "
+                f"{self.stage.name} stopped at chunk {name}: {error}. "
                 f"Nothing that was finished is lost; go on with: {self.options.retry_command}"
             )
-        if tried == FIRST_CHUNKS and failed >= MOSTLY * tried:
+        final = attempt == self.options.attempts or not outcome.retriable
+        logger.warning("%s chunk %s, attempt %d: %s", self.stage.name, name, attempt, error)
+        self.ledger.record_failure(outcome.item, error, outcome.traceback, attempt, final)
+        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final))
+        return not final
+
+    def _stop_early(self, outcome: Outcome[Chunk, ChunkReport], failed: int, tried: int) -> None:
+        if tried >= FIRST_CHUNKS and failed >= MOSTLY * tried:
             raise StageFailed(
                 f"{self.stage.name} stopped early: {failed} of the first {tried} chunks failed, so "
                 f"something is wrong with all of them; the last error, at chunk {outcome.item.name}: {outcome.error}. "

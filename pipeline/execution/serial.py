@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 
 from pipeline.execution.base import Item, Outcome, Resources, Result, attempt
 
@@ -17,7 +17,7 @@ class SerialExecutor:
         *,
         resources: Resources,
         max_in_flight: int | None = None,
-    ) -> Iterator[Outcome[Item, Result]]:
+    ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``."""
         for item in items:
             yield attempt(function, item)

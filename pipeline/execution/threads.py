@@ -5,7 +5,7 @@ The kernels release Python's lock, so chunks also compute side by side where a s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
@@ -28,7 +28,7 @@ class ThreadExecutor:
         *,
         resources: Resources,
         max_in_flight: int | None = None,
-    ) -> Iterator[Outcome[Item, Result]]:
+    ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; by default one item more than threads is drawn, so that none of them waits."""
         window = max_in_flight or self.workers + 1
         source = iter(items)

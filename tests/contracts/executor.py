@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import pytest
 
@@ -51,7 +51,7 @@ class Counted:
             yield item
 
 
-def by_item(outcomes: Iterator[Outcome[int, int]]) -> list[tuple[int, int | None, str | None, bool, bool]]:
+def by_item(outcomes: Iterable[Outcome[int, int]]) -> list[tuple[int, int | None, str | None, bool, bool]]:
     """Outcomes without place and time, in the order of their items."""
     return sorted((o.item, o.result, o.error, o.retriable, o.stops_all) for o in outcomes)
 

@@ -3,7 +3,7 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -58,7 +58,7 @@ def unpicklable(item: int) -> object:
     return (part for part in ()) if item == BAD else square(item)
 
 
-def split(outcomes: Iterator[Outcome[int, int]]) -> tuple[dict[int, int | None], dict[int, str]]:
+def split(outcomes: Iterable[Outcome[int, int]]) -> tuple[dict[int, int | None], dict[int, str]]:
     """Results and errors by item; no item twice."""
     found = list(outcomes)
     assert len({o.item for o in found}) == len(found)
