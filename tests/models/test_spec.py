@@ -38,6 +38,7 @@ CARD = ModelCard(
     normalisation=Normalisation(offset=3.5, scale=127.0),
     offsets=(*NEAREST, (0, 0, -9)),
     resolution_nm=(40.0, 4.5, 4.0),
+    threshold=0.35,
     training_data="random: none at all; \u00b5-test",
     scores={"F1": 0.25, "part": "z >= 185"},
     licence="CC0-1.0",
@@ -137,6 +138,7 @@ def load_card_error(name):
         ({"offsets": [[0, 0, -1], [0, -1, 0], [-1, 0, 0]]}, "the first three must be"),
         ({"sha256": None}, "weights and sha256 belong together"),
         ({"activation": "tanh"}, "activation"),
+        ({"threshold": 1.5}, "threshold"),
         ({"normalisation": {"scale": 0.0}}, "scale"),
         ({"weights": "../weights.safetensors"}, "beside the card"),
     ],
@@ -223,7 +225,9 @@ def test_every_listed_architecture_exists():
 
 def test_the_digest_is_of_what_decides_about_the_output():
     """Would compute a whole run again for another name, or not at all for other weights."""
-    same = CARD.model_copy(update={"name": "other", "scores": {}, "training_data": "", "licence": ""})
+    same = CARD.model_copy(
+        update={"name": "other", "scores": {}, "threshold": None, "training_data": "", "licence": ""}
+    )
     assert same.digest == CARD.digest
     changes = {
         "arguments": {**ARGUMENTS, "steps": 3},

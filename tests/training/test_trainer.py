@@ -1,17 +1,20 @@
 import json
 import logging
+import re
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
-from pipeline.config import load_config
+from pipeline.config import load_config, parse_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
-from pipeline.models.spec import load_card, load_model
-from pipeline.training.config import TrainConfig
+from pipeline.models.gamma_net_3d import SIZES
+from pipeline.models.spec import ModelCard, load_card, load_model
+from pipeline.training.config import Augmentation, TrainConfig
 from pipeline.training.sampler import open_source
 from pipeline.training.trainer import (
     FINAL_RATE,
@@ -308,6 +311,17 @@ def test_outputs_follow_the_offsets(tmp_path):
     config = settings(tmp_path, offsets=[(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
     assert arguments_of(config)["out_channels"] == 3
     assert arguments_of(settings(tmp_path, arguments="tiny"))["out_channels"] == 12
+
+
+def test_the_page_on_models_names_every_key_and_its_training_file_is_valid(request):
+    """Would let the documentation rot: keys that it does not know, or an example that is refused."""
+    page = (request.config.rootpath / "docs" / "models.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    config = parse_config(yaml.safe_load(example), TrainConfig)
+    assert config.arguments in SIZES
+    for model in (TrainConfig, Augmentation, ModelCard):
+        for key in model.model_fields:
+            assert f"`{key}`" in page or f"`{key}: " in page, f"{model.__name__}.{key}"
 
 
 @pytest.mark.parametrize("name", ["train_synthetic.yaml", "train_fib25.yaml"])
