@@ -64,9 +64,9 @@ class ToyStage(Stage):
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
         """Squared distances and their sum."""
         if chunk.level:
-            return {"total": inputs.sum()}, {"sums": 1}
+            return {"total": np.array(inputs.sum())}, {"sums": 1}
         distances = (inputs**2).sum(0) + self.version
-        return {"distances": distances.astype(np.uint32), "total": distances.sum()}, {"corners": 8}
+        return {"distances": distances.astype(np.uint32), "total": np.array(distances.sum())}, {"corners": 8}
 
     def write(self, chunk: Chunk, products: Products) -> None:
         """One object."""
