@@ -108,15 +108,15 @@ class Agglomeration(Table):
     """Score of two touching regions: mean, or a quantile, of the affinities on their contact."""
     quantile: Share = 0.5
     """Which quantile, with linkage: quantile."""
-    stop_score: Share = 0.1
+    stop_score: Share = 0.05
     """The tree is built down to this score; any threshold above it can be applied later in seconds."""
 
 
 class Segmentation(Table):
     """How the merge tree is cut into neurons; changing it recomputes no supervoxel and no merge."""
 
-    threshold: Share = 0.5
-    """Regions whose score is at least this are one neuron; lower merges more."""
+    threshold: Share | None = None
+    """Regions whose score is at least this are one neuron; lower merges more. Default: the model card's, or 0.5."""
     min_size: Annotated[int, Field(ge=0)] = 0
     """Pieces of fewer voxels follow their next merge ..."""
     min_size_threshold: Share | None = None
@@ -177,7 +177,8 @@ class RunConfig(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
         _check_alignment(self.chunk_shape, self.storage_chunk_shape)
-        _check_thresholds(self)
+        cut = self.segmentation
+        check_thresholds(cut.threshold, cut.min_size_threshold, self.agglomeration.stop_score)
         return self
 
 
@@ -191,18 +192,21 @@ def _check_alignment(chunk: Shape, storage: Shape) -> None:
     )
 
 
-def _check_thresholds(config: RunConfig) -> None:
-    stop, cut = config.agglomeration.stop_score, config.segmentation
-    for name, value in (("threshold", cut.threshold), ("min_size_threshold", cut.min_size_threshold)):
-        if value is not None and value < stop:
+def check_thresholds(threshold: float | None, lowest: float | None, stop_score: float) -> None:
+    """Raise ``ValueError`` unless stop_score <= lowest <= threshold, as far as they are given.
+
+    threshold, lowest: ``segmentation.threshold`` and ``segmentation.min_size_threshold``.
+    """
+    for name, value in (("threshold", threshold), ("min_size_threshold", lowest)):
+        if value is not None and value < stop_score:
             raise ValueError(
-                f"segmentation.{name} is {value}; the merge tree ends at agglomeration.stop_score {stop}: raise the "
-                "threshold, or lower stop_score (which builds the tree again)"
+                f"segmentation.{name} is {value}; the merge tree ends at agglomeration.stop_score {stop_score}: raise "
+                "the threshold, or lower stop_score (which builds the tree again)"
             )
-    if cut.min_size_threshold is not None and cut.min_size_threshold > cut.threshold:
+    if lowest is not None and threshold is not None and lowest > threshold:
         raise ValueError(
-            f"segmentation.min_size_threshold is {cut.min_size_threshold}; small pieces follow merges below "
-            f"segmentation.threshold {cut.threshold}: choose a smaller value"
+            f"segmentation.min_size_threshold is {lowest}; small pieces follow merges below "
+            f"segmentation.threshold {threshold}: choose a smaller value"
         )
 
 

@@ -63,7 +63,7 @@ def write_report(run: Run) -> Report:
     assert isinstance(stage, EvaluateSegmentation)
     if truth.labels is not None:
         points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
-        sweep_plot(points, folder / "sweep.png", chosen=run.config.segmentation.threshold)
+        sweep_plot(points, folder / "sweep.png", chosen=run.threshold)
         scores = score(stage.table("labels"))
         report = replace(report, scores=scores, points=points, sweep_picture=str(folder / "sweep.png"))
     if truth.skeletons is not None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.config import RunConfig, load_config, parse_config
+from pipeline.config import RunConfig, check_thresholds, load_config, parse_config
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.inputs import Inputs, absolute, open_inputs
@@ -33,6 +33,8 @@ from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel, WriteSupervoxels
 from pipeline.storage import ObjectStore
+
+DEFAULT_THRESHOLD = 0.5
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,9 @@ class Run:
         """
         file = run_file(path)
         config = with_absolute_paths(load_config(file, overrides), file.resolve().parent)
-        return cls(config, str(path), tuple(overrides), config.run_directory, open_inputs(config))
+        inputs = open_inputs(config)
+        cut_rules(config, inputs)  # refuses a threshold that does not fit the model's card
+        return cls(config, str(path), tuple(overrides), config.run_directory, inputs)
 
     @cached_property
     def layout(self) -> Layout:
@@ -109,6 +113,11 @@ class Run:
         """Where this run's affinities are: predicted, or given."""
         return affinity_source(self.layout, self.inputs, self.stages[0].fingerprint)
 
+    @property
+    def threshold(self) -> float:
+        """Where the merge tree is cut."""
+        return cut_rules(self.config, self.inputs).threshold
+
     def check_model(self) -> None:
         """Build the network and fit its weights, so that a misfit shows before anything is computed."""
         if self.inputs.network is not None:
@@ -137,7 +146,7 @@ def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stag
     linkage = Linkage(config.agglomeration.linkage, config.agglomeration.quantile)
     graph = BuildRegionGraph(layout, affinities, extract.fingerprint, linkage.needs_histograms)
     agglomerate = Agglomerate(layout, graph.fingerprint, linkage, config.agglomeration.stop_score)
-    cut = CutMergeTree(layout, agglomerate.fingerprint, cut_rules(config))
+    cut = CutMergeTree(layout, agglomerate.fingerprint, cut_rules(config, inputs))
     assign = AssignSegments(layout, cut.fingerprint)
     supervoxels = WriteSupervoxels(layout, graph.fingerprint)
     labels = Relabel(layout, assign.fingerprint)
@@ -152,11 +161,17 @@ def affinity_source(layout: Layout, inputs: Inputs, predicted: str) -> AffinityS
     return AffinitySource(layout.volume_url("affinities"), predicted)
 
 
-def cut_rules(config: RunConfig) -> CutRules:
-    """Where the merge tree is cut."""
-    cut = config.segmentation
-    lowest = config.agglomeration.stop_score if cut.min_size_threshold is None else cut.min_size_threshold
-    return CutRules(cut.threshold, cut.min_size, lowest)
+def cut_rules(config: RunConfig, inputs: Inputs) -> CutRules:
+    """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at 0.5."""
+    cut, stop_score = config.segmentation, config.agglomeration.stop_score
+    card = None if inputs.network is None else inputs.network.card.threshold
+    given = (value for value in (cut.threshold, card) if value is not None)
+    threshold = next(given, DEFAULT_THRESHOLD)
+    try:
+        check_thresholds(threshold, cut.min_size_threshold, stop_score)
+    except ValueError as error:
+        raise ConfigError(f"{error} (the threshold is the model card's or the default)") from None
+    return CutRules(threshold, cut.min_size, stop_score if cut.min_size_threshold is None else cut.min_size_threshold)
 
 
 def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: Stage) -> EvaluateSegmentation:

@@ -28,8 +28,8 @@ def with_key(path, value):
         ("chunk_shape", [64, 64], "field required|at least 3|Field required"),
         ("chunk_shape", [0, 64, 64], "greater than or equal to 1"),
         ("segmentation.threshold", 1.5, "less than or equal to 1"),
-        ("segmentation.threshold", 0.05, "stop_score"),
-        ("segmentation.min_size_threshold", 0.9, "choose a smaller value"),
+        ("segmentation.threshold", 0.01, "stop_score"),
+        ("segmentation", {"threshold": 0.5, "min_size_threshold": 0.9}, "choose a smaller value"),
         ("input.affinities", "a.zarr", "exactly one of"),
         ("input.affinity_offsets", [[-1, 0, 0], [-1, 0, 0], [0, 0, -1]], "nearest neighbour along each axis"),
         ("unknown_table", {}, "unknown key"),
@@ -106,3 +106,13 @@ def test_fingerprints_depend_on_values_only():
     again = parse_config(yaml.safe_load(yaml.safe_dump(MINIMAL)))
     assert fingerprint(config) == fingerprint(again) == fingerprint(RunConfig.model_validate(config))
     assert fingerprint(config) != fingerprint(parse_config(with_key("segmentation.threshold", 0.7)))
+
+
+def test_the_page_of_all_keys_is_up_to_date():
+    """Would leave a key undocumented: `petaseg init --keys > docs/configuration.md` writes the page."""
+    from pathlib import Path
+
+    from pipeline.config_reference import markdown
+
+    page = Path(__file__).resolve().parents[1] / "docs" / "configuration.md"
+    assert page.read_text() == markdown()

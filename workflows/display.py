@@ -21,6 +21,9 @@ from pipeline.verify import Finding, StageProof
 from workflows.session import Session
 
 console = Console(width=None if sys.stdout.isatty() else 120)
+"""Results."""
+progress_console = Console(stderr=True)
+"""Progress: apart from results, which may be piped."""
 
 
 def human_bytes(count: float) -> str:
@@ -61,7 +64,7 @@ def _progress() -> Progress:
         MofNCompleteColumn(),
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(compact=True),
-        console=console,
+        console=progress_console,
     )
 
 
@@ -88,7 +91,7 @@ def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
     """What was checked and what was found, printed stage by stage; all findings are returned."""
     table = Table("stage", "chunks", "done", "stored bytes checked", "computed again", "verdict")
     findings: list[Finding] = []
-    with console.status("verifying ..."):
+    with progress_console.status("verifying ..."):
         for proof in proofs:
             verdict = (
                 "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
@@ -147,9 +150,7 @@ def run_table(session: Session) -> None:
 def report_table(run: Run, report: Report) -> None:
     """Scores of a run, if there is ground truth, and what to look at."""
     if report.scores is not None:
-        scores_table(
-            report.scores, report.run_length, f"against ground truth, threshold {run.config.segmentation.threshold:g}"
-        )
+        scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
     if report.best is not None:
         point = report.best
         console.print(

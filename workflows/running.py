@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from workflows.display import console
+from workflows.display import progress_console
 from workflows.progress import ChunkProgress
 from workflows.session import Session, segment
 
@@ -18,5 +18,5 @@ def run_with_progress(
     only_after: str | None = None,
 ) -> Session:
     """Run the chain with a progress line a stage; see ``segment``."""
-    with ChunkProgress(console, disable=quiet) as progress:
+    with ChunkProgress(progress_console, disable=quiet) as progress:
         return segment(config, overrides, listener=progress, scheduler_url=scheduler_url, only_after=only_after)

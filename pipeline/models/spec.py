@@ -61,6 +61,8 @@ class ModelCard(Table):
     """What turns the network's output into affinities from 0 to 1."""
     resolution_nm: tuple[float, float, float]
     """Voxels (z, y, x) that it was trained on."""
+    threshold: float | None = Field(default=None, ge=0, le=1)
+    """Where to cut the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out."""
     training_data: str = ""
     """What it was trained on, exactly, with source and licence."""
     scores: dict[str, float | str] = Field(default_factory=dict)

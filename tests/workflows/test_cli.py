@@ -3,9 +3,12 @@
 import json
 import re
 
+import h5py
 import numpy as np
 import pytest
 
+from pipeline.evaluation.contingency import Contingency
+from pipeline.evaluation.scores import score
 from pipeline.volumes import open_volume
 from tests.runs import petaseg, real_affinities, write_run, write_volume
 
@@ -38,6 +41,9 @@ def image(tmp_path):
         ({"input": {"image": "image.zarr"}, "inference": {"overlap": [99, 0, 0]}}, ["overlap", "99"]),
         ({"input": {"image": "image.zarr"}, "chunk_shape": [65, 64, 64]}, ["chunk_shape", "64"]),
         ({"input": {"image": "image.zarr"}, "supervoxels": {"filter_width": 4}}, ["filter_width", "odd"]),
+        ({"input": {"image": "image.zarr"}, "segmentation": {"min_size_threshold": 0.9}}, ["0.9", "model card"]),
+        ({"input": {"image": "image.zarr"}, "evaluation": {"labels": "float.zarr"}}, ["float32", "integers"]),
+        ({"input": {"image": "image.zarr"}, "evaluation": {"skeletons": "none.npz"}}, ["none.npz", "nodes_nm"]),
     ],
 )
 def test_bad_input_is_refused_before_anything_is_computed(tmp_path, image, tables, words):
@@ -66,6 +72,50 @@ def test_weights_that_do_not_fit_the_card_are_refused(tmp_path, image):
     assert refused.returncode == 1
     assert "sha256" in refused.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_two_volumes_are_scored_block_by_block(tmp_path):
+    """Would break a lab's own evaluation: other offsets, boxes, and equal to the table of the whole."""
+    rng = np.random.default_rng(1)
+    truth = np.repeat(np.repeat(rng.integers(0, 9, (5, 6, 7)), 4, 1), 4, 2).astype(np.uint32)
+    labels = truth + (truth > 4) * rng.integers(0, 2, truth.shape).astype(np.uint32) * 50
+    first = write_volume(tmp_path / "truth.zarr", truth, start=(3, 0, -2))
+    second = write_volume(tmp_path / "labels.zarr", labels, start=(3, 0, -2))
+    shown = petaseg("evaluate", first, second, "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout) == score(Contingency.from_labels(truth, labels)).to_dict()
+    boxed = json.loads(petaseg("evaluate", first, second, "--json", "--box", "3:6,0:9,0:9").stdout)
+    assert boxed == score(Contingency.from_labels(truth[:3, :9, 2:11], labels[:3, :9, 2:11])).to_dict()
+    refused = petaseg("evaluate", first, second, "--box", "0:6,0:9,0:9")
+    assert refused.returncode == 1
+    assert "--box" in refused.stderr
+
+
+def test_a_run_is_scored_along_its_merge_tree_and_along_skeletons(tmp_path, shared_data):
+    """Would leave a user without the means to choose a threshold."""
+    affinities = real_affinities(shared_data)
+    file = write_run(
+        tmp_path,
+        input={"affinities": write_volume(tmp_path / "affinities.zarr", affinities)},
+        chunk_shape=[24, 32, 32],
+        storage_chunk_shape=[24, 32, 32],
+    )
+    assert petaseg("run", file, "--quiet").returncode == 0
+    with h5py.File(shared_data / "fib25_train2.h5") as data:
+        truth = data["labels"][190:238, 60:120, 80:150]
+    write_volume(tmp_path / "truth.zarr", truth)
+    nodes = np.array([[20.0, 20, 20], [20, 300, 20], [20, 300, 400]])
+    np.savez(tmp_path / "lines.npz", nodes_nm=nodes, edges=[[0, 1], [1, 2]], skeleton=[1, 1, 1])
+    sets = ["--set", f"evaluation.labels={tmp_path}/truth.zarr", "--set", f"evaluation.skeletons={tmp_path}/lines.npz"]
+    shown = petaseg("evaluate", file, "--json", *sets)
+    assert shown.returncode == 0, shown.stderr
+    report = json.loads(shown.stdout)
+    labels = open_volume(str(tmp_path / "run" / "labels.zarr"))
+    assert report["scores"] == score(Contingency.from_labels(truth, labels.read(labels.spec.bounds))).to_dict()
+    at_half = min(report["sweep"], key=lambda point: abs(point["threshold"] - 0.5))
+    assert abs(at_half["voi"] - report["scores"]["voi"]) < 0.1
+    assert report["run_length"]["total_nm"] == 660
+    assert (tmp_path / "run" / "report" / "sweep.png").stat().st_size > 10_000
 
 
 @pytest.mark.slow

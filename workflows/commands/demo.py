@@ -21,15 +21,12 @@ chunk_shape: [64, 96, 96]
 storage_chunk_shape: [32, 48, 48]
 inference:
   model: synthetic-tiny
-segmentation:
-  threshold: {threshold}
 evaluation:
   labels: truth.zarr
 execution:
   executor: threads
   workers: 2
 """
-THRESHOLD = 0.5
 
 
 def register(app: typer.Typer) -> None:
@@ -67,7 +64,7 @@ def prepare(folder: Path, *, force: bool) -> Path:
     import shutil
 
     from pipeline.errors import ConfigError
-    from workflows.display import console
+    from workflows.display import console, progress_console
 
     file = folder / "run.yaml"
     if folder.exists() and force:
@@ -81,9 +78,9 @@ def prepare(folder: Path, *, force: bool) -> Path:
         return file
     if folder.exists() and any(folder.iterdir()):
         raise ConfigError(f"{folder} is not empty and holds no demo; name another folder: petaseg demo my-demo")
-    with console.status(f"making tissue of {' x '.join(map(str, SHAPE))} voxels ..."):
+    with progress_console.status(f"making tissue of {' x '.join(map(str, SHAPE))} voxels ..."):
         write_tissue(folder)
-    file.write_text(RUN_FILE.format(threshold=THRESHOLD))
+    file.write_text(RUN_FILE)
     return file
 
 

@@ -40,10 +40,10 @@ supervoxels:
 
 agglomeration:
   linkage: mean                    # mean, or quantile (with quantile: 0.5)
-  stop_score: 0.1                  # the merge tree is built down to here
+  stop_score: 0.05                 # the merge tree is built down to here
 
 segmentation:                      # can be changed later in seconds: petaseg relabel run.yaml --threshold 0.4
-  threshold: 0.5                   # lower merges more
+  # threshold: 0.5                 # lower merges more; default: the model card's
   min_size: 0                      # pieces of fewer voxels follow their next merge
   # min_size_threshold: 0.2        # ... down to this score
 
@@ -66,6 +66,7 @@ def register(app: typer.Typer) -> None:
         file: Annotated[Path, typer.Argument(help="File to write.")] = Path("run.yaml"),
         image: Annotated[str, typer.Option(help="Volume to segment.")] = "image.zarr",
         schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a run file instead.")] = False,
+        keys: Annotated[bool, typer.Option("--keys", help="Print a page of all keys instead.")] = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     ) -> None:
         """Write a commented run file, and its JSON schema for editors."""
@@ -73,6 +74,11 @@ def register(app: typer.Typer) -> None:
 
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
+            return
+        if keys:
+            from pipeline.config_reference import markdown
+
+            typer.echo(markdown(), nl=False)
             return
         write_example(file, image, force=force)
         typer.echo(f"wrote {file}; next: petaseg plan {file}, then petaseg run {file}")

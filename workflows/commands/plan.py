@@ -15,10 +15,10 @@ def register(app: typer.Typer) -> None:
         """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
         from pipeline.plan import make_plan
         from pipeline.run import Run
-        from workflows.display import console, plan_table
+        from workflows.display import plan_table, progress_console
 
         opened = Run.open(run, set_ or ())
         opened.check_model()
-        with console.status("measuring a sample chunk ...") as status:
+        with progress_console.status("measuring a sample chunk ...") as status:
             result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."))
         plan_table(opened, result)
