@@ -2,7 +2,7 @@
 
 Plane by plane, fragments get small numbers in the order in which they are met (most voxels copy the number of a
 neighbour with the same id, so the table of ids is rarely asked). Then rows of numbers are compared along the three
-axes; where they differ, the affinity is added to the edge of the two.
+axes; where they differ, the affinity is added to the edge of the two, which is mostly one of those met last.
 """
 
 from __future__ import annotations
@@ -13,10 +13,13 @@ import numpy as np
 from numba import njit
 
 from pipeline.geometry import Vec
-from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of
+from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of, slot_of
 
 OUTSIDE = 8
 """The bit of ``faces`` that says: this fragment was seen before the core."""
+
+RECENT = 8192
+"""How many edges that were met last are kept in a small table, which stays in fast memory; the large one does not."""
 
 
 class Contacts(NamedTuple):
@@ -83,12 +86,12 @@ def histograms(contacts: Contacts, order: np.ndarray) -> tuple[np.ndarray, np.nd
 def _scan(ids, affinities, low, goes_on, stream):  # type: ignore[no-untyped-def]
     nz, ny, nx = ids.shape
     lz, ly, lx = low
-    table, edge_table = new_table(1024), new_table(4096)
+    table, edge_table, recent = new_table(1024), new_table(4096), new_table(RECENT)
     fragments, edges = _new_fragments(512), _new_edges(2048)
     listed = _new_stream(3 * nx if stream else 0)
     used = np.zeros(3, np.int64)  # fragments, edges, streamed affinities
     below, own = np.full((ny, nx), -1, np.int32), np.full((ny, nx), -1, np.int32)
-    nothing, no_number = np.zeros(nx, np.uint64), np.full(nx, -1, np.int32)
+    nothing, no_number, places = np.zeros(nx, np.uint64), np.full(nx, -1, np.int32), np.empty(nx, np.int32)
     for z in range(nz):
         below, own = own, below
         for y in range(ny):
@@ -105,19 +108,13 @@ def _scan(ids, affinities, low, goes_on, stream):  # type: ignore[no-untyped-def
                     continue
             else:
                 _measure(own[y], lx, z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1], goes_on[2], fragments)
-                _meet(
-                    own[y, 1:],
-                    own[y, : nx - 1],
-                    affinities[2, z - lz, y - ly, 1 - lx :],
-                    edge_table,
-                    edges,
-                    used,
-                    listed,
-                )
+                row, values = own[y, lx:], affinities[:, z - lz, y - ly]
+                into = (recent, edge_table, edges, used, listed)
+                _meet(own[y, 1:], own[y, : nx - 1], values[2, 1 - lx :], places, *into)
                 if y:
-                    _meet(own[y, lx:], own[y - 1, lx:], affinities[1, z - lz, y - ly], edge_table, edges, used, listed)
+                    _meet(row, own[y - 1, lx:], values[1], places, *into)
                 if z:
-                    _meet(own[y, lx:], below[y, lx:], affinities[0, z - lz, y - ly], edge_table, edges, used, listed)
+                    _meet(row, below[y, lx:], values[0], places, *into)
     return _cut_fragments(fragments, used[0]), _cut_edges(edges, used[1]), _cut_stream(listed, used[2])
 
 
@@ -177,22 +174,34 @@ def _measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignor
 
 
 @njit(nogil=True, cache=True)
-def _meet(own, other, values, table, edges, used, listed):  # type: ignore[no-untyped-def]
+def _meet(own, other, values, places, recent, table, edges, used, listed):  # type: ignore[no-untyped-def]
     """Add the affinities between two rows to the edges of the fragments that differ."""
-    last, edge = np.uint64(0), np.int32(-1)
-    for x in range(own.size):
+    for i in range(_differing(own, other, places)):
+        x = places[i]
         a, b = own[x], other[x]
-        if a == b or (a | b) < 0:
+        if (a | b) < 0:
             continue
         key = pair_key(a, b)
-        if key != last:
-            last, edge = key, _edge(key, table, edges, used)
+        slot = slot_of(recent, key)
+        if recent.keys[slot] != key:
+            recent.keys[slot], recent.numbers[slot] = key, _edge(key, table, edges, used)
+        edge = recent.numbers[slot]
         edges.counts[edge] += 1
         edges.sums[edge] += values[x]
         if listed.edges.size:
             listed.edges[used[2]] = edge
             listed.values[used[2]] = values[x]
             used[2] += 1
+
+
+@njit(nogil=True, cache=True)
+def _differing(own, other, places):  # type: ignore[no-untyped-def]
+    """How many places of two rows differ, and which: written without a branch, which nothing could predict."""
+    n = 0
+    for x in range(own.size):
+        places[n] = x
+        n += own[x] != other[x]
+    return n
 
 
 @njit(nogil=True, cache=True)

@@ -63,3 +63,10 @@ def pair_key(a, b):  # type: ignore[no-untyped-def]
     """Two different numbers from 0 to 2**32 - 1 as one key, whatever their order; never 0."""
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
     return (low << _HALF) | high
+
+
+@njit(nogil=True, cache=True)
+def slot_of(table, key):  # type: ignore[no-untyped-def]
+    """The first place where a key may be."""
+    mixed = key * _GOLDEN
+    return (mixed ^ (mixed >> _HALF)) & np.uint64(table.keys.size - 1)
