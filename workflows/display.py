@@ -48,6 +48,11 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
+def heading(text: str) -> None:
+    """A line above a table, not wrapped to the table's width."""
+    console.print(text, style="italic", highlight=False, soft_wrap=True)
+
+
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that is advanced with (done, total)."""
@@ -70,9 +75,8 @@ def _progress() -> Progress:
 
 def status_table(run: Run, stages: Iterable[StageStatus]) -> None:
     """Chunks done and failed in every stage, and what failed."""
-    table = Table(
-        "stage", "done", "failed", "chunk seconds", "voxels / s", title=f"run {run.url}", title_justify="left"
-    )
+    heading(f"run {run.url}")
+    table = Table("stage", "done", "failed", "chunk seconds", "voxels / s")
     errors = []
     for stage in stages:
         colour = "green" if stage.complete else "red" if stage.failed else "yellow"
@@ -131,16 +135,19 @@ def plan_table(run: Run, plan: Plan) -> None:
     console.print(f"voxels            {plan.voxels:,} ({run.layout.roi})", highlight=False)
     if plan.patches:
         console.print(
-            f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}", highlight=False
+            f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}",
+            highlight=False,
+            soft_wrap=True,
         )
     console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
     console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
-    console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False)
+    console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False, soft_wrap=True)
 
 
 def run_table(session: Session) -> None:
     """Chunks and seconds of every stage of a finished run."""
-    table = Table("stage", "chunks", "seconds", "voxels / s", title=f"run {session.run.url}", title_justify="left")
+    heading(f"run {session.run.url}")
+    table = Table("stage", "chunks", "seconds", "voxels / s")
     for stage in read_status(session.run):
         speed = f"{stage.voxels / stage.seconds:,.0f}" if stage.seconds else ""
         table.add_row(stage.name, f"{stage.done:,}", f"{stage.seconds:.1f}", speed)
@@ -167,7 +174,8 @@ def report_table(run: Run, report: Report) -> None:
 
 def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
     """Scores against ground truth."""
-    table = Table("score", "value", "", title=title, title_justify="left")
+    heading(title)
+    table = Table("score", "value", "")
     table.add_row("VOI split", f"{scores.voi_split:.3f} bits", "0 is best; false splits")
     table.add_row("VOI merge", f"{scores.voi_merge:.3f} bits", "0 is best; false mergers")
     table.add_row("VOI total", f"{scores.voi:.3f} bits", "")

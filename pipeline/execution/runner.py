@@ -118,8 +118,8 @@ class _StageRun:
         """All rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
         if self.ledger.done_count(grid) == len(grid):
             return
+        self.stage.prepare()  # may refuse, and overwrites nothing
         self.ledger.begin()
-        self.stage.prepare()
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):
             waiting = self._round(grid, waiting, attempt)
