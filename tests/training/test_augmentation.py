@@ -127,7 +127,7 @@ def test_a_single_section_has_nothing_to_be_misaligned_with():
 
 
 def test_resampling_keeps_image_and_labels_on_the_same_places():
-    """Would move edges against the image: a step must stay at its place, to half a voxel, in any direction."""
+    """Would move edges against the image: the half of a step in the image is where labels change."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         before, after = (tuple(int(n) for n in rng.integers(8, 20, 3)) for _ in range(2))
@@ -137,7 +137,7 @@ def test_resampling_keeps_image_and_labels_on_the_same_places():
         image, turned = resample(labels.astype(np.float32) - 1, labels, after)
         assert image.shape == turned.shape == after
         assert set(np.unique(turned)) == {1, 2}
-        sure = abs(image - 0.5) > 0.26
+        sure = abs(image - 0.5) > 1e-4
         assert ((image > 0.5) == (turned == 2))[sure].all()
         assert sure.mean() > 0.8
 
