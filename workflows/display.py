@@ -149,8 +149,9 @@ def run_table(session: Session) -> None:
     heading(f"run {session.run.url}")
     table = Table("stage", "chunks", "seconds", "voxels / s")
     for stage in read_status(session.run):
-        speed = f"{stage.voxels / stage.seconds:,.0f}" if stage.seconds else ""
-        table.add_row(stage.name, f"{stage.done:,}", f"{stage.seconds:.1f}", speed)
+        seconds = session.seconds.get(stage.name)
+        cells = ("done before", "") if seconds is None else (f"{seconds:.1f}", f"{stage.voxels / seconds:,.0f}")
+        table.add_row(stage.name, f"{stage.done:,}", *cells)
     console.print(table)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.run import Run
 
-LOGGERS = ("petaseg", "luigi", "luigi-interface")
+LEVELS = {"petaseg": logging.INFO, "luigi": logging.WARNING, "luigi-interface": logging.WARNING}
 
 
 def log_file(run: Run) -> Path:
@@ -23,9 +23,9 @@ def logging_to_file(run: Run) -> Iterator[Path]:
     path = log_file(run)
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
-    loggers = [logging.getLogger(name) for name in LOGGERS]
+    loggers = [logging.getLogger(name) for name in LEVELS]
     for logger in loggers:
-        logger.setLevel(logging.INFO)
+        logger.setLevel(LEVELS[logger.name])
         logger.propagate = False
         logger.addHandler(handler)
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -23,8 +24,10 @@ class Session:
 
     run: Run
     listener: Listener | None = None
-    summaries: dict[str, StageSummary] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+    """How long each stage took that had something to do."""
     failure: BaseException | None = None
+    _complete: set[str] = field(default_factory=set)
 
     @cached_property
     def executor(self) -> Executor:
@@ -41,6 +44,7 @@ class Session:
     def run_stage(self, name: str) -> StageSummary:
         """Run what is missing of a stage; the first failure is kept, since Luigi would only log it."""
         stage = self.run.stage(name)
+        began = time.perf_counter()
         try:
             ledger = self.run.ledger(stage)
             try:
@@ -50,8 +54,14 @@ class Session:
         except BaseException as error:
             self.failure = self.failure or error
             raise
-        self.summaries[name] = summary
+        self.seconds[name] = time.perf_counter() - began
         return summary
+
+    def is_complete(self, name: str) -> bool:
+        """True if the ledger holds every chunk of a stage; a ledger that said so is not read again."""
+        if name not in self._complete and self.run.is_complete(self.run.stage(name)):
+            self._complete.add(name)
+        return name in self._complete
 
     def _options(self) -> RunOptions:
         settings = self.run.config.execution

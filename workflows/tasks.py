@@ -35,7 +35,11 @@ class StageTask(RunTask):
 
     def output(self) -> StageTarget:
         """The stage's ledger."""
-        return StageTarget(self.session.run, self.stage_name)
+        return StageTarget(self.session, self.stage_name)
+
+    def complete(self) -> bool:
+        """True if this stage and all before it are done: Luigi by itself would not look behind a finished stage."""
+        return super().complete() and all(task.complete() for task in luigi.task.flatten(self.requires()))
 
     def run(self) -> None:
         """Run every chunk that is not done; raises ``StageFailed`` if one cannot be."""

@@ -94,7 +94,9 @@ def run_stage(
     """
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
     total = sum(len(grid) for grid in stage.grids())
-    run.emit(StageStarted(stage.name, total, ledger.summary().done))
+    done = ledger.summary().done
+    logger.info("%s: %d of %d chunks are done already", stage.name, done, total)
+    run.emit(StageStarted(stage.name, total, done))
     try:
         for grid in stage.grids():
             run.run_grid(grid)
