@@ -1,0 +1,112 @@
+"""Every stage of a run keeps the contract."""
+
+import numpy as np
+import pytest
+
+from pipeline.execution import make_executor
+from pipeline.execution.runner import RunOptions, run_stage
+from pipeline.run import Run
+from pipeline.stages import STAGES, resources
+from tests.contracts.stage import StageContract
+from tests.runs import write_run, write_volume
+
+SHAPE = (20, 24, 28)
+CHUNK = [10, 24, 14]
+
+
+def small_run(folder):
+    """Voxels of every kind: an image, a mask, labels and a skeleton; the network is the identity."""
+    rng = np.random.default_rng(0)
+    image = np.kron(rng.integers(0, 2, (5, 6, 7)), np.ones((4, 4, 4))).astype(np.uint8) * 150 + 50
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :5, :9] = 0
+    truth = np.kron(np.arange(1, 28).reshape(3, 3, 3), np.ones((7, 8, 10)))[:20, :, :28].astype(np.uint32)
+    skeleton = folder / "lines.npz"
+    np.savez(skeleton, nodes_nm=[[8.0, 8, 8], [80, 150, 200]], edges=[[0, 1]], skeleton=[1, 1])
+    return write_run(
+        folder,
+        input={
+            "image": write_volume(folder / "image.zarr", image),
+            "mask": write_volume(folder / "mask.zarr", mask),
+        },
+        chunk_shape=CHUNK,
+        storage_chunk_shape=CHUNK,
+        inference={"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]},
+        segmentation={"threshold": 0.5, "min_size": 50},
+        evaluation={
+            "labels": write_volume(folder / "truth.zarr", truth),
+            "skeletons": str(skeleton),
+            "start": [3, 0, 2],
+        },
+    )
+
+
+class EveryStage(StageContract):
+    """The contract for the stage that ``name`` says, after all stages before it have run."""
+
+    stage_name: str
+
+    def make(self, folder):
+        resources.forget()
+        run = Run.open(small_run(folder))
+        for stage in run.stages:
+            if stage.name == self.stage_name:
+                return stage
+            run_stage(stage, run.ledger(stage), make_executor("serial"), RunOptions(attempts=1))
+        raise AssertionError(self.stage_name)
+
+
+class TestPredictAffinities(EveryStage):
+    stage_name = "predict_affinities"
+
+
+class TestExtractSupervoxels(EveryStage):
+    stage_name = "extract_supervoxels"
+
+
+class TestBuildRegionGraph(EveryStage):
+    stage_name = "build_region_graph"
+
+
+class TestAgglomerate(EveryStage):
+    stage_name = "agglomerate"
+
+
+class TestCutMergeTree(EveryStage):
+    stage_name = "cut_merge_tree"
+
+
+class TestAssignSegments(EveryStage):
+    stage_name = "assign_segments"
+
+
+class TestWriteSupervoxels(EveryStage):
+    stage_name = "write_supervoxels"
+
+
+class TestRelabel(EveryStage):
+    stage_name = "relabel"
+
+
+class TestEvaluateSegmentation(EveryStage):
+    stage_name = "evaluate_segmentation"
+
+
+def test_no_stage_escapes_the_contract(tmp_path):
+    """Fails when a stage is added without its three lines above."""
+    tested = {case.stage_name for case in EveryStage.__subclasses__()}
+    run = Run.open(small_run(tmp_path))
+    assert tested == set(STAGES) == {stage.name for stage in run.stages}
+
+
+def test_a_worker_with_other_arithmetic_refuses(tmp_path):
+    """Fails if a worker with another version of torch, or another device, could mix its bytes into a run."""
+    from dataclasses import replace
+
+    from pipeline.errors import ModelError
+
+    run = Run.open(small_run(tmp_path))
+    stage = replace(run.stages[0], environment="another")
+    stage.prepare()
+    with pytest.raises(ModelError, match="inference.device"):
+        stage.run_chunk(next(iter(stage.grids()[0])))
