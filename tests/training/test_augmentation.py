@@ -62,7 +62,7 @@ def test_brightness_stays_between_zero_and_one():
     """Would show the network values that no image has."""
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
-        image = rng.choice(np.float32([0, 0.2, 1]), (6, 9, 8))
+        image = rng.choice(np.array([0, 0.2, 1], np.float32), (6, 9, 8))
         seen, _ = augment(image, [], ALL, True, rng)
         assert seen.dtype == np.float32
         assert seen.shape == image.shape
@@ -133,7 +133,7 @@ def test_resampling_keeps_image_and_labels_on_the_same_places():
         before, after = (tuple(int(n) for n in rng.integers(8, 20, 3)) for _ in range(2))
         axis = int(rng.integers(3))
         labels = np.ones(before, int)
-        np.moveaxis(labels, axis, 0)[before[axis] // 2 :] = 2
+        np.moveaxis(labels, axis, 0)[int(rng.integers(2, before[axis] - 1)) :] = 2
         image, turned = resample(labels.astype(np.float32) - 1, labels, after)
         assert image.shape == turned.shape == after
         assert set(np.unique(turned)) == {1, 2}

@@ -5,7 +5,7 @@ from pydantic import ValidationError
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import Normalisation
-from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig
+from pipeline.training.config import Augmentation, LabelledVolume, Synthetic, TrainConfig
 from pipeline.training.sampler import Sampler, open_source, open_sources
 from tests.training.volumes import OFF, store
 
@@ -129,8 +129,9 @@ def test_a_patch_that_does_not_fit_is_refused_with_both_shapes():
 
 def test_a_box_outside_of_the_volume_is_refused():
     """Would train on voxels that do not exist."""
+    image, labels = noise((8, 8, 8))
     with pytest.raises(VolumeError, match="correct start and stop"):
-        open_source(store("beyond", *noise((8, 8, 8)), BoundingBox((0, 0, 0), (8, 8, 9))))
+        open_source(store("beyond", image, labels, BoundingBox((0, 0, 0), (8, 8, 9))))
 
 
 @pytest.mark.parametrize(
@@ -161,7 +162,7 @@ def test_axes_of_different_voxel_size_are_never_swapped(resolution_nm, axes):
 def test_made_up_tissue_is_other_tissue_for_validation():
     """Would validate on what was trained on."""
     settings = TrainConfig(
-        output="unused", name="unused", patch_shape=PATCH, synthetic={"volumes": 2, "shape": (12, 24, 24)}
+        output="unused", name="unused", patch_shape=PATCH, synthetic=Synthetic(volumes=2, shape=(12, 24, 24))
     )
     sources, validation = open_sources(settings)
     images = [source.read(source.box)[0] for source in (*sources, validation)]

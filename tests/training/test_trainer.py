@@ -213,7 +213,7 @@ def test_an_update_without_a_finite_gradient_changes_nothing(tmp_path, caplog):
     """Would lose a training of days to one overflow."""
     trainer = Trainer(settings(tmp_path))
     before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-    handle = trainer.network.readout.bias.register_hook(lambda gradient: gradient * float("nan"))
+    handle = trainer.network.get_parameter("readout.bias").register_hook(lambda gradient: gradient * float("nan"))
     with caplog.at_level(logging.WARNING, "petaseg.training"):
         trainer.step()
     assert "skipped" in caplog.text

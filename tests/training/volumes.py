@@ -26,12 +26,13 @@ def store(
 ) -> LabelledVolume:
     """Volumes in memory, with the box of them that is used (all if left out)."""
     bounds = BoundingBox.from_shape(image.shape, offset)  # type: ignore[arg-type]
+    used = bounds if box is None else box
     urls = {}
     for kind, array in (("image", image), ("labels", labels)):
         urls[kind] = f"memory://training-{name}-{kind}"
         spec = VolumeSpec(bounds, resolution_nm, array.dtype, storage_chunk=(16, 16, 16))
         create_volume(urls[kind], spec, overwrite=True).write(bounds, array)
-    return LabelledVolume(**urls, start=box and box.start, stop=box and box.stop)
+    return LabelledVolume(**urls, start=used.start, stop=used.stop)
 
 
 def cubes(shape: Vec, side: int = 8) -> tuple[np.ndarray, np.ndarray]:
