@@ -6,7 +6,8 @@ An empty stage runs as ``petaseg run`` runs a real one: ``run_stage`` with a led
 chunk. Each measurement is a process of its own, so that the peak memory of its driver means something; what it grows
 by from the smallest to the largest number of chunks is printed. Two peers do the same chunks without a ledger that
 could be trusted: a loop that writes a marker file for each (as Luigi's targets do), and Dask's own ``Client.map`` and
-``gather`` with the same workers; they run the smallest number only. Exit status 1 if a chunk costs more than 2 ms, or memory grows by more than 60 MB.
+``gather`` with the same workers; they run the smallest number only.
+Exit status 1 if a chunk costs more than 2 ms, or memory grows by more than 60 MB.
 """
 
 from __future__ import annotations

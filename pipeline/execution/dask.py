@@ -29,6 +29,12 @@ logger = logging.getLogger("petaseg.execution")
 BATCH_SECONDS = 0.25
 BATCH_ITEMS = 32
 CONNECT_SECONDS = 30
+SETTINGS = {
+    "distributed.worker.daemon": True,
+    "distributed.scheduler.allowed-failures": 0,  # one death makes a suspect: more only cost time, and blame more
+    "distributed.admin.low-level-log-length": 50,  # the default keeps the chunks of the last 1000 steps: 40 MB
+}
+"""Of a cluster on this machine."""
 
 
 class DaskExecutor:
@@ -66,8 +72,7 @@ class DaskExecutor:
 
     @cached_property
     def _cluster(self) -> LocalCluster:
-        # one death is enough to be a suspect: more of them only cost time, and blame more neighbours
-        with dask.config.set({"distributed.worker.daemon": True, "distributed.scheduler.allowed-failures": 0}):
+        with dask.config.set(SETTINGS):
             return LocalCluster(
                 n_workers=self.workers,
                 threads_per_worker=self.threads,
