@@ -94,6 +94,8 @@ class Ledger:
         self._forgot = False
         self._begun = False
         """True if the stored log is ours: the first record of a new fingerprint replaces it."""
+        self.other_fingerprint = False
+        """True if the stored records count for another configuration; the first chunk under ours replaces them."""
         self._read()
 
     # -- questions --------------------------------------------------------------------------------------------------
@@ -270,6 +272,7 @@ class Ledger:
             logger.warning("%s is damaged and was dropped; its chunk is computed again", place)
         elif "begin" in record:
             self._begun = record["begin"] == self.fingerprint
+            self.other_fingerprint = not self._begun
             if self._begun:
                 self._read_compact()
         elif self._begun and record:

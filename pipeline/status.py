@@ -22,6 +22,8 @@ class StageStatus:
     attempts: int
     errors: tuple[str, ...]
     """Chunk and first error of each chunk that was set aside."""
+    outdated: bool
+    """True if what is stored was made under another configuration, and is computed again by the next run."""
 
     @property
     def complete(self) -> bool:
@@ -52,4 +54,5 @@ def _read_stage(run: Run, name: str) -> StageStatus:
         voxels=summary.voxels,
         attempts=summary.attempts,
         errors=tuple(f"{failure.chunk_name}: {failure.error}" for failure in failed),
+        outdated=ledger.other_fingerprint,
     )

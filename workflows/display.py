@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -73,7 +73,7 @@ def _progress() -> Progress:
     )
 
 
-def status_table(run: Run, stages: Iterable[StageStatus]) -> None:
+def status_table(run: Run, stages: Sequence[StageStatus]) -> None:
     """Chunks done and failed in every stage, and what failed."""
     heading(f"run {run.url}")
     table = Table("stage", "done", "failed", "chunk seconds", "voxels / s")
@@ -85,10 +85,23 @@ def status_table(run: Run, stages: Iterable[StageStatus]) -> None:
         table.add_row(stage.name, done, str(stage.failed), f"{stage.seconds:.1f}", speed)
         errors += [f"{stage.name} {error}" for error in stage.errors]
     console.print(table)
+    outdated_note(stages)
     for error in errors[:10]:
         console.print(f"[red]failed[/] {error}", highlight=False)
     if errors:
         console.print(f"retry with: {run.command}", highlight=False)
+
+
+def outdated_note(stages: Iterable[StageStatus]) -> None:
+    """Say which stages were computed under another configuration."""
+    names = [stage.name for stage in stages if stage.outdated]
+    if names:
+        console.print(
+            f"[yellow]made under another configuration[/] (input, weights or rules), to be computed again: "
+            f"{', '.join(names)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:

@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
         from pipeline.report import write_report
         from pipeline.run import Run
-        from workflows.display import console, report_table, run_table
+        from pipeline.status import read_status
+        from workflows.display import console, outdated_note, report_table, run_table
         from workflows.running import run_with_progress
 
         overrides = tuple(set_ or ())
@@ -33,6 +34,7 @@ def register(app: typer.Typer) -> None:
             opened = Run.open(run, overrides)
             opened.check_model()
             stages = ", ".join(stage.name for stage in opened.stages)
+            outdated_note(read_status(opened))
             console.print(f"{run} is sound. It would run: {stages}\nwhat it will cost: petaseg plan {run}")
             return
         session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid)
