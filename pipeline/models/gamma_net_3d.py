@@ -42,11 +42,20 @@ SIZES: dict[str, dict[str, Any]] = {
         "widths": (24, 28, 36, 48, 64),
         "horizontal": ((1, 7, 7), (3, 5, 5), (3, 5, 5), (3, 3, 3), (3, 3, 3)),
         "pools": ((1, 2, 2),) * 4,
-        "stride": (1, 1, 1),
+        "stem": (1, 3, 3),
+        "down": ((1, 3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3)),
+        "up": ((1, 3, 3), (1, 3, 3), (3, 3, 3), (3, 3, 3)),
+        "local_gate": (1, 3, 3),
+        "gate_bias": True,
+        "readout": (1, 5, 5),
+        "readout_sees_image": False,
         "steps": 8,
     },
 }
-"""Arguments of named sizes: tiny for a CPU and isotropic voxels, base for a GPU and thick sections."""
+"""Arguments of named sizes: tiny for a CPU and isotropic voxels, base (the paper's parts) for a GPU and thick sections.
+
+tiny leaves out the convolutions on the way up, and its readout sees the image: cheaper, and as good on small volumes.
+"""
 
 Arguments = dict[str, Any]
 
@@ -109,10 +118,19 @@ class SymmetricConv(nn.Module):
 class FGRU(nn.Module):
     """Feedback gated recurrent unit (SI equation 3): inhibition and excitation by two gated convolutions."""
 
-    def __init__(self, channels: int, kernel: Vec, norm: str, symmetry: str, steps: int) -> None:
+    def __init__(
+        self,
+        channels: int,
+        kernel: Vec,
+        norm: str,
+        symmetry: str,
+        steps: int,
+        local: Vec = (3, 3, 3),
+        gate_bias: bool = False,
+    ) -> None:
         super().__init__()
-        self.global_gate = nn.Conv3d(channels, channels, 1, bias=False)  # U_IG
-        self.local_gate = nn.Conv3d(channels, 1, 3, padding=1, bias=False)  # U_IS
+        self.global_gate = nn.Conv3d(channels, channels, 1, bias=gate_bias)  # U_IG
+        self.local_gate = nn.Conv3d(channels, 1, local, padding=half(local), bias=gate_bias)  # U_IS
         self.excitation_gate = nn.Conv3d(channels, channels, 1, bias=False)  # U_E
         self.inhibition = SymmetricConv(channels, kernel, symmetry)  # W_I
         self.excitation = SymmetricConv(channels, kernel, symmetry)  # W_E
@@ -162,10 +180,13 @@ class GammaNet3D(nn.Module):
     """The network; its arguments stand in a model card.
 
     widths: channels of each level.              horizontal: kernel of the fGRU at each level.
-    pools: downsampling between levels.          vertical: kernel of the convolutions between levels.
+    pools: downsampling between levels.          steps: T.
     stride: the levels work at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
-    steps: T.                                    out_channels: affinities.
-    readout: kernel of the last convolution, which sees H(0) and, beside it, X(0).
+    stem, down: kernels of the two convolutions before level 0, and of the one before each level above it.
+    up: kernels of the convolutions after each transposed one, finest first; None leaves them out.
+    local_gate, gate_bias: kernel of U_IS, and whether U_IG and U_IS have biases.
+    readout, readout_sees_image: kernel of the last convolution, which sees H(0) and, if told so, X(0) beside it.
+    out_channels: affinities.                    norm, symmetry: see ``Norm`` and ``SymmetricConv``.
     """
 
     def __init__(
@@ -174,44 +195,48 @@ class GammaNet3D(nn.Module):
         horizontal: Sequence[Vec],
         pools: Sequence[Vec],
         stride: Vec = (1, 1, 1),
-        vertical: Vec = (3, 3, 3),
+        stem: Vec = (3, 3, 3),
+        down: Sequence[Vec] | None = None,
+        up: Sequence[Vec] | None = None,
+        local_gate: Vec = (3, 3, 3),
+        gate_bias: bool = False,
         readout: Vec = (3, 3, 3),
+        readout_sees_image: bool = True,
         steps: int = 4,
         out_channels: int = 12,
         norm: str = "instance",
         symmetry: str = "channel",
     ) -> None:
         super().__init__()
-        levels = len(widths)
-        if len(horizontal) != levels or len(pools) != levels - 1 or steps < 1:
+        gaps = len(widths) - 1
+        down = [(3, 3, 3)] * gaps if down is None else down
+        lengths = [len(widths), len(horizontal), len(pools) + 1, len(down) + 1, gaps + 1 if up is None else len(up) + 1]
+        if len(set(lengths)) > 1 or steps < 1:
             raise ModelError(
-                f"{levels} widths, {len(horizontal)} horizontal kernels, {len(pools)} pools and {steps} steps; each "
-                "level needs a kernel, each gap between levels a pool, and at least one step is needed"
+                f"{len(widths)} widths, {len(horizontal)} horizontal kernels, {len(pools)} pools, {len(down)} kernels "
+                f"down and {gaps if up is None else len(up)} up, {steps} steps; each level needs a horizontal kernel, "
+                "each gap between levels a pool and kernels, and at least one step is needed"
             )
         self.stride, self.steps, self.out_channels = as_vec(stride), steps, out_channels
         self.pools = [as_vec(pool) for pool in pools]
+        self.readout_sees_image = readout_sees_image
         inside = self.stride[0] * self.stride[1] * self.stride[2]
-        first, kernel = widths[0], as_vec(vertical)
+        first, unit = widths[0], (norm, symmetry, steps, as_vec(local_gate), gate_bias)
         self.stem = nn.Sequential(
-            nn.Conv3d(inside, first, kernel, padding=half(kernel)),
-            nn.ELU(),
-            nn.Conv3d(first, first, kernel, padding=half(kernel)),
-            nn.ELU(),
-            Norm(first, norm, gain=1.0),
+            same_conv(inside, first, stem), nn.ELU(), same_conv(first, first, stem), nn.ELU(), Norm(first, norm, 1.0)
         )
-        self.horizontal = nn.ModuleList(
-            FGRU(c, as_vec(k), norm, symmetry, steps) for c, k in zip(widths, horizontal, strict=True)
-        )
+        self.horizontal = nn.ModuleList(FGRU(c, as_vec(k), *unit) for c, k in zip(widths, horizontal, strict=True))
         self.down = nn.ModuleList(
-            MGU(nn.Conv3d(a, b, kernel, padding=half(kernel)), b, norm) for a, b in pairwise(widths)
+            MGU(same_conv(a, b, k), b, norm) for (a, b), k in zip(pairwise(widths), down, strict=True)
         )
+        refine = [None] * gaps if up is None else up
         self.up = nn.ModuleList(
-            MGU(nn.ConvTranspose3d(b, a, pool, stride=pool), a, norm)
-            for (a, b), pool in zip(pairwise(widths), self.pools, strict=True)
+            MGU(unpool(b, a, pool, k, norm), a, norm)
+            for (a, b), pool, k in zip(pairwise(widths), self.pools, refine, strict=True)
         )
-        self.top_down = nn.ModuleList(FGRU(c, (1, 1, 1), norm, symmetry, steps) for c in widths[:-1])
+        self.top_down = nn.ModuleList(FGRU(c, (1, 1, 1), *unit) for c in widths[:-1])
         self.readout_norm = Norm(first, norm, gain=1.0)
-        self.readout = nn.Conv3d(2 * first, out_channels * inside, as_vec(readout), padding=half(as_vec(readout)))
+        self.readout = same_conv(first * (1 + readout_sees_image), out_channels * inside, readout)
 
     @property
     def multiple(self) -> Vec:
@@ -257,8 +282,24 @@ class GammaNet3D(nn.Module):
             h[level] = self.top_down[level](h[level], top) + h[level]
 
     def _read(self, h: Tensor, x: Tensor) -> Tensor:
-        seen = torch.cat([self.readout_norm(h), x], dim=1)  # (b, 2 c, z, y, x)
+        seen = self.readout_norm(h)
+        if self.readout_sees_image:
+            seen = torch.cat([seen, x], dim=1)  # (b, 2 c, z, y, x)
         return channels_to_space(self.readout(seen), self.stride)  # (b, out, Z, Y, X)
+
+
+def same_conv(inside: int, outside: int, kernel: Sequence[int]) -> nn.Conv3d:
+    """A convolution that keeps the shape."""
+    kernel = as_vec(kernel)
+    return nn.Conv3d(inside, outside, kernel, padding=half(kernel))
+
+
+def unpool(inside: int, outside: int, pool: Vec, kernel: Sequence[int] | None, norm: str) -> nn.Module:
+    """A transposed convolution that undoes a pool; with a kernel, a norm and a convolution follow."""
+    transposed = nn.ConvTranspose3d(inside, outside, pool, stride=pool)
+    if kernel is None:
+        return transposed
+    return nn.Sequential(transposed, Norm(outside, norm, gain=1.0), same_conv(outside, outside, kernel))
 
 
 def space_to_channels(r: Tensor, stride: Vec) -> Tensor:

@@ -49,8 +49,13 @@ class TestThreeLevels(ModelContract):
         "widths": (3, 4, 5),
         "horizontal": ((1, 5, 3), (3, 3, 3), (1, 1, 1)),
         "pools": ((1, 2, 2), (2, 2, 2)),
-        "vertical": (1, 3, 3),
+        "stem": (1, 3, 3),
+        "down": ((1, 3, 3), (3, 3, 3)),
+        "up": ((1, 3, 3), (1, 3, 3)),
+        "local_gate": (1, 3, 3),
+        "gate_bias": True,
         "readout": (1, 5, 5),
+        "readout_sees_image": False,
         "steps": 2,
         "out_channels": 3,
         "symmetry": "none",
@@ -295,7 +300,7 @@ def test_space_goes_into_channels_and_back():
 
 
 @pytest.mark.parametrize(
-    ("size", "count", "multiple"), [("tiny", 832_216, (16, 16, 16)), ("base", 1_027_004, (1, 16, 16))]
+    ("size", "count", "multiple"), [("tiny", 832_216, (16, 16, 16)), ("base", 1_099_901, (1, 16, 16))]
 )
 def test_sizes_have_the_parameters_that_the_documentation_says(size, count, multiple):
     """Would make checkpoints of a named size unusable: they no longer fit."""
@@ -306,10 +311,27 @@ def test_sizes_have_the_parameters_that_the_documentation_says(size, count, mult
 
 
 @pytest.mark.parametrize(
+    ("horizontal", "vertical", "count"),
+    [
+        (((1, 9, 9), (1, 7, 7), (1, 5, 5), (1, 3, 3), (1, 1, 1)), (1, 3, 3), 501_117),
+        (((1, 9, 9), (3, 7, 7), (3, 5, 5), (3, 3, 3), (1, 1, 1)), (1, 3, 3), 867_325),
+    ],
+)
+def test_the_papers_kernels_give_the_papers_count(horizontal, vertical, count):
+    """Would break where a part of the published network is missing, or has a kernel or a bias of its own."""
+    paper = {**SIZES["base"], "horizontal": horizontal, "down": (vertical,) * 4, "up": (vertical,) * 4}
+    with torch.device("meta"):
+        network = GammaNet3D(**paper)
+    assert sum(parameter.numel() for parameter in network.parameters()) == count
+
+
+@pytest.mark.parametrize(
     ("wrong", "message"),
     [
+        ({"down": ()}, "0 kernels down"),
+        ({"up": ((1, 3, 3),) * 3}, "3 up"),
         ({"pools": ()}, "2 widths, 2 horizontal kernels, 0 pools"),
-        ({"horizontal": ((1, 3, 3),)}, "each level needs a kernel"),
+        ({"horizontal": ((1, 3, 3),)}, "each level needs a horizontal kernel"),
         ({"steps": 0}, "at least one step"),
         ({"norm": "batch"}, "'instance' or 'rms'"),
         ({"symmetry": "full"}, "'channel', 'adjoint' or 'none'"),
