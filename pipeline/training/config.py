@@ -115,6 +115,8 @@ class TrainConfig(Table):
     """How raw values become the network's input."""
     overlap: Voxel = (16, 16, 16)
     """Overlap that the card recommends for inference."""
+    threshold: Share | None = None
+    """For the card: where to cut the merge tree; choose it on the validation part."""
     training_data: str = ""
     """For the card: what was trained on, with source and licence."""
     licence: str = ""

@@ -207,7 +207,7 @@ class Trainer:
         Threads and device change last bits only, and a training may go on with others.
         """
         free = {"output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"}
-        free |= {"threads", "device"}
+        free |= {"threads", "device", "threshold"}
         return fingerprint(self.config.model_dump(mode="json", exclude=free))
 
     def card(self) -> ModelCard:
@@ -223,6 +223,7 @@ class Trainer:
             normalisation=c.normalisation,
             offsets=c.offsets,
             resolution_nm=self.validation.image.spec.resolution_nm,
+            threshold=c.threshold,
             training_data=c.training_data,
             scores={"validation cut-edge F1": round(best.score, 4), "validation loss": round(best.validation_loss, 4)},
             licence=c.licence,
