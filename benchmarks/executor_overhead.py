@@ -7,7 +7,7 @@ chunk. Each measurement is a process of its own, so that the peak memory of its 
 by from the smallest to the largest number of chunks is printed. Two peers do the same chunks without a ledger that
 could be trusted: a loop that writes a marker file for each (as Luigi's targets do), and Dask's own ``Client.map`` and
 ``gather`` with the same workers; they run the smallest number only.
-Exit status 1 if a chunk costs more than 2 ms, or memory grows by more than 60 MB.
+Exit status 1 if a chunk costs more than 2 ms, or memory grows by more than 30 MB.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from pipeline.stages.base import ChunkReport, Products, Stage
 from pipeline.storage import ObjectStore
 
 LIMIT_MS = 2.0
-LIMIT_MB = 60.0
+LIMIT_MB = 30.0
 WORKERS = 2
 PEERS = {"serial": "marker files", "threads": "marker files", "dask": "Client.map"}
 

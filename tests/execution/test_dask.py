@@ -96,12 +96,12 @@ def test_an_item_that_always_kills_its_worker_is_the_only_one_that_fails(
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: DaskExecutor, window: int | None) -> None:
     """Fails if one stuck read holds up a run for ever, or its worker stays blocked."""
-    needs = Resources(timeout_seconds=1.0)
+    needs = Resources(timeout_seconds=2.0)
     results, errors = split(executor.map_unordered(hang, range(60), resources=needs, max_in_flight=window))
     assert results == OTHERS
     assert list(errors) == [BAD]
-    assert "no result after 1 seconds" in errors[BAD]
-    assert sorted(executor.client.nthreads().values()) == [1, 1]
+    assert "no result after 2 seconds" in errors[BAD]
+    executor.client.wait_for_workers(2, timeout=60)  # the stuck one has a successor
 
 
 def test_a_result_that_cannot_travel_fails_alone(executor: DaskExecutor) -> None:
