@@ -72,8 +72,8 @@ class Inference(Table):
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 is faster on recent GPUs."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"

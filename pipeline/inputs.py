@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from itertools import product as cartesian
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -50,11 +50,11 @@ class Network:
         options = PredictOptions(
             batch_size=self.config.batch_size,
             device=self.config.device,
-            precision=self.config.precision,
             compile=self.config.compile,
             threads=self.config.threads,
             tta=self.config.augmentation,
         )
+        options = replace(options, precision=_precision(self.config.precision, options.resolved_device()))
         return PredictAffinities(
             layout=layout,
             image_url=inputs.url,
@@ -196,6 +196,12 @@ def volume_fingerprint(volume: Volume) -> str:
 def absolute(url: str, folder: Path) -> str:
     """A relative path counted from a folder; URLs with a scheme stay as they are."""
     return url if "://" in url else str((folder / Path(url).expanduser()).resolve())
+
+
+def _precision(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> Literal["float32", "bfloat16"]:
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device == "cuda" else "float32"
 
 
 def _check_source(volume: Volume, *, affinities: bool) -> None:
