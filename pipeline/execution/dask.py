@@ -19,9 +19,10 @@ from typing import Generic, NamedTuple
 
 import dask
 from distributed import Client, Future, LocalCluster, as_completed, get_worker
+from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, one_line, worker_name
 
 logger = logging.getLogger("petaseg.execution")
@@ -63,6 +64,7 @@ class DaskExecutor:
         if self.scheduler is None:
             return Client(self._cluster, set_as_default=False)
         try:
+            get_address_host_port(self.scheduler, strict=True)  # a client of half an address would linger
             return Client(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(
@@ -92,11 +94,19 @@ class DaskExecutor:
         resources: Resources,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """See ``Executor``; by default two items for every worker thread are in flight."""
+        """See ``Executor``; by default two items for every worker thread are in flight.
+
+        Raises ``StageFailed`` if the connection to the scheduler is lost.
+        """
         flow = _Flow(self.client, function, iter(items), resources.timeout_seconds)
         try:
             while flow.fill(max_in_flight or 2 * self._slots(), 1 if max_in_flight else BATCH_ITEMS):
                 yield from flow.wait()
+        except CommClosedError as error:
+            raise StageFailed(
+                f"the connection to the Dask scheduler {self.scheduler or 'on this machine'} is lost ({error}); "
+                "nothing that was finished is lost: see that the scheduler runs, then give the same command again"
+            ) from error
         finally:
             flow.cancel()
 
@@ -154,6 +164,8 @@ class _Flow(Generic[Item, Result]):
         try:
             outcomes, took, stuck = future.result()
         except Exception as error:  # of the cluster, or a result that cannot travel
+            if future.cancelled():  # not by us
+                raise CommClosedError(one_line(error)) from error
             return self._lost(batch, error)
         self.seconds = took / len(outcomes)
         self.returned.extend(batch.items[len(outcomes) :])
@@ -164,7 +176,8 @@ class _Flow(Generic[Item, Result]):
 
     def cancel(self) -> None:
         """Take back what is in flight."""
-        self.client.cancel(list(self.running))
+        if self.client.status == "running":
+            self.client.cancel(list(self.running))
 
     def _draw(self, size: int) -> list[Item]:
         again = [self.returned.popleft() for _ in range(min(size, len(self.returned)))]

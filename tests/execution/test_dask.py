@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -10,13 +12,28 @@ from pathlib import Path
 import pytest
 from distributed import LocalCluster
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import dask as under_test
 from pipeline.execution.base import Outcome, Resources
 from pipeline.execution.dask import DaskExecutor, run_batch
 from tests.contracts.executor import NEEDS, square
 
 BAD = 17
+IN_THREADS = {
+    "n_workers": 1,
+    "threads_per_worker": 2,
+    "processes": False,
+    "protocol": "tcp",
+    "dashboard_address": "127.0.0.1:0",
+}
+"""A cluster that takes no time to start."""
+SCHEDULER = f"""
+import time
+from distributed import LocalCluster
+cluster = LocalCluster(**{IN_THREADS})
+print(cluster.scheduler_address, flush=True)
+time.sleep(600)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -135,21 +152,39 @@ def test_no_scheduler_at_an_address_is_said_with_the_remedy(monkeypatch: pytest.
     executor.close()
 
 
-def test_what_is_no_address_is_said_too(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("address", ["", "localhost", "tcp://localhost", "no scheme://here:8786"])
+def test_what_is_no_address_is_said_too(address: str) -> None:
     """Fails if a typing error in the address is not told from a fault of the program."""
-    monkeypatch.setattr(under_test, "CONNECT_SECONDS", 1)
-    executor = DaskExecutor(scheduler="no scheme://here")
-    with pytest.raises(ConfigError, match="no Dask scheduler answers at no scheme"):
+    executor = DaskExecutor(scheduler=address)
+    with pytest.raises(ConfigError, match="no Dask scheduler answers at"):
         list(executor.map_unordered(square, range(3), resources=NEEDS))
     executor.close()
 
 
 def test_an_existing_cluster_is_used_and_left_running() -> None:
     """Fails if a lab's own cluster cannot be used, or is stopped after the first stage."""
-    with LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address="127.0.0.1:0") as cluster:
+    with LocalCluster(**IN_THREADS) as cluster:
         for _ in range(2):
             executor = DaskExecutor(workers=7, scheduler=cluster.scheduler_address)
             results, errors = split(executor.map_unordered(square, range(60), resources=NEEDS))
             assert (results, errors) == (SQUARES, {})
             executor.close()
         assert len(cluster.scheduler.workers) == 1
+
+
+@pytest.mark.parametrize("window", [None, 4])
+def test_a_scheduler_that_dies_ends_the_run_with_a_message(window: int | None) -> None:
+    """Fails if a run waits for ever, or blames its chunks, when the cluster is gone."""
+    environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
+    command = [sys.executable, "-c", SCHEDULER]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout
+        executor = DaskExecutor(scheduler=process.stdout.readline().strip())
+        outcomes = executor.map_unordered(slow_after_ten, range(1000), resources=NEEDS, max_in_flight=window)
+        try:
+            assert next(outcomes).ok
+        finally:
+            process.kill()
+        with pytest.raises(StageFailed, match=r"connection to the Dask scheduler tcp.* give the same command again"):
+            assert all(outcome.ok for outcome in outcomes)
+        executor.close()
