@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -202,8 +204,11 @@ def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
 
 
 def next_commands(commands: Mapping[str, str]) -> None:
-    """Commands to try, with what they do."""
+    """Commands to try, with what they do, and where the command itself is if the shell would not find it."""
     width = max(map(len, commands))
+    if shutil.which("petaseg") is None:
+        activate = Path(sys.argv[0]).with_name("activate")
+        console.print(f"source {activate}   # so that your shell finds petaseg", highlight=False, soft_wrap=True)
     console.print("try next:")
     for command, purpose in commands.items():
         console.print(f"  {command:<{width}}   {purpose}", highlight=False, soft_wrap=True)
