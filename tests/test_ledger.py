@@ -2,7 +2,6 @@
 
 import json
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,62 +12,16 @@ from hypothesis import strategies as st
 from pipeline import ledger as under_test
 from pipeline.errors import LedgerError, StorageError
 from pipeline.geometry import BoundingBox
-from pipeline.grid import Chunk, ChunkGrid
+from pipeline.grid import ChunkGrid
 from pipeline.ledger import Ledger
-from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
-
-BOUNDS = BoundingBox((0, -8, 4), (12, 8, 24))
-GRIDS = ChunkGrid(BOUNDS, BOUNDS, (4, 4, 5)).levels()
-GRID = GRIDS[0]
-CHUNKS = list(GRID)
-FOLDER = "ledger/count_voxels"
+from tests.ledgers import CHUNKS, FOLDER, GRID, GRIDS, contents, done, ledger, log_bytes, log_of, record, report
 
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     """A file system, where lines are appended, and a store of whole objects, where segments are."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
-
-
-def ledger(store: ObjectStore, fingerprint: str = "A", *, read_only: bool = False) -> Ledger:
-    return Ledger(store, "count_voxels", fingerprint, GRIDS, read_only=read_only)
-
-
-def report(chunk: Chunk, checksum: str | None = None) -> ChunkReport:
-    """A report with numbers that tell chunks apart."""
-    return ChunkReport(chunk.level, chunk.index, checksum or digest(chunk), 0.5, 80, 1000, {"patches": 2.0})
-
-
-def digest(chunk: Chunk) -> str:
-    return f"{hash((chunk.level, chunk.index)) & (2**128 - 1):032x}"
-
-
-def record(book: Ledger, chunks: list[Chunk]) -> Ledger:
-    for chunk in chunks:
-        book.record(report(chunk))
-    book.flush()
-    return book
-
-
-def done(book: Ledger) -> set[Chunk]:
-    """The chunks of all levels that are done, each with the right checksum."""
-    found = {chunk for grid in GRIDS for chunk in grid if book.is_done(chunk)}
-    assert all(book.checksum(chunk) == digest(chunk) for chunk in found)
-    return found
-
-
-def contents(store: ObjectStore) -> dict[str, bytes]:
-    return {key: store.get(key) for key in store.list("")}
-
-
-def log_of(store: ObjectStore) -> str:
-    """The log, or the segment with the latest records."""
-    return store.list(f"{FOLDER}/log")[-1]
-
-
-def log_bytes(store: ObjectStore) -> int:
-    return sum(len(store.get(key)) for key in store.list(f"{FOLDER}/log"))
 
 
 def test_what_is_recorded_is_done_with_its_checksum(store: ObjectStore) -> None:
@@ -309,83 +262,6 @@ def test_compaction_makes_a_long_log_short(store: ObjectStore, monkeypatch: pyte
     assert done(ledger(store)) == set(CHUNKS[:20])
     record(ledger(store), CHUNKS[20:24]).close()
     assert done(ledger(store)) == set(CHUNKS[:24])
-
-
-class CrashingStore(ObjectStore):
-    """Stands for a driver that is killed: it stops after a number of changes."""
-
-    def __init__(self, url: str | Path, changes: int) -> None:
-        super().__init__(url)
-        self.changes = changes
-
-    def _change(self) -> None:
-        self.changes -= 1
-        if self.changes < 0:
-            raise KeyboardInterrupt
-
-    def put(self, key: str, data: bytes, *, durable: bool = False) -> None:
-        self._change()
-        super().put(key, data, durable=durable)
-
-    def delete(self, key: str) -> None:
-        self._change()
-        super().delete(key)
-
-    def append(self, key: str, data: bytes) -> None:
-        self._change()
-        super().append(key, data)
-
-
-def in_segments(store: ObjectStore, fingerprint: str) -> Ledger:
-    """A ledger of several segments (where there are any), with a failure and a chunk computed twice."""
-    book = record(ledger(store, fingerprint), CHUNKS[:3])
-    book.record_failure(CHUNKS[9], "no", "trace", 3, final=True)
-    book.flush()
-    for chunk in (*CHUNKS[3:6], CHUNKS[1]):
-        record(book, [chunk])
-    return book
-
-
-@pytest.mark.parametrize("changes", range(8))
-def test_a_crash_at_any_point_of_compaction_loses_nothing(store: ObjectStore, changes: int) -> None:
-    """Fails if compact.npz and the log disagree, or segments go before what replaces them is there."""
-    in_segments(store, "A")
-    book = ledger(CrashingStore(store.url, changes), "A")
-    crashed = interrupted(book.compact)
-    reopened = ledger(store, "A")
-    assert done(reopened) == set(CHUNKS[:6])
-    assert [f.index for f in reopened.quarantined()] == [CHUNKS[9].index]
-    assert reopened.summary().voxels == 480
-    assert crashed or len(store.list(f"{FOLDER}/log")) == 1
-    record(reopened, CHUNKS[6:8])
-    record(reopened, CHUNKS[8:9])
-    assert done(ledger(store, "A")) == set(CHUNKS[:9])
-
-
-@pytest.mark.parametrize("compacted", [False, True])
-@pytest.mark.parametrize("changes", range(9))
-def test_a_crash_at_any_point_of_a_new_beginning_mixes_nothing(
-    store: ObjectStore, changes: int, compacted: bool
-) -> None:
-    """Fails if marks of A count under B, or come back under A after B has begun."""
-    book = in_segments(store, "A")
-    if compacted:
-        book.compact()
-        record(book, CHUNKS[6:7])
-    interrupted(ledger(CrashingStore(store.url, changes), "B").begin)
-    assert done(ledger(store, "B")) == set()
-    assert done(ledger(store, "A")) <= set(CHUNKS[:7])
-    record(ledger(store, "B"), CHUNKS[12:14])
-    assert done(ledger(store, "B")) == set(CHUNKS[12:14])
-    assert done(ledger(store, "A")) == set()
-
-
-def interrupted(change: Callable[[], None]) -> bool:
-    try:
-        change()
-    except KeyboardInterrupt:
-        return True
-    return False
 
 
 class RefusingStore(ObjectStore):
