@@ -108,5 +108,5 @@ def test_a_worker_with_other_arithmetic_refuses(tmp_path):
     run = Run.open(small_run(tmp_path))
     stage = replace(run.stages[0], environment="another")
     stage.prepare()
-    with pytest.raises(ModelError, match="inference.device"):
+    with pytest.raises(ModelError, match=r"inference\.device"):
         stage.run_chunk(next(iter(stage.grids()[0])))
