@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pipeline.models.spec import LoadedModel, load_card, load_model
 from torch import Tensor
 
 from pipeline.geometry import BoundingBox
@@ -30,6 +29,7 @@ from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.predictor import PredictOptions, Predictor
 from pipeline.inference.runtime import forward_state
 from pipeline.inference.tta import variants
+from pipeline.models.spec import LoadedModel, load_card, load_model
 from pipeline.volumes import VolumeSpec, create_volume
 
 LIMIT = 1.10
