@@ -157,6 +157,85 @@ class Execution(Table):
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
 
 
+class WorkerShape(Table):
+    """Workers of one shape: how many, and what each of them gets."""
+
+    count: Annotated[int, Field(ge=1)] = 4
+    """Workers at most; a stage with fewer chunks starts fewer."""
+    cpus: Annotated[int, Field(ge=1)] = 1
+    """CPU cores of a worker."""
+    gpus: Annotated[int, Field(ge=0, le=1)] = 0
+    """GPUs of a worker: one process has one GPU, or none."""
+    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    """Memory of a worker in GB."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """Chunks that a worker processes side by side."""
+    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] = "04:00:00"
+    """Longest life of a worker, [days-]hours:minutes:seconds (SLURM); it drains before and is replaced."""
+    queue: str | None = None
+    """Partition of these workers (SLURM); the cluster's if left out."""
+    options: tuple[str, ...] = ()
+    """More options of sbatch, like "--constraint=skylake" (SLURM)."""
+    node_selector: dict[str, str] = {}
+    """Labels that a node must have (Kubernetes)."""
+
+
+class Driver(Table):
+    """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
+
+    cpus: Annotated[int, Field(ge=1)] = 1
+    """CPU cores."""
+    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    """Memory in GB."""
+    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] = "2-00:00:00"
+    """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
+    restarts: Annotated[int, Field(ge=0)] = 20
+    """How often a driver that died is started again (Kubernetes)."""
+
+
+class Prices(Table):
+    """What an hour costs, in any currency; `petaseg status` then tells what the run has cost and will cost."""
+
+    cpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    """One CPU core for an hour."""
+    gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    """One GPU for an hour."""
+    currency: str = ""
+    """Printed behind the figures, like EUR."""
+
+
+class Cluster(Table):
+    """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
+
+    kind: Literal["slurm", "kubernetes"] | None = None
+    """What `petaseg submit` uses without --on."""
+    queue: str | None = None
+    """Partition of the driver and of workers that name none (SLURM)."""
+    account: str | None = None
+    """Account that is charged (SLURM)."""
+    python: str | None = None
+    """Python with petaseg on the nodes or in the image; on SLURM the one that submits, if left out."""
+    interface: str | None = None
+    """Network interface between nodes, like ib0 (SLURM)."""
+    setup: tuple[str, ...] = ()
+    """Shell lines before Python starts, like "module load cuda" (SLURM)."""
+    namespace: str = "default"
+    """Namespace of everything (Kubernetes)."""
+    image: str | None = None
+    """Container image (Kubernetes)."""
+    claim: str | None = None
+    """Persistent volume claim mounted at /data in every pod (Kubernetes); not needed with object stores."""
+    secrets: tuple[str, ...] = ()
+    """Names of Secrets whose keys become environment variables of every pod, for object stores (Kubernetes)."""
+    image_pull_secret: str | None = None
+    """Name of the Secret with which nodes fetch the image (Kubernetes)."""
+    driver: Driver = Driver()
+    workers: WorkerShape = WorkerShape()
+    inference_workers: WorkerShape | None = None
+    """Workers that run the network, and only that; if left out, all workers run everything."""
+    prices: Prices = Prices()
+
+
 class RunConfig(Table):
     """One run: from an image (or affinities) to neurons."""
 
@@ -173,6 +252,7 @@ class RunConfig(Table):
     segmentation: Segmentation = Segmentation()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:

@@ -8,6 +8,8 @@
     ├── StorageError       an object could not be read or written (full disk, read-only, network)
     │   └── CorruptError   stored bytes differ from what was recorded
     ├── LedgerError        the run directory's records cannot be used
+    ├── LeaseError         another driver works on this run
+    ├── ClusterError       SLURM or Kubernetes refused, or cannot be reached
     └── StageFailed        some chunks of a stage failed after all retries
 
 A message gives the value, the rule and the remedy, in this order.
@@ -44,6 +46,14 @@ class CorruptError(StorageError):
 
 class LedgerError(PetasegError):
     """The records of a run directory cannot be used."""
+
+
+class LeaseError(PetasegError):
+    """Another driver works on this run."""
+
+
+class ClusterError(PetasegError):
+    """SLURM or Kubernetes refused what it was asked, or cannot be reached."""
 
 
 class StageFailed(PetasegError):  # noqa: N818  (it is a verdict on a stage, not a slip of the caller)

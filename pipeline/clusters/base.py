@@ -1,0 +1,117 @@
+"""What a cluster can do, seen from two sides.
+
+    from outside   petaseg submit / status / logs / cancel      ``Cluster``: starts a driver, looks at it, ends it
+    from inside    the driver, a job itself                     ``WorkerPool``: a Dask scheduler whose workers are jobs
+
+The driver is ``petaseg run RUN --on <cluster>``: the same command as on one machine, with other workers. All that the
+two sides share is the run directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal, Protocol
+
+from pipeline.config import RunConfig, WorkerShape
+from pipeline.security import Tls
+
+DRIVER_RECORD = "cluster/driver.json"
+"""Object in the run directory that says where the driver was submitted."""
+
+Phase = Literal["pending", "running", "finished", "failed", "unknown"]
+
+
+@dataclass(frozen=True)
+class Submission:
+    """What ``petaseg submit`` hands to a cluster."""
+
+    run_url: str
+    """The run directory; it holds ``run.yaml`` with absolute paths."""
+    config: RunConfig
+    overrides: tuple[str, ...] = ()
+    """Further ``table.key=value`` texts for the driver's command line."""
+
+
+@dataclass(frozen=True)
+class DriverJob:
+    """Where a driver was submitted; kept as ``DRIVER_RECORD`` in the run directory."""
+
+    cluster: str
+    """Key of ``CLUSTERS``."""
+    id: str
+    """SLURM job number, or name of the Kubernetes Job."""
+    details: dict[str, str] = field(default_factory=dict)
+    """Whatever else finds it again: namespace, log file."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A driver and its workers as the cluster sees them now."""
+
+    phase: Phase
+    reason: str = ""
+    """Why it waits or failed, in the cluster's words."""
+    restarts: int = 0
+    workers_running: int = 0
+    workers_pending: int = 0
+
+
+class Cluster(Protocol):
+    """A kind of cluster; a value without state, so that every command makes its own."""
+
+    name: str
+
+    def render(self, submission: Submission) -> dict[str, str]:
+        """What would be submitted: file name -> text. Nothing is written or contacted; no secrets are in it.
+
+        Raises ``ConfigError`` if ``cluster.*`` lacks something that this kind needs.
+        """
+        ...
+
+    def submit(self, submission: Submission) -> DriverJob:
+        """Submit exactly what ``render`` shows; ``ClusterError`` in the cluster's words and with a remedy."""
+        ...
+
+    def state(self, job: DriverJob) -> JobState:
+        """The state of a driver and its workers."""
+        ...
+
+    def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
+        """The lines that the driver (or, with ``workers``, each worker) has written so far."""
+        ...
+
+    def cancel(self, job: DriverJob) -> None:
+        """End the driver and its workers; the run goes on where it stopped when it is submitted again."""
+        ...
+
+    def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> WorkerPool:
+        """In the driver: a pool of workers of one shape, with no worker yet. ``name``: "general" or "inference"."""
+        ...
+
+
+class WorkerPool(Protocol):
+    """A Dask scheduler in this process and the jobs that work for it."""
+
+    @property
+    def address(self) -> str:
+        """Address of the scheduler."""
+        ...
+
+    def scale(self, workers: int) -> None:
+        """Keep so many workers alive; lost ones are replaced; 0 ends them all."""
+        ...
+
+    def close(self) -> None:
+        """End workers and scheduler."""
+        ...
+
+
+def driver_command(submission: Submission, cluster: str) -> Sequence[str]:
+    """Arguments of the driver, after ``python -P``."""
+    sets = [part for override in submission.overrides for part in ("--set", override)]
+    return ["-m", "workflows.cli", "run", submission.run_url, "--on", cluster, "--quiet", *sets]
