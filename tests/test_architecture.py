@@ -20,6 +20,8 @@ HEAVY = {
     "numba",
     "skimage",
     "matplotlib",
+    "obstore",
+    "botocore",
 }
 
 INSIDE = {
@@ -50,6 +52,8 @@ OUTSIDE = {
     "distributed": {"execution"},
     "zarr": {"volumes"},
     "cloudvolume": {"volumes"},
+    "obstore": {"storage"},
+    "botocore": {"storage"},
     "numba": {"segmentation"},
     "skimage": {"evaluation", "synthetic"},
     "luigi": set(),
