@@ -22,6 +22,15 @@ from pipeline.errors import ConfigError
 Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Voxel = tuple[int, int, int]
 Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
+"""A word that is safe in a job script: nothing in a run file can become a command."""
+Walltime = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
+SbatchOption = Annotated[
+    str,
+    Field(
+        pattern=r"^--(constraint|exclude|exclusive|gres|gpus|hint|licenses|nice|nodelist|qos|reservation)(=[\w.,:@+&|*()\[\]-]+)?$"
+    ),
+]
 
 
 class Table(BaseModel):
@@ -170,13 +179,13 @@ class WorkerShape(Table):
     """Memory of a worker in GB."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Chunks that a worker processes side by side."""
-    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] = "04:00:00"
+    walltime: Walltime = "04:00:00"
     """Longest life of a worker, [days-]hours:minutes:seconds (SLURM); it drains before and is replaced."""
-    queue: str | None = None
+    queue: Name | None = None
     """Partition of these workers (SLURM); the cluster's if left out."""
-    options: tuple[str, ...] = ()
-    """More options of sbatch, like "--constraint=skylake" (SLURM)."""
-    node_selector: dict[str, str] = {}
+    options: tuple[SbatchOption, ...] = ()
+    """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
+    node_selector: dict[Name, Name] = {}
     """Labels that a node must have (Kubernetes)."""
 
 
@@ -187,7 +196,7 @@ class Driver(Table):
     """CPU cores."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Memory in GB."""
-    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] = "2-00:00:00"
+    walltime: Walltime = "2-00:00:00"
     """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
     restarts: Annotated[int, Field(ge=0)] = 20
     """How often a driver that died is started again (Kubernetes)."""
@@ -209,25 +218,21 @@ class Cluster(Table):
 
     kind: Literal["slurm", "kubernetes"] | None = None
     """What `petaseg submit` uses without --on."""
-    queue: str | None = None
+    queue: Name | None = None
     """Partition of the driver and of workers that name none (SLURM)."""
-    account: str | None = None
+    account: Name | None = None
     """Account that is charged (SLURM)."""
-    python: str | None = None
-    """Python with petaseg on the nodes or in the image; on SLURM the one that submits, if left out."""
-    interface: str | None = None
+    interface: Name | None = None
     """Network interface between nodes, like ib0 (SLURM)."""
-    setup: tuple[str, ...] = ()
-    """Shell lines before Python starts, like "module load cuda" (SLURM)."""
-    namespace: str = "default"
+    namespace: Name = "default"
     """Namespace of everything (Kubernetes)."""
-    image: str | None = None
+    image: Name | None = None
     """Container image (Kubernetes)."""
-    claim: str | None = None
+    claim: Name | None = None
     """Persistent volume claim mounted at /data in every pod (Kubernetes); not needed with object stores."""
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[Name, ...] = ()
     """Names of Secrets whose keys become environment variables of every pod, for object stores (Kubernetes)."""
-    image_pull_secret: str | None = None
+    image_pull_secret: Name | None = None
     """Name of the Secret with which nodes fetch the image (Kubernetes)."""
     driver: Driver = Driver()
     workers: WorkerShape = WorkerShape()

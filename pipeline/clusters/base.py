@@ -31,6 +31,11 @@ class Submission:
     config: RunConfig
     overrides: tuple[str, ...] = ()
     """Further ``table.key=value`` texts for the driver's command line."""
+    setup: str = ""
+    """Shell lines that the user gave on the command line, run in each job before Python (SLURM): module load cuda.
+
+    They are no part of the run file, which may come from somebody else and must not be able to execute anything.
+    """
 
 
 @dataclass(frozen=True)
