@@ -111,6 +111,10 @@ class WorkerPool(Protocol):
         """Keep so many workers alive; lost ones are replaced; 0 ends them all."""
         ...
 
+    def avoid(self, node: str) -> None:
+        """Start no more workers on a node, if the cluster can be told so."""
+        ...
+
     def close(self) -> None:
         """End workers and scheduler."""
         ...
