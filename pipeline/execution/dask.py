@@ -38,6 +38,11 @@ SETTINGS = {
 """Of a cluster on this machine."""
 
 
+def configure_dask(settings: dict[str, object]) -> None:
+    """Set Dask up for the rest of this process, with the scheduler's behaviour on which this executor counts."""
+    dask.config.set({**SETTINGS, **settings})
+
+
 class DaskExecutor:
     """Worker processes, each with a nanny that replaces it when it dies.
 
