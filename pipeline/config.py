@@ -165,6 +165,8 @@ class Execution(Table):
     """A chunk that failed this often is set aside; the rest goes on."""
     backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
     """Pause before a retry; doubles each time."""
+    lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
 
