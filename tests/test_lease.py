@@ -17,10 +17,14 @@ from pipeline.lease import KEY, Holder, Lease, LeaseRecord, read_lease
 from pipeline.storage import ObjectStore
 
 ELSEWHERE = Holder("far.away", 1, 0.0)
-HOLD = (
-    "import sys, time\nfrom pipeline.lease import Lease\nfrom pipeline.storage import ObjectStore\n"
-    "with Lease(ObjectStore(sys.argv[1]), seconds=float(sys.argv[2])):\n    print('held', flush=True)\n    time.sleep(60)\n"
-)
+HOLD = """
+import sys, time
+from pipeline.lease import Lease
+from pipeline.storage import ObjectStore
+with Lease(ObjectStore(sys.argv[1]), seconds=float(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 @pytest.fixture
