@@ -84,6 +84,8 @@ class Inference(Table):
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
+    gpu: str | None = None
+    """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: Annotated[int, Field(ge=1)] = 1
