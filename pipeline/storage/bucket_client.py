@@ -107,7 +107,7 @@ def _s3(address: Address) -> Client:
     settings: dict[str, Any] = {"region": access.region, "skip_signature": access.provider is None}
     if endpoint:
         settings |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
-    options = _options(allow_http=bool(endpoint) and endpoint.startswith("http://"))
+    options = _options(allow_http=bool(endpoint and endpoint.startswith("http://")))
     store = S3Store(address.bucket, config=settings, credential_provider=access.provider, **options)  # type: ignore[arg-type]
     name = endpoint or f"https://s3.{access.region}.amazonaws.com"
     return Client(store, Server(name, address.bucket, access.provider is not None, S3_KEYS), PATIENCE)

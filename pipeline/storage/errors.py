@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from pipeline.errors import CorruptError, PetasegError, StorageError
 
+NO_LOCKS = "this file system has no locks or no hard links: mount it with them, or choose another folder or a bucket"
 REMEDIES = {
     errno.ENOSPC: "free some space there and run the same command again; nothing that was stored is lost",
     errno.EDQUOT: "raise the quota or free some space and run the same command again; nothing that was stored is lost",
@@ -18,9 +19,9 @@ REMEDIES = {
     errno.EPERM: "give this user the right to read and write there, or choose another folder",
     errno.ENOTDIR: "a part of this path is a file: choose another folder, or move that file away",
     errno.EISDIR: "there is a folder of this name: choose another name, or move that folder away",
-    errno.ENOLCK: "this file system has no locks: mount it with them, or choose another folder or a bucket",
-    errno.EOPNOTSUPP: "this file system has no locks or links: mount it with them, or choose another folder or a bucket",
-    errno.ENOSYS: "this file system has no locks or links: mount it with them, or choose another folder or a bucket",
+    errno.ENOLCK: NO_LOCKS,
+    errno.EOPNOTSUPP: NO_LOCKS,
+    errno.ENOSYS: NO_LOCKS,
     errno.ETIMEDOUT: "see that no stopped process of this run is left there, then run again",
 }
 

@@ -68,7 +68,8 @@ def s3_server() -> Iterator[S3Server]:
     """Start a server on a free port, and stop it."""
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         try:
             yield S3Server(f"http://127.0.0.1:{int(process.stdout.readline())}")
         finally:
