@@ -60,8 +60,8 @@ class PredictOptions:
         present = torch.cuda.is_available()
         if self.device == "cuda" and not present:
             raise ConfigError(
-                "inference device is cuda; torch must find a GPU and finds none: choose auto or cpu, or name the GPU of "
-                "the workers in inference.gpu (nvidia-smi -L prints it)"
+                "inference device is cuda; torch must find a GPU and finds none: choose auto or cpu, or name the GPU "
+                "of the workers in inference.gpu (nvidia-smi -L prints it)"
             )
         return "cuda" if present and self.device != "cpu" else "cpu"
 

@@ -112,7 +112,7 @@ def test_a_worker_with_other_arithmetic_refuses(tmp_path):
         stage.run_chunk(next(iter(stage.grids()[0])))
 
 
-def test_a_driver_without_a_gpu_speaks_of_its_workers_gpu(tmp_path: Path) -> None:
+def test_a_driver_without_a_gpu_speaks_of_its_workers_gpu(tmp_path):
     """Fails if a run on GPUs cannot be opened where there is none, or if a worker without that GPU takes part."""
     from pipeline.errors import WorkerEnvironmentError
 
