@@ -47,8 +47,7 @@ def test_a_volume_that_would_be_unpickled_is_refused(tmp_path, codecs):
     (folder / ".zarray").write_text(json.dumps(metadata))
     (folder / "0.0.0").write_bytes(pickle.dumps(Trap(mark)))
     with pytest.raises(VolumeError):
-        volume = open_volume(f"{folder}?resolution_nm=8,8,8")
-        volume.read(volume.spec.bounds)
+        open_volume(f"{folder}?resolution_nm=8,8,8")
     assert not mark.exists()
 
 
@@ -112,5 +111,5 @@ def test_only_processes_with_the_certificate_reach_the_scheduler(tmp_path):
             assert client.submit(sum, [1, 2]).result() == 3
         with dask.config.set(theirs.settings()), pytest.raises(OSError, match="certificate does not match"):
             Client(cluster.scheduler_address, set_as_default=False, timeout=2)
-        with pytest.raises(OSError, match="Timed out|reset|closed"):
+        with pytest.raises(OSError, match=r"Timed out|reset|closed"):
             Client(cluster.scheduler_address.replace("tls://", "tcp://"), set_as_default=False, timeout=2)
