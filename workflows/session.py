@@ -16,7 +16,7 @@ from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, StageSummary, run_stage
 from pipeline.lease import Lease
 from pipeline.run import Run
-from workflows.logs import log_file, logging_to_file
+from workflows.logs import log_place, logging_to_file
 
 
 @dataclass
@@ -142,7 +142,7 @@ def segment(
     if session.failure is not None:
         raise session.failure
     if not finished:
-        raise StageFailed(f"the chain did not finish; see {log_file(session.run)}, then run: {session.run.command}")
+        raise StageFailed(f"the chain did not finish; see {log_place(session.run)}, then run: {session.run.command}")
     return session
 
 
