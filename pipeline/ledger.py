@@ -2,7 +2,7 @@
 
     <run>/ledger/<stage>/log.jsonl         where objects can be appended to (a file system): a line a record, at once
     <run>/ledger/<stage>/log-000007.jsonl  elsewhere: segments of records, one every few seconds
-    <run>/ledger/<stage>/compact.npz       the records of finished grids, as arrays
+    <run>/ledger/<stage>/compact.npz       the records so far, as arrays, when a stage ends or its log has grown long
 
 The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log:
 its chunks overwrite the old ones, so the old marks must not come back to life. A line carries its own checksum; one
@@ -16,6 +16,7 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -32,9 +33,14 @@ from pipeline.storage import ObjectStore
 logger = logging.getLogger("petaseg.ledger")
 
 FLUSH_SECONDS = 5.0
+"""Where nothing can be appended, a record waits so long at most: also if no other comes for hours."""
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
 """A log of fewer lines is left as it is when the ledger is closed."""
+LONG_LOG = 50_000
+"""A log of so many lines, and of a line for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
+LONG_SEGMENTS = 200
+"""So do so many segments: a request each to read them again."""
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
 
@@ -87,10 +93,13 @@ class Ledger:
         self._marks = {grid.level: Marks(grid) for grid in grids}
         self._totals = Summary()
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
         self._pending_lines: list[bytes] = []
-        self._last_flush = time.monotonic()
         self._segment = 0
         self._lines = 0
+        self._long_log = max(LONG_LOG, sum(len(grid) for grid in grids) // 10)
+        self._patience = 1
         self._forgot = False
         self._begun = False
         """True if the stored log is ours: the first record of a new fingerprint replaces it."""
@@ -175,41 +184,58 @@ class Ledger:
 
     def flush(self) -> None:
         """Store what is recorded so far (a file system has it already)."""
-        if self._pending_lines:
-            self.store.put(self._segment_key(), b"".join(self._pending_lines))
-            self._segment += 1
-            self._pending_lines = []
-        self._last_flush = time.monotonic()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._pending_lines:
+                self.store.put(self._segment_key(self._segment), b"".join(self._pending_lines))
+                self._segment += 1
+                self._pending_lines = []
 
     def close(self) -> None:
-        """Flush, and turn a long log into arrays; where that cannot be stored, the log stays and says the same."""
+        """Flush, and turn a long log into arrays."""
         if self.read_only:
             return
         self.flush()
         if self._lines >= COMPACT_RECORDS or self._forgot:
-            try:
-                self.compact()
-            except StorageError as error:
-                logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
+            self._try_to_compact()
 
     def compact(self) -> None:
-        """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree."""
+        """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree.
+
+        They agree because the log is flushed first: its end decides about what it forgets or sets aside.
+        """
+        self.flush()
         arrays: dict[str, np.ndarray] = {"fingerprint": np.frombuffer(self.fingerprint.encode(), np.uint8)}
         for level, marks in self._marks.items():
             for name in STORED:
                 arrays[f"{name}_{level}"] = getattr(marks, name)
         totals = json.dumps([self._totals.voxels, self._totals.attempts, self._totals.counters])
         arrays["totals"] = np.frombuffer(totals.encode(), np.uint8)
-        self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
-        self._replace_log(failures=True)
-        self._forgot = False
+        with self._lock:
+            self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
+            self._replace_log(failures=True)
+            self._forgot = False
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
     def _write(self, record: dict[str, Any]) -> None:
         self.begin()
-        self._append(encode(record))
+        with self._lock:
+            self._append(encode(record))
         self._apply(record)
+        if self._lines >= self._patience * self._long_log or self._segment >= self._patience * LONG_SEGMENTS:
+            self._try_to_compact()
+
+    def _try_to_compact(self) -> None:
+        """Where the arrays cannot be stored, the log stays and says the same; it is let grow to twice its length."""
+        try:
+            self.compact()
+            self._patience = 1
+        except StorageError as error:
+            self._patience *= 2
+            logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
 
     def _replace_log(self, *, failures: bool) -> None:
         """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
@@ -228,21 +254,19 @@ class Ledger:
         Of another fingerprint: the last go first, so that what is left is a shorter log of that fingerprint. Of ours:
         the new one comes first, since the others agree with ``compact.npz`` but cannot be read without a beginning.
         """
-        self._pending_lines, old = [], self._segments()
+        new, old = self._segment_key(0), self._segments()
         if not same:
             for key in reversed(old):
                 self.store.delete(key)
-        self._segment = 0
-        self.store.put(self._segment_key(), first)
+        self.store.put(new, first)
         if same:
             for key in old:
-                if key != self._segment_key():
+                if key != new:
                     self.store.delete(key)
-        self._segment = 1
-        self._last_flush = time.monotonic()
+        self._segment, self._pending_lines = 1, []  # not before: after an error the log goes on where it was
 
-    def _segment_key(self) -> str:
-        return f"{self.folder}/log-{self._segment:06d}.jsonl"
+    def _segment_key(self, number: int) -> str:
+        return f"{self.folder}/log-{number:06d}.jsonl"
 
     def _append(self, line: bytes) -> None:
         self._lines += 1
@@ -250,8 +274,18 @@ class Ledger:
             self.store.append(f"{self.folder}/log.jsonl", line)
             return
         self._pending_lines.append(line)
-        if len(self._pending_lines) >= FLUSH_RECORDS or time.monotonic() - self._last_flush > FLUSH_SECONDS:
+        if len(self._pending_lines) >= FLUSH_RECORDS:
             self.flush()
+        elif self._timer is None:
+            self._timer = threading.Timer(FLUSH_SECONDS, self._flush_in_time)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _flush_in_time(self) -> None:
+        try:
+            self.flush()
+        except StorageError as error:
+            logger.warning("the records of %s wait for the next flush: %s", self.stage, error)
 
     def _segments(self) -> list[str]:
         return [key for key in self.store.list(f"{self.folder}/log") if key.endswith(".jsonl")]
@@ -271,10 +305,10 @@ class Ledger:
         if record is None:
             logger.warning("%s is damaged and was dropped; its chunk is computed again", place)
         elif "begin" in record:
-            self._begun = record["begin"] == self.fingerprint
-            self.other_fingerprint = not self._begun
-            if self._begun:
+            ours = record["begin"] == self.fingerprint
+            if ours and not self._begun:
                 self._read_compact()
+            self._begun, self.other_fingerprint = ours, not ours
         elif self._begun and record:
             self._lines += 1
             self._apply(record)

@@ -125,6 +125,7 @@ class _StageRun:
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):
             waiting = self._round(grid, waiting, attempt)
+            self.ledger.flush()  # the next round, or the level above, may take hours
             if not waiting:
                 break
             if attempt < self.options.attempts:
