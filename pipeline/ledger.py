@@ -5,8 +5,9 @@
     <run>/ledger/<stage>/compact.npz       the records so far, as arrays, when a stage ends or its log has grown long
 
 The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log:
-its chunks overwrite the old ones, so the old marks must not come back to life. A line carries its own checksum; one
-that is torn or damaged is dropped, which costs a recomputation and never a wrong result.
+its chunks overwrite the old ones, so the old marks must not come back to life. A line carries a checksum of itself and
+of the log that it was written for; one that is torn, damaged, or late from a driver that was cut off is dropped, which
+costs a recomputation and never a wrong result.
 
 Memory: 29 bytes a chunk, in arrays by position in the grid.
 """
@@ -18,15 +19,16 @@ import json
 import logging
 import threading
 import time
-import zlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import CorruptError, LedgerError, StorageError
+from pipeline.errors import CorruptError, LedgerError, PetasegError, StorageError
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.records import Failure, Marks, Summary, decode, encode, failure_record
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
 
@@ -37,49 +39,13 @@ FLUSH_SECONDS = 5.0
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
 """A log of fewer lines is left as it is when the ledger is closed."""
+KEPT_NOTES = 100
 LONG_LOG = 50_000
-"""A log of so many lines, and of a line for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
+"""A log of so many lines, and of one for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
 LONG_SEGMENTS = 200
 """So do so many segments: a request each to read them again."""
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
-
-
-@dataclass
-class Summary:
-    """Sums over the chunks that are done."""
-
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    voxels: int = 0
-    bytes_written: int = 0
-    attempts: int = 0
-    """Attempts that failed, since the stage began under this fingerprint."""
-    counters: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A chunk that was set aside."""
-
-    chunk_name: str
-    level: int
-    index: tuple[int, int, int]
-    error: str
-    traceback: str
-    attempts: int
-
-
-class Marks:
-    """The done chunks of one grid, by position."""
-
-    def __init__(self, grid: ChunkGrid) -> None:
-        self.grid = grid
-        self.done = np.zeros(len(grid), bool)
-        self.checksums = np.zeros((len(grid), 16), np.uint8)
-        self.seconds = np.zeros(len(grid), np.float32)
-        self.bytes_written = np.zeros(len(grid), np.int64)
 
 
 class Ledger:
@@ -93,6 +59,7 @@ class Ledger:
         self._marks = {grid.level: Marks(grid) for grid in grids}
         self._totals = Summary()
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
+        self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._pending_lines: list[bytes] = []
@@ -105,6 +72,10 @@ class Ledger:
         """True if the stored log is ours: the first record of a new fingerprint replaces it."""
         self.other_fingerprint = False
         """True if the stored records count for another configuration; the first chunk under ours replaces them."""
+        self._log = ""
+        """Fingerprint and a random number: two logs of one fingerprint, with another between them, differ."""
+        self.guard: Callable[[], None] = lambda: None
+        """Called before anything is stored; raises if this driver may not write any more (``pipeline.lease``)."""
         self._read()
 
     # -- questions --------------------------------------------------------------------------------------------------
@@ -155,7 +126,9 @@ class Ledger:
         if self.read_only:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
         if not self._begun:
+            self.guard()
             self.store.delete(f"{self.folder}/compact.npz")
+            self._log = f"{self.fingerprint} {uuid.uuid4().hex}"
             self._replace_log(failures=False)
 
     def record(self, report: ChunkReport) -> None:
@@ -175,6 +148,15 @@ class Ledger:
         failure = Failure(chunk.name, chunk.level, chunk.index, error, traceback, attempts)
         self._write({**failure_record(failure), "final": final})
 
+    def note(self, text: str) -> None:
+        """Remember something about the stage that a user should see: a node that is avoided."""
+        logger.warning("%s: %s", self.stage, text)
+        self._write({"note": text, "t": round(time.time(), 1)})
+
+    def notes(self) -> list[str]:
+        """What was noted, the newest last; the oldest of very many are dropped."""
+        return list(self._notes)
+
     def forget(self, chunk: Chunk) -> None:
         """Take a done mark back, so that the chunk is computed again.
 
@@ -189,6 +171,7 @@ class Ledger:
                 self._timer.cancel()
                 self._timer = None
             if self._pending_lines:
+                self.guard()
                 self.store.put(self._segment_key(self._segment), b"".join(self._pending_lines))
                 self._segment += 1
                 self._pending_lines = []
@@ -207,13 +190,14 @@ class Ledger:
         They agree because the log is flushed first: its end decides about what it forgets or sets aside.
         """
         self.flush()
-        arrays: dict[str, np.ndarray] = {"fingerprint": np.frombuffer(self.fingerprint.encode(), np.uint8)}
+        arrays: dict[str, np.ndarray] = {"log": np.frombuffer(self._log.encode(), np.uint8)}
         for level, marks in self._marks.items():
             for name in STORED:
                 arrays[f"{name}_{level}"] = getattr(marks, name)
         totals = json.dumps([self._totals.voxels, self._totals.attempts, self._totals.counters])
         arrays["totals"] = np.frombuffer(totals.encode(), np.uint8)
         with self._lock:
+            self.guard()
             self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
             self._replace_log(failures=True)
             self._forgot = False
@@ -223,7 +207,7 @@ class Ledger:
     def _write(self, record: dict[str, Any]) -> None:
         self.begin()
         with self._lock:
-            self._append(encode(record))
+            self._append(encode(record, self._log))
         self._apply(record)
         if self._lines >= self._patience * self._long_log or self._segment >= self._patience * LONG_SEGMENTS:
             self._try_to_compact()
@@ -239,9 +223,11 @@ class Ledger:
 
     def _replace_log(self, *, failures: bool) -> None:
         """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
-        lines = [encode({"begin": self.fingerprint})] * 2  # twice: without it, all that follows counts for nothing
+        lines = [encode({"begin": self._log})] * 2  # twice: without it, all that follows counts for nothing
         for failure in self._failures.values() if failures else ():
-            lines.append(encode({**failure_record(failure), "kept": True}))
+            lines.append(encode({**failure_record(failure), "kept": True}, self._log))
+        lines += [encode({"note": note}, self._log) for note in self._notes if failures]
+        self.guard()
         if self.store.supports_append:
             self.store.put(f"{self.folder}/log.jsonl", b"".join(lines))
         else:
@@ -258,6 +244,7 @@ class Ledger:
         if not same:
             for key in reversed(old):
                 self.store.delete(key)
+            self.guard()
         self.store.put(new, first)
         if same:
             for key in old:
@@ -271,6 +258,7 @@ class Ledger:
     def _append(self, line: bytes) -> None:
         self._lines += 1
         if self.store.supports_append:
+            self.guard()
             self.store.append(f"{self.folder}/log.jsonl", line)
             return
         self._pending_lines.append(line)
@@ -284,7 +272,7 @@ class Ledger:
     def _flush_in_time(self) -> None:
         try:
             self.flush()
-        except StorageError as error:
+        except PetasegError as error:
             logger.warning("the records of %s wait for the next flush: %s", self.stage, error)
 
     def _segments(self) -> list[str]:
@@ -301,15 +289,19 @@ class Ledger:
                 self.store.append(key, b"\n")  # end the torn line, so that the next record stands alone
 
     def _read_line(self, line: bytes, place: str) -> None:
-        record = decode(line) if line else {}
+        begins = line[9:].startswith(b'{"begin":')
+        if not line or not (begins or self._begun):
+            return
+        record = decode(line) if begins else decode(line, self._log)
         if record is None:
-            logger.warning("%s is damaged and was dropped; its chunk is computed again", place)
-        elif "begin" in record:
-            ours = record["begin"] == self.fingerprint
-            if ours and not self._begun:
+            logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
+        elif begins:
+            ours = record["begin"].split()[0] == self.fingerprint
+            if ours and record["begin"] != self._log:
+                self._log = record["begin"]
                 self._read_compact()
             self._begun, self.other_fingerprint = ours, not ours
-        elif self._begun and record:
+        else:
             self._lines += 1
             self._apply(record)
 
@@ -319,7 +311,7 @@ class Ledger:
             return
         try:
             arrays = self.store.get_arrays(key)
-            if arrays["fingerprint"].tobytes().decode() != self.fingerprint:
+            if arrays["log"].tobytes().decode() != self._log:
                 return
             voxels, attempts, counters = json.loads(arrays["totals"].tobytes())
             for level, marks in self._marks.items():
@@ -333,6 +325,9 @@ class Ledger:
 
     def _apply(self, record: dict[str, Any]) -> None:
         """Change the state by one record."""
+        if "note" in record:
+            self._notes.append(record["note"])
+            return
         kind = "done" if "done" in record else "forget" if "forget" in record else "fail"
         level, *index = record[kind]
         key = (level, (index[0], index[1], index[2]))
@@ -354,27 +349,3 @@ class Ledger:
             marks.done[place] = True
             marks.checksums[place] = np.frombuffer(bytes.fromhex(record["sum"]), np.uint8)
             marks.seconds[place], marks.bytes_written[place] = record["s"], record["b"]
-
-
-def failure_record(failure: Failure) -> dict[str, Any]:
-    """A chunk that was set aside, as a record."""
-    place = {"fail": [failure.level, *failure.index], "name": failure.chunk_name}
-    return {**place, "error": failure.error, "tb": failure.traceback, "a": failure.attempts, "final": True}
-
-
-def encode(record: dict[str, Any]) -> bytes:
-    """A record as a line: checksum, space, JSON."""
-    text = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def decode(line: bytes) -> dict[str, Any] | None:
-    """The record of a line without its line break, or None if it is damaged."""
-    checksum, _, text = line.partition(b" ")
-    try:
-        if int(checksum, 16) != zlib.crc32(text):
-            return None
-        record: dict[str, Any] = json.loads(text)
-    except ValueError:
-        return None
-    return record

@@ -20,6 +20,8 @@ HEAVY = {
     "numba",
     "skimage",
     "matplotlib",
+    "obstore",
+    "botocore",
 }
 
 INSIDE = {
@@ -27,6 +29,8 @@ INSIDE = {
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
     "config": {"errors"},
+    "security": set(),
+    "clusters": {"errors", "config", "security"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
@@ -36,8 +40,9 @@ INSIDE = {
     "models": {"errors", "geometry", "config"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage"},
-    "ledger": {"errors", "geometry", "grid", "stages", "storage"},
+    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
+    "ledger": {"errors", "geometry", "grid", "stages", "storage", "records"},
+    "records": {"grid"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
         *("evaluation", "execution"),
@@ -47,9 +52,13 @@ INSIDE = {
 
 OUTSIDE = {
     "torch": {"models", "training", "inference"},
-    "distributed": {"execution"},
+    "distributed": {"execution", "clusters"},
+    "dask_jobqueue": {"clusters"},
+    "kubernetes": {"clusters"},
     "zarr": {"volumes"},
     "cloudvolume": {"volumes"},
+    "obstore": {"storage"},
+    "botocore": {"storage"},
     "numba": {"segmentation"},
     "skimage": {"evaluation", "synthetic"},
     "luigi": set(),

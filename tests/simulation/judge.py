@@ -191,5 +191,7 @@ def counters(stage: SimulatedStage) -> dict[str, float]:
     if stage.name == "paint_voxels":
         return {"painted": len(stage.grid)}
     below, *above = stage.grids()
-    children = sum(len(grid.children(chunk)) for grid, upper in zip([below, *above], above, strict=False) for chunk in upper)
+    children = sum(
+        len(grid.children(chunk)) for grid, upper in zip([below, *above], above, strict=False) for chunk in upper
+    )
     return {"read": 2 * len(below) + children}
