@@ -41,7 +41,8 @@ INSIDE = {
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
-    "ledger": {"errors", "geometry", "grid", "stages", "storage"},
+    "ledger": {"errors", "geometry", "grid", "stages", "storage", "records"},
+    "records": {"grid"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
         *("evaluation", "execution"),
