@@ -208,7 +208,7 @@ class Trainer:
         """
         free = {"output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"}
         free |= {"threads", "device", "threshold", "start_from"}
-        settings = [self.config.model_dump(mode="json", exclude=free)]
+        settings: list[object] = [self.config.model_dump(mode="json", exclude=free)]
         if self.config.start_from is not None:
             settings.append(load_card(self.config.start_from).digest)
         return fingerprint(*settings)

@@ -349,5 +349,5 @@ def test_a_training_may_start_from_a_model(tmp_path):
 def test_a_model_of_another_shape_is_no_start(tmp_path):
     first = train(settings(tmp_path / "first"))
     wide = {**MINI, "widths": [8, 6]}
-    with pytest.raises(ModelError, match="start_from is .*take its architecture and arguments"):
+    with pytest.raises(ModelError, match=r"start_from is .*take its architecture and arguments"):
         Trainer(settings(tmp_path / "other", start_from=str(first.folder / "card.yaml"), arguments=wide))
