@@ -18,5 +18,16 @@ def run_with_progress(
     only_after: str | None = None,
 ) -> Session:
     """Run the chain with a progress line a stage; see ``segment``."""
+
+    def announce(text: str) -> None:
+        progress_console.print(text, highlight=False, soft_wrap=True)
+
     with ChunkProgress(progress_console, disable=quiet) as progress:
-        return segment(config, overrides, listener=progress, scheduler_url=scheduler_url, only_after=only_after)
+        return segment(
+            config,
+            overrides,
+            listener=progress,
+            announce=announce,
+            scheduler_url=scheduler_url,
+            only_after=only_after,
+        )

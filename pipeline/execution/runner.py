@@ -59,6 +59,11 @@ class ChunkDone:
 
     stage: str
     report: ChunkReport
+    chunk: Chunk
+    attempt: int = 1
+    """Which round of this driver it was done in."""
+    worker: str = ""
+    """Host and process."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,8 @@ class ChunkFailed:
     error: str
     attempt: int
     final: bool
+    worker: str = ""
+    """Host and process; empty if the worker died."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +90,17 @@ class StageFinished:
 Event = StageStarted | ChunkDone | ChunkFailed | StageFinished
 Listener = Callable[[Event], None]
 StageSummary = Summary
+
+
+def fan_out(*listeners: Listener | None) -> Listener:
+    """One listener that tells several; ``None`` stands for nobody."""
+    present = [listener for listener in listeners if listener is not None]
+
+    def tell(event: Event) -> None:
+        for listener in present:
+            listener(event)
+
+    return tell
 
 
 def run_stage(
@@ -147,7 +165,7 @@ class _StageRun:
             for outcome in outcomes:
                 if outcome.result is not None:
                     self.ledger.record(outcome.result)
-                    self.emit(ChunkDone(self.stage.name, outcome.result))
+                    self.emit(ChunkDone(self.stage.name, outcome.result, outcome.item, attempt, outcome.worker))
                     continue
                 failed += 1
                 if self._failed(outcome, attempt):
@@ -167,7 +185,7 @@ class _StageRun:
         final = attempt == self.options.attempts or not outcome.retriable
         logger.warning("%s chunk %s, attempt %d: %s", self.stage.name, name, attempt, error)
         self.ledger.record_failure(outcome.item, error, outcome.traceback, attempt, final)
-        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final))
+        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final, outcome.worker))
         return not final
 
     def _stop_early(self, outcome: Outcome[Chunk, ChunkReport], failed: int, tried: int) -> None:

@@ -13,22 +13,32 @@ from workflows.commands.options import RunArgument, SetOption
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg status runs/first")
+    @app.command(epilog="Example: petaseg status runs/first --watch")
     def status(
         run: RunArgument = "run.yaml",
         set_: SetOption = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run is complete.")] = False,
+        interval: Annotated[
+            float, typer.Option(min=0.1, metavar="SECONDS", help="Pause between two readings, with --watch.")
+        ] = 5.0,
+        as_json: Annotated[bool, typer.Option("--json", help="For programs; with --watch a line a reading.")] = False,
     ) -> None:
-        """Show chunks done and failed in every stage. Exit status 0 only if all is done."""
-        from pipeline.run import Run
-        from pipeline.status import read_status
-        from workflows.display import status_table
+        """Show chunks done and failed in every stage, speed, time left and cost. Exit status 0 only if all is done.
 
-        opened = Run.open(run, set_ or ())
-        stages = read_status(opened)
-        if as_json:
-            typer.echo(json.dumps([stage.as_dict() for stage in stages], indent=2))
+        With a run directory, and with --watch, nothing else is read: any machine that sees it will do.
+        """
+        from pipeline.status import RunWatch, find_run_directory, open_outline
+        from workflows.status_view import show_status
+        from workflows.watching import watch as watch_run
+
+        if watch:
+            complete = watch_run(find_run_directory(run, set_ or ()), interval, as_json=as_json)
         else:
-            status_table(opened, stages)
-        if not all(stage.complete for stage in stages):
+            reading = RunWatch(open_outline(run, set_ or ())).read()
+            complete = reading.complete
+            if as_json:
+                typer.echo(json.dumps(reading.as_dict(), indent=2))
+            else:
+                show_status(reading)
+        if not complete:
             raise typer.Exit(1)

@@ -1,0 +1,98 @@
+"""The state of a run on the terminal: progress of every stage, what failed, and what the run costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.cost import COVERAGE, Estimate, RunCost
+from pipeline.status import RunStatus, StageStatus
+from workflows.display import console, human_bytes, human_seconds, outdated_note
+
+ERRORS_SHOWN = 10
+LIVE_SECONDS = 60.0
+"""A run whose latest chunk is younger than this needs no note about when it was."""
+
+
+def show_status(status: RunStatus) -> None:
+    """Print the state of a run, and what to do about what failed."""
+    console.print(status_view(status), highlight=False, soft_wrap=True)
+    outdated_note(status.stages)
+    if any(stage.errors for stage in status.stages):
+        console.print(f"retry with: {status.command}", highlight=False, soft_wrap=True)
+
+
+def status_view(status: RunStatus) -> Group:
+    """Everything that changes while a run goes on."""
+    parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_errors(status)]
+    quiet = quiet_note(status, time.time())
+    if quiet:
+        parts.append(Text(quiet, style="yellow"))
+    return Group(*parts, *(Text(line) for line in cost_lines(status.cost)))
+
+
+def stage_table(status: RunStatus) -> Table:
+    """A line a stage."""
+    table = Table("stage", "done", "failed", "voxels / s", "time left", "written", "chunk time")
+    for stage in status.stages:
+        colour = "green" if stage.complete else "red" if stage.failed else "yellow"
+        table.add_row(
+            stage.name,
+            f"[{colour}]{stage.done:,} / {stage.total:,}[/]",
+            f"{stage.failed:,}" if stage.failed else "",
+            speed(stage),
+            "" if stage.complete or stage.seconds_left is None else human_seconds(stage.seconds_left),
+            human_bytes(stage.bytes_written) if stage.done else "",
+            human_seconds(stage.seconds / stage.done) if stage.done else "",
+        )
+    return table
+
+
+def speed(stage: StageStatus) -> str:
+    """Voxels per second over the last minute; nothing if there were none."""
+    return f"{stage.voxels_per_second:,.0f}" if stage.voxels_per_second and not stage.complete else ""
+
+
+def quiet_note(status: RunStatus, now: float) -> str:
+    """When the latest chunk was done, if that is a while ago and the run is not complete."""
+    latest = max((stage.last or 0.0 for stage in status.stages), default=0.0)
+    if status.complete or not latest or now - latest < LIVE_SECONDS:
+        return ""
+    return f"the latest chunk was done {human_seconds(now - latest)} ago; if no driver works: {status.command}"
+
+
+def cost_lines(cost: RunCost) -> Iterator[str]:
+    """What is spent, and the forecast of the whole run; hours of workers, cores and GPUs only with prices."""
+    for name, unit in cost.units().items():
+        if name != "chunk_hours" and not cost.priced:
+            continue
+        spent, total = cost.spent(unit), cost.total(unit)
+        if spent or total.value:
+            behind = f" {cost.prices.currency}".rstrip() if name == "money" else ""
+            yield f"{name.replace('_', ' '):<14}{_figure(spent)}{behind} spent{_forecast(spent, total, behind)}"
+    if cost.unknown:
+        yield f"{'':<14}without {', '.join(cost.unknown)}: no chunk done yet, and no sample (petaseg plan --keep)"
+
+
+def _forecast(spent: float, total: Estimate, behind: str) -> str:
+    if total.value <= spent:
+        return ""
+    interval = f"{COVERAGE:.0%}: {_figure(total.low)} to {_figure(total.high)}"
+    return f", {_figure(total.value)}{behind} in all ({interval})"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _errors(status: RunStatus) -> Iterator[Text]:
+    errors = [f"{stage.name} {error}" for stage in status.stages for error in stage.errors]
+    for error in errors[:ERRORS_SHOWN]:
+        yield Text.from_markup(f"[red]failed[/] {escape(error)}")
+    if len(errors) > ERRORS_SHOWN:
+        yield Text(f"and {len(errors) - ERRORS_SHOWN} more")
