@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,12 +23,24 @@ from pipeline.errors import ConfigError
 Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Voxel = tuple[int, int, int]
 Share = Annotated[float, Field(ge=0, le=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
+"""A word that is safe in a job script: nothing in a run file can become a command."""
+Walltime = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
+SbatchOption = Annotated[
+    str,
+    Field(
+        pattern=r"^--(constraint|exclude|exclusive|gres|gpus|hint|licenses|nice|nodelist|qos|reservation)(=[\w.,:@+&|*()\[\]-]+)?$"
+    ),
+]
 
 
 class Table(BaseModel):
     """A table of a configuration file: frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    example: ClassVar[str] = "`petaseg init` writes an example"
+    """Said to somebody whose file cannot be read."""
 
 
 class Input(Table):
@@ -73,6 +85,8 @@ class Inference(Table):
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
+    gpu: str | None = None
+    """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: Annotated[int, Field(ge=1)] = 1
@@ -154,6 +168,8 @@ class Execution(Table):
     """A chunk that failed this often is set aside; the rest goes on."""
     backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
     """Pause before a retry; doubles each time."""
+    lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
@@ -175,13 +191,13 @@ class WorkerShape(Table):
     """Memory of a worker in GB."""
     threads: Annotated[int, Field(ge=1)] = 1
     """Chunks that a worker processes side by side."""
-    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] = "04:00:00"
+    walltime: Walltime = "04:00:00"
     """Longest life of a worker, [days-]hours:minutes:seconds (SLURM); it drains before and is replaced."""
-    queue: str | None = None
+    queue: Name | None = None
     """Partition of these workers (SLURM); the cluster's if left out."""
-    options: tuple[str, ...] = ()
-    """More options of sbatch, like "--constraint=skylake" (SLURM)."""
-    node_selector: dict[str, str] = {}
+    options: tuple[SbatchOption, ...] = ()
+    """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
+    node_selector: dict[Name, Name] = {}
     """Labels that a node must have (Kubernetes)."""
 
 
@@ -192,7 +208,7 @@ class Driver(Table):
     """CPU cores."""
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Memory in GB."""
-    walltime: Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")] = "2-00:00:00"
+    walltime: Walltime = "2-00:00:00"
     """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
     restarts: Annotated[int, Field(ge=0)] = 20
     """How often a driver that died is started again (Kubernetes)."""
@@ -214,25 +230,21 @@ class Cluster(Table):
 
     kind: Literal["slurm", "kubernetes"] | None = None
     """What `petaseg submit` uses without --on."""
-    queue: str | None = None
+    queue: Name | None = None
     """Partition of the driver and of workers that name none (SLURM)."""
-    account: str | None = None
+    account: Name | None = None
     """Account that is charged (SLURM)."""
-    python: str | None = None
-    """Python with petaseg on the nodes or in the image; on SLURM the one that submits, if left out."""
-    interface: str | None = None
+    interface: Name | None = None
     """Network interface between nodes, like ib0 (SLURM)."""
-    setup: tuple[str, ...] = ()
-    """Shell lines before Python starts, like "module load cuda" (SLURM)."""
-    namespace: str = "default"
+    namespace: Name = "default"
     """Namespace of everything (Kubernetes)."""
-    image: str | None = None
+    image: Name | None = None
     """Container image (Kubernetes)."""
-    claim: str | None = None
+    claim: Name | None = None
     """Persistent volume claim mounted at /data in every pod (Kubernetes); not needed with object stores."""
-    secrets: tuple[str, ...] = ()
+    secrets: tuple[Name, ...] = ()
     """Names of Secrets whose keys become environment variables of every pod, for object stores (Kubernetes)."""
-    image_pull_secret: str | None = None
+    image_pull_secret: Name | None = None
     """Name of the Secret with which nodes fetch the image (Kubernetes)."""
     driver: Driver = Driver()
     workers: WorkerShape = WorkerShape()
@@ -307,11 +319,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; `petaseg init` writes an example") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds no table of keys; `petaseg init` writes an example")
+        raise ConfigError(f"{path} holds no table of keys; {model.example}")
     return parse_config(apply_overrides(data, overrides), model, source=str(path))
 
 

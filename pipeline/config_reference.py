@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
@@ -24,20 +24,25 @@ This page is printed by `petaseg init --keys`.
 
 def markdown(model: type[Table] = RunConfig) -> str:
     """The page docs/configuration.md: a table for the keys of the file, then one for each table in it."""
-    top = {name: field for name, field in model.model_fields.items() if not _is_table(field)}
-    schema = json_schema(model)
-    parts = [INTRODUCTION, _section("", "The file", "", top, schema["properties"])]
+    return "\n".join([INTRODUCTION, *_tables("", model, "The file", "", json_schema(model))])
+
+
+def _tables(prefix: str, model: type[Table], title: str, text: str, schema: dict[str, Any]) -> Iterator[str]:
+    """The keys of a table, then the tables in it."""
+    keys = {name: field for name, field in model.model_fields.items() if _table(field) is None}
+    properties = schema["properties"] if not prefix else schema["$defs"][model.__name__]["properties"]
+    yield _section(prefix, title, text, keys, properties)
     for name, field in model.model_fields.items():
-        if _is_table(field):
-            inner: type[Table] = field.annotation  # type: ignore[assignment]
-            properties = schema["$defs"][inner.__name__]["properties"]
-            text = (inner.__doc__ or "").strip()
-            parts.append(_section(f"{name}.", f"`{name}`", text, inner.model_fields, properties))
-    return "\n".join(parts)
+        inner = _table(field)
+        if inner is not None:
+            text = field.description or (inner.__doc__ or "").strip()
+            yield from _tables(f"{prefix}{name}.", inner, f"`{prefix}{name}`", text, schema)
 
 
-def _is_table(field: FieldInfo) -> bool:
-    return isinstance(field.annotation, type) and issubclass(field.annotation, Table)
+def _table(field: FieldInfo) -> type[Table] | None:
+    """The model of a key that is a table, also of one that may be left out."""
+    options = get_args(field.annotation) or (field.annotation,)
+    return next((o for o in options if isinstance(o, type) and issubclass(o, Table)), None)
 
 
 def _section(prefix: str, title: str, text: str, fields: dict[str, FieldInfo], schema: dict[str, Any]) -> str:
@@ -68,12 +73,17 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
     if "enum" in schema:
         yield ", ".join(f"`{value}`" for value in schema["enum"])
         return
-    kind = schema.get("type", "value")
-    count = schema.get("minItems")
-    yield (
-        f"{count} numbers"
-        if kind == "array" and schema["prefixItems"][0]["type"] == "integer"
-        else (f"{count} positions" if kind == "array" else kind)
-    )
+    yield _kind(schema)
     limits = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
     yield from (f"{word} {schema[key]:g}" for key, word in limits.items() if key in schema)
+
+
+def _kind(schema: dict[str, Any]) -> str:
+    kind: str = schema.get("type", "value")
+    if kind == "object":
+        return "table of texts"
+    if kind != "array":
+        return kind
+    if "prefixItems" not in schema:
+        return "list of texts"
+    return f"{schema['minItems']} {'numbers' if schema['prefixItems'][0]['type'] == 'integer' else 'positions'}"

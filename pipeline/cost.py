@@ -135,16 +135,14 @@ class RunCost:
         return result
 
 
-def stage_hours(stage: StageOutline, ledger: Ledger, config: RunConfig, seconds_per_voxel: float | None) -> StageHours:
+def stage_hours(stage: StageOutline, ledger: Ledger, share: Share, seconds_per_voxel: float | None) -> StageHours:
     """What the chunks of a stage took, and what the missing ones will take.
 
     seconds_per_voxel: measured by ``petaseg plan`` on a sample; used while no chunk of the stage is done.
     """
     spent = sum(float(ledger.chunk_seconds(grid).sum(dtype=np.float64)) for grid in stage.grids)
     left = _left(stage, ledger, seconds_per_voxel)
-    return StageHours(
-        stage.name, spent / 3600, None if left is None else left * (1 / 3600), share_of(config, stage.gpus > 0)
-    )
+    return StageHours(stage.name, spent / 3600, None if left is None else left * (1 / 3600), share)
 
 
 def _left(stage: StageOutline, ledger: Ledger, seconds_per_voxel: float | None) -> Estimate | None:
@@ -183,18 +181,18 @@ def rough(value: float) -> Estimate:
     return Estimate(value, ignorance=(value - value / FACTOR, value * FACTOR - value))
 
 
-def share_of(config: RunConfig, on_gpu: bool) -> Share:
+def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> Share:
     """What a chunk holds: its part of a cluster's worker, or, on one machine, a core and its part of the one GPU.
 
     On a cluster a worker's GPU is paid for as long as the worker runs, whether the stage uses it or not.
     """
-    execution, cluster = config.execution, config.cluster
-    if cluster.kind is not None:
-        shape = (on_gpu and cluster.inference_workers) or cluster.workers
+    execution = config.execution
+    if cluster is not None:
+        shape = (stage.network and config.cluster.inference_workers) or config.cluster.workers
         return Share(1 / shape.threads, shape.cpus / shape.threads, shape.gpus / shape.threads)
     threads = {"serial": 1, "threads": execution.workers, "dask": execution.threads_per_worker}[execution.executor]
     slots = threads if execution.executor != "dask" else threads * execution.workers
-    return Share(1 / threads, 1.0, 1 / slots if on_gpu else 0.0)
+    return Share(1 / threads, 1.0, stage.gpus / slots)
 
 
 def sample_seconds(grid: ChunkGrid, seconds_per_voxel: float | None) -> float | None:

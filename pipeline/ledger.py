@@ -17,6 +17,7 @@ import json
 import logging
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -36,6 +37,7 @@ FLUSH_SECONDS = 5.0
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
 """A log of fewer lines is left as it is when the ledger is closed."""
+KEPT_NOTES = 100
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
 
@@ -91,6 +93,7 @@ class Ledger:
         self.pace = Pace()
         """When chunks were finished lately, as far as the log still tells: arrays keep no times."""
         self._log = LogCursor(store, self.folder)
+        self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
         self._pending_lines: list[bytes] = []
         self._last_flush = time.monotonic()
         self._segment = 0
@@ -175,6 +178,15 @@ class Ledger:
         failure = Failure(chunk.name, chunk.level, chunk.index, error, traceback, attempts)
         self._write({**failure_record(failure), "final": final})
 
+    def note(self, text: str) -> None:
+        """Remember something about the stage that a user should see: a node that is avoided."""
+        logger.warning("%s: %s", self.stage, text)
+        self._write({"note": text, "t": round(time.time(), 1)})
+
+    def notes(self) -> list[str]:
+        """What was noted, the newest last; the oldest of very many are dropped."""
+        return list(self._notes)
+
     def forget(self, chunk: Chunk) -> None:
         """Take a done mark back, so that the chunk is computed again.
 
@@ -226,6 +238,7 @@ class Ledger:
         lines = [encode(begin)] * 2  # twice: without it, all that follows counts for nothing
         for failure in self._failures.values() if failures else ():
             lines.append(encode({**failure_record(failure), "kept": True}))
+        lines += [encode({"note": note}) for note in self._notes if failures]
         if self.store.supports_append:
             self.store.put(f"{self.folder}/log.jsonl", b"".join(lines))
         else:
@@ -310,6 +323,9 @@ class Ledger:
 
     def _apply(self, record: dict[str, Any]) -> None:
         """Change the state by one record."""
+        if "note" in record:
+            self._notes.append(record["note"])
+            return
         kind = "done" if "done" in record else "forget" if "forget" in record else "fail"
         level, *index = record[kind]
         key = (level, (index[0], index[1], index[2]))

@@ -55,12 +55,15 @@ class StageOutline:
     fingerprint: str
     grids: tuple[ChunkGrid, ...]
     gpus: int
-    """GPUs that a chunk occupies: 0 or 1."""
+    """GPUs that a chunk uses: 0 or 1."""
+    network: bool
+    """True if a chunk runs the network, and so goes to the workers that are there for it."""
 
     @classmethod
     def of(cls, stage: StageLike) -> StageOutline:
         """The outline of a stage."""
-        return cls(stage.name, stage.fingerprint, tuple(stage.grids()), stage.resources().gpus)
+        needs = stage.resources()
+        return cls(stage.name, stage.fingerprint, tuple(stage.grids()), needs.gpus, needs.network)
 
     @property
     def total(self) -> int:
@@ -77,6 +80,8 @@ class RunOutline:
     """The command that goes on with the run."""
     config: RunConfig
     stages: tuple[StageOutline, ...]
+    cluster: str | None = None
+    """The cluster whose workers process the chunks, if the driver uses one."""
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -89,26 +94,24 @@ class RunOutline:
 
     def write(self) -> None:
         """Store it in the run directory, beside ``run.yaml``."""
-        stages = [
-            {"name": s.name, "fingerprint": s.fingerprint, "gpus": s.gpus, "grids": [_grid(g) for g in s.grids]}
-            for s in self.stages
-        ]
-        self.store.put(KEY, json.dumps({"command": self.command, "stages": stages}, indent=1).encode())
+        stages = [{**vars(stage), "grids": [_grid(grid) for grid in stage.grids]} for stage in self.stages]
+        plain = {"command": self.command, "cluster": self.cluster, "stages": stages}
+        self.store.put(KEY, json.dumps(plain, indent=1).encode())
 
 
 def read_outline(store: ObjectStore) -> RunOutline | None:
     """The outline in a run directory; ``None`` if no driver has begun there. ``CorruptError`` if it is damaged."""
-    stages, config = store.get_or_none(KEY), store.get_or_none("run.yaml")
-    if stages is None or config is None:
+    stages, run_file = store.get_or_none(KEY), store.get_or_none("run.yaml")
+    if stages is None or run_file is None:
         return None
     try:
         data = json.loads(stages)
-        table = yaml.safe_load(config)
+        table = yaml.safe_load(run_file)
         outlines = tuple(
-            StageOutline(s["name"], s["fingerprint"], tuple(_parse_grid(g) for g in s["grids"]), s["gpus"])
-            for s in data["stages"]
+            StageOutline(**{**stage, "grids": tuple(map(_parse_grid, stage["grids"]))}) for stage in data["stages"]
         )
-        return RunOutline(store.url, data["command"], parse_config(table, source=f"{store.url}/run.yaml"), outlines)
+        config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
+        return RunOutline(store.url, data["command"], config, outlines, data["cluster"])
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"

@@ -23,6 +23,13 @@ class Pace:
     _seconds: deque[list[int]] = field(default_factory=lambda: deque(maxlen=SECONDS_KEPT))
     """[second, chunks, voxels], ascending."""
 
+    def go_on_from(self, earlier: Pace) -> None:
+        """Remember what was finished before the first that is known here."""
+        first = self._seconds[0][0] if self._seconds else earlier.last + 1
+        older = [entry for entry in earlier._seconds if entry[0] < first]
+        self._seconds = deque([*older, *self._seconds], maxlen=SECONDS_KEPT)
+        self.last = max(self.last, earlier.last)
+
     def add(self, when: float, voxels: int) -> None:
         """A chunk of so many voxels was finished."""
         second = int(when)

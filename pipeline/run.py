@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -137,12 +137,15 @@ class Run:
         sets = "".join(f" --set {override}" for override in self.overrides)
         return f"petaseg run {self.source}{sets}"
 
-    def create(self) -> None:
-        """Make the run directory and write the configuration as it is run, with absolute paths, and its outline."""
+    def create(self, cluster: str | None = None) -> None:
+        """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
+
+        cluster: whose workers process the chunks, if they are a cluster's.
+        """
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put("run.yaml", (head + yaml.safe_dump(data, sort_keys=False)).encode())
-        self.outline.write()
+        replace(self.outline, cluster=cluster).write()
 
 
 def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:

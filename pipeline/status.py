@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import load_config
-from pipeline.cost import RunCost, read_rates, stage_hours
+from pipeline.cost import RunCost, read_rates, share_of, stage_hours
+from pipeline.lease import LeaseRecord, read_lease
 from pipeline.ledger import Ledger
 from pipeline.outline import RunOutline, StageOutline, read_outline
 from pipeline.storage import ObjectStore
@@ -34,6 +35,8 @@ class StageStatus:
     attempts: int
     errors: tuple[str, ...]
     """Chunk and first error of each chunk that was set aside."""
+    notes: tuple[str, ...]
+    """What else happened: nodes that are avoided, chunks that ran out of memory; the newest last."""
     outdated: bool
     """True if what is stored was made under another configuration, and is computed again by the next run."""
     voxels_per_second: float
@@ -64,6 +67,8 @@ class RunStatus:
     """The command that goes on with the run."""
     stages: tuple[StageStatus, ...]
     cost: RunCost
+    lease: LeaseRecord | None
+    """Who drives the run; None if nobody ever did."""
 
     @property
     def complete(self) -> bool:
@@ -73,7 +78,9 @@ class RunStatus:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         stages = [stage.as_dict() for stage in self.stages]
-        return {"run": self.url, "complete": self.complete, "stages": stages, "cost": self.cost.as_dict()}
+        driver = None if self.lease is None else asdict(self.lease)
+        head = {"run": self.url, "complete": self.complete, "driver": driver}
+        return {**head, "stages": stages, "cost": self.cost.as_dict()}
 
 
 class RunWatch:
@@ -90,12 +97,16 @@ class RunWatch:
         """The state now."""
         books = [(stage, self._ledger(stage)) for stage in self.outline.stages]
         rates, config, now = read_rates(self.outline.store), self.outline.config, time.time()
-        hours = (stage_hours(stage, ledger, config, rates.get(stage.name)) for stage, ledger in books)
+        hours = (
+            stage_hours(stage, ledger, share_of(config, self.outline.cluster, stage), rates.get(stage.name))
+            for stage, ledger in books
+        )
         return RunStatus(
             url=self.outline.url,
             command=self.outline.command,
             stages=tuple(_stage_status(stage, ledger, now) for stage, ledger in books),
             cost=RunCost(tuple(hours), config.cluster.prices),
+            lease=read_lease(self.outline.store),
         )
 
     def follow(self) -> RunStatus:
@@ -106,9 +117,12 @@ class RunWatch:
         return self.read()
 
     def _ledger(self, stage: StageOutline) -> Ledger:
-        ledger = self._ledgers.get(stage.name)
-        if ledger is None or not ledger.refresh():
-            ledger = self._ledgers[stage.name] = self.outline.ledger(stage)
+        known = self._ledgers.get(stage.name)
+        if known is not None and known.refresh():
+            return known
+        ledger = self._ledgers[stage.name] = self.outline.ledger(stage)
+        if known is not None:  # its log became arrays, which keep no times
+            ledger.pace.go_on_from(known.pace)
         return ledger
 
 
@@ -161,6 +175,7 @@ def _stage_status(stage: StageOutline, ledger: Ledger, now: float) -> StageStatu
         bytes_written=summary.bytes_written,
         attempts=summary.attempts,
         errors=tuple(f"{failure.chunk_name}: {failure.error}" for failure in failed),
+        notes=tuple(ledger.notes()),
         outdated=ledger.other_fingerprint,
         voxels_per_second=ledger.pace.voxels_per_second(now),
         seconds_left=ledger.pace.seconds_left(stage.total - summary.done, now),

@@ -20,6 +20,8 @@ HEAVY = {
     "numba",
     "skimage",
     "matplotlib",
+    "obstore",
+    "botocore",
 }
 
 INSIDE = {
@@ -28,6 +30,8 @@ INSIDE = {
     "grid": {"errors", "geometry"},
     "address": set(),
     "config": {"errors", "address"},
+    "security": set(),
+    "clusters": {"errors", "config", "security"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
@@ -37,10 +41,10 @@ INSIDE = {
     "models": {"errors", "geometry", "config"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage"},
     "pace": set(),
     "ledger_log": {"storage"},
     "ledger": {"errors", "geometry", "grid", "stages", "storage", "ledger_log", "pace"},
+    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
         *("evaluation", "execution"),
@@ -50,9 +54,13 @@ INSIDE = {
 
 OUTSIDE = {
     "torch": {"models", "training", "inference"},
-    "distributed": {"execution"},
+    "distributed": {"execution", "clusters"},
+    "dask_jobqueue": {"clusters"},
+    "kubernetes": {"clusters"},
     "zarr": {"volumes"},
     "cloudvolume": {"volumes"},
+    "obstore": {"storage"},
+    "botocore": {"storage"},
     "numba": {"segmentation"},
     "skimage": {"evaluation", "synthetic"},
     "luigi": set(),

@@ -10,7 +10,6 @@ import json
 import logging
 import os
 import socket
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -18,23 +17,27 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from pipeline import __version__
-from pipeline.errors import StorageError
-from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, StageFinished, StageStarted
+from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, NodeAvoided, StageFinished, StageStarted
 from pipeline.grid import Chunk
 from pipeline.storage import ObjectStore
 from workflows.logs import LEVELS
+from workflows.segments import SegmentWriter
 
 logger = logging.getLogger("petaseg.events")
 
 FILE = "petaseg.jsonl"
 FOLDER = "events"
-FLUSH_SECONDS = 10.0
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Sink(Protocol):
     """Where lines go. A sink that fails ends the log and not the run: what the run needs is in its ledger."""
+
+    @property
+    def problem(self) -> OSError | None:
+        """Why lines are lost; ``None`` if none are."""
+        ...
 
     def write(self, line: bytes) -> None:
         """Store a line with its end; any thread may call it."""
@@ -49,21 +52,18 @@ class FileSink:
     """Appends each line to a file with one system call."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  (closed by ``close``)
-        self._broken = False
+        self.problem: OSError | None = None
         if self._file.seek(0, os.SEEK_END) and not self._ends_a_line():
             self.write(b"\n")  # a driver died, or the disk was full, in the middle of one
 
     def write(self, line: bytes) -> None:
         """See ``Sink``."""
-        if self._broken:
-            return
-        try:
-            self._file.write(line)
-        except OSError as error:
-            self._broken = True
-            logger.warning("%s ends here: %s", self.path, error.strerror)
+        if self.problem is None:
+            try:
+                self._file.write(line)
+            except OSError as error:
+                self.problem = error
 
     def close(self) -> None:
         """See ``Sink``."""
@@ -72,49 +72,6 @@ class FileSink:
     def _ends_a_line(self) -> bool:
         self._file.seek(-1, os.SEEK_END)
         return self._file.read(1) == b"\n"
-
-
-class SegmentSink:
-    """Puts lines as objects, one every few seconds, from a thread of its own: the run does not wait for the store."""
-
-    def __init__(self, store: ObjectStore, name: str, seconds: float = FLUSH_SECONDS) -> None:
-        self.store, self.name, self.seconds = store, name, seconds
-        self._lines: list[bytes] = []
-        self._number = 0
-        self._lock = threading.Lock()
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._loop, name="petaseg-events", daemon=True)
-        self._thread.start()
-
-    def write(self, line: bytes) -> None:
-        """See ``Sink``."""
-        with self._lock:
-            self._lines.append(line)
-
-    def close(self) -> None:
-        """See ``Sink``."""
-        self._closing.set()
-        self._thread.join()
-        self._flush()
-
-    def _loop(self) -> None:
-        while not self._closing.wait(self.seconds):
-            self._flush()
-
-    def _flush(self) -> None:
-        """Put what is there; after an error it is put with the next lines, under the same name."""
-        with self._lock:
-            count, data = len(self._lines), b"".join(self._lines)
-        if not count:
-            return
-        try:
-            self.store.put(f"{FOLDER}/{self.name}-{self._number:06d}.jsonl", data)
-        except StorageError as error:
-            logger.warning("events are kept in memory for now: %s", error)
-            return
-        self._number += 1
-        with self._lock:
-            del self._lines[:count]
 
 
 class EventLog:
@@ -129,6 +86,8 @@ class EventLog:
             self.write("info", "chunk_done", chunk_done_fields(event))
         elif isinstance(event, ChunkFailed):
             self.write("error" if event.final else "warning", "chunk_failed", chunk_failed_fields(event))
+        elif isinstance(event, NodeAvoided):
+            self.write("warning", "node_avoided", {"stage": event.stage, "node": event.node, "error": event.error})
         elif isinstance(event, StageStarted):
             self.write("info", "stage_started", {"stage": event.stage, "total": event.total, "done": event.done})
         elif isinstance(event, StageFinished):
@@ -211,8 +170,7 @@ def open_sink(store: ObjectStore) -> Sink:
     """Where the events of a run directory go."""
     if store.local_path is not None:
         return FileSink(store.local_path / FILE)
-    began = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    return SegmentSink(store, f"{began}-{os.getpid()}")
+    return SegmentWriter(store, FOLDER, ".jsonl")
 
 
 @contextmanager
@@ -233,3 +191,5 @@ def event_log(store: ObjectStore) -> Iterator[EventLog]:
             each.removeHandler(handler)
         log.write("info", "driver_stopped", process)
         sink.close()
+        if sink.problem is not None:
+            logger.warning("the end of the event log in %s is lost: %s", store.url, sink.problem)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 from pipeline import __version__
 from pipeline.errors import ConfigError
-from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, StageFinished, StageStarted
+from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, NodeAvoided, StageFinished, StageStarted
 from pipeline.stages.base import ChunkReport
 
 SECONDS = (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000)
@@ -44,6 +44,7 @@ class RunMetrics:
         self.phases = counter("petaseg_chunk_phase_seconds", "What chunks spend their time on", ["stage", "phase"])
         self.waits = counter("petaseg_input_wait_seconds", "No chunk to compute in a worker that had one", ["stage"])
         self.counts = counter("petaseg_stage_count", "What a stage counts by itself", ["stage", "what"])
+        self.avoided = counter("petaseg_nodes_avoided", "Nodes that failed all that they were given", ["stage"])
         self.seconds = Histogram(
             "petaseg_chunk_seconds", "Seconds of a chunk", ["stage"], buckets=SECONDS, registry=self.registry
         )
@@ -56,6 +57,8 @@ class RunMetrics:
             self._stages[event.stage].count(event.report)
         elif isinstance(event, ChunkFailed):
             self.failed.labels(event.stage, _flag(event.final)).inc()
+        elif isinstance(event, NodeAvoided):
+            self.avoided.labels(event.stage).inc()
         elif isinstance(event, StageStarted):
             self._start(event)
         elif isinstance(event, StageFinished):
@@ -67,6 +70,7 @@ class RunMetrics:
         self.complete.labels(event.stage).set(event.done)
         self.running.clear()  # the stage before may have failed
         self.running.labels(event.stage).set(1)
+        self.avoided.labels(event.stage)
         for final in (False, True):  # a rate needs the zero before the first failure
             self.failed.labels(event.stage, _flag(final))
 

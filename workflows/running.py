@@ -16,6 +16,7 @@ def run_with_progress(
     quiet: bool = False,
     scheduler_url: str | None = None,
     only_after: str | None = None,
+    cluster: str | None = None,
 ) -> Session:
     """Run the chain with a progress line a stage; see ``segment``."""
 
@@ -30,4 +31,5 @@ def run_with_progress(
             announce=announce,
             scheduler_url=scheduler_url,
             only_after=only_after,
+            cluster=cluster,
         )

@@ -15,6 +15,7 @@ from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import make_executor
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, StageSummary, fan_out, run_stage
+from pipeline.lease import Lease
 from pipeline.run import Run
 from workflows.listening import listening
 from workflows.logs import log_file, logging_to_file
@@ -30,14 +31,29 @@ class Session:
     listener: Listener | None = None
     announce: Callable[[str], None] = logger.info
     """Told the addresses where something can be watched."""
+    cluster: str | None = None
+    """The cluster on whose workers chunks run; this process is its driver. None: as ``execution`` says."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each stage took that had something to do."""
     failure: BaseException | None = None
+    lease: Lease | None = None
+    """The right to write the run directory, held from ``start`` to ``close``."""
     _complete: set[str] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Check the model, become the run's only driver, and make the run directory."""
+        self.run.check_model()
+        lease = Lease(self.run.store, seconds=self.run.config.execution.lease_seconds)
+        self.lease = lease.__enter__()
+        self.run.create()
 
     @cached_property
     def executor(self) -> Executor:
         """The workers named in the configuration."""
+        if self.cluster is not None:
+            from workflows.driving import cluster_executor  # it needs Dask
+
+            return cluster_executor(self.run, self.cluster)
         settings = self.run.config.execution
         if settings.executor == "serial":
             return make_executor("serial")
@@ -84,21 +100,24 @@ class Session:
             timeout_seconds=settings.timeout_seconds,
             max_in_flight=settings.max_in_flight,
             retry_command=self.run.command,
+            check=self.lease.check if self.lease else lambda: None,
         )
 
     def close(self) -> None:
-        """Stop the workers, if any were started."""
+        """Stop the workers, if any were started, and let another driver in."""
         executor = self.__dict__.pop("executor", None)
         if executor is not None:
             executor.close()
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.__exit__()
 
 
 @lru_cache(maxsize=1)
 def session_of(config: str, overrides: tuple[str, ...]) -> Session:
     """The session of a run file, the same for every task of a process; its workers stop with the process."""
     session = Session(Run.open(config, overrides))
-    session.run.check_model()
-    session.run.create()
+    session.start()
     atexit.register(session.close)
     return session
 
@@ -111,6 +130,7 @@ def segment(
     announce: Callable[[str], None] = lambda _: None,
     scheduler_url: str | None = None,
     only_after: str | None = None,
+    cluster: str | None = None,
 ) -> Session:
     """Let Luigi run the chain of a run; raises what the first failing stage raised.
 
@@ -121,12 +141,15 @@ def segment(
         announce: told the addresses of metrics and dashboard, where the run file asks for them.
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
         only_after: a stage that must be complete already: nothing up to it may be computed.
+        cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
     """
     if only_after is not None:
         check_complete(Run.open(config, overrides), only_after)
     session_of.cache_clear()
     session = session_of(config, tuple(overrides))
-    session.announce = _logged(announce)
+    session.announce, session.cluster = _logged(announce), cluster
+    if cluster is not None:
+        session.run.create(cluster)
     try:
         with logging_to_file(session.run), listening(session.run, session.announce) as others:
             session.listener = fan_out(listener, others)

@@ -15,8 +15,10 @@ from pipeline.status import RunStatus, StageStatus
 from workflows.display import console, human_bytes, human_seconds, outdated_note
 
 ERRORS_SHOWN = 10
+NOTES_SHOWN = 5
+"""Of each stage."""
 LIVE_SECONDS = 60.0
-"""A run whose latest chunk is younger than this needs no note about when it was."""
+"""Nobody needs to be told when the latest chunk was done, if it is not longer ago."""
 
 
 def show_status(status: RunStatus) -> None:
@@ -29,10 +31,8 @@ def show_status(status: RunStatus) -> None:
 
 def status_view(status: RunStatus) -> Group:
     """Everything that changes while a run goes on."""
-    parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_errors(status)]
-    quiet = quiet_note(status, time.time())
-    if quiet:
-        parts.append(Text(quiet, style="yellow"))
+    parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_problems(status)]
+    parts += [Text(line) for line in driver_lines(status, time.time())]
     return Group(*parts, *(Text(line) for line in cost_lines(status.cost)))
 
 
@@ -58,12 +58,18 @@ def speed(stage: StageStatus) -> str:
     return f"{stage.voxels_per_second:,.0f}" if stage.voxels_per_second and not stage.complete else ""
 
 
-def quiet_note(status: RunStatus, now: float) -> str:
-    """When the latest chunk was done, if that is a while ago and the run is not complete."""
+def driver_lines(status: RunStatus, now: float) -> Iterator[str]:
+    """Who works on a run that is not complete, and when the latest chunk was done, if that is a while ago."""
     latest = max((stage.last or 0.0 for stage in status.stages), default=0.0)
-    if status.complete or not latest or now - latest < LIVE_SECONDS:
-        return ""
-    return f"the latest chunk was done {human_seconds(now - latest)} ago; if no driver works: {status.command}"
+    if status.complete or status.lease is None:
+        return
+    if status.lease.released:
+        yield f"{'driver':<14}none; go on with: {status.command}"
+    else:
+        heard = human_seconds(max(0.0, now - status.lease.renewed))
+        yield f"{'driver':<14}{status.lease.holder}, heard of {heard} ago"
+    if latest and now - latest > LIVE_SECONDS:
+        yield f"{'latest chunk':<14}{human_seconds(now - latest)} ago"
 
 
 def cost_lines(cost: RunCost) -> Iterator[str]:
@@ -90,9 +96,13 @@ def _figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _errors(status: RunStatus) -> Iterator[Text]:
+def _problems(status: RunStatus) -> Iterator[Text]:
+    """The chunks that were set aside, and what else was noted, the newest."""
     errors = [f"{stage.name} {error}" for stage in status.stages for error in stage.errors]
     for error in errors[:ERRORS_SHOWN]:
         yield Text.from_markup(f"[red]failed[/] {escape(error)}")
     if len(errors) > ERRORS_SHOWN:
         yield Text(f"and {len(errors) - ERRORS_SHOWN} more")
+    for stage in status.stages:
+        for note in stage.notes[-NOTES_SHOWN:]:
+            yield Text.from_markup(f"[yellow]note[/] {escape(f'{stage.name}: {note}')}")
