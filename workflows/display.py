@@ -7,20 +7,23 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.evaluation.run_length import RunLength
-from pipeline.evaluation.scores import Scores
-from pipeline.models.spec import ModelCard
-from pipeline.plan import Plan
-from pipeline.report import Report
-from pipeline.run import Run
 from pipeline.status import StageStatus, read_status
-from pipeline.verify import Finding, StageProof
-from workflows.session import Session
+
+if TYPE_CHECKING:  # a look at a run directory needs no torch, numba, matplotlib or Luigi
+    from pipeline.evaluation.run_length import RunLength
+    from pipeline.evaluation.scores import Scores
+    from pipeline.models.spec import ModelCard
+    from pipeline.plan import Plan
+    from pipeline.report import Report
+    from pipeline.run import Run
+    from pipeline.verify import Finding, StageProof
+    from workflows.session import Session
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 """Results."""

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from pipeline.clusters.base import DriverJob, JobState
 from pipeline.cost import COVERAGE, Estimate, RunCost
 from pipeline.status import RunStatus, StageStatus
 from workflows.display import console, human_bytes, human_seconds, outdated_note
@@ -27,6 +28,13 @@ def show_status(status: RunStatus) -> None:
     outdated_note(status.stages)
     if any(stage.errors for stage in status.stages):
         console.print(f"retry with: {status.command}", highlight=False, soft_wrap=True)
+
+
+def show_job(job: DriverJob, state: JobState) -> None:
+    """Print what the cluster says of a submitted driver and its workers."""
+    reason = f" ({state.reason})" if state.reason else ""
+    workers = f"{state.workers_running} workers run, {state.workers_pending} wait"
+    console.print(f"{'submitted':<14}{job.cluster} {job.id}: {state.phase}{reason}; {workers}", highlight=False)
 
 
 def status_view(status: RunStatus) -> Group:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -27,18 +29,31 @@ def register(app: typer.Typer) -> None:
 
         With a run directory, and with --watch, nothing else is read: any machine that sees it will do.
         """
-        from pipeline.status import RunWatch, find_run_directory, open_outline
-        from workflows.status_view import show_status
+        from pipeline.status import find_run_directory
         from workflows.watching import watch as watch_run
 
         if watch:
             complete = watch_run(find_run_directory(run, set_ or ()), interval, as_json=as_json)
         else:
-            reading = RunWatch(open_outline(run, set_ or ())).read()
-            complete = reading.complete
-            if as_json:
-                typer.echo(json.dumps(reading.as_dict(), indent=2))
-            else:
-                show_status(reading)
+            complete = show(run, set_ or (), as_json=as_json)
         if not complete:
             raise typer.Exit(1)
+
+
+def show(run: str, overrides: Sequence[str], *, as_json: bool) -> bool:
+    """Print the state of a run once, and of its driver's job if it was submitted; True if the run is complete."""
+    from pipeline.launch import driver_of, state_of
+    from pipeline.status import RunWatch, open_outline
+    from workflows.status_view import show_job, show_status
+
+    outline = open_outline(run, overrides)
+    reading, job = RunWatch(outline).read(), driver_of(outline)
+    state = None if job is None else state_of(job)
+    if as_json:
+        submitted = None if job is None or state is None else {**job.as_dict(), **asdict(state)}
+        typer.echo(json.dumps({**reading.as_dict(), "submitted": submitted}, indent=2))
+        return reading.complete
+    show_status(reading)
+    if job is not None and state is not None:
+        show_job(job, state)
+    return reading.complete
