@@ -2,7 +2,8 @@
 
     spent      seconds of the chunks that are done, from the ledger, times the part of a worker that a chunk holds
     left       chunks that are missing, times the mean of those that are done on the same level of the same stage
-    interval   90 %: of the mean (batch means: neighbouring chunks resemble each other), and of the missing chunks
+    interval   90 %, from the means of runs of neighbouring chunks (which resemble each other): that much the mean of
+               those that are done may be off, and that of the missing ones too
 
 Not counted: workers that wait, attempts that failed, chunks that were computed again after a crash, the driver.
 """
@@ -169,10 +170,10 @@ def forecast(seconds: np.ndarray, missing: int) -> Estimate:
     from scipy.special import stdtrit
 
     batches = [float(part.mean()) for part in np.array_split(seconds.astype(np.float64), min(BATCHES, len(seconds)))]
-    of_mean = np.var(batches, ddof=1) / len(batches)
-    of_draws = np.var(seconds, ddof=1, dtype=np.float64) / missing
+    of_mean = float(np.var(batches, ddof=1)) / len(batches)
+    of_missing = of_mean * len(seconds) / missing
     mean = float(seconds.mean(dtype=np.float64))
-    half = float(stdtrit(len(batches) - 1, (1 + COVERAGE) / 2) * math.sqrt(of_mean + of_draws))
+    half = float(stdtrit(len(batches) - 1, (1 + COVERAGE) / 2)) * math.sqrt(of_mean + of_missing)
     return Estimate(missing * mean, (missing * half, missing * half))
 
 

@@ -152,7 +152,7 @@ def segment(
         session.run.create(cluster)
     try:
         with logging_to_file(session.run), listening(session.run, session.announce) as others:
-            session.listener = fan_out(listener, others)
+            session.listener = fan_out(others, listener)
             finished = _build(config, tuple(overrides), scheduler_url)
     finally:
         session.close()
