@@ -5,15 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config import load_config
+from pipeline.config import RunConfig, read_config
 from pipeline.cost import RunCost, read_rates, share_of, stage_hours
 from pipeline.lease import LeaseRecord, read_lease
 from pipeline.ledger import Ledger
 from pipeline.outline import RunOutline, StageOutline, read_outline
-from pipeline.storage import ObjectStore
+from pipeline.storage import ObjectStore, absolute, local_path, parent_of
 
 if TYPE_CHECKING:  # torch and numba, which a look at a run directory does not need
     from pipeline.run import Run
@@ -150,17 +149,20 @@ def find_run_directory(path: str, overrides: Sequence[str] = ()) -> ObjectStore:
     """The run directory that a run file or directory names; nothing else is opened."""
     store = run_directory(path)
     if store is None:
-        from pipeline.run import run_file, with_absolute_paths
+        from pipeline.run import run_file
 
-        file = run_file(path)
-        config = with_absolute_paths(load_config(file, overrides), file.resolve().parent)
-        store = ObjectStore(config.run_directory)
+        folder, key = run_file(path)
+        source = absolute(f"{folder.url}/{key}", ".")
+        config: RunConfig = read_config(folder.get(key), source, overrides)
+        store = ObjectStore(absolute(config.run_directory, parent_of(source) or ""))
     return store
 
 
 def run_directory(path: str) -> ObjectStore | None:
     """The run directory, if it is one that was named, by path or by URL."""
-    return ObjectStore(path) if "://" in path or Path(path).is_dir() else None
+    folder = local_path(path)
+    named = folder.is_dir() if folder is not None else not path.endswith((".yaml", ".yml"))
+    return ObjectStore(path) if named else None
 
 
 def _stage_status(stage: StageOutline, ledger: Ledger, now: float) -> StageStatus:
