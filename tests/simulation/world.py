@@ -14,7 +14,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-CLOCKED = ("pipeline.ledger", "pipeline.stages.base")
+CLOCKED = ("pipeline.ledger", "pipeline.stages.timing")
 """Modules that ask for the time; those that start timers have ``threading`` too."""
 LONGEST_REQUEST = 0.02
 
