@@ -346,7 +346,7 @@ class Ledger:
         place = marks.grid.position(key[1])
         if kind == "fail":
             self._totals.attempts += not record.get("kept", False)
-            if record["final"]:
+            if record["final"] and not marks.done[place]:  # it may be late: from a driver that was cut off
                 self._failures[key] = Failure(record["name"], *key, record["error"], record["tb"], record["a"])
         elif kind == "forget":
             marks.done[place] = False
