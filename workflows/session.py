@@ -18,7 +18,7 @@ from pipeline.execution.runner import Listener, RunOptions, StageSummary, fan_ou
 from pipeline.lease import Lease
 from pipeline.run import Run
 from workflows.listening import listening
-from workflows.logs import log_file, logging_to_file
+from workflows.logs import log_place, logging_to_file
 
 logger = logging.getLogger("petaseg.session")
 
@@ -160,7 +160,7 @@ def segment(
     if session.failure is not None:
         raise session.failure
     if not finished:
-        raise StageFailed(f"the chain did not finish; see {log_file(session.run)}, then run: {session.run.command}")
+        raise StageFailed(f"the chain did not finish; see {log_place(session.run)}, then run: {session.run.command}")
     return session
 
 
