@@ -127,8 +127,13 @@ def test_prometheus_is_known_in_one_file_only():
 
 TERMINAL = {"typer", "rich"}
 LIGHT = {
-    **dict.fromkeys(["pipeline", "pipeline.config", "pipeline.grid", "pipeline.volumes", "pipeline.status"], set()),
-    **dict.fromkeys(["workflows.cli", "workflows.watching"], TERMINAL),
+    "pipeline": set(),
+    "pipeline.config": set(),
+    "pipeline.grid": set(),
+    "pipeline.volumes": set(),
+    "pipeline.status": set(),
+    "workflows.cli": TERMINAL,
+    "workflows.watching": TERMINAL,
 }
 """Module -> the heavy libraries that it may load."""
 
