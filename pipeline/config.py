@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +37,9 @@ class Table(BaseModel):
     """A table of a configuration file: frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    example: ClassVar[str] = "`petaseg init` writes an example"
+    """Said to somebody whose file cannot be read."""
 
 
 class Input(Table):
@@ -307,11 +310,11 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
     try:
         data = yaml.safe_load(path.read_text())
     except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; `petaseg init` writes an example") from None
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds no table of keys; `petaseg init` writes an example")
+        raise ConfigError(f"{path} holds no table of keys; {model.example}")
     return parse_config(apply_overrides(data, overrides), model, source=str(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, model_validator
 
@@ -64,6 +64,8 @@ class Augmentation(Table):
 
 class TrainConfig(Table):
     """One training."""
+
+    example: ClassVar[str] = "docs/models.md has an example"
 
     output: str
     """Folder of the model: card, weights, checkpoint, log and curve."""
