@@ -28,7 +28,7 @@ INSIDE = {
     "grid": {"errors", "geometry"},
     "config": {"errors"},
     "security": set(),
-    "clusters": {"errors", "config", "security"},
+    "clusters": {"errors", "config", "security", "storage"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
@@ -93,9 +93,9 @@ def test_imports_follow_the_drawing(path):
             assert here in OUTSIDE[top], f"{path} imports {top}"
 
 
-def test_distributed_is_imported_in_one_file_only():
+def test_distributed_is_imported_by_the_executor_the_worker_and_the_pools_only():
     users = {path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
-    assert users == {"dask.py"}
+    assert users == {"dask.py", "worker.py", "slurm_pool.py"}
 
 
 def test_luigi_lives_only_in_workflows():

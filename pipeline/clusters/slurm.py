@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import DriverJob, JobState, Phase, Submission
@@ -63,10 +63,16 @@ class SlurmCluster:
         return {scripts.DRIVER_FILE: scripts.driver_script(submission), **workers}
 
     def submit(self, submission: Submission) -> DriverJob:
-        """Submit the driver; it submits its workers."""
-        script = self.render(submission)[scripts.DRIVER_FILE]
+        """Submit the driver; it submits its workers.
+
+        A worker of each pool is submitted too, held and cancelled at once: SLURM refuses now what it would refuse then.
+        """
+        texts = self.render(submission)
+        driver = texts.pop(scripts.DRIVER_FILE)
         scripts.log_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
-        job = submit_script(script)
+        for text in texts.values():
+            slurm("scancel", submit_script(text, "--hold"), refusal_is_fine=True)
+        job = submit_script(driver)
         details = {
             "run": submission.run_url,
             "log": str(scripts.driver_log(submission.run_url, job)),
@@ -76,9 +82,13 @@ class SlurmCluster:
     def state(self, job: DriverJob) -> JobState:
         """What SLURM says of the driver; what its log says, if SLURM has forgotten it."""
         jobs = jobs_with(scripts.job_prefix(job.details["run"]))
-        workers = Counter(jobs[number] for number in jobs if number != job.id)
+        jobs.pop(job.id, None)
+        states = Counter(worker.state for worker in jobs.values())
         driver = _controller_state(job.id) or _state_in_log(Path(job.details["log"]))
-        return replace(driver, workers_running=workers["R"], workers_pending=workers["PD"])
+        if driver.phase == "running" and not states["R"] and states["PD"]:
+            reasons = sorted({worker.reason for worker in jobs.values() if worker.state == "PD"})
+            driver = replace(driver, reason=f"all workers wait: {', '.join(reasons)}")
+        return replace(driver, workers_running=states["R"], workers_pending=states["PD"])
 
     def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
         """Lines of the driver's log, or of every worker's under its name."""
@@ -107,8 +117,7 @@ class SlurmCluster:
         _check_jobqueue()
         from pipeline.clusters.slurm_pool import SlurmPool
 
-        setup = submission.setup or os.environ.get(scripts.SETUP_VARIABLE, "")
-        return SlurmPool(name, shape, replace(submission, setup=setup), tls)
+        return SlurmPool(name, shape, submission, tls)
 
 
 def slurm(command: str, *arguments: str, text: str = "", refusal_is_fine: bool = False) -> str:
@@ -140,20 +149,29 @@ def slurm(command: str, *arguments: str, text: str = "", refusal_is_fine: bool =
     return done.stdout
 
 
-def submit_script(script: str) -> str:
+def submit_script(script: str, *options: str) -> str:
     """Submit a batch script; returns the number of the job."""
-    answer = slurm("sbatch", "--parsable", text=script)
+    answer = slurm("sbatch", "--parsable", *options, text=script)
     found = re.search(r"^(\d+)(;\S+)?$", answer, re.MULTILINE)
     if found is None:
         raise ClusterError(f"sbatch --parsable printed {answer!r}, where the number of the job was expected")
     return found[1]
 
 
-def jobs_with(prefix: str) -> dict[str, str]:
-    """This user's jobs whose names begin so and that wait, run or end: number -> SLURM's short state, like R or PD."""
-    lines = slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A %t %j").splitlines()
-    jobs = (line.split(maxsplit=2) for line in lines if line.strip())
-    return {number: state for number, state, name in jobs if name.startswith(prefix)}
+class QueuedJob(NamedTuple):
+    """A job in SLURM's queue."""
+
+    state: str
+    """SLURM's short word: PD, R, CG."""
+    reason: str
+    """Why it waits."""
+
+
+def jobs_with(prefix: str) -> dict[str, QueuedJob]:
+    """This user's jobs whose names begin so and that wait, run or end, by number."""
+    lines = slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%t|%r|%j").splitlines()
+    jobs = (line.split("|", 3) for line in lines if line.strip())
+    return {number: QueuedJob(state, reason) for number, state, reason, name in jobs if name.startswith(prefix)}
 
 
 def _controller_state(job: str) -> JobState | None:

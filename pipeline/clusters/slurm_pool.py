@@ -3,7 +3,8 @@
 dask-jobqueue keeps the list of workers and scales it. What it does not do by itself, and what a run of weeks needs:
 
     a job that ended before its worker came (bad node, cancelled in the queue)    is forgotten, so that one replaces it
-    a submission that SLURM refused (its controller is down, a limit)             is tried again, with growing pauses
+    a submission that SLURM refused (its controller is down, a limit)             is tried again, with growing pauses,
+                                                                                  and in the end given up
     a worker that left in order, died, or lost its node                           is replaced (``Adaptive`` does that)
 """
 
@@ -27,7 +28,6 @@ from pipeline.clusters.base import Submission
 from pipeline.clusters.slurm import jobs_with, slurm, submit_script
 from pipeline.config import WorkerShape
 from pipeline.errors import ClusterError
-from pipeline.execution.dask import SETTINGS
 from pipeline.security import Tls
 
 logger = logging.getLogger("petaseg.clusters")
@@ -39,18 +39,18 @@ RECONNECT_SECONDS = 90
 LONGEST_PAUSE = 300
 ENDING = "CG"
 """SLURM's short state of a job whose processes have ended."""
-PATIENCE = 3
-"""So many jobs may end before their workers came, or be refused, before pauses begin."""
+PATIENCE, HOPELESS = 3, 12
+"""So many jobs in a row may end before their workers came, or be refused, until pauses begin; until the run fails."""
 
 
 class SlurmPool:
-    """See ``WorkerPool``. ``problem`` says why no worker comes, "" if nothing is wrong."""
+    """See ``WorkerPool``."""
 
     def __init__(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> None:
         self.job_name = scripts.job_name(submission.run_url, name)
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)  # of a driver that died
         scripts.log_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
-        dask.config.set({**SETTINGS, "distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
+        dask.config.set({"distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
 
         self._avoided: set[str] = set()
 
@@ -80,8 +80,8 @@ class SlurmPool:
 
     @property
     def problem(self) -> str:
-        """SLURM's words at the last refusal, or how jobs ended; "" while workers come."""
-        return self._cluster.problem
+        """SLURM's words at the last refusal, or how the last job ended; "" while there is hope."""
+        return self._cluster.problem if self._cluster.given_up else ""
 
     def scale(self, workers: int) -> None:
         """Keep so many jobs queued or running."""
@@ -94,7 +94,9 @@ class SlurmPool:
 
     def close(self) -> None:
         """End the jobs, also those that were just being submitted, and the scheduler."""
-        self._cluster.wanted = 0
+        self._keeper.stop()
+        if not self._cluster.given_up:
+            self._cluster.sync(self._cluster.send_home)
         self._cluster.close()
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)
 
@@ -136,6 +138,7 @@ class _JobCluster(SLURMCluster):
     def __init__(self, script: Callable[[str, str], str], job_name: str, **options: Any) -> None:
         self.wanted = 0
         self.problem = ""
+        self.given_up = False
         self._job_name = job_name
         self._numbers = itertools.count()
         self._came: set[str] = set()
@@ -167,7 +170,7 @@ class _JobCluster(SLURMCluster):
             logger.warning("%s", error)
             return
         for name, job in waiting.items():
-            if queue.get(job.job_id, ENDING) == ENDING:
+            if job.job_id not in queue or queue[job.job_id].state == ENDING:
                 await self._forget(name, job)
 
     async def _forget(self, name: str, job: _WorkerJob) -> None:
@@ -183,6 +186,14 @@ class _JobCluster(SLURMCluster):
         pause = min(LONGEST_PAUSE, LOOK_SECONDS * 2**tries) if tries > 0 else 0
         self._not_before = time.monotonic() + pause
         logger.warning("no worker %s: %s; next try in %d s", name, self.problem, pause)
+        if self._fruitless >= HOPELESS and not self.given_up:
+            logger.error("no worker came in %d jobs; giving up", self._fruitless)
+            self.given_up = True
+            await self.scheduler.close()  # whoever waits for a result is told that there is none
+
+    async def send_home(self) -> None:
+        """Let the workers end by themselves before the scheduler goes."""
+        await self.scheduler.retire_workers(workers=list(self.scheduler.workers), close_workers=True, remove=True)
 
 
 class _Keeper(Adaptive):

@@ -24,7 +24,7 @@ from pipeline.storage import local_path
 DRIVER_FILE = "driver.sbatch"
 GENERAL, INFERENCE = "general", "inference"
 SETUP_VARIABLE = "PETASEG_SETUP"
-"""Through it the driver hands ``Submission.setup`` on to the scripts of its workers."""
+"""Through it the script of the driver hands ``Submission.setup`` on to ``petaseg run``, for its workers' scripts."""
 ENDED = "== driver ended with status "
 """The last line that a driver writes, with the exit status of ``petaseg run``."""
 
