@@ -124,7 +124,7 @@ def worker_script(
     return WORKER.format(
         header=header,
         setup=_setup(submission.setup),
-        environment=_exports({**MEMORY_RULES, **(tls.environment() if tls else {})}),
+        environment=_exports(tls.environment() if tls else {}),
         lifetime=seconds(shape.walltime),
         drain=drain_seconds(shape.walltime),
         command=shlex.join(_worker_command(shape, address, worker, submission.config.cluster.interface)),
@@ -217,14 +217,6 @@ def _setup(lines: str) -> str:
     """The user's own shell lines, and their text for the scripts that this job will submit."""
     return f"export {SETUP_VARIABLE}={shlex.quote(lines)}\n{lines}\n" if lines.strip() else ""
 
-
-MEMORY_RULES = {
-    "DASK_DISTRIBUTED__WORKER__MEMORY__TARGET": "False",
-    "DASK_DISTRIBUTED__WORKER__MEMORY__SPILL": "False",
-    "DASK_DISTRIBUTED__WORKER__MEMORY__PAUSE": "False",  # what a chunk took may stay with the allocator: no pause for ever
-    "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "0.98",
-}
-"""A worker is restarted before SLURM kills its job; nothing is spilled, since results are a few hundred bytes."""
 
 DRIVER = """#!/bin/bash
 {header}

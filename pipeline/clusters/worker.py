@@ -30,6 +30,9 @@ LAST_SECONDS = 30.0
 RETIRE_SECONDS = 5.0
 STAGGER = 0.25
 """Share of the drain time by which workers leave earlier at random, so that they are not replaced all at once."""
+NEVER_PAUSED = {f"distributed.worker.memory.{limit}": False for limit in ("target", "spill", "pause")}
+"""Memory that a chunk took may stay with the allocator, so a pause might last for ever; and results are too small to
+spill. The nanny still ends a process that takes more than its limit."""
 CONNECTED = {Status.running, Status.paused}
 
 
@@ -46,7 +49,8 @@ class DrainingWorker(Worker):
         if end:
             early = self.drain_seconds * (1 + STAGGER * random.random())
             options.update(lifetime=max(end - early - time.time(), 1), lifetime_stagger=0)
-        super().__init__(*arguments, **options)
+        with dask.config.set(NEVER_PAUSED):
+            super().__init__(*arguments, **options)
 
     async def start_unsafe(self) -> Worker:
         """Leave TERM, which a job's end sends to every process, to the nanny: it asks this worker to close."""
@@ -63,13 +67,13 @@ class DrainingWorker(Worker):
             await self._finish(self.drain_seconds - min(LAST_SECONDS, self.drain_seconds / 2))
         await super().close_gracefully(restart=restart, reason=reason)
 
-    async def close(self, *arguments: Any, **options: Any) -> str | None:
-        """Give back what runs, then close; nothing to give back if the scheduler is gone."""
+    async def close(self, **options: Any) -> str | None:  # type: ignore[override]
+        """Give back what runs, then close without waiting for it; nothing is to be given if the scheduler is gone."""
         lost = "connection-broken" in options.get("reason", "")
         if self.status in CONNECTED and not lost:
             with suppress(OSError, TimeoutError):
                 await asyncio.wait_for(self._give_back(), RETIRE_SECONDS)
-        return await super().close(*arguments, **options)
+        return await super().close(**{**options, "executor_wait": False})
 
     async def _finish(self, seconds: float) -> None:
         """Wait until nothing runs and every result was fetched, but not longer than this."""

@@ -43,6 +43,8 @@ class RunOptions:
     timeout_seconds: float | None = None
     max_in_flight: int | None = None
     retry_command: str = "petaseg run run.yaml"
+    check: Callable[[], None] = lambda: None
+    """Called before a chunk is recorded; raises if this driver may not write any more (``pipeline.lease``)."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -104,6 +106,7 @@ def run_stage(
 
     Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
     """
+    ledger.guard = options.check
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
     total = sum(len(grid) for grid in stage.grids())
     done = ledger.summary().done
@@ -139,6 +142,7 @@ class _StageRun:
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):
             waiting = self._with_more_memory(grid, self._round(grid, waiting, attempt))
+            self.ledger.flush()  # the next round, or the level above, may take hours
             if not waiting:
                 break
             if attempt < self.options.attempts:
@@ -156,6 +160,7 @@ class _StageRun:
         again: list[Outcome[Chunk, ChunkReport]] = []
         with closing(self._outcomes(grid, chunks, generous)) as outcomes:
             for outcome in outcomes:
+                self.options.check()
                 if outcome.result is not None:
                     self.nodes.done(outcome.node)
                     self.ledger.record(outcome.result)

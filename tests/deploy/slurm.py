@@ -86,7 +86,7 @@ def free_ports() -> int:
 
 
 @pytest.fixture(scope="session")
-def _cluster() -> Iterator[Slurm]:
+def _slurm_cluster() -> Iterator[Slurm]:
     with tempfile.TemporaryDirectory(prefix="petaseg-slurm-", ignore_cleanup_errors=True) as folder:
         cluster = Slurm(Path(folder) / "root")
         cluster.do("install")
@@ -101,10 +101,10 @@ def _cluster() -> Iterator[Slurm]:
 
 
 @pytest.fixture
-def slurm(_cluster: Slurm) -> Iterator[Slurm]:
+def slurm(_slurm_cluster: Slurm) -> Iterator[Slurm]:
     """The cluster, with an empty queue before and after."""
-    yield _cluster
-    _cluster.clear()
+    yield _slurm_cluster
+    _slurm_cluster.clear()
 
 
 def sbatch_lines(script: str) -> dict[str, str]:
