@@ -65,13 +65,14 @@ class SlurmCluster:
     def submit(self, submission: Submission) -> DriverJob:
         """Submit the driver; it submits its workers.
 
-        A worker of each pool is submitted too, held and cancelled at once: SLURM refuses now what it would refuse then.
+        A worker of each pool is submitted too, for later, and cancelled at once: SLURM refuses now what it would refuse
+        then. (``--test-only`` would not do: it also refuses what has to wait for a drained node.)
         """
         texts = self.render(submission)
         driver = texts.pop(scripts.DRIVER_FILE)
         scripts.log_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         for text in texts.values():
-            slurm("scancel", submit_script(text, "--hold"), refusal_is_fine=True)
+            slurm("scancel", submit_script(text, "--begin=now+30days"), refusal_is_fine=True)
         job = submit_script(driver)
         details = {
             "run": submission.run_url,

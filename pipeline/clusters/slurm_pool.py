@@ -2,7 +2,7 @@
 
 dask-jobqueue keeps the list of workers and scales it. What it does not do by itself, and what a run of weeks needs:
 
-    a job that ended before its worker came (bad node, cancelled in the queue)    is forgotten, so that one replaces it
+    a job that ended before its worker came (bad node, cancelled in the queue)    is forgotten, and another replaces it
     a submission that SLURM refused (its controller is down, a limit)             is tried again, with growing pauses,
                                                                                   and in the end given up
     a worker that left in order, died, or lost its node                           is replaced (``Adaptive`` does that)
@@ -14,7 +14,10 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import dask
@@ -27,7 +30,7 @@ from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import Submission
 from pipeline.clusters.slurm import jobs_with, slurm, submit_script
 from pipeline.config import WorkerShape
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, ConfigError
 from pipeline.security import Tls
 
 logger = logging.getLogger("petaseg.clusters")
@@ -51,7 +54,6 @@ class SlurmPool:
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)  # of a driver that died
         scripts.log_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         dask.config.set({"distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
-
         self._avoided: set[str] = set()
 
         def script(address: str, worker: str) -> str:
@@ -59,9 +61,10 @@ class SlurmPool:
                 name, shape, submission, address=address, worker=worker, tls=tls, avoid=sorted(self._avoided)
             )
 
-        with dask.config.set(tls.settings() if tls else {}):
+        with dask.config.set(tls.settings() if tls else {}), _explained(submission.config.cluster.interface):
             self._cluster = _JobCluster(
                 script,
+                partial(scripts.worker_log, submission.run_url, name),
                 cores=shape.cpus,
                 memory=f"{shape.memory_gb}GB",
                 processes=1,
@@ -69,6 +72,7 @@ class SlurmPool:
                 interface=submission.config.cluster.interface,
                 protocol="tls://" if tls else "tcp://",
                 security=Security() if tls else None,
+                silence_logs=logging.CRITICAL,  # the executor tells what fails; an end would leave tracebacks
                 scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             )
         self._keeper = self._cluster.adapt(Adaptive=_Keeper, interval=f"{LOOK_SECONDS}s", wait_count=1)
@@ -99,6 +103,21 @@ class SlurmPool:
             self._cluster.sync(self._cluster.send_home)
         self._cluster.close()
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)
+
+
+@contextmanager
+def _explained(interface: str | None) -> Iterator[None]:
+    """What keeps a scheduler from starting, as ``ConfigError``."""
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        first: BaseException = error
+        while first.__cause__ or first.__context__:
+            first = first.__cause__ or first.__context__ or first
+        raise ConfigError(
+            f"no Dask scheduler can be started on cluster.interface {interface!r}: {first}; name an interface that "
+            "the nodes share (`ip address` lists them), or leave it out"
+        ) from error
 
 
 class _WorkerJob(SLURMJob):
@@ -135,11 +154,13 @@ class _JobCluster(SLURMCluster):
 
     job_cls = _WorkerJob
 
-    def __init__(self, script: Callable[[str, str], str], job_name: str, **options: Any) -> None:
+    def __init__(
+        self, script: Callable[[str, str], str], log: Callable[[str], Path], job_name: str, **options: Any
+    ) -> None:
         self.wanted = 0
         self.problem = ""
         self.given_up = False
-        self._job_name = job_name
+        self._job_name, self._log = job_name, log
         self._numbers = itertools.count()
         self._came: set[str] = set()
         self._fruitless = 0
@@ -180,7 +201,7 @@ class _JobCluster(SLURMCluster):
         if name in self._came:
             logger.info("worker %s has left; another takes its place", name)
             return
-        self.problem = job.refusal or f"job {job.job_id} ended before its worker came; its log says why"
+        self.problem = job.refusal or f"job {job.job_id} ended early; see {self._log(job.job_id)}"
         self._fruitless += 1
         tries = self._fruitless - PATIENCE
         pause = min(LONGEST_PAUSE, LOOK_SECONDS * 2**tries) if tries > 0 else 0

@@ -57,6 +57,11 @@ def driver_log(run_url: str, job: str) -> Path:
     return log_folder(run_url) / f"driver-{job}.log"
 
 
+def worker_log(run_url: str, pool: str, job: str) -> Path:
+    """The log of a worker."""
+    return log_folder(run_url) / f"worker-{pool}-{job}.log"
+
+
 def worker_logs(run_url: str) -> list[Path]:
     """The logs of all workers so far."""
     return sorted(log_folder(run_url).glob("worker-*.log"))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = Path(__file__).with_name("slurm-up.sh")
 NODES = 4
 GPU_NODES, CPU_NODES = {"node1", "node2"}, {"node3", "node4"}
@@ -36,7 +37,7 @@ class Slurm:
     def start_node(self, node: str) -> None:
         """Bring a node back, and wait until it takes jobs again."""
         self.do("start-node", node)
-        wait_until(lambda: command("sinfo", "-h", "-n", node, "-o", "%T").split()[0] == "idle", f"{node} is idle")
+        wait_until(lambda: "down" not in command("sinfo", "-h", "-n", node, "-o", "%T"), f"{node} is up")
 
     @staticmethod
     def jobs(*options: str) -> dict[str, tuple[str, str, str]]:
@@ -54,7 +55,7 @@ class Slurm:
         """End what a test has left behind, so that the next one has the whole cluster."""
         for number in self.jobs():
             command("scancel", number, check=False)
-        wait_until(lambda: not self.jobs(), "the queue is empty")
+        wait_until(lambda: not self.jobs("-t", "PD,R"), "the queue is empty")
 
 
 def command(*words: str, check: bool = True) -> str:
@@ -111,3 +112,16 @@ def sbatch_lines(script: str) -> dict[str, str]:
     """The options in the ``#SBATCH`` lines of a script; the last of two equal ones."""
     words = " ".join(re.findall(r"^#SBATCH (.*)$", script, re.MULTILINE))
     return dict(re.findall(r"--([\w-]+)(?:=('[^']*'\S*|\S+))?", words))
+
+
+def where(folder: Path, item: int) -> str:
+    """For workers: the node. Leaves a mark for each try, and takes a moment, so that all workers get some items."""
+    time.sleep(0.2)
+    with open(folder / str(item), "a") as file:
+        file.write("x")
+    return os.environ["SLURMD_NODENAME"]
+
+
+def gpu() -> tuple[str, str]:
+    """For workers: the node, and the GPUs that it may use."""
+    return os.environ["SLURMD_NODENAME"], os.environ["CUDA_VISIBLE_DEVICES"]
