@@ -12,8 +12,8 @@ Damage is met by doing it again, and is a ``CorruptError`` if it stays.
 
 What is repeated
     requests    by obstore, with growing pauses (``Patience.tries``)
-    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once the server has answered this process;
-                a server that never did is named at once. ``put_if`` and ``get_versioned`` do not wait for an outage:
+    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once this process has used the bucket; one that
+                never answered is named at once. ``put_if`` and ``get_versioned`` do not wait for an outage:
                 who holds a lease must know in time that it cannot be renewed.
 """
 
@@ -37,7 +37,7 @@ from pipeline.storage.transfer import attributes, byte_range, fetch, read_back, 
 SCHEMES = ("s3", "gs")
 PART_BYTES = 64 << 20
 """Larger objects are sent in parts of this size."""
-DAMAGED_TRIES = 3
+DAMAGED_TRIES = 5
 FIRST_PAUSE = 0.5
 
 Result = TypeVar("Result")
@@ -95,22 +95,34 @@ class BucketBackend:
     def _ask(self, action: Callable[[Client], Result], *, patient: bool = True) -> Result | None:
         """Do something with the bucket, again if it is ill; ``None`` if the object is missing."""
         client = connect(self.address)
-        end, pause, damaged = time.monotonic() + client.patience.outage_seconds, FIRST_PAUSE, 0
+        began, pause, damaged = time.monotonic(), FIRST_PAUSE, 0
         while True:
             try:
                 return ask_once(client, action)
-            except RequestError as failure:
-                damaged += isinstance(failure, DamagedError)
-                ill = patient and failure.transient and client.answered and time.monotonic() < end
-                if damaged >= DAMAGED_TRIES or not (ill or isinstance(failure, DamagedError)):
+            except DamagedError as failure:
+                damaged, cause = damaged + 1, failure.cause
+                if damaged == DAMAGED_TRIES:
                     raise
-                logger.warning("%s: %s; trying again", self.address, failure.cause)
+            except RequestError as failure:
+                cause = failure.cause
+                limit = waiting_time(client, failure) if patient else client.patience.lease_seconds
+                if not failure.transient or time.monotonic() - began >= limit:
+                    raise
+            logger.warning("%s: %s; trying again", self.address, cause)
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, client.patience.longest_pause)
 
 
+def waiting_time(client: Client, failure: RequestError) -> float:
+    """Seconds for which an operation that failed so is repeated, if it may wait."""
+    if client.used:
+        return client.patience.outage_seconds
+    return client.patience.first_seconds if failure.answered else 0
+
+
 def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | None:
     """The result of an action, ``None`` for a missing object, else a ``RequestError`` that keeps nothing secret."""
+    result: Result | None = None
     try:
         result = action(client)
     except FileNotFoundError as error:
@@ -119,12 +131,11 @@ def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | Non
     except Exception as error:
         failure = explain(error, client.server)
     else:
-        client.answered = True
-        return result
-    client.answered = client.answered or failure is None or failure.answered
+        failure = None
     if failure is not None:
         raise failure  # outside of the handler, so that a traceback does not print the server's whole answer
-    return None
+    client.used = True
+    return result
 
 
 def send(client: Client, path: str, data: bytes, durable: bool) -> None:

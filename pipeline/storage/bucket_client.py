@@ -9,6 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
+from pipeline.storage.addresses import refuse_credentials
 from pipeline.storage.bucket_errors import Server
 from pipeline.storage.credentials import google_key_file, s3_access
 
@@ -28,7 +29,11 @@ class Patience:
     request_seconds: float = 60
     """... and for how long."""
     outage_seconds: float = 900
-    """A server that has answered before may be away for so long."""
+    """A bucket that this process has used may be away for so long ..."""
+    first_seconds: float = 60
+    """... one that it has not may answer with errors for so long, and with silence not at all."""
+    lease_seconds: float = 5
+    """What must not wait is repeated for so long."""
     longest_pause: float = 30
 
 
@@ -55,14 +60,14 @@ class Client:
     store: Any
     server: Server
     patience: Patience
-    answered: bool = False
-    """True once the server has answered."""
+    used: bool = False
+    """True once an operation has succeeded."""
     exists: bool = False
     """True once the bucket is known to be there."""
 
 
 def parse_address(url: str) -> tuple[Address, str]:
-    """The bucket of a URL and the prefix of its keys; ``ConfigError`` if it names none, or holds credentials."""
+    """The bucket of a URL and the prefix of its keys; ``ConfigError`` if it names none."""
     scheme, _, rest = url.partition("://")
     endpoint = None
     if scheme == "s3" and rest.startswith(("http://", "https://")):
@@ -70,8 +75,6 @@ def parse_address(url: str) -> tuple[Address, str]:
         host, _, rest = rest.partition("/")
         endpoint = check_endpoint(f"{endpoint}://{host}")
     bucket, _, prefix = rest.partition("/")
-    if "@" in bucket:
-        raise ConfigError(f"{scheme}://...@... holds credentials; they belong in the environment, never in a URL")
     if not bucket:
         raise ConfigError(f"{url} names no bucket; write {scheme}://bucket/path")
     return Address(scheme, endpoint, bucket), "/".join(part for part in prefix.split("/") if part)
@@ -79,12 +82,9 @@ def parse_address(url: str) -> tuple[Address, str]:
 
 def check_endpoint(endpoint: str) -> str:
     """The address of a server; ``ConfigError`` if it is none, or holds credentials."""
-    server = urlsplit(endpoint)
-    if server.username or server.password:
-        raise ConfigError(
-            f"{server.scheme}://...@{server.hostname} holds credentials; they belong in the environment, never in a URL"
-        )
+    refuse_credentials(endpoint)
     try:
+        server = urlsplit(endpoint)
         usable = server.scheme in ("http", "https") and server.hostname and server.port != 0
     except ValueError:
         usable = False
