@@ -154,7 +154,7 @@ class GammaNet3D(GammaNet):
         """State of level + 1 -> what comes down to ``level``, and its memory."""
         return self.up[level](h, memory)  # type: ignore[no-any-return]
 
-    def read(self, state: State, x: Tensor) -> Tensor:
+    def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
         """H(0), and X(0) if the readout sees it -> logits (b, out_channels, z, y, x)."""
         seen = self.readout_norm(state[0])
         if self.readout_sees_image:

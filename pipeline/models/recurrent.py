@@ -1,6 +1,6 @@
 """What every recurrent network has in common: a drive that is computed once, a state that is updated T times, a readout.
 
-    x = drive(image);   state = initial(x);   T times: state = step(x, state);   logits = read(state, x)
+    x = drive(image);   state = initial(x);   T times: state = step(x, state);   logits = read(state, x, image)
 
 The four parts stand apart, so that a rule of ``pipeline.training.rules`` can run the steps its own way.
 """
@@ -36,8 +36,8 @@ class RecurrentNetwork(nn.Module):
         """The state after one more step."""
         raise NotImplementedError
 
-    def read(self, state: State, x: Tensor) -> Tensor:
-        """State -> logits (b, out_channels, n)."""
+    def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
+        """State, and whatever of drive and image the readout sees -> logits (b, out_channels, n)."""
         raise NotImplementedError
 
     def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
@@ -48,7 +48,7 @@ class RecurrentNetwork(nn.Module):
         for step in range(self.steps):
             state = self.step(x, state)
             if every_step or step == self.steps - 1:
-                outputs.append(restored(self.read(state, x)))
+                outputs.append(restored(self.read(state, x, image)))
         return outputs if every_step else outputs[-1]
 
 

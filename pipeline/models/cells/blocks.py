@@ -28,9 +28,10 @@ class Norm(nn.Module):
     a patch's result does not depend on its extent.
     """
 
-    def __init__(self, channels: int, kind: str, gain: float) -> None:
+    def __init__(self, channels: int, kind: str, gain: float, epsilon: float | None = None) -> None:
         super().__init__()
         self.kind = one_of("norm", kind, NORMS)
+        self.epsilon = NORMS[kind] if epsilon is None else epsilon
         self.gain = nn.Parameter(torch.full((channels,), gain))
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -40,7 +41,7 @@ class Norm(nn.Module):
         axes = {"instance": self._voxels(r), "batch": (0, *self._voxels(r))}.get(self.kind, (1,))
         if self.kind != "rms":
             r = r - r.mean(axes, keepdim=True)
-        r = r * torch.rsqrt(r.square().mean(axes, keepdim=True) + NORMS[self.kind])
+        r = r * torch.rsqrt(r.square().mean(axes, keepdim=True) + self.epsilon)
         return r * per_channel(self.gain, r) + per_channel(self.bias, r)
 
     @staticmethod
