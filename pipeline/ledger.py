@@ -198,6 +198,7 @@ class Ledger:
 
         They agree because the log is flushed first: its end decides about what it forgets or sets aside.
         """
+        self.begin()
         self.flush()
         arrays: dict[str, np.ndarray] = {"log": np.frombuffer(self._log.encode(), np.uint8)}
         for level, marks in self._marks.items():
@@ -307,7 +308,7 @@ class Ledger:
         if record is None:
             logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
         elif begins:
-            ours = record["begin"].split()[0] == self.fingerprint
+            ours = record["begin"].partition(" ")[0] == self.fingerprint
             if ours and record["begin"] != self._log:
                 self._log = record["begin"]
                 self._read_compact()

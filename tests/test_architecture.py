@@ -32,7 +32,7 @@ INSIDE = {
     "address": set(),
     "config": {"errors", "address"},
     "security": set(),
-    "clusters": {"errors", "config", "security"},
+    "clusters": {"errors", "config", "security", "storage"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},

@@ -55,7 +55,7 @@ class BucketBackend:
         if stop is not None and stop <= max(0, start or 0):
             return b"" if self.exists(key) else None
         path, span = self._path(key), byte_range(start, stop)
-        found = self._ask(lambda client: fetch(client.store, path, span))
+        found = self._ask(lambda client: fetch(client.reader, path, span))
         return None if found is None else found.data
 
     def put(self, key: str, data: bytes, durable: bool) -> None:
@@ -65,7 +65,7 @@ class BucketBackend:
 
     def get_versioned(self, key: str) -> tuple[bytes, str] | None:
         """See ``Backend``."""
-        found = self._ask(lambda client: fetch(client.store, self._path(key)), patient=False)
+        found = self._ask(lambda client: fetch(client.reader, self._path(key)), patient=False)
         return None if found is None else (found.data, found.version)
 
     def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
@@ -147,7 +147,7 @@ def send(client: Client, path: str, data: bytes, durable: bool) -> None:
     except FileNotFoundError:
         raise no_bucket(client.server) from None
     if durable or tag(sent) != digest:  # encrypted buckets and large objects have other tags
-        read_back(client.store, path, digest)
+        read_back(client.reader, path, digest)
 
 
 def send_if(client: Client, path: str, data: bytes, version: str | None, writer: str) -> str | None:
@@ -165,7 +165,7 @@ def send_if(client: Client, path: str, data: bytes, version: str | None, writer:
     except (AlreadyExistsError, PreconditionError) as error:
         if "NoSuchBucket" in str(error):
             raise no_bucket(client.server) from None
-        found = fetch(client.store, path)
+        found = fetch(client.reader, path)
         return found.version if found.writer == writer else None
 
 

@@ -46,9 +46,13 @@ class FaultyServer(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.seed, self.rate, self.kinds = seed, rate, kinds
         self.asked: Counter[tuple[str, str]] = Counter()
+        """How often each method and path, without its bucket, was asked."""
         self.faults: Counter[str] = Counter()
         """How often each fault was met."""
         self.requests = 0
+        self.down_at: str | None = None
+        """From the first request on whose path holds this, all are answered with 503."""
+        self.down = False
         self.lock = threading.Lock()
 
     @property
@@ -60,6 +64,9 @@ class FaultyServer(ThreadingHTTPServer):
         """The fault that this request meets, or nothing."""
         with self.lock:
             self.requests += 1
+            self.down = self.down or (self.down_at is not None and self.down_at in path)
+            if self.down:
+                return "503"
             key = method, BUCKET.sub("", path)  # the bucket has another name in every run
             self.asked[key] += 1
             dice = random.Random(f"{self.seed} {key} {self.asked[key]}")
