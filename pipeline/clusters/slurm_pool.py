@@ -124,7 +124,12 @@ class _WorkerJob(SLURMJob):
     """One job with one worker; the script is ours, and so is the way to submit it."""
 
     def __init__(
-        self, scheduler: str | None = None, name: str | None = None, *, script: Callable[[str, str], str], **options: Any
+        self,
+        scheduler: str | None = None,
+        name: str | None = None,
+        *,
+        script: Callable[[str, str], str],
+        **options: Any,
     ) -> None:
         super().__init__(scheduler, name, **options)
         self.script = script

@@ -11,11 +11,8 @@ After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for c
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pipeline.errors import ModelError
 from pipeline.models.cells import State
-from pipeline.models.cells.blocks import one_of
 from pipeline.models.recurrent import RecurrentNetwork
 
 NETWORK_NORMS = ("channel", "instance", "rms")

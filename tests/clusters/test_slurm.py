@@ -178,7 +178,9 @@ def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
         under_test.jobs_with("petaseg")
 
 
-def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Fails if workers get the memory of the driver, or are looked for in the wrong cluster."""
     (tmp_path / "sbatch").write_text("#!/bin/bash\nenv | grep ^SLURM >&2; exit 1\n")
     (tmp_path / "sbatch").chmod(0o755)

@@ -67,7 +67,7 @@ class HGRU(nn.Module):
         if self.crbp:
             self._set_biases(steps, one_of("chronos", chronos, ("log", "unlogged")))
         self.norms = nn.ModuleList(Norm(channels, norm, gain=0.1) for _ in range(4 if self.crbp else 0))
-        for idle in (self.norms[0:3:2] if self.crbp and not normalise_gates else ()):
+        for idle in self.norms[0:3:2] if self.crbp and not normalise_gates else ():
             idle.requires_grad_(False)
         for name, value in INITIAL[form].items():
             setattr(self, name, nn.Parameter(torch.full((channels,), value)))
