@@ -55,7 +55,7 @@ class GammaNet(RecurrentNetwork):
         drive = x
         for level, cell in enumerate(self.horizontal):
             state = h[level]
-            h[level] = new = cell(drive, cell.initial(drive) if state is None else state)
+            h[level] = new = cell(drive, cell.initial(drive) if state is None else state)  # type: ignore[operator]
             if level < len(self.top_down):
                 sent = new + drive if self.skip == "all" or (self.skip == "first" and level == 0) else new
                 drive, memory[level] = self.ascend(level, sent, memory[level])
