@@ -5,6 +5,7 @@
     ├── VolumeError        a volume is missing, has the wrong shape, type or unit, or cannot be opened
     │   └── BoundsError    a box reaches outside a volume
     ├── ModelError         weights, card and architecture do not fit each other
+    │   └── WorkerEnvironmentError   a worker would compute other bytes than the run's driver
     ├── StorageError       an object could not be read or written (full disk, read-only, network)
     │   └── CorruptError   stored bytes differ from what was recorded
     ├── LedgerError        the run directory's records cannot be used
@@ -34,6 +35,10 @@ class BoundsError(VolumeError, ValueError):
 
 class ModelError(PetasegError):
     """Weights, card and architecture do not fit each other."""
+
+
+class WorkerEnvironmentError(ModelError):
+    """A worker would compute other bytes than the run's driver: another device or version; another worker may do."""
 
 
 class StorageError(PetasegError, OSError):

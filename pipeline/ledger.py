@@ -18,6 +18,7 @@ import json
 import logging
 import time
 import zlib
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,6 +35,7 @@ logger = logging.getLogger("petaseg.ledger")
 FLUSH_SECONDS = 5.0
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
+KEPT_NOTES = 100
 """A log of fewer lines is left as it is when the ledger is closed."""
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
@@ -87,6 +89,7 @@ class Ledger:
         self._marks = {grid.level: Marks(grid) for grid in grids}
         self._totals = Summary()
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
+        self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
         self._pending_lines: list[bytes] = []
         self._last_flush = time.monotonic()
         self._segment = 0
@@ -166,6 +169,15 @@ class Ledger:
         failure = Failure(chunk.name, chunk.level, chunk.index, error, traceback, attempts)
         self._write({**failure_record(failure), "final": final})
 
+    def note(self, text: str) -> None:
+        """Remember something about the stage that a user should see: a node that is avoided."""
+        logger.warning("%s: %s", self.stage, text)
+        self._write({"note": text, "t": round(time.time(), 1)})
+
+    def notes(self) -> list[str]:
+        """What was noted, the newest last; the oldest of very many are dropped."""
+        return list(self._notes)
+
     def forget(self, chunk: Chunk) -> None:
         """Take a done mark back, so that the chunk is computed again.
 
@@ -216,6 +228,7 @@ class Ledger:
         lines = [encode({"begin": self.fingerprint})] * 2  # twice: without it, all that follows counts for nothing
         for failure in self._failures.values() if failures else ():
             lines.append(encode({**failure_record(failure), "kept": True}))
+        lines += [encode({"note": note}) for note in self._notes if failures]
         if self.store.supports_append:
             self.store.put(f"{self.folder}/log.jsonl", b"".join(lines))
         else:
@@ -299,6 +312,9 @@ class Ledger:
 
     def _apply(self, record: dict[str, Any]) -> None:
         """Change the state by one record."""
+        if "note" in record:
+            self._notes.append(record["note"])
+            return
         kind = "done" if "done" in record else "forget" if "forget" in record else "fail"
         level, *index = record[kind]
         key = (level, (index[0], index[1], index[2]))

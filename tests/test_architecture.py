@@ -27,6 +27,8 @@ INSIDE = {
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
     "config": {"errors"},
+    "security": set(),
+    "clusters": {"errors", "config", "security"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
@@ -36,7 +38,7 @@ INSIDE = {
     "models": {"errors", "geometry", "config"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage"},
+    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
     "ledger": {"errors", "geometry", "grid", "stages", "storage"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
@@ -47,7 +49,9 @@ INSIDE = {
 
 OUTSIDE = {
     "torch": {"models", "training", "inference"},
-    "distributed": {"execution"},
+    "distributed": {"execution", "clusters"},
+    "dask_jobqueue": {"clusters"},
+    "kubernetes": {"clusters"},
     "zarr": {"volumes"},
     "cloudvolume": {"volumes"},
     "numba": {"segmentation"},

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import typer
 
 from pipeline import __version__
 from pipeline.errors import PetasegError
-from workflows.commands import demo, evaluate, ingest, init, models, plan, relabel, run, status, train, verify
+from workflows.commands import demo, evaluate, ingest, init, models, plan, relabel, run, status, submit, train, verify
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in three minutes."
 
@@ -34,17 +36,29 @@ def _options(
     logging.getLogger("petaseg").setLevel(logging.INFO)
 
 
-for module in (demo, init, ingest, plan, run, status, relabel, verify, evaluate, train, models):
+for module in (demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate, train, models):
     module.register(app)
+
+
+class Terminated(KeyboardInterrupt):
+    """Somebody asked this process to end: a cluster before the walltime, or ``kill``."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
 
 
 def main() -> None:
     """Run the command line; errors raised on purpose print their message and exit with status 1."""
+    signal.signal(signal.SIGTERM, _terminate)
     try:
         app()
     except PetasegError as error:
         typer.secho(f"petaseg: {error}", fg="red", err=True)
         sys.exit(1)
+    except Terminated:
+        typer.secho("petaseg: asked to end; the same command goes on where it stopped", fg="yellow", err=True)
+        sys.exit(143)
     except KeyboardInterrupt:
         typer.secho("petaseg: interrupted; the same command goes on where it stopped", fg="yellow", err=True)
         sys.exit(130)

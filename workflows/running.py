@@ -16,7 +16,15 @@ def run_with_progress(
     quiet: bool = False,
     scheduler_url: str | None = None,
     only_after: str | None = None,
+    cluster: str | None = None,
 ) -> Session:
     """Run the chain with a progress line a stage; see ``segment``."""
     with ChunkProgress(progress_console, disable=quiet) as progress:
-        return segment(config, overrides, listener=progress, scheduler_url=scheduler_url, only_after=only_after)
+        return segment(
+            config,
+            overrides,
+            listener=progress,
+            scheduler_url=scheduler_url,
+            only_after=only_after,
+            cluster=cluster,
+        )

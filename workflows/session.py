@@ -24,6 +24,8 @@ class Session:
 
     run: Run
     listener: Listener | None = None
+    cluster: str | None = None
+    """The cluster on whose workers chunks run; this process is its driver. None: as ``execution`` says."""
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each stage took that had something to do."""
     failure: BaseException | None = None
@@ -32,6 +34,10 @@ class Session:
     @cached_property
     def executor(self) -> Executor:
         """The workers named in the configuration."""
+        if self.cluster is not None:
+            from workflows.driving import cluster_executor  # it needs Dask
+
+            return cluster_executor(self.run, self.cluster)
         settings = self.run.config.execution
         if settings.executor == "serial":
             return make_executor("serial")
@@ -97,6 +103,7 @@ def segment(
     listener: Listener | None = None,
     scheduler_url: str | None = None,
     only_after: str | None = None,
+    cluster: str | None = None,
 ) -> Session:
     """Let Luigi run the chain of a run; raises what the first failing stage raised.
 
@@ -106,12 +113,13 @@ def segment(
         listener: called with the events of ``pipeline.execution.runner``.
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
         only_after: a stage that must be complete already: nothing up to it may be computed.
+        cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
     """
     if only_after is not None:
         check_complete(Run.open(config, overrides), only_after)
     session_of.cache_clear()
     session = session_of(config, tuple(overrides))
-    session.listener = listener
+    session.listener, session.cluster = listener, cluster
     try:
         with logging_to_file(session.run):
             finished = _build(config, tuple(overrides), scheduler_url)

@@ -29,12 +29,11 @@ class Submission:
     run_url: str
     """The run directory; it holds ``run.yaml`` with absolute paths."""
     config: RunConfig
-    overrides: tuple[str, ...] = ()
-    """Further ``table.key=value`` texts for the driver's command line."""
     setup: str = ""
     """Shell lines that the user gave on the command line, run in each job before Python (SLURM): module load cuda.
 
-    They are no part of the run file, which may come from somebody else and must not be able to execute anything.
+    They are no part of the run file, which may come from somebody else and must not be able to execute anything. The
+    driver gets them as the environment variable ``PETASEG_SETUP``, for the jobs of its workers.
     """
 
 
@@ -111,6 +110,10 @@ class WorkerPool(Protocol):
         """Keep so many workers alive; lost ones are replaced; 0 ends them all."""
         ...
 
+    def avoid(self, node: str) -> None:
+        """Start no more workers on a node, if the cluster can be told so."""
+        ...
+
     def close(self) -> None:
         """End workers and scheduler."""
         ...
@@ -118,5 +121,4 @@ class WorkerPool(Protocol):
 
 def driver_command(submission: Submission, cluster: str) -> Sequence[str]:
     """Arguments of the driver, after ``python -P``."""
-    sets = [part for override in submission.overrides for part in ("--set", override)]
-    return ["-m", "workflows.cli", "run", submission.run_url, "--on", cluster, "--quiet", *sets]
+    return ["-m", "workflows.cli", "run", submission.run_url, "--on", cluster, "--quiet"]

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from pipeline.errors import BoundsError, ConfigError, ModelError
+from pipeline.errors import BoundsError, ConfigError, ModelError, WorkerEnvironmentError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -35,24 +35,37 @@ class Outcome(Generic[Item, Result]):
     """One line: type and message of the exception, or what happened to the worker."""
     traceback: str = ""
     worker: str = ""
-    """Where it ran: host and process."""
+    """Where it ran: node and process, with a colon between them; empty if unknown."""
     retriable: bool = True
     """False if another attempt would fail in the same way."""
     stops_all: bool = False
     """True if every other item would fail in the same way: a full disk."""
+    out_of_memory: bool = False
+    """True if the item may do with more memory."""
 
     @property
     def ok(self) -> bool:
         """True if the item has a result."""
         return self.error is None
 
+    @property
+    def node(self) -> str:
+        """The node where it ran; empty if unknown."""
+        return self.worker.rpartition(":")[0]
+
 
 @dataclass(frozen=True)
 class Resources:
     """What one item needs while it runs."""
 
+    network: bool = False
+    """Runs the network: on a cluster, work for the workers with GPUs."""
     gpus: int = 0
     memory_bytes: int = 0
+    generous: bool = False
+    """For items that ran out of memory: larger workers, or one item at a time."""
+    items: int | None = None
+    """How many items there are, if that is known; no more workers are started than they keep busy."""
     timeout_seconds: float | None = None
     """After this time the item counts as failed and its worker is restarted; ``None`` waits for ever."""
 
@@ -75,6 +88,10 @@ class Executor(Protocol):
         """
         ...
 
+    def avoid(self, node: str) -> bool:
+        """Give no more work to the workers of a node; False, and nothing changes, if there are no others."""
+        ...
+
     def close(self) -> None:
         """Release the workers."""
         ...
@@ -91,14 +108,25 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
             error=one_line(error),
             traceback=traceback.format_exc(),
             worker=worker,
-            retriable=not isinstance(error, HOPELESS_FOR_ITEM),
+            retriable=not isinstance(error, HOPELESS_FOR_ITEM) or isinstance(error, WorkerEnvironmentError),
             stops_all=system_error(error) in HOPELESS_FOR_ALL,
+            out_of_memory=is_out_of_memory(error),
         )
 
 
 def worker_name() -> str:
-    """Where this runs: host and process."""
-    return f"{socket.gethostname()}:{os.getpid()}"
+    """Where this runs: node and process."""
+    return f"{node_name()}:{os.getpid()}"
+
+
+def node_name() -> str:
+    """The machine, by the name that the cluster has for it."""
+    return os.environ.get("PETASEG_NODE") or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """True for Python's and the GPU's way to say so."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
 def one_line(error: BaseException) -> str:

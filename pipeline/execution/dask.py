@@ -1,4 +1,4 @@
-"""Dask: worker processes on this machine, or the cluster behind a scheduler's address. The only file that knows it.
+"""Dask: worker processes on this machine, or the cluster behind a scheduler's address.
 
 The scheduler never sees more than a bounded window of tasks. Items that take milliseconds travel in small batches, so
 that the scheduler's millisecond a task does not dominate; a worker returns a batch after ``BATCH_SECONDS``, with what
@@ -23,7 +23,7 @@ from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import ConfigError, StageFailed
-from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, one_line, worker_name
+from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, node_name, one_line, worker_name
 
 logger = logging.getLogger("petaseg.execution")
 
@@ -36,6 +36,11 @@ SETTINGS = {
     "distributed.admin.low-level-log-length": 50,  # the default keeps the chunks of the last 1000 steps: 40 MB
 }
 """Of a cluster on this machine."""
+
+
+def configure_dask(settings: dict[str, object]) -> None:
+    """Set Dask up for the rest of this process, with the scheduler's behaviour on which this executor counts."""
+    dask.config.set({**SETTINGS, **settings})
 
 
 class DaskExecutor:
@@ -57,6 +62,9 @@ class DaskExecutor:
             raise ConfigError(f"workers is {workers} and threads {threads}; both must be at least 1")
         self.workers, self.threads = workers, threads
         self.scheduler, self.memory_limit, self.dashboard = scheduler, memory_limit, dashboard
+        self._nodes: dict[str, str] = {}
+        """Of the workers seen so far, by address; filled once a node is avoided."""
+        self._avoided: set[str] = set()
 
     @cached_property
     def client(self) -> Client:
@@ -94,14 +102,16 @@ class DaskExecutor:
         resources: Resources,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """See ``Executor``; by default two items for every worker thread are in flight.
+        """See ``Executor``; by default two items for every worker thread are in flight, generously only one.
 
         Raises ``StageFailed`` if the connection to the scheduler is lost.
         """
         flow = _Flow(self.client, function, iter(items), resources.timeout_seconds)
+        most = 1 if resources.generous else max_in_flight
         try:
-            while flow.fill(max_in_flight or 2 * self._slots(), 1 if max_in_flight else BATCH_ITEMS):
+            while flow.fill(most or 2 * self._slots(), 1 if most else BATCH_ITEMS):
                 yield from flow.wait()
+                self._send_home()
         except CommClosedError as error:
             raise StageFailed(
                 f"the connection to the Dask scheduler {self.scheduler or 'on this machine'} is lost ({error}); "
@@ -113,6 +123,31 @@ class DaskExecutor:
     def _slots(self) -> int:
         """Worker threads that are connected now, at least one: workers may come and go."""
         return max(1, sum(self.client.nthreads().values())) if self.scheduler else self.workers * self.threads
+
+    def avoid(self, node: str) -> bool:
+        """See ``Executor``: its workers are retired, now and whenever they come again."""
+        if self.scheduler is None or set(self._look_around().values()) <= {node, *self._avoided}:
+            return False
+        self._avoided.add(node)
+        self._send_home()
+        return True
+
+    def _send_home(self) -> None:
+        """Retire the workers on nodes that are avoided; what they hold goes to others."""
+        if not self._avoided:
+            return
+        unwanted = [address for address, node in self._look_around().items() if node in self._avoided]
+        if unwanted:
+            logger.warning("retiring %d workers on %s", len(unwanted), ", ".join(sorted(self._avoided)))
+            self.client.retire_workers(unwanted)
+
+    def _look_around(self) -> dict[str, str]:
+        """The node of every worker that is connected now."""
+        present = self.client.scheduler_info(n_workers=-1)["workers"]
+        strangers = [address for address in present if address not in self._nodes]
+        if strangers:
+            self._nodes |= self.client.run(node_name, workers=strangers, on_error="ignore")
+        return {address: self._nodes[address] for address in present if address in self._nodes}
 
     def close(self) -> None:
         """Disconnect, and stop the workers if they are ours."""
@@ -195,7 +230,8 @@ class _Flow(Generic[Item, Result]):
             self.suspects.extend(batch.items)
             return []
         text = "its worker died on this chunk, also with nothing else in flight; it may need more memory"
-        return [Outcome(item, error=text if killed else one_line(error)) for item in batch.items]
+        error_text = text if killed else one_line(error)
+        return [Outcome(item, error=error_text, out_of_memory=killed) for item in batch.items]
 
 
 def run_batch(

@@ -3,7 +3,9 @@
 for each grid of the stage, in order          (a tree stage has one grid a level)
     round 1    every pending chunk
     round 2 .. the chunks that failed, after a pause that doubles, up to ``attempts`` rounds
+    a chunk that ran out of memory is tried once more with more of it, and then set aside
     a chunk that failed in every round is set aside; the rest of the grid has gone on meanwhile
+    a node that fails everything is avoided, if there are others
     a grid is not begun while a chunk of the one before it is missing
 """
 
@@ -11,12 +13,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
+from pipeline.execution.nodes import IN_A_ROW, NodeWatch
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger import Failure, Ledger, Summary
 from pipeline.stages.base import ChunkReport, Stage
@@ -73,6 +76,15 @@ class ChunkFailed:
 
 
 @dataclass(frozen=True)
+class NodeAvoided:
+    """A node failed everything that it was given; it gets no more."""
+
+    stage: str
+    node: str
+    error: str
+
+
+@dataclass(frozen=True)
 class StageFinished:
     """A stage has done all of its chunks."""
 
@@ -80,7 +92,7 @@ class StageFinished:
     summary: Summary
 
 
-Event = StageStarted | ChunkDone | ChunkFailed | StageFinished
+Event = StageStarted | ChunkDone | ChunkFailed | NodeAvoided | StageFinished
 Listener = Callable[[Event], None]
 StageSummary = Summary
 
@@ -115,6 +127,7 @@ class _StageRun:
     executor: Executor
     options: RunOptions
     emit: Listener
+    nodes: NodeWatch = field(default_factory=NodeWatch)
 
     def run_grid(self, grid: ChunkGrid) -> None:
         """All rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
@@ -122,9 +135,10 @@ class _StageRun:
             return
         self.stage.prepare()  # may refuse, and overwrites nothing
         self.ledger.begin()
+        self.nodes.begin_grid()
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):
-            waiting = self._round(grid, waiting, attempt)
+            waiting = self._with_more_memory(grid, self._round(grid, waiting, attempt))
             if not waiting:
                 break
             if attempt < self.options.attempts:
@@ -135,28 +149,46 @@ class _StageRun:
         if missing:
             raise StageFailed(self._verdict(grid, missing))
 
-    def _round(self, grid: ChunkGrid, chunks: Iterable[Chunk], attempt: int) -> list[Chunk]:
-        """Try chunks once; returns those to be tried again."""
-        again: list[Chunk] = []
-        failed = 0
-        resources = replace(self.stage.resources(), timeout_seconds=self.options.timeout_seconds)
-        outcomes = self.executor.map_unordered(
-            self.stage.run_chunk, chunks, resources=resources, max_in_flight=self.options.max_in_flight
-        )
-        with closing(outcomes):
+    def _round(
+        self, grid: ChunkGrid, chunks: Iterable[Chunk], attempt: int, *, generous: bool = False
+    ) -> list[Outcome[Chunk, ChunkReport]]:
+        """Try chunks once; returns the outcomes of those to be tried again."""
+        again: list[Outcome[Chunk, ChunkReport]] = []
+        with closing(self._outcomes(grid, chunks, generous)) as outcomes:
             for outcome in outcomes:
                 if outcome.result is not None:
+                    self.nodes.done(outcome.node)
                     self.ledger.record(outcome.result)
                     self.emit(ChunkDone(self.stage.name, outcome.result))
                     continue
-                failed += 1
-                if self._failed(outcome, attempt):
-                    again.append(outcome.item)
+                final = generous or (attempt == self.options.attempts and not outcome.out_of_memory)
+                if self._failed(outcome, attempt, final):
+                    again.append(replace(outcome, traceback=""))
                 if attempt == 1:
-                    self._stop_early(outcome, failed, failed + self.ledger.done_count(grid))
+                    self._stop_early(outcome, self.nodes.failures + self.ledger.done_count(grid))
         return again
 
-    def _failed(self, outcome: Outcome[Chunk, ChunkReport], attempt: int) -> bool:
+    def _outcomes(
+        self, grid: ChunkGrid, chunks: Iterable[Chunk], generous: bool
+    ) -> Generator[Outcome[Chunk, ChunkReport], None, None]:
+        missing = len(grid) - self.ledger.done_count(grid)
+        resources = replace(
+            self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
+        )
+        return self.executor.map_unordered(
+            self.stage.run_chunk, chunks, resources=resources, max_in_flight=self.options.max_in_flight
+        )
+
+    def _with_more_memory(self, grid: ChunkGrid, failed: list[Outcome[Chunk, ChunkReport]]) -> list[Chunk]:
+        """Try those that ran out of memory once more, with more of it; returns the others, to be tried again."""
+        hungry = [outcome.item for outcome in failed if outcome.out_of_memory]
+        if hungry:
+            names = ", ".join(chunk.name for chunk in hungry[:NAMED])
+            self.ledger.note(f"{len(hungry)} chunks ran out of memory and were tried again with more: {names}")
+            self._round(grid, hungry, self.options.attempts, generous=True)
+        return [outcome.item for outcome in failed if not outcome.out_of_memory]
+
+    def _failed(self, outcome: Outcome[Chunk, ChunkReport], attempt: int, final: bool) -> bool:
         """Note a failure; True if the chunk is to be tried again, ``StageFailed`` if all others would fail too."""
         error, name = outcome.error or "", outcome.item.name
         if outcome.stops_all:  # not recorded: the ledger may be on the same full disk, and the chunk is in order
@@ -164,13 +196,23 @@ class _StageRun:
                 f"{self.stage.name} stopped at chunk {name}: {error}. "
                 f"Nothing that was finished is lost; go on with: {self.options.retry_command}"
             )
-        final = attempt == self.options.attempts or not outcome.retriable
-        logger.warning("%s chunk %s, attempt %d: %s", self.stage.name, name, attempt, error)
+        if not outcome.out_of_memory and self.nodes.failed(outcome.node):
+            self._avoid(outcome.node, error)
+        final = final or not outcome.retriable
+        logger.warning("%s chunk %s, attempt %d on %s: %s", self.stage.name, name, attempt, outcome.worker, error)
         self.ledger.record_failure(outcome.item, error, outcome.traceback, attempt, final)
         self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final))
         return not final
 
-    def _stop_early(self, outcome: Outcome[Chunk, ChunkReport], failed: int, tried: int) -> None:
+    def _avoid(self, node: str, error: str) -> None:
+        """Give no more work to a node, if there are others."""
+        if self.executor.avoid(node):
+            self.nodes.avoid(node)
+            self.ledger.note(f"node {node} failed {IN_A_ROW} chunks in a row and is avoided; its last error: {error}")
+            self.emit(NodeAvoided(self.stage.name, node, error))
+
+    def _stop_early(self, outcome: Outcome[Chunk, ChunkReport], tried: int) -> None:
+        failed = self.nodes.failures
         if tried >= FIRST_CHUNKS and failed >= MOSTLY * tried:
             raise StageFailed(
                 f"{self.stage.name} stopped early: {failed} of the first {tried} chunks failed, so "

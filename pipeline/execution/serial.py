@@ -22,5 +22,9 @@ class SerialExecutor:
         for item in items:
             yield attempt(function, item)
 
+    def avoid(self, node: str) -> bool:
+        """There is no other node."""
+        return False
+
     def close(self) -> None:
         """Nothing to release."""

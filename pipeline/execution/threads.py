@@ -30,7 +30,7 @@ class ThreadExecutor:
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; by default one item more than threads is drawn, so that none of them waits."""
-        window = max_in_flight or self.workers + 1
+        window = 1 if resources.generous else max_in_flight or self.workers + 1
         source = iter(items)
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="petaseg")
         running: set[Future[Outcome[Item, Result]]] = set()
@@ -45,6 +45,10 @@ class ThreadExecutor:
                     yield future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
+
+    def avoid(self, node: str) -> bool:
+        """There is no other node."""
+        return False
 
     def close(self) -> None:
         """Nothing to release: threads live for one call only."""

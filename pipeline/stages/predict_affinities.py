@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config import fingerprint
-from pipeline.errors import ModelError
+from pipeline.errors import WorkerEnvironmentError
 from pipeline.execution.base import Resources
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk, ChunkGrid
@@ -66,7 +66,7 @@ class PredictAffinities(Stage):
 
     def resources(self) -> Resources:
         """One GPU, if there is one to run on."""
-        return Resources(gpus=int(self.options.resolved_device() == "cuda"))
+        return Resources(network=True, gpus=int(self.options.resolved_device() == "cuda"))
 
     def compute_slot(self) -> AbstractContextManager[Any]:
         """One chunk at a time on a GPU; on a CPU, threads run the network side by side."""
@@ -77,7 +77,7 @@ class PredictAffinities(Stage):
         return resources.source(self.image_url).read(self.lattice().support(chunk.core))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
-        """Run the patches and blend them; ``ModelError`` in a process whose arithmetic may differ from the driver's."""
+        """Run the patches and blend them; ``WorkerEnvironmentError`` where the arithmetic may differ."""
         self._check_environment()
         predictor = resources.predictor(self.model_card, self.options)
         affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=self.lattice())
@@ -88,7 +88,7 @@ class PredictAffinities(Stage):
 
         identity = environment_identity(self.options)
         if fingerprint(identity) != self.environment:
-            raise ModelError(
+            raise WorkerEnvironmentError(
                 f"this worker would compute with {identity}; the run's driver has another device or version of "
                 "torch, so bytes could differ: give driver and workers the same environment, or set inference.device"
             )

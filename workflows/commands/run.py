@@ -20,6 +20,9 @@ def register(app: typer.Typer) -> None:
         luigid: Annotated[
             str | None, typer.Option(metavar="URL", help="Central Luigi scheduler that shows the stages.")
         ] = None,
+        on: Annotated[
+            str | None, typer.Option("--on", metavar="CLUSTER", help="Be the driver of workers on slurm or kubernetes.")
+        ] = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
@@ -37,7 +40,7 @@ def register(app: typer.Typer) -> None:
             outdated_note(read_status(opened))
             console.print(f"{run} is sound. It would run: {stages}\nwhat it will cost: petaseg plan {run}")
             return
-        session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid)
+        session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on)
         report = write_report(session.run)
         if not quiet:
             run_table(session)

@@ -1,0 +1,108 @@
+"""The workers of a cluster: those that run the network, the others, and large ones; each kind only while it has work.
+
+    general      every stage; also the network, if there are no workers for it
+    inference    the network: on clusters with GPUs, one process a GPU
+    *-large      twice the memory, for a chunk that ran out of it
+
+A stage needs one kind, so a stage of another kind sends the workers of the one before it home: no GPU waits while
+supervoxels are merged.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass
+
+from pipeline.clusters.base import WorkerPool
+from pipeline.config import WorkerShape
+from pipeline.execution.base import Item, Outcome, Resources, Result
+from pipeline.execution.dask import DaskExecutor
+
+logger = logging.getLogger("petaseg.execution")
+
+GENERAL, INFERENCE, LARGE = "general", "inference", "-large"
+MORE_MEMORY = 2.0
+"""How much more memory a large worker has."""
+START_POOL = Callable[[str, WorkerShape], WorkerPool]
+
+
+@dataclass
+class _Pool:
+    """Workers that have been started once, with the executor that uses them."""
+
+    workers: WorkerPool
+    executor: DaskExecutor
+    wanted: int = 0
+
+    def scale(self, workers: int) -> None:
+        if workers != self.wanted:
+            logger.info("%d workers wanted at %s", workers, self.workers.address)
+            self.workers.scale(workers)
+            self.wanted = workers
+
+
+class ClusterExecutor:
+    """Sends each stage to the workers that suit it, and starts and ends them accordingly.
+
+    start: makes a pool of a name and a shape, without workers.
+    shapes: by pool, "general" at least.
+    """
+
+    def __init__(self, start: START_POOL, shapes: Mapping[str, WorkerShape]) -> None:
+        self._start = start
+        self._shapes = dict(shapes)
+        self._pools: dict[str, _Pool] = {}
+
+    def map_unordered(
+        self,
+        function: Callable[[Item], Result],
+        items: Iterable[Item],
+        *,
+        resources: Resources,
+        max_in_flight: int | None = None,
+    ) -> Generator[Outcome[Item, Result], None, None]:
+        """See ``Executor``."""
+        name = self._name(resources)
+        for other, pool in self._pools.items():
+            if other != name:
+                pool.scale(0)
+        pool = self._pool(name)
+        pool.scale(max(pool.wanted, workers_for(self._shape(name), resources.items)))
+        yield from pool.executor.map_unordered(function, items, resources=resources, max_in_flight=max_in_flight)
+
+    def avoid(self, node: str) -> bool:
+        """Give no more work to a node; False if no other node has workers."""
+        pools = [pool for pool in self._pools.values() if pool.wanted and pool.executor.avoid(node)]
+        for pool in pools:
+            pool.workers.avoid(node)
+        return bool(pools)
+
+    def close(self) -> None:
+        """End all workers."""
+        while self._pools:
+            _, pool = self._pools.popitem()
+            pool.executor.close()
+            pool.workers.close()
+
+    def _name(self, resources: Resources) -> str:
+        kind = INFERENCE if resources.network and INFERENCE in self._shapes else GENERAL
+        return kind + (LARGE if resources.generous else "")
+
+    def _shape(self, name: str) -> WorkerShape:
+        shape = self._shapes[name.removesuffix(LARGE)]
+        if not name.endswith(LARGE):
+            return shape
+        return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, "threads": 1, "count": 1})
+
+    def _pool(self, name: str) -> _Pool:
+        if name not in self._pools:
+            workers = self._start(name, self._shape(name))
+            self._pools[name] = _Pool(workers, DaskExecutor(scheduler=workers.address))
+        return self._pools[name]
+
+
+def workers_for(shape: WorkerShape, items: int | None) -> int:
+    """How many workers a number of items can keep busy, one at least."""
+    return shape.count if items is None else max(1, min(shape.count, math.ceil(items / shape.threads)))

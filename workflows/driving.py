@@ -1,0 +1,45 @@
+"""The driver of a run on a cluster: its workers and their certificates."""
+
+from __future__ import annotations
+
+import os
+from hashlib import blake2b
+from pathlib import Path
+
+from pipeline.clusters import make_cluster
+from pipeline.clusters.base import Submission, WorkerPool
+from pipeline.config import WorkerShape
+from pipeline.execution.dask import configure_dask
+from pipeline.execution.pools import GENERAL, INFERENCE, ClusterExecutor
+from pipeline.run import Run
+from pipeline.security import Tls, create_tls
+
+
+def cluster_executor(run: Run, name: str) -> ClusterExecutor:
+    """Workers on a cluster, none of them started yet, and connections that only they can make."""
+    cluster = make_cluster(name)
+    tls = certificates(run)
+    configure_dask(tls.settings())
+    submission = Submission(run.url, run.config, setup=os.environ.get("PETASEG_SETUP", ""))
+
+    def start(pool: str, shape: WorkerShape) -> WorkerPool:
+        return cluster.pool(pool, shape, submission, tls)
+
+    return ClusterExecutor(start, worker_shapes(run))
+
+
+def worker_shapes(run: Run) -> dict[str, WorkerShape]:
+    """The shapes of the run file, by pool."""
+    given = run.config.cluster
+    inference = {} if given.inference_workers is None else {INFERENCE: given.inference_workers}
+    return {GENERAL: given.workers, **inference}
+
+
+def certificates(run: Run) -> Tls:
+    """Those that the cluster mounted (``PETASEG_TLS``), or new ones where the nodes can read them too."""
+    mounted = os.environ.get("PETASEG_TLS")
+    if mounted:
+        return Tls.at(Path(mounted))
+    if run.store.local_path is not None:
+        return create_tls(run.store.local_path / "cluster" / "tls")
+    return create_tls(Path.home() / ".petaseg" / blake2b(run.url.encode(), digest_size=8).hexdigest() / "tls")
