@@ -84,6 +84,8 @@ class Inference(Table):
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
+    gpu: str | None = None
+    """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: Annotated[int, Field(ge=1)] = 1
@@ -165,6 +167,8 @@ class Execution(Table):
     """A chunk that failed this often is set aside; the rest goes on."""
     backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
     """Pause before a retry; doubles each time."""
+    lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
 

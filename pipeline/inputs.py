@@ -50,6 +50,7 @@ class Network:
         options = PredictOptions(
             batch_size=self.config.batch_size,
             device=self.config.device,
+            gpu=self.config.gpu,
             compile=self.config.compile,
             threads=self.config.threads,
             tta=self.config.augmentation,
@@ -64,7 +65,7 @@ class Network:
             patch_shape=self.patch_shape,
             overlap=self.overlap,
             options=options,
-            environment=fingerprint(environment_identity(options)),
+            environment=fingerprint(environment_identity(options, of_workers=True)),
         )
 
 

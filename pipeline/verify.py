@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from pipeline.errors import PetasegError
 from pipeline.grid import Chunk
+from pipeline.lease import Lease
 from pipeline.ledger import Ledger
 from pipeline.run import Run
 from pipeline.stages.base import Stage, checksum_of
@@ -90,12 +91,13 @@ def recompute(stage: Stage, chunk: Chunk) -> str:
 
 def repair(run: Run, findings: Sequence[Finding]) -> None:
     """Forget the done marks of the chunks found wrong, so that the next run computes them (and only them) again."""
-    for name in {finding.stage for finding in findings}:
-        ledger = run.ledger(run.stage(name))
-        for finding in findings:
-            if finding.stage == name:
-                ledger.forget(finding.chunk)
-        ledger.close()
+    with Lease(run.store, seconds=run.config.execution.lease_seconds):
+        for name in {finding.stage for finding in findings}:
+            ledger = run.ledger(run.stage(name))
+            for finding in findings:
+                if finding.stage == name:
+                    ledger.forget(finding.chunk)
+            ledger.close()
 
 
 def _compare(stage: Stage, chunk: Chunk, expected: str, what: str, measure: Callable[[Chunk], str]) -> list[Finding]:

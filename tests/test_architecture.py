@@ -20,6 +20,8 @@ HEAVY = {
     "numba",
     "skimage",
     "matplotlib",
+    "obstore",
+    "botocore",
 }
 
 INSIDE = {
@@ -54,6 +56,8 @@ OUTSIDE = {
     "kubernetes": {"clusters"},
     "zarr": {"volumes"},
     "cloudvolume": {"volumes"},
+    "obstore": {"storage"},
+    "botocore": {"storage"},
     "numba": {"segmentation"},
     "skimage": {"evaluation", "synthetic"},
     "luigi": set(),

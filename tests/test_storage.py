@@ -226,3 +226,12 @@ def test_damaged_arrays_are_found(store: ObjectStore, damage: str) -> None:
     store.put("key", {"truncated": data[:-100], "flipped": flipped, "other": b"text"}[damage])
     with pytest.raises(CorruptError, match=r"key is damaged .* write"):
         store.get_arrays("key")
+
+
+def test_each_keeps_the_order_and_may_be_used_in_itself() -> None:
+    """Would hang: sixteen threads that all wait for a seventeenth."""
+    store = ObjectStore("mem://bucket/each")
+    table = store.each(lambda a: store.each(lambda b: a * b, range(9)), range(40))
+    assert [list(row) for row in table] == [[a * b for b in range(9)] for a in range(40)]
+    with pytest.raises(ZeroDivisionError):
+        store.each(lambda a: 1 // a, [1, 0])

@@ -14,6 +14,7 @@ from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import make_executor
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, StageSummary, run_stage
+from pipeline.lease import Lease
 from pipeline.run import Run
 from workflows.logs import log_file, logging_to_file
 
@@ -29,7 +30,16 @@ class Session:
     seconds: dict[str, float] = field(default_factory=dict)
     """How long each stage took that had something to do."""
     failure: BaseException | None = None
+    lease: Lease | None = None
+    """The right to write the run directory, held from ``start`` to ``close``."""
     _complete: set[str] = field(default_factory=set)
+
+    def start(self) -> None:
+        """Check the model, become the run's only driver, and make the run directory."""
+        self.run.check_model()
+        lease = Lease(self.run.store, seconds=self.run.config.execution.lease_seconds)
+        self.lease = lease.__enter__()
+        self.run.create()
 
     @cached_property
     def executor(self) -> Executor:
@@ -77,21 +87,24 @@ class Session:
             timeout_seconds=settings.timeout_seconds,
             max_in_flight=settings.max_in_flight,
             retry_command=self.run.command,
+            check=self.lease.check if self.lease else lambda: None,
         )
 
     def close(self) -> None:
-        """Stop the workers, if any were started."""
+        """Stop the workers, if any were started, and let another driver in."""
         executor = self.__dict__.pop("executor", None)
         if executor is not None:
             executor.close()
+        lease, self.lease = self.lease, None
+        if lease is not None:
+            lease.__exit__()
 
 
 @lru_cache(maxsize=1)
 def session_of(config: str, overrides: tuple[str, ...]) -> Session:
     """The session of a run file, the same for every task of a process; its workers stop with the process."""
     session = Session(Run.open(config, overrides))
-    session.run.check_model()
-    session.run.create()
+    session.start()
     atexit.register(session.close)
     return session
 

@@ -43,6 +43,8 @@ class RunOptions:
     timeout_seconds: float | None = None
     max_in_flight: int | None = None
     retry_command: str = "petaseg run run.yaml"
+    check: Callable[[], None] = lambda: None
+    """Called before a chunk is recorded; raises if this driver may not write any more (``pipeline.lease``)."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -156,6 +158,7 @@ class _StageRun:
         again: list[Outcome[Chunk, ChunkReport]] = []
         with closing(self._outcomes(grid, chunks, generous)) as outcomes:
             for outcome in outcomes:
+                self.options.check()
                 if outcome.result is not None:
                     self.nodes.done(outcome.node)
                     self.ledger.record(outcome.result)

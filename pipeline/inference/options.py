@@ -19,6 +19,8 @@ class PredictOptions:
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch in any case."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where the network runs; auto takes a GPU if there is one."""
+    gpu: str | None = None
+    """Name of the workers' GPU, for a driver that has none itself; workers compare it with theirs."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 by autocast: faster on recent GPUs. float32 is plain float32, without TF32."""
     compile: bool = False
@@ -50,12 +52,17 @@ class PredictOptions:
                 )
 
     def resolved_device(self) -> Literal["cpu", "cuda"]:
-        """The device that the options mean on this machine; ``ConfigError`` if it is not there."""
+        """The device that the options mean, on this machine or on the workers; ``ConfigError`` if it is not there."""
+        if self.gpu is not None and self.device != "cpu":
+            return "cuda"
         import torch
 
         present = torch.cuda.is_available()
         if self.device == "cuda" and not present:
-            raise ConfigError("inference device is cuda; torch must find a GPU and finds none: choose auto or cpu")
+            raise ConfigError(
+                "inference device is cuda; torch must find a GPU and finds none: choose auto or cpu, or name the GPU "
+                "of the workers in inference.gpu (nvidia-smi -L prints it)"
+            )
         return "cuda" if present and self.device != "cpu" else "cpu"
 
     def identity(self) -> dict[str, Any]:

@@ -23,10 +23,11 @@ from torch.overrides import TorchFunctionMode
 from pipeline.inference.options import PredictOptions
 
 
-def environment_identity(options: PredictOptions) -> dict[str, Any]:
+def environment_identity(options: PredictOptions, *, of_workers: bool = False) -> dict[str, Any]:
     """Everything about this process that may change the last bit of a prediction; it belongs in a fingerprint.
 
     Two machines of equal identity give equal bytes; a worker whose identity differs must not take part in a run.
+    ``of_workers`` takes the GPU's name from the options: a driver speaks of GPUs that it has not.
     """
     device = options.resolved_device()
     common = {
@@ -38,12 +39,17 @@ def environment_identity(options: PredictOptions) -> dict[str, Any]:
     if device == "cpu":
         return common | {"threads": options.threads, "instructions": torch.backends.cpu.get_cpu_capability()}
     return common | {
-        "gpu": torch.cuda.get_device_name(),
+        "gpu": options.gpu if of_workers and options.gpu else gpu_name(),
         "cuda": torch.version.cuda,
         "cudnn": torch.backends.cudnn.version(),
         "batch_size": options.batch_size,
         "deterministic": options.deterministic,
     }
+
+
+def gpu_name() -> str:
+    """The GPU of this process, as ``nvidia-smi -L`` names it."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
 
 
 @contextmanager

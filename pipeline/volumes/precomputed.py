@@ -3,45 +3,41 @@
     <url>/info                     the layer; resolution, size, voxel_offset and chunk_sizes of each mip are x, y, z
     <url>/<key>/x0-x1_y0-y1_z0-z1  one chunk, (x, y, z, c) in Fortran order: the bytes of (c, z, y, x) in C order
 
-cloud-volume reads the metadata and sharded layers and has the codecs; chunks are put as whole objects here, since
-its own local files are neither atomic nor plain: it compresses them, and other readers take ``.gz`` files for missing.
+cloud-volume understands the metadata and has the codecs. All bytes go through ``ObjectStore``: cloud-volume's own local
+files are neither atomic nor plain (it compresses them, and other readers take ``.gz`` files for missing), and its
+access to buckets knows neither other S3 servers in an address nor credentials without a session token.
 """
 
 from __future__ import annotations
 
 import json
 import posixpath
-import re
-import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
 import cloudvolume
 import numpy as np
-from cloudfiles import CloudFiles
-from cloudfiles.paths import add_alias
-from cloudfiles.secrets import aws_credentials
+from cloudfiles.compression import decompress
 from cloudvolume import chunks as codecs
 
-from pipeline.errors import VolumeError
+from pipeline.errors import PetasegError, VolumeError
 from pipeline.geometry import BoundingBox
-from pipeline.storage import ObjectStore, local_path, storage_errors
+from pipeline.storage import ObjectStore
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.compressed_segmentation import check_compressed_segmentation
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import placement, tidy
+from pipeline.volumes.precomputed_shards import NOWHERE, ShardedChunks
 from pipeline.volumes.removal import refuse_occupied, remove_volume
 
 LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 """What the format can hold (Neuroglancer specification of precomputed volumes)."""
-S3_SERVER = re.compile(r"^s3://https?://[^/]+/")
-"""S3 storage other than Amazon's: ``s3://https://host/bucket/path``, an address that cloud-volume refuses."""
-COMPRESSED = (".gz", ".br", ".zstd", ".xz", ".bz2")
-"""Endings that cloud-files looks for beside a local object."""
+COMPRESSED = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".xz": "xz", ".bz2": "bz2"}
+"""Endings under which cloud-volume stores compressed local files; in a bucket it notes the encoding instead."""
 
 
 class PrecomputedVolume(CheckedVolume):
@@ -51,14 +47,14 @@ class PrecomputedVolume(CheckedVolume):
 
     def __init__(self, location: Location, spec: VolumeSpec, layer: cloudvolume.CloudVolume, *, writable: bool) -> None:
         super().__init__(location.url, spec, writable=writable)
-        self._layer = layer
-        self._mip = int(layer.mip)
-        self._sharded = bool(layer.image.is_sharded(self._mip))
-        self._encoding = str(layer.meta.encoding(self._mip))
-        self._block = tuple(layer.meta.compressed_segmentation_block_size(self._mip) or (8, 8, 8))
-        folder = posixpath.join(_absolute(location.base), layer.meta.key(self._mip))
-        self._files = CloudFiles(folder, progress=False)
-        self._objects = ObjectStore(folder)
+        mip = int(layer.mip)
+        self._encoding = str(layer.meta.encoding(mip))
+        self._block = tuple(layer.meta.compressed_segmentation_block_size(mip) or (8, 8, 8))
+        self._objects = ObjectStore(posixpath.join(location.base, layer.meta.key(mip)))
+        self._shards: ShardedChunks | None = None
+        if layer.image.is_sharded(mip):
+            grid = [-(-n // c) for n, c in zip(spec.bounds.shape, spec.storage_chunk, strict=True)]
+            self._shards = ShardedChunks(self._objects, layer.meta.scale(mip)["sharding"], grid[::-1])
 
     @classmethod
     def open(cls, location: Location, mode: Mode) -> PrecomputedVolume:
@@ -106,29 +102,44 @@ class PrecomputedVolume(CheckedVolume):
         return cls.open(location, "r+")
 
     def _load(self, box: BoundingBox) -> np.ndarray:
-        if self._sharded:
-            stop = box.stop[::-1]
-            stored = self._layer.image.download(cloudvolume.Bbox(box.start[::-1], stop), self._mip)
-            return self._from_xyzc(np.asarray(stored))
         result = np.zeros(self.spec.array_shape(box), self.spec.dtype)
-        places = {_chunk_name(chunk): chunk for chunk in self._chunks(box)}
-        for item in self._files.get(list(places)):
-            chunk = places[item["path"]]
-            if item["content"] is not None:
+        chunks = list(self._chunks(box))
+        for chunk, content in zip(chunks, self._contents(chunks), strict=True):
+            if content is not None:
                 part = chunk.intersect(box)
-                decoded = self._decode(chunk, item["content"])
+                decoded = self._decode(chunk, content)
                 result[(..., *part.slices(box.start))] = decoded[(..., *part.slices(chunk.start))]
         return result
 
+    def _contents(self, chunks: Sequence[BoundingBox]) -> Sequence[bytes | None]:
+        """The stored bytes of each chunk; ``None`` for one that was not written."""
+        if self._shards is None:
+            return self._objects.each(self._content, [_chunk_name(chunk) for chunk in chunks])
+        first, side = self.spec.bounds.start, self.spec.storage_chunk
+        points = [[(a - b) // n for a, b, n in zip(c.start, first, side, strict=True)][::-1] for c in chunks]
+        return self._shards.get(points)
+
+    def _content(self, name: str) -> bytes | None:
+        data = self._objects.get_or_none(name)
+        if data is None and self._objects.local_path is not None:
+            for ending, encoding in COMPRESSED.items():
+                packed = self._objects.get_or_none(name + ending)
+                if packed is not None:
+                    return bytes(decompress(packed, encoding, name))
+        return data
+
     def _store(self, box: BoundingBox, data: np.ndarray) -> None:
-        for chunk in self._chunks(box):
-            part = chunk.intersect(box)
-            if part == chunk:
-                voxels = data[(..., *chunk.slices(box.start))]
-            else:
-                voxels = self._load(chunk)
-                voxels[(..., *part.slices(chunk.start))] = data[(..., *part.slices(box.start))]
-            self._store_chunk(_chunk_name(chunk), voxels)
+        self._objects.each(lambda chunk: self._store_part(chunk, box, data), list(self._chunks(box)))
+
+    def _store_part(self, chunk: BoundingBox, box: BoundingBox, data: np.ndarray) -> None:
+        """Store one chunk, with what it holds already outside of the box."""
+        part = chunk.intersect(box)
+        if part == chunk:
+            voxels = data[(..., *chunk.slices(box.start))]
+        else:
+            voxels = self._load(chunk)
+            voxels[(..., *part.slices(chunk.start))] = data[(..., *part.slices(box.start))]
+        self._store_chunk(_chunk_name(chunk), voxels)
 
     def _store_chunk(self, name: str, voxels: np.ndarray) -> None:
         if voxels.any():
@@ -136,7 +147,7 @@ class PrecomputedVolume(CheckedVolume):
             self._objects.put(name, codecs.encode(stored, self._encoding, self._block))
         else:
             self._objects.delete(name)
-        if self._objects.supports_append:  # a local file of another writer, which would shadow this one
+        if self._objects.local_path is not None:  # what cloud-volume wrote would come back if this is deleted
             for ending in COMPRESSED:
                 self._objects.delete(name + ending)
 
@@ -161,35 +172,26 @@ class PrecomputedVolume(CheckedVolume):
             yield BoundingBox.from_shape(side, corner).intersect(bounds)  # type: ignore[arg-type]
 
     def _refuse_writing(self) -> None:
-        if self.writable and (self._sharded or self._encoding not in LOSSLESS):
-            kind = "sharded" if self._sharded else f"encoded as {self._encoding}, which loses detail"
+        if self.writable and (self._shards or self._encoding not in LOSSLESS):
+            kind = "sharded" if self._shards else f"encoded as {self._encoding}, which loses detail"
             raise VolumeError(f"{self.url} is {kind}; open it with mode='r', and write to a new volume")
 
 
 def _open_layer(location: Location) -> cloudvolume.CloudVolume:
-    store = ObjectStore(location.base)
-    if not store.exists("info"):
+    data = ObjectStore(location.base).get_or_none("info")
+    if data is None:
         raise VolumeError(f"{location.url} is no precomputed layer: there is no {location.base}/info; correct the path")
-    options: dict[str, Any] = {"mip": location.mip, "fill_missing": True, "progress": False, "compress": False}
-    url = _absolute(location.base)
     try:
-        with storage_errors("open", location.url):
-            if match := S3_SERVER.match(url):
-                alias = f"server{zlib.crc32(match[0].encode()):08x}"
-                add_alias(alias, match[0])
-                url, options["secrets"] = f"{alias}://{url[match.end() :]}", aws_credentials()
-            return cloudvolume.CloudVolume(url, **options)
-    except OSError as error:
-        cause = error.__cause__ or error
+        info = json.loads(data)
+        if moved := info.get("redirect"):
+            raise VolumeError(f"{location.url} has moved to {moved}: name that instead")
+        return cloudvolume.CloudVolume(NOWHERE, info=info, provenance={}, mip=location.mip, progress=False)
+    except PetasegError:
+        raise
+    except Exception as error:  # metadata can be wrong in any way
         raise VolumeError(
-            f"{location.url} cannot be opened ({type(cause).__name__}: {cause}); check its info and mip"
+            f"{location.url} cannot be opened ({type(error).__name__}: {error}); check its info and mip"
         ) from error
-
-
-def _absolute(url: str) -> str:
-    """A URL as cloud-volume wants it: local paths absolute, with their scheme."""
-    path = local_path(url)
-    return url if path is None else f"file://{path.resolve()}"
 
 
 def _info(spec: VolumeSpec) -> dict[str, Any]:

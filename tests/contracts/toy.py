@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import ConfigError, StorageError
-from pipeline.execution.base import Resources
+from pipeline.execution.base import Resources, node_name
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products, Stage
@@ -29,7 +29,8 @@ class ToyStage(Stage):
     """Distances of voxels from the origin, one object a chunk; above level 0 the sum over the chunks below.
 
     ``faults`` says what chunks do (by name): ``"fail"``, ``"config"``, ``"full"``, ``"read-only"``, ``"hang"``,
-    ``"kill"``; with ``times`` only the first so many times, counted in the store, whatever process tries.
+    ``"kill"``, ``"memory"``; with ``times`` only the first so many times, counted in the store, whatever process tries.
+    On ``bad_node`` every chunk fails.
     """
 
     store: ObjectStore
@@ -41,6 +42,9 @@ class ToyStage(Stage):
     faults: Mapping[str, str] = field(default_factory=dict)
     times: int = 1_000_000
     name: str = "measure_distances"
+    network: bool = False
+    """Ask for the workers that run networks."""
+    bad_node: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -78,7 +82,7 @@ class ToyStage(Stage):
 
     def resources(self) -> Resources:
         """Nothing out of the ordinary."""
-        return Resources(memory_bytes=1 << 20)
+        return Resources(memory_bytes=1 << 20, network=self.network)
 
     def key(self, chunk: Chunk) -> str:
         """Where a chunk is stored."""
@@ -93,13 +97,21 @@ class ToyStage(Stage):
         return {key: self.store.get(key) for key in self.store.list("toy/")}
 
     def _misbehave(self, chunk: Chunk) -> None:
-        self.store.put(f"tries/{chunk.name}/{os.getpid()}-{time.monotonic_ns()}", b"")
+        place = f"{node_name()}:{os.environ.get('PETASEG_POOL', '')}".encode()
+        self.store.put(f"tries/{chunk.name}/{os.getpid()}-{time.monotonic_ns()}", place)
+        if node_name() == self.bad_node:
+            raise OSError(f"the disk of {self.bad_node} is gone")
         if self.tries(chunk) <= self.times and chunk.name in self.faults:
             misbehave(self.faults[chunk.name], chunk)
 
     def tries(self, chunk: Chunk) -> int:
         """How often a chunk was begun, in any process."""
         return len(self.store.list(f"tries/{chunk.name}/"))
+
+    def places(self) -> set[tuple[str, str]]:
+        """Node and pool of every try since ``forget_tries``."""
+        places = [self.store.get(key).decode().rpartition(":") for key in self.store.list("tries/")]
+        return {(node, pool) for node, _, pool in places}
 
     def tried(self) -> dict[str, int]:
         """How often each chunk was begun since ``forget_tries``, by name."""
@@ -121,6 +133,8 @@ def misbehave(fault: str, chunk: Chunk) -> None:
     if fault in ("full", "read-only"):
         number = errno.ENOSPC if fault == "full" else errno.EROFS
         raise StorageError(f"cannot write chunk {chunk.name}") from OSError(number, os.strerror(number))
+    if fault == "memory" and not os.environ.get("PETASEG_POOL", "").endswith("-large"):
+        raise MemoryError(f"chunk {chunk.name} is too large")
     if fault == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if fault == "hang":

@@ -1,0 +1,24 @@
+"""Small objects under one folder or URL: whole reads, all-or-nothing writes, sorted lists, compare and swap.
+
+    local path, file://    ``local``    put writes a hidden temporary file beside the target and renames it
+    s3://, gs://           ``bucket``   a put is atomic there anyway; retries, checksums, credentials of the environment
+    https://, mem://       ``web``      read only; objects that live as long as the process
+
+A reader, also one in another process or after ``kill -9``, sees an object as it was before a put or after it.
+"""
+
+from pipeline.storage.arrays import pack_arrays, unpack_arrays
+from pipeline.storage.errors import MissingObjectError, as_storage_error, storage_errors
+from pipeline.storage.local import PARTIAL, local_path
+from pipeline.storage.objects import ObjectStore
+
+__all__ = [
+    "PARTIAL",
+    "MissingObjectError",
+    "ObjectStore",
+    "as_storage_error",
+    "local_path",
+    "pack_arrays",
+    "storage_errors",
+    "unpack_arrays",
+]

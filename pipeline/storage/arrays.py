@@ -1,0 +1,42 @@
+"""Named arrays as the bytes of one object."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Mapping
+
+import numpy as np
+
+from pipeline.errors import CorruptError
+
+ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def pack_arrays(arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> bytes:
+    """Named arrays as the bytes of an npz file, members in name order and dated 1980: equal arrays, equal bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name in sorted(arrays):
+            member = zipfile.ZipInfo(f"{name}.npy", ZIP_DATE)
+            member.compress_type = zipfile.ZIP_DEFLATED if compress else zipfile.ZIP_STORED
+            with archive.open(member, "w", force_zip64=True) as file:
+                array = np.asarray(arrays[name], order="C")
+                np.lib.format.write_array(file, array, version=(1, 0), allow_pickle=False)  # type: ignore[arg-type]
+    return buffer.getvalue()
+
+
+def unpack_arrays(data: bytes, name: str = "object") -> dict[str, np.ndarray]:
+    """The named arrays in the bytes of an npz file; every member's CRC is checked (``CorruptError``)."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            members = {info.filename: archive.read(info) for info in archive.infolist()}
+        return {
+            key.removesuffix(".npy"): np.lib.format.read_array(io.BytesIO(member), allow_pickle=False)
+            for key, member in members.items()
+        }
+    except Exception as error:
+        raise CorruptError(
+            f"{name} is damaged ({error}): its bytes are not the arrays that were written; "
+            "delete it and run the step that writes it again"
+        ) from error

@@ -1,0 +1,170 @@
+"""Objects in an S3 or GCS bucket, through obstore.
+
+    s3://bucket/path                  Amazon, or the server that AWS_ENDPOINT_URL names
+    s3://https://host/bucket/path     another S3 server, named in the URL itself
+    gs://bucket/path                  Google
+
+What is checked
+    put     the server's ETag, if it is the MD5 of what was sent; if it is not, or with ``durable``, the object is
+            read back and compared
+    get     a whole object against the MD5 that ``put`` stored in its metadata, a range by its length
+Damage is met by doing it again, and is a ``CorruptError`` if it stays.
+
+What is repeated
+    requests    by obstore, with growing pauses (``Patience.tries``)
+    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once the server has answered this process;
+                a server that never did is named at once. ``put_if`` and ``get_versioned`` do not wait for an outage:
+                who holds a lease must know in time that it cannot be renewed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import posixpath
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from pipeline.storage.base import md5
+from pipeline.storage.bucket_client import Client, connect, parse_address
+from pipeline.storage.bucket_errors import explain, no_bucket
+from pipeline.storage.errors import DamagedError, RequestError
+from pipeline.storage.transfer import attributes, byte_range, fetch, read_back, tag, version_of
+
+SCHEMES = ("s3", "gs")
+PART_BYTES = 64 << 20
+"""Larger objects are sent in parts of this size."""
+DAMAGED_TRIES = 3
+FIRST_PAUSE = 0.5
+
+Result = TypeVar("Result")
+logger = logging.getLogger("petaseg.storage")
+
+
+class BucketBackend:
+    """Objects whose keys begin with a prefix."""
+
+    def __init__(self, url: str) -> None:
+        self.address, self.prefix = parse_address(url)
+
+    def get(self, key: str, start: int | None, stop: int | None) -> bytes | None:
+        """See ``Backend``."""
+        if stop is not None and stop <= max(0, start or 0):
+            return b"" if self.exists(key) else None
+        path, span = self._path(key), byte_range(start, stop)
+        found = self._ask(lambda client: fetch(client.store, path, span))
+        return None if found is None else found.data
+
+    def put(self, key: str, data: bytes, durable: bool) -> None:
+        """See ``Backend``."""
+        path = self._path(key)
+        self._ask(lambda client: send(client, path, data, durable))
+
+    def get_versioned(self, key: str) -> tuple[bytes, str] | None:
+        """See ``Backend``."""
+        found = self._ask(lambda client: fetch(client.store, self._path(key)), patient=False)
+        return None if found is None else (found.data, found.version)
+
+    def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
+        """See ``Backend``."""
+        path, writer = self._path(key), uuid.uuid4().hex
+        return self._ask(lambda client: send_if(client, path, data, version, writer), patient=False)
+
+    def exists(self, key: str) -> bool:
+        """See ``Backend``."""
+        return self._ask(lambda client: client.store.head(self._path(key))) is not None
+
+    def list(self, prefix: str) -> Iterator[str]:
+        """See ``Backend``; obstore lists whole folders only."""
+        folder = self._path(prefix.rpartition("/")[0])
+        pages = self._ask(lambda client: [*client.store.list(folder or None)])
+        begin = len(self.prefix) + 1 if self.prefix else 0
+        keys = (item["path"][begin:] for page in pages or () for item in page)
+        return (key for key in keys if key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """See ``Backend``."""
+        self._ask(lambda client: client.store.delete(self._path(key)))
+
+    def _path(self, key: str) -> str:
+        return posixpath.join(self.prefix, key) if key else self.prefix
+
+    def _ask(self, action: Callable[[Client], Result], *, patient: bool = True) -> Result | None:
+        """Do something with the bucket, again if it is ill; ``None`` if the object is missing."""
+        client = connect(self.address)
+        end, pause, damaged = time.monotonic() + client.patience.outage_seconds, FIRST_PAUSE, 0
+        while True:
+            try:
+                return ask_once(client, action)
+            except RequestError as failure:
+                damaged += isinstance(failure, DamagedError)
+                ill = patient and failure.transient and client.answered and time.monotonic() < end
+                if damaged >= DAMAGED_TRIES or not (ill or isinstance(failure, DamagedError)):
+                    raise
+                logger.warning("%s: %s; trying again", self.address, failure.cause)
+            time.sleep(pause * random.uniform(0.5, 1))
+            pause = min(2 * pause, client.patience.longest_pause)
+
+
+def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | None:
+    """The result of an action, ``None`` for a missing object, else a ``RequestError`` that keeps nothing secret."""
+    try:
+        result = action(client)
+    except FileNotFoundError as error:
+        missing = "NoSuchBucket" in str(error) or not bucket_exists(client)
+        failure = no_bucket(client.server) if missing else None
+    except Exception as error:
+        failure = explain(error, client.server)
+    else:
+        client.answered = True
+        return result
+    client.answered = client.answered or failure is None or failure.answered
+    if failure is not None:
+        raise failure  # outside of the handler, so that a traceback does not print the server's whole answer
+    return None
+
+
+def send(client: Client, path: str, data: bytes, durable: bool) -> None:
+    """Store an object and make sure of it."""
+    digest = md5(data)
+    parts = {"use_multipart": len(data) > PART_BYTES, "chunk_size": PART_BYTES}
+    try:
+        sent = client.store.put(path, data, attributes=attributes(digest), **parts)
+    except FileNotFoundError:
+        raise no_bucket(client.server) from None
+    if durable or tag(sent) != digest:  # encrypted buckets and large objects have other tags
+        read_back(client.store, path, digest)
+
+
+def send_if(client: Client, path: str, data: bytes, version: str | None, writer: str) -> str | None:
+    """Store an object if it has this version.
+
+    It says who wrote it: a request that was carried out, but whose answer was lost, is repeated and must not lose
+    against itself.
+    """
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    mode = "create" if version is None else json.loads(version)
+    marks = attributes(md5(data), writer)
+    try:
+        return version_of(client.store.put(path, data, attributes=marks, mode=mode, use_multipart=False))
+    except (AlreadyExistsError, PreconditionError) as error:
+        if "NoSuchBucket" in str(error):
+            raise no_bucket(client.server) from None
+        found = fetch(client.store, path)
+        return found.version if found.writer == writer else None
+
+
+def bucket_exists(client: Client) -> bool:
+    """False only if the server says so: a missing object may mean a missing bucket. Asked once in a process."""
+    if not client.exists:
+        try:
+            next(iter(client.store.list(chunk_size=1)), None)
+        except Exception as error:
+            if "NoSuchBucket" in str(error):
+                return False
+    client.exists = True
+    return True

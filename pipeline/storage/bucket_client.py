@@ -1,0 +1,138 @@
+"""The connection of this process to a bucket: address, credentials, patience."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from pipeline.errors import ConfigError
+from pipeline.storage.bucket_errors import Server
+from pipeline.storage.credentials import google_key_file, s3_access
+
+S3_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws/credentials"
+GOOGLE_KEYS = "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait for a server that does not answer, and for one that is ill."""
+
+    connect_seconds: float = 10
+    stall_seconds: float = 120
+    """Without a byte for so long, a request is given up and sent again."""
+    tries: int = 6
+    """How often obstore sends one request again, with pauses that double from 0.1 s ..."""
+    request_seconds: float = 60
+    """... and for how long."""
+    outage_seconds: float = 900
+    """A server that has answered before may be away for so long."""
+    longest_pause: float = 30
+
+
+PATIENCE = Patience()
+
+
+@dataclass(frozen=True)
+class Address:
+    """A bucket on a server."""
+
+    scheme: str
+    endpoint: str | None
+    """Named in the URL itself; otherwise the environment may name one."""
+    bucket: str
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.endpoint + '/' if self.endpoint else ''}{self.bucket}"
+
+
+@dataclass
+class Client:
+    """A bucket of obstore; all stores of a process share it, and it never travels to another one."""
+
+    store: Any
+    server: Server
+    patience: Patience
+    answered: bool = False
+    """True once the server has answered."""
+    exists: bool = False
+    """True once the bucket is known to be there."""
+
+
+def parse_address(url: str) -> tuple[Address, str]:
+    """The bucket of a URL and the prefix of its keys; ``ConfigError`` if it names none, or holds credentials."""
+    scheme, _, rest = url.partition("://")
+    endpoint = None
+    if scheme == "s3" and rest.startswith(("http://", "https://")):
+        endpoint, _, rest = rest.partition("://")
+        host, _, rest = rest.partition("/")
+        endpoint = check_endpoint(f"{endpoint}://{host}")
+    bucket, _, prefix = rest.partition("/")
+    if "@" in bucket:
+        raise ConfigError(f"{scheme}://...@... holds credentials; they belong in the environment, never in a URL")
+    if not bucket:
+        raise ConfigError(f"{url} names no bucket; write {scheme}://bucket/path")
+    return Address(scheme, endpoint, bucket), "/".join(part for part in prefix.split("/") if part)
+
+
+def check_endpoint(endpoint: str) -> str:
+    """The address of a server; ``ConfigError`` if it is none, or holds credentials."""
+    server = urlsplit(endpoint)
+    if server.username or server.password:
+        raise ConfigError(
+            f"{server.scheme}://...@{server.hostname} holds credentials; they belong in the environment, never in a URL"
+        )
+    try:
+        usable = server.scheme in ("http", "https") and server.hostname and server.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ConfigError(f"{endpoint} is no address of a server; write https://host or https://host:port")
+    return endpoint.rstrip("/")
+
+
+@lru_cache(maxsize=64)
+def connect(address: Address) -> Client:
+    """Open a bucket with the credentials of the environment; nothing is sent yet."""
+    return _google(address) if address.scheme == "gs" else _s3(address)
+
+
+def _s3(address: Address) -> Client:
+    from obstore.store import S3Store
+
+    access = s3_access()
+    endpoint = address.endpoint or (access.endpoint and check_endpoint(access.endpoint))
+    settings: dict[str, Any] = {"region": access.region, "skip_signature": access.provider is None}
+    if endpoint:
+        settings |= {"endpoint": endpoint, "aws_endpoint_url_s3": endpoint}
+    options = _options(allow_http=bool(endpoint and endpoint.startswith("http://")))
+    store = S3Store(address.bucket, config=settings, credential_provider=access.provider, **options)  # type: ignore[arg-type]
+    name = endpoint or f"https://s3.{access.region}.amazonaws.com"
+    return Client(store, Server(name, address.bucket, access.provider is not None, S3_KEYS), PATIENCE)
+
+
+def _google(address: Address) -> Client:
+    from obstore.store import GCSStore
+
+    key_file = google_key_file()
+    settings: Any = {"service_account": key_file} if key_file else {}
+    store = GCSStore(address.bucket, config=settings, **_options(allow_http=False))
+    server = Server("https://storage.googleapis.com", address.bucket, True, GOOGLE_KEYS)
+    return Client(store, server, PATIENCE)
+
+
+def _options(*, allow_http: bool) -> dict[str, Any]:
+    return {
+        "client_options": {
+            "allow_http": allow_http,
+            "connect_timeout": timedelta(seconds=PATIENCE.connect_seconds),
+            "read_timeout": timedelta(seconds=PATIENCE.stall_seconds),
+            "timeout": timedelta(seconds=10 * PATIENCE.stall_seconds),
+        },
+        "retry_config": {
+            "max_retries": PATIENCE.tries,
+            "retry_timeout": timedelta(seconds=PATIENCE.request_seconds),
+        },
+    }
