@@ -67,7 +67,7 @@ class KubernetesCluster:
     def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
         """Lines of every driver that was started, the oldest first, or of each worker that is there now."""
         api = Api(job.details["namespace"])
-        for pod in api.list("Pod", made.selector(job.id)):
+        for pod in api.find("Pod", made.selector(job.id)):
             name = pod["metadata"]["name"]
             if (pod["metadata"]["labels"]["app.kubernetes.io/component"] == "driver") == workers:
                 continue
@@ -119,7 +119,7 @@ def _delete(api: Api, name: str) -> None:
 
 def _wait_for_end(api: Api, name: str) -> None:
     end = time.monotonic() + END_SECONDS
-    while pods := api.list("Pod", made.selector(name)):
+    while pods := api.find("Pod", made.selector(name)):
         if time.monotonic() > end:
             names = ", ".join(pod["metadata"]["name"] for pod in pods)
             raise ClusterError(

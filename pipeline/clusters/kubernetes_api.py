@@ -44,14 +44,14 @@ class Api:
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create a resource; with ``dry_run``, only ask whether it would be accepted. Returns what the cluster has."""
-        options = {"dry_run": "All"} if dry_run else {}
+        options: dict[str, Any] = {"dry_run": "All"} if dry_run else {}
         return self._call("create", manifest["kind"], self.namespace, manifest, **options)
 
     def read(self, kind: str, name: str) -> Manifest | None:
         """A resource, or None if there is none of this name."""
         return self._call("read", kind, name, self.namespace, missing_is_fine=True) or None
 
-    def list(self, kind: str, selector: str) -> list[Manifest]:
+    def find(self, kind: str, selector: str) -> list[Manifest]:
         """All resources of a kind with these labels, the oldest first."""
         found = self._call("list", kind, self.namespace, label_selector=selector)["items"]
         return sorted(found, key=lambda item: item["metadata"]["creationTimestamp"])
@@ -73,7 +73,8 @@ class Api:
             events = CoreV1Api(self._client).list_namespaced_event(
                 self.namespace, field_selector=fields, _request_timeout=TIMEOUT
             )
-        return [event.message or "" for event in events.items]
+        found = ((str(event.metadata.creation_timestamp), event.message or "") for event in events.items)
+        return [message for _, message in sorted(found)]
 
     def log(self, pod: str) -> Iterator[str]:
         """The lines that a pod has written; none if it has not started."""
@@ -108,7 +109,7 @@ class Api:
         return plain
 
 
-class Unavailable(ClusterError):
+class UnavailableError(ClusterError):
     """The API server does not answer, or is overloaded; the same request may succeed later."""
 
 
@@ -122,17 +123,17 @@ def explained(namespace: str) -> Generator[None, None, None]:
     try:
         yield
     except ApiException as error:
-        kind = Unavailable if error.status in (0, 429) or (error.status or 0) >= 500 else ClusterError
+        kind = UnavailableError if error.status in (0, 429) or (error.status or 0) >= 500 else ClusterError
         raise kind(_explain(error, namespace)) from None
     except HTTPError as error:
-        raise Unavailable(
+        raise UnavailableError(
             f"the Kubernetes API server does not answer ({_reason(error)}); see whether `kubectl cluster-info` reaches "
             "it, and whether KUBECONFIG names the right cluster"
         ) from None
     except ConfigException as error:
         raise ClusterError(
-            f"there is no access to a Kubernetes cluster from here ({error}); log in to one, so that `kubectl get pods` "
-            "works, or name its file in KUBECONFIG"
+            f"there is no access to a Kubernetes cluster from here ({error}); log in to one, so that `kubectl get "
+            "pods` works, or name its file in KUBECONFIG"
         ) from None
 
 
@@ -161,7 +162,7 @@ def _explain(error: ApiException, namespace: str) -> str:
 def _words(error: ApiException) -> str:
     """The message of the API server itself."""
     try:
-        return str(json.loads(error.body)["message"])
+        return str(json.loads(error.body or "")["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {error.reason}"
 

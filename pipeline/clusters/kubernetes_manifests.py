@@ -22,17 +22,15 @@ from typing import Any
 import yaml
 
 from pipeline import __version__
-from pipeline.clusters.base import Submission, driver_command
+from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
 from pipeline.config import Cluster, WorkerShape
 from pipeline.errors import ConfigError
 from pipeline.security import Tls
 
 Manifest = dict[str, Any]
 
-PORTS = {"general": 18786, "inference": 18787, "general-large": 18788, "inference-large": 18789}
+PORTS = {GENERAL: 18786, INFERENCE: 18787, f"{GENERAL}{LARGE}": 18788, f"{INFERENCE}{LARGE}": 18789}
 """Pool -> port of its scheduler in the driver."""
-LARGE, MORE_MEMORY = "-large", 2.0
-"""Name and memory of the pool for chunks that ran out of memory."""
 PYTHON = ("python", "-P")
 WORKER_CLASS = "pipeline.clusters.worker.DrainingWorker"
 RUN_FILE = "/petaseg/run/run.yaml"
@@ -56,14 +54,8 @@ def resource_name(run_url: str) -> str:
 
 def pools(cluster: Cluster) -> dict[str, WorkerShape]:
     """Pool -> shape of its workers; without ``inference_workers`` the general ones run the network."""
-    shapes = {"general": cluster.workers, "inference": cluster.inference_workers}
-    given = {name: shape for name, shape in shapes.items() if shape is not None}
-    return {**given, **{f"{name}{LARGE}": large(shape) for name, shape in given.items()}}
-
-
-def large(shape: WorkerShape) -> WorkerShape:
-    """One worker with twice the memory, for one chunk at a time."""
-    return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, "threads": 1, "count": 1})
+    shapes = worker_shapes(cluster)
+    return {**shapes, **{f"{name}{LARGE}": large(shape) for name, shape in shapes.items()}}
 
 
 def manifests(submission: Submission, name: str | None = None) -> list[Manifest]:
@@ -82,7 +74,21 @@ def manifests(submission: Submission, name: str | None = None) -> list[Manifest]
 
 def to_yaml(documents: list[Manifest]) -> str:
     """The text that ``kubectl apply -f`` reads."""
-    return "---\n".join(yaml.safe_dump(document, sort_keys=False, width=120) for document in documents)
+    return "---\n".join(yaml.dump(document, Dumper=_Readable, sort_keys=False, width=120) for document in documents)
+
+
+class _Readable(yaml.SafeDumper):
+    """Writes texts of several lines as they are, and every list and table out, without anchors."""
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        style = "|" if "\n" in data else None
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Readable.add_representer(str, _Readable.represent_str)
 
 
 def tls_secret(name: str, cluster: Cluster, files: dict[str, str]) -> Manifest:
@@ -168,11 +174,12 @@ def _service(name: str, cluster: Cluster, shapes: list[str]) -> Manifest:
 
 def _workers(name: str, cluster: Cluster, pool: str, shape: WorkerShape) -> Manifest:
     role = workers_of(pool)
+    tls = Tls.at(Path(TLS_FOLDER)).environment()
     container = {
         "name": "worker",
         "command": [*PYTHON, "-m", "distributed.cli.dask_worker"],
         "args": _worker_options(shape),
-        "env": _environment({"DASK_SCHEDULER_ADDRESS": f"tls://{name}:{PORTS[pool]}", **Tls.at(Path(TLS_FOLDER)).environment()}),
+        "env": _environment({"DASK_SCHEDULER_ADDRESS": f"tls://{name}:{PORTS[pool]}", **tls}),
         "resources": _resources(shape.cpus, shape.memory_gb, shape.gpus),
     }
     pod = _pod(name, cluster, container, drain_seconds=DRAIN_SECONDS)
@@ -192,6 +199,7 @@ def _workers(name: str, cluster: Cluster, pool: str, shape: WorkerShape) -> Mani
 def _worker_options(shape: WorkerShape) -> list[str]:
     """Arguments of ``dask worker``; secrets and addresses are in its environment, read by Dask itself."""
     options = {
+        "--worker-class": WORKER_CLASS,
         "--nworkers": 1,
         "--nthreads": shape.threads,
         "--memory-limit": _bytes(shape.memory_gb),
@@ -201,7 +209,7 @@ def _worker_options(shape: WorkerShape) -> list[str]:
         "--host": "$(POD_IP)",
         "--name": "$(POD_NAME)",
     }
-    return ["--nanny", "--no-dashboard", "--worker-class", WORKER_CLASS, *(str(part) for option in options.items() for part in option)]
+    return ["--nanny", "--no-dashboard", *(str(part) for option in options.items() for part in option)]
 
 
 def _driver(name: str, submission: Submission) -> Manifest:

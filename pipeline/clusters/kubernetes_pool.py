@@ -15,9 +15,8 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from pipeline.clusters import kubernetes_manifests as made
-from pipeline.clusters.kubernetes_api import Api, Unavailable
+from pipeline.clusters.kubernetes_api import Api, UnavailableError
 from pipeline.errors import ConfigError
-from pipeline.execution.dask import SETTINGS
 from pipeline.security import Tls
 
 logger = logging.getLogger("petaseg.clusters")
@@ -37,7 +36,7 @@ class KubernetesPool:
         self._name = name
         self._api = Api(namespace)
         _send_home(self._api, self._run, [pool for pool in siblings if pool != name])
-        with dask.config.set({**SETTINGS, **(tls.settings() if tls else {})}):
+        with dask.config.set(tls.settings() if tls else {}):
             self._cluster = LocalCluster(
                 n_workers=0,
                 protocol="tls://" if tls else "tcp://",
@@ -95,7 +94,7 @@ def _scale(api: Api, deployment: str, workers: int) -> None:
     while True:
         try:
             return api.patch("Deployment", deployment, {"spec": {"replicas": workers}}, part="scale")
-        except Unavailable as error:
+        except UnavailableError as error:
             if time.monotonic() > end:
                 raise
             logger.warning("%s: %s; next try in %d s", deployment, error, pause)

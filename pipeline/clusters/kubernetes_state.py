@@ -14,7 +14,7 @@ from pipeline.clusters.kubernetes_manifests import Manifest
 def job_state(api: Api, job: Manifest) -> JobState:
     """The state of a driver's Job, its pod, and the workers."""
     name, status = job["metadata"]["name"], job.get("status", {})
-    pods = api.list("Pod", made.selector(name))
+    pods = api.find("Pod", made.selector(name))
     drivers = [pod for pod in pods if _component(pod) == "driver"]
     phases = Counter(pod["status"]["phase"] for pod in pods if _component(pod) != "driver")
     restarts = max(0, len(drivers) - 1)
@@ -60,11 +60,11 @@ def _why_it_waits(pods: list[Manifest]) -> Iterator[str]:
 
 def _short_of_workers(api: Api, name: str) -> Iterator[str]:
     """Why there are fewer workers than the driver asked for: a quota, no free node."""
-    for deployment in api.list("Deployment", made.selector(name)):
+    for deployment in api.find("Deployment", made.selector(name)):
         for condition in deployment.get("status", {}).get("conditions", ()):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 yield condition.get("message", "")
-    waiting = [pod for pod in api.list("Pod", made.selector(name)) if pod["status"]["phase"] == "Pending"]
+    waiting = [pod for pod in api.find("Pod", made.selector(name)) if pod["status"]["phase"] == "Pending"]
     yield from set(_why_it_waits(waiting))
 
 
