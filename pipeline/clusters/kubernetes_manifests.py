@@ -29,7 +29,7 @@ from pipeline.security import Tls
 
 Manifest = dict[str, Any]
 
-PORTS = {GENERAL: 18786, INFERENCE: 18787, f"{GENERAL}{LARGE}": 18788, f"{INFERENCE}{LARGE}": 18789}
+PORTS = {GENERAL: 13786, INFERENCE: 13787, f"{GENERAL}{LARGE}": 13788, f"{INFERENCE}{LARGE}": 13789}
 """Pool -> port of its scheduler in the driver."""
 PYTHON = ("python", "-P")
 WORKER_CLASS = "pipeline.clusters.worker.DrainingWorker"

@@ -1,9 +1,9 @@
 """A real Kubernetes cluster on this machine: etcd, API server, controllers and scheduler, and nodes that are fakelets.
 
     with ControlPlane(folder) as plane:
-        node = plane.add_node("node-1")
+        plane.add_node("node-1")
         plane.api.list_node()
-        plane.login("bash")
+        plane.login(data, "petaseg", "submit", "/data/run.yaml", "--on", "kubernetes")
 
 The programs are built once by ``k8s-build.sh``.
 """
@@ -39,7 +39,8 @@ LOST_AFTER_SECONDS = 8
 """A node that says nothing for so long is lost; 40 s by default."""
 EVICTED_AFTER_SECONDS = 1
 """Its pods are replaced so much later; 300 s by default."""
-CONTROLLERS = "*,-cloud-node-lifecycle,-nodeipam,-route,-ttl"
+CONTROLLERS = "*,-cloud-node-lifecycle,-nodeipam,-route,-ttl,-endpoint,-endpointslice,-endpointslicemirroring"
+"""No cloud; and no endpoints, which may not be on loopback, where all pods are."""
 
 
 class ControlPlane:
@@ -51,14 +52,14 @@ class ControlPlane:
         self.port, self.etcd_port, self.peer_port = free_ports(3)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.nodes: dict[str, subprocess.Popen[bytes]] = {}
+        self.networks = 0
         self.token = secrets.token_hex(16)
+        self.kernels = folder / "kernels"
 
     def __enter__(self) -> ControlPlane:
-        for name in ("etcd", "logs", "nodes/kernels", "data"):
-            (self.folder / name).mkdir(parents=True)
-        for name in ("nodes/kernels", "data"):
-            (self.folder / name).chmod(0o777)
-        os.environ["KUBECONFIG"] = str(self.kubeconfig)
+        for folder in (self.folder / "etcd", self.folder / "logs", self.kernels):
+            folder.mkdir(parents=True)
+        self.kernels.chmod(0o777)
         try:
             self._start_all()
         except BaseException:
@@ -100,12 +101,23 @@ class ControlPlane:
         environment = {**os.environ, "KUBECONFIG": str(self.kubeconfig)}
         return subprocess.run(command, check=check, capture_output=True, text=True, env=environment, **options)
 
-    def add_node(self, name: str, capacity: dict[str, str] = CAPACITY) -> None:
+    def apply(self, *manifests: dict[str, object]) -> None:
+        """Create resources, or change them."""
+        self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(manifests))
+
+    def add_node(self, name: str, capacity: dict[str, str] | None = None, labels: dict[str, str] | None = None) -> None:
         """Start a node, and wait until the cluster trusts it."""
-        arguments = [name, str(self.folder / "nodes" / name), "--api-port", str(self.port)]
-        command = [sys.executable, "-m", "tests.deploy.fakelet", *arguments, "--capacity", json.dumps(capacity)]
+        self.networks += 1
+        settings = {
+            **{"name": name, "folder": str(self.folder / "nodes" / name), "kernels": str(self.kernels)},
+            "network": f"127.{1 + os.getpid() % 250}.{self.networks % 250}",
+            "api_port": self.port,
+            "capacity": {**CAPACITY, **(capacity or {})},
+            "labels": labels or {},
+        }
+        command = [sys.executable, "-m", "tests.deploy.fakelet", json.dumps(settings)]
         self.nodes[name] = self._start(f"node-{name}", command, cwd=ROOT, PYTHONPATH=str(ROOT))
-        self.wait(lambda: not self._node(name).spec.taints, f"node {name} does not become ready")
+        self.wait(lambda: not self.api.read_node(name).spec.taints, f"node {name} does not become ready")
 
     def lose_node(self, name: str) -> None:
         """The machine is gone, with all that runs on it, and tells nobody."""
@@ -119,22 +131,16 @@ class ControlPlane:
             self.lose_node(name)
         self.api.delete_node(name)
 
-    def login(self, *command: str, **variables: str) -> subprocess.CompletedProcess[str]:
-        """Run a command as a user of the cluster does: on a machine that sees /data and has a kubeconfig."""
+    def login(self, data: Path, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command as a user of the cluster does: on a machine that has the data at /data, and a kubeconfig."""
         folder = self.folder / "login"
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         (folder / "tmp").chmod(0o1777)
         shutil.copy(self.kubeconfig, folder / "tmp" / "kubeconfig")
-        (folder / "tmp" / "kubeconfig").chmod(0o644)
-        kernels = Mount(self.folder / "nodes" / "kernels", KERNEL_CACHE)
-        mounts = [Mount(folder / "tmp", "/tmp"), Mount(self.folder / "data", "/data"), kernels]
-        environment = {"KUBECONFIG": "/tmp/kubeconfig", "HOME": "/tmp", **variables}
-        return subprocess.run(
-            Sandbox(folder, "login", mounts).command(*command),
-            env={**image_environment(), **environment},
-            capture_output=True,
-            text=True,
-        )
+        mounts = [Mount(folder / "tmp", "/tmp"), Mount(data, "/data"), Mount(self.kernels, KERNEL_CACHE)]
+        sandbox = Sandbox(folder, "login", mounts)
+        environment = {**image_environment(), "KUBECONFIG": "/tmp/kubeconfig", "HOME": "/tmp", "OMP_NUM_THREADS": "1"}
+        return subprocess.run(sandbox.command(*command), env=environment, capture_output=True, text=True)
 
     def wait(self, condition: Callable[[], bool], complaint: str, seconds: float = UP_SECONDS) -> None:
         """Until something is true; errors of the API mean "not yet"."""
@@ -152,7 +158,7 @@ class ControlPlane:
 
     def log(self, name: str) -> str:
         """The last lines of a program."""
-        return "\n".join((self.folder / "logs" / name).read_text(errors="replace").splitlines()[-30:])
+        return "\n".join((self.folder / "logs" / name).read_text(errors="replace").splitlines()[-10:])
 
     def stop(self) -> None:
         """End everything, the nodes first."""
@@ -237,9 +243,6 @@ class ControlPlane:
                 cwd=cwd,
                 env={**os.environ, "KUBECONFIG": str(self.kubeconfig), **variables},
             )
-
-    def _node(self, name: str) -> client.V1Node:
-        return self.api.read_node(name)
 
     def _account(self) -> client.V1ServiceAccount:
         return self.api.read_namespaced_service_account("default", "default")

@@ -1,25 +1,28 @@
 """A small kubelet: one node of a real Kubernetes cluster, whose pods are processes in sandboxes, not containers.
 
-    python -m tests.deploy.fakelet NAME FOLDER --cpus 4 --memory 8G     with KUBECONFIG; runs until it is killed
+    python -m tests.deploy.fakelet '{"name": "node-1", ...}'     with KUBECONFIG; runs until it is killed
 
 What a kubelet does and this does too: heartbeats, ConfigMaps, Secrets, empty folders and host folders as mounts,
-variables, the user and the read-only root of the security context, restarts, TERM and then KILL, exit codes, last
-words, logs through the API server. What it does not do: images (every pod sees this machine's Python), cgroups (limits
-are only counted by the scheduler), a network (every pod is 127.0.0.1), DNS (a hosts file names the Services), probes.
+variables, the user and the read-only root of the security context, an address for each pod (of 127.0.0.0/8), restarts,
+TERM and then KILL, exit codes, last words, logs through the API server. What it does not do: images (every pod sees
+this machine's Python), cgroups (limits are only counted by the scheduler), a network of their own, DNS (a hosts file
+names the Services as they are when a process starts), probes, and the projection of tokens that expire.
 """
 
 from __future__ import annotations
 
-import argparse
 import base64
 import datetime
+import itertools
 import json
 import os
 import signal
 import ssl
 import subprocess
+import sys
 import threading
 import time
+from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -39,16 +42,34 @@ RESTART_SECONDS = 1.0
 LAST_WORDS = 2048
 
 
-class Node:
-    """A node and its pods; ``folder`` holds their files, ``cluster`` their view of the API server."""
+@dataclass(frozen=True)
+class NodeSettings:
+    """What a node is told on its command line."""
 
-    def __init__(self, name: str, folder: Path, capacity: dict[str, str], api_port: int) -> None:
+    name: str
+    folder: str
+    """For the files of its pods."""
+    kernels: str
+    """Cache of compiled kernels, shared by all nodes."""
+    network: str
+    """The first three numbers of its pods' addresses."""
+    api_port: int
+    capacity: dict[str, str]
+    labels: dict[str, str]
+
+
+class Node:
+    """A node and its pods."""
+
+    def __init__(self, settings: NodeSettings) -> None:
         config.load_kube_config(config_file=os.environ["KUBECONFIG"])
         self.api = client.CoreV1Api()
-        self.name, self.folder, self.capacity = name, folder, capacity
-        self.service = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(api_port)}
+        self.settings, self.name, self.folder = settings, settings.name, Path(settings.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.service = {"KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(settings.api_port)}
         self.pods: dict[str, Pod] = {}
-        self.log_port = serve_logs(folder)
+        self.addresses = (f"{settings.network}.{number}" for number in itertools.cycle(range(2, 250)))
+        self.log_port = serve_logs(self.folder)
 
     def run(self) -> None:
         """Be a node for ever."""
@@ -67,8 +88,8 @@ class Node:
         """Tell the cluster that this node is alive; the first time, that it exists."""
         ready = {"type": "Ready", "status": "True", "reason": "Fakelet", "lastHeartbeatTime": now()}
         status = {
-            "capacity": self.capacity,
-            "allocatable": self.capacity,
+            "capacity": self.settings.capacity,
+            "allocatable": self.settings.capacity,
             "conditions": [{**ready, "lastTransitionTime": now()}],
             "addresses": [{"type": "InternalIP", "address": "127.0.0.1"}],
             "daemonEndpoints": {"kubeletEndpoint": {"Port": self.log_port}},
@@ -78,7 +99,8 @@ class Node:
         except ApiException as error:
             if error.status != 404:
                 raise
-            self.api.create_node({"metadata": {"name": self.name, "labels": {"kubernetes.io/hostname": self.name}}})
+            labels = {"kubernetes.io/hostname": self.name, **self.settings.labels}
+            self.api.create_node({"metadata": {"name": self.name, "labels": labels}})
             self.api.patch_node_status(self.name, {"status": status})
 
     def look(self) -> None:
@@ -106,6 +128,7 @@ class Pod:
         self.namespace, self.name = body["metadata"]["namespace"], body["metadata"]["name"]
         self.spec, self.container = body["spec"], body["spec"]["containers"][0]
         self.folder = node.folder / body["metadata"]["uid"]
+        self.address = next(node.addresses)
         self.log = node.folder / "logs" / self.namespace / self.name
         self.process: subprocess.Popen[bytes] | None = None
         self.ending = threading.Event()
@@ -187,7 +210,7 @@ class Pod:
             {"type": kind, "status": str(alive), "lastTransitionTime": now()} for kind in ("Ready", "ContainersReady")
         ]
         status = {
-            **{"phase": phase, "podIP": "127.0.0.1", "hostIP": "127.0.0.1", "startTime": now()},
+            **{"phase": phase, "podIP": self.address, "hostIP": "127.0.0.1", "startTime": now()},
             **{"conditions": conditions, "containerStatuses": [container]},
         }
         try:
@@ -206,10 +229,10 @@ class Pod:
         sandbox = Sandbox(
             self.folder,
             hostname=self.name,
-            mounts=[*self.mounts(group), Mount(self.node.folder.parent / "kernels", KERNEL_CACHE)],
+            mounts=[*self.mounts(group), Mount(Path(self.node.settings.kernels), KERNEL_CACHE)],
             user=user,
             group=group,
-            hosts=self.services(),
+            hosts={self.name: self.address, **self.services()},
         )
         variables = self.variables()
         arguments = [*self.container.get("command", ()), *self.container.get("args", ())]
@@ -218,8 +241,14 @@ class Pod:
         return sandbox.command(*arguments), {**image_environment(), **self.node.service, **variables}
 
     def services(self) -> dict[str, str]:
-        """Every Service of the namespace, in place of DNS."""
-        return {item.metadata.name: "127.0.0.1" for item in self.node.api.list_namespaced_service(self.namespace).items}
+        """Every Service of the namespace that leads to a running pod now, in place of DNS."""
+        api, found = self.node.api, {}
+        for service in api.list_namespaced_service(self.namespace).items:
+            labels = ",".join(f"{key}={value}" for key, value in (service.spec.selector or {}).items())
+            for pod in api.list_namespaced_pod(self.namespace, label_selector=labels).items:
+                if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None:
+                    found[service.metadata.name] = pod.status.pod_ip
+        return found
 
     def mounts(self, group: int) -> list[Mount]:
         """The volumes that the container mounts, made real."""
@@ -265,7 +294,7 @@ class Pod:
         for source in self.container.get("envFrom", ()):
             found |= {key: value.decode() for key, value in self.secret(source["secretRef"]["name"]).items()}
         known = {"metadata.name": self.name, "metadata.namespace": self.namespace}
-        known |= {"spec.nodeName": self.node.name, "status.podIP": "127.0.0.1"}
+        known |= {"spec.nodeName": self.node.name, "status.podIP": self.address}
         for entry in self.container.get("env", ()):
             field = entry.get("valueFrom", {}).get("fieldRef", {}).get("fieldPath")
             found[entry["name"]] = known[field] if field else entry.get("value", "")
@@ -300,17 +329,5 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def main() -> None:
-    """Be a node until killed."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("name")
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--capacity", type=json.loads, required=True)
-    parser.add_argument("--api-port", type=int, required=True)
-    options = parser.parse_args()
-    options.folder.mkdir(parents=True, exist_ok=True)
-    Node(options.name, options.folder, options.capacity, options.api_port).run()
-
-
 if __name__ == "__main__":
-    main()
+    Node(NodeSettings(**json.loads(sys.argv[1]))).run()

@@ -4,7 +4,7 @@
     own process numbers  the command is process 1, and everything that it starts ends with it
     own user             a number without rights, no capabilities, none to be had
     own host name
-    not its own          the network: all of them share 127.0.0.1
+    not its own          the network: all of them share this machine's loopback
 
 No container engine and no image is involved; "image" below means this machine's Python environment.
 """
@@ -52,7 +52,7 @@ class Sandbox:
         """The arguments that run a command in here."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "root").mkdir(exist_ok=True)
-        names = {"localhost": "127.0.0.1", self.hostname: "127.0.0.1", **self.hosts}
+        names = {"localhost": "127.0.0.1", **self.hosts}
         (self.folder / "hosts").write_text("".join(f"{address} {name}\n" for name, address in names.items()))
         script = self.folder / "enter.sh"
         script.write_text("\n".join(self._lines(command)) + "\n")
