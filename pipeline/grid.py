@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import product as cartesian
 
 from pipeline.errors import ConfigError
@@ -61,12 +62,12 @@ class ChunkGrid:
                 "correct input.start and input.stop"
             )
 
-    @property
+    @cached_property
     def first(self) -> Vec:
-        """Index of the first chunk that touches the region of interest."""
+        """Index of the first chunk that touches the region of interest; kept, as each record of a ledger asks."""
         return self._index_of(self.roi.start)
 
-    @property
+    @cached_property
     def counts(self) -> Vec:
         """Chunks along z, y, x."""
         last = self._index_of((self.roi.stop[0] - 1, self.roi.stop[1] - 1, self.roi.stop[2] - 1))

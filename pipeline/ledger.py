@@ -2,11 +2,12 @@
 
     <run>/ledger/<stage>/log.jsonl         where objects can be appended to (a file system): a line a record, at once
     <run>/ledger/<stage>/log-000007.jsonl  elsewhere: segments of records, one every few seconds
-    <run>/ledger/<stage>/compact.npz       the records of finished grids, as arrays
+    <run>/ledger/<stage>/compact.npz       the records so far, as arrays, when a stage ends or its log has grown long
 
 The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log:
-its chunks overwrite the old ones, so the old marks must not come back to life. A line carries its own checksum; one
-that is torn or damaged is dropped, which costs a recomputation and never a wrong result.
+its chunks overwrite the old ones, so the old marks must not come back to life. A line carries a checksum of itself and
+of the log that it was written for; one that is torn, damaged, or late from a driver that was cut off is dropped, which
+costs a recomputation and never a wrong result.
 
 Memory: 29 bytes a chunk, in arrays by position in the grid.
 """
@@ -16,66 +17,35 @@ from __future__ import annotations
 import io
 import json
 import logging
+import threading
 import time
-import zlib
+import uuid
 from collections import deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import CorruptError, LedgerError, StorageError
+from pipeline.errors import CorruptError, LedgerError, PetasegError, StorageError
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.records import Failure, Marks, Summary, decode, encode, failure_record
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
 
 logger = logging.getLogger("petaseg.ledger")
 
 FLUSH_SECONDS = 5.0
+"""Where nothing can be appended, a record waits so long at most: also if no other comes for hours."""
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
-KEPT_NOTES = 100
 """A log of fewer lines is left as it is when the ledger is closed."""
+KEPT_NOTES = 100
+LONG_LOG = 50_000
+"""A log of so many lines, and of one for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
+LONG_SEGMENTS = 200
+"""So do so many segments: a request each to read them again."""
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
-
-
-@dataclass
-class Summary:
-    """Sums over the chunks that are done."""
-
-    done: int = 0
-    failed: int = 0
-    seconds: float = 0.0
-    voxels: int = 0
-    bytes_written: int = 0
-    attempts: int = 0
-    """Attempts that failed, since the stage began under this fingerprint."""
-    counters: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A chunk that was set aside."""
-
-    chunk_name: str
-    level: int
-    index: tuple[int, int, int]
-    error: str
-    traceback: str
-    attempts: int
-
-
-class Marks:
-    """The done chunks of one grid, by position."""
-
-    def __init__(self, grid: ChunkGrid) -> None:
-        self.grid = grid
-        self.done = np.zeros(len(grid), bool)
-        self.checksums = np.zeros((len(grid), 16), np.uint8)
-        self.seconds = np.zeros(len(grid), np.float32)
-        self.bytes_written = np.zeros(len(grid), np.int64)
 
 
 class Ledger:
@@ -90,15 +60,22 @@ class Ledger:
         self._totals = Summary()
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
         self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
+        self._lock = threading.RLock()
+        self._timer: threading.Timer | None = None
         self._pending_lines: list[bytes] = []
-        self._last_flush = time.monotonic()
         self._segment = 0
         self._lines = 0
+        self._long_log = max(LONG_LOG, sum(len(grid) for grid in grids) // 10)
+        self._patience = 1
         self._forgot = False
         self._begun = False
         """True if the stored log is ours: the first record of a new fingerprint replaces it."""
         self.other_fingerprint = False
         """True if the stored records count for another configuration; the first chunk under ours replaces them."""
+        self._log = ""
+        """Fingerprint and a random number: two logs of one fingerprint, with another between them, differ."""
+        self.guard: Callable[[], None] = lambda: None
+        """Called before anything is stored; raises if this driver may not write any more (``pipeline.lease``)."""
         self._read()
 
     # -- questions --------------------------------------------------------------------------------------------------
@@ -149,7 +126,9 @@ class Ledger:
         if self.read_only:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
         if not self._begun:
+            self.guard()
             self.store.delete(f"{self.folder}/compact.npz")
+            self._log = f"{self.fingerprint} {uuid.uuid4().hex}"
             self._replace_log(failures=False)
 
     def record(self, report: ChunkReport) -> None:
@@ -187,48 +166,68 @@ class Ledger:
 
     def flush(self) -> None:
         """Store what is recorded so far (a file system has it already)."""
-        if self._pending_lines:
-            self.store.put(self._segment_key(), b"".join(self._pending_lines))
-            self._segment += 1
-            self._pending_lines = []
-        self._last_flush = time.monotonic()
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if self._pending_lines:
+                self.guard()
+                self.store.put(self._segment_key(self._segment), b"".join(self._pending_lines))
+                self._segment += 1
+                self._pending_lines = []
 
     def close(self) -> None:
-        """Flush, and turn a long log into arrays; where that cannot be stored, the log stays and says the same."""
+        """Flush, and turn a long log into arrays."""
         if self.read_only:
             return
         self.flush()
         if self._lines >= COMPACT_RECORDS or self._forgot:
-            try:
-                self.compact()
-            except StorageError as error:
-                logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
+            self._try_to_compact()
 
     def compact(self) -> None:
-        """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree."""
-        arrays: dict[str, np.ndarray] = {"fingerprint": np.frombuffer(self.fingerprint.encode(), np.uint8)}
+        """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree.
+
+        They agree because the log is flushed first: its end decides about what it forgets or sets aside.
+        """
+        self.flush()
+        arrays: dict[str, np.ndarray] = {"log": np.frombuffer(self._log.encode(), np.uint8)}
         for level, marks in self._marks.items():
             for name in STORED:
                 arrays[f"{name}_{level}"] = getattr(marks, name)
         totals = json.dumps([self._totals.voxels, self._totals.attempts, self._totals.counters])
         arrays["totals"] = np.frombuffer(totals.encode(), np.uint8)
-        self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
-        self._replace_log(failures=True)
-        self._forgot = False
+        with self._lock:
+            self.guard()
+            self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
+            self._replace_log(failures=True)
+            self._forgot = False
 
     # -- storage ----------------------------------------------------------------------------------------------------
 
     def _write(self, record: dict[str, Any]) -> None:
         self.begin()
-        self._append(encode(record))
+        with self._lock:
+            self._append(encode(record, self._log))
         self._apply(record)
+        if self._lines >= self._patience * self._long_log or self._segment >= self._patience * LONG_SEGMENTS:
+            self._try_to_compact()
+
+    def _try_to_compact(self) -> None:
+        """Where the arrays cannot be stored, the log stays and says the same; it is let grow to twice its length."""
+        try:
+            self.compact()
+            self._patience = 1
+        except StorageError as error:
+            self._patience *= 2
+            logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
 
     def _replace_log(self, *, failures: bool) -> None:
         """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
-        lines = [encode({"begin": self.fingerprint})] * 2  # twice: without it, all that follows counts for nothing
+        lines = [encode({"begin": self._log})] * 2  # twice: without it, all that follows counts for nothing
         for failure in self._failures.values() if failures else ():
-            lines.append(encode({**failure_record(failure), "kept": True}))
-        lines += [encode({"note": note}) for note in self._notes if failures]
+            lines.append(encode({**failure_record(failure), "kept": True}, self._log))
+        lines += [encode({"note": note}, self._log) for note in self._notes if failures]
+        self.guard()
         if self.store.supports_append:
             self.store.put(f"{self.folder}/log.jsonl", b"".join(lines))
         else:
@@ -241,30 +240,40 @@ class Ledger:
         Of another fingerprint: the last go first, so that what is left is a shorter log of that fingerprint. Of ours:
         the new one comes first, since the others agree with ``compact.npz`` but cannot be read without a beginning.
         """
-        self._pending_lines, old = [], self._segments()
+        new, old = self._segment_key(0), self._segments()
         if not same:
             for key in reversed(old):
                 self.store.delete(key)
-        self._segment = 0
-        self.store.put(self._segment_key(), first)
+            self.guard()
+        self.store.put(new, first)
         if same:
             for key in old:
-                if key != self._segment_key():
+                if key != new:
                     self.store.delete(key)
-        self._segment = 1
-        self._last_flush = time.monotonic()
+        self._segment, self._pending_lines = 1, []  # not before: after an error the log goes on where it was
 
-    def _segment_key(self) -> str:
-        return f"{self.folder}/log-{self._segment:06d}.jsonl"
+    def _segment_key(self, number: int) -> str:
+        return f"{self.folder}/log-{number:06d}.jsonl"
 
     def _append(self, line: bytes) -> None:
         self._lines += 1
         if self.store.supports_append:
+            self.guard()
             self.store.append(f"{self.folder}/log.jsonl", line)
             return
         self._pending_lines.append(line)
-        if len(self._pending_lines) >= FLUSH_RECORDS or time.monotonic() - self._last_flush > FLUSH_SECONDS:
+        if len(self._pending_lines) >= FLUSH_RECORDS:
             self.flush()
+        elif self._timer is None:
+            self._timer = threading.Timer(FLUSH_SECONDS, self._flush_in_time)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def _flush_in_time(self) -> None:
+        try:
+            self.flush()
+        except PetasegError as error:
+            logger.warning("the records of %s wait for the next flush: %s", self.stage, error)
 
     def _segments(self) -> list[str]:
         return [key for key in self.store.list(f"{self.folder}/log") if key.endswith(".jsonl")]
@@ -280,15 +289,19 @@ class Ledger:
                 self.store.append(key, b"\n")  # end the torn line, so that the next record stands alone
 
     def _read_line(self, line: bytes, place: str) -> None:
-        record = decode(line) if line else {}
+        begins = line[9:].startswith(b'{"begin":')
+        if not line or not (begins or self._begun):
+            return
+        record = decode(line) if begins else decode(line, self._log)
         if record is None:
-            logger.warning("%s is damaged and was dropped; its chunk is computed again", place)
-        elif "begin" in record:
-            self._begun = record["begin"] == self.fingerprint
-            self.other_fingerprint = not self._begun
-            if self._begun:
+            logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
+        elif begins:
+            ours = record["begin"].split()[0] == self.fingerprint
+            if ours and record["begin"] != self._log:
+                self._log = record["begin"]
                 self._read_compact()
-        elif self._begun and record:
+            self._begun, self.other_fingerprint = ours, not ours
+        else:
             self._lines += 1
             self._apply(record)
 
@@ -298,7 +311,7 @@ class Ledger:
             return
         try:
             arrays = self.store.get_arrays(key)
-            if arrays["fingerprint"].tobytes().decode() != self.fingerprint:
+            if arrays["log"].tobytes().decode() != self._log:
                 return
             voxels, attempts, counters = json.loads(arrays["totals"].tobytes())
             for level, marks in self._marks.items():
@@ -336,27 +349,3 @@ class Ledger:
             marks.done[place] = True
             marks.checksums[place] = np.frombuffer(bytes.fromhex(record["sum"]), np.uint8)
             marks.seconds[place], marks.bytes_written[place] = record["s"], record["b"]
-
-
-def failure_record(failure: Failure) -> dict[str, Any]:
-    """A chunk that was set aside, as a record."""
-    place = {"fail": [failure.level, *failure.index], "name": failure.chunk_name}
-    return {**place, "error": failure.error, "tb": failure.traceback, "a": failure.attempts, "final": True}
-
-
-def encode(record: dict[str, Any]) -> bytes:
-    """A record as a line: checksum, space, JSON."""
-    text = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def decode(line: bytes) -> dict[str, Any] | None:
-    """The record of a line without its line break, or None if it is damaged."""
-    checksum, _, text = line.partition(b" ")
-    try:
-        if int(checksum, 16) != zlib.crc32(text):
-            return None
-        record: dict[str, Any] = json.loads(text)
-    except ValueError:
-        return None
-    return record

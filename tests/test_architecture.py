@@ -41,7 +41,8 @@ INSIDE = {
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
-    "ledger": {"errors", "geometry", "grid", "stages", "storage"},
+    "ledger": {"errors", "geometry", "grid", "stages", "storage", "records"},
+    "records": {"grid"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
         *("evaluation", "execution"),
@@ -97,9 +98,15 @@ def test_imports_follow_the_drawing(path):
             assert here in OUTSIDE[top], f"{path} imports {top}"
 
 
-def test_distributed_is_imported_in_one_file_only():
-    users = {path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
-    assert users == {"dask.py"}
+def test_chunks_meet_dask_in_one_file_only():
+    users = {place(path): path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
+    assert set(users) <= {"execution", "clusters"}
+    in_execution = {path.name for path in (ROOT / "pipeline" / "execution").glob("*.py") if "distributed" in tops(path)}
+    assert in_execution == {"dask.py", "local_cluster.py"}, "the one submits chunks, the other starts processes"
+
+
+def tops(path):
+    return {module.split(".")[0] for module in imports(path)}
 
 
 def test_luigi_lives_only_in_workflows():

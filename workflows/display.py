@@ -99,8 +99,8 @@ def outdated_note(stages: Iterable[StageStatus]) -> None:
     names = [stage.name for stage in stages if stage.outdated]
     if names:
         console.print(
-            f"[yellow]made under another configuration[/] (input, weights or rules), to be computed again: "
-            f"{', '.join(names)}",
+            f"[yellow]made under another configuration[/] (input, weights, rules, threshold), to be computed again: "
+            f"{', '.join(names)}; the run directory itself remembers the configuration of its last run",
             highlight=False,
             soft_wrap=True,
         )

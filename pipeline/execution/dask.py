@@ -18,24 +18,19 @@ from itertools import islice
 from typing import Generic, NamedTuple
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed, get_worker
+from distributed import Client, Future, as_completed, get_worker
 from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, node_name, one_line, worker_name
+from pipeline.execution.local_cluster import SETTINGS, LocalWorkers
 
 logger = logging.getLogger("petaseg.execution")
 
 BATCH_SECONDS = 0.25
 BATCH_ITEMS = 32
 CONNECT_SECONDS = 30
-SETTINGS = {
-    "distributed.worker.daemon": True,
-    "distributed.scheduler.allowed-failures": 0,  # one death makes a suspect: more only cost time, and blame more
-    "distributed.admin.low-level-log-length": 50,  # the default keeps the chunks of the last 1000 steps: 40 MB
-}
-"""Of a cluster on this machine."""
 
 
 def configure_dask(settings: dict[str, object]) -> None:
@@ -70,7 +65,7 @@ class DaskExecutor:
     def client(self) -> Client:
         """The connection, made when first needed; ``ConfigError`` if no scheduler answers."""
         if self.scheduler is None:
-            return Client(self._cluster, set_as_default=False)
+            return Client(self._workers.cluster, set_as_default=False)
         try:
             get_address_host_port(self.scheduler, strict=True)  # a client of half an address would linger
             return Client(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
@@ -81,18 +76,8 @@ class DaskExecutor:
             ) from error
 
     @cached_property
-    def _cluster(self) -> LocalCluster:
-        with dask.config.set(SETTINGS):
-            return LocalCluster(
-                n_workers=self.workers,
-                threads_per_worker=self.threads,
-                processes=True,
-                host="127.0.0.1",
-                memory_limit=self.memory_limit or 0,
-                dashboard_address=self.dashboard or "127.0.0.1:0",  # without an address Dask insists on port 8787
-                scheduler_kwargs={"dashboard": self.dashboard is not None},
-                silence_logs=logging.CRITICAL,
-            )
+    def _workers(self) -> LocalWorkers:
+        return LocalWorkers(self.workers, self.threads, self.memory_limit, self.dashboard)
 
     def map_unordered(
         self,
@@ -151,11 +136,11 @@ class DaskExecutor:
 
     def close(self) -> None:
         """Disconnect, and stop the workers if they are ours."""
-        client, cluster = self.__dict__.pop("client", None), self.__dict__.pop("_cluster", None)
+        client, workers = self.__dict__.pop("client", None), self.__dict__.pop("_workers", None)
         if client is not None:
             client.close()
-        if cluster is not None:
-            cluster.close()
+        if workers is not None:
+            workers.close()
 
 
 class _Batch(NamedTuple, Generic[Item]):

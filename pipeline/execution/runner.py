@@ -106,6 +106,7 @@ def run_stage(
 
     Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
     """
+    ledger.guard = options.check
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
     total = sum(len(grid) for grid in stage.grids())
     done = ledger.summary().done
@@ -141,6 +142,7 @@ class _StageRun:
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):
             waiting = self._with_more_memory(grid, self._round(grid, waiting, attempt))
+            self.ledger.flush()  # the next round, or the level above, may take hours
             if not waiting:
                 break
             if attempt < self.options.attempts:

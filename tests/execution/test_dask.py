@@ -188,3 +188,39 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_message(window: int | None) -
         with pytest.raises(StageFailed, match=r"connection to the Dask scheduler tcp.* give the same command again"):
             assert all(outcome.ok for outcome in outcomes)
         executor.close()
+
+
+def test_workers_whose_nannies_gave_up_are_replaced() -> None:
+    """Would wait for ever: a nanny whose worker dies while it starts is not replaced by Dask."""
+    executor = DaskExecutor(workers=2)
+    try:
+        assert all_of(executor, 4) == [0, 1, 4, 9]
+        cluster = executor._workers.cluster
+        for nanny in list(cluster.workers.values()):
+            cluster.sync(nanny.close)
+        assert all_of(executor, 6) == [0, 1, 4, 9, 16, 25]
+        assert len(cluster.workers) == 2
+    finally:
+        executor.close()
+
+
+def all_of(executor: DaskExecutor, count: int) -> list[int | None]:
+    return sorted(outcome.result for outcome in executor.map_unordered(square, range(count), resources=NEEDS))
+
+
+def test_a_cluster_that_does_not_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[dict[str, object]] = []
+
+    def start(**options: object) -> LocalCluster:
+        started.append(options)
+        if len(started) < 3:
+            raise RuntimeError("Nanny failed to start.")
+        return LocalCluster(**options)
+
+    monkeypatch.setattr("pipeline.execution.local_cluster.LocalCluster", start)
+    executor = DaskExecutor(workers=1)
+    try:
+        assert all_of(executor, 3) == [0, 1, 4]
+    finally:
+        executor.close()
+    assert len(started) == 3

@@ -49,4 +49,6 @@ def register(app: typer.Typer) -> None:
                 overwrite=overwrite,
                 on_progress=advance,
             )
-        typer.echo(f"{report}\nnext: petaseg init run.yaml --image {target}")
+        typer.echo(report)
+        if report.spec.dtype == "uint8":
+            typer.echo(f"next: petaseg init run.yaml --image {target}")

@@ -30,11 +30,13 @@ def register(app: typer.Typer) -> None:
         """
         from pipeline import verify as proof
         from pipeline.run import Run
-        from workflows.display import console, verify_table
+        from pipeline.status import read_status
+        from workflows.display import console, outdated_note, verify_table
 
         opened = Run.open(run, set_ or ())
         proofs = list(proof.verify_run(opened, None if all_ else sample, stages=stage, seed=seed))
         findings = verify_table(opened, proofs)
+        outdated_note(read_status(opened))
         if findings and repair:
             proof.repair(opened, findings)
             console.print(f"{len(findings)} chunks will be computed again by: {opened.command}", highlight=False)

@@ -1,0 +1,80 @@
+"""A Dask cluster on this machine whose workers are replaced for as long as it is open.
+
+Dask's nannies restart a worker that dies, but a nanny whose worker dies while it starts gives up and is not replaced;
+when the last one has, tasks wait for ever.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Any
+
+import dask
+from distributed import LocalCluster, Status
+
+logger = logging.getLogger("petaseg.execution")
+
+SETTINGS = {
+    "distributed.worker.daemon": True,
+    "distributed.scheduler.allowed-failures": 0,  # one death makes a suspect: more only cost time, and blame more
+    "distributed.admin.low-level-log-length": 50,  # the default keeps the chunks of the last 1000 steps: 40 MB
+}
+"""How the executor wants a scheduler to behave."""
+STARTS = 5
+LOOK_SECONDS = 2.0
+GONE = {Status.closed, Status.closing, Status.failed}
+
+
+class LocalWorkers:
+    """Worker processes behind a scheduler in this process, on the loopback interface."""
+
+    def __init__(self, workers: int, threads: int, memory_limit: str | None, dashboard: str | None) -> None:
+        self.workers = workers
+        self._options = {
+            "n_workers": workers,
+            "threads_per_worker": threads,
+            "processes": True,
+            "host": "127.0.0.1",
+            "memory_limit": memory_limit or 0,
+            "dashboard_address": dashboard or "127.0.0.1:0",  # without an address Dask insists on port 8787
+            "scheduler_kwargs": {"dashboard": dashboard is not None},
+            "silence_logs": logging.CRITICAL,
+        }
+        self.cluster = self._start()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="petaseg-workers", daemon=True)
+        self._thread.start()
+
+    def _start(self) -> LocalCluster:
+        """A worker that is killed while it starts takes the cluster with it: then once more."""
+        for left in reversed(range(STARTS)):
+            try:
+                with dask.config.set(SETTINGS):
+                    return LocalCluster(**self._options)
+            except (RuntimeError, OSError, TimeoutError) as error:
+                if not left:
+                    raise
+                logger.warning("the workers did not start (%s); trying again", error)
+        raise AssertionError("unreachable")
+
+    def _watch(self) -> None:
+        while not self._ended.wait(LOOK_SECONDS):
+            self.replace_lost()
+
+    def replace_lost(self) -> None:
+        """Start a worker for each whose nanny has given up."""
+        nannies: dict[Any, Any] = dict(self.cluster.workers)
+        lost = [name for name, nanny in nannies.items() if nanny.status in GONE]
+        for name in lost:
+            self.cluster.worker_spec.pop(name, None)
+        if lost:
+            logger.warning("%d workers are lost; starting others", len(lost))
+            with dask.config.set(SETTINGS):
+                self.cluster.scale(self.workers)
+
+    def close(self) -> None:
+        """Stop all processes."""
+        self._ended.set()
+        self._thread.join()
+        self.cluster.close()

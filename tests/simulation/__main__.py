@@ -1,0 +1,45 @@
+"""Simulate many runs; see ``tests/simulation/__init__.py``. Exit status 1 at the first seed that breaks a promise."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections import Counter
+
+from tests.simulation.judge import Broken
+from tests.simulation.run import simulate
+
+
+def main() -> int:
+    """Print progress, and at a failure the seed and the command that replays it."""
+    arguments = parse()
+    logging.getLogger("petaseg").setLevel(logging.INFO if arguments.verbose else logging.CRITICAL)
+    logging.basicConfig(format="%(name)s: %(message)s")
+    first, stop = (int(part) for part in arguments.seeds.split(":"))
+    counts: Counter[str] = Counter()
+    began = time.perf_counter()
+    for seed in range(first, stop):
+        try:
+            counts += simulate(seed, verbose=arguments.verbose)
+        except Broken as error:
+            print(f"seed {seed}: {error}\nreplay: python -m tests.simulation --seeds {seed}:{seed + 1} --verbose")
+            return 1
+        done = seed + 1 - first
+        if done % 500 == 0 or seed + 1 == stop:
+            print(f"{done:6d} of {stop - first} runs hold, {time.perf_counter() - began:6.1f} s", flush=True)
+    print("\n".join(f"{count:9d}  {kind}" for kind, count in counts.most_common()))
+    return 0
+
+
+def parse() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seeds", default="0:10000", help="first:stop (default: %(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="tell what happens, step by step")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,145 @@
+"""What a seed says: the settings of a run, and what goes wrong in each of its lives."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from pipeline.geometry import BoundingBox
+from pipeline.grid import ChunkGrid
+from tests.simulation.executor import Pool
+from tests.simulation.stages import Setting, chunks_of, levels
+
+COUNTS = ((1, 1, 1), (1, 1, 5), (2, 2, 3), (1, 5, 5), (3, 3, 3), (2, 4, 5))
+"""Chunks along each axis; grids of 20 and more can stop early."""
+SETTINGS = (Setting(1, 1), Setting(1, 2), Setting(2, 1))
+MOST_LIVES = 6
+
+
+@dataclass(frozen=True)
+class Life:
+    """From one ``petaseg run`` to its end, and what goes wrong meanwhile; by default nothing."""
+
+    setting: Setting
+    begins_after: float = 0.0
+    """Seconds since the end of the last one."""
+    dies_at: int | None = None
+    """The storage operation at which the driver dies, ``how``: before it, after it, or in the middle of it."""
+    how: str = "before"
+    dies_after: float = float("inf")
+    """Seconds after which it dies anyway."""
+    interrupted_at: int | None = None
+    """The event at which somebody types Ctrl-C."""
+    unreliable: float = 0.0
+    """Share of the driver's requests that fail."""
+    room: int | None = None
+    """Bytes that fit on the disk."""
+    read_only_after: float | None = None
+    faults: Mapping[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
+    """(stage, chunk) -> what goes wrong with it, and how many times."""
+    pool: Pool = Pool()
+    attempts: int = 3
+
+    @property
+    def store_fails(self) -> bool:
+        """True if the driver may be refused by the store."""
+        return self.unreliable > 0 or self.room is not None or self.read_only_after is not None
+
+    @property
+    def chunks_fail(self) -> bool:
+        """True if chunks may be set aside."""
+        return bool(self.faults) or self.pool.trouble > 0 or self.pool.unreliable > 0 or self.pool.bad_node is not None
+
+    @property
+    def dies(self) -> bool:
+        """True if the driver may be killed."""
+        return self.dies_at is not None or self.dies_after < float("inf")
+
+
+@dataclass(frozen=True)
+class Fate:
+    """All lives of a run; nothing goes wrong in the last one."""
+
+    file_system: bool
+    grid: ChunkGrid
+    lives: tuple[Life, ...]
+    constants: Mapping[str, Any]
+    """Of ``pipeline.ledger``: small numbers, so that what is rare in a short run happens often."""
+
+
+@cache
+def grid_of(counts: tuple[int, int, int]) -> ChunkGrid:
+    """A grid that does not begin at the origin."""
+    start = (2, -3, 4)
+    shape = (2, 3, 4)
+    size = tuple(n * s for n, s in zip(counts, shape, strict=True))
+    bounds = BoundingBox.from_shape(size, start)  # type: ignore[arg-type]
+    return ChunkGrid(bounds, bounds, shape)
+
+
+def draw(dice: random.Random) -> Fate:
+    """Everything that is decided before a run begins."""
+    grid = grid_of(dice.choice(COUNTS))
+    lives = []
+    setting = SETTINGS[0]
+    for _ in range(dice.randint(1, MOST_LIVES)):
+        setting = dice.choice(SETTINGS) if dice.random() < 0.15 else setting
+        lives.append(draw_life(dice, grid, setting))
+    calm = Life(setting, begins_after=dice.expovariate(0.2), pool=Pool(workers=dice.randint(1, 4)))
+    constants = {
+        "FLUSH_RECORDS": dice.choice([3, 10, 5000]),
+        "COMPACT_RECORDS": dice.choice([4, 1000]),
+        "LONG_LOG": dice.choice([7, 20, 50_000]),
+        "LONG_SEGMENTS": dice.choice([2, 5, 200]),
+    }
+    return Fate(dice.random() < 0.5, grid, (*lives, calm), constants)
+
+
+def draw_life(dice: random.Random, grid: ChunkGrid, setting: Setting) -> Life:
+    """One life; each kind of trouble comes or does not."""
+
+    def sometimes(share: float, value: Any, otherwise: Any) -> Any:
+        return value if dice.random() < share else otherwise
+
+    workers, seconds = dice.randint(1, 5), dice.choice([0.01, 1.0, 30.0])
+    span = len(grid) * seconds / workers
+    return Life(
+        setting,
+        begins_after=dice.expovariate(0.2),
+        dies_at=sometimes(0.5, dice.randint(1, dice.choice([12, 3 * len(grid) + 20])), None),
+        how=dice.choice(["before", "after", "middle"]),
+        dies_after=sometimes(0.25, dice.uniform(0, 3 * span), float("inf")),
+        interrupted_at=sometimes(0.05, dice.randint(1, 2 * len(grid)), None),
+        unreliable=sometimes(0.2, dice.choice([0.02, 0.1, 0.3]), 0.0),
+        room=sometimes(0.1, dice.randrange(200 * len(grid)), None),
+        read_only_after=sometimes(0.05, dice.uniform(0, span), None),
+        faults=sometimes(0.3, draw_faults(dice, grid), {}),
+        pool=draw_pool(dice, workers, seconds),
+        attempts=dice.randint(1, 4),
+    )
+
+
+def draw_pool(dice: random.Random, workers: int, seconds: float) -> Pool:
+    """Workers, good and bad."""
+    return Pool(
+        workers,
+        seconds,
+        trouble=dice.choice([0.0, 0.0, 0.05, 0.3]),
+        unreliable=dice.choice([0.0, 0.0, 0.0, 0.05]),
+        bad_node=0 if workers > 1 and dice.random() < 0.1 else None,
+        outlives=dice.random() < 0.5,
+    )
+
+
+def draw_faults(dice: random.Random, grid: ChunkGrid) -> dict[tuple[str, str], tuple[str, int]]:
+    """A few chunks that fail, or, now and then, most of them."""
+    stage = dice.choice(["paint_voxels", "gather_totals"])
+    chunks = [chunk for level in (levels(grid) if stage == "gather_totals" else [grid]) for chunk in chunks_of(level)]
+    many = len(chunks) if dice.random() < 0.1 else dice.randint(1, 3)
+    return {
+        (stage, chunk.name): (dice.choice(["fail", "fail", "config", "memory", "kill"]), dice.choice([1, 2, 1000]))
+        for chunk in dice.sample(chunks, min(many, len(chunks)))
+    }
