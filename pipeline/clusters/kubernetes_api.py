@@ -70,11 +70,14 @@ class Api:
 
         fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
         with explained(self.namespace):
-            events = CoreV1Api(self._client).list_namespaced_event(
-                self.namespace, field_selector=fields, _request_timeout=TIMEOUT
+            api = CoreV1Api(self._client)
+            events = _plain(
+                api.list_namespaced_event(
+                    self.namespace, field_selector=fields, _preload_content=False, _request_timeout=TIMEOUT
+                )
             )
-        found = ((str(event.metadata.creation_timestamp), event.message or "") for event in events.items)
-        return [message for _, message in sorted(found)]
+        ordered = sorted(events["items"], key=lambda event: str(event["metadata"]["creationTimestamp"]))
+        return [event.get("message", "") for event in ordered]
 
     def log(self, pod: str) -> Iterator[str]:
         """The lines that a pod has written; none if it has not started."""
@@ -100,13 +103,11 @@ class Api:
         method = getattr(getattr(client, place)(self._client), "_".join(filter(None, (verb, "namespaced", noun, part))))
         with explained(self.namespace):
             try:
-                found = method(*arguments, _request_timeout=TIMEOUT, **options)
+                return _plain(method(*arguments, _preload_content=False, _request_timeout=TIMEOUT, **options))
             except client.ApiException as error:
                 if error.status == 404 and missing_is_fine:
                     return {}
                 raise
-        plain: Manifest = self._client.sanitize_for_serialization(found)
-        return plain
 
 
 class UnavailableError(ClusterError):
@@ -184,6 +185,12 @@ def _remedy(status: int, words: str, namespace: str) -> str:
     if status == 409:
         return "it exists already: end the earlier submission with `petaseg cancel`"
     return "`petaseg submit --dry-run --on kubernetes` prints what would be submitted"
+
+
+def _plain(answer: Any) -> Manifest:
+    """An answer as it came: the client's models refuse some that older or newer clusters give."""
+    plain: Manifest = json.loads(answer.data)
+    return plain
 
 
 def _reason(error: Exception) -> str:

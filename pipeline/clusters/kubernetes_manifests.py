@@ -21,7 +21,6 @@ from typing import Any
 
 import yaml
 
-from pipeline import __version__
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
 from pipeline.config import Cluster, WorkerShape
 from pipeline.errors import ConfigError
@@ -133,7 +132,6 @@ def _labels(name: str, component: str = "") -> dict[str, str]:
     labels = {
         "app.kubernetes.io/name": "petaseg",
         "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/version": __version__,
         "app.kubernetes.io/managed-by": "petaseg",
     }
     return {**labels, "app.kubernetes.io/component": component} if component else labels
@@ -207,7 +205,7 @@ def _worker_options(shape: WorkerShape) -> list[str]:
         "--local-directory": "/tmp/dask",
         "--dashboard-address": "127.0.0.1:0",
         "--host": "$(POD_IP)",
-        "--name": "$(POD_NAME)",
+        "--name": "$(PETASEG_POD)",
     }
     return ["--nanny", "--no-dashboard", *(str(part) for option in options.items() for part in option)]
 
@@ -284,7 +282,7 @@ def _user() -> Manifest:
 
 def _environment(own: dict[str, str], own_fields: dict[str, str] | None = None) -> list[Manifest]:
     """Variables of a container: what the cluster knows of its pod, and fixed values."""
-    fields = {"POD_NAME": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
+    fields = {"PETASEG_POD": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
     fields |= own_fields or {}
     fixed = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp", "OMP_NUM_THREADS": "1", **own}
     return [

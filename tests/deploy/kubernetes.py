@@ -12,9 +12,10 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from kubernetes import client
 
 from pipeline.clusters.base import Submission
-from pipeline.config import RunConfig, parse_config
+from pipeline.config import parse_config
 from pipeline.run import Run
 from pipeline.status import read_status
 from tests.deploy.control_plane import ControlPlane
@@ -40,30 +41,27 @@ class Lab:
         self.plane.apply(*claim(self.namespace, self.data))
 
     def destroy(self) -> None:
-        """Delete the namespace and wait until nothing of it is left."""
+        """Delete the namespace and wait until its pods are gone; the rest goes later."""
+        for kind in ("job", "deployment", "pod"):
+            self.plane.kubectl("delete", kind, "--all", "--wait=false", "-n", self.namespace)
+        self.plane.wait(lambda: not self.all_pods(), f"pods of namespace {self.namespace} do not go")
         self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
-        self.plane.kubectl("delete", "persistentvolume", self.namespace, "--wait=false")
-        names = lambda: {item.metadata.name for item in self.plane.api.list_namespace().items}  # noqa: E731
-        self.plane.wait(lambda: self.namespace not in names(), f"namespace {self.namespace} does not go")
 
-    def write_run(self, affinities: str = "/data/affinities.zarr", **tables: Any) -> RunConfig:
+    def write_run(self, **tables: Any) -> Submission:
         """Write ``run.yaml`` as its user would: paths are those that driver and workers see."""
-        cluster = {"image": "petaseg:test", "namespace": self.namespace, "claim": "data", **tables.pop("cluster", {})}
-        cluster.setdefault("driver", {"memory_gb": 1.0})
-        cluster.setdefault("workers", {"count": 2, "memory_gb": 1.0, "node_selector": FOR_WORKERS})
+        workers = {"count": 2, "memory_gb": 1.0, "node_selector": FOR_WORKERS}
+        where = {"image": "petaseg:test", "namespace": self.namespace, "claim": "data"}
+        cluster = {**where, "driver": {"memory_gb": 1.0}, "workers": workers, **tables.pop("cluster", {})}
         self.config = {
             "run_directory": "/data/run",
-            "input": {"affinities": affinities},
+            "input": {"affinities": "/data/affinities.zarr"},
             "chunk_shape": CHUNK,
             "storage_chunk_shape": CHUNK,
+            "execution": {"lease_seconds": 2.0, "backoff_seconds": 0.1, "attempts": 10},
             "cluster": cluster,
             **tables,
         }
         (self.data / "run.yaml").write_text(yaml.safe_dump(self.config))
-        return parse_config(self.config)
-
-    def submission(self) -> Submission:
-        """What ``petaseg submit`` hands over."""
         return Submission("/data/run", parse_config(self.config))
 
     def petaseg(self, *arguments: str) -> str:
@@ -87,15 +85,18 @@ class Lab:
         """Until the ledger holds more than so many chunks."""
         self.plane.wait(lambda: self.chunks_done() > more_than, "no chunk is finished", LIMIT_SECONDS)
 
-    def pods(self, component: str = "") -> list[str]:
-        """Names of the pods that are there and not about to go."""
+    def all_pods(self, component: str = "") -> list[client.V1Pod]:
+        """The pods that are there."""
         label = f"app.kubernetes.io/component={component}" if component else ""
-        found = self.plane.api.list_namespaced_pod(self.namespace, label_selector=label).items
-        return [pod.metadata.name for pod in found if pod.metadata.deletion_timestamp is None]
+        return self.plane.api.list_namespaced_pod(self.namespace, label_selector=label).items
 
-    def node_of(self, pod: str) -> str:
-        """Where a pod runs."""
-        return str(self.plane.api.read_namespaced_pod(pod, self.namespace).spec.node_name)
+    def pods(self, component: str = "") -> dict[str, str]:
+        """The pods that run and are not about to go, with their nodes."""
+        return {
+            pod.metadata.name: pod.spec.node_name
+            for pod in self.all_pods(component)
+            if pod.status.phase == "Running" and pod.metadata.deletion_timestamp is None
+        }
 
     def kill(self, pod: str) -> None:
         """Kill the processes of a pod, as a kernel short of memory does."""
