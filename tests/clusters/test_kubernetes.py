@@ -18,23 +18,14 @@ from pipeline.errors import ClusterError
 from pipeline.launch import submitted_driver
 from pipeline.security import create_tls
 from tests.deploy.control_plane import ControlPlane
-from tests.deploy.kubernetes import CHUNK, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
+from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
 from tests.deploy.sandbox import ROOT
-from tests.runs import real_affinities, results, run, write_run, write_volume
+from tests.runs import results, run, write_run, write_volume
 
 CLUSTER = KubernetesCluster()
-CHUNKS = {"chunk_shape": CHUNK, "storage_chunk_shape": CHUNK}
 NETWORK = {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4], "device": "cpu"}
 KINDS = "pods,jobs,deployments,replicasets,services,configmaps,secrets,roles,rolebindings,serviceaccounts"
 Bytes = dict[str, bytes]
-
-
-@pytest.fixture(scope="module")
-def reference(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Bytes:
-    """The bytes of the same run on this machine."""
-    folder = tmp_path_factory.mktemp("reference")
-    affinities = write_volume(folder / "affinities.zarr", real_affinities(shared_data, SHAPE))
-    return results(run(write_run(folder, input={"affinities": affinities}, **CHUNKS)))
 
 
 def wait_for_phase(lab: Lab, job: DriverJob, phase: str) -> None:

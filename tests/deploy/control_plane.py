@@ -30,7 +30,7 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from pipeline.security import create_tls
-from tests.deploy.sandbox import KERNEL_CACHE, ROOT, Mount, Sandbox, image_environment
+from tests.deploy.sandbox import KERNELS, ROOT, Mount, Sandbox, copy_kernels, image_environment
 
 UP_SECONDS = 120
 BUILD = Path(__file__).with_name("k8s-build.sh")
@@ -57,9 +57,9 @@ class ControlPlane:
         self.kernels = folder / "kernels"
 
     def __enter__(self) -> ControlPlane:
-        for folder in (self.folder / "etcd", self.folder / "logs", self.kernels):
+        for folder in (self.folder / "etcd", self.folder / "logs"):
             folder.mkdir(parents=True)
-        self.kernels.chmod(0o777)
+        copy_kernels(self.kernels)
         try:
             self._start_all()
         except BaseException:
@@ -137,7 +137,7 @@ class ControlPlane:
         (folder / "tmp").mkdir(parents=True, exist_ok=True)
         (folder / "tmp").chmod(0o1777)
         shutil.copy(self.kubeconfig, folder / "tmp" / "kubeconfig")
-        mounts = [Mount(folder / "tmp", "/tmp"), Mount(data, "/data"), Mount(self.kernels, KERNEL_CACHE)]
+        mounts = [Mount(folder / "tmp", "/tmp"), Mount(data, "/data"), Mount(self.kernels, str(KERNELS))]
         sandbox = Sandbox(folder, "login", mounts)
         environment = {**image_environment(), "KUBECONFIG": "/tmp/kubeconfig", "HOME": "/tmp", "OMP_NUM_THREADS": "1"}
         return subprocess.run(sandbox.command(*command), env=environment, capture_output=True, text=True)

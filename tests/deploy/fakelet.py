@@ -32,7 +32,7 @@ from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
 from pipeline.security import create_tls
-from tests.deploy.sandbox import KERNEL_CACHE, Mount, Sandbox, image_environment
+from tests.deploy.sandbox import KERNELS, Mount, Sandbox, image_environment
 
 Json = dict[str, Any]
 LOOK_SECONDS = 0.2
@@ -229,7 +229,7 @@ class Pod:
         sandbox = Sandbox(
             self.folder,
             hostname=self.name,
-            mounts=[*self.mounts(group), Mount(Path(self.node.settings.kernels), KERNEL_CACHE)],
+            mounts=[*self.mounts(group), Mount(Path(self.node.settings.kernels), str(KERNELS))],
             user=user,
             group=group,
             hosts={self.name: self.address, **self.services()},

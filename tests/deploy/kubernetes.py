@@ -19,10 +19,10 @@ from pipeline.config import parse_config
 from pipeline.run import Run
 from pipeline.status import read_status
 from tests.deploy.control_plane import ControlPlane
-from tests.runs import real_affinities, write_volume
+from tests.runs import real_affinities, results, run, write_run, write_volume
 
 SHAPE = (32, 40, 48)
-CHUNK = [8, 10, 12]
+CHUNKS = {"chunk_shape": [8, 10, 12], "storage_chunk_shape": [8, 10, 12]}
 LIMIT_SECONDS = 240.0
 WORKER_NODES = ("small-1", "small-2")
 FOR_WORKERS = {"petaseg-role": "worker"}
@@ -55,8 +55,7 @@ class Lab:
         self.config = {
             "run_directory": "/data/run",
             "input": {"affinities": "/data/affinities.zarr"},
-            "chunk_shape": CHUNK,
-            "storage_chunk_shape": CHUNK,
+            **CHUNKS,
             "execution": {"lease_seconds": 2.0, "backoff_seconds": 0.1, "attempts": 10},
             "cluster": cluster,
             **tables,
@@ -133,8 +132,16 @@ def claim(namespace: str, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
-    """A cluster with one node for drivers and two for workers."""
+def reference(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The bytes of a run of the lab's affinities on this machine."""
+    folder = tmp_path_factory.mktemp("reference")
+    affinities = write_volume(folder / "affinities.zarr", real_affinities(shared_data, SHAPE))
+    return results(run(write_run(folder, input={"affinities": affinities}, **CHUNKS)))
+
+
+@pytest.fixture(scope="session")
+def plane(tmp_path_factory: pytest.TempPathFactory, reference: dict[str, bytes]) -> Iterator[ControlPlane]:
+    """A cluster with one node for drivers and two for workers; after ``reference``, which compiles the kernels."""
     with ControlPlane(tmp_path_factory.mktemp("kubernetes") / "plane") as running:
         running.add_node("big", {"cpu": "8"})
         for name in WORKER_NODES:

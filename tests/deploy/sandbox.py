@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,8 +24,8 @@ SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 UNSHARE = ("/usr/bin/unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child")
 DROP = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups")
-KERNEL_CACHE = "/var/cache/numba"
-"""Compiled kernels, shared by all containers of a test: in a cluster each would compile them anew, half a minute."""
+KERNELS = ROOT / "pipeline" / "segmentation" / "__pycache__"
+"""Compiled kernels; containers of a test share a copy, where in a cluster each compiles them anew, half a minute."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +82,15 @@ class Sandbox:
 def image_environment() -> dict[str, str]:
     """The variables that an image would set."""
     path = [str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"]
-    fixed = {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1", "NUMBA_CACHE_DIR": KERNEL_CACHE}
+    fixed = {"LANG": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
     return {"PATH": ":".join(path), "PYTHONPATH": str(ROOT), **fixed}
+
+
+def copy_kernels(folder: Path) -> None:
+    """The kernels that this machine has compiled so far, where every user may add to them."""
+    shutil.copytree(KERNELS, folder) if KERNELS.exists() else folder.mkdir()
+    for path in (folder, *folder.iterdir()):
+        path.chmod(0o777)
 
 
 def _image() -> list[Mount]:
