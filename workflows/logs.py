@@ -1,4 +1,7 @@
-"""Quiet logs: what a run did goes to ``petaseg.log`` in its directory, not to the terminal."""
+"""Quiet logs: what a run did goes to ``petaseg.log`` in its directory, not to the terminal.
+
+The driver of a cluster also writes it to its standard error, where `petaseg logs` looks.
+"""
 
 from __future__ import annotations
 
@@ -18,19 +21,25 @@ def log_file(run: Run) -> Path:
 
 
 @contextmanager
-def logging_to_file(run: Run) -> Iterator[Path]:
-    """Append the messages of petaseg and Luigi to the log of a run while the context is open."""
+def logging_to_file(run: Run, *, aloud: bool = False) -> Iterator[Path]:
+    """Append the messages of petaseg and Luigi to the log of a run while the context is open.
+
+    aloud: write them to standard error too.
+    """
     path = log_file(run)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    handlers = [logging.FileHandler(path, encoding="utf-8"), *([logging.StreamHandler()] if aloud else [])]
     loggers = [logging.getLogger(name) for name in LEVELS]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     for logger in loggers:
         logger.setLevel(LEVELS[logger.name])
         logger.propagate = False
-        logger.addHandler(handler)
+        for handler in handlers:
+            logger.addHandler(handler)
     try:
         yield path
     finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
+        for handler in handlers:
+            for logger in loggers:
+                logger.removeHandler(handler)
+            handler.close()

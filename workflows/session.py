@@ -134,7 +134,7 @@ def segment(
     session = session_of(config, tuple(overrides))
     session.listener, session.cluster = listener, cluster
     try:
-        with logging_to_file(session.run):
+        with logging_to_file(session.run, aloud=cluster is not None):
             finished = _build(config, tuple(overrides), scheduler_url)
     finally:
         session.close()

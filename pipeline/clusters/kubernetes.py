@@ -52,7 +52,7 @@ class KubernetesCluster:
                 created = api.create(document)
             _hand_over(api, documents, created)
         except BaseException:
-            _delete(api, name)
+            _remove(api, name)
             raise
         return DriverJob(self.name, name, {"namespace": cluster.namespace})
 
@@ -77,9 +77,7 @@ class KubernetesCluster:
 
     def cancel(self, job: DriverJob) -> None:
         """Delete all resources of the run, and wait until its pods have ended."""
-        api = Api(job.details["namespace"])
-        _delete(api, job.id)
-        _wait_for_end(api, job.id)
+        _remove(Api(job.details["namespace"]), job.id)
 
     def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> KubernetesPool:
         """In the driver's pod; the workers' shape is that of their Deployment, made from the same run file."""
@@ -104,14 +102,15 @@ def _make_room(api: Api, name: str) -> None:
             f"Job {name} in namespace {api.namespace} works on this run already; look at it with `petaseg status`, or "
             "end it with `petaseg cancel`"
         )
-    _delete(api, name)
-    _wait_for_end(api, name)
+    _remove(api, name)
 
 
-def _delete(api: Api, name: str) -> None:
+def _remove(api: Api, name: str) -> None:
+    """Delete everything; first what runs, so that its last requests are not forbidden yet."""
     api.delete("Job", name)
     for pool in made.PORTS:
         api.delete("Deployment", f"{name}-{pool}")
+    _wait_for_end(api, name)
     for kind in ("Service", "ConfigMap", "RoleBinding", "Role", "ServiceAccount"):
         api.delete(kind, name)
     api.delete("Secret", f"{name}-tls")

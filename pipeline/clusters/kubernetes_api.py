@@ -60,9 +60,9 @@ class Api:
         """Delete a resource and what belongs to it; fine if there is none."""
         self._call("delete", kind, name, self.namespace, missing_is_fine=True, propagation_policy="Background")
 
-    def patch(self, kind: str, name: str, change: Manifest, part: str = "") -> None:
+    def patch(self, kind: str, name: str, change: Manifest, *, part: str = "", missing_is_fine: bool = False) -> None:
         """Change a resource, or a ``part`` of it (``scale``), by a merge patch."""
-        self._call("patch", kind, name, self.namespace, change, part=part)
+        self._call("patch", kind, name, self.namespace, change, part=part, missing_is_fine=missing_is_fine)
 
     def complaints(self, kind: str, name: str) -> list[str]:
         """What the cluster complains about a resource, the newest last."""

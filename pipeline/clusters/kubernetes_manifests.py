@@ -255,7 +255,8 @@ def _pod(name: str, cluster: Cluster, container: Manifest, *, drain_seconds: int
         volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": cluster.claim}})
         mounts.append({"name": "data", "mountPath": DATA_FOLDER})
     locked = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-    container = {**container, "image": cluster.image, "securityContext": locked, "volumeMounts": mounts}
+    container = {**container, "image": cluster.image, "workingDir": "/tmp", "securityContext": locked}
+    container["volumeMounts"] = mounts
     if cluster.secrets:
         container["envFrom"] = [{"secretRef": {"name": secret}} for secret in cluster.secrets]
     pod: Manifest = {

@@ -62,9 +62,9 @@ class KubernetesPool:
         logger.warning("node %s fails everything; keep workers off it with: kubectl cordon %s", node, node)
 
     def close(self) -> None:
-        """End workers and scheduler."""
+        """End workers and scheduler; somebody who cancels the run may have ended the workers already."""
         try:
-            self.scale(0)
+            _scale(self._api, f"{self._run}-{self._name}", 0, missing_is_fine=True)
         finally:
             self._cluster.close()
 
@@ -89,11 +89,12 @@ def _send_home(api: Api, run: str, pools: Iterable[str]) -> None:
         _scale(api, f"{run}-{pool}", 0)
 
 
-def _scale(api: Api, deployment: str, workers: int) -> None:
+def _scale(api: Api, deployment: str, workers: int, *, missing_is_fine: bool = False) -> None:
+    size = {"spec": {"replicas": workers}}
     end, pause = time.monotonic() + PATIENCE_SECONDS, 1.0
     while True:
         try:
-            return api.patch("Deployment", deployment, {"spec": {"replicas": workers}}, part="scale")
+            return api.patch("Deployment", deployment, size, part="scale", missing_is_fine=missing_is_fine)
         except UnavailableError as error:
             if time.monotonic() > end:
                 raise

@@ -232,6 +232,7 @@ class Pod:
             mounts=[*self.mounts(group), Mount(Path(self.node.settings.kernels), str(KERNELS))],
             user=user,
             group=group,
+            folder_inside=self.container.get("workingDir", "/"),
             hosts={self.name: self.address, **self.services()},
         )
         variables = self.variables()

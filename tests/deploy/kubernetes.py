@@ -47,7 +47,7 @@ class Lab:
         self.plane.wait(lambda: not self.all_pods(), f"pods of namespace {self.namespace} do not go")
         self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
-    def write_run(self, **tables: Any) -> Submission:
+    def write_run(self, max_in_flight: int | None = None, **tables: Any) -> Submission:
         """Write ``run.yaml`` as its user would: paths are those that driver and workers see."""
         workers = {"count": 2, "memory_gb": 1.0, "node_selector": FOR_WORKERS}
         where = {"image": "petaseg:test", "namespace": self.namespace, "claim": "data"}
@@ -56,7 +56,7 @@ class Lab:
             "run_directory": "/data/run",
             "input": {"affinities": "/data/affinities.zarr"},
             **CHUNKS,
-            "execution": {"lease_seconds": 2.0, "backoff_seconds": 0.1, "attempts": 10},
+            "execution": {"lease_seconds": 2.0, "backoff_seconds": 0.1, "attempts": 10, "max_in_flight": max_in_flight},
             "cluster": cluster,
             **tables,
         }

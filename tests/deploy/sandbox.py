@@ -46,6 +46,8 @@ class Sandbox:
     mounts: Sequence[Mount] = ()
     user: int = 1000
     group: int = 1000
+    folder_inside: str = "/"
+    """Where the process starts."""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Further host names and their addresses, in place of a cluster's DNS."""
 
@@ -76,7 +78,8 @@ class Sandbox:
             lines += _bind(mount.source, f"{root}{mount.target}", mount.read_only)
         lines.append(f"mount -o remount,ro {root}")
         user = ["/usr/bin/setpriv", f"--reuid={self.user}", f"--regid={self.group}", *DROP]
-        return [*lines, f"exec /usr/sbin/chroot {root} {shlex.join([*user, '--', *command])}"]
+        inside = shlex.join([*user, "--", "/usr/bin/env", "-C", self.folder_inside, *command])
+        return [*lines, f"exec /usr/sbin/chroot {root} {inside}"]
 
 
 def image_environment() -> dict[str, str]:
