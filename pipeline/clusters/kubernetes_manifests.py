@@ -205,7 +205,6 @@ def _worker_options(shape: WorkerShape) -> list[str]:
         "--local-directory": "/tmp/dask",
         "--dashboard-address": "127.0.0.1:0",
         "--host": "$(POD_IP)",
-        "--name": "$(PETASEG_POD)",
     }
     return ["--nanny", "--no-dashboard", *(str(part) for option in options.items() for part in option)]
 

@@ -23,7 +23,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 UNSHARE = ("/usr/bin/unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child")
-DROP = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups")
+DROP = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups", "--pdeathsig", "KILL")
+"""The last of them again: a change of the user forgets it, and a node that is killed would leave its pods alive."""
 KERNELS = ROOT / "pipeline" / "segmentation" / "__pycache__"
 """Compiled kernels; containers of a test share a copy, where in a cluster each compiles them anew, half a minute."""
 
