@@ -164,7 +164,7 @@ def test_workers_that_wait_are_told_with_the_reason(slurm: Slurm, tmp_path: Path
 def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fails if a missing sbatch is a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="no command 'sbatch' on this machine.*submit node"):
+    with pytest.raises(ClusterError, match=r"no command 'sbatch' on this machine.*submit node"):
         SlurmCluster().submit(submission(tmp_path))
 
 
@@ -187,7 +187,7 @@ def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name in ("SLURM_CONF", "SLURM_MEM_PER_NODE", "SLURM_WORKING_CLUSTER", "SLURMD_NODENAME"):
         monkeypatch.setenv(name, "x")
-    with pytest.raises(ClusterError, match="^SLURM refused: SLURM_CONF=x$"):
+    with pytest.raises(ClusterError, match=r"^SLURM refused: SLURM_CONF=x$"):
         under_test.submit_script("#!/bin/bash\n")
 
 

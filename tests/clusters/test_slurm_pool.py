@@ -218,5 +218,5 @@ def test_a_refused_submission_is_tried_again(
 def test_an_interface_that_is_not_there_is_named(slurm: Slurm, tmp_path: Path) -> None:
     """Fails if a driver on a node of another kind ends with a traceback of Dask."""
     given = submission(tmp_path / "run", interface="ib7")
-    with pytest.raises(ConfigError, match="cluster.interface 'ib7': 'ib7' is not a valid network interface.*'lo'"):
+    with pytest.raises(ConfigError, match=r"cluster.interface 'ib7': 'ib7' is not a valid network interface.*'lo'"):
         SlurmCluster().pool("general", given.config.cluster.workers, given, None)
