@@ -208,7 +208,7 @@ class _JobCluster(SLURMCluster):
         if name in self._came:
             logger.info("worker %s has left; another takes its place", name)
             return
-        self.problem = job.refusal or f"job {job.job_id} ended early; see {self._log_of(job.job_id)}"
+        self.problem = job.refusal or f"job {job.job_id} ended early; see {self._log_of(str(job.job_id))}"
         self._fruitless += 1
         tries = self._fruitless - PATIENCE
         pause = min(LONGEST_PAUSE, LOOK_SECONDS * 2**tries) if tries > 0 else 0
