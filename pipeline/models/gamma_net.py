@@ -11,11 +11,8 @@ After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for c
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from pipeline.errors import ModelError
 from pipeline.models.cells import State
-from pipeline.models.cells.blocks import one_of
 from pipeline.models.recurrent import RecurrentNetwork
 
 NETWORK_NORMS = ("channel", "instance", "rms")
@@ -58,7 +55,7 @@ class GammaNet(RecurrentNetwork):
         drive = x
         for level, cell in enumerate(self.horizontal):
             state = h[level]
-            h[level] = new = cell(drive, cell.initial(drive) if state is None else state)
+            h[level] = new = cell(drive, cell.initial(drive) if state is None else state)  # type: ignore[operator]
             if level < len(self.top_down):
                 sent = new + drive if self.skip == "all" or (self.skip == "first" and level == 0) else new
                 drive, memory[level] = self.ascend(level, sent, memory[level])

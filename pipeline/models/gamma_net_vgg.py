@@ -90,8 +90,7 @@ class GammaNetVGG(GammaNet):
         self.norm_first = narrow is not None
         self.down_norms = nn.ModuleList(Norm(c, norm, gain=0.1) for c in widths[1:])
         self.down = nn.ModuleList(
-            way_down(b, a, between)
-            for (a, b), between in zip(pairwise(widths), narrow or [None] * gaps, strict=True)
+            way_down(b, a, between) for (a, b), between in zip(pairwise(widths), narrow or (None,) * gaps, strict=True)
         )
         self.readout_norm = Norm(widths[0], norm, gain=0.1)
         self.readout = point_conv(widths[0], out_channels, 2)

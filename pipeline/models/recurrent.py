@@ -1,4 +1,4 @@
-"""What every recurrent network has in common: a drive that is computed once, a state that is updated T times, a readout.
+"""What recurrent networks have in common: a drive that is computed once, a state that is updated T times, a readout.
 
     x = drive(image);   state = initial(x);   T times: state = step(x, state);   logits = read(state, x, image)
 
@@ -61,8 +61,8 @@ def as_dimension(image: Tensor, dimension: int) -> tuple[Tensor, Callable[[Tenso
         return image, lambda output: output
     if dimension != 2 or image.ndim != 5:
         raise ModelError(
-            f"the image has shape {tuple(image.shape)}; a network of {dimension} dimensions needs {dimension + 2} axes: "
-            "batch, channels, and those of space"
+            f"the image has shape {tuple(image.shape)}; a network of {dimension} dimensions takes {dimension + 2} "
+            "axes: batch, channels and space; add or take away axes"
         )
     batch, channels, sections, *plane = image.shape
     folded = image.transpose(1, 2).reshape(batch * sections, channels, *plane)

@@ -4,8 +4,8 @@
     cell.load_state_dict(hgru(tensors_of(numpy.load("reference.npz"))))
 
 Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them) and of
-serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on VGG16, which fit ``TORCH_PORT``). Every function takes their names
--> tensors and returns ours -> tensors, gradients and parts of networks included; a name that it does not know is refused.
+serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on VGG16; both fit ``TORCH_PORT``). Every function takes their names
+-> tensors and returns ours -> tensors; gradients and parts of networks have names too. Unknown names are refused.
 """
 
 from __future__ import annotations
@@ -24,7 +24,9 @@ Tensors = Mapping[str, Tensor]
 PARAMETERS = ("weight", "bias")
 AFFINE = {"weight": "gain", "bias": "bias"}
 LSTM_GATES = "ifco"
-"""The published order of the letters that we call i, f, g, o."""
+"""The published letters of what we call i, f, g, o."""
+AROUND = (("conv0", "bank"), ("conv6", "readout"))
+"""What stands around the cells of the contour networks."""
 
 
 def tensors_of(arrays: Mapping[str, Any], prefix: str = "w__") -> dict[str, Tensor]:
@@ -72,13 +74,16 @@ def convlstm(reference: Tensors) -> dict[str, Tensor]:
         "from_input.bias": [f"Wx{gate}.bias" for gate in LSTM_GATES],
         "from_state.weight": [f"Wh{gate}.weight" for gate in LSTM_GATES],
     }
-    _refuse_unknown(reference, {name for names in stacked.values() for name in names})
+    known = {name for names in stacked.values() for name in names}
+    _refuse_unknown(reference, known)
+    if missing := sorted(known - reference.keys()):
+        raise ModelError(f"{', '.join(missing)} are missing; the gates are stacked, so all must be there: add them")
     return {ours: torch.cat([reference[name] for name in theirs]) for ours, theirs in stacked.items()}
 
 
 def contour(reference: Tensors) -> dict[str, Tensor]:
     """``hConvGRU`` -> ``HGRUContour``, and ``ConvLSTM`` -> ``ConvLSTMContour``."""
-    around = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in _STEM_AND_READOUT for kind in PARAMETERS}
+    around = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in AROUND for kind in PARAMETERS}
     cell = _below(reference, "unit1.")
     inner = convlstm(cell) if any(name.startswith("Wx") for name in cell) else hgru(cell)
     outer = {name: tensor for name, tensor in reference.items() if not name.startswith("unit1.")}
@@ -107,8 +112,8 @@ def gamma_net_vgg(reference: Tensors, gaps: int = 3) -> dict[str, Tensor]:
     for level in range(gaps):
         block = f"us_blocks.{gaps - 1 - level}"
         names |= _norm(f"{block}.0", f"down_norms.{level}")
-        for theirs, ours in ((1, 0), (3, 2)):
-            names |= {f"{block}.{theirs}.{kind}": f"down.{level}.{ours}.{kind}" for kind in PARAMETERS}
+        for place, layer in ((1, 0), (3, 2)):
+            names |= {f"{block}.{place}.{kind}": f"down.{level}.{layer}.{kind}" for kind in PARAMETERS}
     units = {f"h_units.{level}.": f"horizontal.{level}." for level in range(gaps + 1)}
     units |= {f"td_units.{gaps - 1 - level}.": f"top_down.{level}." for level in range(gaps)}
     result: dict[str, Tensor] = {}
@@ -116,9 +121,6 @@ def gamma_net_vgg(reference: Tensors, gaps: int = 3) -> dict[str, Tensor]:
         result |= {ours + name: tensor for name, tensor in fgru(_below(reference, theirs)).items()}
     rest = {name: tensor for name, tensor in reference.items() if not name.startswith(tuple(units))}
     return result | _renamed(rest, names)
-
-
-_STEM_AND_READOUT = (("conv0", "bank"), ("conv6", "readout"))
 
 
 def _norm(theirs: str, ours: str) -> dict[str, str]:

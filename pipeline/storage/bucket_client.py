@@ -67,6 +67,8 @@ class Client:
     """True once an operation has succeeded."""
     exists: bool = False
     """True once the bucket is known to be there."""
+    heeds_conditions: bool = False
+    """True once the server has refused a write under a false condition."""
 
 
 def parse_address(url: str) -> tuple[Address, str]:

@@ -10,6 +10,7 @@ seed gives the same faults in every run, whatever order threads send their reque
     upload     half of what was sent is stored, without an error: only a checksum sees it
     lost       carried out, but the connection is reset before the answer
     reset      the connection is reset before the store has seen the request
+    deaf       conditions (If-Match, If-None-Match) are not heard; not among the faults that pass
     403        refused as S3 refuses who has no rights; not among the faults that pass
 """
 
@@ -83,6 +84,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
     server: FaultyServer
 
     def pass_on(self) -> None:
@@ -108,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
         """What the store says to a request with this body."""
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_PASSED_ON}
+        if self.server.kinds == ("deaf",):
+            headers = {name: value for name, value in headers.items() if not name.lower().startswith("if-")}
         connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
         with connection.getresponse() as response:
             if self.command == "HEAD":

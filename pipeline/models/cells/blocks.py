@@ -23,9 +23,9 @@ PADDINGS = ("zeros", "reflect")
 class Norm(nn.Module):
     """nu + delta (.) normalised(r), with one gain delta and one bias nu a channel; never below float32.
 
-    ``instance``: over the voxels of a patch (gamma-Net). ``batch``: over the voxels of all patches, always those of this
-    batch (C-RBP). ``rms``, ``channel``: over the channels of a voxel, without and with subtracting their mean, so that
-    a patch's result does not depend on its extent.
+    ``instance``: over the voxels of a patch (gamma-Net). ``batch``: over the voxels of all patches, always those of
+    this batch (C-RBP). ``rms``, ``channel``: over the channels of a voxel, without and with subtracting their mean, so
+    that a patch's result does not depend on its extent.
     """
 
     def __init__(self, channels: int, kind: str, gain: float, epsilon: float | None = None) -> None:

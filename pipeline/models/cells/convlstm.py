@@ -1,11 +1,11 @@
 """Convolutional long short-term memory (Shi et al. 2015) without peepholes, with an offset of the forget gate.
 
-    i = s(W_xi * x + W_hi * h + b_i)
-    f = s(W_xf * x + W_hf * h + b_f + offset)
-    g = tanh(W_xg * x + W_hg * h + b_g)
-    o = s(W_xo * x + W_ho * h + b_o)
-    c' = f . c + i . g
-    h' = o . tanh(c')
+i = s(W_xi * x + W_hi * h + b_i)
+f = s(W_xf * x + W_hf * h + b_f + offset)
+g = tanh(W_xg * x + W_hg * h + b_g)
+o = s(W_xo * x + W_ho * h + b_o)
+c' = f . c + i . g
+h' = o . tanh(c')
 """
 
 from __future__ import annotations

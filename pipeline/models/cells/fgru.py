@@ -80,6 +80,10 @@ class FGRU(nn.Module):
     """The unit within a level. The length of ``kernel`` says the dimension; ``local`` is the kernel of U_IS."""
 
     keeps: str = "state"
+    alpha: nn.Parameter
+    mu: nn.Parameter
+    kappa: nn.Parameter
+    omega: nn.Parameter
 
     def __init__(
         self,

@@ -12,8 +12,8 @@ derivatives. With * a convolution, . the elementwise product, s the sigmoid, sp 
     h~ = sp(kappa z + gamma c2 + omega z . c2)
     h' = sp((1 - g2) . h + g2 . h~)
 
-``paper``: equation 1 of Linsley, Kim, Ashok and Serre 2020 (ICLR), with ReLUs, without norms and biases; kappa weighs c2
-too, and the outer nonlinearity is missing.
+``paper``: equation 1 of Linsley, Kim, Ashok and Serre 2020 (ICLR), with ReLUs, without norms and biases; kappa weighs
+c2 too, and the outer nonlinearity is missing.
 
 The outer softplus lifts every state: with a closed gate, n steps from 0 give log(n + 1), which has no limit.
 ``outer=False`` leaves it out, as a later code of the same authors does.
@@ -43,6 +43,12 @@ class HGRU(nn.Module):
     chronos: ``log``, biases +-log U(1, T - 1); ``unlogged``, +-U(1, T - 1), as the code does by a slip, with T = 8.
     """
 
+    alpha: nn.Parameter
+    mu: nn.Parameter
+    gamma: nn.Parameter
+    kappa: nn.Parameter
+    omega: nn.Parameter
+
     def __init__(
         self,
         channels: int,
@@ -67,7 +73,7 @@ class HGRU(nn.Module):
         if self.crbp:
             self._set_biases(steps, one_of("chronos", chronos, ("log", "unlogged")))
         self.norms = nn.ModuleList(Norm(channels, norm, gain=0.1) for _ in range(4 if self.crbp else 0))
-        for idle in (self.norms[0:3:2] if self.crbp and not normalise_gates else ()):
+        for idle in self.norms[0:3:2] if self.crbp and not normalise_gates else ():
             idle.requires_grad_(False)
         for name, value in INITIAL[form].items():
             setattr(self, name, nn.Parameter(torch.full((channels,), value)))
