@@ -124,7 +124,12 @@ class _WorkerJob(SLURMJob):
     """One job with one worker; the script is ours, and so is the way to submit it."""
 
     def __init__(
-        self, scheduler: str | None = None, name: str | None = None, *, script: Callable[[str, str], str], **options: Any
+        self,
+        scheduler: str | None = None,
+        name: str | None = None,
+        *,
+        script: Callable[[str, str], str],
+        **options: Any,
     ) -> None:
         super().__init__(scheduler, name, **options)
         self.script = script
@@ -152,7 +157,9 @@ class _WorkerJob(SLURMJob):
 class _JobCluster(SLURMCluster):
     """The workers that there should be, and their jobs; used from the thread of its event loop."""
 
-    job_cls = _WorkerJob
+    job_cls: Any = _WorkerJob
+    scheduler: Any
+    loop: Any
 
     def __init__(
         self, script: Callable[[str, str], str], log: Callable[[str], Path], job_name: str, **options: Any
@@ -160,7 +167,7 @@ class _JobCluster(SLURMCluster):
         self.wanted = 0
         self.problem = ""
         self.given_up = False
-        self._job_name, self._log = job_name, log
+        self._job_name, self._log_of = job_name, log
         self._numbers = itertools.count()
         self._came: set[str] = set()
         self._fruitless = 0
@@ -201,7 +208,7 @@ class _JobCluster(SLURMCluster):
         if name in self._came:
             logger.info("worker %s has left; another takes its place", name)
             return
-        self.problem = job.refusal or f"job {job.job_id} ended early; see {self._log(job.job_id)}"
+        self.problem = job.refusal or f"job {job.job_id} ended early; see {self._log_of(str(job.job_id))}"
         self._fruitless += 1
         tries = self._fruitless - PATIENCE
         pause = min(LONGEST_PAUSE, LOOK_SECONDS * 2**tries) if tries > 0 else 0
@@ -222,4 +229,5 @@ class _Keeper(Adaptive):
 
     async def target(self) -> int:
         """How many jobs there should be."""
-        return await self.cluster.target()
+        jobs: Any = self.cluster
+        return int(await jobs.target())

@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.clusters.base import WorkerPool
+from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, WorkerPool, large
 from pipeline.config import WorkerShape
 from pipeline.errors import ClusterError, StageFailed
 from pipeline.execution.base import Item, Outcome, Resources, Result
@@ -23,9 +23,6 @@ from pipeline.execution.dask import DaskExecutor
 
 logger = logging.getLogger("petaseg.execution")
 
-GENERAL, INFERENCE, LARGE = "general", "inference", "-large"
-MORE_MEMORY = 2.0
-"""How much more memory a large worker has."""
 START_POOL = Callable[[str, WorkerShape], WorkerPool]
 
 
@@ -98,9 +95,7 @@ class ClusterExecutor:
 
     def _shape(self, name: str) -> WorkerShape:
         shape = self._shapes[name.removesuffix(LARGE)]
-        if not name.endswith(LARGE):
-            return shape
-        return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, "threads": 1, "count": 1})
+        return large(shape) if name.endswith(LARGE) else shape
 
     def _pool(self, name: str) -> _Pool:
         if name not in self._pools:

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pipeline.errors import ConfigError
 from pipeline.storage.addresses import refuse_credentials
 from pipeline.storage.bucket_errors import Server
-from pipeline.storage.credentials import google_key_file, s3_access
+from pipeline.storage.credentials import google_access, s3_access
 
 S3_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws/credentials"
 GOOGLE_KEYS = "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
@@ -58,12 +58,17 @@ class Client:
     """A bucket of obstore; all stores of a process share it, and it never travels to another one."""
 
     store: Any
+    """Of obstore."""
+    reader: Any
+    """The same, for whole objects and ranges."""
     server: Server
     patience: Patience
     used: bool = False
     """True once an operation has succeeded."""
     exists: bool = False
     """True once the bucket is known to be there."""
+    heeds_conditions: bool = False
+    """True once the server has refused a write under a false condition."""
 
 
 def parse_address(url: str) -> tuple[Address, str]:
@@ -110,17 +115,21 @@ def _s3(address: Address) -> Client:
     options = _options(allow_http=bool(endpoint and endpoint.startswith("http://")))
     store = S3Store(address.bucket, config=settings, credential_provider=access.provider, **options)  # type: ignore[arg-type]
     name = endpoint or f"https://s3.{access.region}.amazonaws.com"
-    return Client(store, Server(name, address.bucket, access.provider is not None, S3_KEYS), PATIENCE)
+    return Client(store, store, Server(name, address.bucket, access.provider is not None, S3_KEYS), PATIENCE)
 
 
 def _google(address: Address) -> Client:
     from obstore.store import GCSStore
 
-    key_file = google_key_file()
-    settings: Any = {"service_account": key_file} if key_file else {}
-    store = GCSStore(address.bucket, config=settings, **_options(allow_http=False))
-    server = Server("https://storage.googleapis.com", address.bucket, True, GOOGLE_KEYS)
-    return Client(store, server, PATIENCE)
+    access = google_access()
+    settings: Any = {"service_account": access.key_file} if access.key_file else {}
+    options = _options(allow_http=access.endpoint.startswith("http://"))
+    store = GCSStore(address.bucket, config=settings, **options)
+    # Google unpacks what is stored compressed, and leaves out its length, which obstore needs: say that we can do it
+    options["client_options"]["default_headers"] = {"Accept-Encoding": "gzip"}
+    reader = GCSStore(address.bucket, config=settings, **options)
+    server = Server(access.endpoint, address.bucket, True, GOOGLE_KEYS)
+    return Client(store, reader, server, PATIENCE)
 
 
 def _options(*, allow_http: bool) -> dict[str, Any]:

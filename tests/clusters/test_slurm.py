@@ -164,7 +164,7 @@ def test_workers_that_wait_are_told_with_the_reason(slurm: Slurm, tmp_path: Path
 def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fails if a missing sbatch is a traceback."""
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ClusterError, match="no command 'sbatch' on this machine.*submit node"):
+    with pytest.raises(ClusterError, match=r"no command 'sbatch' on this machine.*submit node"):
         SlurmCluster().submit(submission(tmp_path))
 
 
@@ -178,14 +178,16 @@ def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
         under_test.jobs_with("petaseg")
 
 
-def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     """Fails if workers get the memory of the driver, or are looked for in the wrong cluster."""
     (tmp_path / "sbatch").write_text("#!/bin/bash\nenv | grep ^SLURM >&2; exit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     for name in ("SLURM_CONF", "SLURM_MEM_PER_NODE", "SLURM_WORKING_CLUSTER", "SLURMD_NODENAME"):
         monkeypatch.setenv(name, "x")
-    with pytest.raises(ClusterError, match="^SLURM refused: SLURM_CONF=x$"):
+    with pytest.raises(ClusterError, match=r"^SLURM refused: SLURM_CONF=x$"):
         under_test.submit_script("#!/bin/bash\n")
 
 

@@ -93,7 +93,7 @@ def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(
     for wanted in (2, 1):
         pool.scale(wanted)
         list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
-        wait_until(lambda: len(slurm.jobs("-t", "R")) == wanted, f"{wanted} jobs")  # noqa: B023
+        wait_until(lambda: len(slurm.jobs("-t", "R")) == wanted, f"{wanted} jobs")
         pool.scale(0)
         wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no job is left")
 
@@ -168,8 +168,12 @@ def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
     executor = ClusterExecutor(start, {"general": given.config.cluster.workers})
     try:
         with (
-            dask.config.set({"distributed.comm.timeouts.connect": "2s"}),  # how long the executor looks for the scheduler
-            pytest.raises(ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"),
+            dask.config.set(
+                {"distributed.comm.timeouts.connect": "2s"}
+            ),  # how long the executor looks for the scheduler
+            pytest.raises(
+                ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"
+            ),
         ):
             list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
     finally:
@@ -197,5 +201,5 @@ def test_a_refused_submission_is_tried_again(
 def test_an_interface_that_is_not_there_is_named(slurm: Slurm, tmp_path: Path) -> None:
     """Fails if a driver on a node of another kind ends with a traceback of Dask."""
     given = submission(tmp_path / "run", interface="ib7")
-    with pytest.raises(ConfigError, match="cluster.interface 'ib7': 'ib7' is not a valid network interface.*'lo'"):
+    with pytest.raises(ConfigError, match=r"cluster.interface 'ib7': 'ib7' is not a valid network interface.*'lo'"):
         SlurmCluster().pool("general", given.config.cluster.workers, given, None)

@@ -89,7 +89,9 @@ def test_nodes_to_avoid_join_those_that_the_shape_excludes() -> None:
 def test_jobs_of_a_run_are_found_by_name_and_those_of_another_run_are_not() -> None:
     """Fails if cancelling one run ends the workers of another."""
     names = {
-        sbatch_lines(text)["job-name"] for given in (submission(),) for text in (scripts.driver_script(given), worker(given))
+        sbatch_lines(text)["job-name"]
+        for given in (submission(),)
+        for text in (scripts.driver_script(given), worker(given))
     }
     prefix = scripts.job_prefix("/data/runs/first")
     assert names == {f"{prefix}driver", f"{prefix}general"}

@@ -83,10 +83,9 @@ def test_a_worker_near_its_walltime_finishes_its_chunk_and_takes_no_more(schedul
 def replace(first: subprocess.Popen[bytes], scheduler: str) -> None:
     """Start another worker when the first has left by itself, and end it when it is idle for good."""
     first.wait()
-    with worker(scheduler, "second"):
-        with Client(scheduler, set_as_default=False) as client:
-            client.wait_for_workers(1, timeout=60)
-            wait_until_idle(client)
+    with worker(scheduler, "second"), Client(scheduler, set_as_default=False) as client:
+        client.wait_for_workers(1, timeout=60)
+        wait_until_idle(client)
 
 
 def wait_until_idle(client: Client) -> None:

@@ -10,6 +10,7 @@ seed gives the same faults in every run, whatever order threads send their reque
     upload     half of what was sent is stored, without an error: only a checksum sees it
     lost       carried out, but the connection is reset before the answer
     reset      the connection is reset before the store has seen the request
+    deaf       conditions (If-Match, If-None-Match) are not heard; not among the faults that pass
     403        refused as S3 refuses who has no rights; not among the faults that pass
 """
 
@@ -46,9 +47,13 @@ class FaultyServer(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.seed, self.rate, self.kinds = seed, rate, kinds
         self.asked: Counter[tuple[str, str]] = Counter()
+        """How often each method and path, without its bucket, was asked."""
         self.faults: Counter[str] = Counter()
         """How often each fault was met."""
         self.requests = 0
+        self.down_at: str | None = None
+        """From the first request on whose path holds this, all are answered with 503."""
+        self.down = False
         self.lock = threading.Lock()
 
     @property
@@ -60,6 +65,9 @@ class FaultyServer(ThreadingHTTPServer):
         """The fault that this request meets, or nothing."""
         with self.lock:
             self.requests += 1
+            self.down = self.down or (self.down_at is not None and self.down_at in path)
+            if self.down:
+                return "503"
             key = method, BUCKET.sub("", path)  # the bucket has another name in every run
             self.asked[key] += 1
             dice = random.Random(f"{self.seed} {key} {self.asked[key]}")
@@ -76,6 +84,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
     server: FaultyServer
 
     def pass_on(self) -> None:
@@ -101,6 +110,8 @@ class Handler(BaseHTTPRequestHandler):
         """What the store says to a request with this body."""
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_PASSED_ON}
+        if self.server.kinds == ("deaf",):
+            headers = {name: value for name, value in headers.items() if not name.lower().startswith("if-")}
         connection.request(self.command, self.path, body, {**headers, "Content-Length": str(len(body))})
         with connection.getresponse() as response:
             if self.command == "HEAD":
