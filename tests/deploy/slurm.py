@@ -121,7 +121,3 @@ def where(folder: Path, item: int) -> str:
         file.write("x")
     return os.environ["SLURMD_NODENAME"]
 
-
-def gpu() -> tuple[str, str]:
-    """For workers: the node, and the GPUs that it may use."""
-    return os.environ["SLURMD_NODENAME"], os.environ["CUDA_VISIBLE_DEVICES"]
