@@ -59,6 +59,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a cluster may send it twice, and the second one would end the clean-up
     raise Terminated
 
 

@@ -64,6 +64,11 @@ class ChunkDone:
 
     stage: str
     report: ChunkReport
+    chunk: Chunk
+    attempt: int = 1
+    """Which round of this driver it was done in."""
+    worker: str = ""
+    """Host and process."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class ChunkFailed:
     error: str
     attempt: int
     final: bool
+    worker: str = ""
+    """Host and process; empty if the worker died."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,17 @@ class StageFinished:
 Event = StageStarted | ChunkDone | ChunkFailed | NodeAvoided | StageFinished
 Listener = Callable[[Event], None]
 StageSummary = Summary
+
+
+def fan_out(*listeners: Listener | None) -> Listener:
+    """One listener that tells several; ``None`` stands for nobody."""
+    present = [listener for listener in listeners if listener is not None]
+
+    def tell(event: Event) -> None:
+        for listener in present:
+            listener(event)
+
+    return tell
 
 
 def run_stage(
@@ -164,7 +182,7 @@ class _StageRun:
                 if outcome.result is not None:
                     self.nodes.done(outcome.node)
                     self.ledger.record(outcome.result)
-                    self.emit(ChunkDone(self.stage.name, outcome.result))
+                    self.emit(ChunkDone(self.stage.name, outcome.result, outcome.item, attempt, outcome.worker))
                     continue
                 final = generous or (attempt == self.options.attempts and not outcome.out_of_memory)
                 if self._failed(outcome, attempt, final):
@@ -206,7 +224,7 @@ class _StageRun:
         final = final or not outcome.retriable
         logger.warning("%s chunk %s, attempt %d on %s: %s", self.stage.name, name, attempt, outcome.worker, error)
         self.ledger.record_failure(outcome.item, error, outcome.traceback, attempt, final)
-        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final))
+        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final, outcome.worker))
         return not final
 
     def _avoid(self, node: str, error: str) -> None:

@@ -8,7 +8,7 @@ import sys
 import time
 from collections import Counter
 
-from tests.simulation.judge import Broken
+from tests.simulation.judge import BrokenPromiseError
 from tests.simulation.run import simulate
 
 
@@ -23,7 +23,7 @@ def main() -> int:
     for seed in range(first, stop):
         try:
             counts += simulate(seed, verbose=arguments.verbose)
-        except Broken as error:
+        except BrokenPromiseError as error:
             print(f"seed {seed}: {error}\nreplay: python -m tests.simulation --seeds {seed}:{seed + 1} --verbose")
             return 1
         done = seed + 1 - first
