@@ -75,7 +75,7 @@ def make_tilt(index: int, *, seed: int = 0, config: TiltConfig = DEFAULT) -> Sam
     Returns:
         image: float32 (size, size), 0 to 1.
         target: float32 (2,), what the readout should say at the centre pixel.
-        more: ``theta`` of what is in the centre (degrees, 0 to 180), ``radius``, ``wavelength``, and ``dtheta`` (test).
+        more: ``theta`` of what is in the centre (degrees, 0 to 180), ``dtheta`` (test), ``radius``, ``wavelength``.
     """
     rng = sample_rng(seed, index)
     radius = rng.uniform(*config.radius)
@@ -89,8 +89,8 @@ def make_tilt(index: int, *, seed: int = 0, config: TiltConfig = DEFAULT) -> Sam
         wavelength = outer if config.share_wavelength else inner
         phase = phases[0 if config.share_phase else 1]
         _draw(image, config, radius * config.centre_share, theta, wavelength, phase)
-    more = {"theta": float(theta), "radius": float(radius), "wavelength": float(outer)}
-    more |= {"dtheta": float(dtheta)} if config.part == "test" else {}
+    more = {"theta": float(theta)} | ({"dtheta": float(dtheta)} if config.part == "test" else {})
+    more |= {"radius": float(radius), "wavelength": float(outer)}
     return Sample(image.astype(np.float32), orientation_target(theta, doubled=config.doubled_angle), more)
 
 
