@@ -57,9 +57,10 @@ class Pace:
 
     def _seconds_per_chunk(self) -> float | None:
         """Of the last minute before the latest chunk, or of the last ``FEW`` chunks if these took longer."""
-        count, first = 0, self.last
+        count, first, with_first = 0, self.last, 0
         for second, chunks, _ in reversed(self._seconds):
             if count >= FEW and second <= self.last - WINDOW_SECONDS:
                 break
-            count, first = count + chunks, second
-        return (self.last - first) / count if count > 1 and self.last > first else None
+            count, first, with_first = count + chunks, second, chunks
+        after_first = count - with_first
+        return (self.last - first) / after_first if after_first else None

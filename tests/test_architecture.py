@@ -21,6 +21,7 @@ HEAVY = {
     "skimage",
     "matplotlib",
     "obstore",
+    "prometheus_client",
     "botocore",
 }
 
@@ -31,7 +32,7 @@ INSIDE = {
     "address": set(),
     "config": {"errors", "address"},
     "security": set(),
-    "clusters": {"errors", "config", "security"},
+    "clusters": {"errors", "config", "security", "storage"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
@@ -117,12 +118,30 @@ def test_luigi_lives_only_in_workflows():
     assert users
 
 
-@pytest.mark.parametrize(
-    "module", ["pipeline", "pipeline.config", "pipeline.grid", "pipeline.volumes", "workflows.cli"]
-)
+def test_prometheus_is_known_in_one_file_only():
+    """Would make every run carry what few ask for."""
+    everywhere = [*SOURCES, *(ROOT / "workflows").rglob("*.py")]
+    users = {path.name for path in everywhere if any(m.startswith("prometheus") for m in imports(path))}
+    assert users == {"metrics.py"}
+
+
+TERMINAL = {"typer", "rich"}
+LIGHT = {
+    "pipeline": set(),
+    "pipeline.config": set(),
+    "pipeline.grid": set(),
+    "pipeline.volumes": set(),
+    "pipeline.status": set(),
+    "workflows.cli": TERMINAL,
+    "workflows.watching": TERMINAL,
+}
+"""Module -> the heavy libraries that it may load."""
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_importing_is_light(module):
-    """Would make ``petaseg --help`` take seconds."""
-    allowed = {"workflows.cli": {"typer", "rich"}}.get(module, set())
+    """Would make ``petaseg --help``, or a look at a run, take seconds."""
+    allowed = LIGHT[module]
     code = f"import sys, {module}; print(*(m for m in {sorted(HEAVY)!r} if m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) <= allowed

@@ -2,6 +2,8 @@
 
 <run>/petaseg.log                                on a file system, a line at once
 <run>/logs/20260131T235959Z-4711-000007.log      in a bucket: what was logged in some seconds, by start and process
+
+The driver of a cluster also writes it to its standard error, where ``petaseg logs`` looks.
 """
 
 from __future__ import annotations
@@ -47,19 +49,26 @@ def log_place(run: Run) -> str:
 
 
 @contextmanager
-def logging_to_file(run: Run) -> Iterator[str]:
-    """Append the messages of petaseg and Luigi to the log of a run while the context is open."""
+def logging_to_file(run: Run, *, aloud: bool = False) -> Iterator[str]:
+    """Append the messages of petaseg and Luigi to the log of a run while the context is open.
+
+    aloud: write them to standard error too.
+    """
     folder = run.store.local_path
-    handler = logging.FileHandler(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+    kept = logging.FileHandler(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
+    handlers: list[logging.Handler] = [kept, *([logging.StreamHandler()] if aloud else [])]
     loggers = [logging.getLogger(name) for name in LEVELS]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     for logger in loggers:
         logger.setLevel(LEVELS[logger.name])
         logger.propagate = False
-        logger.addHandler(handler)
+        for handler in handlers:
+            logger.addHandler(handler)
     try:
         yield log_place(run)
     finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
+        for handler in handlers:
+            for logger in loggers:
+                logger.removeHandler(handler)
+            handler.close()

@@ -151,7 +151,8 @@ def segment(
     if cluster is not None:
         session.run.create(cluster)
     try:
-        with logging_to_file(session.run), listening(session.run, session.announce) as others:
+        aloud = cluster is not None
+        with logging_to_file(session.run, aloud=aloud), listening(session.run, session.announce) as others:
             session.listener = fan_out(others, listener)
             finished = _build(config, tuple(overrides), scheduler_url)
     finally:

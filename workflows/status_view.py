@@ -90,7 +90,7 @@ def cost_lines(cost: RunCost) -> Iterator[str]:
             behind = f" {cost.prices.currency}".rstrip() if name == "money" else ""
             yield f"{name.replace('_', ' '):<14}{_figure(spent)}{behind} spent{_forecast(spent, total, behind)}"
     if cost.unknown:
-        yield f"{'':<14}without {', '.join(cost.unknown)}: no chunk done yet, and no sample (petaseg plan --keep)"
+        yield f"{'not included':<14}{', '.join(cost.unknown)}: no chunk done yet, and no sample (petaseg plan --keep)"
 
 
 def _forecast(spent: float, total: Estimate, behind: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import typer
 from rich.live import Live
 
+from pipeline.errors import StorageError
 from pipeline.outline import read_outline
 from pipeline.status import RunStatus, RunWatch
 from pipeline.storage import ObjectStore
@@ -52,11 +53,23 @@ def _readings(store: ObjectStore, interval: float) -> Iterator[RunStatus]:
     while outline is None:
         time.sleep(interval)
         outline = read_outline(store)
-    watcher = RunWatch(outline)
-    while not (status := watcher.follow()).complete:
-        yield status
-        time.sleep(interval)
-    yield status
+    watcher, complete = RunWatch(outline), False
+    while not complete:
+        status = _read(watcher)
+        if status is not None:
+            yield status
+            complete = status.complete
+        if not complete:
+            time.sleep(interval)
+
+
+def _read(watcher: RunWatch) -> RunStatus | None:
+    """The state of the run; none, with a message, if it cannot be read now: a watch outlives a lost network."""
+    try:
+        return watcher.follow()
+    except StorageError as error:
+        typer.echo(f"{error} (trying again; Ctrl-C ends this)", err=True)
+        return None
 
 
 def _draw(readings: Iterator[RunStatus]) -> None:

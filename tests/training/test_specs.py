@@ -1,5 +1,8 @@
 """Lists of targets and losses, as configuration files give them."""
 
+from pathlib import Path
+from typing import get_args
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +12,9 @@ from pipeline.config import Table, parse_config
 from pipeline.errors import ConfigError
 from pipeline.training import targets
 from pipeline.training.losses import combined_loss, dice_loss, mean_square, weighted_bce
-from pipeline.training.specs import AnyTarget, Targets, make_targets
+from pipeline.training.specs import AnyLoss, AnyTarget, Targets, make_targets
+
+ROOT = Path(__file__).resolve().parents[2]
 
 EVERY_TARGET = [
     {"what": "affinities", "offsets": [[-1, 0, 0], [0, -9, 0]]},
@@ -123,3 +128,15 @@ def test_a_target_survives_being_written_down():
     adapter = TypeAdapter(AnyTarget)
     for target in specs(*EVERY_TARGET):
         assert adapter.validate_json(target.model_dump_json()) == target
+
+
+def test_the_page_names_every_target_and_every_loss():
+    """Would hide what can be chosen."""
+    page = (ROOT / "docs" / "training.md").read_text()
+    for target in get_args(get_args(AnyTarget)[0]):
+        assert f"| `{target.model_fields['what'].default}` |" in page
+        for key in target.model_fields.keys() - {"what", "losses", "weights"}:
+            assert f"`{key}`" in page, key
+    for loss in get_args(get_args(AnyLoss)[0]):
+        for kind in get_args(loss.model_fields["kind"].annotation):
+            assert f"| `{kind}` |" in page

@@ -28,6 +28,8 @@ from tests.runs import petaseg, run
 from tests.stages.test_every_stage import small_run
 
 WAIT = 60.0
+SMALL = ("--set", "chunk_shape=[5, 6, 7]", "--set", "storage_chunk_shape=[5, 6, 7]")
+"""64 chunks a stage: a run that lasts long enough to be looked at."""
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None
     watching = ("status", file, "--watch", "--interval", "0.1", "--json")
     with started(*watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
         assert "no driver has begun" in watch.stderr.readline()
-        with started("run", file, "--quiet") as driver:
+        with started("run", file, "--quiet", *SMALL) as driver:
             readings = [json.loads(line) for line in watch.stdout]
             assert driver.wait(WAIT) == 0
         assert watch.wait(WAIT) == 0
@@ -69,6 +71,7 @@ def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None
     done = [sum(stage["done"] for stage in reading["stages"]) for reading in readings]
     assert done == sorted(done)
     assert len(set(done)) > 2
+    assert done[-1] > 64 * 8
     assert readings[0]["driver"]["holder"]["pid"] == driver.pid
     assert [s["name"] for s in readings[-1]["stages"]] == [s.name for s in Run.open(file).stages]
 
@@ -77,7 +80,7 @@ def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None
 def test_a_dead_run_is_shown_and_ctrl_c_ends_the_watch(tmp_path: Path) -> None:
     """Fails if a crash cannot be looked at, or the watch takes its table with it."""
     file, store = small_run(tmp_path), ObjectStore(tmp_path / "run")
-    with started("run", file, "--quiet", stderr=subprocess.DEVNULL) as driver:
+    with started("run", file, "--quiet", *SMALL, stderr=subprocess.DEVNULL) as driver:
         wait_until(lambda: read_outline(store) is not None and read_status(read_outline(store))[0].done)
         os.killpg(driver.pid, signal.SIGKILL)
         driver.wait()
@@ -87,7 +90,7 @@ def test_a_dead_run_is_shown_and_ctrl_c_ends_the_watch(tmp_path: Path) -> None:
         rest = watch.stdout.read()
         assert watch.wait(WAIT) == 1
     assert "predict_affinities" in first
-    assert "/ 4 done" in first
+    assert "/ 64 done" in first
     assert "extract_supervoxels" in rest
     assert f"process {driver.pid}" in rest
 
@@ -216,6 +219,24 @@ def test_a_damaged_outline_says_who_mends_it(tmp_path: Path) -> None:
     store.put("stages.json", b"{")
     with pytest.raises(CorruptError, match=r"stages\.json.*petaseg run. writes both anew"):
         read_outline(store)
+
+
+@pytest.mark.slow
+def test_a_watch_outlives_what_cannot_be_read_for_a_while(tmp_path: Path) -> None:
+    """Fails if a watch of days ends with the first hiccup of a network."""
+    store = ObjectStore(tmp_path)
+    stage = ToyStage(store)
+    outline = outline_of(store, stage)
+    watching = ("status", tmp_path, "--watch", "--interval", "0.1", "--json")
+    with started(*watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
+        assert json.loads(watch.stdout.readline())["stages"][0]["done"] == 0
+        store.put("stages.json", b"{")
+        assert "trying again" in watch.stderr.readline()
+        outline.write()
+        work(store, stage)
+        readings = [json.loads(line) for line in watch.stdout]
+        assert watch.wait(WAIT) == 0
+    assert readings[-1]["stages"][0]["done"] == 48
 
 
 def test_a_watch_goes_on_when_a_log_becomes_arrays(tmp_path: Path) -> None:
