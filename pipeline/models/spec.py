@@ -162,7 +162,7 @@ def load_model(card: ModelCard, device: str = "cpu") -> LoadedModel:
             "each output needs its offset: correct out_channels in the arguments, or the offsets"
         )
     if card.weights_path is not None:
-        _fit(module, _read_weights(card.weights_path), card)
+        _fit(module, read_weights(card.weights_path), card)
     where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     return LoadedModel(card, module.to(where).eval())
 
@@ -221,7 +221,8 @@ def _check_weights_file(card: ModelCard) -> None:
         )
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
+def read_weights(path: Path) -> dict[str, Any]:
+    """The tensors of a ``safetensors`` file by name; ``ModelError`` if it is none."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
