@@ -310,16 +310,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
 
     Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
     """
-    path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        text = Path(path).read_text()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
+    return read_config(text, str(path), overrides, model)
+
+
+def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
+    """Like ``load_config``, of a YAML text; ``source`` is where it comes from, for messages."""
+    try:
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds no table of keys; {model.example}")
-    return parse_config(apply_overrides(data, overrides), model, source=str(path))
+        raise ConfigError(f"{source} holds no table of keys; {model.example}")
+    return parse_config(apply_overrides(data, overrides), model, source=source)
 
 
 def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source: str = "configuration") -> Model:  # type: ignore[assignment]

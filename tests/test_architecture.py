@@ -37,7 +37,7 @@ INSIDE = {
     "segmentation": {"errors", "geometry"},
     "synthetic": {"errors", "geometry"},
     "evaluation": {"errors", "geometry", "segmentation"},
-    "models": {"errors", "geometry", "config"},
+    "models": {"errors", "geometry", "config", "storage"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},

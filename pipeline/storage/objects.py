@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.errors import StorageError
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage.addresses import local_path, parent_of
 from pipeline.storage.arrays import pack_arrays, unpack_arrays
 from pipeline.storage.base import Backend
 from pipeline.storage.bucket import SCHEMES, BucketBackend
 from pipeline.storage.errors import MissingObjectError, storage_errors
-from pipeline.storage.local import LocalBackend, append_bytes, local_path
+from pipeline.storage.local import LocalBackend, append_bytes
 from pipeline.storage.web import WebBackend
 
 REQUESTS = 16
@@ -127,6 +128,18 @@ class ObjectStore:
 
     def _name(self, key: str) -> str:
         return f"{self.url}/{key}"
+
+
+def store_of(url: str | Path) -> tuple[ObjectStore, str]:
+    """The store and the key of a single object that a user names by its path or URL."""
+    path = local_path(str(url))
+    if path is not None:
+        return ObjectStore(path.parent), path.name
+    text = str(url).rstrip("/")
+    folder = parent_of(text)
+    if folder is None:
+        raise ConfigError(f"{url} names no object; write the whole address of a file, such as s3://bucket/file")
+    return ObjectStore(folder), text.rpartition("/")[2]
 
 
 @lru_cache(maxsize=1)

@@ -81,6 +81,8 @@ class TrainConfig(Table):
     """A key of ``pipeline.models.MODELS``."""
     arguments: dict[str, Any] | str = "tiny"
     """Arguments of the architecture, or one of its named sizes."""
+    start_from: str | None = None
+    """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
     """Affinities to predict; the first three are the nearest neighbours (z, y, x)."""
     patch_shape: Shape = (64, 64, 64)

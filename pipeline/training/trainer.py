@@ -29,7 +29,7 @@ from pipeline.config import fingerprint
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
 from pipeline.models import gamma_net_3d
-from pipeline.models.spec import ModelCard, build, save_model
+from pipeline.models.spec import ModelCard, build, load_card, load_model, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
 from pipeline.training.losses import balanced_bce, cut_f1
@@ -96,7 +96,7 @@ class Trainer:
         self.folder = Path(config.output)
         self.device = torch.device(_device(config.device))
         self.arguments = arguments_of(config)
-        self.network = build(config.architecture, self.arguments).to(self.device)
+        self.network = first_weights(config, self.arguments).to(self.device)
         self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay, betas=(0.9, 0.99)
@@ -207,8 +207,11 @@ class Trainer:
         Threads and device change last bits only, and a training may go on with others.
         """
         free = {"output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"}
-        free |= {"threads", "device", "threshold"}
-        return fingerprint(self.config.model_dump(mode="json", exclude=free))
+        free |= {"threads", "device", "threshold", "start_from"}
+        settings: list[object] = [self.config.model_dump(mode="json", exclude=free)]
+        if self.config.start_from is not None:
+            settings.append(load_card(self.config.start_from).digest)
+        return fingerprint(*settings)
 
     def card(self) -> ModelCard:
         """The card of the present running mean."""
@@ -245,6 +248,19 @@ class Trainer:
                 _, number, name = key.split(".")
                 state.setdefault(int(number), {})[name] = tensor
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": state})
+
+
+def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:
+    """A fresh network, or that of ``start_from``; ``ModelError`` if it is another one."""
+    if config.start_from is None:
+        return build(config.architecture, arguments)
+    card = load_card(config.start_from)
+    if (card.architecture, card.arguments) != (config.architecture, json.loads(json.dumps(arguments))):
+        raise ModelError(
+            f"start_from is {config.start_from}, a {card.architecture} with {card.arguments}; this training is of a "
+            f"{config.architecture} with {arguments}: take its architecture and arguments, or leave start_from out"
+        )
+    return load_model(card).module.requires_grad_(True).train()
 
 
 def learning_rate(step: int, config: TrainConfig) -> float:

@@ -331,3 +331,23 @@ def test_examples_are_valid(name, request):
     assert config.training_data
     assert config.licence
     assert "out_channels" in arguments_of(config)
+
+
+def test_a_training_may_start_from_a_model(tmp_path):
+    """Would begin with fresh weights, or go on from a checkpoint that began elsewhere."""
+    first = train(settings(tmp_path / "first"))
+    card = load_card(first.folder / "card.yaml")
+    further = Trainer(settings(tmp_path / "further", start_from=str(first.folder / "card.yaml")))
+    for name, tensor in load_model(card).module.state_dict().items():
+        assert torch.equal(further.network.state_dict()[name], tensor), name
+    assert further.identity() != Trainer(settings(tmp_path / "other")).identity()
+    before = [parameter.clone() for parameter in further.network.parameters()]
+    further.step()
+    assert all(not torch.equal(a, b) for a, b in zip(before, further.network.parameters(), strict=True))
+
+
+def test_a_model_of_another_shape_is_no_start(tmp_path):
+    first = train(settings(tmp_path / "first"))
+    wide = {**MINI, "widths": [8, 6]}
+    with pytest.raises(ModelError, match=r"start_from is .*take its architecture and arguments"):
+        Trainer(settings(tmp_path / "other", start_from=str(first.folder / "card.yaml"), arguments=wide))
