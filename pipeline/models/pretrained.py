@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.models.spec import read_weights as read_safetensors
 
 Rules = Sequence[tuple[str, str]]
 """Regular expressions of published names -> names here, applied one after the other."""
@@ -30,7 +31,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise ModelError(f"{path} does not exist; give the file of the pretrained weights")
     if path.suffix == ".safetensors":
-        return read_safetensors(path)
+        return _read_safetensors(path)
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
@@ -45,6 +46,13 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
         raise ModelError(f"{path} holds no table of tensors by name; save the state_dict of the network")
     return dict(found)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no safetensors file ({error}); fetch it again") from None
 
 
 def renamed(state: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:

@@ -34,7 +34,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.models.gamma_net_3d import Norm, Vec, as_vec, half
+from pipeline.models.cells.blocks import Norm
+from pipeline.models.gamma_net_3d import Vec, as_vec, half
 from pipeline.models.staged import Stage, SymmetricUNet, product
 
 UPSAMPLING = ("transposed", "linear", "fixed")

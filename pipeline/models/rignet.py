@@ -61,7 +61,8 @@ class Gate(nn.Module):
         """
         if self.far is not None:
             f_out = torch.cat([f_out, self._resized(self.far(last), f_out.shape[2:])], dim=1)  # (b, 2 c', ...)
-        closed = torch.sigmoid(-self.conv(self.pool(f_out, 2, ceil_mode=True)))  # 1 - s: (b, c, ...)
+        halves = [min(2, side) for side in f_out.shape[2:]]  # a side of one voxel is not pooled
+        closed = torch.sigmoid(-self.conv(self.pool(f_out, halves, ceil_mode=True)))  # 1 - s: (b, c, ...)
         return 1 - self._resized(closed, size)
 
     def _resized(self, r: Tensor, size: Sequence[int]) -> Tensor:

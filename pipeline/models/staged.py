@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
@@ -144,14 +143,9 @@ class SymmetricUNet(nn.Module):
         return run_stages(self, image)
 
 
-def spread(image_z: int, sections: Tensor) -> Tensor:
-    """(b z, c, y, x) of a two-dimensional network -> (b, c, z, y, x)."""
-    return sections_together(sections[:, :, None], image_z)
-
-
 def product(vectors: Sequence[Vec], start: Vec = (1, 1, 1)) -> Vec:
     """The product of vectors, number by number."""
-    result = torch.tensor(start)
-    for vector in vectors:
-        result = result * torch.tensor(vector)
-    return as_vec(result.tolist())
+    result = start
+    for z, y, x in vectors:
+        result = result[0] * z, result[1] * y, result[2] * x
+    return result

@@ -28,8 +28,7 @@ from torch import Tensor, nn
 from pipeline.config import fingerprint
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
-from pipeline.models import gamma_net_3d
-from pipeline.models.spec import ModelCard, build, load_card, load_model, save_model
+from pipeline.models.spec import ModelCard, build, load_card, load_model, named_arguments, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
 from pipeline.training.losses import balanced_bce, cut_f1
@@ -151,7 +150,10 @@ class Trainer:
         """Move the running mean; early on it follows faster."""
         decay = min(self.config.ema_decay, (1 + self.done) / (10 + self.done))
         for mean, now in zip(self.mean.state_dict().values(), self.network.state_dict().values(), strict=True):
-            mean.lerp_(now, 1 - decay)
+            if now.is_floating_point():
+                mean.lerp_(now, 1 - decay)
+            else:  # a batch norm counts its batches
+                mean.copy_(now)
 
     @torch.inference_mode()
     def validate(self) -> Record:
@@ -272,12 +274,7 @@ def learning_rate(step: int, config: TrainConfig) -> float:
 
 def arguments_of(config: TrainConfig) -> dict[str, object]:
     """The constructor's arguments: as given, or those of a named size; the outputs always follow the offsets."""
-    given = config.arguments
-    if isinstance(given, str):
-        if given not in gamma_net_3d.SIZES:
-            raise ModelError(f"arguments is {given!r}; it must be a table, or one of {', '.join(gamma_net_3d.SIZES)}")
-        given = gamma_net_3d.SIZES[given]
-    return {**given, "out_channels": len(config.offsets)}
+    return {**named_arguments(config.architecture, config.arguments), "out_channels": len(config.offsets)}
 
 
 def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:
