@@ -8,13 +8,13 @@
         canvas_t = canvas_{t-1} + h3
     logits = bilinear(canvas_T)
 
-All kernels of the LSTMs are 1 x 1, so each pixel of F is read for itself: pixels may change places before or after. And
-|h3| < 1, so |canvas_T| < T: the number of steps bounds the logits. The forget gate has an offset of +1, there are no
-peepholes (``cells/convlstm.py``). The backbone is of the first kind (the stride in the 1 x 1 convolution), its fourth block
-dilated by 2, 4, 8 instead of strided. Initial weights of the LSTMs are Glorot's, normal.
+All kernels of the LSTMs are 1 x 1, so each pixel of F is read for itself: pixels may change places before or after.
+And |h3| < 1, so |canvas_T| < T: the number of steps bounds the logits. The forget gate has an offset of +1, there are
+no peepholes (``cells/convlstm.py``). The backbone is of the first kind (the stride in the 1 x 1 convolution), its
+fourth block dilated by 2, 4, 8 instead of strided. Initial weights of the LSTMs are Glorot's, normal.
 
-The paper's number of steps is not known to us; 8 here, as in the gamma-Net. Two-dimensional: a volume is computed section by
-section.
+The paper's number of steps is not known to us; 8 here, as in the gamma-Net. Two-dimensional: a volume is computed
+section by section.
 """
 
 from __future__ import annotations
@@ -58,13 +58,12 @@ class CanvasHead(nn.Module):
 
     def forward(self, features: Tensor) -> list[Tensor]:
         """F (b, inputs, y, x) -> the canvas after each step, (b, classes, y, x)."""
-        states = []
-        for cell in self.cells:
-            states.append(cell.initial(features))
+        cells = [cell for cell in self.cells if isinstance(cell, ConvLSTM)]
+        states = [cell.initial(features) for cell in cells]
         canvases: list[Tensor] = []
         for _ in range(self.steps):
             r = features
-            for i, cell in enumerate(self.cells):
+            for i, cell in enumerate(cells):
                 states[i] = cell(r, states[i])
                 r = states[i][0]  # h: (b, channels, y, x)
             canvases.append(canvases[-1] + r if canvases else r)

@@ -1,32 +1,33 @@
 """The customisable U-Net of PyTorch Connectomics (Lin et al. 2021, arXiv:2112.05754): 2D, 3D, and mixed.
 
-Each level says whether it is isotropic: then its kernels are 3 x 3 x 3 and the way to it halves z, y and x; else they are
-1 x 3 x 3 and the way halves y and x alone. All levels anisotropic and ``dimensions`` 2: sections apart. All isotropic: for
-isotropic voxels. Mixed, the default: for thick sections, whose voxels become cubes after two levels.
+Each level says whether it is isotropic: then its kernels are 3 x 3 x 3 and the way to it halves z, y and x; else they
+are 1 x 3 x 3 and the way halves y and x alone. All levels anisotropic and ``dimensions`` 2: sections apart. All
+isotropic: for isotropic voxels. Mixed, the default: for thick sections, whose voxels become cubes after two levels.
 
-    image -> C N f -> L0 ----------------- + -> R -> C + b -> logits       C convolution    N norm    f ELU
-                      | halve              | up(N f C)                     L = R(f(N(C x)))  a level on the way down
+    image -> f N C -> L0 ----------------- + -> R -> C + b -> logits       C convolution    N norm    f ELU
+                      | halve              | up f N C                      L = R f N C: a level on the way down
                       L1 --------- + -> R -'                               R  residual block:
-                      | halve      | up(N f C)                                R(x) = f(x + N C f(N C x))
-                      L2 ----------'                                          R(x) = f(x + SE(N C f(N C x)))   "residual_se"
+                      | halve      | up f N C                                R(x) = f(x + N C f N C x)
+                      L2 ----------'                                         R(x) = f(x + SE(N C f N C x)) "residual_se"
 
     SE(x) = x . s(W2 f(W1 mean(x)))                    squeeze and excitation: one factor a channel, for the whole patch
     plus:  the lowest level sees itself as a whole (non-local block), and is sent to every level on the way up:
-           x + N W softmax(theta(x)^T phi(x)) g(x);    a level's sum gets up(f(N(C feat))) as well
+           x + N W softmax(theta(x)^T phi(x)) g(x);    a level's sum gets up f N C lowest as well
 
-Quirks of the published code (2021) that are not here; ``published=True`` brings back 1, 2 and 5, so that parameters can be
-counted and weights compared:
+Quirks of the published code (2021) that are not here; ``published=True`` brings back 1, 2 and 5, so that parameters
+can be counted and weights compared:
 
-1. Residual blocks never hear that their level is isotropic: all their kernels are 1 x 3 x 3. Here they follow the level.
+1. Residual blocks never hear that their level is isotropic: all their kernels are 1 x 3 x 3. Here they follow the
+   level.
 2. In two dimensions the squeeze is by 16, in three by 4. Here it is 4.
-3. Strided convolutions need sides of 2 n + 1 (17 x 257 x 257). Here a plane is repeated at the end of even sides and cut off
-   again, so that patches are multiples as everywhere; sides of 2 n + 1 still go through as they are.
-4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here the instance norm has them; there
-   is no group norm.
+3. Strided convolutions need sides of 2 n + 1 (17 x 257 x 257). Here a plane is repeated at the end of even sides and
+   cut off again, so that patches are multiples as everywhere; sides of 2 n + 1 still go through as they are.
+4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here the instance norm has them;
+   there is no group norm.
 5. The key of the non-local block has a bias, which adds the same to all voxels before a softmax: no effect. Here: none.
 
-Heads B, BC and BCD (foreground, contour, signed distance): ``heads`` names the output channels, ``activate`` gives each its
-activation. Without heads, the outputs are affinities.
+Heads B, BC and BCD (foreground, contour, signed distance): ``heads`` names the output channels, ``activate`` gives
+each its activation. Without heads, the outputs are affinities.
 """
 
 from __future__ import annotations
@@ -40,7 +41,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.models.gamma_net_3d import Vec, half
+from pipeline.geometry import Vec
+from pipeline.models.cells.blocks import half
+from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.residual_unet import norm_layer
 from pipeline.models.staged import Stage, SymmetricUNet, product
 
@@ -59,23 +62,22 @@ SIZES: dict[str, dict[str, Any]] = {
     "isotropic": {"isotropy": (True,) * 5},
     "2d": {"isotropy": (False,) * 5, "dimensions": 2},
 }
-"""Arguments of named sizes: tiny for a CPU and isotropic voxels; base with the code's widths, paper with those of the paper's
-experiments, for thick sections; isotropic for cubic voxels; 2d for each section by itself."""
+"""Arguments of named sizes: tiny for a CPU and isotropic voxels; base with the code's widths, paper with those of
+the paper's experiments, for thick sections; isotropic for cubic voxels; 2d for each section by itself."""
 
 BLOCKS = ("residual", "residual_se")
+PADDINGS = ("replicate", "zeros", "reflect")
 
 
 class Parts:
     """Makes the layers of one network: padding, norm, orthogonal initial weights."""
 
-    def __init__(self, padding: str, norm: str) -> None:
+    def __init__(self, padding: Any, norm: str) -> None:
         self.padding, self.kind = padding, norm
 
     def conv(self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False) -> nn.Conv3d:
         """C: a convolution that keeps the shape, or divides it by the stride."""
-        layer = nn.Conv3d(
-            inside, outside, kernel, stride=stride, padding=half(kernel), bias=bias, padding_mode=self.padding
-        )
+        layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(half(kernel)), bias=bias, padding_mode=self.padding)
         nn.init.orthogonal_(layer.weight)
         return layer
 
@@ -235,7 +237,8 @@ class ConnectomicsUNet(SymmetricUNet):
     def check(self, patch: Vec) -> None:
         """Refuse a patch that the levels cannot halve; strided levels also halve multiples plus one."""
         if self.stride == (1, 1, 1) and not self.pooling:
-            patch = tuple(n - 1 if n % m == 1 else n for n, m in zip(patch, self.multiple, strict=True))  # type: ignore[assignment]
+            z, y, x = (n - 1 if n % m == 1 else n for n, m in zip(patch, self.multiple, strict=True))
+            patch = z, y, x
         super().check(patch)
 
     def prepare(self, image: Tensor) -> Tensor:
@@ -258,8 +261,8 @@ class ConnectomicsUNet(SymmetricUNet):
         """Logits (b, heads, z, y, x) -> name of a head: foreground and contour from 0 to 1, distance from -1 to 1."""
         if self.heads is None:
             raise ModelError("this network has no heads, its outputs are affinities; give heads 'B', 'BC' or 'BCD'")
-        names = HEADS[self.heads]
-        return {n: torch.tanh(r) if n == "distance" else torch.sigmoid(r) for n, r in zip(names, logits.unbind(1))}
+        channels = zip(HEADS[self.heads], logits.unbind(1), strict=True)
+        return {name: torch.tanh(r) if name == "distance" else torch.sigmoid(r) for name, r in channels}
 
 
 def _kernel(cubic: bool) -> Vec:
@@ -280,12 +283,13 @@ def _head(name: str) -> tuple[str, ...]:
 def _check(widths: Sequence[int], isotropy: Sequence[bool], block: str, padding: str, dimensions: int) -> None:
     if len(widths) != len(isotropy) or len(widths) < 2:
         raise ModelError(
-            f"{len(widths)} widths and {len(isotropy)} entries of isotropy; each of at least two levels needs one of each"
+            f"{len(widths)} widths and {len(isotropy)} entries of isotropy; each level needs one of each, and there "
+            "must be at least two levels"
         )
-    if block not in BLOCKS or padding not in ("replicate", "zeros", "reflect"):
+    if block not in BLOCKS or padding not in PADDINGS:
         raise ModelError(
-            f"block is {block!r}, padding {padding!r}; block must be one of {', '.join(BLOCKS)}, padding one of replicate, "
-            "zeros, reflect"
+            f"block is {block!r}, padding {padding!r}; block must be one of {', '.join(BLOCKS)}, "
+            f"padding one of {', '.join(PADDINGS)}"
         )
     if dimensions == 2 and any(isotropy):
         raise ModelError("dimensions is 2 and a level isotropic; in sections apart, all levels must be anisotropic")

@@ -7,6 +7,8 @@
     core.final.norm                           exit.0
     out.<name>.conv                           exit.2; several outputs become channels of one, in their order
     core.uconvs.i.up.up.0                     constant, not loaded: the linear kernel of ``Upsample``, compared with it
+
+Left: names in DeepEM; right: names here. Kernels, norms and their running statistics are taken over as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +21,8 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.models.gamma_net_3d import Vec, as_vec
+from pipeline.geometry import Vec
+from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.pretrained import Rules, fit, renamed
 from pipeline.models.residual_unet import SIZES, ResidualUNet, linear_kernel
 
@@ -44,8 +47,9 @@ RULES: Rules = (
 def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> ResidualUNet:
     """The network with these weights, in evaluation mode; widths, pools and outputs follow from their shapes.
 
-    ``arrays``: names of the model's ``state_dict`` -> arrays or tensors. A prefix ``w__`` of a name is dropped (``__`` then may stand for the dots), and
-    what is not a weight is passed over, so that an opened file of a reference run can be given as it is.
+    ``arrays``: names of the model's ``state_dict`` -> arrays or tensors. A prefix ``w__`` of a name is dropped, ``__``
+    may stand for its dots, and what is not a weight is passed over: an opened file of a reference run can be given as
+    it is.
     Raises ``ModelError`` if anything is missing, unknown or of another shape.
     """
     state = _weights(arrays)
@@ -57,12 +61,13 @@ def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.flo
         )
     entry = state["in.conv.conv.weight"]
     widths = [len(entry)] + [len(state[f"core.dconvs.{i}.1.pre.conv.weight"]) for i in range(len(kernels))]
-    arguments = {**SIZES["rsunet"], "widths": widths, "embedding": entry.shape[2:], "in_channels": entry.shape[1]}
+    shape = {"widths": widths, "embedding": tuple(entry.shape[2:]), "in_channels": entry.shape[1]}
     pools = [as_vec([max(1, side // 2) for side in kernel.shape[2:]]) for kernel in kernels]
     for kernel, pool in zip(kernels, pools, strict=True):
         _check_linear(kernel, pool)
     outputs = {end: torch.cat([state.pop(f"{head}.{end}") for head in heads]) for end in ("weight", "bias")}
-    network = ResidualUNet(**arguments, pools=pools[::-1], out_channels=len(outputs["bias"])).to(dtype)
+    arguments: dict[str, Any] = {**SIZES["rsunet"], **shape, "pools": pools[::-1], "out_channels": len(outputs["bias"])}
+    network = ResidualUNet(**arguments).to(dtype)
     fit(network, renamed(state, RULES) | {f"exit.2.{end}": value for end, value in outputs.items()}, "the RSUNet")
     return network.eval()
 

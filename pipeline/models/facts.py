@@ -5,8 +5,8 @@
     kMAC per voxel      thousands of multiply-adds of convolutions and matrix products, for one voxel of a patch
     voxels per second   measured here and now: one patch after the other
 
-The numbers of all named sizes and bundled models lie in ``facts.json``, so that listing them is quick; a test computes them
-again. ``python -m pipeline.models.facts`` writes the file anew.
+The numbers of all named sizes and bundled models lie in ``facts.json``, so that listing them is quick; a test computes
+them again. ``python -m pipeline.models.facts`` writes the file anew.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipeline.geometry import Vec
 from pipeline.models import MODELS
 from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments
 
 if TYPE_CHECKING:
     from torch import nn
 
-Vec = tuple[int, int, int]
 Field = tuple[int | None, int | None, int | None]
 
 STORED = Path(__file__).with_name("facts.json")
@@ -162,10 +162,10 @@ def voxels_per_second(module: nn.Module, patch: Vec, budget: float = 4.0) -> flo
 def receptive_field(module: nn.Module) -> Field:
     """Voxels along z, y, x that the middle voxel of the output depends on.
 
-    For each axis by itself: on a line of voxels along it, as thin as the network allows, the gradient of the middle of the
-    output is looked at, on longer and longer lines until both ends see none. For this, max pools are taken as means,
-    rectifiers let everything through, gates do not saturate, and parameters that begin at zero do not: nothing is hidden by
-    chance. In float64, since far from the middle gradients are products of many small numbers.
+    For each axis by itself: on a line of voxels along it, as thin as the network allows, the gradient of the middle of
+    the output is looked at, on longer and longer lines until both ends see none. For this, max pools are taken as
+    means, rectifiers let everything through, gates do not saturate, and parameters that begin at zero do not: nothing
+    is hidden by chance. In float64, since far from the middle gradients are products of many small numbers.
     """
     multiple = getattr(module, "multiple", (1, 1, 1))
     if _sectionwise(module):
@@ -213,7 +213,7 @@ def passing_everything() -> AbstractContextManager[Any]:
                 return F.softsign(args[0]) if name == "tanh" else (1 + F.softsign(args[0])) / 2
             if name in ("max_pool2d", "max_pool3d"):
                 mean = F.avg_pool2d if name == "max_pool2d" else F.avg_pool3d
-                return mean(args[0], *args[1:], stride=kwargs.get("stride"), padding=kwargs.get("padding", 0))
+                return mean(args[0], args[1], kwargs.get("stride"), kwargs.get("padding", 0))
             return func(*args, **kwargs)
 
     return Passing()
@@ -245,7 +245,8 @@ def _on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
 
 def _parsed(entry: dict[str, Any]) -> Facts:
     """Lists of a file become tuples."""
-    return Facts(**{key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()})
+    parsed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return Facts(**parsed)
 
 
 def write_stored() -> None:

@@ -80,5 +80,7 @@ def fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
         if state[name].shape != wanted[name].shape
     ]
     if problems:
-        raise ModelError(f"the weights do not fit {what}: {'; '.join(problems[:5])}; they must come from the same network")
+        raise ModelError(
+            f"the weights do not fit {what}: {'; '.join(problems[:5])}; they must come from the same network"
+        )
     module.load_state_dict({**wanted, **state})

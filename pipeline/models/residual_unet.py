@@ -34,8 +34,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.models.cells.blocks import Norm
-from pipeline.models.gamma_net_3d import Vec, as_vec, half
+from pipeline.geometry import Vec
+from pipeline.models.cells.blocks import Norm, half
+from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.staged import Stage, SymmetricUNet, product
 
 UPSAMPLING = ("transposed", "linear", "fixed")
@@ -55,9 +56,9 @@ SIZES: dict[str, dict[str, Any]] = {
     "rsunet": {"widths": (16, 32, 64, 128), "order": "pre", "first_kernel": (3, 3, 3), "upsample": "fixed"},
     "2d": {"dimensions": 2},
 }
-"""Arguments of named sizes: tiny for a CPU and isotropic voxels; the others for thick sections. lee is the usual reading
-of the paper (1,479,060 parameters with 12 outputs), superhuman that of the authors' own later code (2,216,052), rsunet
-DeepEM's (2,658,972), 2d the first in each section by itself."""
+"""Arguments of named sizes: tiny for a CPU and isotropic voxels; the others for thick sections. lee is the usual
+reading of the paper (1,479,060 parameters with 12 outputs), superhuman that of the authors' own later code
+(2,216,052), rsunet DeepEM's (2,658,972), 2d the first in each section by itself."""
 
 
 def norm_layer(kind: str, channels: int, momentum: float) -> nn.Module:
@@ -83,7 +84,7 @@ class Parts:
     def conv(self, inside: int, outside: int, kernel: Sequence[int], bias: bool = False) -> nn.Conv3d:
         """A convolution that keeps the shape, with He's initial weights (as both codes)."""
         size = self.flat(kernel)
-        layer = nn.Conv3d(inside, outside, size, padding=half(size), bias=bias)
+        layer = nn.Conv3d(inside, outside, size, padding=as_vec(half(size)), bias=bias)
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
         if layer.bias is not None:
             nn.init.zeros_(layer.bias)
@@ -163,8 +164,9 @@ class Upsample(nn.Module):
 def linear_kernel(channels: int, pool: Vec) -> Tensor:
     """Weights (c, 1, kz, ky, kx) of a transposed convolution that interpolates linearly, as in Caffe.
 
-    Along an axis with factor p the kernel has 2 p - (p mod 2) weights, 1 - |k / f - c|. DeepEM's own weights are constant
-    along z, which is the same where z is not pooled and twice too large where it is; these are linear there too.
+    Along an axis with factor p the kernel has 2 p - (p mod 2) weights, 1 - |k / f - c|. DeepEM's own weights are
+    constant along z, which is the same where z is not pooled and twice too large where it is; these are linear there
+    too.
     """
     kernel = torch.ones(1)
     for p in pool:
@@ -253,7 +255,8 @@ class ResidualUNet(SymmetricUNet):
         down = [Stage(self.in_channels, w[0], 1 + n), *(Stage(a, b, n) for a, b in pairwise(w))]
         enlarge = 2 if isinstance(getattr(self.up[0].enlarge, "grow", None), nn.Module) else 1
         up = [Stage(b, a, enlarge + n) for a, b in reversed(list(pairwise(w)))]
-        return (*down, *up, Stage(w[0], self.last_channels, sum(isinstance(m, nn.Conv3d) for m in self.exit)))
+        exit_layers = sum(isinstance(layer, nn.Conv3d) for layer in self.exit.children())
+        return (*down, *up, Stage(w[0], self.last_channels, exit_layers))
 
 
 def _pools(pools: Sequence[Sequence[int]], levels: int, parts: Parts) -> list[Vec]:

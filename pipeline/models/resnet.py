@@ -58,15 +58,19 @@ def resnet_blocks(
 ) -> nn.ModuleList:
     """Five blocks: the stem (stride 4), then four of residual units (the first at stride 4, then 8, 16, 32).
 
-    block: "bottleneck" (1 x 1, 3 x 3, 1 x 1) or "basic" (3 x 3, 3 x 3). stride_first: the 1 x 1 convolution has the stride,
-    as in the paper (v1); else the 3 x 3 one, as in most files of weights (v1.5).
+    block: "bottleneck" (1 x 1, 3 x 3, 1 x 1) or "basic" (3 x 3, 3 x 3). stride_first: the 1 x 1 convolution has the
+    stride, as in the paper (v1); else the 3 x 3 one, as in most files of weights (v1.5).
     """
-    from transformers import ResNetConfig, ResNetModel
-
+    try:
+        from transformers import ResNetConfig, ResNetModel
+    except ImportError:
+        raise ModelError(
+            "ResNets come from the library transformers; install it: pip install petaseg[training]"
+        ) from None
     if len(widths) != 4 or len(depths) != 4 or block not in ("bottleneck", "basic"):
         raise ModelError(
-            f"widths {tuple(widths)}, depths {tuple(depths)}, block {block!r}; a ResNet has four widths and four depths, "
-            "and its block is 'bottleneck' or 'basic'"
+            f"widths {tuple(widths)}, depths {tuple(depths)}, block {block!r}; a ResNet has four widths and four "
+            "depths, and its block is 'bottleneck' or 'basic'"
         )
     config = ResNetConfig(
         num_channels=in_channels,
@@ -80,7 +84,7 @@ def resnet_blocks(
     return nn.ModuleList([model.embedder, *model.encoder.stages])
 
 
-def dilate(block: nn.Module, rates: Sequence[int]) -> None:
+def dilate(block: Any, rates: Sequence[int]) -> None:
     """Take the stride out of a block of residual units and dilate the 3 x 3 convolutions of unit i by ``rates[i]``."""
     units = list(block.layers)
     if len(units) != len(rates):
@@ -96,9 +100,9 @@ def dilate(block: nn.Module, rates: Sequence[int]) -> None:
 def load_backbone(blocks: nn.ModuleList, path: str | Path) -> None:
     """Load pretrained weights from a file into ``resnet_blocks``; the classifier in it is left out.
 
-    Names of torchvision, timm and transformers are understood. If the file was made for colour images and the blocks take
-    one channel, the weights of its channels are added: a grey image gives what it would give in colour.
-    Raises ``ModelError`` if the weights are those of another network.
+    Names of torchvision, timm and transformers are understood. If the file was made for colour images and the blocks
+    take one channel, the weights of its channels are added: a grey image gives what it would give in colour. Raises
+    ``ModelError`` if the weights are those of another network.
     """
     state = renamed(read_weights(path), TORCHVISION)
     state = {name: value for name, value in state.items() if not name.startswith(("fc.", "classifier.", "pooler."))}
@@ -108,7 +112,7 @@ def load_backbone(blocks: nn.ModuleList, path: str | Path) -> None:
     fit(blocks, state, "this ResNet")
 
 
-def unit_layers(block: nn.Module) -> int:
+def unit_layers(block: Any) -> int:
     """Convolutions in a row in a block of residual units; shortcuts run beside them."""
     return sum(isinstance(layer, nn.Conv2d) for unit in block.layers for layer in unit.layer.modules())
 
@@ -119,7 +123,7 @@ class ResNetFCN(nn.Module):
     finest: 32, 16 or 8: the stride of the finest block whose scores are added (FCN-32s, FCN-16s, FCN-8s).
     """
 
-    dimensions = 2
+    dimensions, axes = 2, 2
 
     def __init__(
         self,

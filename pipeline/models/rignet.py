@@ -14,9 +14,10 @@ arXiv:1811.08043). The output of a block gates the block's own input, and the bl
     parallel unrolling     a pass through all blocks, then all gates at once, u passes     depth l_f + l_rj + l_rk u
 
 In the first iteration there are no gates, so u = 1 is the plain network bit for bit; so are gates that are fully open.
-There is no published code. What the paper leaves open is chosen so: average pool 2 (its best), kernel 3, the convolution
-maps the block's output channels to its input channels with a bias that begins at +2 (a gate of 0.88), no norm. Its
-equation 1 has unbalanced brackets; the order above is that of its text. A multi-range gate of the last block is a basic one.
+There is no published code. What the paper leaves open is chosen so: average pool 2 (its best), kernel 3, the
+convolution maps the block's output channels to its input channels with a bias that begins at +2 (a gate of 0.88), no
+norm. Its equation 1 has unbalanced brackets; the order above is that of its text. A multi-range gate of the last block
+is a basic one.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ SIZES: dict[str, dict[str, Any]] = {
 class Gate(nn.Module):
     """m = up(s(C * pool(f_out) + b)): a block's output as a gate of the block's input (equation 1)."""
 
-    def __init__(self, stage: Stage, spatial: int, kernel: int, far_channels: int | None = None) -> None:
+    def __init__(self, stage: Stage, axes: int, kernel: int, far_channels: int | None = None) -> None:
         super().__init__()
-        conv = nn.Conv2d if spatial == 2 else nn.Conv3d
-        self.pool = F.avg_pool2d if spatial == 2 else F.avg_pool3d
-        self.mode = "bilinear" if spatial == 2 else "trilinear"
+        conv = nn.Conv2d if axes == 2 else nn.Conv3d
+        self.pool = F.avg_pool2d if axes == 2 else F.avg_pool3d
+        self.mode = "bilinear" if axes == 2 else "trilinear"
         seen = stage.out_channels * (1 if far_channels is None else 2)
         self.conv = conv(seen, stage.in_channels, kernel, padding=kernel // 2)  # C, b
         nn.init.constant_(self.conv.bias, 2.0)  # type: ignore[arg-type]
@@ -99,8 +100,7 @@ class RIGNet(nn.Module):
 
     def _gate(self, stages: Sequence[Stage], index: int, kernel: int) -> Gate:
         far = stages[-1].out_channels if self.multi_range and index < len(stages) - 1 else None
-        spatial = 2 if any(isinstance(m, nn.Conv2d) for m in self.network.modules()) else 3  # type: ignore[attr-defined]
-        return Gate(stages[index], spatial, kernel, far)
+        return Gate(stages[index], self.network.axes, kernel, far)
 
     @property
     def multiple(self) -> tuple[int, int, int]:
@@ -156,9 +156,9 @@ class RIGNet(nn.Module):
 def depth(stages: Sequence[Stage], gated: Sequence[int], iterations: int, unrolling: str) -> int:
     """Depth of the unrolled network, as the paper counts it.
 
-    l_f: layers of blocks without a gate. Sequential: l_f + l_r u, with the layers l_r of all gated blocks.
-    Parallel: l_f + l_rj + l_rk u, with those of the last gated block (l_rk) and of the ones before it (l_rj): the way
-    through all blocks once, and u times through the last. That is the longest way if no gated block is deeper than the last.
+    l_f: layers of blocks without a gate. Sequential: l_f + l_r u, with the layers l_r of all gated blocks. Parallel:
+    l_f + l_rj + l_rk u, with those of the last gated block (l_rk) and of the ones before it (l_rj): the way through
+    all blocks once, and u times through the last. That is the longest way if no gated block is deeper than the last.
     """
     every = sum(stage.layers for stage in stages)
     repeated = [stages[index].layers for index in gated]
@@ -174,8 +174,8 @@ def _check(iterations: int, unrolling: str, gates: str, feedback: Sequence[int],
         )
     if gates == "multi-range" and unrolling == "sequential":
         raise ModelError(
-            "gates 'multi-range' with unrolling 'sequential': a block repeats before the last one has run, so there is no "
-            "output to reach for; use unrolling 'parallel'"
+            "gates 'multi-range' with unrolling 'sequential': a block repeats before the last one has run, so there is "
+            "no output to reach for; use unrolling 'parallel'"
         )
     if any(not 1 <= block <= blocks for block in feedback):
         raise ModelError(f"feedback is {list(feedback)}; the blocks of this network are numbered 1 to {blocks}")
@@ -190,6 +190,6 @@ def rignet(
     """A RIGNet as a model card tells it: the wrapped architecture, its arguments or named size, and the options."""
     arguments = named_arguments(host, host_arguments)
     network = build(host, {**arguments, "out_channels": out_channels})
-    if not all(hasattr(network, name) for name in ("stages", "prepare", "run_stage", "finish")):
-        raise ModelError(f"{host} is no staged network; it needs stages, prepare, run_stage and finish (staged.py)")
+    if not isinstance(network, StagedNetwork):
+        raise ModelError(f"{host} is no staged network; it needs what StagedNetwork in pipeline/models/staged.py lists")
     return RIGNet(network, **options)

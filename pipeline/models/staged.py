@@ -11,12 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.models.gamma_net_3d import Vec, as_vec, channels_to_space, space_to_channels
+from pipeline.geometry import Vec
+from pipeline.models.gamma_net_3d import as_vec, channels_to_space, space_to_channels
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,13 @@ class Stage:
     """Convolutions in a row: what the stage adds to the depth of the network."""
 
 
+@runtime_checkable
 class StagedNetwork(Protocol):
     """A network as a row of stages; ``run_stages`` is its forward pass."""
 
     out_channels: int
+    axes: int
+    """Of space in the tensors between stages: 2 for (b, c, y, x), 3 for (b, c, z, y, x)."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -82,6 +86,7 @@ class SymmetricUNet(nn.Module):
     subclass are then one voxel thick.
     """
 
+    axes = 3
     entry: nn.Module
     down: nn.ModuleList
     up: nn.ModuleList

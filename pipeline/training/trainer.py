@@ -303,6 +303,21 @@ def _check_multiple(network: nn.Module, validation: Source, config: TrainConfig)
                 f"{what} {list(shape)} voxels; each side must be a multiple of {list(multiple)} for this network: "
                 "choose another patch_shape, or a larger part for validation"
             )
+    if (
+        config.precision == "bfloat16"
+        and _device(config.device) == "cpu"
+        and _two_thick(config.patch_shape[0], multiple[0])
+    ):
+        raise ConfigError(
+            f"patch_shape is {list(config.patch_shape)}: at one level of the network it is two voxels thick, where "
+            "torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): choose a "
+            "thicker or thinner patch, or precision float32"
+        )
+
+
+def _two_thick(thickness: int, multiple: int) -> bool:
+    """Whether halving a patch of this thickness, until the multiple is used up, passes through two voxels."""
+    return thickness % 2 == 0 and multiple % (thickness // 2) == 0
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,14 +10,18 @@ if TYPE_CHECKING:
     from pipeline.models.facts import Facts
 
 
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Bundled models, cards, or architecture/size; all bundled models and sizes if left out."),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command(epilog="Example: petaseg models fib25-tiny residual_unet/lee --measure")
     def models(
-        names: list[str] = typer.Argument(
-            None, help="Bundled models, cards, or architecture/size; all bundled models and sizes if left out."
-        ),
+        names: NamesArgument = None,
         measure: bool = typer.Option(
             False, "--measure", help="Also measure voxels per second on this machine (CPU); minutes for large networks."
         ),
