@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.address import Address
 from pipeline.errors import ConfigError
 
 Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -171,6 +172,10 @@ class Execution(Table):
     """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
+    metrics: Address | None = None
+    """Where the driver serves Prometheus metrics, like 127.0.0.1:9095; nowhere if left out."""
+    dashboard: Address | None = None
+    """Where Dask shows its dashboard, like 127.0.0.1:8787; nowhere if left out. An existing scheduler has its own."""
 
 
 class WorkerShape(Table):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.inputs import Inputs, open_inputs
 from pipeline.ledger import Ledger
+from pipeline.outline import RunOutline, StageOutline
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.merge_tree import CutRules
 from pipeline.stages.affinities import AffinitySource
@@ -120,6 +121,11 @@ class Run:
         """Where the merge tree is cut."""
         return cut_rules(self.config, self.inputs).threshold
 
+    @cached_property
+    def outline(self) -> RunOutline:
+        """What a look from outside needs."""
+        return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
+
     def check_model(self) -> None:
         """Build the network and fit its weights, so that a misfit shows before anything is computed."""
         if self.inputs.network is not None:
@@ -133,11 +139,15 @@ class Run:
         sets = "".join(f" --set {override}" for override in self.overrides)
         return f"petaseg run {self.source}{sets}"
 
-    def create(self) -> None:
-        """Make the run directory and write the configuration as it is run, with absolute paths."""
+    def create(self, cluster: str | None = None) -> None:
+        """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
+
+        cluster: whose workers process the chunks, if they are a cluster's.
+        """
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put(RUN_FILE, (head + yaml.safe_dump(data, sort_keys=False)).encode())
+        replace(self.outline, cluster=cluster).write()
 
 
 def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:

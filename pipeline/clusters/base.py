@@ -112,6 +112,11 @@ class WorkerPool(Protocol):
         """Address of the scheduler."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """Why no worker will come, in the cluster's words; "" while there is hope. Such a pool closes its scheduler."""
+        ...
+
     def scale(self, workers: int) -> None:
         """Keep so many workers alive; lost ones are replaced; 0 ends them all."""
         ...

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, WorkerPool, large
 from pipeline.config import WorkerShape
+from pipeline.errors import ClusterError, StageFailed
 from pipeline.execution.base import Item, Outcome, Resources, Result
 from pipeline.execution.dask import DaskExecutor
 
@@ -60,14 +61,19 @@ class ClusterExecutor:
         resources: Resources,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """See ``Executor``."""
+        """See ``Executor``; ``ClusterError`` if the cluster gives no worker."""
         name = self._name(resources)
         for other, pool in self._pools.items():
             if other != name:
                 pool.scale(0)
         pool = self._pool(name)
         pool.scale(max(pool.wanted, workers_for(self._shape(name), resources.items)))
-        yield from pool.executor.map_unordered(function, items, resources=resources, max_in_flight=max_in_flight)
+        try:
+            yield from pool.executor.map_unordered(function, items, resources=resources, max_in_flight=max_in_flight)
+        except StageFailed as error:
+            if pool.workers.problem:
+                raise ClusterError(f"no {name} worker comes: {pool.workers.problem}") from error
+            raise
 
     def avoid(self, node: str) -> bool:
         """Give no more work to a node; False if no other node has workers."""

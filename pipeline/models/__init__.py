@@ -3,5 +3,10 @@
 MODELS = {
     "gamma_net_3d": "pipeline.models.gamma_net_3d:GammaNet3D",
     "identity": "pipeline.models.identity:Identity",
+    "gamma_net_2d": "pipeline.models.gamma_net_2d:GammaNet2D",
+    "gamma_net_vgg": "pipeline.models.gamma_net_vgg:GammaNetVGG",
+    "hgru_contour": "pipeline.models.hgru_contour:HGRUContour",
+    "convlstm_contour": "pipeline.models.hgru_contour:ConvLSTMContour",
+    "feedforward_contour": "pipeline.models.hgru_contour:FeedforwardContour",
 }
 """Architecture -> "module:class", loaded when asked for."""

@@ -6,8 +6,18 @@ import posixpath
 import re
 from pathlib import Path
 
+from pipeline.errors import ConfigError
+
+USER = re.compile(r"://[^/]*@")
 BUCKET = re.compile(r"^(?P<bucket>(?:s3://https?://[^/]+/|\w+://)[^/]+)(?P<path>/.*)?$")
 """A URL taken apart; the bucket, or the server of a web address, has nothing above it."""
+
+
+def refuse_credentials(url: str) -> None:
+    """``ConfigError`` if a URL names a user: it would end in run files, messages and stages."""
+    if found := USER.search(url):
+        shown = f"{url[: found.start()]}://...@{url[found.end() :].partition('/')[0]}"
+        raise ConfigError(f"{shown} holds credentials; they belong in the environment, never in a URL")
 
 
 def local_path(url: str) -> Path | None:

@@ -65,6 +65,8 @@ def explain(error: Exception, server: Server) -> RequestError:
         return RequestError(*CAUSES[code])
     if status.startswith("3") or "BareRedirect" in text:
         return RequestError(*REGION)
+    if status == "501":
+        return RequestError(f"{server.name} cannot do this", "update it, or use another store")
     if status in ("401", "403"):
         return _refused(server)
     if type(error).__name__ == "UnauthenticatedError":

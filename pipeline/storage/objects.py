@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from pipeline.errors import ConfigError, StorageError
-from pipeline.storage.addresses import local_path, parent_of
+from pipeline.storage.addresses import local_path, parent_of, refuse_credentials
 from pipeline.storage.arrays import pack_arrays, unpack_arrays
 from pipeline.storage.base import Backend
 from pipeline.storage.bucket import SCHEMES, BucketBackend
@@ -32,7 +32,8 @@ class ObjectStore:
     """Objects (bytes) by key under one URL; keys are relative paths with ``/``. Threads may share a store."""
 
     def __init__(self, url: str | Path) -> None:
-        self.url = str(url).rstrip("/") or "/"
+        text = str(url)
+        self.url = text if text.endswith("://") else text.rstrip("/") or "/"
         self.local_path: Path | None = local_path(self.url)
         """The folder, if it is on a file system."""
         self._backend = make_backend(self.url)
@@ -153,4 +154,5 @@ def make_backend(url: str) -> Backend:
     path = local_path(url)
     if path is not None:
         return LocalBackend(path)
+    refuse_credentials(url)
     return BucketBackend(url) if url.partition("://")[0] in SCHEMES else WebBackend(url)

@@ -6,16 +6,11 @@ import torch
 from scipy import ndimage
 
 from pipeline.errors import ModelError
-from pipeline.models.gamma_net_3d import (
-    FGRU,
-    MGU,
-    SIZES,
-    GammaNet3D,
-    Norm,
-    SymmetricConv,
-    channels_to_space,
-    space_to_channels,
-)
+from pipeline.models.cells.blocks import Norm
+from pipeline.models.cells.fgru import FGRU
+from pipeline.models.cells.mgu import MGU
+from pipeline.models.cells.symmetry import SymmetricConv
+from pipeline.models.gamma_net_3d import SIZES, GammaNet3D, channels_to_space, space_to_channels
 from pipeline.models.spec import build
 from tests.contracts.model import ModelContract, images, seeded
 

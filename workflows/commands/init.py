@@ -55,6 +55,7 @@ execution:
   executor: threads                # serial, threads, dask
   workers: 2
   # scheduler: tcp://host:8786     # an existing Dask cluster
+  # metrics: 127.0.0.1:9095        # Prometheus metrics of the driver
   attempts: 3                      # a chunk that failed this often is set aside, the rest goes on
 """
 

@@ -1,0 +1,176 @@
+"""The feedback gated recurrent unit of gamma-Net: Linsley, Kim, Ashok and Serre 2020 (ICLR), SI equation 3.
+
+With * a convolution, . the elementwise product, s the sigmoid, N a norm:
+
+    G_I = s(N(U_IG * H . U_IS * H) + b_I)          inhibition sees this much of the state
+    C_I = N(W_I * (H . G_I))
+    Z   = relu(relu(X) - relu((alpha H + mu) . C_I))
+    G_E = s(N(U_E * Z) + b_E)                      this much of the state is replaced
+    C_E = N(W_E * Z)
+    H~  = relu(kappa (C_E + Z) + omega C_E . Z)
+    H'  = (1 - G_E) . H + G_E . H~
+
+Within a level X is the drive from below and H the level's own state. Between levels X is the state of the lower level
+and H what comes down from the higher one; H', with the lower state added to it, becomes the lower level's state.
+
+Paper and published codes differ; ``Variant`` holds the choices, its defaults are ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.models.cells.blocks import Kernel, Norm, chronos, one_of, per_channel, point_conv, same_conv
+from pipeline.models.cells.symmetry import SymmetricConv
+
+
+@dataclass(frozen=True)
+class Variant:
+    """What the paper leaves open, or its codes do otherwise."""
+
+    rectify_drive: bool = True
+    """relu(X): the paper calls X non-negative; after an ELU it is not."""
+    bias_before_norm: bool = False
+    """Gate biases before the norm, as in the torch port: an instance norm then removes them."""
+    rectify_gates: bool = False
+    """A ReLU after U_IG and after U_IS, as in the torch port; the paper's are linear."""
+    gate_layers: int = 1
+    """Layers of U_IG and U_IS; two of them narrow to half the channels in between, with a ReLU."""
+    global_gate: Literal["voxel", "maxpool"] = "voxel"
+    """U_IG sees H, as in the paper, or the maximum of H over all voxels, as in the TensorFlow code."""
+    padding: Literal["zeros", "reflect"] = "zeros"
+    """Of W_I and W_E; the torch port reflects. Gates are always padded with zeros."""
+    top_down_keeps: Literal["state", "drive"] = "state"
+    """What stays where the gate is closed, between levels: H (paper and TensorFlow code), or X (torch port)."""
+    alpha: float = 0.1
+    mu: float = 0.0
+    kappa: float = 0.0
+    omega: float = 0.1
+
+
+PAPER = Variant()
+TORCH_PORT = Variant(
+    rectify_drive=False,
+    bias_before_norm=True,
+    rectify_gates=True,
+    padding="reflect",
+    top_down_keeps="drive",
+    mu=1.0,
+    kappa=0.5,
+    omega=0.5,
+)
+TENSORFLOW = Variant(global_gate="maxpool", kappa=0.1)
+
+VARIANTS = {"paper": PAPER, "torch_port": TORCH_PORT, "tensorflow": TENSORFLOW}
+"""Name, as it stands in model cards, -> variant."""
+
+
+def variant_of(name: str) -> Variant:
+    """The variant of a name; ``ModelError`` if there is none."""
+    return VARIANTS[one_of("variant", name, list(VARIANTS))]
+
+
+class FGRU(nn.Module):
+    """The unit within a level. The length of ``kernel`` says the dimension; ``local`` is the kernel of U_IS."""
+
+    keeps: str = "state"
+    alpha: nn.Parameter
+    mu: nn.Parameter
+    kappa: nn.Parameter
+    omega: nn.Parameter
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: Kernel,
+        norm: str = "instance",
+        symmetry: str = "channel",
+        steps: int = 8,
+        local: Kernel | None = None,
+        gate_bias: bool = False,
+        variant: Variant = PAPER,
+    ) -> None:
+        super().__init__()
+        dimension, layers = len(kernel), variant.gate_layers
+        local = (3,) * dimension if local is None else local
+        self.variant = variant
+        self.global_gate = gate(channels, channels, (1,) * dimension, gate_bias, layers)  # U_IG
+        self.local_gate = gate(channels, 1, local, gate_bias, layers)  # U_IS
+        self.excitation_gate = point_conv(channels, channels, dimension, bias=False)  # U_E
+        self.inhibition = SymmetricConv(channels, kernel, symmetry, variant.padding)  # W_I
+        self.excitation = SymmetricConv(channels, kernel, symmetry, variant.padding)  # W_E
+        self.norms = nn.ModuleList(Norm(channels, norm, gain=0.1) for _ in range(4))  # delta 0.1, nu 0
+        slow = chronos(channels, steps)
+        self.bias_inhibition = nn.Parameter(slow.clone())  # b_I = +log U(1, T - 1)
+        self.bias_excitation = nn.Parameter(-slow)  # b_E = -log U(1, T - 1): the state starts slow
+        for name in ("alpha", "mu", "kappa", "omega"):
+            setattr(self, name, nn.Parameter(torch.full((channels,), getattr(variant, name))))
+
+    def initial(self, x: Tensor) -> Tensor:
+        """The state before the first step: the drive itself ("identity")."""
+        return F.relu(x) if self.variant.rectify_drive else x
+
+    def step(self, x: Tensor, state: Tensor) -> Tensor:
+        """One step of the recurrence."""
+        return self(x, state)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:
+        """Drive X and state H -> new state H', all (b, c, n)."""
+        return self.excite(self.inhibit(x, h), x, h)
+
+    def inhibit(self, x: Tensor, h: Tensor) -> Tensor:
+        """Z: what is left of the drive, (b, c, n)."""
+        gate = self._open(self._gate(h), self.norms[0], self.bias_inhibition)  # G_I
+        c_i = self.norms[1](self.inhibition(h * gate))  # C_I
+        drive = F.relu(x) if self.variant.rectify_drive else x
+        return F.relu(drive - F.relu((per_channel(self.alpha, h) * h + per_channel(self.mu, h)) * c_i))
+
+    def excite(self, z: Tensor, x: Tensor, h: Tensor) -> Tensor:
+        """H': (b, c, n)."""
+        g_e = self._open(self.excitation_gate(z), self.norms[2], self.bias_excitation)  # G_E
+        c_e = self.norms[3](self.excitation(z))  # C_E
+        candidate = F.relu(per_channel(self.kappa, z) * (c_e + z) + per_channel(self.omega, z) * c_e * z)  # H~
+        return (1 - g_e) * (h if self.keeps == "state" else x) + g_e * candidate
+
+    def _gate(self, h: Tensor) -> Tensor:
+        seen = h.amax(tuple(range(2, h.ndim)), keepdim=True) if self.variant.global_gate == "maxpool" else h
+        u_g, u_s = self.global_gate(seen), self.local_gate(h)  # (b, c, n), (b, 1, n)
+        if self.variant.rectify_gates:
+            u_g, u_s = F.relu(u_g), F.relu(u_s)
+        return u_g * u_s  # type: ignore[no-any-return]
+
+    def _open(self, pre: Tensor, norm: Callable[[Tensor], Tensor], bias: Tensor) -> Tensor:
+        b = per_channel(bias, pre)
+        return torch.sigmoid(norm(pre + b) if self.variant.bias_before_norm else norm(pre) + b)
+
+
+class TopDownFGRU(FGRU):
+    """The unit between two levels: X is the lower level's state, H what comes down."""
+
+    def __init__(
+        self,
+        channels: int,
+        kernel: Kernel,
+        norm: str = "instance",
+        symmetry: str = "channel",
+        steps: int = 8,
+        local: Kernel | None = None,
+        gate_bias: bool = False,
+        variant: Variant = PAPER,
+    ) -> None:
+        super().__init__(channels, kernel, norm, symmetry, steps, local, gate_bias, variant)
+        self.keeps = variant.top_down_keeps
+
+
+def gate(inside: int, outside: int, kernel: Kernel, bias: bool, layers: int) -> nn.Module:
+    """U_IG or U_IS: one convolution, or two with half the channels in between."""
+    if layers == 1:
+        return same_conv(inside, outside, kernel, bias)
+    narrow = inside // 2
+    return nn.Sequential(same_conv(inside, narrow, kernel, bias), nn.ReLU(), same_conv(narrow, outside, kernel, bias))

@@ -1,0 +1,67 @@
+"""One step of every gamma-Net: up a hierarchy of levels, and down again.
+
+After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for contour detection").
+
+    up      H(l) = fGRU(X = B(l), H = H(l)),    B(0) = X,  B(l+1) = ascend(H(l))
+    down    H(l) = fGRU(X = H(l), H = descend(H(l+1))) + H(l)
+
+``gamma_net_2d.py``, ``gamma_net_3d.py`` and ``gamma_net_vgg.py`` say what lies between the levels.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from pipeline.models.cells import State
+from pipeline.models.recurrent import RecurrentNetwork
+
+NETWORK_NORMS = ("channel", "instance", "rms")
+"""Norms under which a patch's result does not depend on the other patches of its batch."""
+
+SENT_UP = ("none", "first", "all")
+
+
+class GammaNet(RecurrentNetwork):
+    """Subclasses set ``horizontal`` and ``top_down``, and give ``ascend`` and ``descend`` beside drive and read.
+
+    The state is (H of each level, memories on the way up, memories on the way down), lowest level first.
+    """
+
+    horizontal: nn.ModuleList
+    """The fGRU of each level, lowest first."""
+    top_down: nn.ModuleList
+    """The fGRU between each level and the one above."""
+    skip: str = "none"
+    """Which levels send H + X upward, not H alone: the authors' code does so for all."""
+
+    def ascend(self, level: int, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """What a level sends up -> the drive of the next, and its memory."""
+        raise NotImplementedError
+
+    def descend(self, level: int, h: Tensor, memory: Tensor | None, lower: Tensor) -> tuple[Tensor, Tensor | None]:
+        """State of level + 1 -> what comes down to ``level``, whose state is ``lower``, and its memory."""
+        raise NotImplementedError
+
+    def step(self, x: Tensor, state: State) -> State:
+        """One step of the whole hierarchy."""
+        levels = len(self.horizontal)
+        parts: list[Tensor | None] = [*state, *[None] * (3 * levels - 2 - len(state))]
+        h, below, above = parts[:levels], parts[levels : 2 * levels - 1], parts[2 * levels - 1 :]
+        self._bottom_up(x, h, below)
+        self._top_down(h, above)
+        return tuple(part for part in (*h, *below, *above) if part is not None)
+
+    def _bottom_up(self, x: Tensor, h: list[Tensor | None], memory: list[Tensor | None]) -> None:
+        drive = x
+        for level, cell in enumerate(self.horizontal):
+            state = h[level]
+            h[level] = new = cell(drive, cell.initial(drive) if state is None else state)  # type: ignore[operator]
+            if level < len(self.top_down):
+                sent = new + drive if self.skip == "all" or (self.skip == "first" and level == 0) else new
+                drive, memory[level] = self.ascend(level, sent, memory[level])
+
+    def _top_down(self, h: list[Tensor | None], memory: list[Tensor | None]) -> None:
+        for level in reversed(range(len(self.top_down))):
+            lower, higher = h[level], h[level + 1]
+            top, memory[level] = self.descend(level, higher, memory[level], lower)  # type: ignore[arg-type]
+            h[level] = self.top_down[level](lower, top) + lower

@@ -1,0 +1,69 @@
+"""What recurrent networks have in common: a drive that is computed once, a state that is updated T times, a readout.
+
+    x = drive(image);   state = initial(x);   T times: state = step(x, state);   logits = read(state, x, image)
+
+The four parts stand apart, so that a rule of ``pipeline.training.rules`` can run the steps its own way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from pipeline.errors import ModelError
+from pipeline.models.cells import State
+
+
+class RecurrentNetwork(nn.Module):
+    """Subclasses give the four parts, and set ``steps``, ``out_channels`` and ``dimension``."""
+
+    steps: int
+    """T."""
+    out_channels: int
+    dimension: int
+    """2 or 3. A network of two dimensions sees each section of a volume by itself."""
+
+    def drive(self, image: Tensor) -> Tensor:
+        """Image (b, i, n) -> what stays the same over all steps."""
+        raise NotImplementedError
+
+    def initial(self, x: Tensor) -> State:
+        """The state before the first step; here an empty tuple, for networks whose first step makes it."""
+        return ()
+
+    def step(self, x: Tensor, state: State) -> State:
+        """The state after one more step."""
+        raise NotImplementedError
+
+    def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
+        """State, and whatever of drive and image the readout sees -> logits (b, out_channels, n)."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
+        """Image (b, i, z, y, x), or (b, i, y, x) -> logits of that shape, or a list of them, one a step."""
+        image, restored = as_dimension(image, self.dimension)
+        x = self.drive(image)
+        state, outputs = self.initial(x), []
+        for step in range(self.steps):
+            state = self.step(x, state)
+            if every_step or step == self.steps - 1:
+                outputs.append(restored(self.read(state, x, image)))
+        return outputs if every_step else outputs[-1]
+
+
+def as_dimension(image: Tensor, dimension: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """An image for a network of this dimension, and the function that gives its output the image's shape.
+
+    The sections of a volume (b, i, z, y, x) become images (b z, i, y, x) of a batch.
+    """
+    if image.ndim == dimension + 2:
+        return image, lambda output: output
+    if dimension != 2 or image.ndim != 5:
+        raise ModelError(
+            f"the image has shape {tuple(image.shape)}; a network of {dimension} dimensions takes {dimension + 2} "
+            "axes: batch, channels and space; add or take away axes"
+        )
+    batch, channels, sections, *plane = image.shape
+    folded = image.transpose(1, 2).reshape(batch * sections, channels, *plane)
+    return folded, lambda output: output.unflatten(0, (batch, sections)).transpose(1, 2)

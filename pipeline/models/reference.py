@@ -1,0 +1,149 @@
+"""Weights of the papers' published codes under our names: one function for each cell and network.
+
+    cell = HGRU(25, (5, 5)).double()
+    cell.load_state_dict(hgru(tensors_of(numpy.load("reference.npz"))))
+
+Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them) and of
+serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on VGG16; both fit ``TORCH_PORT``). Every function takes their names
+-> tensors and returns ours -> tensors; gradients and parts of networks have names too. Unknown names are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import ModelError
+from pipeline.models.vgg16 import LAYERS
+
+Tensors = Mapping[str, Tensor]
+
+PARAMETERS = ("weight", "bias")
+AFFINE = {"weight": "gain", "bias": "bias"}
+LSTM_GATES = "ifco"
+"""The published letters of what we call i, f, g, o."""
+AROUND = (("conv0", "bank"), ("conv6", "readout"))
+"""What stands around the cells of the contour networks."""
+
+
+def tensors_of(arrays: Mapping[str, Any], prefix: str = "w__") -> dict[str, Tensor]:
+    """Arrays of an npz file whose keys begin with ``prefix``; there, two underscores stand for a dot."""
+    return {
+        key.removeprefix(prefix).replace("__", "."): torch.as_tensor(arrays[key])
+        for key in arrays
+        if key.startswith(prefix)
+    }
+
+
+def hgru(reference: Tensors) -> dict[str, Tensor]:
+    """``hConvGRUCell`` -> ``HGRU``."""
+    names = {"w_gate_inh": "inhibition.free", "w_gate_exc": "excitation.free", "w": "omega"}
+    names |= {name: name for name in ("alpha", "mu", "gamma", "kappa")}
+    for theirs, ours in (("u1_gate", "inhibition_gate"), ("u2_gate", "excitation_gate")):
+        names |= {f"{theirs}.{kind}": f"{ours}.{kind}" for kind in PARAMETERS}
+    for k in range(4):
+        names |= _norm(f"bn.{k}", f"norms.{k}")
+    return _renamed(reference, names)
+
+
+def fgru(reference: Tensors) -> dict[str, Tensor]:
+    """``fGRUCell2`` and ``fGRUCell2_td`` with GALA attention -> ``FGRU`` and ``TopDownFGRU``.
+
+    One layer of attention, or two (then the cell needs ``gate_layers=2``); both need ``gate_bias``.
+    """
+    names = {"conv_c1_w": "inhibition.free", "conv_c2_w": "excitation.free", "conv_g2_w": "excitation_gate.weight"}
+    names |= {"conv_g1_b": "bias_inhibition", "conv_g2_b": "bias_excitation"}
+    names |= {name: name for name in ("alpha", "mu", "omega", "kappa")}
+    deep = any(".attention.2." in name for name in reference)
+    for theirs, ours in (("se", "global_gate"), ("sa", "local_gate")):
+        for layer in (0, 2) if deep else (0,):
+            inside = f"{ours}.{layer}" if deep else ours
+            names |= {f"attention.{theirs}.attention.{layer}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
+    for k, norm in enumerate(("bn_g1", "bn_c1", "bn_g2", "bn_c2")):
+        names |= _norm(norm, f"norms.{k}")
+    return _renamed(reference, names)
+
+
+def convlstm(reference: Tensors) -> dict[str, Tensor]:
+    """``ConvLSTMCell`` -> ``ConvLSTM`` without a forget offset; its eight convolutions become two."""
+    stacked = {
+        "from_input.weight": [f"Wx{gate}.weight" for gate in LSTM_GATES],
+        "from_input.bias": [f"Wx{gate}.bias" for gate in LSTM_GATES],
+        "from_state.weight": [f"Wh{gate}.weight" for gate in LSTM_GATES],
+    }
+    known = {name for names in stacked.values() for name in names}
+    _refuse_unknown(reference, known)
+    if missing := sorted(known - reference.keys()):
+        raise ModelError(f"{', '.join(missing)} are missing; the gates are stacked, so all must be there: add them")
+    return {ours: torch.cat([reference[name] for name in theirs]) for ours, theirs in stacked.items()}
+
+
+def contour(reference: Tensors) -> dict[str, Tensor]:
+    """``hConvGRU`` -> ``HGRUContour``, and ``ConvLSTM`` -> ``ConvLSTMContour``."""
+    around = {f"{theirs}.{kind}": f"{ours}.{kind}" for theirs, ours in AROUND for kind in PARAMETERS}
+    cell = _below(reference, "unit1.")
+    inner = convlstm(cell) if any(name.startswith("Wx") for name in cell) else hgru(cell)
+    outer = {name: tensor for name, tensor in reference.items() if not name.startswith("unit1.")}
+    return _renamed(outer, around | _norm("bn", "readout_norm")) | {f"cell.{n}": tensor for n, tensor in inner.items()}
+
+
+def feedforward_contour(reference: Tensors, depth: int = 6) -> dict[str, Tensor]:
+    """``FFConvNet`` -> ``FeedforwardContour``."""
+    names = {f"conv{depth + 1}.{kind}": f"readout.{kind}" for kind in PARAMETERS}
+    for k in range(depth + 1):
+        names |= {f"conv{k}.{kind}": f"convolutions.{k}.{kind}" for kind in PARAMETERS}
+        statistics = ("running_mean", "running_var", "num_batches_tracked")
+        names |= {f"bn{k}.{kind}": f"norms.{k}.{kind}" for kind in (*PARAMETERS, *statistics)}
+    return _renamed(reference, names)
+
+
+def gamma_net_vgg(reference: Tensors, gaps: int = 3) -> dict[str, Tensor]:
+    """``BaseGN`` -> ``GammaNetVGG`` of the reading ``torch_port``; ``gaps`` lie between its levels.
+
+    Their way down is numbered from the top. Their blocks repeat the convolutions of VGG16, which count once.
+    """
+    repeated = ("ds_blocks.", "input_block.", "output_block.")
+    reference = {name: tensor for name, tensor in reference.items() if not name.startswith(repeated)}
+    names = _norm("readout_norm", "readout_norm") | {f"readout_conv.{kind}": f"readout.{kind}" for kind in PARAMETERS}
+    names |= {f"base_ff.{layer}.{kind}": f"vgg.{layer}.{kind}" for layer in LAYERS for kind in PARAMETERS}
+    for level in range(gaps):
+        block = f"us_blocks.{gaps - 1 - level}"
+        names |= _norm(f"{block}.0", f"down_norms.{level}")
+        for place, layer in ((1, 0), (3, 2)):
+            names |= {f"{block}.{place}.{kind}": f"down.{level}.{layer}.{kind}" for kind in PARAMETERS}
+    units = {f"h_units.{level}.": f"horizontal.{level}." for level in range(gaps + 1)}
+    units |= {f"td_units.{gaps - 1 - level}.": f"top_down.{level}." for level in range(gaps)}
+    result: dict[str, Tensor] = {}
+    for theirs, ours in units.items():
+        result |= {ours + name: tensor for name, tensor in fgru(_below(reference, theirs)).items()}
+    rest = {name: tensor for name, tensor in reference.items() if not name.startswith(tuple(units))}
+    return result | _renamed(rest, names)
+
+
+def _norm(theirs: str, ours: str) -> dict[str, str]:
+    return {f"{theirs}.{kind}": f"{ours}.{name}" for kind, name in AFFINE.items()}
+
+
+def _below(reference: Tensors, prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in reference.items() if name.startswith(prefix)}
+
+
+def _renamed(reference: Tensors, names: Mapping[str, str]) -> dict[str, Tensor]:
+    """Vectors (c, 1, 1) become (c,); all else keeps its shape."""
+    _refuse_unknown(reference, set(names))
+    return {
+        names[name]: tensor.flatten() if tensor.ndim == 3 and tensor.shape[1:].numel() == 1 else tensor
+        for name, tensor in reference.items()
+    }
+
+
+def _refuse_unknown(reference: Tensors, known: set[str]) -> None:
+    unknown = sorted(reference.keys() - known)
+    if unknown:
+        raise ModelError(
+            f"the reference's names {', '.join(unknown[:5])} are not known here; expected are names like "
+            f"{', '.join(sorted(known)[:5])}: take the function of the right cell or network, and its prefix away"
+        )

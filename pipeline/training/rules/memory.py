@@ -1,0 +1,41 @@
+"""How many bytes a computation keeps for its backward pass."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+
+class SavedBytes:
+    """Counts, while it is entered, the bytes that autograd saves: each storage once, parameters not at all.
+
+        with SavedBytes() as saved:
+            loss = ...
+        saved.bytes
+
+    What exists anyway, such as the image, counts too if it is saved; so do the states that checkpoints keep.
+    """
+
+    def __init__(self) -> None:
+        self.bytes = 0
+        self._seen: dict[int, Tensor] = {}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._pack, lambda packed: packed)
+
+    def __enter__(self) -> SavedBytes:
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.__exit__(kind, error, trace)
+        self._seen.clear()
+
+    def _pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if not isinstance(tensor, torch.nn.Parameter) and storage.data_ptr() not in self._seen:
+            self._seen[storage.data_ptr()] = tensor  # held, so that no other storage gets its address
+            self.bytes += storage.nbytes()
+        return tensor
