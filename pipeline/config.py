@@ -211,7 +211,7 @@ class Driver(Table):
     walltime: Walltime = "2-00:00:00"
     """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
     restarts: Annotated[int, Field(ge=0)] = 20
-    """How often a driver that died is started again (Kubernetes)."""
+    """A driver that was killed is started again, unless its job was started so often already."""
 
 
 class Prices(Table):
