@@ -22,6 +22,7 @@ HEAVY = {
     "matplotlib",
     "obstore",
     "botocore",
+    "transformers",
 }
 
 INSIDE = {
@@ -52,6 +53,7 @@ INSIDE = {
 
 OUTSIDE = {
     "torch": {"models", "training", "inference"},
+    "transformers": {"models"},
     "distributed": {"execution", "clusters"},
     "dask_jobqueue": {"clusters"},
     "kubernetes": {"clusters"},

@@ -135,7 +135,8 @@ def test_plus_sees_the_whole_patch_once_it_is_trained():
 
 
 @pytest.mark.parametrize(
-    ("heads", "names"), [("B", {"foreground"}), ("BC", {"foreground", "contour"}), ("BCD", {"foreground", "contour", "distance"})]
+    ("heads", "names"),
+    [("B", {"foreground"}), ("BC", {"foreground", "contour"}), ("BCD", {"foreground", "contour", "distance"})],
 )
 def test_heads_have_their_activation(heads, names):
     """Would give a signed distance that is never negative, or probabilities beyond one."""

@@ -38,7 +38,10 @@ def test_the_state_of_a_live_model_is_taken_too(reference):
         (lambda w: w.pop("w__core.iconv.post.conv.weight"), "conv4.weight is missing"),
         (lambda w: w.pop("w__in.conv.conv.weight"), "are not the weights of DeepEM's RSUNet"),
         (lambda w: w.update({"w__core.gate.weight": np.zeros(3)}), "core.gate.weight is not known"),
-        (lambda w: w.update({"w__core.iconv.pre.conv.weight": np.zeros((4, 4, 1, 3, 3))}), r"has shape \(4, 4, 1, 3, 3\)"),
+        (
+            lambda w: w.update({"w__core.iconv.pre.conv.weight": np.zeros((4, 4, 1, 3, 3))}),
+            r"has shape \(4, 4, 1, 3, 3\)",
+        ),
         (lambda w: w.update({"w__core.uconvs.0.up.up.0.weight": np.ones((8, 1, 1, 4, 4))}), "are not linear ones"),
     ],
 )

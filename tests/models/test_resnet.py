@@ -126,13 +126,17 @@ def test_a_grey_image_gives_what_it_gives_in_colour(tmp_path):
 def test_weights_of_another_network_are_refused(tmp_path):
     """Would train on with half of the weights."""
     path = written(tmp_path, blocks_of(3, seed=1), TORCHVISION, ".pth")
-    with pytest.raises(ModelError, match="do not fit this ResNet: .* is missing"):
+    with pytest.raises(ModelError, match=r"do not fit this ResNet: .* is missing"):
         load_backbone(resnet_blocks(3, 4, (8, 12, 16, 20), (2, 2, 1, 2)), path)
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"finest": 4}, "32, 16 or 8"), ({"depths": (1, 2)}, "four depths"), ({"block": "dense"}, "'bottleneck' or 'basic'")],
+    [
+        ({"finest": 4}, "32, 16 or 8"),
+        ({"depths": (1, 2)}, "four depths"),
+        ({"block": "dense"}, "'bottleneck' or 'basic'"),
+    ],
 )
 def test_impossible_arguments_are_refused(change, message):
     """Would die deep inside the library."""

@@ -152,7 +152,8 @@ def row(layers, iterations, unrolling, feedback, gates="basic"):
 
 @pytest.mark.parametrize("iterations", [1, 2, 4])
 @pytest.mark.parametrize(
-    ("layers", "feedback"), [((1, 2, 3, 4), None), ((3, 2, 2, 5), (2, 4)), ((2, 3, 1), (2,)), ((1, 1, 2, 3, 1), (1, 3, 4))]
+    ("layers", "feedback"),
+    [((1, 2, 3, 4), None), ((3, 2, 2, 5), (2, 4)), ((2, 3, 1), (2,)), ((1, 1, 2, 3, 1), (1, 3, 4))],
 )
 def test_depths_are_those_of_the_paper(layers, feedback, iterations):
     """Would count layers that are not there: l_f + l_r u, and l_f + l_rj + l_rk u, against the longest way."""
