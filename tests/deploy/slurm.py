@@ -120,4 +120,3 @@ def where(folder: Path, item: int) -> str:
     with open(folder / str(item), "a") as file:
         file.write("x")
     return os.environ["SLURMD_NODENAME"]
-

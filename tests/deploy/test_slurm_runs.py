@@ -94,7 +94,9 @@ def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Pa
     cluster = {**CLUSTER, "inference_workers": {**SMALL, "count": 2, "gpus": 1, "queue": "gpu"}}
     file = write_run(tmp_path / "there", cluster=cluster, **tables)
     shown = do("submit", file, "--dry-run")
-    assert {"driver.sbatch", "workers-general.sbatch", "workers-inference.sbatch"} <= set(re.findall(r"[\w-]+\.sbatch", shown))
+    assert {"driver.sbatch", "workers-general.sbatch", "workers-inference.sbatch"} <= set(
+        re.findall(r"[\w-]+\.sbatch", shown)
+    )
     assert not (file.parent / "run").exists()
     do("submit", file)
     again = petaseg("submit", file)
@@ -168,7 +170,9 @@ def test_scripts_for_sites_that_submit_by_hand_do_the_same(
     monkeypatch.setenv("PETASEG_INTERFACE", "lo")
     monkeypatch.chdir(tmp_path)
     file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
-    job = command("sbatch", "--parsable", "--mem=800", "--cpus-per-task=1", str(DEPLOY / "driver.sbatch"), str(file)).strip()
+    job = command(
+        "sbatch", "--parsable", "--mem=800", "--cpus-per-task=1", str(DEPLOY / "driver.sbatch"), str(file)
+    ).strip()
     command("sbatch", "--parsable", "--mem=800", "--array=1-2", str(DEPLOY / "workers.sbatch"))
     wait_for_more_chunks(file)
     command("scontrol", "requeue", job)  # the workers find it again
