@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install bench clean clusters
+.PHONY: demo test check clusters install bench clean
 
 demo: install
 	$(BIN)/petaseg demo
@@ -16,9 +16,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# The Kubernetes control plane on which tests submit runs: built once, in ~/.cache; seven minutes on two cores.
+# A real SLURM (Debian's packages) and a real Kubernetes control plane (built once from Debian's source, into ~/.cache).
 clusters:
-	@tests/deploy/k8s-build.sh > /dev/null
+	SLURM_ROOT=/tmp bash tests/deploy/slurm-up.sh install
+	bash tests/deploy/k8s-build.sh
 
 bench: install
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmark]'

@@ -15,7 +15,7 @@ from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import Submission
 from pipeline.clusters.slurm import SlurmCluster
 from pipeline.clusters.slurm_pool import SlurmPool
-from pipeline.config import WorkerShape, parse_config
+from pipeline.config import parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution.base import Outcome, Resources
 from pipeline.execution.dask import DaskExecutor, configure_dask

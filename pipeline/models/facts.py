@@ -1,0 +1,197 @@
+"""What a network is in numbers: parameters, receptive field, multiply-adds a voxel, speed.
+
+    parameters          trained numbers
+    receptive field     voxels along z, y, x that the middle voxel of the output depends on: the support of its gradient
+    kMAC per voxel      thousands of multiply-adds of convolutions and matrix products, for one voxel of a patch
+    voxels per second   measured here and now: one patch after the other
+
+The numbers of all named sizes and bundled models lie in ``facts.json``, so that listing them is quick; a test computes
+them again. ``python -m pipeline.models.facts [NAME ...]`` adds those that are missing, and writes those named anew.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from math import prod
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from pipeline.geometry import Vec
+from pipeline.models import MODELS
+from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+STORED = Path(__file__).with_name("facts.json")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """One network in numbers."""
+
+    name: str
+    """Name of a model, or ``architecture/size``."""
+    architecture: str
+    parameters: int
+    receptive_field: tuple[int | None, int | None, int | None]
+    """Voxels along z, y, x; None where a voxel depends on its whole patch."""
+    patch_shape: Vec
+    """Voxels of the patch that the next two are for."""
+    kmac_per_voxel: float
+    voxels_per_second: float | None = None
+    """On the machine and with the threads of the measurement; None if not measured."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What facts are about: a model, or a named size with random weights."""
+
+    name: str
+    architecture: str
+    arguments: dict[str, Any]
+    patch_shape: Vec
+    card: ModelCard | None = None
+
+    def network(self) -> nn.Module:
+        """The network, with its weights if it has some."""
+        module = build(self.architecture, self.arguments) if self.card is None else load_model(self.card).module
+        return module.eval()
+
+
+def stored_facts() -> list[Facts]:
+    """The facts of all named sizes and bundled models, without building a network."""
+    return [_parsed(entry) for entry in json.loads(STORED.read_text())]
+
+
+def all_names() -> list[str]:
+    """Names of all bundled models and named sizes."""
+    return [*bundled_names(), *named_sizes()]
+
+
+def subject(name: str) -> Subject:
+    """What a name means: ``architecture/size``, a bundled model, or the path of a card; ``ModelError`` if nothing."""
+    architecture, _, size = name.partition("/")
+    if architecture in MODELS and size:
+        arguments = named_arguments(architecture, size)
+        return Subject(name, architecture, arguments, usual_patch(architecture, arguments))
+    card = load_card(name)
+    return Subject(card.name, card.architecture, card.arguments, card.patch_shape, card)
+
+
+def named_sizes() -> list[str]:
+    """Every architecture with each of its named sizes, as ``architecture/size``."""
+    modules = {architecture: import_module(path.partition(":")[0]) for architecture, path in MODELS.items()}
+    return [f"{name}/{size}" for name, module in modules.items() for size in getattr(module, "SIZES", {})]
+
+
+def usual_patch(architecture: str, arguments: dict[str, Any]) -> Vec:
+    """Single sections for 2D networks, cubes for those that treat all axes alike, slabs for the others."""
+    module = _on_meta(architecture, arguments)
+    if _sectionwise(module):
+        return 1, 256, 256
+    multiple = multiple_of(module)
+    return (64, 64, 64) if multiple[0] == multiple[1] else (16, 160, 160)
+
+
+def compute(subject: Subject) -> Facts:
+    """All facts but the speed; a minute for a large network, most of it for the receptive field."""
+    from pipeline.models.receptive_field import receptive_field
+
+    module = subject.network()
+    return Facts(
+        name=subject.name,
+        architecture=subject.architecture,
+        parameters=parameters(module),
+        receptive_field=receptive_field(module, (1, 64, 64) if _sectionwise(module) else multiple_of(module)),
+        patch_shape=subject.patch_shape,
+        kmac_per_voxel=round(kmac_per_voxel(subject.architecture, subject.arguments, subject.patch_shape), 2),
+    )
+
+
+def with_speed(facts: Facts, subject: Subject) -> Facts:
+    """The facts with the speed of this machine, measured on the patch."""
+    return replace(facts, voxels_per_second=voxels_per_second(subject.network(), subject.patch_shape))
+
+
+def parameters(module: nn.Module) -> int:
+    """Numbers that are trained."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Vec) -> float:
+    """Thousands of multiply-adds for one voxel of a patch; counted on shapes alone, nothing is computed.
+
+    Counted are convolutions and matrix products; what goes voxel by voxel (norms, gates) is not.
+    """
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    module = _on_meta(architecture, arguments)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(torch.empty(1, 1, *patch, device="meta"))
+    return counter.get_total_flops() / 2 / prod(patch) / 1000
+
+
+def voxels_per_second(module: nn.Module, patch: Vec, budget: float = 4.0) -> float:
+    """Voxels of a patch over the median of the seconds of a run: three runs, or as many as begin within the budget (s).
+
+    One run before them warms up.
+    """
+    import torch
+
+    image = torch.rand(1, 1, *patch)
+    seconds: list[float] = []
+    with torch.inference_mode():
+        module(image)
+        while not seconds or (len(seconds) < 3 and sum(seconds) < budget):
+            began = time.perf_counter()
+            module(image)
+            seconds.append(time.perf_counter() - began)
+    return prod(patch) / median(seconds)
+
+
+def multiple_of(module: nn.Module) -> Vec:
+    """What the sides of a patch must be multiples of, along z, y, x."""
+    return getattr(module, "multiple", (1, 1, 1))
+
+
+def _sectionwise(module: nn.Module) -> bool:
+    """Whether sections are computed apart."""
+    return getattr(getattr(module, "network", module), "dimensions", 3) == 2
+
+
+def _on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
+    """The network without memory for its weights: shapes alone."""
+    import torch
+
+    with torch.device("meta"):
+        return build(architecture, arguments).eval()
+
+
+def _parsed(entry: dict[str, Any]) -> Facts:
+    """Lists of a file become tuples."""
+    parsed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
+    return Facts(**parsed)
+
+
+def write_stored(again: Sequence[str]) -> None:
+    """Write the facts of all named sizes and bundled models; computed are those that are missing, and those named."""
+    known = {facts.name: facts for facts in stored_facts()} if STORED.is_file() else {}
+    found: list[Facts] = []
+    for name in all_names():
+        facts = known.get(name)
+        found.append(compute(subject(name)) if facts is None or name in again else facts)
+    lines = ",\n".join(json.dumps(asdict(facts)) for facts in found)
+    STORED.write_text(f"[\n{lines}\n]\n")
+
+
+if __name__ == "__main__":
+    write_stored(sys.argv[1:])

@@ -1,0 +1,77 @@
+from itertools import pairwise
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import ModelError
+from pipeline.models.facts import (
+    all_names,
+    compute,
+    kmac_per_voxel,
+    parameters,
+    stored_facts,
+    subject,
+    voxels_per_second,
+)
+from pipeline.models.spec import build
+
+STORED = {each.name: each for each in stored_facts()}
+REMEDY = "run python -m pipeline.models.facts NAME"
+
+
+def test_every_size_and_every_bundled_model_has_its_facts():
+    """Would list a network without numbers, or numbers of one that is gone."""
+    assert list(STORED) == all_names(), REMEDY
+
+
+@pytest.mark.parametrize("name", list(STORED))
+def test_stored_parameters_and_work_are_still_true(name):
+    """Would print numbers of an earlier network."""
+    stored, now = STORED[name], subject(name)
+    with torch.device("meta"):
+        assert parameters(build(now.architecture, now.arguments)) == stored.parameters, REMEDY
+    assert now.patch_shape == stored.patch_shape, REMEDY
+    found = kmac_per_voxel(now.architecture, now.arguments, now.patch_shape)
+    assert found == pytest.approx(stored.kmac_per_voxel, abs=0.006), REMEDY
+
+
+@pytest.mark.parametrize(
+    "name", ["identity", "resnet_fcn/tiny", "canvas_lstm/tiny", "residual_unet/rsunet", "gamma_net_3d/tiny"]
+)
+def test_stored_fields_are_still_true(name):
+    """Would print the field of an earlier network; the others take longer, and are built of the same parts."""
+    assert compute(subject(name)) == STORED[name], REMEDY
+
+
+def test_known_numbers():
+    """Would count another thing: published counts, and multiply-adds that were counted by hand."""
+    assert STORED["residual_unet/lee"].parameters == 1_479_060
+    assert STORED["gamma_net_3d/base"].kmac_per_voxel == pytest.approx(1010, abs=0.5)
+    assert STORED["residual_unet/lee"].kmac_per_voxel == pytest.approx(189, abs=0.5)
+    assert STORED["residual_unet/lee"].receptive_field[0] == 1 + 2 * 9 * 2, "nine modules, two kernels of three each"
+    assert STORED["residual_unet/2d"].receptive_field[0] == 1
+    assert STORED["gamma_net_3d/base"].receptive_field == (None,) * 3, "an instance norm sees the whole patch"
+
+
+def test_speed_is_in_voxels_per_second():
+    """Would print patches, or seconds."""
+    speed = voxels_per_second(nn.Identity(), (4, 5, 6), budget=0.01)
+    assert speed > 120
+
+
+def test_the_parts_of_a_subject_are_those_of_its_name():
+    """Would print facts of one model under the name of another."""
+    card = subject("synthetic-tiny")
+    assert (card.architecture, card.patch_shape) == ("gamma_net_3d", (48, 48, 48))
+    assert subject("residual_unet/2d").patch_shape == (1, 256, 256)
+    assert subject("connectomics_unet/isotropic").patch_shape == (64, 64, 64)
+    for name, message in (("residual_unet/huge", "one of tiny, lee"), ("nothing", "no model 'nothing'")):
+        with pytest.raises(ModelError, match=message):
+            subject(name)
+
+
+def test_names_are_unique():
+    """Would show one network twice."""
+    names = sorted(STORED)
+    assert all(a != b for a, b in pairwise(names))
