@@ -9,10 +9,11 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
-from pipeline.evaluation.run_length import RunLength, Skeletons, expected_run_length, merge_nodes, node_segments
+from pipeline.evaluation.run_length import RunLength, expected_run_length, merge_nodes, node_segments
 from pipeline.evaluation.scores import Scores, score
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
+from pipeline.stages import resources
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
@@ -44,14 +45,14 @@ def compare_volumes(
         truth: volume of true labels; 0 is not scored.
         labels: volume of predicted labels.
         box: global voxels; everything that both volumes hold if left out.
-        skeletons: npz file, see ``pipeline.evaluation.run_length``.
+        skeletons: path or URL of an npz file, see ``pipeline.evaluation.run_length``.
         on_progress: called with (blocks done, blocks in all).
 
     Raises ``VolumeError`` if the volumes share no voxel, differ in voxel size, or the box reaches outside one of them.
     """
     volumes = open_volume(truth), open_volume(labels)
     box = shared_box(*volumes, box)
-    lines = None if skeletons is None else Skeletons.load(skeletons)
+    lines = None if skeletons is None else resources.skeletons(skeletons)
     grid = ChunkGrid(box, box, BLOCK)
     table, nodes = Contingency.empty(), []
     for number, chunk in enumerate(grid):

@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from pipeline.address import Address
 from pipeline.errors import ConfigError
 
 Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
@@ -171,6 +172,10 @@ class Execution(Table):
     """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
+    metrics: Address | None = None
+    """Where the driver serves Prometheus metrics, like 127.0.0.1:9095; nowhere if left out."""
+    dashboard: Address | None = None
+    """Where Dask shows its dashboard, like 127.0.0.1:8787; nowhere if left out. An existing scheduler has its own."""
 
 
 class WorkerShape(Table):
@@ -310,16 +315,22 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
 
     Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
     """
-    path = Path(path)
     try:
-        data = yaml.safe_load(path.read_text())
+        text = Path(path).read_text()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
+    return read_config(text, str(path), overrides, model)
+
+
+def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
+    """Like ``load_config``, of a YAML text; ``source`` is where it comes from, for messages."""
+    try:
+        data = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(data, dict):
-        raise ConfigError(f"{path} holds no table of keys; {model.example}")
-    return parse_config(apply_overrides(data, overrides), model, source=str(path))
+        raise ConfigError(f"{source} holds no table of keys; {model.example}")
+    return parse_config(apply_overrides(data, overrides), model, source=source)
 
 
 def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source: str = "configuration") -> Model:  # type: ignore[assignment]

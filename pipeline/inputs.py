@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from itertools import product as cartesian
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -192,11 +191,6 @@ def volume_fingerprint(volume: Volume) -> str:
     ]
     spec = [bounds.start, bounds.stop, str(volume.spec.dtype), volume.spec.resolution_nm, volume.spec.channels]
     return fingerprint(spec, [fingerprint(block.hex()) for block in blocks])
-
-
-def absolute(url: str, folder: Path) -> str:
-    """A relative path counted from a folder; URLs with a scheme stay as they are."""
-    return url if "://" in url else str((folder / Path(url).expanduser()).resolve())
 
 
 def _precision(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> Literal["float32", "bfloat16"]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, Submission
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.run import Run
+from pipeline.outline import RunOutline
+
+if TYPE_CHECKING:  # torch and numba, which asking a cluster does not need
+    from pipeline.run import Run
 
 ALIVE = ("pending", "running")
 
@@ -40,7 +44,7 @@ def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
     return job
 
 
-def driver_of(run: Run) -> DriverJob | None:
+def driver_of(run: Run | RunOutline) -> DriverJob | None:
     """The driver that was submitted last; ``None`` if there was none."""
     data = run.store.get_or_none(DRIVER_RECORD)
     return None if data is None else DriverJob(**json.loads(data))

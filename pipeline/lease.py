@@ -174,7 +174,7 @@ class Lease:
     def renew(self) -> None:
         """Write a new beat; notices if another driver has taken over."""
         with self._lock:
-            if self._version is not None and not self._put(self._version):
+            if self._version is not None and not self._put_again(self._version):
                 self._version = None
                 self._lost = (
                     "another driver has taken over this run, since this one gave no sign of life for "
@@ -186,7 +186,7 @@ class Lease:
         with self._lock:
             if self._version is not None:
                 try:
-                    self._put(self._version, released=True)
+                    self._put_again(self._version, released=True)
                 except StorageError as error:
                     logger.warning("the lease was not released (%s); it expires in %.0f s", error, self.seconds)
                 self._version = None
@@ -198,6 +198,16 @@ class Lease:
                 self.renew()
             except StorageError as error:
                 logger.warning("the lease could not be renewed: %s", error)
+
+    def _put_again(self, version: str, *, released: bool = False) -> bool:
+        """Write the record if the stored one is ours, also if only the reply to our last beat was lost."""
+        if self._put(version, released=released):
+            return True
+        found = self.store.get_versioned(KEY)
+        record = None if found is None else LeaseRecord.decode(found[0])
+        if found is None or record is None or record.holder != self.holder or record.released:
+            return False
+        return self._put(found[1], released=released)
 
     def _put(self, version: str | None, *, released: bool = False) -> bool:
         """Write the record if the stored one is ``version``; False if somebody was faster."""

@@ -14,7 +14,6 @@ Memory: 29 bytes a chunk, in arrays by position in the grid.
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import threading
@@ -28,6 +27,8 @@ import numpy as np
 
 from pipeline.errors import CorruptError, LedgerError, PetasegError, StorageError
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.ledger_log import LogCursor
+from pipeline.pace import Pace
 from pipeline.records import Failure, Marks, Summary, decode, encode, failure_record
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
@@ -60,6 +61,9 @@ class Ledger:
         self._totals = Summary()
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
         self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
+        self.pace = Pace()
+        """When chunks were finished lately, as far as the log still tells: arrays keep no times."""
+        self._cursor = LogCursor(store, self.folder)
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
         self._pending_lines: list[bytes] = []
@@ -101,6 +105,11 @@ class Ledger:
         if not marks.done[place]:
             raise LedgerError(f"{self.stage} chunk {chunk.name} is not recorded as done; run the stage first")
         return marks.checksums[place].tobytes().hex()
+
+    def chunk_seconds(self, grid: ChunkGrid) -> np.ndarray:
+        """Seconds of each chunk of a grid that is done, (done,) float32, in C order of the chunks."""
+        marks = self._marks[grid.level]
+        return marks.seconds[marks.done]
 
     def quarantined(self) -> list[Failure]:
         """The chunks that were set aside, with their last error."""
@@ -189,6 +198,7 @@ class Ledger:
 
         They agree because the log is flushed first: its end decides about what it forgets or sets aside.
         """
+        self.begin()
         self.flush()
         arrays: dict[str, np.ndarray] = {"log": np.frombuffer(self._log.encode(), np.uint8)}
         for level, marks in self._marks.items():
@@ -223,7 +233,8 @@ class Ledger:
 
     def _replace_log(self, *, failures: bool) -> None:
         """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
-        lines = [encode({"begin": self._log})] * 2  # twice: without it, all that follows counts for nothing
+        begin = {"begin": self._log, "t": time.time()}  # the time tells readers that it was begun anew
+        lines = [encode(begin)] * 2  # twice: without it, all that follows counts for nothing
         for failure in self._failures.values() if failures else ():
             lines.append(encode({**failure_record(failure), "kept": True}, self._log))
         lines += [encode({"note": note}, self._log) for note in self._notes if failures]
@@ -240,7 +251,7 @@ class Ledger:
         Of another fingerprint: the last go first, so that what is left is a shorter log of that fingerprint. Of ours:
         the new one comes first, since the others agree with ``compact.npz`` but cannot be read without a beginning.
         """
-        new, old = self._segment_key(0), self._segments()
+        new, old = self._segment_key(0), self._cursor.segments()
         if not same:
             for key in reversed(old):
                 self.store.delete(key)
@@ -275,18 +286,19 @@ class Ledger:
         except PetasegError as error:
             logger.warning("the records of %s wait for the next flush: %s", self.stage, error)
 
-    def _segments(self) -> list[str]:
-        return [key for key in self.store.list(f"{self.folder}/log") if key.endswith(".jsonl")]
+    def refresh(self) -> bool:
+        """Read what another process has recorded since; False if its log was begun anew: then open a new ledger."""
+        if self._cursor.replaced():
+            return False
+        self._read()
+        return True
 
     def _read(self) -> None:
-        for key in self._segments():
-            self._segment = int(key[-12:-6]) + 1 if not self.store.supports_append else 0
-            data = self.store.get_or_none(key) or b"\n"
-            for number, line in enumerate(io.BytesIO(data)):
-                if line.endswith(b"\n"):
-                    self._read_line(line[:-1], f"{key}:{number + 1}")
-            if not data.endswith(b"\n") and self.store.supports_append and not self.read_only and self._begun:
-                self.store.append(key, b"\n")  # end the torn line, so that the next record stands alone
+        for line, place in self._cursor.lines():
+            self._read_line(line, place)
+        self._segment = self._cursor.last_segment + 1
+        if self._cursor.torn and not self.read_only and self._begun:
+            self.store.append(f"{self.folder}/log.jsonl", b"\n")  # so that the next record stands alone
 
     def _read_line(self, line: bytes, place: str) -> None:
         begins = line[9:].startswith(b'{"begin":')
@@ -296,7 +308,7 @@ class Ledger:
         if record is None:
             logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
         elif begins:
-            ours = record["begin"].split()[0] == self.fingerprint
+            ours = record["begin"].partition(" ")[0] == self.fingerprint
             if ours and record["begin"] != self._log:
                 self._log = record["begin"]
                 self._read_compact()
@@ -335,13 +347,14 @@ class Ledger:
         place = marks.grid.position(key[1])
         if kind == "fail":
             self._totals.attempts += not record.get("kept", False)
-            if record["final"]:
+            if record["final"] and not marks.done[place]:  # it may be late: from a driver that was cut off
                 self._failures[key] = Failure(record["name"], *key, record["error"], record["tb"], record["a"])
         elif kind == "forget":
             marks.done[place] = False
             self._forgot = True
         else:
             self._failures.pop(key, None)
+            self.pace.add(record["t"], record["v"])
             if not marks.checksums[place].any():  # counted once, also if it is forgotten and computed again
                 self._totals.voxels += record["v"]
                 for name, value in record.get("n", {}).items():

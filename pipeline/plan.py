@@ -66,6 +66,11 @@ class Plan:
         """Estimated duration on all workers."""
         return sum(stage.seconds for stage in self.stages) / self.workers
 
+    @property
+    def seconds_per_voxel(self) -> dict[str, float]:
+        """Measured on the sample chunk, by stage."""
+        return {stage.name: stage.seconds_per_chunk / self.sample.voxels for stage in self.stages}
+
 
 def make_plan(run: Run, on_stage: Callable[[str], None] = lambda _: None) -> Plan:
     """Measure a sample chunk and scale it up; the run directory is not touched."""

@@ -6,6 +6,8 @@ Everything comes from small tables and from two planes of voxels, so it takes se
 from __future__ import annotations
 
 import json
+import tempfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +24,7 @@ from pipeline.run import Run
 from pipeline.stages import resources
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 
+FOLDER = "report"
 PICTURE_SIDE = 512
 """Voxels along each side of the part that is drawn."""
 
@@ -52,10 +55,8 @@ class Report:
 
 
 def write_report(run: Run) -> Report:
-    """Score a finished run and draw it; files go to ``report/`` of the run directory (the current folder if remote)."""
-    folder = Path(f"{run.url}/report" if run.store.local_path else "petaseg-report")
-    folder.mkdir(parents=True, exist_ok=True)
-    report = Report(str(draw_run(run, folder / "overview.png")))
+    """Score a finished run and draw it; pictures and ``scores.json`` go to ``report/`` of the run directory."""
+    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)))
     truth = run.inputs.truth
     if truth is None:
         return report
@@ -63,13 +64,21 @@ def write_report(run: Run) -> Report:
     assert isinstance(stage, EvaluateSegmentation)
     if truth.labels is not None:
         points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
-        sweep_plot(points, folder / "sweep.png", chosen=run.threshold)
-        scores = score(stage.table("labels"))
-        report = replace(report, scores=scores, points=points, sweep_picture=str(folder / "sweep.png"))
+        plot = store_picture(run, "sweep.png", lambda path: sweep_plot(points, path, chosen=run.threshold))
+        report = replace(report, scores=score(stage.table("labels")), points=points, sweep_picture=plot)
     if truth.skeletons is not None:
         report = replace(report, run_length=stage.run_length())
-    (folder / "scores.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    run.store.put(f"{FOLDER}/scores.json", (json.dumps(report.to_dict(), indent=2) + "\n").encode())
     return report
+
+
+def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
+    """Draw a picture into ``report/`` of the run directory, wherever that is; returns its path or URL."""
+    with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
+        path = Path(folder) / name
+        draw(path)
+        run.store.put(f"{FOLDER}/{name}", path.read_bytes())
+    return f"{run.url}/{FOLDER}/{name}"
 
 
 def thresholds_of(run: Run) -> np.ndarray:

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from pipeline.config import RunConfig, check_thresholds, load_config, parse_config
+from pipeline.config import RunConfig, check_thresholds, parse_config, read_config
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.inputs import Inputs, absolute, open_inputs
+from pipeline.inputs import Inputs, open_inputs
 from pipeline.ledger import Ledger
+from pipeline.outline import RunOutline, StageOutline
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.merge_tree import CutRules
 from pipeline.stages.affinities import AffinitySource
@@ -32,9 +33,10 @@ from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel, WriteSupervoxels
-from pipeline.storage import ObjectStore
+from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
 DEFAULT_THRESHOLD = 0.5
+RUN_FILE = "run.yaml"
 
 
 @dataclass(frozen=True)
@@ -50,12 +52,13 @@ class Run:
 
     @classmethod
     def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Run:
-        """Open a run file, or a run directory (its own ``run.yaml``).
+        """Open a run file, or a run directory (its own ``run.yaml``): a path or a URL.
 
         Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
         """
-        file = run_file(path)
-        config = with_absolute_paths(load_config(file, overrides), file.resolve().parent)
+        store, key = run_file(path)
+        source = absolute(f"{store.url}/{key}", ".")
+        config = with_absolute_paths(read_config(store.get(key), source, overrides), parent_of(source) or "")
         inputs = open_inputs(config)
         cut_rules(config, inputs)  # refuses a threshold that does not fit the model's card
         return cls(config, str(path), tuple(overrides), config.run_directory, inputs)
@@ -118,6 +121,11 @@ class Run:
         """Where the merge tree is cut."""
         return cut_rules(self.config, self.inputs).threshold
 
+    @cached_property
+    def outline(self) -> RunOutline:
+        """What a look from outside needs."""
+        return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
+
     def check_model(self) -> None:
         """Build the network and fit its weights, so that a misfit shows before anything is computed."""
         if self.inputs.network is not None:
@@ -131,11 +139,15 @@ class Run:
         sets = "".join(f" --set {override}" for override in self.overrides)
         return f"petaseg run {self.source}{sets}"
 
-    def create(self) -> None:
-        """Make the run directory and write the configuration as it is run, with absolute paths."""
+    def create(self, cluster: str | None = None) -> None:
+        """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
+
+        cluster: whose workers process the chunks, if they are a cluster's.
+        """
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        self.store.put("run.yaml", (head + yaml.safe_dump(data, sort_keys=False)).encode())
+        self.store.put(RUN_FILE, (head + yaml.safe_dump(data, sort_keys=False)).encode())
+        replace(self.outline, cluster=cluster).write()
 
 
 def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:
@@ -180,19 +192,22 @@ def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: S
     return EvaluateSegmentation(layout, upstream, truth)
 
 
-def run_file(path: str | Path) -> Path:
-    """The run file that a user means by a file or a run directory."""
-    path = Path(path)
-    file = path / "run.yaml" if path.is_dir() else path
-    if not file.is_file():
+def run_file(path: str | Path) -> tuple[ObjectStore, str]:
+    """The store and key of the run file that a user means by a file or a run directory."""
+    place = str(path).rstrip("/")
+    local = local_path(place)
+    is_file = local.is_file() if local else place.endswith((".yaml", ".yml"))
+    store, key = store_of(place) if is_file else (ObjectStore(place), RUN_FILE)
+    if not store.exists(key):
+        name = f"{store.url}/{key}" if local is None or local.is_dir() else place
         raise ConfigError(
-            f"{file} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"
+            f"{name} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"
         )
-    return file
+    return store, key
 
 
-def with_absolute_paths(config: RunConfig, folder: Path) -> RunConfig:
-    """The same configuration with relative paths counted from ``folder``."""
+def with_absolute_paths(config: RunConfig, folder: str) -> RunConfig:
+    """The same configuration with relative paths counted from ``folder``, a path or a URL."""
     data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
     data["run_directory"] = absolute(data["run_directory"], folder)
     for table, keys in (("input", ("image", "affinities", "mask")), ("evaluation", ("labels", "skeletons"))):

@@ -12,6 +12,10 @@ import ipaddress
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 DAYS = 400
 CA, KEY, CERTIFICATE = "ca.pem", "key.pem", "cert.pem"
@@ -84,7 +88,14 @@ def _make_pem() -> tuple[bytes, bytes, bytes]:
         )
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
         builder = builder.add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
-        if not is_authority:
+        for extension in (  # without these, Python 3.13 and later accept no certificate
+            x509.SubjectKeyIdentifier.from_public_key(public),
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()),
+        ):
+            builder = builder.add_extension(extension, critical=False)
+        if is_authority:
+            builder = builder.add_extension(_signs_certificates(), critical=True)
+        else:
             builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
         return builder.sign(authority, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
 
@@ -96,6 +107,14 @@ def _make_pem() -> tuple[bytes, bytes, bytes]:
         private,
         certificate("petaseg", key.public_key(), is_authority=False),
     )
+
+
+def _signs_certificates() -> x509.KeyUsage:
+    from cryptography import x509
+
+    others = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+    more = ("crl_sign", "encipher_only", "decipher_only")
+    return x509.KeyUsage(key_cert_sign=True, **dict.fromkeys((*others, *more), False))
 
 
 def _write_private(path: Path, data: bytes) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.deploy.slurm import _slurm_cluster, slurm  # noqa: F401  (fixtures)
+
 ROOT = Path(__file__).resolve().parents[1]
 
 

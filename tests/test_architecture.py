@@ -21,6 +21,7 @@ HEAVY = {
     "skimage",
     "matplotlib",
     "obstore",
+    "prometheus_client",
     "botocore",
 }
 
@@ -28,20 +29,23 @@ INSIDE = {
     "errors": set(),
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
-    "config": {"errors"},
+    "address": set(),
+    "config": {"errors", "address"},
     "security": set(),
-    "clusters": {"errors", "config", "security"},
+    "clusters": {"errors", "config", "security", "storage"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
     "segmentation": {"errors", "geometry"},
-    "synthetic": {"errors", "geometry"},
+    "synthetic": {"errors", "geometry", "config"},
     "evaluation": {"errors", "geometry", "segmentation"},
-    "models": {"errors", "geometry", "config"},
+    "models": {"errors", "geometry", "config", "storage"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
-    "ledger": {"errors", "geometry", "grid", "stages", "storage", "records"},
+    "ledger": {"errors", "geometry", "grid", "stages", "storage", "records", "ledger_log", "pace"},
+    "ledger_log": {"storage"},
+    "pace": set(),
     "records": {"grid"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
@@ -60,7 +64,7 @@ OUTSIDE = {
     "obstore": {"storage"},
     "botocore": {"storage"},
     "numba": {"segmentation"},
-    "skimage": {"evaluation", "synthetic"},
+    "skimage": {"evaluation", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),
     "rich": set(),
@@ -114,12 +118,30 @@ def test_luigi_lives_only_in_workflows():
     assert users
 
 
-@pytest.mark.parametrize(
-    "module", ["pipeline", "pipeline.config", "pipeline.grid", "pipeline.volumes", "workflows.cli"]
-)
+def test_prometheus_is_known_in_one_file_only():
+    """Would make every run carry what few ask for."""
+    everywhere = [*SOURCES, *(ROOT / "workflows").rglob("*.py")]
+    users = {path.name for path in everywhere if any(m.startswith("prometheus") for m in imports(path))}
+    assert users == {"metrics.py"}
+
+
+TERMINAL = {"typer", "rich"}
+LIGHT = {
+    "pipeline": set(),
+    "pipeline.config": set(),
+    "pipeline.grid": set(),
+    "pipeline.volumes": set(),
+    "pipeline.status": set(),
+    "workflows.cli": TERMINAL,
+    "workflows.watching": TERMINAL,
+}
+"""Module -> the heavy libraries that it may load."""
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_importing_is_light(module):
-    """Would make ``petaseg --help`` take seconds."""
-    allowed = {"workflows.cli": {"typer", "rich"}}.get(module, set())
+    """Would make ``petaseg --help``, or a look at a run, take seconds."""
+    allowed = LIGHT[module]
     code = f"import sys, {module}; print(*(m for m in {sorted(HEAVY)!r} if m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert set(loaded) <= allowed

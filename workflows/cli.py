@@ -11,7 +11,21 @@ import typer
 
 from pipeline import __version__
 from pipeline.errors import PetasegError
-from workflows.commands import demo, evaluate, ingest, init, models, plan, relabel, run, status, submit, train, verify
+from workflows.commands import (
+    demo,
+    evaluate,
+    ingest,
+    init,
+    models,
+    plan,
+    relabel,
+    run,
+    status,
+    submit,
+    synthesize,
+    train,
+    verify,
+)
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in three minutes."
 
@@ -36,7 +50,7 @@ def _options(
     logging.getLogger("petaseg").setLevel(logging.INFO)
 
 
-for module in (demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate, train, models):
+for module in (demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate, train, models, synthesize):
     module.register(app)
 
 
@@ -45,6 +59,7 @@ class Terminated(KeyboardInterrupt):
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:
+    signal.signal(number, signal.SIG_IGN)  # a cluster may send it twice, and the second one would end the clean-up
     raise Terminated
 
 

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from pipeline.evaluation.run_length import RunLength
-from pipeline.evaluation.scores import Scores
-from pipeline.models.spec import ModelCard
-from pipeline.plan import Plan
-from pipeline.report import Report
-from pipeline.run import Run
 from pipeline.status import StageStatus, read_status
-from pipeline.verify import Finding, StageProof
-from workflows.session import Session
+
+if TYPE_CHECKING:  # a look at a run directory needs no torch, numba, matplotlib or Luigi
+    from pipeline.evaluation.run_length import RunLength
+    from pipeline.evaluation.scores import Scores
+    from pipeline.models.facts import Facts
+    from pipeline.models.spec import ModelCard
+    from pipeline.plan import Plan
+    from pipeline.report import Report
+    from pipeline.run import Run
+    from pipeline.verify import Finding, StageProof
+    from workflows.session import Session
 
 console = Console(width=None if sys.stdout.isatty() else 120)
 """Results."""
@@ -38,7 +42,9 @@ def human_bytes(count: float) -> str:
 
 
 def human_seconds(seconds: float) -> str:
-    """A duration for people: ``42 s``, ``3 min 10 s``, ``5 h 20 min``, ``12 days``."""
+    """A duration for people: ``12 ms``, ``42 s``, ``3 min 10 s``, ``5 h 20 min``, ``12 days``."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 60:
@@ -73,25 +79,6 @@ def _progress() -> Progress:
         TimeRemainingColumn(compact=True),
         console=progress_console,
     )
-
-
-def status_table(run: Run, stages: Sequence[StageStatus]) -> None:
-    """Chunks done and failed in every stage, and what failed."""
-    heading(f"run {run.url}")
-    table = Table("stage", "done", "failed", "chunk seconds", "voxels / s")
-    errors = []
-    for stage in stages:
-        colour = "green" if stage.complete else "red" if stage.failed else "yellow"
-        speed = f"{stage.voxels / stage.seconds:,.0f}" if stage.seconds else ""
-        done = f"[{colour}]{stage.done} / {stage.total}[/]"
-        table.add_row(stage.name, done, str(stage.failed), f"{stage.seconds:.1f}", speed)
-        errors += [f"{stage.name} {error}" for error in stage.errors]
-    console.print(table)
-    outdated_note(stages)
-    for error in errors[:10]:
-        console.print(f"[red]failed[/] {error}", highlight=False)
-    if errors:
-        console.print(f"retry with: {run.command}", highlight=False)
 
 
 def outdated_note(stages: Iterable[StageStatus]) -> None:
@@ -135,6 +122,25 @@ def models_table(cards: Iterable[ModelCard]) -> None:
         patch = " x ".join(map(str, card.patch_shape))
         table.add_row(card.name, card.architecture, nm, patch, card.training_data, scores)
     console.print(table)
+
+
+def facts_table(found: Iterable[Facts]) -> None:
+    """Networks in numbers: bundled models, then architectures with their named sizes."""
+    found = list(found)
+    columns = ["model, or architecture/size", "parameters", "sees (voxels)", "patch", "kMAC / voxel"]
+    measured = any(facts.voxels_per_second is not None for facts in found)
+    table = Table(*columns, *(["voxels / s"] if measured else []))
+    for facts in found:
+        row = [
+            facts.name,
+            f"{facts.parameters:,}",
+            " x ".join("all" if side is None else str(side) for side in facts.receptive_field),
+            " x ".join(map(str, facts.patch_shape)),
+            f"{facts.kmac_per_voxel:,.1f}",
+        ]
+        table.add_row(*row, *([f"{facts.voxels_per_second:,.0f}"] if facts.voxels_per_second else []))
+    console.print(table)
+    console.print("sees: along z, y, x; all: the whole patch. kMAC: thousand multiply-adds", highlight=False)
 
 
 def plan_table(run: Run, plan: Plan) -> None:

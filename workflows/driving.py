@@ -7,10 +7,10 @@ from hashlib import blake2b
 from pathlib import Path
 
 from pipeline.clusters import make_cluster
-from pipeline.clusters.base import Submission, WorkerPool
+from pipeline.clusters.base import Submission, WorkerPool, worker_shapes
 from pipeline.config import WorkerShape
 from pipeline.execution.dask import configure_dask
-from pipeline.execution.pools import GENERAL, INFERENCE, ClusterExecutor
+from pipeline.execution.pools import ClusterExecutor
 from pipeline.run import Run
 from pipeline.security import Tls, create_tls
 
@@ -25,14 +25,7 @@ def cluster_executor(run: Run, name: str) -> ClusterExecutor:
     def start(pool: str, shape: WorkerShape) -> WorkerPool:
         return cluster.pool(pool, shape, submission, tls)
 
-    return ClusterExecutor(start, worker_shapes(run))
-
-
-def worker_shapes(run: Run) -> dict[str, WorkerShape]:
-    """The shapes of the run file, by pool."""
-    given = run.config.cluster
-    inference = {} if given.inference_workers is None else {INFERENCE: given.inference_workers}
-    return {GENERAL: given.workers, **inference}
+    return ClusterExecutor(start, worker_shapes(run.config.cluster))
 
 
 def certificates(run: Run) -> Tls:

@@ -1,36 +1,74 @@
-"""Quiet logs: what a run did goes to ``petaseg.log`` in its directory, not to the terminal."""
+"""Quiet logs: what a run did goes to its directory, not to the terminal.
+
+<run>/petaseg.log                                on a file system, a line at once
+<run>/logs/20260131T235959Z-4711-000007.log      in a bucket: what was logged in some seconds, by start and process
+
+The driver of a cluster also writes it to its standard error, where ``petaseg logs`` looks.
+"""
 
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pipeline.run import Run
+from pipeline.storage import ObjectStore
+from workflows.segments import SegmentWriter
 
 LEVELS = {"petaseg": logging.INFO, "luigi": logging.WARNING, "luigi-interface": logging.WARNING}
+FILE, FOLDER = "petaseg.log", "logs"
 
 
-def log_file(run: Run) -> Path:
-    """Where the log of a run goes: its directory, or the current folder if that is remote."""
-    return Path(run.url) / "petaseg.log" if run.store.local_path else Path("petaseg.log")
+class BucketHandler(logging.Handler):
+    """Writes log messages as objects; a store that fails ends in a line on standard error, and not the run."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        super().__init__()
+        self.writer = SegmentWriter(store, FOLDER, ".log")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one message."""
+        try:
+            self.writer.write(self.format(record).encode() + b"\n")
+        except Exception:  # as in every handler: what cannot be logged must not end the program
+            self.handleError(record)
+
+    def close(self) -> None:
+        """Store what is left."""
+        self.writer.close()
+        if self.writer.problem is not None:
+            sys.stderr.write(f"petaseg: the end of the log is lost: {self.writer.problem}\n")
+        super().close()
+
+
+def log_place(run: Run) -> str:
+    """Where the log of a run is: a file in its directory, or a folder of segments in a bucket."""
+    return f"{run.url}/{FILE if run.store.local_path else FOLDER}"
 
 
 @contextmanager
-def logging_to_file(run: Run) -> Iterator[Path]:
-    """Append the messages of petaseg and Luigi to the log of a run while the context is open."""
-    path = log_file(run)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
+def logging_to_file(run: Run, *, aloud: bool = False) -> Iterator[str]:
+    """Append the messages of petaseg and Luigi to the log of a run while the context is open.
+
+    aloud: write them to standard error too.
+    """
+    folder = run.store.local_path
+    kept = logging.FileHandler(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
+    handlers: list[logging.Handler] = [kept, *([logging.StreamHandler()] if aloud else [])]
     loggers = [logging.getLogger(name) for name in LEVELS]
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s"))
     for logger in loggers:
         logger.setLevel(LEVELS[logger.name])
         logger.propagate = False
-        logger.addHandler(handler)
+        for handler in handlers:
+            logger.addHandler(handler)
     try:
-        yield path
+        yield log_place(run)
     finally:
-        for logger in loggers:
-            logger.removeHandler(handler)
-        handler.close()
+        for handler in handlers:
+            for logger in loggers:
+                logger.removeHandler(handler)
+            handler.close()

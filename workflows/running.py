@@ -19,11 +19,16 @@ def run_with_progress(
     cluster: str | None = None,
 ) -> Session:
     """Run the chain with a progress line a stage; see ``segment``."""
+
+    def announce(text: str) -> None:
+        progress_console.print(text, highlight=False, soft_wrap=True)
+
     with ChunkProgress(progress_console, disable=quiet) as progress:
         return segment(
             config,
             overrides,
             listener=progress,
+            announce=announce,
             scheduler_url=scheduler_url,
             only_after=only_after,
             cluster=cluster,

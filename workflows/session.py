@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 
@@ -13,10 +14,13 @@ import luigi
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import make_executor
 from pipeline.execution.base import Executor
-from pipeline.execution.runner import Listener, RunOptions, StageSummary, run_stage
+from pipeline.execution.runner import Listener, RunOptions, StageSummary, fan_out, run_stage
 from pipeline.lease import Lease
 from pipeline.run import Run
-from workflows.logs import log_file, logging_to_file
+from workflows.listening import listening
+from workflows.logs import log_place, logging_to_file
+
+logger = logging.getLogger("petaseg.session")
 
 
 @dataclass
@@ -25,6 +29,8 @@ class Session:
 
     run: Run
     listener: Listener | None = None
+    announce: Callable[[str], None] = logger.info
+    """Told the addresses where something can be watched."""
     cluster: str | None = None
     """The cluster on whose workers chunks run; this process is its driver. None: as ``execution`` says."""
     seconds: dict[str, float] = field(default_factory=dict)
@@ -53,9 +59,16 @@ class Session:
             return make_executor("serial")
         if settings.executor == "threads":
             return make_executor("threads", workers=settings.workers)
-        return make_executor(
-            "dask", workers=settings.workers, threads=settings.threads_per_worker, scheduler=settings.scheduler
+        executor = make_executor(
+            "dask",
+            workers=settings.workers,
+            threads=settings.threads_per_worker,
+            scheduler=settings.scheduler,
+            dashboard=settings.dashboard,
         )
+        if settings.dashboard is not None:
+            self.announce(f"Dask dashboard: {executor.dashboard_link}")  # type: ignore[attr-defined]
+        return executor
 
     def run_stage(self, name: str) -> StageSummary:
         """Run what is missing of a stage; the first failure is kept, since Luigi would only log it."""
@@ -114,6 +127,7 @@ def segment(
     overrides: Sequence[str] = (),
     *,
     listener: Listener | None = None,
+    announce: Callable[[str], None] = lambda _: None,
     scheduler_url: str | None = None,
     only_after: str | None = None,
     cluster: str | None = None,
@@ -124,6 +138,7 @@ def segment(
         config: run file or run directory.
         overrides: ``table.key=value`` texts.
         listener: called with the events of ``pipeline.execution.runner``.
+        announce: told the addresses of metrics and dashboard, where the run file asks for them.
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
         only_after: a stage that must be complete already: nothing up to it may be computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
@@ -132,9 +147,13 @@ def segment(
         check_complete(Run.open(config, overrides), only_after)
     session_of.cache_clear()
     session = session_of(config, tuple(overrides))
-    session.listener, session.cluster = listener, cluster
+    session.announce, session.cluster = _logged(announce), cluster
+    if cluster is not None:
+        session.run.create(cluster)
     try:
-        with logging_to_file(session.run):
+        aloud = cluster is not None
+        with logging_to_file(session.run, aloud=aloud), listening(session.run, session.announce) as others:
+            session.listener = fan_out(others, listener)
             finished = _build(config, tuple(overrides), scheduler_url)
     finally:
         session.close()
@@ -142,8 +161,16 @@ def segment(
     if session.failure is not None:
         raise session.failure
     if not finished:
-        raise StageFailed(f"the chain did not finish; see {log_file(session.run)}, then run: {session.run.command}")
+        raise StageFailed(f"the chain did not finish; see {log_place(session.run)}, then run: {session.run.command}")
     return session
+
+
+def _logged(announce: Callable[[str], None]) -> Callable[[str], None]:
+    def tell(text: str) -> None:
+        logger.info("%s", text)
+        announce(text)
+
+    return tell
 
 
 def check_complete(run: Run, stage: str) -> None:

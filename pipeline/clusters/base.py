@@ -13,11 +13,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
+from pipeline.config import Cluster as ClusterTable
 from pipeline.config import RunConfig, WorkerShape
 from pipeline.security import Tls
 
 DRIVER_RECORD = "cluster/driver.json"
 """Object in the run directory that says where the driver was submitted."""
+
+GENERAL, INFERENCE, LARGE = "general", "inference", "-large"
+"""Names of pools: those of the run file, and the same with this ending for a chunk that ran out of memory."""
+MORE_MEMORY = 2.0
+"""How much more memory a large worker has."""
 
 Phase = Literal["pending", "running", "finished", "failed", "unknown"]
 
@@ -106,6 +112,11 @@ class WorkerPool(Protocol):
         """Address of the scheduler."""
         ...
 
+    @property
+    def problem(self) -> str:
+        """Why no worker will come, in the cluster's words; "" while there is hope. Such a pool closes its scheduler."""
+        ...
+
     def scale(self, workers: int) -> None:
         """Keep so many workers alive; lost ones are replaced; 0 ends them all."""
         ...
@@ -122,3 +133,14 @@ class WorkerPool(Protocol):
 def driver_command(submission: Submission, cluster: str) -> Sequence[str]:
     """Arguments of the driver, after ``python -P``."""
     return ["-m", "workflows.cli", "run", submission.run_url, "--on", cluster, "--quiet"]
+
+
+def worker_shapes(cluster: ClusterTable) -> dict[str, WorkerShape]:
+    """The shapes of the run file, by pool."""
+    inference = {} if cluster.inference_workers is None else {INFERENCE: cluster.inference_workers}
+    return {GENERAL: cluster.workers, **inference}
+
+
+def large(shape: WorkerShape) -> WorkerShape:
+    """One worker with more memory, for one chunk at a time."""
+    return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, "threads": 1, "count": 1})

@@ -21,6 +21,7 @@ together.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,10 +70,19 @@ class Skeletons:
             VolumeError: the file is missing, incomplete, or its arrays do not fit each other.
         """
         try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as stored:
-                nodes, edges, skeleton = (stored[key] for key in ("nodes_nm", "edges", "skeleton"))
-        except Exception as error:  # zip, header, key and system errors of many kinds
+            data = Path(path).read_bytes()
+        except OSError as error:
             raise VolumeError(f"{path}: {error}; an npz of nodes_nm, edges and skeleton is needed") from error
+        return cls.parse(data, str(path))
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> Skeletons:
+        """Like ``load``, of the bytes of such a file; ``name`` is where they come from, for messages."""
+        try:
+            with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+                nodes, edges, skeleton = (stored[key] for key in ("nodes_nm", "edges", "skeleton"))
+        except Exception as error:  # zip, header and key errors of many kinds
+            raise VolumeError(f"{name}: {error}; an npz of nodes_nm, edges and skeleton is needed") from error
         return cls(nodes.astype(np.float64), edges.astype(np.int64), skeleton.astype(np.int64))
 
     def edge_lengths_nm(self) -> np.ndarray:

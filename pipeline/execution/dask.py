@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
+from importlib.util import find_spec
 from itertools import islice
 from typing import Generic, NamedTuple
 
@@ -104,6 +105,12 @@ class DaskExecutor:
             ) from error
         finally:
             flow.cancel()
+
+    @property
+    def dashboard_link(self) -> str:
+        """The page to open; starts or finds the cluster. Graphs need bokeh; without it, a plain page of the workers."""
+        link: str = self.client.dashboard_link
+        return link if find_spec("bokeh") else link.replace("/status", "/info/main/workers.html")
 
     def _slots(self) -> int:
         """Worker threads that are connected now, at least one: workers may come and go."""

@@ -15,16 +15,14 @@ import math
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
-from pipeline.clusters.base import WorkerPool
+from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, WorkerPool, large
 from pipeline.config import WorkerShape
+from pipeline.errors import ClusterError, StageFailed
 from pipeline.execution.base import Item, Outcome, Resources, Result
 from pipeline.execution.dask import DaskExecutor
 
 logger = logging.getLogger("petaseg.execution")
 
-GENERAL, INFERENCE, LARGE = "general", "inference", "-large"
-MORE_MEMORY = 2.0
-"""How much more memory a large worker has."""
 START_POOL = Callable[[str, WorkerShape], WorkerPool]
 
 
@@ -63,14 +61,19 @@ class ClusterExecutor:
         resources: Resources,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """See ``Executor``."""
+        """See ``Executor``; ``ClusterError`` if the cluster gives no worker."""
         name = self._name(resources)
         for other, pool in self._pools.items():
             if other != name:
                 pool.scale(0)
         pool = self._pool(name)
         pool.scale(max(pool.wanted, workers_for(self._shape(name), resources.items)))
-        yield from pool.executor.map_unordered(function, items, resources=resources, max_in_flight=max_in_flight)
+        try:
+            yield from pool.executor.map_unordered(function, items, resources=resources, max_in_flight=max_in_flight)
+        except StageFailed as error:
+            if pool.workers.problem:
+                raise ClusterError(f"no {name} worker comes: {pool.workers.problem}") from error
+            raise
 
     def avoid(self, node: str) -> bool:
         """Give no more work to a node; False if no other node has workers."""
@@ -92,9 +95,7 @@ class ClusterExecutor:
 
     def _shape(self, name: str) -> WorkerShape:
         shape = self._shapes[name.removesuffix(LARGE)]
-        if not name.endswith(LARGE):
-            return shape
-        return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, "threads": 1, "count": 1})
+        return large(shape) if name.endswith(LARGE) else shape
 
     def _pool(self, name: str) -> _Pool:
         if name not in self._pools:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -44,7 +44,7 @@ class RunOptions:
     max_in_flight: int | None = None
     retry_command: str = "petaseg run run.yaml"
     check: Callable[[], None] = lambda: None
-    """Called before a chunk is recorded; raises if this driver may not write any more (``pipeline.lease``)."""
+    """Called before a chunk is handed out or recorded; raises if another driver has taken over (``pipeline.lease``)."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -64,6 +64,11 @@ class ChunkDone:
 
     stage: str
     report: ChunkReport
+    chunk: Chunk
+    attempt: int = 1
+    """Which round of this driver it was done in."""
+    worker: str = ""
+    """Host and process."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +80,8 @@ class ChunkFailed:
     error: str
     attempt: int
     final: bool
+    worker: str = ""
+    """Host and process; empty if the worker died."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +104,17 @@ class StageFinished:
 Event = StageStarted | ChunkDone | ChunkFailed | NodeAvoided | StageFinished
 Listener = Callable[[Event], None]
 StageSummary = Summary
+
+
+def fan_out(*listeners: Listener | None) -> Listener:
+    """One listener that tells several; ``None`` stands for nobody."""
+    present = [listener for listener in listeners if listener is not None]
+
+    def tell(event: Event) -> None:
+        for listener in present:
+            listener(event)
+
+    return tell
 
 
 def run_stage(
@@ -164,7 +182,7 @@ class _StageRun:
                 if outcome.result is not None:
                     self.nodes.done(outcome.node)
                     self.ledger.record(outcome.result)
-                    self.emit(ChunkDone(self.stage.name, outcome.result))
+                    self.emit(ChunkDone(self.stage.name, outcome.result, outcome.item, attempt, outcome.worker))
                     continue
                 final = generous or (attempt == self.options.attempts and not outcome.out_of_memory)
                 if self._failed(outcome, attempt, final):
@@ -181,8 +199,14 @@ class _StageRun:
             self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
-            self.stage.run_chunk, chunks, resources=resources, max_in_flight=self.options.max_in_flight
+            self.stage.run_chunk, self._allowed(chunks), resources=resources, max_in_flight=self.options.max_in_flight
         )
+
+    def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """The same chunks, as long as this driver may write: another one may work under another configuration."""
+        for chunk in chunks:
+            self.options.check()
+            yield chunk
 
     def _with_more_memory(self, grid: ChunkGrid, failed: list[Outcome[Chunk, ChunkReport]]) -> list[Chunk]:
         """Try those that ran out of memory once more, with more of it; returns the others, to be tried again."""
@@ -206,7 +230,7 @@ class _StageRun:
         final = final or not outcome.retriable
         logger.warning("%s chunk %s, attempt %d on %s: %s", self.stage.name, name, attempt, outcome.worker, error)
         self.ledger.record_failure(outcome.item, error, outcome.traceback, attempt, final)
-        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final))
+        self.emit(ChunkFailed(self.stage.name, outcome.item, error, attempt, final, outcome.worker))
         return not final
 
     def _avoid(self, node: str, error: str) -> None:

@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field, PrivateAttr, model_validator
 
-from pipeline.config import Shape, Table, Voxel, fingerprint, load_config
+from pipeline.config import Shape, Table, Voxel, fingerprint, read_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.models import MODELS
+from pipeline.storage import absolute, local_path, parent_of, store_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -70,7 +71,7 @@ class ModelCard(Table):
     licence: str = ""
     """Licence of the weights."""
 
-    _folder: Path = PrivateAttr(default=Path())
+    _folder: str = PrivateAttr(default="")
 
     @model_validator(mode="after")
     def _fits_together(self) -> ModelCard:
@@ -88,9 +89,9 @@ class ModelCard(Table):
         return self
 
     @property
-    def weights_path(self) -> Path | None:
-        """The file of the weights."""
-        return None if self.weights is None else self._folder / self.weights
+    def weights_url(self) -> str | None:
+        """Path or URL of the weights."""
+        return None if self.weights is None else f"{self._folder}/{self.weights}"
 
     @property
     def digest(self) -> str:
@@ -132,19 +133,26 @@ def bundled_cards() -> list[ModelCard]:
 
 
 def load_card(name: str | Path) -> ModelCard:
-    """The card of a bundled model, of a folder, or of a card's path; the checksum of its weights is compared.
+    """The card of a bundled model, of a folder, or of a card; the checksum of its weights is compared.
+
+    name: a bundled name, or a path or URL.
 
     Raises ``ModelError`` with the value, the rule and the remedy.
     """
-    path = _card_path(str(name))
+    place = absolute(_card_place(str(name)), ".")
+    store, key = store_of(place)
+    text = store.get_or_none(key)
+    if text is None:
+        names = ", ".join(bundled_names())
+        raise ModelError(f"{place} does not exist; name a card.yaml, its folder, or one of {names}")
     try:
-        card = load_config(path, model=ModelCard)
+        card = read_config(text, place, model=ModelCard)
     except ConfigError as error:
         raise ModelError(str(error)) from None
-    card._folder = path.parent.resolve()
-    _check_weights_file(card)
+    card._folder = parent_of(place) or ""
+    _weights(card)
     if card.architecture not in MODELS:
-        raise ModelError(f"{path}: architecture is {card.architecture!r}; there are {', '.join(MODELS)}")
+        raise ModelError(f"{place}: architecture is {card.architecture!r}; there are {', '.join(MODELS)}")
     return card
 
 
@@ -161,8 +169,8 @@ def load_model(card: ModelCard, device: str = "cpu") -> LoadedModel:
             f"the card of {card.name} has {len(card.offsets)} offsets, its network {module.out_channels} outputs; "
             "each output needs its offset: correct out_channels in the arguments, or the offsets"
         )
-    if card.weights_path is not None:
-        _fit(module, _read_weights(card.weights_path), card)
+    if card.weights is not None:
+        _fit(module, _tensors(card), card)
     where = "cuda" if device == "auto" and torch.cuda.is_available() else "cpu" if device == "auto" else device
     return LoadedModel(card, module.to(where).eval())
 
@@ -176,6 +184,21 @@ def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
         return getattr(import_module(module), name)(**arguments)  # type: ignore[no-any-return]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{architecture} refuses its arguments {sorted(arguments)}: {error}") from None
+
+
+def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str, Any]:
+    """The constructor's arguments: as given, or those of a named size of the architecture.
+
+    Named sizes stand in ``SIZES`` beside the class. ``ModelError`` if the architecture has none of this name.
+    """
+    if not isinstance(given, str):
+        return dict(given)
+    if architecture not in MODELS:
+        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
+    sizes = getattr(import_module(MODELS[architecture].partition(":")[0]), "SIZES", {})
+    if given not in sizes:
+        raise ModelError(f"arguments is {given!r}; it must be a table, or one of {', '.join(sizes)}")
+    return dict(sizes[given])
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
@@ -198,38 +221,43 @@ def _replace(path: Path, data: bytes) -> None:
     partial.replace(path)
 
 
-def _card_path(name: str) -> Path:
-    if "/" not in name and not name.endswith((".yaml", ".yml")) and not Path(name).is_dir():
-        return bundled_folder(name) / "card.yaml"
-    path = Path(name) / "card.yaml" if Path(name).is_dir() else Path(name)
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist; name a card.yaml, its folder, or one of {', '.join(bundled_names())}")
-    return path
-
-
-def _check_weights_file(card: ModelCard) -> None:
-    path = card.weights_path
+def _card_place(name: str) -> str:
+    """Path or URL of the card that a name means."""
+    path = local_path(name)
     if path is None:
-        return
-    if not path.is_file():
-        raise ModelError(f"{path} does not exist; the card of {card.name} names it: put it beside the card")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+        return name if name.endswith((".yaml", ".yml")) else f"{name.rstrip('/')}/card.yaml"
+    if "/" not in name and path.suffix not in (".yaml", ".yml") and not path.is_dir():
+        return str(bundled_folder(name) / "card.yaml")
+    return str(path / "card.yaml" if path.is_dir() else path)
+
+
+def _weights(card: ModelCard) -> bytes:
+    """The file of the weights, none for a network without; ``ModelError`` unless its checksum is the card's."""
+    if card.weights_url is None:
+        return b""
+    store, key = store_of(card.weights_url)
+    data = store.get_or_none(key)
+    if data is None:
+        raise ModelError(f"{card.weights_url} does not exist; the card of {card.name} names it: put it beside the card")
+    found = hashlib.sha256(data).hexdigest()
     if found != card.sha256:
         raise ModelError(
-            f"{path} has sha256 {found[:12]}..., the card says {str(card.sha256)[:12]}...; "
+            f"{card.weights_url} has sha256 {found[:12]}..., the card says {str(card.sha256)[:12]}...; "
             "the file was changed or damaged: fetch it again, or correct the card if the weights are meant"
         )
+    return data
 
 
-def _read_weights(path: Path) -> dict[str, Any]:
+def _tensors(card: ModelCard) -> dict[str, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        return load_file(path)
+        return load(_weights(card))
     except SafetensorError as error:
         raise ModelError(
-            f"{path} is no safetensors file ({error}); weights of other formats must be converted, they are never run"
+            f"{card.weights_url} is no safetensors file ({error}); "
+            "weights of other formats must be converted, they are never run"
         ) from None
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -23,6 +22,7 @@ import numpy as np
 from pipeline.execution.base import Resources
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.stages.timing import Laps, computing
 
 Products = Mapping[str, np.ndarray]
 """Named arrays that one chunk produces; names are stable, order does not matter."""
@@ -41,6 +41,9 @@ class ChunkReport:
     bytes_written: int
     counters: dict[str, float] = field(default_factory=dict)
     """Numbers of a stage's own, for example patches run and skipped; summed over chunks for display."""
+    timings: dict[str, float] = field(default_factory=dict)
+    """Seconds to ``read``, to ``wait`` for the compute slot, to ``compute``, to ``write``; and ``idle``, how long no
+    chunk of this stage was computed in this process before: a network that waits for its input. Not recorded."""
 
 
 def checksum_of(products: Products) -> str:
@@ -101,19 +104,24 @@ class Stage(ABC):
 
     def run_chunk(self, chunk: Chunk) -> ChunkReport:
         """Read, compute and write one chunk; data first, report second."""
-        began = time.perf_counter()
+        laps = Laps()
         inputs = self.read(chunk)
-        with self.compute_slot():
+        laps.lap("read")
+        with self.compute_slot(), computing(self.name).inside() as idle:
+            laps.lap("wait")
             products, counters = self.compute(chunk, inputs)
+            laps.lap("compute")
         self.write(chunk, products)
+        laps.lap("write")
         return ChunkReport(
             level=chunk.level,
             index=chunk.index,
             checksum=checksum_of(products),
-            seconds=time.perf_counter() - began,
+            seconds=laps.total,
             voxels=chunk.core.voxels,
             bytes_written=sum(array.nbytes for array in products.values()),
             counters=counters,
+            timings={**laps.seconds, "idle": idle},
         )
 
 

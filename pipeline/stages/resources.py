@@ -5,8 +5,9 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from pipeline.errors import VolumeError
 from pipeline.evaluation.run_length import Skeletons
-from pipeline.storage import ObjectStore
+from pipeline.storage import ObjectStore, store_of
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
@@ -33,9 +34,13 @@ def store(url: str) -> ObjectStore:
 
 
 @lru_cache(maxsize=4)
-def skeletons(path: str) -> Skeletons:
-    """Skeletons of true neurons, read once."""
-    return Skeletons.load(path)
+def skeletons(url: str) -> Skeletons:
+    """Skeletons of true neurons, a path or URL, read once."""
+    folder, key = store_of(url)
+    data = folder.get_or_none(key)
+    if data is None:
+        raise VolumeError(f"{url} does not exist; an npz of nodes_nm, edges and skeleton is needed")
+    return Skeletons.parse(data, url)
 
 
 @lru_cache(maxsize=2)

@@ -7,18 +7,22 @@
 A reader, also one in another process or after ``kill -9``, sees an object as it was before a put or after it.
 """
 
+from pipeline.storage.addresses import absolute, local_path, parent_of
 from pipeline.storage.arrays import pack_arrays, unpack_arrays
 from pipeline.storage.errors import MissingObjectError, as_storage_error, storage_errors
-from pipeline.storage.local import PARTIAL, local_path
-from pipeline.storage.objects import ObjectStore
+from pipeline.storage.local import PARTIAL
+from pipeline.storage.objects import ObjectStore, store_of
 
 __all__ = [
     "PARTIAL",
     "MissingObjectError",
     "ObjectStore",
+    "absolute",
     "as_storage_error",
     "local_path",
     "pack_arrays",
+    "parent_of",
     "storage_errors",
+    "store_of",
     "unpack_arrays",
 ]

@@ -12,8 +12,8 @@ Damage is met by doing it again, and is a ``CorruptError`` if it stays.
 
 What is repeated
     requests    by obstore, with growing pauses (``Patience.tries``)
-    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once the server has answered this process;
-                a server that never did is named at once. ``put_if`` and ``get_versioned`` do not wait for an outage:
+    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once this process has used the bucket; one that
+                never answered is named at once. ``put_if`` and ``get_versioned`` do not wait for an outage:
                 who holds a lease must know in time that it cannot be renewed.
 """
 
@@ -25,20 +25,22 @@ import posixpath
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
 from pipeline.storage.base import md5
 from pipeline.storage.bucket_client import Client, connect, parse_address
 from pipeline.storage.bucket_errors import explain, no_bucket
 from pipeline.storage.errors import DamagedError, RequestError
-from pipeline.storage.transfer import attributes, byte_range, fetch, read_back, tag, version_of
+from pipeline.storage.transfer import DIGEST, attributes, byte_range, fetch, read_back, tag, version_of
 
 SCHEMES = ("s3", "gs")
 PART_BYTES = 64 << 20
 """Larger objects are sent in parts of this size."""
-DAMAGED_TRIES = 3
+DAMAGED_TRIES = 5
 FIRST_PAUSE = 0.5
+NO_VERSION = {"e_tag": f'"{"0" * 32}"', "version": "1"}
+"""A version that no object has."""
 
 Result = TypeVar("Result")
 logger = logging.getLogger("petaseg.storage")
@@ -55,7 +57,7 @@ class BucketBackend:
         if stop is not None and stop <= max(0, start or 0):
             return b"" if self.exists(key) else None
         path, span = self._path(key), byte_range(start, stop)
-        found = self._ask(lambda client: fetch(client.store, path, span))
+        found = self._ask(lambda client: fetch(client.reader, path, span))
         return None if found is None else found.data
 
     def put(self, key: str, data: bytes, durable: bool) -> None:
@@ -65,7 +67,7 @@ class BucketBackend:
 
     def get_versioned(self, key: str) -> tuple[bytes, str] | None:
         """See ``Backend``."""
-        found = self._ask(lambda client: fetch(client.store, self._path(key)), patient=False)
+        found = self._ask(lambda client: fetch(client.reader, self._path(key)), patient=False)
         return None if found is None else (found.data, found.version)
 
     def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
@@ -95,22 +97,34 @@ class BucketBackend:
     def _ask(self, action: Callable[[Client], Result], *, patient: bool = True) -> Result | None:
         """Do something with the bucket, again if it is ill; ``None`` if the object is missing."""
         client = connect(self.address)
-        end, pause, damaged = time.monotonic() + client.patience.outage_seconds, FIRST_PAUSE, 0
+        began, pause, damaged = time.monotonic(), FIRST_PAUSE, 0
         while True:
             try:
                 return ask_once(client, action)
-            except RequestError as failure:
-                damaged += isinstance(failure, DamagedError)
-                ill = patient and failure.transient and client.answered and time.monotonic() < end
-                if damaged >= DAMAGED_TRIES or not (ill or isinstance(failure, DamagedError)):
+            except DamagedError as failure:
+                damaged, cause = damaged + 1, failure.cause
+                if damaged == DAMAGED_TRIES:
                     raise
-                logger.warning("%s: %s; trying again", self.address, failure.cause)
+            except RequestError as failure:
+                cause = failure.cause
+                limit = waiting_time(client, failure) if patient else client.patience.lease_seconds
+                if not failure.transient or time.monotonic() - began >= limit:
+                    raise
+            logger.warning("%s: %s; trying again", self.address, cause)
             time.sleep(pause * random.uniform(0.5, 1))
             pause = min(2 * pause, client.patience.longest_pause)
 
 
+def waiting_time(client: Client, failure: RequestError) -> float:
+    """Seconds for which an operation that failed so is repeated, if it may wait."""
+    if client.used:
+        return client.patience.outage_seconds
+    return client.patience.first_seconds if failure.answered else 0
+
+
 def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | None:
     """The result of an action, ``None`` for a missing object, else a ``RequestError`` that keeps nothing secret."""
+    result: Result | None = None
     try:
         result = action(client)
     except FileNotFoundError as error:
@@ -119,12 +133,11 @@ def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | Non
     except Exception as error:
         failure = explain(error, client.server)
     else:
-        client.answered = True
-        return result
-    client.answered = client.answered or failure is None or failure.answered
+        failure = None
     if failure is not None:
         raise failure  # outside of the handler, so that a traceback does not print the server's whole answer
-    return None
+    client.used = True
+    return result
 
 
 def send(client: Client, path: str, data: bytes, durable: bool) -> None:
@@ -136,7 +149,7 @@ def send(client: Client, path: str, data: bytes, durable: bool) -> None:
     except FileNotFoundError:
         raise no_bucket(client.server) from None
     if durable or tag(sent) != digest:  # encrypted buckets and large objects have other tags
-        read_back(client.store, path, digest)
+        read_back(client.reader, path, digest)
 
 
 def send_if(client: Client, path: str, data: bytes, version: str | None, writer: str) -> str | None:
@@ -150,12 +163,36 @@ def send_if(client: Client, path: str, data: bytes, version: str | None, writer:
     mode = "create" if version is None else json.loads(version)
     marks = attributes(md5(data), writer)
     try:
-        return version_of(client.store.put(path, data, attributes=marks, mode=mode, use_multipart=False))
+        sent = client.store.put(path, data, attributes=marks, mode=mode, use_multipart=False)
     except (AlreadyExistsError, PreconditionError) as error:
         if "NoSuchBucket" in str(error):
             raise no_bucket(client.server) from None
-        found = fetch(client.store, path)
+        found = fetch(client.reader, path)
         return found.version if found.writer == writer else None
+    if tag(sent) != marks[DIGEST]:
+        read_back(client.reader, path, marks[DIGEST])
+    if version is None and not client.heeds_conditions:
+        check_conditions(client, path, data, marks)
+    return version_of(sent)
+
+
+def check_conditions(client: Client, path: str, data: bytes, marks: Mapping[str, str]) -> None:
+    """``RequestError`` unless the server refuses to store again, under false conditions, what was just stored.
+
+    One that ignores conditions would give two drivers one lease. Asked once in a process.
+    """
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    for mode in ("create", NO_VERSION):
+        try:
+            client.store.put(path, data, attributes=marks, mode=mode, use_multipart=False)
+        except (AlreadyExistsError, PreconditionError):
+            continue
+        raise RequestError(
+            "the server ignores conditional writes (If-None-Match, If-Match), so it cannot keep two drivers apart",
+            "update it, or put the run directory on another store; inputs may stay there",
+        )
+    client.heeds_conditions = True
 
 
 def bucket_exists(client: Client) -> bool:
@@ -164,7 +201,6 @@ def bucket_exists(client: Client) -> bool:
         try:
             next(iter(client.store.list(chunk_size=1)), None)
         except Exception as error:
-            if "NoSuchBucket" in str(error):
-                return False
+            return "NoSuchBucket" not in str(error)
     client.exists = True
     return True

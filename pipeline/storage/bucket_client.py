@@ -9,8 +9,9 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from pipeline.errors import ConfigError
+from pipeline.storage.addresses import refuse_credentials
 from pipeline.storage.bucket_errors import Server
-from pipeline.storage.credentials import google_key_file, s3_access
+from pipeline.storage.credentials import google_access, s3_access
 
 S3_KEYS = "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE and ~/.aws/credentials"
 GOOGLE_KEYS = "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-default login`"
@@ -28,7 +29,11 @@ class Patience:
     request_seconds: float = 60
     """... and for how long."""
     outage_seconds: float = 900
-    """A server that has answered before may be away for so long."""
+    """A bucket that this process has used may be away for so long ..."""
+    first_seconds: float = 60
+    """... one that it has not may answer with errors for so long, and with silence not at all."""
+    lease_seconds: float = 5
+    """What must not wait is repeated for so long."""
     longest_pause: float = 30
 
 
@@ -53,16 +58,21 @@ class Client:
     """A bucket of obstore; all stores of a process share it, and it never travels to another one."""
 
     store: Any
+    """Of obstore."""
+    reader: Any
+    """The same, for whole objects and ranges."""
     server: Server
     patience: Patience
-    answered: bool = False
-    """True once the server has answered."""
+    used: bool = False
+    """True once an operation has succeeded."""
     exists: bool = False
     """True once the bucket is known to be there."""
+    heeds_conditions: bool = False
+    """True once the server has refused a write under a false condition."""
 
 
 def parse_address(url: str) -> tuple[Address, str]:
-    """The bucket of a URL and the prefix of its keys; ``ConfigError`` if it names none, or holds credentials."""
+    """The bucket of a URL and the prefix of its keys; ``ConfigError`` if it names none."""
     scheme, _, rest = url.partition("://")
     endpoint = None
     if scheme == "s3" and rest.startswith(("http://", "https://")):
@@ -70,8 +80,6 @@ def parse_address(url: str) -> tuple[Address, str]:
         host, _, rest = rest.partition("/")
         endpoint = check_endpoint(f"{endpoint}://{host}")
     bucket, _, prefix = rest.partition("/")
-    if "@" in bucket:
-        raise ConfigError(f"{scheme}://...@... holds credentials; they belong in the environment, never in a URL")
     if not bucket:
         raise ConfigError(f"{url} names no bucket; write {scheme}://bucket/path")
     return Address(scheme, endpoint, bucket), "/".join(part for part in prefix.split("/") if part)
@@ -79,12 +87,9 @@ def parse_address(url: str) -> tuple[Address, str]:
 
 def check_endpoint(endpoint: str) -> str:
     """The address of a server; ``ConfigError`` if it is none, or holds credentials."""
-    server = urlsplit(endpoint)
-    if server.username or server.password:
-        raise ConfigError(
-            f"{server.scheme}://...@{server.hostname} holds credentials; they belong in the environment, never in a URL"
-        )
+    refuse_credentials(endpoint)
     try:
+        server = urlsplit(endpoint)
         usable = server.scheme in ("http", "https") and server.hostname and server.port != 0
     except ValueError:
         usable = False
@@ -110,17 +115,21 @@ def _s3(address: Address) -> Client:
     options = _options(allow_http=bool(endpoint and endpoint.startswith("http://")))
     store = S3Store(address.bucket, config=settings, credential_provider=access.provider, **options)  # type: ignore[arg-type]
     name = endpoint or f"https://s3.{access.region}.amazonaws.com"
-    return Client(store, Server(name, address.bucket, access.provider is not None, S3_KEYS), PATIENCE)
+    return Client(store, store, Server(name, address.bucket, access.provider is not None, S3_KEYS), PATIENCE)
 
 
 def _google(address: Address) -> Client:
     from obstore.store import GCSStore
 
-    key_file = google_key_file()
-    settings: Any = {"service_account": key_file} if key_file else {}
-    store = GCSStore(address.bucket, config=settings, **_options(allow_http=False))
-    server = Server("https://storage.googleapis.com", address.bucket, True, GOOGLE_KEYS)
-    return Client(store, server, PATIENCE)
+    access = google_access()
+    settings: Any = {"service_account": access.key_file} if access.key_file else {}
+    options = _options(allow_http=access.endpoint.startswith("http://"))
+    store = GCSStore(address.bucket, config=settings, **options)
+    # Google unpacks what is stored compressed, and leaves out its length, which obstore needs: say that we can do it
+    options["client_options"]["default_headers"] = {"Accept-Encoding": "gzip"}
+    reader = GCSStore(address.bucket, config=settings, **options)
+    server = Server(access.endpoint, address.bucket, True, GOOGLE_KEYS)
+    return Client(store, reader, server, PATIENCE)
 
 
 def _options(*, allow_http: bool) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from obstore.store import S3Credential
 
+GOOGLE = "https://storage.googleapis.com"
 TTL = timedelta(minutes=10)
 """Temporary keys are asked for again so often; botocore renews them in time."""
 
@@ -56,10 +57,22 @@ def s3_access() -> S3Access:
     )
 
 
-def google_key_file() -> str | None:
-    """The service account of cloud-volume's secrets folder, unless the environment names another."""
+@dataclass(frozen=True)
+class GoogleAccess:
+    """How Google's storage is entered."""
+
+    key_file: str | None
+    """Of a service account; ``None`` if obstore is to look for credentials by itself."""
+    endpoint: str
+    """Google, or the server that the key file names as ``gcs_base_url``."""
+
+
+def google_access() -> GoogleAccess:
+    """The service account of cloud-volume's secrets folder, unless the environment names other credentials."""
     path = secrets_folder() / "google-secret.json"
-    return str(path) if path.is_file() and not os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") else None
+    if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or not path.is_file():
+        return GoogleAccess(None, GOOGLE)
+    return GoogleAccess(str(path), secret_file(path.name).get("gcs_base_url") or GOOGLE)
 
 
 def from_botocore(keys: Any) -> S3Credential:

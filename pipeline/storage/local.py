@@ -76,14 +76,6 @@ class LocalBackend:
         (self.root / key).unlink(missing_ok=True)
 
 
-def local_path(url: str) -> Path | None:
-    """The path that a URL names on this machine; ``None`` for any other scheme than ``file``."""
-    scheme, marker, rest = url.partition("://")
-    if not marker:
-        return Path(url).expanduser()
-    return Path(rest) if scheme == "file" else None
-
-
 def is_hidden(name: str) -> bool:
     """True for the files beside an object that are no objects themselves."""
     return name.endswith(PARTIAL) or (name.startswith(".") and name.endswith(LOCK))

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 import numpy as np
 
-from pipeline.errors import StorageError
+from pipeline.errors import ConfigError, StorageError
+from pipeline.storage.addresses import local_path, parent_of, refuse_credentials
 from pipeline.storage.arrays import pack_arrays, unpack_arrays
 from pipeline.storage.base import Backend
 from pipeline.storage.bucket import SCHEMES, BucketBackend
 from pipeline.storage.errors import MissingObjectError, storage_errors
-from pipeline.storage.local import LocalBackend, append_bytes, local_path
+from pipeline.storage.local import LocalBackend, append_bytes
 from pipeline.storage.web import WebBackend
 
 REQUESTS = 16
@@ -31,7 +32,8 @@ class ObjectStore:
     """Objects (bytes) by key under one URL; keys are relative paths with ``/``. Threads may share a store."""
 
     def __init__(self, url: str | Path) -> None:
-        self.url = str(url).rstrip("/") or "/"
+        text = str(url)
+        self.url = text if text.endswith("://") else text.rstrip("/") or "/"
         self.local_path: Path | None = local_path(self.url)
         """The folder, if it is on a file system."""
         self._backend = make_backend(self.url)
@@ -129,6 +131,18 @@ class ObjectStore:
         return f"{self.url}/{key}"
 
 
+def store_of(url: str | Path) -> tuple[ObjectStore, str]:
+    """The store and the key of a single object that a user names by its path or URL."""
+    path = local_path(str(url))
+    if path is not None:
+        return ObjectStore(path.parent), path.name
+    text = str(url).rstrip("/")
+    folder = parent_of(text)
+    if folder is None:
+        raise ConfigError(f"{url} names no object; write the whole address of a file, such as s3://bucket/file")
+    return ObjectStore(folder), text.rpartition("/")[2]
+
+
 @lru_cache(maxsize=1)
 def pool() -> ThreadPoolExecutor:
     """Threads that wait for buckets; all stores of a process share them."""
@@ -140,4 +154,5 @@ def make_backend(url: str) -> Backend:
     path = local_path(url)
     if path is not None:
         return LocalBackend(path)
+    refuse_credentials(url)
     return BucketBackend(url) if url.partition("://")[0] in SCHEMES else WebBackend(url)

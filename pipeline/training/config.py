@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -81,6 +81,8 @@ class TrainConfig(Table):
     """A key of ``pipeline.models.MODELS``."""
     arguments: dict[str, Any] | str = "tiny"
     """Arguments of the architecture, or one of its named sizes."""
+    start_from: str | None = None
+    """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
     """Affinities to predict; the first three are the nearest neighbours (z, y, x)."""
     patch_shape: Shape = (64, 64, 64)
@@ -89,12 +91,18 @@ class TrainConfig(Table):
     """Patches of one update."""
     steps: Annotated[int, Field(ge=1)] = 3000
     """Updates."""
+    optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
+    """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd has a momentum of 0.95, as for the canvas network."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """Of AdamW, after the warm-up; falls as a cosine to 3 % of this."""
+    """After the warm-up."""
+    schedule: Literal["cosine", "polynomial", "plateau", "constant"] = "cosine"
+    """How it falls: a cosine to 3 %; (1 - s / S)^0.9; halved whenever the score has not risen for a while; not."""
+    plateau_validations: Annotated[int, Field(ge=1)] = 3
+    """With schedule: plateau, this many validations without a better score halve the learning rate."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
     """The learning rate rises linearly over these."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Of AdamW."""
+    """Of the optimiser."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
     """Gradients are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
@@ -103,14 +111,20 @@ class TrainConfig(Table):
     """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
     device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
     """Where to train; auto takes a GPU if there is one."""
+    devices: Annotated[int, Field(ge=1)] = 1
+    """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """CPU threads."""
+    """CPU threads of one process."""
+    loaders: Annotated[int, Field(ge=0)] = 0
+    """Processes that read and augment patches beside the training; 0 does it in turns."""
     seed: int = 0
     """Of weights, patches and augmentation."""
     validate_every: Annotated[int, Field(ge=1)] = 250
     """Updates between two validations and checkpoints."""
     patience: Annotated[int, Field(ge=1)] | None = None
     """Stop after this many validations without a better score; never if left out."""
+    pictures: bool = True
+    """Draw predictions on a validation patch at each validation, step by step of the recurrence."""
     augmentation: Augmentation = Augmentation()
     """How patches are changed at random."""
     normalisation: Normalisation = Normalisation()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import posixpath
 from typing import Any
@@ -15,9 +16,9 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from pipeline.errors import VolumeError
+from pipeline.errors import StorageError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.storage import ObjectStore
+from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
@@ -144,15 +145,29 @@ def _json(store: ObjectStore, data: bytes) -> dict[str, Any]:
 
 def _image_above(location: Location) -> tuple[Multiscale | None, str]:
     """The multiscale image that lists an array, and the array's path in it; (``None``, "") for a lone array."""
-    parent, path = location.base, ""
+    below, path = location.base, ""
     for _ in range(MAX_DEPTH):
-        parent, _, name = parent.rpartition("/")
+        parent = parent_of(below)
+        if parent is None:
+            break
+        name = posixpath.basename(below)
         path = posixpath.join(name, path) if path else name
-        node = _read_node(ObjectStore(parent)) if parent and not parent.endswith(":/") else None
+        node = _read_node_if_allowed(ObjectStore(parent))
         image = parse_multiscale(parent, node[1]) if node else None
         if image and any(level.path == path for level in image.levels):
             return image, path
+        below = parent
     return None, ""
+
+
+def _read_node_if_allowed(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:
+    """Like ``_read_node``; credentials for an array need not reach above it."""
+    try:
+        return _read_node(store)
+    except StorageError as error:
+        if error.errno == errno.EACCES:
+            return None
+        raise
 
 
 def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:

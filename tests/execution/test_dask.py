@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import psutil
 import pytest
 from distributed import LocalCluster
 
@@ -29,6 +32,7 @@ IN_THREADS = {
 """A cluster that takes no time to start."""
 SCHEDULER = f"""
 import time
+import urllib.request
 from distributed import LocalCluster
 cluster = LocalCluster(**{IN_THREADS})
 print(cluster.scheduler_address, flush=True)
@@ -224,3 +228,19 @@ def test_a_cluster_that_does_not_start_is_started_again(monkeypatch: pytest.Monk
     finally:
         executor.close()
     assert len(started) == 3
+
+
+def test_the_dashboard_is_there_when_it_is_asked_for_and_only_here() -> None:
+    """Fails if the printed address leads nowhere, or the whole network can look."""
+    executor = DaskExecutor(workers=1, dashboard="127.0.0.1:0")
+    try:
+        link = urlsplit(executor.dashboard_link)
+        with urllib.request.urlopen(link.geturl(), timeout=30) as page:
+            assert page.status == 200
+        with urllib.request.urlopen(f"http://{link.netloc}/info/main/workers.html", timeout=30) as page:
+            assert "tcp://127.0.0.1" in page.read().decode()
+        assert link.hostname == "127.0.0.1"
+        listening = {c.laddr.ip for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
+        assert listening <= {"127.0.0.1", "::1"}
+    finally:
+        executor.close()

@@ -85,7 +85,7 @@ def test_a_model_is_named_by_its_card_its_folder_or_as_bundled(folder, monkeypat
 def test_the_folder_may_move(folder, tmp_path):
     """Would tie a card to the place where it was trained."""
     moved = folder.rename(tmp_path / "elsewhere")
-    assert load_model(load_card(moved)).card.weights_path == moved / "weights.safetensors"
+    assert load_model(load_card(moved)).card.weights_url == str(moved / "weights.safetensors")
     assert str(tmp_path) not in (moved / "card.yaml").read_text()
 
 

@@ -64,10 +64,11 @@ class S3Server:
 
 
 @contextmanager
-def s3_server() -> Iterator[S3Server]:
+def s3_server(**environment: str) -> Iterator[S3Server]:
     """Start a server on a free port, and stop it."""
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, **pipes, text=True, env={**os.environ, **environment}) as process:  # type: ignore[call-overload]
         assert process.stdin
         assert process.stdout
         try:

@@ -14,6 +14,8 @@ import pytest
 
 from pipeline.errors import StorageError
 from pipeline.storage import ObjectStore
+from tests.objectstore.faults import faulty_server
+from tests.objectstore.server import S3Server, set_environment
 
 Make = Callable[[], ObjectStore]
 
@@ -65,6 +67,16 @@ def test_versions_travel_as_text_between_processes(store: ObjectStore) -> None:
     other = pickle.loads(pickle.dumps(store))
     assert isinstance(version, str)
     assert other.put_if("lease", b"second", version)
+
+
+def test_a_server_that_ignores_conditions_is_refused(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would let two drivers write one run: old servers store whatever they are sent, and say that all is well."""
+    with faulty_server(server.endpoint, kinds=("deaf",)) as deaf:
+        set_environment(monkeypatch, {**server.environment, "AWS_ENDPOINT_URL": deaf.endpoint})
+        store = ObjectStore(f"s3://{server.new_bucket()}/run")
+        store.put("key", b"x")
+        with pytest.raises(StorageError, match=r"lease: the server ignores conditional writes .*; update it, or put"):
+            store.put_if("lease", b"x", None)
 
 
 def test_nothing_beside_the_object_is_listed(store: ObjectStore) -> None:

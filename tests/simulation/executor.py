@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import heapq
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import count, islice
+from itertools import islice
 
 from pipeline.execution.base import Outcome, Resources, attempt
 from pipeline.grid import Chunk
@@ -14,7 +13,9 @@ from pipeline.stages.base import ChunkReport
 from tests.simulation.world import Process, ProcessDied, World
 
 Compute = Callable[[Chunk], ChunkReport]
+Told = Outcome[Chunk, ChunkReport]
 FATES = ("dies", "is lost", "hangs", "comes back late")
+LOST = "its worker died on this chunk"
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Pool:
     bad_node: int | None = None
     """Index of a worker on which everything fails."""
     outlives: bool = False
-    """True if workers go on with what they have in hand when nobody waits for it any more."""
+    """True if workers finish what they have in hand when nobody waits for it any more."""
 
 
 @dataclass(frozen=True)
@@ -40,16 +41,25 @@ class Attempt:
 
     chunk: Chunk
     worker: int
-    ends: float
     fate: str
-    alone: bool = False
+    alone: bool
+
+    @property
+    def node(self) -> str:
+        """The worker's."""
+        return f"node-{self.worker}"
 
 
 class SimulatedExecutor:
-    """A fake behind the ``Executor`` protocol: one outcome an item, but what is lost may still write."""
+    """A fake behind the ``Executor`` protocol: one outcome an item, but what is lost may still write.
+
+    on_start: told of every chunk that is drawn.
+    """
 
     def __init__(self, world: World, pool: Pool, on_start: Callable[[Chunk], None]) -> None:
         self.world, self.pool, self.on_start = world, pool, on_start
+        self.workers = list(range(pool.workers))
+        """Those that are not avoided."""
 
     def map_unordered(
         self,
@@ -58,101 +68,116 @@ class SimulatedExecutor:
         *,
         resources: Resources,
         max_in_flight: int | None = None,
-    ) -> Generator[Outcome[Chunk, ChunkReport], None, None]:
+    ) -> Generator[Told, None, None]:
         """See ``Executor``."""
-        flow = _Flow(self, function, iter(items), resources, max_in_flight or 2 * self.pool.workers)
+        window = 1 if resources.generous else max_in_flight or 2 * self.pool.workers
+        flow = _Flow(self, function, iter(items), resources, window)
         try:
             while flow.fill():
                 yield from flow.wait()
         finally:
-            flow.abandon()
+            flow.closed = True
+
+    def avoid(self, node: str) -> bool:
+        """See ``Executor``."""
+        others = [worker for worker in self.workers if f"node-{worker}" != node]
+        if not others:
+            return False
+        self.world.tell("node is avoided", node)
+        self.workers = others
+        return True
 
     def close(self) -> None:
         """Nothing to release."""
 
 
 class _Flow:
-    """What is in flight during one ``map_unordered``."""
+    """What is in flight during one ``map_unordered``; a chunk ends when its time has come, whoever looks."""
 
     def __init__(
         self, executor: SimulatedExecutor, function: Compute, source: Iterator[Chunk], needs: Resources, window: int
     ) -> None:
-        self.world, self.pool, self.on_start = executor.world, executor.pool, executor.on_start
+        self.executor, self.world, self.pool = executor, executor.world, executor.pool
         self.function, self.source, self.needs, self.window = function, source, needs, window
+        self.generation = self.world.generation
         self.free = [self.world.now] * self.pool.workers
-        self.running: list[tuple[float, int, Attempt]] = []
+        self.running = 0
         self.suspects: deque[Chunk] = deque()
-        self.order = count()
+        self.told: list[Told] = []
+        self.changed = False
+        """True if a chunk has ended since somebody asked."""
+        self.closed = False
+        """True if nobody waits for outcomes any more."""
 
     def fill(self) -> bool:
         """Hand out chunks; False if there are no more."""
         if self.suspects and not self.running:
             self._hand_out(self.suspects.popleft(), alone=True)
             return True
-        for chunk in islice(self.source, max(0, self.window - len(self.running) - len(self.suspects))):
-            self.on_start(chunk)
+        for chunk in islice(self.source, max(0, self.window - self.running - len(self.suspects))):
+            self.executor.on_start(chunk)
             self._hand_out(chunk)
-        return bool(self.running)
+        return bool(self.running or self.told)
 
-    def wait(self) -> list[Outcome[Chunk, ChunkReport]]:
-        """Let time pass until a chunk ends in one way or another."""
-        _, _, tried = heapq.heappop(self.running)
-        self.world.wait(max(0.0, tried.ends - self.world.now))
-        if tried.fate == "hangs":
-            self._once_more(tried)
-            return [Outcome(tried.chunk, error="no result in time", worker=self._name(tried))]
-        if tried.fate == "is lost":
-            self._once_more(tried)
-            return self._lost(tried)
-        if tried.fate == "comes back late":
-            self._once_more(tried)
-        outcome = self._compute(tried, mortal=tried.fate == "dies")
-        return self._lost(tried) if outcome is None else [outcome]
-
-    def abandon(self) -> None:
-        """Nobody waits any more: workers stop, or finish what they have in hand."""
-        for _, _, tried in self.running:
-            if self.pool.outlives:
-                self._once_more(tried, max(0.0, tried.ends - self.world.now))
+    def wait(self) -> list[Told]:
+        """Let time pass until a chunk ends in one way or another; a suspect has no outcome yet."""
+        while not self.changed:
+            self.world.wait_for_event()
+        self.changed = False
+        told, self.told = self.told, []
+        return told
 
     def _hand_out(self, chunk: Chunk, *, alone: bool = False) -> None:
-        dice = self.world.dice
-        worker = min(range(self.pool.workers), key=lambda n: self.free[n])
-        ends = max(self.world.now, self.free[worker]) + dice.expovariate(1 / self.pool.seconds)
+        dice, now = self.world.dice, self.world.now
+        worker = min(self.executor.workers, key=lambda n: self.free[n])
+        self.free[worker] = max(now, self.free[worker]) + dice.expovariate(1 / self.pool.seconds)
         fate = dice.choice(FATES) if dice.random() < self.pool.trouble else "ends"
-        self.free[worker] = ends
-        heapq.heappush(self.running, (ends, next(self.order), Attempt(chunk, worker, ends, fate, alone)))
+        tried = Attempt(chunk, worker, fate, alone)
+        self.running += 1
+        self.world.later(self.free[worker] - now, lambda: self._end(tried))
 
-    def _compute(self, tried: Attempt, *, mortal: bool) -> Outcome[Chunk, ChunkReport] | None:
+    def _end(self, tried: Attempt) -> None:
+        """Whatever becomes of an attempt, at the time at which it does."""
+        self.running -= 1
+        self.changed = True
+        if self.generation != self.world.generation:
+            outcome = None
+        elif self.closed:
+            outcome = self._compute(tried, mortal=not self.pool.outlives)
+        else:
+            outcome = self._meet(tried)
+        if outcome is None and not tried.alone:
+            self.suspects.append(tried.chunk)
+        elif not self.closed:
+            self.told.append(outcome or Outcome(tried.chunk, error=LOST, out_of_memory=True))
+
+    def _meet(self, tried: Attempt) -> Told | None:
+        """What the fate of an attempt is; None if the worker is lost."""
+        if tried.fate not in ("ends", "dies"):
+            self.world.later(self.world.dice.expovariate(0.1), lambda: self._come_back(tried))
+        if tried.fate == "hangs":
+            return Outcome(tried.chunk, error="no result in time", worker=f"{tried.node}:1")
+        if tried.fate == "is lost":
+            self.world.tell("worker is lost", f"{tried.node} with {tried.chunk.name}")
+            return None
+        return self._compute(tried, mortal=tried.fate == "dies")
+
+    def _come_back(self, tried: Attempt) -> None:
+        """A worker for which nobody waits finishes the chunk."""
+        if self.generation == self.world.generation:
+            self.world.tell("late write", f"{tried.node} finishes {tried.chunk.name}")
+            self._compute(tried, mortal=self.world.dice.random() < 0.3)
+
+    def _compute(self, tried: Attempt, *, mortal: bool) -> Told | None:
         """The outcome of a chunk, or None if its worker dies; what it has stored by then stays."""
         dice = self.world.dice
         dies_at, how = (dice.randint(1, 6), dice.choice(["before", "after"])) if mortal else (None, "before")
-        worker = Process(self._name(tried), dies_at=dies_at, how=how, unreliable=self.pool.unreliable)
+        worker = Process(f"{tried.node}:1", dies_at=dies_at, how=how, unreliable=self.pool.unreliable)
         if tried.worker == self.pool.bad_node:
             return Outcome(tried.chunk, error="OSError: this node is broken", worker=worker.name)
-        self.world.granted_bytes = self.needs.memory_bytes
+        self.world.generous = self.needs.generous
         with self.world.acting_as(worker):
             try:
                 return replace(attempt(self.function, tried.chunk), worker=worker.name)
             except ProcessDied:
                 return None
-
-    def _lost(self, tried: Attempt) -> list[Outcome[Chunk, ChunkReport]]:
-        """A chunk that lost its worker is tried again with nothing beside it; then it counts."""
-        self.world.tell("worker is lost", f"{self._name(tried)} with {tried.chunk.name}")
-        if not tried.alone:
-            self.suspects.append(tried.chunk)
-            return []
-        return [Outcome(tried.chunk, error="its worker died on this chunk", worker=self._name(tried))]
-
-    def _once_more(self, tried: Attempt, seconds: float | None = None) -> None:
-        """Let a worker that nobody waits for finish the chunk at some later time."""
-
-        def late() -> None:
-            self.world.tell("late write", f"{self._name(tried)} finishes {tried.chunk.name}")
-            self._compute(tried, mortal=self.world.dice.random() < 0.3)
-
-        self.world.later(self.world.dice.expovariate(0.1) if seconds is None else seconds, late)
-
-    def _name(self, tried: Attempt) -> str:
-        return f"node-{tried.worker}:1"

@@ -12,10 +12,13 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from tests.simulation.executor import Pool
 from tests.simulation.stages import Setting, chunks_of, levels
+from tests.simulation.world import LATEST_REQUEST
 
 COUNTS = ((1, 1, 1), (1, 1, 5), (2, 2, 3), (1, 5, 5), (3, 3, 3), (2, 4, 5))
 """Chunks along each axis; grids of 20 and more can stop early."""
 SETTINGS = (Setting(1, 1), Setting(1, 2), Setting(2, 1))
+FAULTS = ("fail", "fail", "config", "memory", "more memory", "kill")
+"""What goes wrong with chunks; "memory" is mended by more of it."""
 MOST_LIVES = 6
 
 
@@ -26,11 +29,16 @@ class Life:
     setting: Setting
     begins_after: float = 0.0
     """Seconds since the end of the last one."""
+    host: str = "here"
     dies_at: int | None = None
-    """The storage operation at which the driver dies, ``how``: before it, after it, or in the middle of it."""
+    """The storage operation at which the driver dies, ``how``: see ``Process``."""
     how: str = "before"
     dies_after: float = float("inf")
     """Seconds after which it dies anyway."""
+    cut_off_at: int | None = None
+    """The storage operation at which the driver stands still, while the next life is lived."""
+    rival_at: int | None = None
+    """The storage operation at which somebody starts a second driver, although the first is well."""
     interrupted_at: int | None = None
     """The event at which somebody types Ctrl-C."""
     unreliable: float = 0.0
@@ -40,7 +48,7 @@ class Life:
     read_only_after: float | None = None
     faults: Mapping[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     """(stage, chunk) -> what goes wrong with it, and how many times."""
-    pool: Pool = Pool()
+    pool: Pool = field(default_factory=Pool)
     attempts: int = 3
 
     @property
@@ -52,11 +60,6 @@ class Life:
     def chunks_fail(self) -> bool:
         """True if chunks may be set aside."""
         return bool(self.faults) or self.pool.trouble > 0 or self.pool.unreliable > 0 or self.pool.bad_node is not None
-
-    @property
-    def dies(self) -> bool:
-        """True if the driver may be killed."""
-        return self.dies_at is not None or self.dies_after < float("inf")
 
 
 @dataclass(frozen=True)
@@ -86,9 +89,10 @@ def draw(dice: random.Random) -> Fate:
     lives = []
     setting = SETTINGS[0]
     for _ in range(dice.randint(1, MOST_LIVES)):
-        setting = dice.choice(SETTINGS) if dice.random() < 0.15 else setting
         lives.append(draw_life(dice, grid, setting))
-    calm = Life(setting, begins_after=dice.expovariate(0.2), pool=Pool(workers=dice.randint(1, 4)))
+        leaves_something = lives[-1].cut_off_at is not None or lives[-1].how == "late"
+        setting = dice.choice(SETTINGS) if dice.random() < (0.5 if leaves_something else 0.1) else setting
+    calm = Life(setting, begins_after=2 * LATEST_REQUEST, pool=Pool(workers=dice.randint(1, 4)))
     constants = {
         "FLUSH_RECORDS": dice.choice([3, 10, 5000]),
         "COMPACT_RECORDS": dice.choice([4, 1000]),
@@ -104,13 +108,19 @@ def draw_life(dice: random.Random, grid: ChunkGrid, setting: Setting) -> Life:
     def sometimes(share: float, value: Any, otherwise: Any) -> Any:
         return value if dice.random() < share else otherwise
 
+    def operation() -> int:
+        return dice.randint(1, dice.choice([20, len(grid) + 20, 3 * len(grid) + 30]))
+
     workers, seconds = dice.randint(1, 5), dice.choice([0.01, 1.0, 30.0])
     span = len(grid) * seconds / workers
     return Life(
         setting,
         begins_after=dice.expovariate(0.2),
-        dies_at=sometimes(0.5, dice.randint(1, dice.choice([12, 3 * len(grid) + 20])), None),
-        how=dice.choice(["before", "after", "middle"]),
+        host=dice.choice(["here", "there"]),
+        dies_at=sometimes(0.5, operation(), None),
+        how=dice.choice(["before", "after", "middle", "middle", "late", "late"]),
+        cut_off_at=sometimes(0.2, operation(), None),
+        rival_at=sometimes(0.1, operation(), None),
         dies_after=sometimes(0.25, dice.uniform(0, 3 * span), float("inf")),
         interrupted_at=sometimes(0.05, dice.randint(1, 2 * len(grid)), None),
         unreliable=sometimes(0.2, dice.choice([0.02, 0.1, 0.3]), 0.0),
@@ -140,6 +150,6 @@ def draw_faults(dice: random.Random, grid: ChunkGrid) -> dict[tuple[str, str], t
     chunks = [chunk for level in (levels(grid) if stage == "gather_totals" else [grid]) for chunk in chunks_of(level)]
     many = len(chunks) if dice.random() < 0.1 else dice.randint(1, 3)
     return {
-        (stage, chunk.name): (dice.choice(["fail", "fail", "config", "memory", "kill"]), dice.choice([1, 2, 1000]))
+        (stage, chunk.name): (dice.choice(FAULTS), dice.choice([1, 2, 1000]))
         for chunk in dice.sample(chunks, min(many, len(chunks)))
     }

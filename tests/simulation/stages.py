@@ -14,13 +14,10 @@ from typing import NamedTuple
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.execution.base import Resources
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products, Stage
 from pipeline.storage import ObjectStore
 from tests.simulation.world import World
-
-MEMORY = 1000
 
 
 class Setting(NamedTuple):
@@ -38,10 +35,6 @@ class SimulatedStage(Stage):
     store: ObjectStore = field(repr=False, compare=False)
     grid: ChunkGrid
     setting: Setting
-
-    def resources(self) -> Resources:
-        """So much memory, as long as nobody grants more."""
-        return Resources(memory_bytes=MEMORY)
 
     def write(self, chunk: Chunk, products: Products) -> None:
         """An object for each product."""
@@ -68,7 +61,7 @@ class SimulatedStage(Stage):
     def misbehave(self, chunk: Chunk) -> None:
         """Fail, if that is the chunk's fate."""
         fault, times = self.world.faults.get((self.name, chunk.name), ("", 0))
-        if times < 1 or (fault == "memory" and self.world.granted_bytes > MEMORY):
+        if times < 1 or (fault == "memory" and self.world.generous):
             return
         self.world.faults[self.name, chunk.name] = (fault, times - 1)
         self.world.tell("chunk fails", f"{self.name} {chunk.name}: {fault}")
@@ -76,7 +69,9 @@ class SimulatedStage(Stage):
             self.world.acting.die()
         if fault == "config":
             raise ConfigError(f"chunk {chunk.name} has a wrong option")
-        raise MemoryError("cannot allocate") if fault == "memory" else ValueError(f"{chunk.name} cannot be computed")
+        if fault in ("memory", "more memory"):
+            raise MemoryError("cannot allocate")
+        raise ValueError(f"{chunk.name} cannot be computed")
 
 
 @dataclass(frozen=True)

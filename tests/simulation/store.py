@@ -1,4 +1,4 @@
-"""SimulatedStore: objects in memory that outlive every process, with a full, read-only or unreliable disk if need be."""
+"""SimulatedStore: objects in memory that outlive every process; the disk may be full, read-only or unreliable."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.storage import ObjectStore, storage_errors
+from pipeline.storage import ObjectStore
+from pipeline.storage.base import md5
+from pipeline.storage.errors import storage_errors
 from tests.simulation.world import World
 
 
@@ -55,6 +57,25 @@ class SimulatedBackend:
 
         self.world.request(f"put {key}", change)
 
+    def get_versioned(self, key: str) -> tuple[bytes, str] | None:
+        """See ``Backend``."""
+        data = self.get(key, None, None)
+        return None if data is None else (data, md5(data))
+
+    def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
+        """See ``Backend``."""
+
+        def change() -> str | None:
+            present = self.disk.objects.get(key)
+            if version != (None if present is None else md5(present)):
+                return None
+            self.disk.take(data)
+            self.disk.objects[key] = data
+            return md5(data)
+
+        written: str | None = self.world.request(f"put {key}", change)
+        return written
+
     def append(self, key: str, data: bytes) -> None:
         """Add bytes to an object; a process that dies in the middle leaves a part of them."""
 
@@ -95,7 +116,7 @@ class SimulatedStore(ObjectStore):
     def __init__(self, world: World, disk: Disk) -> None:
         self.url = "simulated://run"
         self.local_path = Path("/simulated") if disk.file_system else None
-        self._backend: SimulatedBackend = SimulatedBackend(world, disk)  # type: ignore[assignment]
+        self._backend: SimulatedBackend = SimulatedBackend(world, disk)
 
     def append(self, key: str, data: bytes) -> None:
         """See ``ObjectStore``."""

@@ -1,4 +1,4 @@
-"""The clock, the dice, and processes that can die: nothing here takes real time, and one seed decides everything."""
+"""The clock, the dice, and processes that die or are cut off: nothing here takes real time; one seed decides all."""
 
 from __future__ import annotations
 
@@ -7,37 +7,55 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-CLOCKED = ("pipeline.ledger", "pipeline.stages.base")
+import psutil
+
+from pipeline.lease import Holder
+
+CLOCKED = ("pipeline.ledger", "pipeline.lease", "pipeline.stages.timing")
 """Modules that ask for the time; those that start timers have ``threading`` too."""
 LONGEST_REQUEST = 0.02
+LATEST_REQUEST = 100.0
+"""Seconds after which the last request of a dead driver has arrived."""
 
 
 class ProcessDied(BaseException):
     """Raised in a process that is no more, whatever it tries; no ``Exception``, so that nothing catches it."""
 
 
-@dataclass
+class WouldBlock(BaseException):
+    """Raised where a thread would wait for a lock of its process; it comes again."""
+
+
+@dataclass(eq=False)
 class Process:
     """A driver, a worker, or somebody who only looks."""
 
     name: str
+    host: str = "somewhere"
+    pid: int = 0
     dies_at: int | None = None
     """The storage operation, counted from 1, at which it dies ..."""
     how: str = "before"
-    """... before it, after it, or in the middle of it."""
+    """... before it, after it, in the middle of it, or before it arrives ("late")."""
     dies_when: float = float("inf")
     """The moment at which it dies anyway."""
+    interrupts: dict[int, Callable[[], None]] | None = None
+    """What happens before an operation, by its number, while this process waits for it."""
     unreliable: float = 0.0
     """Share of its requests to the store that fail; of half of those that do, only the reply is lost."""
-    takes_time: bool = False
+    driver: bool = False
     alive: bool = True
+    cut_off: bool = False
+    """True while it does not run and nobody can tell."""
+    has_lease: bool = False
+    """True if it has ever taken the lease."""
     operations: int = 0
 
     def die(self) -> None:
@@ -55,11 +73,18 @@ class World:
         self.now = 0.0
         self.observer = Process("observer")
         self.acting = self.observer
+        self.thread = object()
+        """Of the process that acts: each event has one of its own, since it may happen while the process waits."""
+        self.drivers: dict[int, Process] = {}
         self.counts: Counter[str] = Counter()
         self.faults: dict[tuple[str, str], tuple[str, int]] = {}
         """(stage, chunk) -> what goes wrong when it is computed, and how many times still."""
-        self.granted_bytes = 0
-        """Memory that the chunk at hand may use."""
+        self.generous = False
+        """True if the chunk at hand may use more memory than usual."""
+        self.generation = 0
+        """Workers of an earlier one have gone."""
+        self.late_requests = 0
+        """Requests of dead drivers that have arrived."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
         self._order = 0
 
@@ -74,63 +99,101 @@ class World:
         self._order += 1
         heapq.heappush(self._events, (self.now + seconds, self._order, action))
 
-    def forget_events(self) -> int:
-        """Let nothing more happen of what was to come; returns how much it was."""
-        count, self._events = len(self._events), []
-        return count
+    def later_by(self, process: Process, seconds: float, action: Callable[[], None]) -> None:
+        """Let a process do something after a while, if it is alive then; who is cut off does it afterwards."""
+
+        def act() -> None:
+            if process.cut_off:
+                self.later_by(process, 1.0, action)
+            elif process.alive:
+                try:
+                    with self.acting_as(process):
+                        action()
+                except WouldBlock:
+                    self.later_by(process, LONGEST_REQUEST, action)
+
+        self.later(seconds, act)
 
     def wait(self, seconds: float) -> None:
         """Let time pass for the one who acts; he may die while he waits."""
-        waiting = self.acting
-        end = self.now + seconds
+        waiting, end = self.acting, self.now + seconds
         until = min(end, max(self.now, waiting.dies_when))
         while self._events and self._events[0][0] <= until:
-            moment, _, action = heapq.heappop(self._events)
-            self.now = max(self.now, moment)
-            action()
+            self._next_event()
         self.now = max(self.now, until)
         if until < end and waiting.alive:
             self.tell("dies", f"{waiting.name}, while it waits")
-            waiting.die()
+            waiting.alive = False
+        if not waiting.alive:
+            raise ProcessDied(waiting.name)
+
+    def wait_for_event(self) -> None:
+        """Let time pass until something happens."""
+        self.wait(max(0.0, self._events[0][0] - self.now))
+
+    def _next_event(self) -> None:
+        moment, _, action = heapq.heappop(self._events)
+        self.now = max(self.now, moment)
+        with suppress(ProcessDied):  # if it is the one who waits, he notices
+            action()
 
     @contextmanager
     def acting_as(self, process: Process) -> Iterator[None]:
         """What happens within is done by a process."""
-        before, self.acting = self.acting, process
+        before = self.acting, self.thread
+        self.acting, self.thread = process, object()
         try:
             yield
         finally:
-            self.acting = before
+            self.acting, self.thread = before
 
     def request(self, what: str, change: Callable[[], Any], tear: Callable[[], None] | None = None) -> Any:
         """One storage operation of the one who acts: it may take time, fail, lose its reply, or be his last."""
         process = self.acting
-        if process.takes_time and process.alive:
+        if process.driver and process.alive:
             self.wait(self.dice.uniform(0, LONGEST_REQUEST))
         if not process.alive:
             raise ProcessDied(process.name)
         process.operations += 1
-        last = process.operations == process.dies_at
-        if last and process.how != "after":
-            self._end(process, what, tear if process.how == "middle" else None)
+        number = process.operations
+        if process.interrupts and number in process.interrupts:
+            process.interrupts[number]()
+        if number == process.dies_at and process.how != "after":
+            self._die(process, what, change, tear)
+        result = self._try(process, what, change)
+        if number == process.dies_at:
+            self.tell("dies", f"{process.name}, after {what}")
+            process.die()
+        return result
+
+    def _try(self, process: Process, what: str, change: Callable[[], Any]) -> Any:
+        """A request, or its reply, may get lost."""
         fails = process.unreliable > 0 and self.dice.random() < process.unreliable
         if fails and self.dice.random() < 0.5:
             self.tell("request fails", f"{what} of {process.name}")
             raise ConnectionError("connection reset by peer")
         result = change()
-        if last:
-            self._end(process, what, None)
         if fails:
             self.tell("reply is lost", f"{what} of {process.name}")
             raise ConnectionError("connection closed before the reply")
         return result
 
-    def _end(self, process: Process, what: str, tear: Callable[[], None] | None) -> None:
-        if tear is not None:
+    def _die(self, process: Process, what: str, change: Callable[[], Any], tear: Callable[[], None] | None) -> None:
+        how = "before" if process.how == "middle" and tear is None else process.how
+        if how == "middle" and tear is not None:
             tear()
-        kind = "dies in the middle" if tear is not None else "dies"
-        self.tell(kind, f"{process.name}, {process.how if tear is None else 'in the middle of'} {what}")
+        if how == "late":
+            self.later(self.dice.uniform(0, LATEST_REQUEST), lambda: self._arrive(what, change))
+        self.tell({"middle": "dies in the middle", "late": "dies before it arrives"}.get(how, "dies"), what)
         process.die()
+
+    def _arrive(self, what: str, change: Callable[[], Any]) -> None:
+        self.late_requests += 1
+        self.tell("late request", what)
+        try:
+            change()
+        except OSError as error:
+            self.tell("late request fails", str(error))
 
 
 class Timer:
@@ -138,37 +201,79 @@ class Timer:
 
     def __init__(self, world: World, seconds: float, action: Callable[[], None]) -> None:
         self.world, self.seconds, self.action = world, seconds, action
-        self.owner, self.cancelled, self.daemon = world.acting, False, False
+        self.cancelled, self.daemon = False, False
 
     def start(self) -> None:
         """Begin to wait."""
-        self.world.later(self.seconds, self._ring)
+        self.world.later_by(self.world.acting, self.seconds, self._ring)
 
     def cancel(self) -> None:
         """Never ring."""
         self.cancelled = True
 
     def _ring(self) -> None:
-        if not self.cancelled and self.owner.alive:
-            with self.world.acting_as(self.owner):
-                self.action()
+        if not self.cancelled:
+            self.action()
+
+
+class Lock:
+    """``threading.RLock`` between the threads of a simulated process."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.owner: object = None
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        if self.depth and self.owner is not self.world.thread:
+            raise WouldBlock
+        self.owner, self.depth = self.world.thread, self.depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
+class FakeProcesses:
+    """What ``psutil`` says of the drivers of a world."""
+
+    NoSuchProcess = psutil.NoSuchProcess
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+
+    def pid_exists(self, pid: int) -> bool:
+        """True while a driver lives."""
+        return self.world.drivers[pid].alive
+
+    def Process(self, pid: int) -> SimpleNamespace:  # noqa: N802  (as in psutil)
+        """A driver that lives."""
+        if not self.pid_exists(pid):
+            raise psutil.NoSuchProcess(pid)
+        return SimpleNamespace(create_time=lambda: float(pid))
 
 
 @contextmanager
 def simulated_time(world: World) -> Iterator[None]:
-    """Let every module of the pipeline that asks for the time ask this world."""
+    """Let every module of the pipeline that asks for the time, or for processes, ask this world."""
     clock = SimpleNamespace(
         time=lambda: 1.8e9 + world.now, monotonic=lambda: world.now, perf_counter=lambda: world.now, sleep=world.wait
     )
     threads = SimpleNamespace(
-        RLock=threading.RLock, Lock=threading.Lock, Timer=lambda seconds, action: Timer(world, seconds, action)
+        Lock=lambda: Lock(world),
+        RLock=lambda: Lock(world),
+        Timer=lambda seconds, action: Timer(world, seconds, action),
+        Event=threading.Event,
     )
-    with patch.multiple("pipeline.ledger", threading=threads):
-        patches = [patch.object(import_module(name), "time", clock) for name in CLOCKED]
-        for replaced in patches:
-            replaced.start()
-        try:
-            yield
-        finally:
-            for replaced in patches:
-                replaced.stop()
+    with ExitStack() as patches:
+        for name in CLOCKED:
+            patches.enter_context(patch.object(import_module(name), "time", clock))
+        for name in ("pipeline.ledger", "pipeline.lease"):
+            patches.enter_context(patch(f"{name}.threading", threads))
+        patches.enter_context(patch("pipeline.lease.psutil", FakeProcesses(world)))
+        patches.enter_context(patch.object(Holder, "here", lambda: holder(world.acting)))
+        yield
+
+
+def holder(process: Process) -> Holder:
+    """A driver, as a lease names it."""
+    return Holder(process.host, process.pid, float(process.pid))

@@ -2,7 +2,16 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.losses import LEAST_SHARE, balanced_bce, cut_f1
+from pipeline.training.losses import (
+    LEAST_SHARE,
+    balanced_bce,
+    cross_entropy,
+    cut_f1,
+    dice_loss,
+    focal_loss,
+    mean_square,
+    weighted_bce,
+)
 
 
 def example(shape=(2, 4, 3, 4, 5), rare=0.2, seed=0):
@@ -97,3 +106,92 @@ def test_cut_f1_of_perfect_wrong_and_empty_answers():
     assert cut_f1(1 - targets * 2, targets, mask) == 0
     assert cut_f1(targets * 0 + 1, targets, mask) == 0
     assert cut_f1(targets * 0 + 1, targets * 0 + 1, mask) == 1
+
+
+def everywhere(shape=(2, 3, 4, 5)):
+    """Logits, targets and weights of ones, float64."""
+    rng = np.random.default_rng(3)
+    return (
+        torch.from_numpy(rng.normal(0, 2, shape)),
+        torch.from_numpy((rng.random(shape) < 0.3).astype(float)),
+        torch.ones(shape, dtype=torch.float64),
+    )
+
+
+def test_a_balanced_loss_in_the_plane_is_that_of_one_section():
+    """Would balance channels against each other in two dimensions."""
+    logits, targets, mask = tensors(*example((2, 4, 1, 6, 5)))
+    flat = balanced_bce(logits[:, :, 0], targets[:, :, 0], mask[:, :, 0])
+    assert flat == balanced_bce(logits, targets, mask)
+
+
+def test_weighted_cross_entropy_divides_by_voxels():
+    logits, targets, weights = everywhere()
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, 7 * weights)
+    assert weighted_bce(logits, targets, 7 * weights) == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_focal_loss_is_that_of_the_definition_and_cross_entropy_at_gamma_zero():
+    logits, targets, weights = everywhere()
+    p = torch.sigmoid(torch.where(targets > 0, logits, -logits))
+    expected = (-((1 - p) ** 2) * torch.log(p)).mean()
+    assert focal_loss(logits, targets, weights).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert focal_loss(logits, targets, weights, gamma=0) == weighted_bce(logits, targets, weights)
+
+
+def test_focal_loss_stays_finite_where_the_network_is_sure():
+    """Would give no number, or no gradient, at logits that bfloat16 networks reach."""
+    logits = torch.tensor([[200.0, -200.0, 200.0]], requires_grad=True)
+    loss = focal_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 3))
+    loss.backward()
+    assert loss.item() == pytest.approx(200 / 3)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_dice_loss_is_that_of_the_definition():
+    logits, targets, weights = everywhere()
+    p = torch.sigmoid(logits)
+    expected = [1 - (2 * (p[b] * targets[b]).sum() + 5) / (p[b].sum() + targets[b].sum() + 5) for b in range(2)]
+    assert dice_loss(logits, targets, weights, smooth=5).item() == pytest.approx(torch.stack(expected).mean().item())
+    perfect = dice_loss((targets * 2 - 1) * 50, targets, weights, smooth=0)
+    assert perfect.item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.parametrize("activation", ["none", "sigmoid", "tanh"])
+def test_mean_square_is_taken_after_the_activation(activation):
+    logits, targets, weights = everywhere()
+    said = {"none": logits, "sigmoid": torch.sigmoid(logits), "tanh": torch.tanh(logits)}[activation]
+    expected = ((said - targets) ** 2).mean()
+    assert mean_square(logits, targets, weights, activation=activation).item() == pytest.approx(expected.item())
+
+
+def test_cross_entropy_takes_class_numbers():
+    logits = torch.randn(2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
+    classes = torch.randint(0, 5, (2, 1, 4, 4), generator=torch.Generator().manual_seed(1)).float()
+    expected = torch.nn.functional.cross_entropy(logits, classes[:, 0].long())
+    assert cross_entropy(logits, classes, torch.ones_like(classes)).item() == pytest.approx(expected.item())
+
+
+@pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square, cross_entropy, balanced_bce])
+def test_nothing_that_is_said_or_true_at_masked_voxels_matters(loss):
+    """Would train on voxels whose label is not known."""
+    logits, targets, weights = everywhere((2, 1, 4, 5))
+    if loss is cross_entropy:
+        logits = logits.repeat(1, 3, 1, 1)
+    weights[:, :, :2] = 0
+    logits.requires_grad_()
+    value = loss(logits, targets, weights)
+    value.backward()
+    assert not logits.grad[:, :, :2].any()
+    assert logits.grad[:, :, 2:].any()
+    other = targets.clone()
+    other[:, :, :2] = 1 - other[:, :, :2]
+    assert loss(logits.detach() + (1 - weights), other, weights) == value
+    assert torch.isfinite(loss(logits.detach(), targets, weights * 0))
+
+
+@pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square])
+def test_losses_of_half_precision_logits_are_computed_in_full(loss):
+    logits, targets, weights = (part.float() for part in everywhere())
+    short = logits.bfloat16()
+    assert loss(short, targets, weights) == loss(short.float(), targets, weights)

@@ -1,31 +1,30 @@
 import json
 import logging
 import re
+import subprocess
+import sys
 from itertools import pairwise
 
 import numpy as np
 import pytest
 import torch
 import yaml
-from safetensors.torch import load_file
+from lightning.pytorch import Callback
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.config import load_config, parse_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
 from pipeline.models.gamma_net_3d import SIZES
 from pipeline.models.spec import ModelCard, load_card, load_model
+from pipeline.training.callbacks import CHECKPOINT, weights_of
 from pipeline.training.config import Augmentation, TrainConfig
+from pipeline.training.data import VALIDATION_PATCHES, validation_boxes
+from pipeline.training.module import Record, TrainingModule, arguments_of
 from pipeline.training.sampler import open_source
-from pipeline.training.trainer import (
-    FINAL_RATE,
-    VALIDATION_PATCHES,
-    Record,
-    Trainer,
-    arguments_of,
-    learning_rate,
-    train,
-    validation_boxes,
-)
+from pipeline.training.schedules import FINAL_RATE, halvings, share_of_rate
+from pipeline.training.trainer import identity, make_trainer, quiet_lightning, train
+from tests.runs import write_volume
 from tests.training.volumes import OFF, cubes, store
 
 MINI = {
@@ -74,7 +73,38 @@ def train_killed_after(config, step):
 
 
 def checkpoint(folder):
-    return load_file(folder / "checkpoint.safetensors")
+    """All tensors of a checkpoint, by path."""
+    return dict(tensors(weights_of(folder / CHECKPOINT)))
+
+
+def tensors(content, path=""):
+    if isinstance(content, torch.Tensor):
+        yield path, content
+    elif isinstance(content, dict | list | tuple):
+        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
+            yield from tensors(value, f"{path}/{key}")
+
+
+def fitted(config, *callbacks):
+    """A module after its training, which ``callbacks`` have watched; nothing is written by the trainer itself."""
+    torch.set_num_threads(1)
+    module = TrainingModule(config)
+    with quiet_lightning():
+        make_trainer(config, list(callbacks)).fit(module)
+    return module
+
+
+class Watch(Callback):
+    """Calls a function of (module, steps done) before the first step and after each."""
+
+    def __init__(self, look):
+        self.look = look
+
+    def on_train_start(self, trainer, pl_module):
+        self.look(pl_module, 0)
+
+    def on_train_batch_end(self, trainer, pl_module, *_):
+        self.look(pl_module, trainer.global_step)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -88,26 +118,12 @@ def test_a_killed_and_resumed_training_gives_the_same_bits(tmp_path, precision):
     assert result.steps == 6
     expected, found = checkpoint(tmp_path / "whole"), checkpoint(tmp_path / "parts")
     assert expected.keys() == found.keys()
-    assert {name.split(".")[0] for name in found} == {"network", "mean", "optimiser"}
+    assert {name.split("/")[1] for name in found} == {"state_dict", "optimizer_states"}
+    assert {name.split("/")[2].split(".")[0] for name in found if "state_dict" in name} == {"network", "mean"}
     for name, tensor in expected.items():
         assert torch.equal(tensor, found[name]), name
     for name in ("log.jsonl", "card.yaml", "weights.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "parts" / name).read_bytes(), name
-
-
-def test_a_new_trainer_goes_on_where_the_other_was(tmp_path):
-    """Would begin anew, or with a fresh optimiser, after an interruption."""
-    config = settings(tmp_path)
-    first = Trainer(config)
-    assert not first.restore()
-    for _ in range(3):
-        first.step()
-    first.validate()
-    first.save()
-    second = Trainer(config)
-    assert second.restore()
-    assert (second.done, second.records) == (3, first.records)
-    assert second.step() == first.step()
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):
@@ -147,31 +163,39 @@ def log(folder):
 def test_a_damaged_checkpoint_is_named(tmp_path):
     """Would begin anew in silence, or die with an error of the library."""
     train_killed_after(settings(tmp_path), 4)
-    path = tmp_path / "checkpoint.safetensors"
-    path.write_bytes(path.read_bytes()[:-7])
-    with pytest.raises(ModelError, match=r"checkpoint.safetensors is damaged.*delete it"):
+    path = tmp_path / CHECKPOINT
+    path.write_bytes(path.read_bytes()[:-70])
+    with pytest.raises(ModelError, match=r"checkpoint.ckpt is damaged.*delete it"):
         train(settings(tmp_path))
 
 
 def test_the_folder_holds_model_log_and_curve(tmp_path):
     """Would leave out what the documentation promises, or leave partial files behind."""
     result = train(settings(tmp_path))
-    names = ["card.yaml", "checkpoint.safetensors", "curve.png", "log.jsonl", "weights.safetensors"]
+    names = ["card.yaml", "checkpoint.ckpt", "curve.png", "log.jsonl", "pictures", "tensorboard", "weights.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
-    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    pictures = [tmp_path / "curve.png", *sorted((tmp_path / "pictures").iterdir())]
+    assert [path.name for path in pictures[1:]] == ["step-000003.png", "step-000006.png"]
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)
     records = log(tmp_path)
     assert [record["step"] for record in records] == [3, 6]
     assert result.best in [Record(**record) for record in records]
     assert result.best.score == max(record["score"] for record in records)
 
 
+def test_tensorboard_has_the_same_scores(tmp_path):
+    train(settings(tmp_path))
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    for tag, key in (("score", "score"), ("validation_loss", "validation_loss"), ("training_loss", "loss")):
+        shown = [(event.step, event.value) for event in events.Scalars(tag)]
+        expected = [(record["step"] - 1, pytest.approx(record[key], rel=1e-6)) for record in log(tmp_path)]
+        assert shown == expected, tag
+
+
 def test_the_card_says_what_was_trained_and_its_weights_are_the_running_mean(tmp_path):
     """Would ship weights of another moment than the score of the card, or a card that inference cannot use."""
-    trainer = Trainer(settings(tmp_path))
-    for _ in range(3):
-        trainer.step()
-    best = trainer.validate()
-    trainer.save()
+    best = train(settings(tmp_path, steps=3)).best
     card = load_card(tmp_path)
     assert (card.name, card.architecture, card.training_data, card.licence) == (
         "mini",
@@ -182,83 +206,173 @@ def test_the_card_says_what_was_trained_and_its_weights_are_the_running_mean(tmp
     assert (card.patch_shape, card.overlap, card.resolution_nm) == ((8, 16, 16), (2, 4, 4), (8.0, 8.0, 8.0))
     assert card.arguments == {**MINI, "out_channels": 12}
     assert card.scores["validation cut-edge F1"] == round(best.score, 4)
-    loaded = load_model(card).module.state_dict()
-    assert all(torch.equal(tensor, loaded[name]) for name, tensor in trainer.mean.state_dict().items())
-    assert not all(torch.equal(tensor, loaded[name]) for name, tensor in trainer.network.state_dict().items())
+    loaded, stored = load_model(card).module.state_dict(), checkpoint(tmp_path)
+    assert all(torch.equal(tensor, stored[f"/state_dict/mean.{name}"]) for name, tensor in loaded.items())
+    assert not all(torch.equal(tensor, stored[f"/state_dict/network.{name}"]) for name, tensor in loaded.items())
 
 
-def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path):
+def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path, monkeypatch):
     """Would ship the last weights instead of the best."""
-    trainer = Trainer(settings(tmp_path))
-    trainer.step()
-    trainer.records = [Record(0, 1.0, 1.0, score=2.0)]  # better than any
-    trainer.validate()
-    trainer.save()
-    assert not (tmp_path / "card.yaml").exists()
-    assert (tmp_path / "checkpoint.safetensors").exists()
+    scores = iter([0.9, 0.1])
+    monkeypatch.setattr("pipeline.training.module.cut_f1", lambda *_: current[0])
+    current = [next(scores)]
+
+    def look(done, _total):
+        if done == 4:
+            current[0] = next(scores)
+
+    result = train(settings(tmp_path), on_progress=look)
+    assert [record["score"] for record in log(tmp_path)] == [pytest.approx(0.9), pytest.approx(0.1)]
+    assert result.best.step == 3
+    stored, loaded = checkpoint(tmp_path), load_model(load_card(tmp_path)).module.state_dict()
+    assert load_card(tmp_path).scores["validation cut-edge F1"] == 0.9
+    assert not all(torch.equal(tensor, stored[f"/state_dict/mean.{name}"]) for name, tensor in loaded.items())
 
 
 def test_the_running_mean_follows(tmp_path):
     """Would validate and ship other weights: mean <- d mean + (1 - d) now, d = min(decay, (1 + n) / (10 + n))."""
-    trainer = Trainer(settings(tmp_path, ema_decay=0.15))
-    name = "readout.weight"
-    for decay in (0.1, 0.15):
-        before = trainer.mean.state_dict()[name].clone()
-        trainer.step()
-        now = trainer.network.state_dict()[name]
-        torch.testing.assert_close(trainer.mean.state_dict()[name], decay * before + (1 - decay) * now)
+    seen = []
+
+    def look(module, _done):  # the mean follows right after this look
+        seen.append([net.state_dict()["readout.weight"].clone() for net in (module.mean, module.network)])
+
+    fitted(settings(tmp_path, ema_decay=0.15, steps=3), Watch(look))
+    first, _ = seen[0]
+    (_, one), (mean_of_one, two), (mean_of_two, _) = seen[1:]
+    torch.testing.assert_close(mean_of_one, 0.1 * first + 0.9 * one)
+    torch.testing.assert_close(mean_of_two, 0.15 * mean_of_one + 0.85 * two)
 
 
 def test_an_update_without_a_finite_gradient_changes_nothing(tmp_path, caplog):
     """Would lose a training of days to one overflow."""
-    trainer = Trainer(settings(tmp_path))
-    before = {name: tensor.clone() for name, tensor in trainer.network.state_dict().items()}
-    handle = trainer.network.get_parameter("readout.bias").register_hook(lambda gradient: gradient * float("nan"))
+    seen, handles = [], []
+
+    def look(module, done):
+        seen.append({name: tensor.clone() for name, tensor in module.network.state_dict().items()})
+        if done == 0:
+            bias = module.network.get_parameter("readout.bias")
+            handles.append(bias.register_hook(lambda gradient: gradient * float("nan")))
+        elif done == 1:
+            handles.pop().remove()
+
     with caplog.at_level(logging.WARNING, "petaseg.training"):
-        trainer.step()
+        fitted(settings(tmp_path, steps=2), Watch(look))
     assert "skipped" in caplog.text
-    assert all(torch.equal(tensor, before[name]) for name, tensor in trainer.network.state_dict().items())
-    handle.remove()
-    trainer.step()
-    assert any(not torch.equal(tensor, before[name]) for name, tensor in trainer.network.state_dict().items())
+    assert all(torch.equal(tensor, seen[0][name]) for name, tensor in seen[1].items())
+    assert any(not torch.equal(tensor, seen[0][name]) for name, tensor in seen[2].items())
 
 
 def test_a_network_learns_bright_cubes(tmp_path):
     """Would train nothing, or the wrong way: on an easy problem, losses fall and most walls are found."""
-    config = settings(tmp_path, steps=60, augmentation=OFF, learning_rate=1e-2, warmup_steps=5, ema_decay=0.5)
-    trainer = Trainer(config)
-    trainer.losses = [0.0]
-    untrained = trainer.validate()
-    losses = [trainer.step() for _ in range(config.steps)]
-    record = trainer.validate()
-    assert np.mean(losses[-5:]) < 0.5 * np.mean(losses[:5])
-    assert record.loss == pytest.approx(np.mean(losses))
-    assert record.validation_loss < 0.5 * untrained.validation_loss
-    assert untrained.score < 0.5 < 0.6 < record.score
+    easy = {"augmentation": OFF, "learning_rate": 1e-2, "warmup_steps": 5, "ema_decay": 0.5, "pictures": False}
+    train(settings(tmp_path, steps=60, validate_every=2, **easy))
+    records = log(tmp_path)
+    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
+    assert records[-1]["validation_loss"] < 0.5 * records[0]["validation_loss"]
+    assert records[0]["score"] < 0.5 < 0.6 < records[-1]["score"]
 
 
 def test_patience_counts_validations_without_a_better_score(tmp_path):
     """Would stop too early, or never."""
-    trainer = Trainer(settings(tmp_path, patience=2))
+    module = TrainingModule(settings(tmp_path))
     scores = {1: 0.5, 2: 0.4, 3: 0.6, 4: 0.5, 5: 0.6, 6: 0.1, 7: 0.2}
-    stopped = []
+    stale = []
     for step, score in scores.items():
-        trainer.records.append(Record(step, 1.0, 1.0, score))
-        stopped.append(trainer.finished)
-    assert stopped == [False] * 6 + [True]
+        module.records.append(Record(step, 1.0, 1.0, score))
+        stale.append(module.stale)
+    assert stale == [0, 1, 0, 1, 0, 1, 2]
+
+
+def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipeline.training.module.cut_f1", lambda *_: 0.5 - next(worse))
+    worse = iter(range(100))
+    config = settings(tmp_path, steps=30, validate_every=2, patience=2)
+    assert train(config).steps == 6
+    assert train(config).steps == 6
+
+
+def test_a_plateau_halves_the_learning_rate(tmp_path, monkeypatch):
+    """Would train on with a rate that has nothing left to give."""
+    monkeypatch.setattr("pipeline.training.module.cut_f1", lambda *_: 0.5)
+    rates = []
+    schedule = {"schedule": "plateau", "plateau_validations": 2, "warmup_steps": 0, "learning_rate": 0.008}
+    config = settings(tmp_path, steps=10, validate_every=1, optimiser="sgd", **schedule)
+    fitted(config, Watch(lambda module, _: rates.append(module.optimizers().param_groups[0]["lr"])))
+    assert rates[0] == pytest.approx(0.008)
+    assert rates[-1] < 0.002 * 1.01
+    assert all(a >= b for a, b in pairwise(rates))
+
+
+@pytest.mark.parametrize(
+    ("scores", "count"), [([], 0), ([1, 1], 0), ([1, 1, 1], 1), ([1, 2, 1, 3, 1, 1], 1), ([3, 1, 1, 1, 1, 4, 1, 1], 3)]
+)
+def test_halvings_count_rows_without_a_better_score(scores, count):
+    assert halvings(scores, 2) == count
 
 
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path):
     """Would train with another rate than the documentation says."""
     config = settings(tmp_path, steps=1000, warmup_steps=10, learning_rate=0.4)
-    rates = [learning_rate(step, config) for step in range(1000)]
+    rates = [0.4 * share_of_rate(step, config) for step in range(1000)]
     assert rates[0] == pytest.approx(0.04)
     assert rates[4] == pytest.approx(0.2, rel=1e-3)
     assert rates[500] == pytest.approx(0.4 * (FINAL_RATE + 1) / 2)
     assert rates[-1] == pytest.approx(0.4 * FINAL_RATE, rel=1e-3)
     assert all(a < b for a, b in pairwise(rates[:10]))
     assert all(a > b for a, b in pairwise(rates[10:]))
-    assert learning_rate(0, settings(tmp_path, warmup_steps=0, learning_rate=0.4)) == pytest.approx(0.4)
+    assert share_of_rate(0, settings(tmp_path, warmup_steps=0)) == pytest.approx(1)
+
+
+def test_the_polynomial_is_that_of_the_canvas_network(tmp_path):
+    """lr(0) = 1e-3, lr(15000) = 5.3635e-4, lr(30000) = 1e-6."""
+    config = settings(tmp_path, steps=30000, warmup_steps=0, schedule="polynomial", learning_rate=1e-3)
+    rates = [1e-3 * share_of_rate(step, config) for step in (0, 15000, 30000)]
+    assert rates == [pytest.approx(1e-3), pytest.approx(5.3635e-4, rel=1e-5), pytest.approx(1e-6)]
+
+
+@pytest.mark.parametrize("optimiser", ["adamw", "adam", "nadam", "sgd"])
+def test_every_optimiser_moves_the_weights_and_resumes(tmp_path, optimiser):
+    config = settings(tmp_path, optimiser=optimiser, schedule="constant", pictures=False)
+    train_killed_after(config, 4)
+    assert train(config).steps == 6
+
+
+def test_two_processes_train_one_network(tmp_path):
+    """Would train two networks, or both on the same patches."""
+    file = tmp_path / "train.yaml"
+    config = settings(tmp_path / "two", devices=2, device="cpu", precision="float32").model_dump(mode="json")
+    config["volumes"] = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
+    config["validation"] = stored_cubes(tmp_path, [16, 0, 0], [24, 32, 32])
+    file.write_text(yaml.safe_dump(config))
+    done = subprocess.run(
+        [sys.executable, "-m", "workflows.cli", "train", str(file)], capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr
+    assert "6 steps" in done.stdout
+    assert [record["step"] for record in log(tmp_path / "two")] == [3, 6]
+    alone = parse_config(config | {"output": str(tmp_path / "one"), "devices": 1, "batch_size": 2}, TrainConfig)
+    train(alone)
+    both, one = (log(tmp_path / name)[0]["validation_loss"] for name in ("two", "one"))
+    assert both == pytest.approx(one, rel=0.05), "the same patches, shared out: nearly the same network"
+
+
+def stored_cubes(folder, start, stop):
+    """A part of bright cubes on disk, where another process finds them."""
+    names = {}
+    for name, array in zip(("image", "labels"), cubes((24, 32, 32)), strict=True):
+        names[name] = str(folder / f"{name}-{start[0]}.zarr")
+        write_volume(folder / f"{name}-{start[0]}.zarr", array)
+    return {**names, "start": start, "stop": stop}
+
+
+@pytest.mark.parametrize("loaders", [1, 2])
+def test_loaders_change_nothing(tmp_path, loaders):
+    """Would give another network with another number of processes that read."""
+    train(settings(tmp_path / "none", pictures=False))
+    train(settings(tmp_path / "some", pictures=False, loaders=loaders))
+    assert (tmp_path / "none" / "weights.safetensors").read_bytes() == (
+        tmp_path / "some" / "weights.safetensors"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +409,7 @@ def test_validation_patches_lie_inside_and_do_not_overlap(tmp_path, start, stop,
 def test_what_does_not_fit_is_refused_before_the_first_step(tmp_path, change, error, message):
     """Would fail after minutes of training, or with an error of the library."""
     with pytest.raises(error, match=message):
-        Trainer(settings(tmp_path / "never", **change))
+        train(settings(tmp_path / "never", **change))
     assert not (tmp_path / "never").exists()
 
 
@@ -303,7 +417,7 @@ def test_a_validation_part_that_the_network_cannot_take_is_refused_before_the_fi
     """Would lose all steps up to the first validation."""
     thin = store("thin-validation", *cubes((3, 32, 32)))
     with pytest.raises(ConfigError, match=r"validation offers patches of \[3, 16, 16\]"):
-        Trainer(settings(tmp_path, validation=thin))
+        TrainingModule(settings(tmp_path, validation=thin))
 
 
 def test_outputs_follow_the_offsets(tmp_path):
@@ -331,3 +445,24 @@ def test_examples_are_valid(name, request):
     assert config.training_data
     assert config.licence
     assert "out_channels" in arguments_of(config)
+
+
+def test_a_training_may_start_from_a_model(tmp_path):
+    """Would begin with fresh weights, or go on from a checkpoint that began elsewhere."""
+    first = train(settings(tmp_path / "first"))
+    card = load_card(first.folder / "card.yaml")
+    config = settings(tmp_path / "further", start_from=str(first.folder / "card.yaml"))
+    further = TrainingModule(config)
+    for name, tensor in load_model(card).module.state_dict().items():
+        assert torch.equal(further.network.state_dict()[name], tensor), name
+    assert identity(config) != identity(settings(tmp_path / "other"))
+    trained = fitted(config)
+    before = load_model(card).module.state_dict()
+    assert all(not torch.equal(before[name], tensor) for name, tensor in trained.network.named_parameters())
+
+
+def test_a_model_of_another_shape_is_no_start(tmp_path):
+    first = train(settings(tmp_path / "first"))
+    wide = {**MINI, "widths": [8, 6]}
+    with pytest.raises(ModelError, match=r"start_from is .*take its architecture and arguments"):
+        TrainingModule(settings(tmp_path / "other", start_from=str(first.folder / "card.yaml"), arguments=wide))

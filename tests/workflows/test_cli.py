@@ -130,7 +130,7 @@ def test_a_run_from_plan_to_another_threshold(tmp_path, shared_data):
     assert petaseg("status", file).returncode == 1
     ran = petaseg("run", file)
     assert ran.returncode == 0, ran.stderr
-    states = json.loads(petaseg("status", tmp_path / "run", "--json").stdout)
+    states = json.loads(petaseg("status", tmp_path / "run", "--json").stdout)["stages"]
     assert all(state["complete"] for state in states)
     labels = open_volume(str(tmp_path / "run" / "labels.zarr"))
     first = len(np.unique(labels.read(labels.spec.bounds)))

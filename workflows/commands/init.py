@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+SCHEMA = "run.schema.json"
 EXAMPLE = """\
 # A petaseg run: from an image (or affinities) to neurons.   petaseg plan run.yaml   then   petaseg run run.yaml
 # Shapes and positions are z, y, x, in voxels. Relative paths count from this file's folder.
@@ -54,6 +55,7 @@ execution:
   executor: threads                # serial, threads, dask
   workers: 2
   # scheduler: tcp://host:8786     # an existing Dask cluster
+  # metrics: 127.0.0.1:9095        # Prometheus metrics of the driver
   attempts: 3                      # a chunk that failed this often is set aside, the rest goes on
 """
 
@@ -63,7 +65,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog="Example: petaseg init run.yaml --image my_volume.zarr")
     def init(
-        file: Annotated[Path, typer.Argument(help="File to write.")] = Path("run.yaml"),
+        file: Annotated[str, typer.Argument(help="File to write: a path or a URL.")] = "run.yaml",
         image: Annotated[str, typer.Option(help="Volume to segment.")] = "image.zarr",
         schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a run file instead.")] = False,
         keys: Annotated[bool, typer.Option("--keys", help="Print a page of all keys instead.")] = False,
@@ -84,14 +86,14 @@ def register(app: typer.Typer) -> None:
         typer.echo(f"wrote {file}; next: petaseg plan {file}, then petaseg run {file}")
 
 
-def write_example(file: Path, image: str, *, force: bool = False) -> None:
+def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
     from pipeline.config import json_schema
     from pipeline.errors import ConfigError
+    from pipeline.storage import store_of
 
-    if file.exists() and not force:
+    store, key = store_of(file)
+    if store.exists(key) and not force:
         raise ConfigError(f"{file} is there already; give another name, or --force to replace it")
-    schema = file.with_name("run.schema.json")
-    file.parent.mkdir(parents=True, exist_ok=True)
-    schema.write_text(json.dumps(json_schema(), indent=2) + "\n")
-    file.write_text(EXAMPLE.format(image=image, schema=schema.name))
+    store.put(SCHEMA, (json.dumps(json_schema(), indent=2) + "\n").encode())
+    store.put(key, EXAMPLE.format(image=image, schema=SCHEMA).encode())

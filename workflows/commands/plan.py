@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from workflows.commands.options import RunArgument, SetOption
@@ -11,8 +13,15 @@ def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command(epilog="Example: petaseg plan run.yaml --set chunk_shape=[128,256,256]")
-    def plan(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
+    def plan(
+        run: RunArgument = "run.yaml",
+        set_: SetOption = None,
+        keep: Annotated[
+            bool, typer.Option("--keep", help="Keep what was measured in the run directory, for petaseg status.")
+        ] = False,
+    ) -> None:
         """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
+        from pipeline.cost import write_rates
         from pipeline.plan import make_plan
         from pipeline.run import Run
         from workflows.display import plan_table, progress_console
@@ -21,4 +30,6 @@ def register(app: typer.Typer) -> None:
         opened.check_model()
         with progress_console.status("measuring a sample chunk ...") as status:
             result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."))
+        if keep:
+            write_rates(opened.store, result.seconds_per_voxel)
         plan_table(opened, result)

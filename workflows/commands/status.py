@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -13,22 +15,45 @@ from workflows.commands.options import RunArgument, SetOption
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg status runs/first")
+    @app.command(epilog="Example: petaseg status runs/first --watch")
     def status(
         run: RunArgument = "run.yaml",
         set_: SetOption = None,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
+        watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run is complete.")] = False,
+        interval: Annotated[
+            float, typer.Option(min=0.1, metavar="SECONDS", help="Pause between two readings, with --watch.")
+        ] = 5.0,
+        as_json: Annotated[bool, typer.Option("--json", help="For programs; with --watch a line a reading.")] = False,
     ) -> None:
-        """Show chunks done and failed in every stage. Exit status 0 only if all is done."""
-        from pipeline.run import Run
-        from pipeline.status import read_status
-        from workflows.display import status_table
+        """Show chunks done and failed in every stage, speed, time left and cost. Exit status 0 only if all is done.
 
-        opened = Run.open(run, set_ or ())
-        stages = read_status(opened)
-        if as_json:
-            typer.echo(json.dumps([stage.as_dict() for stage in stages], indent=2))
+        With a run directory, and with --watch, nothing else is read: any machine that sees it will do.
+        """
+        from pipeline.status import find_run_directory
+        from workflows.watching import watch as watch_run
+
+        if watch:
+            complete = watch_run(find_run_directory(run, set_ or ()), interval, as_json=as_json)
         else:
-            status_table(opened, stages)
-        if not all(stage.complete for stage in stages):
+            complete = show(run, set_ or (), as_json=as_json)
+        if not complete:
             raise typer.Exit(1)
+
+
+def show(run: str, overrides: Sequence[str], *, as_json: bool) -> bool:
+    """Print the state of a run once, and of its driver's job if it was submitted; True if the run is complete."""
+    from pipeline.launch import driver_of, state_of
+    from pipeline.status import RunWatch, open_outline
+    from workflows.status_view import show_job, show_status
+
+    outline = open_outline(run, overrides)
+    reading, job = RunWatch(outline).read(), driver_of(outline)
+    state = None if job is None else state_of(job)
+    if as_json:
+        submitted = None if job is None or state is None else {**job.as_dict(), **asdict(state)}
+        typer.echo(json.dumps({**reading.as_dict(), "submitted": submitted}, indent=2))
+        return reading.complete
+    show_status(reading)
+    if job is not None and state is not None:
+        show_job(job, state)
+    return reading.complete

@@ -1,0 +1,97 @@
+"""The lines of a ledger's log, each once, in the order in which they were written, also while another process writes.
+
+A log grows at its end, or is begun anew: when it is turned into arrays, and when a run begins under another
+configuration. Its first line then differs (it holds the time), so a reader sees by a few bytes whether what it has
+read still counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.storage import ObjectStore
+
+HEAD_BYTES = 200
+"""More than the first line of a log."""
+BLOCK_BYTES = 1 << 24
+"""Read at a time from a log that can be appended to: memory stays flat."""
+
+
+class LogCursor:
+    """A place in a log, behind the last whole line that was read."""
+
+    def __init__(self, store: ObjectStore, folder: str) -> None:
+        self.store, self.folder = store, folder
+        self.torn = False
+        """True if the last line has no end: a crash, or a record that is being written."""
+        self.last_segment = -1
+        """Number of the last segment that was read; -1 where there are none."""
+        self._head = b""
+        """The first line, if there was one."""
+        self._offset = 0
+        self._line = 0
+
+    def segments(self) -> list[str]:
+        """The keys of the log, sorted."""
+        return [key for key in self.store.list(f"{self.folder}/log") if key.endswith(".jsonl")]
+
+    def replaced(self) -> bool:
+        """True if the log was begun anew since this cursor was made."""
+        return first_line(self.store.get_or_none(self._first_key, 0, HEAD_BYTES) or b"") != self._head
+
+    def lines(self) -> Iterator[tuple[bytes, str]]:
+        """The whole lines behind this place, without their ends, each with its name for messages."""
+        if self.last_segment < 0 and not self._offset:
+            yield from self._from_another_store()
+        yield from self._appended() if self.store.supports_append else self._segmented()
+
+    def _from_another_store(self) -> Iterator[tuple[bytes, str]]:
+        """What was copied here: segments to a file system, or one file to a bucket."""
+        for key in self.segments():
+            if key.endswith("/log.jsonl") != self.store.supports_append:
+                yield from self._whole(key)
+
+    def _appended(self) -> Iterator[tuple[bytes, str]]:
+        key = self._first_key
+        while block := self.store.get_or_none(key, self._offset, self._offset + BLOCK_BYTES):
+            if not self._offset:
+                self._head = first_line(block)
+            whole = block.rfind(b"\n") + 1
+            self.torn = whole < len(block)
+            if not whole:
+                return
+            self._offset += whole
+            for line in block[: whole - 1].split(b"\n"):
+                self._line += 1
+                yield line, f"{key}:{self._line}"
+            if len(block) < BLOCK_BYTES:
+                return
+
+    def _segmented(self) -> Iterator[tuple[bytes, str]]:
+        for key in self._new_segments():
+            self.last_segment = int(key[-12:-6])
+            yield from self._whole(key)
+
+    def _new_segments(self) -> Iterator[str]:
+        """All of them at first; then those that follow the last one, without a listing."""
+        if self.last_segment < 0:
+            yield from (key for key in self.segments() if not key.endswith("/log.jsonl"))
+            return
+        while self.store.exists(key := f"{self.folder}/log-{self.last_segment + 1:06d}.jsonl"):
+            yield key
+
+    def _whole(self, key: str) -> Iterator[tuple[bytes, str]]:
+        data = self.store.get_or_none(key) or b""
+        if key == self._first_key:
+            self._head = first_line(data)
+        for number, line in enumerate(data.split(b"\n")[:-1]):
+            yield line, f"{key}:{number + 1}"
+
+    @property
+    def _first_key(self) -> str:
+        return f"{self.folder}/log.jsonl" if self.store.supports_append else f"{self.folder}/log-000000.jsonl"
+
+
+def first_line(data: bytes) -> bytes:
+    """What tells one log from the next, out of its beginning."""
+    return data[:HEAD_BYTES].partition(b"\n")[0]

@@ -1,0 +1,49 @@
+"""Paths and URLs as text: the same three questions for both. Nothing is opened here."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from pathlib import Path
+
+from pipeline.errors import ConfigError
+
+USER = re.compile(r"://[^/]*@")
+BUCKET = re.compile(r"^(?P<bucket>(?:s3://https?://[^/]+/|\w+://)[^/]+)(?P<path>/.*)?$")
+"""A URL taken apart; the bucket, or the server of a web address, has nothing above it."""
+
+
+def refuse_credentials(url: str) -> None:
+    """``ConfigError`` if a URL names a user: it would end in run files, messages and stages."""
+    if found := USER.search(url):
+        shown = f"{url[: found.start()]}://...@{url[found.end() :].partition('/')[0]}"
+        raise ConfigError(f"{shown} holds credentials; they belong in the environment, never in a URL")
+
+
+def local_path(url: str) -> Path | None:
+    """The path that a URL names on this machine; ``None`` for any other scheme than ``file``."""
+    scheme, marker, rest = url.partition("://")
+    if not marker:
+        return Path(url).expanduser()
+    return Path(rest) if scheme == "file" else None
+
+
+def parent_of(url: str) -> str | None:
+    """The folder that holds a file or folder; ``None`` above a bucket or a root."""
+    path = local_path(url)
+    if path is not None:
+        return str(path.parent) if path.parent != path else None
+    found = BUCKET.match(url.rstrip("/"))
+    return f"{found['bucket']}{posixpath.dirname(found['path'])}".rstrip("/") if found and found["path"] else None
+
+
+def absolute(url: str | Path, folder: str) -> str:
+    """A relative path counted from a folder, which may be a URL; what is absolute stays as it is."""
+    text = str(url)
+    if "://" in text:
+        return text
+    base, path = local_path(folder), Path(text).expanduser()
+    if base is not None or path.is_absolute():
+        return str(((base or Path()) / path).resolve())
+    found = BUCKET.match(folder)
+    return folder if found is None else found["bucket"] + posixpath.normpath(f"{found['path'] or ''}/{path}")

@@ -1,0 +1,106 @@
+"""What happens between the steps of a training: files in its folder, pictures, an early end, progress."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from pipeline.models.spec import ModelCard, save_model
+from pipeline.training.config import TrainConfig
+from pipeline.training.curve import draw_curve
+from pipeline.training.module import TrainingModule
+from pipeline.training.pictures import draw_steps, predictions_of_steps
+
+CHECKPOINT = "checkpoint.ckpt"
+
+
+class Folder(Callback):
+    """After each validation: the model if it is the best, log, curve, pictures, and last the checkpoint, whole."""
+
+    def __init__(self, folder: Path, config: TrainConfig, identity: str) -> None:
+        self.folder, self.config, self.identity = folder, config, identity
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """A checkpoint says to which training it belongs."""
+        checkpoint["identity"] = self.identity
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write everything; only the first process does, but all take part in the checkpoint."""
+        assert isinstance(pl_module, TrainingModule)
+        if trainer.is_global_zero:
+            self._write(pl_module)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The state of the loops is complete only now."""
+        partial = self.folder / f".{CHECKPOINT}.partial"
+        trainer.save_checkpoint(partial)
+        if trainer.is_global_zero:
+            partial.replace(self.folder / CHECKPOINT)
+
+    def _write(self, module: TrainingModule) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        last = module.records[-1]
+        if module.best is last:
+            save_model(self.folder, module.mean, card_of(module))
+        (self.folder / "log.jsonl").write_text("".join(json.dumps(asdict(r)) + "\n" for r in module.records))
+        draw_curve(module.records, self.folder / "curve.png", self.config.name)
+        if self.config.pictures:
+            image, targets, _ = next(iter(module.val_dataloader()))
+            steps = predictions_of_steps(module.mean, image.to(module.device))
+            draw_steps(image, steps, targets, self.folder / "pictures" / f"step-{last.step:06d}.png")
+
+
+class Patience(Callback):
+    """Ends a training after ``patience`` validations without a better score."""
+
+    def __init__(self, validations: int) -> None:
+        self.validations = validations
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """See the class."""
+        assert isinstance(pl_module, TrainingModule)
+        if pl_module.stale >= self.validations:
+            trainer.should_stop = True
+
+
+class Progress(Callback):
+    """Tells (steps done, steps in all) after each step."""
+
+    def __init__(self, tell: Callable[[int, int], None], steps: int) -> None:
+        self.tell, self.steps = tell, steps
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """See the class."""
+        if trainer.is_global_zero:
+            self.tell(trainer.global_step, self.steps)
+
+
+def card_of(module: TrainingModule) -> ModelCard:
+    """The card of the present running mean."""
+    c, last = module.config, module.records[-1]
+    return ModelCard(
+        name=c.name,
+        architecture=c.architecture,
+        arguments=json.loads(json.dumps(module.arguments)),
+        patch_shape=c.patch_shape,
+        overlap=c.overlap,
+        normalisation=c.normalisation,
+        offsets=c.offsets,
+        resolution_nm=module.held_back.image.spec.resolution_nm,
+        threshold=c.threshold,
+        training_data=c.training_data,
+        scores={"validation cut-edge F1": round(last.score, 4), "validation loss": round(last.validation_loss, 4)},
+        licence=c.licence,
+    )
+
+
+def weights_of(checkpoint: Path) -> dict[str, Any]:
+    """A checkpoint's content; tensors, numbers and texts only."""
+    content: dict[str, Any] = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    return content

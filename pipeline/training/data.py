@@ -1,0 +1,97 @@
+"""Patches as torch datasets, by number: patch n of a seed is the same in every process and after every restart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from pipeline.geometry import BoundingBox
+from pipeline.training.config import TrainConfig
+from pipeline.training.sampler import Sampler as PatchSampler
+from pipeline.training.sampler import Source
+from pipeline.training.targets import affinities, erode
+
+Batch = tuple[Tensor, Tensor, Tensor]
+"""Image (b, 1, z, y, x); targets and mask (b, c, z, y, x); all float32."""
+VALIDATION_PATCHES = 12
+
+
+class TrainingPatches(Dataset[Any]):
+    """Random patches; endless."""
+
+    def __init__(self, sampler: PatchSampler) -> None:
+        self.sampler = sampler
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        return self.sampler.draw(number)
+
+
+class ValidationPatches(Dataset[Any]):
+    """A fixed lattice of patches of the validation part, as they are."""
+
+    def __init__(self, source: Source, config: TrainConfig) -> None:
+        self.source, self.config = source, config
+        self.boxes = validation_boxes(source, config)
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        raw, labels = self.source.read(self.boxes[number])
+        n = self.config.normalisation
+        image = ((raw - n.offset) / n.scale)[None].astype(np.float32)
+        return image, *affinities(labels, self.config.offsets, erode(labels))
+
+
+class StepNumbers(Sampler[int]):
+    """Numbers of the patches of steps ``first`` to ``last`` that one of ``devices`` processes draws."""
+
+    def __init__(self, first: int, last: int, config: TrainConfig, rank: int) -> None:
+        self.first, self.last, self.rank = first, last, rank
+        self.batch, self.devices = config.batch_size, config.devices
+
+    def __len__(self) -> int:
+        return (self.last - self.first) * self.batch
+
+    def __iter__(self) -> Iterator[int]:
+        for step in range(self.first, self.last):
+            begin = (step * self.devices + self.rank) * self.batch
+            yield from range(begin, begin + self.batch)
+
+
+def training_loader(sampler: PatchSampler, config: TrainConfig, done: int, rank: int) -> DataLoader[Batch]:
+    """The patches from a step to the next validation."""
+    numbers = StepNumbers(done, min(config.steps, done + config.validate_every), config, rank)
+    patches = TrainingPatches(sampler)
+    return DataLoader(patches, config.batch_size, sampler=numbers, num_workers=config.loaders, collate_fn=collate)
+
+
+def validation_loader(source: Source, config: TrainConfig) -> DataLoader[Batch]:
+    """The patches of a validation, one by one; every process sees all of them."""
+    return DataLoader(ValidationPatches(source, config), 1, collate_fn=collate)
+
+
+def collate(patches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
+    """Stack patches into a batch."""
+    image, targets, mask = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*patches, strict=True))
+    return image, targets, mask
+
+
+def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:
+    """Patches without overlap over the validation part, evenly spread, at most ``VALIDATION_PATCHES`` of them.
+
+    Where the part is thinner than a patch, the patch is as thin, rounded down to a multiple of 16.
+    """
+    shape = [
+        min(p, n if n < p and n < 16 else n // 16 * 16 or n)
+        for p, n in zip(config.patch_shape, source.box.shape, strict=True)
+    ]
+    starts = [range(a, b - s + 1, s) for a, b, s in zip(source.box.start, source.box.stop, shape, strict=True)]
+    boxes = [BoundingBox.from_shape(tuple(shape), (z, y, x)) for z in starts[0] for y in starts[1] for x in starts[2]]  # type: ignore[arg-type]
+    chosen = np.unique(np.linspace(0, len(boxes) - 1, VALIDATION_PATCHES).round().astype(int))
+    return [boxes[i] for i in chosen]

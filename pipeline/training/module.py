@@ -1,0 +1,180 @@
+"""A network in training, as Lightning sees it: loss, score, running mean of the weights, optimiser."""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pipeline.errors import ConfigError, ModelError
+from pipeline.models.spec import build, load_card, load_model, named_arguments
+from pipeline.training.config import TrainConfig
+from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
+from pipeline.training.losses import balanced_bce, cut_f1
+from pipeline.training.sampler import Sampler, Source, open_sources
+from pipeline.training.schedules import make_optimiser, make_schedule
+
+logger = logging.getLogger("petaseg.training")
+
+
+@dataclass(frozen=True)
+class Record:
+    """One validation."""
+
+    step: int
+    loss: float
+    """Mean training loss since the last validation."""
+    validation_loss: float
+    score: float
+    """F1 of the cut edges among nearest neighbours on the validation part; 1 is best."""
+
+
+class TrainingModule(LightningModule):
+    """The network that learns, the running mean of its weights, and all that a step needs.
+
+    The mean is what is validated and becomes the model. It is part of the module's state, so a checkpoint holds it.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.arguments = arguments_of(config)
+        self.network = first_weights(config, self.arguments)
+        self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
+        sources, self.held_back = open_sources(config)
+        self.sampler = Sampler(sources, config)
+        check_multiple(self.network, self.held_back, config)
+        self.records: list[Record] = []
+        self._losses: list[Tensor] = []
+        self._results: list[tuple[float, float]] = []
+
+    # -- data -------------------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """The patches until the next validation; made anew for each."""
+        return training_loader(self.sampler, self.config, self.global_step, self.global_rank)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """The same patches at every validation."""
+        return validation_loader(self.held_back, self.config)
+
+    # -- one step ---------------------------------------------------------------------------------------------------
+
+    def training_step(self, batch: Batch, _number: int) -> Tensor:
+        """The loss of a batch."""
+        image, targets, mask = batch
+        loss = balanced_bce(self.network(image), targets, mask)
+        self._losses.append(loss.detach())
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        """The optimiser, with a learning rate that changes every step."""
+        optimiser = make_optimiser(self.network.parameters(), self.config)
+        schedule = make_schedule(optimiser, self.config, lambda: [record.score for record in self.records])
+        return [optimiser], [{"scheduler": schedule, "interval": "step"}]
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Scale gradients down to ``clip_norm``; one that is not finite is dropped, and nothing moves."""
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
+        if not torch.isfinite(norm):
+            logger.warning("step %d: gradient norm %s, skipped", self.global_step, float(norm))
+            for parameter in self.network.parameters():
+                parameter.grad = None
+
+    @torch.no_grad()
+    def on_train_batch_end(self, *_: Any) -> None:
+        """Move the running mean; early on it follows faster."""
+        done = self.global_step - 1
+        decay = min(self.config.ema_decay, (1 + done) / (10 + done))
+        for mean, now in zip(self.mean.state_dict().values(), self.network.state_dict().values(), strict=True):
+            if mean.is_floating_point():
+                mean.lerp_(now, 1 - decay)
+            else:
+                mean.copy_(now)
+
+    # -- validation -------------------------------------------------------------------------------------------------
+
+    def validation_step(self, batch: Batch, _number: int) -> None:
+        """Loss and score of the running mean on one patch."""
+        image, targets, mask = batch
+        logits = self.mean(image)
+        self._results.append((balanced_bce(logits, targets, mask).item(), cut_f1(logits, targets, mask)))
+
+    def on_validation_epoch_end(self) -> None:
+        """Add a record; ``score`` is what schedules and early stopping watch."""
+        loss, score = torch.tensor(self._results, dtype=torch.float64).mean(0).tolist()
+        training = torch.stack(self._losses).double().mean().item()
+        self.records.append(Record(self.global_step, training, loss, score))
+        self._losses, self._results = [], []
+        self.log_dict({"validation_loss": loss, "score": score, "training_loss": training})
+
+    @property
+    def best(self) -> Record:
+        """The validation with the best score; the last one of equals."""
+        return max(self.records, key=lambda record: (record.score, record.step))
+
+    @property
+    def stale(self) -> int:
+        """Validations since the best one."""
+        return sum(record.step > self.best.step for record in self.records) if self.records else 0
+
+    # -- checkpoints ------------------------------------------------------------------------------------------------
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """The records travel with the weights."""
+        checkpoint["records"] = json.dumps([vars(record) for record in self.records])
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """See ``on_save_checkpoint``."""
+        self.records = [Record(**record) for record in json.loads(checkpoint["records"])]
+
+
+def arguments_of(config: TrainConfig) -> dict[str, object]:
+    """The constructor's arguments: as given, or those of a named size; the outputs always follow the offsets."""
+    return {**named_arguments(config.architecture, config.arguments), "out_channels": len(config.offsets)}
+
+
+def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:
+    """A fresh network, or that of ``start_from``; ``ModelError`` if it is another one."""
+    torch.manual_seed(config.seed)
+    if config.start_from is None:
+        return build(config.architecture, arguments)
+    card = load_card(config.start_from)
+    if (card.architecture, card.arguments) != (config.architecture, json.loads(json.dumps(arguments))):
+        raise ModelError(
+            f"start_from is {config.start_from}, a {card.architecture} with {card.arguments}; this training is of a "
+            f"{config.architecture} with {arguments}: take its architecture and arguments, or leave start_from out"
+        )
+    return load_model(card).module.requires_grad_(True).train()
+
+
+def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:
+    """Refuse, before the first step, patches that the network would refuse at it or at the first validation."""
+    multiple = getattr(network, "multiple", (1, 1, 1))
+    checked = {"patch_shape is": config.patch_shape}
+    checked["validation offers patches of"] = validation_boxes(validation, config)[0].shape
+    for what, shape in checked.items():
+        if any(n % m for n, m in zip(shape, multiple, strict=True)):
+            raise ConfigError(
+                f"{what} {list(shape)} voxels; each side must be a multiple of {list(multiple)} for this network: "
+                "choose another patch_shape, or a larger part for validation"
+            )
+    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+    if config.precision == "bfloat16" and on_cpu and two_thick(config.patch_shape[0], multiple[0]):
+        raise ConfigError(
+            f"patch_shape is {list(config.patch_shape)}: at one level of the network it is two voxels thick, where "
+            "torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): choose a "
+            "thicker or thinner patch, or precision float32"
+        )
+
+
+def two_thick(thickness: int, multiple: int) -> bool:
+    """True if halving a patch of this thickness, until the multiple is used up, passes through two voxels."""
+    return thickness % 2 == 0 and multiple % (thickness // 2) == 0

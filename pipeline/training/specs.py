@@ -1,0 +1,291 @@
+"""Which targets a network is trained on, and with which losses: a list in a configuration file.
+
+    targets:
+      - {what: affinities, offsets: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
+      - {what: shape_descriptors, sigma_nm: [80, 80, 80]}
+      - {what: contours, losses: [{kind: bce}, {kind: dice, weight: 0.5}], weights: ratio}
+
+Every target has defaults for its losses. A new kind of target is a class here, and a name in ``AnyTarget``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Literal
+
+import numpy as np
+from pydantic import Field, model_validator
+
+from pipeline.config import Table
+from pipeline.training import targets as make
+from pipeline.training.targets.masks import Zero
+
+Positive = Annotated[float, Field(gt=0)]
+Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
+PerAxis = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=3)]
+Pair = tuple[np.ndarray, np.ndarray]
+"""Target and weights, float32 (c, z, y, x) or (c, y, x)."""
+
+
+class LossSpec(Table):
+    """One loss of a target."""
+
+    weight: Positive = 1.0
+    """The loss is multiplied by this in the sum."""
+
+
+class Bce(LossSpec):
+    """Binary cross entropy."""
+
+    kind: Literal["bce", "balanced_bce"] = "balanced_bce"
+    """bce: weighted by the target's weights; balanced_bce: both classes weigh the same in every channel."""
+
+
+class Dice(LossSpec):
+    """Dice loss of each sample."""
+
+    kind: Literal["dice"] = "dice"
+    smooth: Annotated[float, Field(ge=0)] = 100.0
+    """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
+
+
+class Focal(LossSpec):
+    """Focal loss."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: Annotated[float, Field(ge=0)] = 2.0
+    """Easy voxels count (1 - p) to this power."""
+
+
+class MeanSquare(LossSpec):
+    """Mean squared error."""
+
+    kind: Literal["mse"] = "mse"
+    activation: Literal["none", "sigmoid", "tanh"] = "sigmoid"
+    """Applied to the logits first."""
+
+
+class CrossEntropy(LossSpec):
+    """Cross entropy of classes."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+
+
+AnyLoss = Annotated[Bce | Dice | Focal | MeanSquare | CrossEntropy, Field(discriminator="kind")]
+Losses = Annotated[tuple[AnyLoss, ...], Field(min_length=1)]
+
+
+class TargetSpec(Table):
+    """What the network says in some of its channels, and how it is judged."""
+
+    what: str
+    losses: Losses = (Bce(),)
+    """Their weighted sum is the loss of this target."""
+    weights: Literal["none", "ratio", "ratio_dilated", "unet"] = "none"
+    """How much voxels count: all the same, by the ratio of classes (also beside contours), or by the U-Net's map."""
+
+    @model_validator(mode="after")
+    def _classes_match(self) -> TargetSpec:
+        classes = self.channels != self.target_channels
+        if any(isinstance(loss, CrossEntropy) != classes for loss in self.losses):
+            raise ValueError(
+                f"losses are {', '.join(loss.kind for loss in self.losses)}; distances in levels need cross_entropy, "
+                "and nothing else can use it: choose other losses, or levels: null"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _balanced_once(self) -> TargetSpec:
+        if self.weights != "none" and any(loss.kind == "balanced_bce" for loss in self.losses):
+            raise ValueError(f"weights is {self.weights}; balanced_bce balances by itself: choose bce, or no weights")
+        return self
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network."""
+        return 1
+
+    @property
+    def target_channels(self) -> int:
+        """Channels of the target: as many, but one for classes."""
+        return self.channels
+
+    def make(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        """Target and weights of labels (z, y, x) or (y, x); 0 weight where nothing is asked."""
+        target, mask = self._target(labels, resolution_nm)
+        return target, (mask * self._weights(target, mask, labels)).astype(np.float32)
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        """Target and mask."""
+        raise NotImplementedError
+
+    def _weights(self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        if self.weights == "none":
+            return np.ones_like(target)
+        if self.weights == "unet":
+            return make.unet_weights(labels)
+        return make.ratio_weights(target, mask, dilate=self.weights == "ratio_dilated")
+
+
+class Affinities(TargetSpec):
+    """Whether two voxels lie in one object; label 0 is unknown."""
+
+    what: Literal["affinities"] = "affinities"
+    offsets: Annotated[tuple[Offset, ...], Field(min_length=1)]
+    """From each voxel to its partner, (z, y, x) or (y, x); any length."""
+    erosion: Literal["none", "touching", "in_plane"] = "touching"
+    """Voxels that become membrane first: none, those that touch another object, or Lee's 3 x 3 in the plane."""
+
+    @property
+    def channels(self) -> int:
+        """One for each offset."""
+        return len(self.offsets)
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        erode = {"none": lambda given: given, "touching": make.erode, "in_plane": make.erode_in_plane}[self.erosion]
+        return make.affinities(labels, self.offsets, erode(labels))
+
+
+class Foreground(TargetSpec):
+    """Inside any object; label 0 is background."""
+
+    what: Literal["foreground"] = "foreground"
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        return _asked_everywhere(make.foreground(labels))
+
+
+class Membranes(TargetSpec):
+    """Where two cells meet."""
+
+    what: Literal["membranes"] = "membranes"
+    reach_nm: Positive | None = None
+    """Membrane is what has another cell within this distance; the width of a voxel if left out."""
+    in_plane: bool = True
+    """Look within sections only."""
+    zero: Zero = "unknown"
+    """What label 0 means."""
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        reach = self.reach_nm or max(resolution_nm[-2:])
+        return make.membranes(
+            labels, reach=reach, resolution=tuple(resolution_nm), in_plane=self.in_plane, zero=self.zero
+        )
+
+
+class Contours(TargetSpec):
+    """Outlines of objects in the plane; label 0 is background."""
+
+    what: Literal["contours"] = "contours"
+    dilation: Annotated[int, Field(ge=0)] = 1
+    """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
+    background: bool = True
+    """Outlines also towards the background; otherwise only between objects."""
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        return _asked_everywhere(make.contours(labels, dilation=self.dilation, background=self.background))
+
+
+class SignedDistance(TargetSpec):
+    """Distance to the border of the foreground; label 0 is background."""
+
+    what: Literal["signed_distance"] = "signed_distance"
+    losses: Losses = (MeanSquare(activation="tanh"),)
+    """Their weighted sum is the loss of this target."""
+    inside: Positive = 8.0
+    """Pixels inside are divided by this (alpha)."""
+    outside: Positive = 50.0
+    """Pixels outside are divided by this (beta)."""
+    in_plane: bool = True
+    """Measure within sections; otherwise in 3D with the volume's voxel size, in units of its width."""
+    squash: bool = True
+    """Apply tanh to the distance."""
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        return _asked_everywhere(
+            make.signed_distance(
+                labels,
+                inside=self.inside,
+                outside=self.outside,
+                in_plane=self.in_plane,
+                resolution=_in_widths(resolution_nm),
+                squash=self.squash,
+            )
+        )
+
+
+class InstanceDistance(TargetSpec):
+    """Depth inside the own object, in levels; label 0 is background."""
+
+    what: Literal["instance_distance"] = "instance_distance"
+    losses: Losses = (CrossEntropy(),)
+    """Their weighted sum is the loss of this target."""
+    levels: Annotated[int, Field(ge=2)] | None = 10
+    """Classes besides background; null for the depth itself, which needs another loss, such as mse."""
+    in_plane: bool = True
+    """Measure within sections; otherwise in 3D with the volume's voxel size."""
+    separate_background: bool = True
+    """Background has a level (or depth -1) of its own; false as in the reference code, where it shares level 1."""
+
+    @property
+    def channels(self) -> int:
+        """One a level and one for background."""
+        return 1 if self.levels is None else self.levels + 1
+
+    @property
+    def target_channels(self) -> int:
+        """Always 1."""
+        return 1
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        depth = make.instance_distance(
+            labels,
+            levels=self.levels,
+            in_plane=self.in_plane,
+            resolution=_in_widths(resolution_nm),
+            separate_background=self.separate_background,
+        )
+        return _asked_everywhere(depth.astype(np.float32)[None])
+
+
+class ShapeDescriptors(TargetSpec):
+    """Local shape descriptors; label 0 is no object and not asked."""
+
+    what: Literal["shape_descriptors"] = "shape_descriptors"
+    losses: Losses = (MeanSquare(activation="sigmoid"),)
+    """Their weighted sum is the loss of this target."""
+    sigma_nm: PerAxis = (80.0, 80.0, 80.0)
+    """Of the Gaussian window along each axis; its number of axes decides between 10 channels and 6."""
+
+    @property
+    def channels(self) -> int:
+        """10 in 3D, 6 in 2D."""
+        return make.descriptor_channels(len(self.sigma_nm))
+
+    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        return make.shape_descriptors(labels, self.sigma_nm, resolution_nm)
+
+
+AnyTarget = Annotated[
+    Affinities | Foreground | Membranes | Contours | SignedDistance | InstanceDistance | ShapeDescriptors,
+    Field(discriminator="what"),
+]
+Targets = Annotated[tuple[AnyTarget, ...], Field(min_length=1)]
+
+
+def make_targets(specs: Sequence[AnyTarget], labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+    """All targets and their weights, one after the other.
+
+    labels: integers (z, y, x) or (y, x). resolution_nm: size of a voxel, one number for each of these axes.
+    """
+    made = [spec.make(labels, resolution_nm) for spec in specs]
+    return np.concatenate([target for target, _ in made]), np.concatenate([weights for _, weights in made])
+
+
+def _asked_everywhere(target: np.ndarray) -> Pair:
+    return target, np.ones_like(target)
+
+
+def _in_widths(resolution_nm: Sequence[float]) -> tuple[float, ...]:
+    """Voxel size in units of its width."""
+    return tuple(size / resolution_nm[-1] for size in resolution_nm)

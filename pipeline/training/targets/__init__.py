@@ -1,0 +1,40 @@
+"""What a network is asked to say: pure functions from labels to targets, with masks where not every voxel is asked.
+
+    edges        affinities of any range, and erosion of labels
+    masks        foreground, membranes, contours
+    distances    signed distance, distance inside objects
+    descriptors  local shape descriptors
+    weights      how much each voxel counts
+
+``pipeline.training.specs`` chooses among them in a configuration file.
+"""
+
+from pipeline.training.targets.descriptors import descriptor_channels, shape_descriptors
+from pipeline.training.targets.distances import instance_distance, signed_distance
+from pipeline.training.targets.edges import (
+    SUPERHUMAN_OFFSETS,
+    affinities,
+    edge_padded_affinities,
+    erode,
+    overlap_slices,
+)
+from pipeline.training.targets.masks import contours, erode_in_plane, foreground, membranes
+from pipeline.training.targets.weights import ratio_weights, unet_weights
+
+__all__ = [
+    "SUPERHUMAN_OFFSETS",
+    "affinities",
+    "contours",
+    "descriptor_channels",
+    "edge_padded_affinities",
+    "erode",
+    "erode_in_plane",
+    "foreground",
+    "instance_distance",
+    "membranes",
+    "overlap_slices",
+    "ratio_weights",
+    "shape_descriptors",
+    "signed_distance",
+    "unet_weights",
+]

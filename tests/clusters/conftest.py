@@ -1,0 +1,5 @@
+"""Fixtures of real clusters."""
+
+from tests.deploy.kubernetes import lab, plane, reference
+
+__all__ = ["lab", "plane", "reference"]

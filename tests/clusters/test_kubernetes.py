@@ -1,0 +1,254 @@
+"""Runs on a real Kubernetes API server with its controllers and scheduler; pods are processes, not containers."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+from pathlib import Path
+from typing import Any
+
+import h5py
+import pytest
+import yaml
+
+from pipeline.clusters.base import DriverJob
+from pipeline.clusters.kubernetes import KubernetesCluster
+from pipeline.clusters.kubernetes_api import Api
+from pipeline.errors import ClusterError
+from pipeline.launch import submitted_driver
+from pipeline.security import create_tls
+from tests.deploy.control_plane import ControlPlane
+from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
+from tests.deploy.sandbox import ROOT
+from tests.runs import results, run, write_run, write_volume
+
+CLUSTER = KubernetesCluster()
+NETWORK = {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4], "device": "cpu"}
+KINDS = "pods,jobs,deployments,replicasets,services,configmaps,secrets,roles,rolebindings,serviceaccounts"
+SIZE = {"spec": {"replicas": 0}}
+AT_A_TIME = 1
+"""Chunks in flight where something is to be killed in the middle: a run that is done in two seconds has no middle."""
+Bytes = dict[str, bytes]
+
+
+def wait_for_phase(lab: Lab, job: DriverJob, phase: str) -> None:
+    lab.plane.wait(lambda: CLUSTER.state(job).phase == phase, f"not {phase}: {job.id}", LIMIT_SECONDS)
+
+
+def assert_same(lab: Lab, job: DriverJob, reference: Bytes) -> None:
+    wait_for_phase(lab, job, "finished")
+    assert results(lab.opened()) == reference
+
+
+@pytest.mark.slow
+def test_a_run_with_two_kinds_of_workers_gives_the_same_bytes_as_here(lab: Lab, shared_data: Path, tmp_path) -> None:
+    with h5py.File(shared_data / "fib25_train2.h5") as file:
+        image = file["raw"][: SHAPE[0], : SHAPE[1], : SHAPE[2]]
+    write_volume(lab.data / "image.zarr", image)
+    here = {"image": str(lab.data / "image.zarr")}
+    reference = results(run(write_run(tmp_path / "here", input=here, inference=NETWORK, **CHUNKS)))
+    lab.plane.add_node("gpu", {"nvidia.com/gpu": "1"})
+    inference_workers = {"count": 1, "gpus": 1, "memory_gb": 2.0}
+    lab.write_run(
+        input={"image": "/data/image.zarr"}, inference=NETWORK, cluster={"inference_workers": inference_workers}
+    )
+    assert "submitted to kubernetes as petaseg-" in lab.petaseg("submit", "/data/run.yaml", "--on", "kubernetes")
+    lab.plane.wait(lambda: set(lab.pods("worker-inference").values()) == {"gpu"}, "no GPU worker", LIMIT_SECONDS)
+    assert not lab.pods("worker-general"), "they wait while the network runs"
+    lab.plane.wait(lambda: bool(lab.pods("worker-general")), "no CPU worker", LIMIT_SECONDS)
+    lab.plane.wait(lambda: not lab.pods("worker-inference"), "a GPU waits while supervoxels are made")
+    assert_same(lab, submitted_driver(lab.opened()), reference)
+    lab.plane.wait(lambda: not lab.pods(), "workers are left")
+    assert "1 workers wanted" in lab.petaseg("logs", "/data/run.yaml")
+
+
+@pytest.mark.slow
+def test_lost_workers_lose_no_chunk(lab: Lab, reference: Bytes) -> None:
+    """Would lose what they had in hand, or run on without them."""
+    job = CLUSTER.submit(lab.write_run(AT_A_TIME))
+    lab.wait_for_chunks()
+    for pod in lab.pods("worker-general"):
+        lab.delete_pod(pod)
+    lab.wait_for_chunks(lab.chunks_done())
+    for pod in lab.pods("worker-general"):
+        lab.kill(pod)
+    assert CLUSTER.state(job).phase == "running", "it had finished before: the test proves nothing"
+    assert_same(lab, job, reference)
+
+
+@pytest.mark.slow
+def test_a_lost_node_is_replaced_by_another(lab: Lab, reference: Bytes) -> None:
+    """The only worker was there: nothing goes on before Kubernetes has noticed."""
+    workers = {"count": 1, "memory_gb": 1.0, "node_selector": FOR_WORKERS}
+    job = CLUSTER.submit(lab.write_run(AT_A_TIME, cluster={"workers": workers}))
+    lab.wait_for_chunks()
+    ((lost, node),) = lab.pods("worker-general").items()
+    lab.plane.lose_node(node)
+    assert CLUSTER.state(job).phase == "running", "it had finished before: the test proves nothing"
+    try:
+        lab.plane.wait(lambda: bool(lab.pods("worker-general").keys() - {lost}), "no other worker", LIMIT_SECONDS)
+        assert node not in {there for pod, there in lab.pods("worker-general").items() if pod != lost}
+        assert_same(lab, job, reference)
+    finally:
+        lab.plane.api.delete_node(node)  # as an administrator does; only then its pods are forgotten
+        lab.plane.add_node(node, labels=FOR_WORKERS)
+
+
+@pytest.mark.slow
+def test_a_driver_that_dies_is_started_again_and_goes_on(lab: Lab, reference: Bytes) -> None:
+    job = CLUSTER.submit(lab.write_run(AT_A_TIME))
+    lab.wait_for_chunks()
+    (driver,) = lab.pods("driver")
+    lab.kill(driver)
+    done = lab.chunks_done()
+    lab.plane.wait(lambda: bool(lab.pods("driver").keys() - {driver}), "no other driver", LIMIT_SECONDS)
+    assert lab.chunks_done() >= done
+    state = CLUSTER.state(job)
+    assert (state.phase, state.restarts) == ("running", 1)
+    assert "the driver ended with status 137" in state.reason
+    assert_same(lab, job, reference)
+
+
+@pytest.mark.slow
+def test_what_is_submitted_by_hand_does_the_same(lab: Lab, reference: Bytes, tmp_path: Path) -> None:
+    """Would rot: deploy/kubernetes, as its README says."""
+    folder = tmp_path / "by-hand"
+    shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
+    create_tls(folder / "tls")
+    lab.write_run()
+    shutil.copy(lab.data / "run.yaml", folder)
+    kustomization = yaml.safe_load((folder / "kustomization.yaml").read_text())
+    (folder / "kustomization.yaml").write_text(yaml.safe_dump({**kustomization, "namespace": lab.namespace}))
+    lab.plane.kubectl("apply", "-k", str(folder))
+    assert_same(lab, DriverJob("kubernetes", "petaseg", {"namespace": lab.namespace}), reference)
+
+
+def test_a_quota_refuses_the_submission_and_nothing_is_left(lab: Lab) -> None:
+    """Kubernetes would accept the Job, create no pod, and say why in an event that nobody reads."""
+    quota(lab, {"requests.memory": "500M"})
+    with pytest.raises(
+        ClusterError, match=r"exceeded quota: tight.*requests\.memory=1G.*ask for less in cluster\.driver"
+    ):
+        CLUSTER.submit(lab.write_run())
+    assert belongings(lab) == []
+
+
+@pytest.mark.slow
+def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab) -> None:
+    quota(lab, {"pods": "1"})
+    submission = lab.write_run()
+    job = CLUSTER.submit(submission)
+    lab.plane.wait(lambda: "exceeded quota: tight" in CLUSTER.state(job).reason, "no word of it", LIMIT_SECONDS)
+    assert CLUSTER.state(job).phase == "running"
+    assert len(belongings(lab)) > 8
+    with pytest.raises(ClusterError, match=r"works on this run already.*petaseg cancel"):
+        CLUSTER.submit(submission)
+    CLUSTER.cancel(job)
+    assert belongings(lab) == []
+    assert CLUSTER.state(job).phase == "unknown"
+    CLUSTER.cancel(job)  # twice does no harm
+
+
+def quota(lab: Lab, hard: dict[str, str]) -> None:
+    head = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight", "namespace": lab.namespace}}
+    lab.plane.apply({**head, "spec": {"hard": hard}})
+    api = lab.plane.api
+    lab.plane.wait(lambda: bool(api.read_namespaced_resource_quota("tight", lab.namespace).status.hard), "no quota")
+
+
+def belongings(lab: Lab) -> list[str]:
+    """Everything with petaseg's label."""
+    found = lab.plane.kubectl("get", KINDS, "-n", lab.namespace, "-l", "app.kubernetes.io/name=petaseg", "-o", "name")
+    return found.stdout.split()
+
+
+@pytest.mark.slow
+def test_the_driver_may_scale_its_own_workers_and_nothing_else(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    """Would let a driver that was taken over take over the namespace."""
+    job = CLUSTER.submit(lab.write_run())
+    lab.plane.kubectl("create", "deployment", "other", "--image=x", "--replicas=0", "-n", lab.namespace)
+    file = tmp_path / "driver.kubeconfig"
+    file.write_text(lab.plane.access(account_token(lab, job.id), lab.namespace))
+    as_driver = ("--kubeconfig", str(file))
+    own = f"deployment/{job.id}-general"
+    assert lab.plane.kubectl(*as_driver, "scale", own, "--replicas=0", check=False).returncode, "scale reads the whole"
+    for verb, what, part in [
+        ("get", own, ""), ("patch", own, ""), ("patch", "deployment/other", "scale"), ("update", own, "scale"),
+        ("list", "pods", ""), ("create", "pods", ""), ("get", f"secret/{job.id}-tls", ""), ("get", "configmaps", ""),
+        ("delete", f"job/{job.id}", ""), ("create", "rolebindings", ""), ("get", "nodes", ""),
+    ]:  # fmt: skip
+        answer = lab.plane.kubectl(*as_driver, "auth", "can-i", verb, what, f"--subresource={part}", check=False)
+        assert answer.stdout.strip() == "no", (verb, what, part)
+    monkeypatch.setenv("KUBECONFIG", str(file))
+    Api(lab.namespace).patch("Deployment", f"{job.id}-general", SIZE, part="scale")
+    with pytest.raises(ClusterError, match="forbidden"):
+        Api(lab.namespace).patch("Deployment", "other", SIZE, part="scale")
+    with pytest.raises(ClusterError, match="forbidden"):
+        Api("default").patch("Deployment", f"{job.id}-general", SIZE, part="scale")
+
+
+def account_token(lab: Lab, account: str) -> str:
+    """The token by which pods of a ServiceAccount are known."""
+    found = lab.plane.api.read_namespaced_service_account(account, lab.namespace)
+    secret = lab.plane.api.read_namespaced_secret(found.secrets[0].name, lab.namespace)
+    return base64.b64decode(secret.data["token"]).decode()
+
+
+def test_a_user_without_rights_is_told_which(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    submission = lab.write_run()
+    (tmp_path / "guest").write_text(lab.plane.access(account_token(lab, "default")))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "guest"))
+    with pytest.raises(ClusterError, match=r"cannot get resource \"jobs\".*ask for the rights"):
+        CLUSTER.submit(submission)
+    (tmp_path / "guest").write_text(lab.plane.access("nonsense"))
+    with pytest.raises(ClusterError, match=r"Unauthorized.*log in"):
+        CLUSTER.submit(submission)
+
+
+def test_a_namespace_that_is_not_there_is_named(lab: Lab) -> None:
+    with pytest.raises(ClusterError, match=r"namespaces \"nowhere\" not found.*kubectl create namespace nowhere"):
+        CLUSTER.submit(lab.write_run(cluster={"namespace": "nowhere"}))
+
+
+def test_an_api_server_that_does_not_answer_is_named(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    access = lab.plane.access("token").replace(f":{lab.plane.port}", ":1")
+    (tmp_path / "gone").write_text(access)
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "gone"))
+    with pytest.raises(ClusterError, match=r"does not answer.*Connection refused.*kubectl cluster-info"):
+        CLUSTER.submit(lab.write_run())
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "missing"))
+    with pytest.raises(ClusterError, match=r"no access to a Kubernetes cluster.*KUBECONFIG"):
+        CLUSTER.submit(lab.write_run())
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("Deployment", {"spec": {"replicas": -1}}),
+        ("Deployment", {"spec": {"selector": {"matchLabels": {"other": "label"}}}}),
+        ("Service", {"spec": {"ports": [{"port": 99999}]}}),
+        ("Job", {"metadata": {"name": "Not A Name"}}),
+    ],
+)
+def test_a_bad_manifest_is_refused_in_the_clusters_words(plane: ControlPlane, kind, change, monkeypatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(plane.kubeconfig))
+    documents = yaml.safe_load_all((ROOT / "deploy" / "kubernetes" / f"{files(kind)}.yaml").read_text())
+    good = next(document for document in documents if document["kind"] == kind)
+    good["metadata"]["namespace"] = "default"
+    api = Api("default")
+    assert api.create(good, dry_run=True)["kind"] == kind
+    with pytest.raises(ClusterError, match=r"Kubernetes refused: .*(invalid|replicas|Required)"):
+        api.create(merged(good, change), dry_run=True)
+
+
+def files(kind: str) -> str:
+    return {"Deployment": "workers"}.get(kind, "driver")
+
+
+def merged(manifest: dict[str, Any], change: dict[str, Any]) -> dict[str, Any]:
+    """A manifest with some values replaced."""
+    result = dict(manifest)
+    for key, value in change.items():
+        deeper = isinstance(value, dict) and key != "matchLabels"
+        result[key] = merged(manifest[key], value) if deeper else value
+    return result

@@ -1,0 +1,205 @@
+"""Workers as SLURM jobs, on a real SLURM: they come, are replaced, drain, and go."""
+
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import dask
+import pytest
+
+from pipeline.clusters import slurm_pool
+from pipeline.clusters import slurm_scripts as scripts
+from pipeline.clusters.base import Submission
+from pipeline.clusters.slurm import SlurmCluster
+from pipeline.clusters.slurm_pool import SlurmPool
+from pipeline.config import parse_config
+from pipeline.errors import ClusterError, ConfigError
+from pipeline.execution.base import Outcome, Resources
+from pipeline.execution.dask import DaskExecutor, configure_dask
+from pipeline.execution.pools import ClusterExecutor
+from pipeline.security import Tls, create_tls
+from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
+
+pytestmark = pytest.mark.timeout(300)
+SHAPE = {"memory_gb": 0.5, "count": 2}
+NEEDS = Resources(items=2)
+
+
+def submission(folder: Path, setup: str = "", **cluster: object) -> Submission:
+    data = {
+        "run_directory": str(folder),
+        "input": {"affinities": "a.zarr"},
+        "cluster": {"interface": "lo", "workers": SHAPE, **cluster},
+    }
+    return Submission(str(folder), parse_config(data), setup=setup)
+
+
+@pytest.fixture
+def tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tls:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the workers call functions of the tests
+    tls = create_tls(tmp_path / "run" / "cluster" / "tls")
+    configure_dask(tls.settings())
+    return tls
+
+
+@pytest.fixture
+def pool(slurm: Slurm, tmp_path: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch) -> Iterator[SlurmPool]:
+    monkeypatch.setattr(slurm_pool, "LOOK_SECONDS", 1)
+    given = submission(tmp_path / "run")
+    pool = SlurmCluster().pool("general", given.config.cluster.workers, given, tls)
+    yield pool
+    pool.close()
+    assert not slurm.jobs("-t", "PD,R")
+
+
+@pytest.fixture
+def executor(pool: SlurmPool) -> Iterator[DaskExecutor]:
+    executor = DaskExecutor(scheduler=pool.address)
+    yield executor
+    executor.close()
+
+
+def nodes(outcomes: list[Outcome[int, str]]) -> set[str | None]:
+    assert [outcome.error for outcome in outcomes] == [None] * len(outcomes)
+    return {outcome.result for outcome in outcomes}
+
+
+def test_workers_are_jobs_that_talk_in_cipher(
+    slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path, tls: Tls
+) -> None:
+    """Fails if workers do not come, run elsewhere, or anybody on the network may give them work."""
+    pool.scale(2)
+    found = nodes(list(executor.map_unordered(partial(where, tmp_path), range(12), resources=NEEDS)))
+    assert found <= CPU_NODES
+    assert pool.address.startswith("tls://127.0.0.1:")
+    assert {stat.S_IMODE(path.stat().st_mode) for path in (tls.key, tls.certificate, tls.ca)} == {0o600}
+    stranger = f"from distributed import Client; Client('{pool.address.replace('tls', 'tcp')}', timeout=2)"
+    assert subprocess.run([sys.executable, "-c", stranger], capture_output=True).returncode != 0
+    jobs = slurm.jobs("-t", "R")
+    assert {name for name, _, _ in jobs.values()} == {scripts.job_name(str(tmp_path / "run"), "general")}
+    script = command("scontrol", "write", "batch_script", next(iter(jobs)), "-")
+    assert pool.address in script
+    log = scripts.log_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
+    assert "Registered to" in log.read_text()
+
+
+def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(
+    slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path
+) -> None:
+    """Fails if GPUs wait while supervoxels are merged."""
+    for wanted in (2, 1):
+        pool.scale(wanted)
+        list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
+        wait_until(lambda: len(slurm.jobs("-t", "R")) == wanted, f"{wanted} jobs")
+        pool.scale(0)
+        wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no job is left")
+
+
+def test_a_lost_node_loses_no_chunk_and_its_worker_is_replaced(
+    slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path
+) -> None:
+    """Fails if a run of weeks ends up with the workers of its last surviving node."""
+    pool.scale(4)  # two a node
+    outcomes = executor.map_unordered(partial(where, tmp_path), range(40), resources=NEEDS)
+    wait_until(lambda: len(slurm.jobs("-t", "R")) == 4, "four jobs")
+    executor.client.wait_for_workers(4, timeout=60)
+    first = [next(outcomes) for _ in range(4)]
+    before = set(slurm.jobs())
+    slurm.kill_node("node4")
+    try:
+        assert nodes([*first, *outcomes]) <= CPU_NODES
+        wait_until(lambda: len(set(slurm.jobs("-t", "PD,R")) - before) == 2, "two jobs replace those of the node")
+    finally:
+        slurm.start_node("node4")
+    wait_until(lambda: len(executor.client.nthreads()) == 4, "four workers")
+
+
+def test_a_job_that_never_became_a_worker_is_replaced(slurm: Slurm, pool: SlurmPool, executor: DaskExecutor) -> None:
+    """Fails if a job that was cancelled in the queue is waited for until the end of time."""
+    command("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        pool.scale(2)
+        wait_until(lambda: len(slurm.jobs("-t", "PD")) == 2, "two jobs wait")
+        for job in slurm.jobs("-t", "PD"):
+            command("scancel", job)
+    finally:
+        command("scontrol", "update", "PartitionName=cpu", "State=UP")
+    executor.client.wait_for_workers(2, timeout=60)
+
+
+def test_a_node_that_is_avoided_gets_no_more_workers(
+    slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path
+) -> None:
+    """Fails if a bad node gets its worker back as soon as it was sent home."""
+    pool.avoid("node3")
+    pool.scale(2)
+    outcomes = list(executor.map_unordered(partial(where, tmp_path), range(8), resources=NEEDS))
+    assert nodes(outcomes) == {"node4"}
+
+
+def test_jobs_of_a_driver_that_died_are_ended_by_the_next_one(
+    slurm: Slurm, pool: SlurmPool, tmp_path: Path, tls: Tls
+) -> None:
+    """Fails if every death of a driver leaves jobs in the queue that look for it in vain."""
+    command("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        pool.scale(1)
+        wait_until(lambda: slurm.jobs("-t", "PD"), "a job waits")
+        left = set(slurm.jobs())
+        given = submission(tmp_path / "run")
+        heir = SlurmCluster().pool("general", given.config.cluster.workers, given, tls)
+        assert not left & set(slurm.jobs("-t", "PD,R"))
+        heir.close()
+    finally:
+        command("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
+    slurm: Slurm, tmp_path: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if a driver waits for ever for workers whose setup lines are wrong."""
+    monkeypatch.setattr(slurm_pool, "LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(slurm_pool, "HOPELESS", 4)
+    given = submission(tmp_path / "run", setup="module load nothing-of-this-name\n")
+    start = lambda name, shape: SlurmCluster().pool(name, shape, given, tls)  # noqa: E731
+    executor = ClusterExecutor(start, {"general": given.config.cluster.workers})
+    try:
+        with (
+            dask.config.set(
+                {"distributed.comm.timeouts.connect": "2s"}
+            ),  # how long the executor looks for the scheduler
+            pytest.raises(
+                ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"
+            ),
+        ):
+            list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
+    finally:
+        executor.close()
+    assert not slurm.jobs("-t", "PD,R")
+
+
+def test_a_refused_submission_is_tried_again(
+    slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if a controller that restarts, or a limit on jobs, costs workers for the rest of the run."""
+    submit, refusals = slurm_pool.submit_script, iter(["SLURM refused: limit"] * 3)
+
+    def sometimes(script: str) -> str:
+        for words in refusals:
+            raise ClusterError(words)
+        return submit(script)
+
+    monkeypatch.setattr(slurm_pool, "submit_script", sometimes)
+    pool.scale(2)
+    executor.client.wait_for_workers(2, timeout=60)
+    assert pool.problem == ""
+
+
+def test_an_interface_that_is_not_there_is_named(slurm: Slurm, tmp_path: Path) -> None:
+    """Fails if a driver on a node of another kind ends with a traceback of Dask."""
+    given = submission(tmp_path / "run", interface="ib7")
+    with pytest.raises(ConfigError, match=r"cluster.interface 'ib7': 'ib7' is not a valid network interface.*'lo'"):
+        SlurmCluster().pool("general", given.config.cluster.workers, given, None)
