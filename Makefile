@@ -3,18 +3,23 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check install bench clean
+.PHONY: demo test check clusters install bench clean
 
 demo: install
 	$(BIN)/petaseg demo
 
-test: install check
+test: install check clusters
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 check: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# A real SLURM (Debian's packages) and a real Kubernetes control plane (built once from Debian's source, into ~/.cache).
+clusters:
+	SLURM_ROOT=/tmp bash tests/deploy/slurm-up.sh install
+	bash tests/deploy/k8s-build.sh
 
 bench: install
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmark]'

@@ -26,7 +26,8 @@ class LogCursor:
         """True if the last line has no end: a crash, or a record that is being written."""
         self.last_segment = -1
         """Number of the last segment that was read; -1 where there are none."""
-        self._head = self._read_head()
+        self._head = b""
+        """The first line, if there was one."""
         self._offset = 0
         self._line = 0
 
@@ -36,7 +37,7 @@ class LogCursor:
 
     def replaced(self) -> bool:
         """True if the log was begun anew since this cursor was made."""
-        return self._read_head() != self._head
+        return first_line(self.store.get_or_none(self._first_key, 0, HEAD_BYTES) or b"") != self._head
 
     def lines(self) -> Iterator[tuple[bytes, str]]:
         """The whole lines behind this place, without their ends, each with its name for messages."""
@@ -53,6 +54,8 @@ class LogCursor:
     def _appended(self) -> Iterator[tuple[bytes, str]]:
         key = self._first_key
         while block := self.store.get_or_none(key, self._offset, self._offset + BLOCK_BYTES):
+            if not self._offset:
+                self._head = first_line(block)
             whole = block.rfind(b"\n") + 1
             self.torn = whole < len(block)
             if not whole:
@@ -79,6 +82,8 @@ class LogCursor:
 
     def _whole(self, key: str) -> Iterator[tuple[bytes, str]]:
         data = self.store.get_or_none(key) or b""
+        if key == self._first_key:
+            self._head = first_line(data)
         for number, line in enumerate(data.split(b"\n")[:-1]):
             yield line, f"{key}:{number + 1}"
 
@@ -86,6 +91,7 @@ class LogCursor:
     def _first_key(self) -> str:
         return f"{self.folder}/log.jsonl" if self.store.supports_append else f"{self.folder}/log-000000.jsonl"
 
-    def _read_head(self) -> bytes:
-        head = self.store.get_or_none(self._first_key, 0, HEAD_BYTES) or b""
-        return head.partition(b"\n")[0]
+
+def first_line(data: bytes) -> bytes:
+    """What tells one log from the next, out of its beginning."""
+    return data[:HEAD_BYTES].partition(b"\n")[0]

@@ -23,5 +23,17 @@ def shared_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def shared_fixtures() -> Path:
+    """The folder of reference inputs, weights and outputs: ``PETASEG_FIXTURES``, else ``../shared/fixtures``.
+
+    The tests against the papers' codes cannot run without it, so a missing folder is a failure, in CI and elsewhere.
+    """
+    folder = Path(os.environ.get("PETASEG_FIXTURES", ROOT.parent / "shared" / "fixtures"))
+    if not folder.is_dir():
+        pytest.fail(f"no reference arrays in {folder}; set PETASEG_FIXTURES to the folder that holds them")
+    return folder
+
+
 settings.register_profile("petaseg", deadline=None, derandomize=True)
 settings.load_profile("petaseg")

@@ -18,6 +18,7 @@ from pipeline.status import StageStatus, read_status
 if TYPE_CHECKING:  # a look at a run directory needs no torch, numba, matplotlib or Luigi
     from pipeline.evaluation.run_length import RunLength
     from pipeline.evaluation.scores import Scores
+    from pipeline.models.facts import Facts
     from pipeline.models.spec import ModelCard
     from pipeline.plan import Plan
     from pipeline.report import Report
@@ -121,6 +122,25 @@ def models_table(cards: Iterable[ModelCard]) -> None:
         patch = " x ".join(map(str, card.patch_shape))
         table.add_row(card.name, card.architecture, nm, patch, card.training_data, scores)
     console.print(table)
+
+
+def facts_table(found: Iterable[Facts]) -> None:
+    """Networks in numbers: bundled models, then architectures with their named sizes."""
+    found = list(found)
+    columns = ["model, or architecture/size", "parameters", "sees (voxels)", "patch", "kMAC / voxel"]
+    measured = any(facts.voxels_per_second is not None for facts in found)
+    table = Table(*columns, *(["voxels / s"] if measured else []))
+    for facts in found:
+        row = [
+            facts.name,
+            f"{facts.parameters:,}",
+            " x ".join("all" if side is None else str(side) for side in facts.receptive_field),
+            " x ".join(map(str, facts.patch_shape)),
+            f"{facts.kmac_per_voxel:,.1f}",
+        ]
+        table.add_row(*row, *([f"{facts.voxels_per_second:,.0f}"] if facts.voxels_per_second else []))
+    console.print(table)
+    console.print("sees: along z, y, x; all: the whole patch. kMAC: thousand multiply-adds", highlight=False)
 
 
 def plan_table(run: Run, plan: Plan) -> None:

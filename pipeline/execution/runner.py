@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 
@@ -44,7 +44,7 @@ class RunOptions:
     max_in_flight: int | None = None
     retry_command: str = "petaseg run run.yaml"
     check: Callable[[], None] = lambda: None
-    """Called before a chunk is recorded; raises if this driver may not write any more (``pipeline.lease``)."""
+    """Called before a chunk is handed out or recorded; raises if another driver has taken over (``pipeline.lease``)."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -199,8 +199,14 @@ class _StageRun:
             self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
-            self.stage.run_chunk, chunks, resources=resources, max_in_flight=self.options.max_in_flight
+            self.stage.run_chunk, self._allowed(chunks), resources=resources, max_in_flight=self.options.max_in_flight
         )
+
+    def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
+        """The same chunks, as long as this driver may write: another one may work under another configuration."""
+        for chunk in chunks:
+            self.options.check()
+            yield chunk
 
     def _with_more_memory(self, grid: ChunkGrid, failed: list[Outcome[Chunk, ChunkReport]]) -> list[Chunk]:
         """Try those that ran out of memory once more, with more of it; returns the others, to be tried again."""

@@ -8,5 +8,10 @@ MODELS = {
     "hgru_contour": "pipeline.models.hgru_contour:HGRUContour",
     "convlstm_contour": "pipeline.models.hgru_contour:ConvLSTMContour",
     "feedforward_contour": "pipeline.models.hgru_contour:FeedforwardContour",
+    "residual_unet": "pipeline.models.residual_unet:ResidualUNet",
+    "connectomics_unet": "pipeline.models.connectomics_unet:ConnectomicsUNet",
+    "rignet": "pipeline.models.rignet:rignet",
+    "resnet_fcn": "pipeline.models.resnet:ResNetFCN",
+    "canvas_lstm": "pipeline.models.canvas_lstm:CanvasLSTM",
 }
 """Architecture -> "module:class", loaded when asked for."""

@@ -30,7 +30,7 @@ from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, point_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU, variant_of
 from pipeline.models.gamma_net import NETWORK_NORMS, GammaNet
-from pipeline.models.vgg16 import VGG16, channels
+from pipeline.models.vgg16 import VGG16, channels, rectified
 
 READINGS: dict[str, dict[str, Any]] = {
     "20M": {},
@@ -116,7 +116,9 @@ class GammaNetVGG(GammaNet):
 
 def way_down(inside: int, outside: int, narrow: int | None) -> nn.Sequential:
     """Two 1x1 convolutions with a ReLU between them; without a narrow place another ReLU follows."""
-    first, second = point_conv(inside, narrow or outside, 2), point_conv(narrow or outside, outside, 2)
+    first, second = (
+        rectified(nn.Conv2d(a, b, 1)) for a, b in ((inside, narrow or outside), (narrow or outside, outside))
+    )
     return nn.Sequential(first, nn.ReLU(), second, *([] if narrow else [nn.ReLU()]))
 
 

@@ -61,8 +61,8 @@ def as_dimension(image: Tensor, dimension: int) -> tuple[Tensor, Callable[[Tenso
         return image, lambda output: output
     if dimension != 2 or image.ndim != 5:
         raise ModelError(
-            f"the image has shape {tuple(image.shape)}; a network of {dimension} dimensions takes {dimension + 2} "
-            "axes: batch, channels and space; add or take away axes"
+            f"the image has shape {tuple(image.shape)}; a network in {dimension}D takes {dimension + 2} axes, "
+            "batch, channels and those of space: add or take away axes"
         )
     batch, channels, sections, *plane = image.shape
     folded = image.transpose(1, 2).reshape(batch * sections, channels, *plane)

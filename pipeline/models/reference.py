@@ -49,6 +49,18 @@ def hgru(reference: Tensors) -> dict[str, Tensor]:
     return _renamed(reference, names)
 
 
+def panoptic_hgru(reference: Tensors) -> dict[str, Tensor]:
+    """``hConvGRUCellOld`` with GALA of c-rbp/panoptic_segmentation -> ``HGRU`` of the form ``panoptic``."""
+    names = {"w_gate_inh": "inhibition.free", "w_gate_exc": "excitation.free", "w": "omega"}
+    names |= {name: name for name in ("alpha", "mu", "kappa")}
+    names |= {f"u1_channel_gate_0.{kind}": f"inhibition_gate.channels.0.{kind}" for kind in PARAMETERS}
+    names |= {"u1_channel_gate_1.weight": "inhibition_gate.channels.2.weight"}
+    names |= {f"u1_spatial_gate_{k}": f"inhibition_gate.places.{2 * k}.weight" for k in range(2)}
+    names |= {"u1_spatial_bias": "inhibition_gate.places.0.bias", "u1_combine_bias": "inhibition_gate.bias"}
+    names |= {f"u2_gate.{kind}": f"excitation_gate.{kind}" for kind in PARAMETERS}
+    return _renamed(reference, names | _norm("bn.0", "norms.1") | _norm("bn.1", "norms.3"))
+
+
 def fgru(reference: Tensors) -> dict[str, Tensor]:
     """``fGRUCell2`` and ``fGRUCell2_td`` with GALA attention -> ``FGRU`` and ``TopDownFGRU``.
 

@@ -186,6 +186,21 @@ def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
         raise ModelError(f"{architecture} refuses its arguments {sorted(arguments)}: {error}") from None
 
 
+def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str, Any]:
+    """The constructor's arguments: as given, or those of a named size of the architecture.
+
+    Named sizes stand in ``SIZES`` beside the class. ``ModelError`` if the architecture has none of this name.
+    """
+    if not isinstance(given, str):
+        return dict(given)
+    if architecture not in MODELS:
+        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
+    sizes = getattr(import_module(MODELS[architecture].partition(":")[0]), "SIZES", {})
+    if given not in sizes:
+        raise ModelError(f"arguments is {given!r}; it must be a table, or one of {', '.join(sizes)}")
+    return dict(sizes[given])
+
+
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     """Write weights and card to a folder, the card last; returns the card with its checksum."""
     from safetensors.torch import save

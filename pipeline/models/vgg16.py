@@ -32,7 +32,7 @@ class VGG16(nn.Module):
         inside = 3
         for layer in self.layers:
             outside = channels(layer, width)
-            setattr(self, layer, nn.Conv2d(inside, outside, 3, padding=1))
+            setattr(self, layer, rectified(nn.Conv2d(inside, outside, 3, padding=1)))
             inside = outside
 
     def forward(self, r: Tensor, after: str | None = None, until: str | None = None) -> Tensor:
@@ -65,6 +65,13 @@ class VGG16(nn.Module):
                 "conv1_1.bias and so on, or as in torchvision's vgg16"
             )
         self.load_state_dict(found)
+
+
+def rectified(layer: nn.Conv2d) -> nn.Conv2d:
+    """A convolution whose random weights keep the variance before a ReLU, without bias at first (He et al. 2015)."""
+    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    return layer
 
 
 def channels(layer: str, width: float = 1.0) -> int:

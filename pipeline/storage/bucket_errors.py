@@ -14,6 +14,7 @@ STATUS = re.compile(r"status code: (\d{3})")
 CODE = re.compile(r"<Code>(\w+)</Code>")
 MESSAGE = re.compile(r"<Message>([^<]{1,200})</Message>")
 REASON = re.compile(r"(?:message|error): \"([^\"]{1,200})\"")
+NO_KEY = re.compile(r"Could not parse path|Invalid path", re.IGNORECASE)
 REPEATED = ("408", "409", "425", "429")
 """Client errors that may pass; all server errors may."""
 
@@ -71,7 +72,11 @@ def explain(error: Exception, server: Server) -> RequestError:
         return _refused(server)
     if type(error).__name__ == "UnauthenticatedError":
         return RequestError("the credentials cannot be used", f"renew them, or set {server.keys}")
-    return _answer(text, status, code) if status else _silence(text, server)
+    if status:
+        return _answer(text, status, code)
+    if type(error).__name__ != "GenericError" or NO_KEY.search(text):  # it was not sent at all
+        return RequestError(text.partition("\n")[0], "correct the address")
+    return _silence(text, server)
 
 
 def no_bucket(server: Server) -> RequestError:
@@ -97,7 +102,7 @@ def _answer(text: str, status: str, code: str) -> RequestError:
 
 
 def _silence(text: str, server: Server) -> RequestError:
-    """No answer, or half of one. What obstore itself refuses, such as an odd key, looks the same and is rare."""
+    """No answer, or half of one."""
     connected = "kind: Connect" not in text
     why = _first(REASON, text) or ("it took too long" if "kind: Timeout" in text else text.partition("\n")[0])
     return RequestError(

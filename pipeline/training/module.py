@@ -14,8 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.errors import ConfigError, ModelError
-from pipeline.models import gamma_net_3d
-from pipeline.models.spec import build, load_card, load_model
+from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
 from pipeline.training.losses import balanced_bce, cut_f1
@@ -139,12 +138,7 @@ class TrainingModule(LightningModule):
 
 def arguments_of(config: TrainConfig) -> dict[str, object]:
     """The constructor's arguments: as given, or those of a named size; the outputs always follow the offsets."""
-    given = config.arguments
-    if isinstance(given, str):
-        if given not in gamma_net_3d.SIZES:
-            raise ModelError(f"arguments is {given!r}; it must be a table, or one of {', '.join(gamma_net_3d.SIZES)}")
-        given = gamma_net_3d.SIZES[given]
-    return {**given, "out_channels": len(config.offsets)}
+    return {**named_arguments(config.architecture, config.arguments), "out_channels": len(config.offsets)}
 
 
 def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:
@@ -172,3 +166,15 @@ def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) 
                 f"{what} {list(shape)} voxels; each side must be a multiple of {list(multiple)} for this network: "
                 "choose another patch_shape, or a larger part for validation"
             )
+    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
+    if config.precision == "bfloat16" and on_cpu and two_thick(config.patch_shape[0], multiple[0]):
+        raise ConfigError(
+            f"patch_shape is {list(config.patch_shape)}: at one level of the network it is two voxels thick, where "
+            "torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): choose a "
+            "thicker or thinner patch, or precision float32"
+        )
+
+
+def two_thick(thickness: int, multiple: int) -> bool:
+    """True if halving a patch of this thickness, until the multiple is used up, passes through two voxels."""
+    return thickness % 2 == 0 and multiple % (thickness // 2) == 0

@@ -15,13 +15,13 @@ from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import Submission
 from pipeline.clusters.slurm import SlurmCluster
 from pipeline.clusters.slurm_pool import SlurmPool
-from pipeline.config import WorkerShape, parse_config
+from pipeline.config import parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution.base import Outcome, Resources
 from pipeline.execution.dask import DaskExecutor, configure_dask
 from pipeline.execution.pools import ClusterExecutor
 from pipeline.security import Tls, create_tls
-from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, gpu, wait_until, where
+from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
 
 pytestmark = pytest.mark.timeout(300)
 SHAPE = {"memory_gb": 0.5, "count": 2}
@@ -155,23 +155,6 @@ def test_jobs_of_a_driver_that_died_are_ended_by_the_next_one(
         heir.close()
     finally:
         command("scontrol", "update", "PartitionName=cpu", "State=UP")
-
-
-def test_gpus_go_to_the_workers_that_ask_for_them(slurm: Slurm, tmp_path: Path, tls: Tls) -> None:
-    """Fails if the network runs where no GPU is, or two workers share one."""
-    shape = WorkerShape(**SHAPE, gpus=1, queue="gpu")
-    given = submission(tmp_path / "run", inference_workers=shape.model_dump(mode="json"))
-    pool = SlurmCluster().pool("inference", shape, given, tls)
-    executor = DaskExecutor(scheduler=pool.address)
-    try:
-        pool.scale(2)
-        executor.client.wait_for_workers(2, timeout=60)
-        seen = executor.client.run(gpu)
-    finally:
-        executor.close()
-        pool.close()
-    assert {node for node, _ in seen.values()} == GPU_NODES
-    assert {visible for _, visible in seen.values()} == {"0"}
 
 
 def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(

@@ -142,3 +142,18 @@ class ModelContract:
         assert all(torch.equal(state[name], found[name]) for name in state)
         with torch.inference_mode():
             assert torch.equal(loaded.module(image), network(image))
+
+
+class BatchNormContract(ModelContract):
+    """The same promises for a network with batch norms, whose training mode computes something else by design."""
+
+    def test_training_mode_computes_the_same(self) -> None:
+        """Fails if training ignores the statistics of the batch, or evaluation changes or ignores learned ones."""
+        network, image = self.network(), images(2, self.patches[0])
+        with torch.inference_mode():
+            before = network.eval()(image)
+            trained = network.train()(image)
+            after = network.eval()(image)
+            assert not torch.equal(before, trained)
+            assert not torch.equal(before, after)
+            assert torch.equal(after, network(image))

@@ -25,6 +25,8 @@ from pathlib import Path
 from types import TracebackType
 
 import yaml
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 from kubernetes import client, config
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
@@ -221,9 +223,11 @@ class ControlPlane:
 
     def _write_keys(self) -> None:
         self.tls = create_tls(self.folder / "certificates")
-        key, public = self.folder / "accounts.key", self.folder / "accounts.pub"
-        subprocess.run(["openssl", "genrsa", "-out", key, "2048"], check=True, capture_output=True)
-        subprocess.run(["openssl", "rsa", "-in", key, "-pubout", "-out", public], check=True, capture_output=True)
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        private = (Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (self.folder / "accounts.key").write_bytes(key.private_bytes(*private))
+        public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        (self.folder / "accounts.pub").write_bytes(public)
         (self.folder / "tokens.csv").write_text(f"{self.token},admin,1,system:masters\n")
         self.kubeconfig.write_text(self.access(self.token))
 

@@ -120,8 +120,3 @@ def where(folder: Path, item: int) -> str:
     with open(folder / str(item), "a") as file:
         file.write("x")
     return os.environ["SLURMD_NODENAME"]
-
-
-def gpu() -> tuple[str, str]:
-    """For workers: the node, and the GPUs that it may use."""
-    return os.environ["SLURMD_NODENAME"], os.environ["CUDA_VISIBLE_DEVICES"]

@@ -124,6 +124,18 @@ def test_a_url_without_a_bucket_is_refused():
         ObjectStore("s3://")
 
 
+def test_an_odd_key_is_refused_and_an_unusual_one_is_not(bucket, server):
+    store = ObjectStore(f"{bucket}/my data")
+    for key in ("a b", "a+b", "ü", "a%20b", "a#b?c", "(a)[b]{c}~'"):
+        store.put(key, key.encode())
+        found = server.client().get_object(Bucket=bucket[5:], Key=f"my data/{key}")["Body"].read()
+        assert found == store.get(key) == key.encode()
+        assert store.list() == [key]
+        store.delete(key)
+    with pytest.raises(StorageError, match=r"cannot read .*a//b: .*empty path segment; correct the address"):
+        store.get("a//b")
+
+
 def test_keys_come_from_a_profile_or_from_cloud_volumes_file(server, monkeypatch, tmp_path: Path):
     """The usual files, as every other tool reads them; a session token may be missing in each of them."""
     name = server.new_bucket()

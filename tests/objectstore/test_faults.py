@@ -88,6 +88,19 @@ def test_damage_that_stays_is_a_corrupt_error(kind: str, store: ObjectStore, fau
         store.get("key") if kind == "short" else store.put("key", b"y" * 100)
 
 
+def test_large_objects_are_sent_in_parts_and_read_back(
+    server: S3Server, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The ETag of parts is no MD5 of the whole."""
+    monkeypatch.setattr(bucket, "PART_BYTES", 5 << 20)
+    data = random.Random(0).randbytes(11 << 20)
+    store.put("key", data)
+    assert store.get("key") == data
+    assert store.get("key", -5) == data[-5:]
+    tag = server.client().head_object(Bucket=store.url.split("/")[2], Key="run/key")["ETag"]
+    assert tag.endswith('-3"')
+
+
 def test_bytes_that_change_in_the_store_are_found(server: S3Server, store: ObjectStore) -> None:
     """Nobody wrote them through this program, but the object still carries our checksum."""
     store.put("key", b"0123456789")

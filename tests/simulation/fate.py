@@ -89,8 +89,9 @@ def draw(dice: random.Random) -> Fate:
     lives = []
     setting = SETTINGS[0]
     for _ in range(dice.randint(1, MOST_LIVES)):
-        setting = dice.choice(SETTINGS) if dice.random() < 0.15 else setting
         lives.append(draw_life(dice, grid, setting))
+        leaves_something = lives[-1].cut_off_at is not None or lives[-1].how == "late"
+        setting = dice.choice(SETTINGS) if dice.random() < (0.5 if leaves_something else 0.1) else setting
     calm = Life(setting, begins_after=2 * LATEST_REQUEST, pool=Pool(workers=dice.randint(1, 4)))
     constants = {
         "FLUSH_RECORDS": dice.choice([3, 10, 5000]),
@@ -108,7 +109,7 @@ def draw_life(dice: random.Random, grid: ChunkGrid, setting: Setting) -> Life:
         return value if dice.random() < share else otherwise
 
     def operation() -> int:
-        return dice.randint(1, dice.choice([20, 3 * len(grid) + 30]))
+        return dice.randint(1, dice.choice([20, len(grid) + 20, 3 * len(grid) + 30]))
 
     workers, seconds = dice.randint(1, 5), dice.choice([0.01, 1.0, 30.0])
     span = len(grid) * seconds / workers
@@ -117,8 +118,8 @@ def draw_life(dice: random.Random, grid: ChunkGrid, setting: Setting) -> Life:
         begins_after=dice.expovariate(0.2),
         host=dice.choice(["here", "there"]),
         dies_at=sometimes(0.5, operation(), None),
-        how=dice.choice(["before", "after", "middle", "middle", "late"]),
-        cut_off_at=sometimes(0.1, operation(), None),
+        how=dice.choice(["before", "after", "middle", "middle", "late", "late"]),
+        cut_off_at=sometimes(0.2, operation(), None),
         rival_at=sometimes(0.1, operation(), None),
         dies_after=sometimes(0.25, dice.uniform(0, 3 * span), float("inf")),
         interrupted_at=sometimes(0.05, dice.randint(1, 2 * len(grid)), None),

@@ -55,6 +55,10 @@ class Witness:
         self.errors: dict[Chunk, list[str]] = {}
         self.overtaken = False
         """True once another driver has taken over the run."""
+        self.met_another = False
+        """True once another driver had the lease meanwhile, though perhaps this one had none to lose."""
+        self.after_all = 0
+        """Records since then; one may have been on its way."""
 
     def stage_begins(self, stage: SimulatedStage) -> None:
         """Before its ledger is opened for writing."""
@@ -63,6 +67,7 @@ class Witness:
 
     def chunk_begins(self, chunk: Chunk) -> None:
         """Drawn by the executor."""
+        require(not self.overtaken, f"{self.driver.name} hands out {chunk.name}, though another driver has taken over")
         require(chunk not in self.done, f"{self.stage.name} {chunk.name} is done and is computed again")
 
     def hear(self, event: Event) -> None:
@@ -70,6 +75,8 @@ class Witness:
         if isinstance(event, ChunkDone):
             chunk = self.stage.grids()[event.report.level].chunk(event.report.index)
             self.done.add(chunk)
+            self.after_all += self.overtaken
+            require(self.after_all < 2, f"{self.driver.name} goes on recording, though another driver has taken over")
             self.judge.records(self.stage)[chunk] = (self, self.judge.world.now)
         elif isinstance(event, ChunkFailed):
             self._hear_failure(event)
@@ -123,7 +130,7 @@ class Judge:
                     may_still_store = by is not witness and by.driver.alive
                     if chunk not in done and not may_still_store:
                         self._check_loss(stage, chunk, witness, ending, excused=excused)
-        self._check_ending(witness, ending)
+        self._check_ending(witness, ending, excused=excused)
 
     def run_ends(self, setting: Setting) -> None:
         """After the last life, in which nothing goes wrong."""
@@ -172,7 +179,7 @@ class Judge:
         recent = self.world.now - moment <= limit
         require(recent or witness.life.store_fails, f"{place} is lost, though the driver died {limit} s later")
 
-    def _check_ending(self, witness: Witness, ending: Ending) -> None:
+    def _check_ending(self, witness: Witness, ending: Ending, *, excused: bool) -> None:
         life = witness.life
         if isinstance(ending, StageFailed):
             stopped = "stopped at chunk" in str(ending) and life.store_fails
@@ -183,7 +190,7 @@ class Judge:
             require(life.store_fails, f"a sound store failed: {ending}")
         elif isinstance(ending, LeaseError):
             others = [d for d in self.world.drivers.values() if d is not witness.driver and d.alive]
-            require(witness.overtaken or bool(others), f"nobody else works on this run: {ending}")
+            require(excused or witness.met_another or bool(others), f"nobody else works on this run: {ending}")
 
     def _check_verdict(self, stage: SimulatedStage, message: str) -> None:
         if early := STOPPED_EARLY.search(message):

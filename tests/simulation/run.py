@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 from pipeline.errors import LeaseError, StageFailed, StorageError
 from pipeline.execution.runner import Event, RunOptions, run_stage
-from pipeline.lease import BEATS, Lease
+from pipeline.lease import BEATS, KEY, Holder, Lease, LeaseRecord
 from pipeline.ledger import Ledger
 from tests.simulation.executor import SimulatedExecutor
 from tests.simulation.fate import Fate, Life, draw
@@ -128,13 +128,19 @@ class Simulation:
 
     def _meanwhile(self, other: Life, life: Life, witness: Witness) -> None:
         """Another driver's life within the operation of one, on the same disk."""
-        faults = self.world.faults
+        faults, held_by = self.world.faults, self._lease_holder()
         unlucky = replace(other, room=life.room, read_only_after=life.read_only_after)
-        before = len(self.world.drivers)
         with self.world.acting_as(self.world.observer):
             self._live(unlucky)
         self.world.faults = faults
-        witness.overtaken |= any(pid > before and driver.has_lease for pid, driver in self.world.drivers.items())
+        taken = self._lease_holder() != held_by
+        witness.met_another |= taken
+        witness.overtaken |= taken and witness.driver.has_lease
+
+    def _lease_holder(self) -> Holder | None:
+        data = self.disk.objects.get(KEY)
+        record = None if data is None else LeaseRecord.decode(data)
+        return None if record is None else record.holder
 
     def _drive(self, life: Life, witness: Witness) -> Ending:
         """As ``workflows.session`` does: one lease, one stage after another."""
@@ -195,9 +201,6 @@ class Heart:
 
     def _beat(self) -> None:
         if not self.beats:
-            return
-        if self.lease._lock.locked():  # a thread would wait here; this one comes again
-            self._wait(0.01)
             return
         try:
             self.lease.renew()

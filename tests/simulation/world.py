@@ -29,6 +29,10 @@ class ProcessDied(BaseException):
     """Raised in a process that is no more, whatever it tries; no ``Exception``, so that nothing catches it."""
 
 
+class WouldBlock(BaseException):
+    """Raised where a thread would wait for a lock of its process; it comes again."""
+
+
 @dataclass(eq=False)
 class Process:
     """A driver, a worker, or somebody who only looks."""
@@ -69,6 +73,8 @@ class World:
         self.now = 0.0
         self.observer = Process("observer")
         self.acting = self.observer
+        self.thread = object()
+        """Of the process that acts: each event has one of its own, since it may happen while the process waits."""
         self.drivers: dict[int, Process] = {}
         self.counts: Counter[str] = Counter()
         self.faults: dict[tuple[str, str], tuple[str, int]] = {}
@@ -100,8 +106,11 @@ class World:
             if process.cut_off:
                 self.later_by(process, 1.0, action)
             elif process.alive:
-                with self.acting_as(process):
-                    action()
+                try:
+                    with self.acting_as(process):
+                        action()
+                except WouldBlock:
+                    self.later_by(process, LONGEST_REQUEST, action)
 
         self.later(seconds, act)
 
@@ -131,11 +140,12 @@ class World:
     @contextmanager
     def acting_as(self, process: Process) -> Iterator[None]:
         """What happens within is done by a process."""
-        before, self.acting = self.acting, process
+        before = self.acting, self.thread
+        self.acting, self.thread = process, object()
         try:
             yield
         finally:
-            self.acting = before
+            self.acting, self.thread = before
 
     def request(self, what: str, change: Callable[[], Any], tear: Callable[[], None] | None = None) -> Any:
         """One storage operation of the one who acts: it may take time, fail, lose its reply, or be his last."""
@@ -206,6 +216,23 @@ class Timer:
             self.action()
 
 
+class Lock:
+    """``threading.RLock`` between the threads of a simulated process."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.owner: object = None
+        self.depth = 0
+
+    def __enter__(self) -> None:
+        if self.depth and self.owner is not self.world.thread:
+            raise WouldBlock
+        self.owner, self.depth = self.world.thread, self.depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+
+
 class FakeProcesses:
     """What ``psutil`` says of the drivers of a world."""
 
@@ -231,11 +258,17 @@ def simulated_time(world: World) -> Iterator[None]:
     clock = SimpleNamespace(
         time=lambda: 1.8e9 + world.now, monotonic=lambda: world.now, perf_counter=lambda: world.now, sleep=world.wait
     )
-    threads = SimpleNamespace(RLock=threading.RLock, Timer=lambda seconds, action: Timer(world, seconds, action))
+    threads = SimpleNamespace(
+        Lock=lambda: Lock(world),
+        RLock=lambda: Lock(world),
+        Timer=lambda seconds, action: Timer(world, seconds, action),
+        Event=threading.Event,
+    )
     with ExitStack() as patches:
         for name in CLOCKED:
             patches.enter_context(patch.object(import_module(name), "time", clock))
-        patches.enter_context(patch("pipeline.ledger.threading", threads))
+        for name in ("pipeline.ledger", "pipeline.lease"):
+            patches.enter_context(patch(f"{name}.threading", threads))
         patches.enter_context(patch("pipeline.lease.psutil", FakeProcesses(world)))
         patches.enter_context(patch.object(Holder, "here", lambda: holder(world.acting)))
         yield

@@ -1,17 +1,54 @@
-"""``petaseg models``: the bundled networks."""
+"""``petaseg models``: the bundled networks and all architectures, in numbers."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.models.facts import Facts
+
+
+NamesArgument = Annotated[
+    list[str] | None,
+    typer.Argument(help="Bundled models, cards, or architecture/size; all bundled models and sizes if left out."),
+]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg models")
-    def models() -> None:
-        """List the bundled models: what they were trained on, and how well they do."""
+    @app.command(epilog="Example: petaseg models fib25-tiny residual_unet/lee --measure")
+    def models(
+        names: NamesArgument = None,
+        measure: bool = typer.Option(
+            False, "--measure", help="Also measure voxels per second on this machine (CPU); minutes for large networks."
+        ),
+    ) -> None:
+        """List models and architectures: parameters, receptive field, patch, work per voxel, training and scores."""
+        from pipeline.models.facts import stored_facts
         from pipeline.models.spec import bundled_cards
-        from workflows.display import models_table
+        from workflows.display import facts_table, models_table
 
-        models_table(bundled_cards())
+        facts = stored_facts()
+        if names or measure:
+            facts = _asked_for(names or [each.name for each in facts], measure)
+        if not names:
+            models_table(bundled_cards())
+        facts_table(facts)
+
+
+def _asked_for(names: list[str], measure: bool) -> list[Facts]:
+    """The facts of these: stored ones where there are some, with the speed of this machine if asked for."""
+    from pipeline.models.facts import compute, stored_facts, subject, with_speed
+    from workflows.display import bar
+
+    stored, found = {facts.name: facts for facts in stored_facts()}, []
+    with bar("measure") as advance:
+        for done, name in enumerate(names):
+            advance(done, len(names))
+            facts = stored.get(name) or compute(subject(name))
+            found.append(with_speed(facts, subject(name)) if measure else facts)
+        advance(len(names), len(names))
+    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
+from math import gcd, prod
 
 import torch
 from torch import Tensor, nn
@@ -14,8 +14,11 @@ from pipeline.errors import ModelError
 Kernel = tuple[int, ...]
 """Sides of a kernel, (ky, kx) or (kz, ky, kx)."""
 
-NORMS = {"instance": 1e-5, "rms": 1e-3, "channel": 1e-5, "batch": 1e-3}
+NORMS = {"instance": 1e-5, "rms": 1e-3, "channel": 1e-5, "batch": 1e-3, "group": 1e-5}
 """Kind of norm -> what is added to the variance."""
+
+GROUPS = 32
+"""Groups of channels of the group norm, if so many divide them."""
 
 PADDINGS = ("zeros", "reflect")
 
@@ -25,7 +28,7 @@ class Norm(nn.Module):
 
     ``instance``: over the voxels of a patch (gamma-Net). ``batch``: over the voxels of all patches, always those of
     this batch (C-RBP). ``rms``, ``channel``: over the channels of a voxel, without and with subtracting their mean, so
-    that a patch's result does not depend on its extent.
+    that a patch's result does not depend on its extent. ``group``: over voxels and groups of channels.
     """
 
     def __init__(self, channels: int, kind: str, gain: float, epsilon: float | None = None) -> None:
@@ -38,6 +41,9 @@ class Norm(nn.Module):
     def forward(self, r: Tensor) -> Tensor:
         """(b, c, n) -> the same shape, float32 or float64."""
         r = wide(r)
+        if self.kind == "group":
+            normalised = F.group_norm(r, gcd(GROUPS, r.shape[1]), eps=self.epsilon)
+            return normalised * per_channel(self.gain, r) + per_channel(self.bias, r)
         axes = {"instance": self._voxels(r), "batch": (0, *self._voxels(r))}.get(self.kind, (1,))
         if self.kind != "rms":
             r = r - r.mean(axes, keepdim=True)

@@ -1,0 +1,114 @@
+"""A ResNet-101 whose image is read again and again by stacked ConvLSTMs, which paint their result on a canvas.
+
+    F = ResNet-101(image)                                         once; output stride 16: 513 x 513 -> 33 x 33
+    canvas_0 = 0;  for t = 1 .. T:
+        h1, c1 = LSTM_1(F, h1, c1)                                512 channels
+        h2, c2 = LSTM_2(h1, h2, c2)                               256 channels
+        h3, c3 = LSTM_3(h2, h3, c3)                               a channel a class
+        canvas_t = canvas_{t-1} + h3
+    logits = bilinear(canvas_T)
+
+All kernels of the LSTMs are 1 x 1, so each pixel of F is read for itself: pixels may change places before or after.
+And |h3| < 1, so |canvas_T| < T: the number of steps bounds the logits. The forget gate has an offset of +1, there are
+no peepholes (``cells/convlstm.py``). The backbone is of the first kind (the stride in the 1 x 1 convolution), its
+fourth block dilated by 2, 4, 8 instead of strided. Initial weights of the LSTMs are Glorot's, normal.
+
+The paper's number of steps is not known to us; 8 here, as in the gamma-Net. Two-dimensional: a volume is computed
+section by section.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from torch import Tensor, nn
+
+from pipeline.errors import ModelError
+from pipeline.models.cells.convlstm import ConvLSTM
+from pipeline.models.resnet import dilate, enlarged, glorot, resnet_blocks
+from pipeline.models.staged import sections_apart, sections_together
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {
+        "embedding_size": 16,
+        "widths": (16, 24, 32, 48),
+        "depths": (1, 1, 1, 1),
+        "block": "basic",
+        "dilations": (2,),
+        "hidden": (32, 16),
+        "steps": 4,
+    },
+    "base": {},
+}
+"""Arguments of named sizes: the paper's, and a tiny one to look at."""
+
+
+class CanvasHead(nn.Module):
+    """Stacked ConvLSTMs with kernel 1 and the canvas."""
+
+    def __init__(self, inputs: int, hidden: Sequence[int], classes: int, steps: int) -> None:
+        super().__init__()
+        if steps < 1:
+            raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
+        self.steps = steps
+        self.cells = nn.ModuleList(ConvLSTM(a, b, (1, 1)) for a, b in pairwise((inputs, *hidden, classes)))
+        self.apply(glorot)
+
+    def forward(self, features: Tensor) -> list[Tensor]:
+        """F (b, inputs, y, x) -> the canvas after each step, (b, classes, y, x)."""
+        cells = [cell for cell in self.cells if isinstance(cell, ConvLSTM)]
+        states = [cell.initial(features) for cell in cells]
+        canvases: list[Tensor] = []
+        for _ in range(self.steps):
+            r = features
+            for i, cell in enumerate(cells):
+                states[i] = cell(r, states[i])
+                r = states[i][0]  # h: (b, channels, y, x)
+            canvases.append(canvases[-1] + r if canvases else r)
+        return canvases
+
+
+class CanvasLSTM(nn.Module):
+    """The network; its arguments stand in a model card. The first six are those of ``resnet_blocks``.
+
+    dilations: of the units of the fourth block.         hidden: channels of the first two LSTMs.
+    steps: T.                                            out_channels: classes.
+    """
+
+    dimensions = 2
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        embedding_size: int = 64,
+        widths: Sequence[int] = (256, 512, 1024, 2048),
+        depths: Sequence[int] = (3, 4, 23, 3),
+        block: str = "bottleneck",
+        stride_first: bool = True,
+        dilations: Sequence[int] = (2, 4, 8),
+        hidden: Sequence[int] = (512, 256),
+        steps: int = 8,
+        out_channels: int = 21,
+    ) -> None:
+        super().__init__()
+        self.out_channels = out_channels
+        self.backbone = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
+        dilate(self.backbone[-1], dilations)
+        self.head = CanvasHead(widths[-1], hidden, out_channels, steps)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Image (b, c, y, x) -> F (b, widths[-1], y / 16, x / 16), rounded up."""
+        for block in self.backbone:
+            image = block(image)
+        return image
+
+    def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
+        """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...), or a list of them, one a step."""
+        flat = image if image.ndim == 4 else sections_apart(image)[:, :, 0]  # (b z, c, y, x)
+        canvases = self.head(self.features(flat))
+        shown = [enlarged(canvas, flat.shape[2:]) for canvas in (canvases if every_step else canvases[-1:])]
+        if image.ndim == 5:
+            shown = [sections_together(logits[:, :, None], image.shape[2]) for logits in shown]
+        return shown if every_step else shown[0]

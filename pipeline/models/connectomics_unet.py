@@ -1,0 +1,295 @@
+"""The customisable U-Net of PyTorch Connectomics (Lin et al. 2021, arXiv:2112.05754): 2D, 3D, and mixed.
+
+Each level says whether it is isotropic: then its kernels are 3 x 3 x 3 and the way to it halves z, y and x; else they
+are 1 x 3 x 3 and the way halves y and x alone. All levels anisotropic and ``dimensions`` 2: sections apart. All
+isotropic: for isotropic voxels. Mixed, the default: for thick sections, whose voxels become cubes after two levels.
+
+    image -> f N C -> L0 ----------------- + -> R -> C + b -> logits       C convolution    N norm    f ELU
+                      | halve              | up f N C                      L = R f N C: a level on the way down
+                      L1 --------- + -> R -'                               R  residual block:
+                      | halve      | up f N C                                R(x) = f(x + N C f N C x)
+                      L2 ----------'                                         R(x) = f(x + SE(N C f N C x)) "residual_se"
+
+    SE(x) = x . s(W2 f(W1 mean(x)))                    squeeze and excitation: one factor a channel, for the whole patch
+    plus:  the lowest level sees itself as a whole (non-local block), and is sent to every level on the way up:
+           x + N W softmax(theta(x)^T phi(x)) g(x);    a level's sum gets up f N C lowest as well
+
+Quirks of the published code (2021) that are not here; ``published=True`` brings back 1, 2 and 5, so that parameters
+can be counted and weights compared:
+
+1. Residual blocks never hear that their level is isotropic: all their kernels are 1 x 3 x 3. Here they follow the
+   level.
+2. In two dimensions the squeeze is by 16, in three by 4. Here it is 4.
+3. Strided convolutions need sides of 2 n + 1 (17 x 257 x 257). Here a plane is repeated at the end of even sides and
+   cut off again, so that patches are multiples as everywhere; sides of 2 n + 1 still go through as they are.
+4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here the instance norm has them;
+   there is no group norm.
+5. The key of the non-local block has a bias, which adds the same to all voxels before a softmax: no effect. Here: none.
+
+Heads B, BC and BCD (foreground, contour, signed distance): ``heads`` names the output channels, ``activate`` gives
+each its activation. Without heads, the outputs are affinities.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ModelError
+from pipeline.geometry import Vec
+from pipeline.models.cells.blocks import half
+from pipeline.models.gamma_net_3d import as_vec
+from pipeline.models.residual_unet import norm_layer
+from pipeline.models.staged import Stage, SymmetricUNet, product
+
+HEADS: dict[str, tuple[str, ...]] = {
+    "B": ("foreground",),
+    "BC": ("foreground", "contour"),
+    "BCD": ("foreground", "contour", "distance"),
+}
+"""Names of the output channels of the U3D-B, -BC and -BCD models."""
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (24, 32, 48, 64), "isotropy": (True,) * 4, "stride": (2, 2, 2), "io_kernel": (3, 3, 3)},
+    "base": {},
+    "paper": {"widths": (32, 64, 96, 128, 160)},
+    "paper_plus": {"widths": (32, 64, 96, 128, 160), "block": "residual_se", "plus": True},
+    "isotropic": {"isotropy": (True,) * 5},
+    "2d": {"isotropy": (False,) * 5, "dimensions": 2},
+}
+"""Arguments of named sizes: tiny for a CPU and isotropic voxels; base with the code's widths, paper with those of
+the paper's experiments, for thick sections; isotropic for cubic voxels; 2d for each section by itself."""
+
+BLOCKS = ("residual", "residual_se")
+PADDINGS = ("replicate", "zeros", "reflect")
+
+
+class Parts:
+    """Makes the layers of one network: padding, norm, orthogonal initial weights."""
+
+    def __init__(self, padding: Any, norm: str) -> None:
+        self.padding, self.kind = padding, norm
+
+    def conv(self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False) -> nn.Conv3d:
+        """C: a convolution that keeps the shape, or divides it by the stride."""
+        layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(half(kernel)), bias=bias, padding_mode=self.padding)
+        nn.init.orthogonal_(layer.weight)
+        return layer
+
+    def unit(
+        self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), active: bool = True
+    ) -> nn.Sequential:
+        """C, N and, if active, f."""
+        layers = [self.conv(inside, outside, kernel, stride), norm_layer(self.kind, outside, 0.1)]
+        return nn.Sequential(*layers, *([nn.ELU()] if active else []))
+
+
+class SqueezeExcitation(nn.Module):
+    """SE(x) = x . s(W2 f(W1 mean(x))): what a channel holds on average decides how much of it goes on."""
+
+    def __init__(self, channels: int, reduction: int) -> None:
+        super().__init__()
+        few = max(1, channels // reduction)
+        self.squeeze = nn.Linear(channels, few, bias=False)  # W1
+        self.excite = nn.Linear(few, channels, bias=False)  # W2
+        for layer in (self.squeeze, self.excite):
+            nn.init.orthogonal_(layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, z, y, x) -> the same shape."""
+        factor = torch.sigmoid(self.excite(F.elu(self.squeeze(x.mean((2, 3, 4))))))  # (b, c)
+        return x * factor[:, :, None, None, None]
+
+
+class ResidualBlock(nn.Module):
+    """R(x) = f(x + N C f(N C x)), with or without SE before the sum."""
+
+    def __init__(self, channels: int, kernel: Vec, reduction: int | None, parts: Parts) -> None:
+        super().__init__()
+        self.conv1 = parts.unit(channels, channels, kernel)
+        self.conv2 = parts.unit(channels, channels, kernel, active=False)
+        self.gate = nn.Identity() if reduction is None else SqueezeExcitation(channels, reduction)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, z, y, x) -> the same shape."""
+        return F.elu(x + self.gate(self.conv2(self.conv1(x))))
+
+
+class NonLocal(nn.Module):
+    """x + N W softmax(theta(x)^T phi(x)) g(x): each voxel sees all others (Wang et al. 2018).
+
+    The gain of the norm begins at 0, so the block begins as the identity.
+    """
+
+    def __init__(self, channels: int, norm: str, key_bias: bool) -> None:
+        super().__init__()
+        inner = max(1, channels // 2)
+        self.g = nn.Conv3d(channels, inner, 1)
+        self.theta = nn.Conv3d(channels, inner, 1)
+        self.phi = nn.Conv3d(channels, inner, 1, bias=key_bias)
+        self.w = nn.Conv3d(inner, channels, 1)
+        self.norm = norm_layer(norm, channels, 0.1)
+        nn.init.zeros_(self.norm.weight if norm == "batch" else self.norm.gain)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(b, c, z, y, x) -> the same shape; memory grows with the square of the voxels."""
+        theta, phi, g = (layer(x).flatten(2) for layer in (self.theta, self.phi, self.g))  # (b, c / 2, voxels)
+        share = torch.softmax(theta.transpose(1, 2) @ phi, dim=-1)  # (b, voxels, voxels)
+        seen = (share @ g.transpose(1, 2)).transpose(1, 2).reshape(len(x), -1, *x.shape[2:])  # (b, c / 2, z, y, x)
+        return self.norm(self.w(seen)) + x  # type: ignore[no-any-return]
+
+
+class UpBlock(nn.Module):
+    """One level up: narrow the channels, enlarge, add the skip connection (and what plus sends), residual block."""
+
+    def __init__(self, narrow: nn.Module, plus: nn.Module | None, block: nn.Module, aligned: bool) -> None:
+        super().__init__()
+        self.narrow, self.plus, self.block, self.aligned = narrow, plus, block, aligned
+
+    def forward(self, x: Tensor, skip: Tensor, lowest: Tensor) -> Tensor:
+        """(b, c, z, y, x), skip (b, c', z', y', x'), output of the lowest level -> (b, c', z', y', x')."""
+        total = self._enlarged(self.narrow(x), skip) + skip
+        if self.plus is not None:
+            total = self._enlarged(self.plus(lowest), skip) + total
+        return self.block(total)  # type: ignore[no-any-return]
+
+    def _enlarged(self, x: Tensor, like: Tensor) -> Tensor:
+        return F.interpolate(x, size=like.shape[2:], mode="trilinear", align_corners=self.aligned)
+
+
+class ConnectomicsUNet(SymmetricUNet):
+    """The network; its arguments stand in a model card.
+
+    widths: channels of each level.              isotropy: whether each level is isotropic.
+    block: "residual" or "residual_se".          plus: non-local block and the lowest level sent to all others.
+    pooling: max pools halve; else strided convolutions do, whose outputs lie on every second voxel.
+    norm: "batch" (the paper), "instance" or "rms".
+    padding: "replicate" (the paper), "zeros" or "reflect".
+    io_kernel: of first and last convolution; 5 x 5 x 5 if all levels are isotropic, else 1 x 5 x 5.
+    stride: the levels work at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
+    dimensions: 3, or 2 for sections apart.      heads: "B", "BC" or "BCD" instead of ``out_channels``.
+    published: with the quirks 1, 2 and 5 of the published code.
+    """
+
+    def __init__(
+        self,
+        widths: Sequence[int] = (28, 36, 48, 64, 80),
+        isotropy: Sequence[bool] = (False, False, False, True, True),
+        block: str = "residual",
+        plus: bool = False,
+        pooling: bool = False,
+        norm: str = "batch",
+        padding: str = "replicate",
+        io_kernel: Sequence[int] | None = None,
+        stride: Sequence[int] = (1, 1, 1),
+        dimensions: int = 3,
+        in_channels: int = 1,
+        out_channels: int = 12,
+        heads: str | None = None,
+        published: bool = False,
+    ) -> None:
+        super().__init__(out_channels if heads is None else len(_head(heads)), dimensions, stride)
+        _check(widths, isotropy, block, padding, dimensions)
+        self.widths, self.pooling, self.heads = tuple(widths), pooling, heads
+        self.halvings: list[Vec] = [(2, 2, 2) if cubic else (1, 2, 2) for cubic in isotropy[1:]]
+        inside = self.stride[0] * self.stride[1] * self.stride[2]
+        self.in_channels, self.last_channels = in_channels * inside, self.out_channels * inside
+        parts, kernels = Parts(padding, norm), [_kernel(cubic) for cubic in isotropy]
+        reduction = None if block == "residual" else 16 if published and dimensions == 2 else 4
+        blocks = [_kernel(cubic and not published) for cubic in isotropy]
+        ends = _io_kernel(io_kernel, all(isotropy))
+
+        def residual(level: int) -> ResidualBlock:
+            return ResidualBlock(widths[level], blocks[level], reduction, parts)
+
+        self.entry = parts.unit(self.in_channels, widths[0], ends)
+        self.down = nn.ModuleList([nn.Sequential(parts.unit(widths[0], widths[0], kernels[0]), residual(0))])
+        for i, (a, b) in enumerate(pairwise(widths), start=1):
+            pool = [nn.MaxPool3d(self.halvings[i - 1])] if pooling else []
+            step = (1, 1, 1) if pooling else self.halvings[i - 1]
+            self.down.append(nn.Sequential(*pool, parts.unit(a, b, kernels[i], step), residual(i)))
+        if plus:
+            self.down[-1].append(NonLocal(widths[-1], norm, key_bias=published))  # type: ignore[union-attr, operator]
+        self.up = nn.ModuleList()
+        for i in reversed(range(len(widths) - 1)):
+            sent = parts.unit(widths[-1], widths[i], (1, 1, 1)) if plus else None
+            narrow = parts.unit(widths[i + 1], widths[i], kernels[i + 1])
+            self.up.append(UpBlock(narrow, sent, residual(i), aligned=not pooling))
+        self.exit = parts.conv(widths[0], self.last_channels, ends, bias=True)
+
+    @property
+    def multiple(self) -> Vec:
+        """A patch must be a multiple of this along z, y, x."""
+        return product(self.halvings, self.stride)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Levels down, levels up, exit; the entry belongs to the first."""
+        w = self.widths
+        down = [Stage(self.in_channels, w[0], 4), *(Stage(a, b, 3) for a, b in pairwise(w))]
+        return (*down, *(Stage(b, a, 3) for a, b in reversed(list(pairwise(w)))), Stage(w[0], self.last_channels, 1))
+
+    def check(self, patch: Vec) -> None:
+        """Refuse a patch that the levels cannot halve; strided levels also halve multiples plus one."""
+        if self.stride == (1, 1, 1) and not self.pooling:
+            z, y, x = (n - 1 if n % m == 1 else n for n, m in zip(patch, self.multiple, strict=True))
+            patch = z, y, x
+        super().check(patch)
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Image -> input of level 0, with a plane repeated at the end of even sides for strided levels (quirk 3)."""
+        x = super().prepare(image)
+        return x if self.pooling else F.pad(x, self._missing(x), mode="replicate")
+
+    def finish(self, x: Tensor, image: Tensor) -> Tensor:
+        """Output of the last stage, without the planes that ``prepare`` added -> logits."""
+        z, y, x_ = (n // s for n, s in zip(image.shape[2:], self.stride, strict=True))
+        return super().finish(x[:, :, : 1 if self.dimensions == 2 else z, :y, :x_], image)
+
+    def _missing(self, x: Tensor) -> list[int]:
+        """Planes to add before and behind x, y, z."""
+        halved = product(self.halvings)
+        behind = [int(m > 1 and n % m == 0) for n, m in zip(x.shape[2:], halved, strict=True)]
+        return [0, behind[2], 0, behind[1], 0, behind[0]]
+
+    def activate(self, logits: Tensor) -> dict[str, Tensor]:
+        """Logits (b, heads, z, y, x) -> name of a head: foreground and contour from 0 to 1, distance from -1 to 1."""
+        if self.heads is None:
+            raise ModelError("this network has no heads, its outputs are affinities; give heads 'B', 'BC' or 'BCD'")
+        channels = zip(HEADS[self.heads], logits.unbind(1), strict=True)
+        return {name: torch.tanh(r) if name == "distance" else torch.sigmoid(r) for name, r in channels}
+
+
+def _kernel(cubic: bool) -> Vec:
+    return (3, 3, 3) if cubic else (1, 3, 3)
+
+
+def _io_kernel(given: Sequence[int] | None, cubic: bool) -> Vec:
+    z, y, x = given or ((5, 5, 5) if cubic else (1, 5, 5))
+    return z, y, x
+
+
+def _head(name: str) -> tuple[str, ...]:
+    if name not in HEADS:
+        raise ModelError(f"heads is {name!r}; it must be one of {', '.join(HEADS)}")
+    return HEADS[name]
+
+
+def _check(widths: Sequence[int], isotropy: Sequence[bool], block: str, padding: str, dimensions: int) -> None:
+    if len(widths) != len(isotropy) or len(widths) < 2:
+        raise ModelError(
+            f"{len(widths)} widths and {len(isotropy)} entries of isotropy; each level needs one of each, and there "
+            "must be at least two levels"
+        )
+    if block not in BLOCKS or padding not in PADDINGS:
+        raise ModelError(
+            f"block is {block!r}, padding {padding!r}; block must be one of {', '.join(BLOCKS)}, "
+            f"padding one of {', '.join(PADDINGS)}"
+        )
+    if dimensions == 2 and any(isotropy):
+        raise ModelError("dimensions is 2 and a level isotropic; in sections apart, all levels must be anisotropic")

@@ -1,0 +1,86 @@
+"""Weights that others trained: read from a user's file, and given the names of the networks here.
+
+A file is ``safetensors``, or a torch file of tensors alone (``weights_only``: nothing in it can run).
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from pipeline.errors import ModelError
+
+Rules = Sequence[tuple[str, str]]
+"""Regular expressions of published names -> names here, applied one after the other."""
+
+
+def read_weights(path: str | Path) -> dict[str, Tensor]:
+    """Tensors by name from a ``.safetensors`` file or a torch file; ``ModelError`` if it is neither.
+
+    A torch file may hold the tensors themselves, or one table of them under ``state_dict`` or ``model``.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ModelError(f"{path} does not exist; give the file of the pretrained weights")
+    if path.suffix == ".safetensors":
+        return _read_safetensors(path)
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{path} holds more than tensors, or is no torch file ({reason}); code in weights is never run: "
+            "save the state_dict alone, best as safetensors"
+        ) from None
+    for key in ("state_dict", "model"):
+        if isinstance(found, Mapping) and isinstance(found.get(key), Mapping):
+            found = found[key]
+    if not isinstance(found, Mapping) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ModelError(f"{path} holds no table of tensors by name; save the state_dict of the network")
+    return dict(found)
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ModelError(f"{path} is no safetensors file ({error}); fetch it again") from None
+
+
+def renamed(state: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:
+    """The same tensors under the names that the rules give."""
+    result = {}
+    for name, value in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        result[name] = torch.as_tensor(value)
+    return result
+
+
+def fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
+    """Load tensors into a module; ``ModelError`` names those that are missing, unknown or of another shape.
+
+    Counters of batches (``num_batches_tracked``) decide nothing and may be missing.
+    """
+    wanted = module.state_dict()
+    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
+    problems = [f"{name} is missing" for name in sorted(wanted.keys() - state.keys() - optional)]
+    problems += [f"{name} is not known" for name in sorted(state.keys() - wanted.keys())]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in sorted(wanted.keys() & state.keys())
+        if state[name].shape != wanted[name].shape
+    ]
+    if problems:
+        raise ModelError(
+            f"the weights do not fit {what}: {'; '.join(problems[:5])}; they must come from the same network"
+        )
+    module.load_state_dict({**wanted, **state})

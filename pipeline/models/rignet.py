@@ -1,0 +1,195 @@
+"""RIGNet: any staged network with recurrent iterative gating.
+
+After Karim, Islam and Bruce 2018/2019 ("Recurrent Iterative Gating Networks for Semantic Segmentation", WACV 2019;
+arXiv:1811.08043). The output of a block gates the block's own input, and the block runs again:
+
+    equation 1     m = up(s(C * pool(f_out) + b))           f_in, f_out: input and output of the block
+                   f_r = m . f_in                           what the block sees the next time
+
+    basic gate         f_out is the output of the same block in the iteration before
+    multi-range gate   beside it stands the output of the last block, convolved to as many channels and interpolated to
+                       the same size; so the nearest and the farthest context gate together
+
+    sequential unrolling   each block repeats u times before the next one begins           depth l_f + l_r u
+    parallel unrolling     a pass through all blocks, then all gates at once, u passes     depth l_f + l_rj + l_rk u
+
+In the first iteration there are no gates, so u = 1 is the plain network bit for bit; so are gates that are fully open.
+There is no published code. What the paper leaves open is chosen so: average pool 2 (its best), kernel 3, the
+convolution maps the block's output channels to its input channels with a bias that begins at +2 (a gate of 0.88), no
+norm. Its equation 1 has unbalanced brackets; the order above is that of its text. A multi-range gate of the last block
+is a basic one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pipeline.errors import ModelError
+from pipeline.models.spec import build, named_arguments
+from pipeline.models.staged import Stage, StagedNetwork
+
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"host": "residual_unet", "host_arguments": "tiny", "iterations": 2, "unrolling": "parallel"},
+    "lee": {"host": "residual_unet", "host_arguments": "lee", "iterations": 2, "unrolling": "parallel"},
+    "resnet50": {"host": "resnet_fcn", "host_arguments": "resnet50", "iterations": 2, "gates": "multi-range"},
+}
+"""Arguments of named sizes: sizes of the host networks, two iterations."""
+
+
+class Gate(nn.Module):
+    """m = up(s(C * pool(f_out) + b)): a block's output as a gate of the block's input (equation 1)."""
+
+    def __init__(self, stage: Stage, axes: int, kernel: int, far_channels: int | None = None) -> None:
+        super().__init__()
+        conv = nn.Conv2d if axes == 2 else nn.Conv3d
+        self.pool = F.avg_pool2d if axes == 2 else F.avg_pool3d
+        self.mode = "bilinear" if axes == 2 else "trilinear"
+        seen = stage.out_channels * (1 if far_channels is None else 2)
+        self.conv = conv(seen, stage.in_channels, kernel, padding=kernel // 2)  # C, b
+        nn.init.constant_(self.conv.bias, 2.0)  # type: ignore[arg-type]
+        self.far = None if far_channels is None else conv(far_channels, stage.out_channels, 1)
+
+    def forward(self, f_out: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
+        """Output of the block (b, c', ...) and of the last block -> m (b, c, ...) of the size of the block's input.
+
+        Interpolated is 1 - s, since s(-a) = 1 - s(a) and an interpolation keeps constants: where it is exactly 0, in a
+        gate that is fully open, m is exactly 1.
+        """
+        if self.far is not None:
+            f_out = torch.cat([f_out, self._resized(self.far(last), f_out.shape[2:])], dim=1)  # (b, 2 c', ...)
+        halves = [min(2, side) for side in f_out.shape[2:]]  # a side of one voxel is not pooled
+        closed = torch.sigmoid(-self.conv(self.pool(f_out, halves, ceil_mode=True)))  # 1 - s: (b, c, ...)
+        return 1 - self._resized(closed, size)
+
+    def _resized(self, r: Tensor, size: Sequence[int]) -> Tensor:
+        return F.interpolate(r, size=tuple(size), mode=self.mode, align_corners=False)
+
+
+class RIGNet(nn.Module):
+    """A staged network with gates.
+
+    feedback: the blocks that have a gate, counted from 1 as in the paper; all of them if left out.
+    iterations: u; how often a gated block runs.
+    unrolling: "sequential" or "parallel".
+    gates: "basic" or "multi-range", which needs "parallel": in the first block there is no last output yet.
+    kernel: of the gates' convolutions.
+    """
+
+    def __init__(
+        self,
+        network: StagedNetwork,
+        iterations: int = 2,
+        unrolling: str = "parallel",
+        gates: str = "basic",
+        feedback: Sequence[int] | None = None,
+        kernel: int = 3,
+    ) -> None:
+        super().__init__()
+        stages = network.stages
+        blocks = range(1, len(stages) + 1) if feedback is None else sorted(set(feedback))
+        _check(iterations, unrolling, gates, blocks, len(stages))
+        self.network, self.out_channels = network, network.out_channels
+        self.iterations, self.unrolling, self.multi_range = iterations, unrolling, gates == "multi-range"
+        self.gated = [block - 1 for block in blocks]
+        self.gates = nn.ModuleDict({str(i): self._gate(stages, i, kernel) for i in self.gated})
+
+    def _gate(self, stages: Sequence[Stage], index: int, kernel: int) -> Gate:
+        far = stages[-1].out_channels if self.multi_range and index < len(stages) - 1 else None
+        return Gate(stages[index], self.network.axes, kernel, far)
+
+    @property
+    def multiple(self) -> tuple[int, int, int]:
+        """A patch must be a multiple of this along z, y, x."""
+        return getattr(self.network, "multiple", (1, 1, 1))
+
+    @property
+    def depth(self) -> int:
+        """Convolutions from the image to the logits, without those of the gates."""
+        return depth(self.network.stages, self.gated, self.iterations, self.unrolling)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image -> logits of the last iteration, in the shapes of the wrapped network."""
+        x = self.network.prepare(image)
+        outputs = self._sequential(x) if self.unrolling == "sequential" else self._parallel(x)
+        return self.network.finish(outputs[-1], image)
+
+    def _sequential(self, x: Tensor) -> list[Tensor]:
+        """Block, gate, block, ... u times; then the next block."""
+        outputs: list[Tensor] = []
+        for index in range(len(self.network.stages)):
+            f_out = self.network.run_stage(index, x, outputs)
+            for _ in range(self.iterations - 1 if index in self.gated else 0):
+                f_out = self.network.run_stage(index, self._gated(index, x, f_out, f_out), outputs)
+            outputs.append(f_out)
+            x = f_out
+        return outputs
+
+    def _parallel(self, x: Tensor) -> list[Tensor]:
+        """All blocks, then all gates, u times; blocks before the first gate do not change and run once."""
+        first = min(self.gated, default=0)
+        outputs = self._pass(x, 0, [], [])
+        for _ in range(self.iterations - 1):
+            outputs = self._pass(outputs[first - 1] if first else x, first, outputs[:first], outputs)
+        return outputs
+
+    def _pass(self, x: Tensor, first: int, outputs: list[Tensor], before: list[Tensor]) -> list[Tensor]:
+        """Run the blocks from ``first`` on; ``before`` are the outputs of the pass before, which gate this one."""
+        outputs = list(outputs)
+        for index in range(first, len(self.network.stages)):
+            if before and index in self.gated:
+                x = self._gated(index, x, before[index], before[-1])
+            x = self.network.run_stage(index, x, outputs)
+            outputs.append(x)
+        return outputs
+
+    def _gated(self, index: int, f_in: Tensor, f_out: Tensor, last: Tensor) -> Tensor:
+        """f_r = m . f_in."""
+        m = self.gates[str(index)](f_out, last, f_in.shape[2:])
+        return m * f_in  # type: ignore[no-any-return]
+
+
+def depth(stages: Sequence[Stage], gated: Sequence[int], iterations: int, unrolling: str) -> int:
+    """Depth of the unrolled network, as the paper counts it.
+
+    l_f: layers of blocks without a gate. Sequential: l_f + l_r u, with the layers l_r of all gated blocks. Parallel:
+    l_f + l_rj + l_rk u, with those of the last gated block (l_rk) and of the ones before it (l_rj): the way through
+    all blocks once, and u times through the last. That is the longest way if no gated block is deeper than the last.
+    """
+    every = sum(stage.layers for stage in stages)
+    repeated = [stages[index].layers for index in gated]
+    again = sum(repeated) if unrolling == "sequential" else sum(repeated[-1:])
+    return every + again * (iterations - 1)
+
+
+def _check(iterations: int, unrolling: str, gates: str, feedback: Sequence[int], blocks: int) -> None:
+    if iterations < 1 or unrolling not in ("sequential", "parallel") or gates not in ("basic", "multi-range"):
+        raise ModelError(
+            f"iterations is {iterations}, unrolling {unrolling!r}, gates {gates!r}; at least 1, 'sequential' or "
+            "'parallel', 'basic' or 'multi-range' are needed"
+        )
+    if gates == "multi-range" and unrolling == "sequential":
+        raise ModelError(
+            "gates 'multi-range' with unrolling 'sequential': a block repeats before the last one has run, so there is "
+            "no output to reach for; use unrolling 'parallel'"
+        )
+    if any(not 1 <= block <= blocks for block in feedback):
+        raise ModelError(f"feedback is {list(feedback)}; the blocks of this network are numbered 1 to {blocks}")
+
+
+def rignet(
+    host: str = "residual_unet",
+    host_arguments: dict[str, Any] | str = "tiny",
+    out_channels: int = 12,
+    **options: Any,
+) -> RIGNet:
+    """A RIGNet as a model card tells it: the wrapped architecture, its arguments or named size, and the options."""
+    arguments = named_arguments(host, host_arguments)
+    network = build(host, {**arguments, "out_channels": out_channels})
+    if not isinstance(network, StagedNetwork):
+        raise ModelError(f"{host} is no staged network; it needs what StagedNetwork in pipeline/models/staged.py lists")
+    return RIGNet(network, **options)

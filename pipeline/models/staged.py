@@ -1,0 +1,156 @@
+"""Staged networks: a row of blocks that can be run one by one, so that others can act between them.
+
+    prepare(image) -> x -> stage 0 -> stage 1 -> ... -> stage n - 1 -> finish(x) -> logits
+                            \\__________________________/
+                             a stage may also read what earlier ones gave (skip connections)
+
+``run_stages`` is the plain network. ``rignet.py`` wraps any network of this protocol in feedback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from pipeline.errors import ModelError
+from pipeline.geometry import Vec
+from pipeline.models.gamma_net_3d import as_vec, channels_to_space, space_to_channels
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What one block of a network takes and gives."""
+
+    in_channels: int
+    out_channels: int
+    layers: int
+    """Convolutions in a row: what the stage adds to the depth of the network."""
+
+
+@runtime_checkable
+class StagedNetwork(Protocol):
+    """A network as a row of stages; ``run_stages`` is its forward pass."""
+
+    out_channels: int
+    axes: int
+    """Of space in the tensors between stages: 2 for (b, c, y, x), 3 for (b, c, z, y, x)."""
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in the order in which they run."""
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Image (b, c, z, y, x) or (b, c, y, x) -> input of stage 0."""
+
+    def run_stage(self, index: int, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """Run one stage on its input; ``outputs`` are those of the stages 0 to ``index - 1``, for skip connections."""
+
+    def finish(self, x: Tensor, image: Tensor) -> Tensor:
+        """Output of the last stage -> logits on the voxels of the image."""
+
+
+def run_stages(network: StagedNetwork, image: Tensor) -> Tensor:
+    """The plain network: each stage once, one after the other."""
+    x = network.prepare(image)
+    outputs: list[Tensor] = []
+    for index in range(len(network.stages)):
+        x = network.run_stage(index, x, outputs)
+        outputs.append(x)
+    return network.finish(x, image)
+
+
+def sections_apart(r: Tensor) -> Tensor:
+    """(b, c, z, y, x) -> (b z, c, 1, y, x): sections that know nothing of each other."""
+    b, c, z, y, x = r.shape
+    return r.transpose(1, 2).reshape(b * z, c, 1, y, x)
+
+
+def sections_together(r: Tensor, z: int) -> Tensor:
+    """(b z, c, 1, y, x) -> (b, c, z, y, x): the inverse of ``sections_apart``."""
+    bz, c, _, y, x = r.shape
+    return r.reshape(bz // z, z, c, y, x).transpose(1, 2)
+
+
+class SymmetricUNet(nn.Module):
+    """The skeleton of every U-Net here: levels down, levels up with a skip connection each.
+
+        entry -> down[0] -> down[1] -> ... -> down[n - 1]      a stage each (the entry belongs to the first)
+                  | skip     | skip              |
+        exit <- up[n - 2] <- ...    <-         up[0]           a stage each, and the exit
+
+    ``down[i]`` begins with its pool or stride. ``up[k]`` is called with its input, the skip connection of its level and
+    the output of the lowest level. With ``dimensions`` 2, sections are computed apart: all kernels and pools of the
+    subclass are then one voxel thick.
+    """
+
+    axes = 3
+    entry: nn.Module
+    down: nn.ModuleList
+    up: nn.ModuleList
+    exit: nn.Module
+
+    def __init__(self, out_channels: int, dimensions: int, stride: Sequence[int]) -> None:
+        super().__init__()
+        if dimensions not in (2, 3):
+            raise ModelError(f"dimensions is {dimensions}; it must be 2 (sections apart) or 3")
+        self.out_channels, self.dimensions, self.stride = out_channels, dimensions, as_vec(stride)
+        if dimensions == 2 and self.stride[0] != 1:
+            raise ModelError(f"stride is {self.stride}; with dimensions 2 its first number must be 1")
+
+    @property
+    def multiple(self) -> Vec:
+        """A patch must be a multiple of this along z, y, x."""
+        raise NotImplementedError
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """The stages in the order in which they run."""
+        raise NotImplementedError
+
+    def prepare(self, image: Tensor) -> Tensor:
+        """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, or (b z, c, 1, y, x) with ``dimensions`` 2."""
+        self.check(as_vec(image.shape[2:]))
+        if self.dimensions == 2:
+            image = sections_apart(image)
+        return space_to_channels(image, self.stride)
+
+    def check(self, patch: Vec) -> None:
+        """Refuse a patch that the levels cannot halve."""
+        if any(n % m for n, m in zip(patch, self.multiple, strict=True)):
+            raise ModelError(
+                f"the patch is {patch}; each side must be a multiple of {self.multiple}, since the levels halve it"
+            )
+
+    def run_stage(self, index: int, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
+        """Run one stage: a level on the way down, a level on the way up, or the exit."""
+        levels = len(self.down)
+        if index == 0:
+            x = self.entry(x)
+        if index < levels:
+            return self.down[index](x)  # type: ignore[no-any-return]
+        step = index - levels
+        if step < levels - 1:
+            return self.up[step](x, outputs[levels - 2 - step], outputs[levels - 1])  # type: ignore[no-any-return]
+        return self.exit(x)  # type: ignore[no-any-return]
+
+    def finish(self, x: Tensor, image: Tensor) -> Tensor:
+        """Output of the last stage -> logits (b, out_channels, z, y, x)."""
+        logits = channels_to_space(x, self.stride)
+        return sections_together(logits, image.shape[2]) if self.dimensions == 2 else logits
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Image (b, c, z, y, x) -> logits (b, out_channels, z, y, x); without z in, without z out."""
+        if image.ndim == 4:
+            return run_stages(self, image[:, :, None])[:, :, 0]
+        return run_stages(self, image)
+
+
+def product(vectors: Sequence[Vec], start: Vec = (1, 1, 1)) -> Vec:
+    """The product of vectors, number by number."""
+    result = start
+    for z, y, x in vectors:
+        result = result[0] * z, result[1] * y, result[2] * x
+    return result

@@ -1,0 +1,192 @@
+"""Whole runs on a real SLURM, as a user submits them: the same bytes as here, whatever breaks."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+
+import h5py
+import pytest
+
+from pipeline.run import Run
+from pipeline.status import read_status
+from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
+from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+SMALL = {"memory_gb": 0.8}
+CLUSTER = {"kind": "slurm", "interface": "lo", "queue": "cpu", "driver": SMALL, "workers": {**SMALL, "count": 2}}
+CHUNK = [10, 12, 14]
+TABLES = {"chunk_shape": CHUNK, "storage_chunk_shape": CHUNK, "agglomeration": {"stop_score": 0.2}}
+IN_FLIGHT = 2
+DEPLOY = ROOT / "deploy" / "slurm"
+
+
+@pytest.fixture(autouse=True)
+def _project_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+
+@pytest.fixture(scope="module")
+def affinities(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_volume(tmp_path_factory.mktemp("data") / "affinities.zarr", real_affinities(shared_data))
+
+
+@pytest.fixture(scope="module")
+def reference(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    return results(run(write_run(tmp_path_factory.mktemp("calm"), input={"affinities": affinities}, **TABLES)))
+
+
+def do(*arguments: object) -> str:
+    """A command of petaseg that must succeed."""
+    done = petaseg(*arguments)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def driver(file: Path) -> str:
+    """The number of the driver's job."""
+    return str(json.loads((file.parent / "run" / "cluster" / "driver.json").read_text())["id"])
+
+
+def driver_state(file: Path) -> str:
+    found = command("scontrol", "--oneliner", "show", "job", driver(file))
+    return re.findall(r"JobState=(\w+)", found)[0]
+
+
+def driver_process(file: Path) -> int | None:
+    """The process of ``petaseg run``, if it has begun."""
+    lease = file.parent / "run" / "lease.json"
+    if not lease.exists() or driver_state(file) != "RUNNING":
+        return None
+    holder = json.loads(lease.read_text())["holder"]
+    return int(holder["pid"]) if Path(f"/proc/{holder['pid']}").exists() else None
+
+
+def chunks(file: Path) -> list[dict[str, str]]:
+    """What the run's log says of every chunk that was done."""
+    log = file.parent / "run" / "petaseg.jsonl"
+    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
+    found = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [line for line in found if line["event"] == "chunk_done"]
+
+
+def wait_for_more_chunks(file: Path, more: int = 5) -> None:
+    before = len(chunks(file))
+    wait_until(lambda: len(chunks(file)) >= before + more, f"{more} chunks more than {before}")
+
+
+def wait_for_the_end(file: Path, slurm: Slurm) -> None:
+    wait_until(lambda: driver_state(file) == "COMPLETED", "the driver is done", seconds=240)
+    wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no worker is left")
+    assert all(stage.complete for stage in read_status(Run.open(file)))
+
+
+def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Path, shared_data: Path) -> None:
+    """Fails if a GPU computes what a core could, or a core waits for a network that it cannot run."""
+    with h5py.File(shared_data / "gala_example.h5") as source:
+        image = write_volume(tmp_path / "image.zarr", source["raw"][:32, :48, :48], (10, 10, 10))
+    inference = {"model": "identity", "patch_shape": [16, 16, 16], "overlap": [4, 4, 4], "device": "cpu"}
+    shape = {"chunk_shape": [16, 24, 24], "storage_chunk_shape": [16, 24, 24], "agglomeration": {"stop_score": 0.6}}
+    tables = {"input": {"image": image}, "inference": inference, **shape, "segmentation": {"threshold": 0.7}}
+    cluster = {**CLUSTER, "inference_workers": {**SMALL, "count": 2, "gpus": 1, "queue": "gpu"}}
+    file = write_run(tmp_path / "there", cluster=cluster, **tables)
+    shown = do("submit", file, "--dry-run")
+    assert {"driver.sbatch", "workers-general.sbatch", "workers-inference.sbatch"} <= set(
+        re.findall(r"[\w-]+\.sbatch", shown)
+    )
+    assert not (file.parent / "run").exists()
+    do("submit", file)
+    again = petaseg("submit", file)
+    assert again.returncode == 1
+    assert "that driver is alive" in again.stderr
+    wait_for_the_end(file, slurm)
+    assert results(Run.open(file)) == results(run(write_run(tmp_path / "here", **tables)))
+    nodes: dict[bool, set[str]] = {True: set(), False: set()}
+    for chunk in chunks(file):
+        nodes[chunk["stage"] == "predict_affinities"].add(chunk["worker"].partition(":")[0])
+    assert nodes[True] <= GPU_NODES
+    assert nodes[False] <= CPU_NODES
+    assert do("status", file)
+    assert "driver ended with status 0" in do("logs", file)
+    assert "Registered to" in do("logs", file, "--workers")
+
+
+def test_a_driver_that_is_killed_meets_its_walltime_or_is_cancelled_goes_on(
+    slurm: Slurm, tmp_path: Path, affinities: str, reference: dict[str, bytes]
+) -> None:
+    """Fails if anything that ends a driver in a run of weeks costs more than what was in flight."""
+    tables = {**TABLES, "execution": {"max_in_flight": IN_FLIGHT}}
+    file = write_run(tmp_path, input={"affinities": affinities}, cluster=CLUSTER, **tables)
+    do("submit", file)
+
+    wait_for_more_chunks(file)
+    process = driver_process(file)
+    assert process is not None
+    os.kill(process, signal.SIGKILL)  # SLURM starts it again
+
+    wait_until(lambda: driver_state(file) == "PENDING", "the driver is queued again")
+    wait_for_more_chunks(file)
+    command("scancel", "--signal=USR1", "--batch", driver(file))  # what SLURM does when the walltime is near
+
+    wait_until(lambda: driver_state(file) == "PENDING", "the driver is queued again")
+    wait_for_more_chunks(file)
+    command("scancel", driver(file))  # SLURM does not start it again
+    wait_until(lambda: driver_state(file) == "CANCELLED", "the driver is cancelled")
+    do("cancel", file)
+    assert not slurm.jobs("-t", "PD,R")
+
+    do("submit", file)
+    wait_for_the_end(file, slurm)
+    assert results(Run.open(file)) == reference
+    done = [(chunk["stage"], str(chunk["chunk"])) for chunk in chunks(file)]
+    assert len(done) - len(set(done)) <= 3 * IN_FLIGHT
+
+
+def test_the_loss_of_the_node_of_driver_and_workers_costs_no_byte(
+    slurm: Slurm, tmp_path: Path, affinities: str, reference: dict[str, bytes]
+) -> None:
+    """Fails if a node that burns takes a run with it."""
+    file = write_run(tmp_path, input={"affinities": affinities}, cluster=CLUSTER, **TABLES)
+    do("submit", file)
+    wait_for_more_chunks(file)
+    home = slurm.jobs("-j", driver(file))[driver(file)][2]
+    slurm.kill_node(home)
+    try:
+        wait_for_the_end(file, slurm)
+        assert CPU_NODES - {home} == {slurm.jobs("-j", driver(file), "-t", "all")[driver(file)][2]}
+    finally:
+        slurm.start_node(home)
+    assert results(Run.open(file)) == reference
+
+
+def test_scripts_for_sites_that_submit_by_hand_do_the_same(
+    slurm: Slurm, tmp_path: Path, affinities: str, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Fails if deploy/slurm rots."""
+    monkeypatch.setenv("PETASEG_PYTHON", os.sys.executable)
+    monkeypatch.setenv("PETASEG_INTERFACE", "lo")
+    monkeypatch.chdir(tmp_path)
+    file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
+    job = command(
+        "sbatch", "--parsable", "--mem=800", "--cpus-per-task=1", str(DEPLOY / "driver.sbatch"), str(file)
+    ).strip()
+    command("sbatch", "--parsable", "--mem=800", "--array=1-2", str(DEPLOY / "workers.sbatch"))
+    wait_for_more_chunks(file)
+    command("scontrol", "requeue", job)  # the workers find it again
+    wait_until(lambda: slurm.jobs("-j", job)[job][1] == "PD", "the driver is queued again")
+    wait_until(lambda: not slurm.jobs("-t", "PD,R"), "driver and workers have ended", seconds=240)
+    assert results(Run.open(file)) == reference
+    assert "petaseg run ended with status 0" in (tmp_path / f"petaseg-driver-{job}.log").read_text()
+    assert {chunk["worker"].partition(":")[0] for chunk in chunks(file)} <= CPU_NODES
+    assert (tmp_path / "petaseg-cluster").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("script", ["driver.sbatch", "workers.sbatch"])
+def test_scripts_for_hand_are_accepted_by_bash_and_slurm(slurm: Slurm, script: str) -> None:
+    """Fails if an option in a script is none of sbatch's."""
+    assert subprocess.run(["bash", "-n", DEPLOY / script], capture_output=True, text=True).stderr == ""
+    assert sbatch_lines((DEPLOY / script).read_text())["time"]
+    command("sbatch", "--test-only", "--cpus-per-task=1", "--mem=100", str(DEPLOY / script), "run.yaml")

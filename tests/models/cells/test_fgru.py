@@ -1,0 +1,213 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pipeline.errors import ModelError
+from pipeline.models import reference
+from pipeline.models.cells.fgru import FGRU, PAPER, TENSORFLOW, TORCH_PORT, TopDownFGRU, Variant, variant_of
+from tests.models.cells.units import ByHand, randomised, relu, set_to, sigmoid, states
+
+KERNELS = [(3, 5), (3, 1, 5)]
+
+
+def by_the_paper(unit, x, h):
+    """SI equation 3 with scipy; x, h: (b, c, n)."""
+    p = ByHand(unit)
+    gate = p.convolved(h, "global_gate.weight") * p.convolved(h, "local_gate.weight")
+    g_i = sigmoid(p.instance(gate, "norms.0") + p.vector("bias_inhibition", h))
+    c_i = p.instance(p.convolved(h * g_i, "inhibition.free", symmetric=True), "norms.1")
+    z = relu(relu(x) - relu((p.vector("alpha", h) * h + p.vector("mu", h)) * c_i))
+    g_e = sigmoid(p.instance(p.convolved(z, "excitation_gate.weight"), "norms.2") + p.vector("bias_excitation", h))
+    c_e = p.instance(p.convolved(z, "excitation.free", symmetric=True), "norms.3")
+    candidate = relu(p.vector("kappa", z) * (c_e + z) + p.vector("omega", z) * c_e * z)
+    return (1 - g_e) * h + g_e * candidate
+
+
+def by_the_port(unit, x, h, top_down):
+    """The torch port: biases before norms, rectified gates, reflecting borders, full kernels."""
+    p = ByHand(unit)
+    gate = relu(p.convolved(h, "global_gate.weight")) * relu(p.convolved(h, "local_gate.weight"))
+    g_i = sigmoid(p.instance(gate + p.vector("bias_inhibition", h), "norms.0"))
+    c_i = p.instance(p.convolved(h * g_i, "inhibition.free", mode="mirror"), "norms.1")
+    z = relu(x - relu((p.vector("alpha", h) * h + p.vector("mu", h)) * c_i))
+    g_e = sigmoid(p.instance(p.convolved(z, "excitation_gate.weight") + p.vector("bias_excitation", h), "norms.2"))
+    c_e = p.instance(p.convolved(z, "excitation.free", mode="mirror"), "norms.3")
+    candidate = relu(p.vector("kappa", z) * (c_e + z) + p.vector("omega", z) * c_e * z)
+    return (1 - g_e) * (x if top_down else h) + g_e * candidate
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("gate_bias", [False, True])
+def test_a_cell_computes_the_equation_of_the_paper(kernel, gate_bias):
+    """Would break the claim that this is the fGRU: each term is computed again with scipy, from the paper."""
+    unit, (x, h) = randomised(FGRU(3, kernel, gate_bias=gate_bias)), states(len(kernel))
+    np.testing.assert_allclose(unit(x, h).detach(), by_the_paper(unit, x.numpy(), h.numpy()), atol=1e-12)
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_port_to_torch_is_a_variant(kernel):
+    """Would break comparisons with it, between levels above all: there it keeps X, and the paper H."""
+    for cell in (FGRU, TopDownFGRU):
+        unit = randomised(cell(3, kernel, symmetry="none", gate_bias=True, variant=TORCH_PORT))
+        x, h = states(len(kernel))
+        expected = by_the_port(unit, x.numpy(), h.numpy(), cell is TopDownFGRU)
+        np.testing.assert_allclose(unit(x, h).detach(), expected, atol=1e-12)
+
+
+def test_the_published_cell_gives_the_same_states(shared_fixtures):
+    """Would break the port's cell: its weights, three steps, and Z in between."""
+    arrays = np.load(shared_fixtures / "gnpt_fgru_h_cell_f64.npz")
+    unit = FGRU(8, (5, 5), symmetry="none", gate_bias=True, variant=TORCH_PORT).double()
+    unit.load_state_dict(reference.fgru(reference.tensors_of(arrays)))
+    x, h = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["h0"])
+    with torch.no_grad():
+        for z, expected in zip(arrays["h1"], arrays["h2"], strict=True):
+            np.testing.assert_allclose(unit.inhibit(x, h), z, atol=1e-10)
+            h = unit.step(x, h)
+            np.testing.assert_allclose(h, expected, atol=1e-10)
+
+
+def test_in_the_port_the_biases_of_gates_do_nothing():
+    """Would break the reason why ours come after the norm: an instance norm removes what is added to all voxels."""
+    x, h = states(2)
+    change = {}
+    for variant in (TORCH_PORT, PAPER):
+        unit = randomised(FGRU(3, (3, 3), variant=variant))
+        before = unit(x, h)
+        after = set_to(unit, bias_inhibition=3.0, bias_excitation=-3.0)(x, h)
+        change[variant] = (after - before).abs().max()
+    assert change[TORCH_PORT] < 1e-12
+    assert change[PAPER] > 1e-3
+
+
+def test_a_constant_before_a_gates_norm_changes_nothing():
+    """Would break the instance norm of gates."""
+    x, h = states(3)
+    unit = randomised(FGRU(3, (1, 3, 3)))
+    before = unit(x, h)
+    bias = torch.nn.Parameter(torch.tensor([5.0, -2.0, 1.0], dtype=torch.float64))
+    unit.excitation_gate.bias = bias
+    torch.testing.assert_close(unit(x, h), before)
+
+
+def test_biases_of_gates_have_an_effect_in_ours():
+    """Would break Chronos."""
+    x, h = states(3)
+    for name in ("bias_excitation", "bias_inhibition"):
+        unit = randomised(FGRU(3, (1, 3, 3)))
+        before = unit(x, h)
+        assert not torch.allclose(set_to(unit, **{name: 9.0})(x, h), before)
+
+
+def test_gates_begin_slow():
+    """Would break Chronos the other way round: the excitatory bias is -log U(1, T - 1), so states begin by staying."""
+    torch.manual_seed(0)
+    unit = FGRU(200, (1, 1, 1), steps=8)
+    assert torch.equal(unit.bias_excitation, -unit.bias_inhibition)
+    assert unit.bias_excitation.max() <= 0
+    assert -np.log(7.01) < unit.bias_excitation.min() < -np.log(5)
+
+
+@pytest.mark.parametrize(
+    ("variant", "values"),
+    [
+        (PAPER, {"alpha": 0.1, "omega": 0.1, "mu": 0.0, "kappa": 0.0}),
+        (TENSORFLOW, {"alpha": 0.1, "omega": 0.1, "mu": 0.0, "kappa": 0.1}),
+        (TORCH_PORT, {"alpha": 0.1, "omega": 0.5, "mu": 1.0, "kappa": 0.5}),
+    ],
+)
+def test_initial_values_are_those_of_their_source(variant, values):
+    """Would break comparisons: vectors as published, gains of norms 0.1 and biases 0."""
+    unit = FGRU(3, (1, 3, 3), variant=variant)
+    values |= {f"norms.{k}.gain": 0.1 for k in range(4)} | {f"norms.{k}.bias": 0.0 for k in range(4)}
+    found = dict(unit.named_parameters())
+    for name, value in values.items():
+        assert torch.equal(found[name], torch.full((3,), value)), name
+
+
+def test_gates_stay_between_zero_and_one():
+    """Would break the mixing of old and new. Without a candidate (kappa = omega = 0), H' / H is 1 - G_E."""
+    x, h = states(3)
+    kept = (set_to(randomised(FGRU(3, (1, 3, 3))), kappa=0.0, omega=0.0)(x, h) / h).detach()
+    assert 0 < kept.min() < kept.max() < 1
+
+
+def test_an_open_gate_without_candidate_empties_the_state():
+    """Would break the limit kappa = omega = 0, G_E -> 1: H' = 0."""
+    x, h = states(2)
+    assert not set_to(randomised(FGRU(3, (3, 3))), kappa=0.0, omega=0.0, bias_excitation=1e4)(x, h).any()
+
+
+def test_a_closed_gate_keeps_the_state_bit_for_bit():
+    """Would break the limit G_E -> 0: H' = H; in the port, between levels, X."""
+    x, h = states(2)
+    assert torch.equal(set_to(randomised(FGRU(3, (3, 3))), bias_excitation=-1e4)(x, h), h)
+    assert torch.equal(set_to(randomised(TopDownFGRU(3, (3, 3))), bias_excitation=-1e4)(x, h), h)
+    keeping_x = Variant(top_down_keeps="drive")
+    unit = set_to(randomised(TopDownFGRU(3, (3, 3), variant=keeping_x)), bias_excitation=-1e4)
+    assert torch.equal(unit(x, h), x)
+
+
+def test_without_alpha_and_mu_nothing_is_inhibited():
+    """Would break the limit alpha = mu = 0, Z = relu(X): then the inhibitory kernel does not matter."""
+    x, h = states(2)
+    unit = set_to(randomised(FGRU(3, (3, 3))), alpha=0.0, mu=0.0)
+    assert torch.equal(unit.inhibit(x, h), F.relu(x))
+    before = unit(x, h)
+    set_to(unit.inhibition, free=7.0)
+    assert torch.equal(unit(x, h), before)
+    set_to(unit, mu=1.0)
+    assert not torch.equal(unit(x, h), before)
+
+
+def test_the_state_begins_as_the_rectified_drive():
+    """Would break H[0]: the papers do not say it, the codes take the drive; ours is never negative."""
+    x, _ = states(2)
+    assert torch.equal(FGRU(3, (3, 3)).initial(x), F.relu(x))
+    assert torch.equal(FGRU(3, (3, 3), variant=TORCH_PORT).initial(x), x)
+
+
+def test_the_global_gate_may_see_the_maximum_alone():
+    """Would break the variant of the TensorFlow code: only the greatest value of each channel matters to it."""
+    _, h = states(2)
+    unit = randomised(FGRU(3, (3, 3), variant=TENSORFLOW))
+    set_to(unit.local_gate, weight=0.0)
+    with torch.no_grad():
+        unit.local_gate.bias = torch.nn.Parameter(torch.ones(1, dtype=torch.float64))
+    gate = unit._gate(h)
+    assert torch.equal(gate, gate[..., :1, :1].expand_as(gate))
+    expected = F.conv2d(h.amax((2, 3), keepdim=True), unit.global_gate.weight)
+    torch.testing.assert_close(gate[..., :1, :1], expected)
+
+
+def test_gates_of_two_layers_narrow_in_between():
+    """Would break the deeper gates of the published codes, and their names."""
+    unit = randomised(FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=2, rectify_gates=True)))
+    assert [tuple(layer.weight.shape[:2]) for layer in unit.local_gate[::2]] == [(2, 4), (1, 2)]
+    (h,) = states(2, channels=4, count=1)
+    p = ByHand(unit)
+
+    def deep(which):
+        return relu(p.convolved(relu(p.convolved(h.numpy(), f"{which}.0.weight")), f"{which}.2.weight"))
+
+    np.testing.assert_allclose(unit._gate(h).detach(), deep("global_gate") * deep("local_gate"), atol=1e-12)
+
+
+def test_names_of_the_port_fit_gates_of_one_layer_and_of_two():
+    """Would refuse its weights, or put them into the wrong layer."""
+    for layers in (1, 2):
+        unit = FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=layers))
+        theirs = {}
+        for kind, ours in (("se", unit.global_gate), ("sa", unit.local_gate)):
+            for k, layer in ({0: ours} if layers == 1 else {0: ours[0], 2: ours[2]}).items():
+                theirs |= {f"attention.{kind}.attention.{k}.{name}": p for name, p in layer.named_parameters()}
+        found = reference.fgru(theirs)
+        assert len(found) == 4 * layers
+        assert all(tensor is unit.get_parameter(name) for name, tensor in found.items())
+
+
+def test_refuses_variants_that_do_not_exist():
+    """Would take another network than the card names."""
+    with pytest.raises(ModelError, match="'paper', 'torch_port' or 'tensorflow'"):
+        variant_of("keras")

@@ -1,0 +1,178 @@
+from math import log
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import ModelError
+from pipeline.models import reference
+from pipeline.models.cells.hgru import HGRU
+from tests.models.cells.units import ByHand, randomised, relu, set_to, sigmoid, softplus, states
+
+KERNELS = [(3, 5), (3, 1, 5)]
+
+
+def by_the_paper(unit, x, h, form):
+    """The equations of a form with scipy; x, h: (b, c, n)."""
+    p, rise = ByHand(unit), relu if form == "paper" else softplus
+    axes = {"crbp": (0, *range(2, x.ndim)), "panoptic": tuple(range(1, x.ndim)), "paper": None}[form]
+
+    def norm(r, k):
+        if form == "paper":
+            return r
+        if form == "panoptic":  # 32 and 3 have no common factor: all three channels are one group
+            epsilon = 1e-5
+            scaled = (r - r.mean(axes, keepdims=True)) / np.sqrt(r.var(axes, keepdims=True) + epsilon)
+            return p.vector(f"norms.{k}.bias", r) + p.vector(f"norms.{k}.gain", r) * scaled
+        return p.norm(r, f"norms.{k}", axes, 1e-3)
+
+    if form == "panoptic":
+        wide = p.convolved(
+            softplus(p.convolved(h, "inhibition_gate.channels.0.weight")), "inhibition_gate.channels.2.weight"
+        )
+        place = p.convolved(
+            softplus(p.convolved(h, "inhibition_gate.places.0.weight")), "inhibition_gate.places.2.weight"
+        )
+        g1 = sigmoid(wide * place + p.vector("inhibition_gate.bias", h))
+    else:
+        g1 = sigmoid(p.convolved(h, "inhibition_gate.weight"))
+    c1 = norm(p.convolved(h * g1, "inhibition.free"), 1)
+    z = rise(x - rise(c1 * (p.vector("alpha", h) * h + p.vector("mu", h))))
+    g2 = sigmoid(p.convolved(z, "excitation_gate.weight"))
+    c2 = norm(p.convolved(z, "excitation.free"), 3)
+    gamma = p.vector("gamma" if form == "crbp" else "kappa", z)
+    candidate = rise(p.vector("kappa", z) * z + gamma * c2 + p.vector("omega", z) * z * c2)
+    mixed = (1 - g2) * h + g2 * candidate
+    return softplus(mixed) if form == "crbp" else mixed
+
+
+@pytest.mark.parametrize("form", ["crbp", "panoptic", "paper"])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_each_form_computes_the_equations_of_its_paper(form, kernel):
+    """Would break the claim that these are three hGRUs: each term is computed again with scipy."""
+    unit, (x, h) = randomised(HGRU(3, kernel, form=form)), states(len(kernel))
+    np.testing.assert_allclose(unit(x, h).detach(), by_the_paper(unit, x.numpy(), h.numpy(), form), atol=1e-12)
+
+
+def test_the_published_cell_gives_the_same_states_and_gates(shared_fixtures):
+    """Would break the C-RBP form: its weights, three steps, and the gate of each."""
+    arrays = np.load(shared_fixtures / "crbp_hgru_cell_f64.npz")
+    unit = HGRU(25, (5, 5)).double()
+    unit.load_state_dict(reference.hgru(reference.tensors_of(arrays)))
+    x, h = torch.from_numpy(arrays["x"]), torch.from_numpy(arrays["states"][0])
+    with torch.no_grad():
+        for gate, expected in zip(arrays["gate2"], arrays["states"][1:], strict=True):
+            np.testing.assert_allclose(unit.gate(unit.inhibit(x, h), 2), gate, atol=1e-10)
+            h = unit.step(x, h)
+            np.testing.assert_allclose(h, expected, atol=1e-10)
+
+
+def test_the_outer_softplus_lifts_a_state_without_limit():
+    """Would break the reason for ``outer=False``: with a closed gate, n steps from 0 give log(n + 1)."""
+    x = torch.zeros(1, 2, 1, 1, dtype=torch.float64)
+    for outer in (True, False):
+        unit = HGRU(2, (1, 1), outer=outer).double()
+        with torch.no_grad():
+            unit.excitation_gate.bias.fill_(-1e4)
+            h = unit.initial(x)
+            for _ in range(1000):
+                h = unit.step(x, h)
+        assert h.flatten().tolist() == pytest.approx([log(1001) if outer else 0.0] * 2, abs=1e-12)
+
+
+def test_softplus_n_times_from_zero_is_the_logarithm_of_n_plus_one():
+    """Would break the claim behind the outer softplus: exp(softplus(h)) = exp(h) + 1."""
+    h = torch.zeros((), dtype=torch.float64)
+    for _ in range(10_000):
+        h = torch.nn.functional.softplus(h)
+    assert h.item() == pytest.approx(log(10_001), abs=1e-10)
+
+
+def test_an_open_gate_and_little_drive_reach_a_steady_state():
+    """Would break C-RBP where it should work: with b2 = +2 and a small drive, 30 steps end within rounding."""
+    torch.manual_seed(0)
+    unit, (x,) = HGRU(25, (5, 5)).double(), states(2, channels=25, count=1)
+    set_to(unit.excitation_gate, bias=2.0)
+    with torch.no_grad():
+        unit.excitation_gate.weight.mul_(0.1)
+        h = unit.initial(x)
+        for _ in range(30):
+            before, h = h, unit.step(0.01 * x.square(), h)
+    assert (h - before).abs().max() < 1e-13
+
+
+def test_batch_statistics_hold_in_evaluation_too():
+    """Would break the published cell, whose norms have no running statistics."""
+    unit, (x, h) = HGRU(3, (3, 3)).double(), states(2)
+    assert torch.equal(unit.train()(x, h), unit.eval()(x, h))
+    assert not torch.allclose(unit(x, h)[:1], unit(x[:1], h[:1]))
+
+
+def test_the_idle_norms_of_gates_count_and_can_be_woken():
+    """Would break the published number of parameters: two of its four norms are never used."""
+    x, h = states(2)
+    idle, awake = HGRU(3, (3, 3)).double(), HGRU(3, (3, 3), normalise_gates=True).double()
+    awake.load_state_dict(idle.state_dict())
+    assert not torch.allclose(idle(x, h), awake(x, h))
+    trained = {name for name, parameter in idle.named_parameters() if parameter.requires_grad}
+    assert {name for name, _ in idle.named_parameters()} - trained == {
+        f"norms.{k}.{kind}" for k in (0, 2) for kind in ("gain", "bias")
+    }
+    assert all(parameter.requires_grad for parameter in awake.parameters())
+
+
+def test_biases_are_slow_and_the_published_slip_is_an_option():
+    """Would break Chronos: the published code draws U(1, 7) and throws its logarithm away."""
+    torch.manual_seed(0)
+    for chronos, low, high in (("log", 0.0, np.log(7.01)), ("unlogged", 1.0, 7.0)):
+        unit = HGRU(300, (1, 1), steps=8, chronos=chronos)
+        bias = unit.inhibition_gate.bias
+        assert torch.equal(unit.excitation_gate.bias, -bias)
+        assert low <= bias.min() < low + 0.2
+        assert high - 0.2 < bias.max() <= high
+
+
+def test_initial_values_are_those_of_the_code():
+    """Would break comparisons."""
+    found = dict(HGRU(3, (3, 3)).named_parameters())
+    values = {"alpha": 0.1, "gamma": 1.0, "kappa": 0.5, "omega": 0.5, "mu": 1.0}
+    values |= {f"norms.{k}.gain": 0.1 for k in range(4)} | {f"norms.{k}.bias": 0.0 for k in range(4)}
+    for name, value in values.items():
+        assert torch.equal(found[name], torch.full((3,), value)), name
+    weight = found["excitation_gate.weight"].squeeze()
+    torch.testing.assert_close(weight @ weight.T, torch.eye(3))
+
+
+def test_the_panoptic_unit_has_the_parameters_of_the_paper():
+    """Would break 783,552: by so much it is smaller than the four convolutions that it stands for."""
+    convolutions = 4 * (3 * 3 * 256 * 256 + 256)
+    with torch.device("meta"):
+        unit = HGRU(256, (3, 3), form="panoptic")
+    count = sum(parameter.numel() for parameter in unit.parameters())
+    assert (count, convolutions - count) == (1_576_768, 783_552)
+
+
+def test_names_of_the_panoptic_code_fit():
+    """Would refuse its weights."""
+    c = 8
+    shapes = {
+        **{"u1_channel_gate_0.weight": (2, c, 1, 1), "u1_channel_gate_0.bias": (2,)},
+        **{"u1_channel_gate_1.weight": (c, 2, 1, 1), "u1_spatial_gate_0": (4, c, 3, 3), "u1_spatial_bias": (4, 1, 1)},
+        **{"u1_spatial_gate_1": (1, 4, 3, 3), "u1_combine_bias": (c, 1, 1)},
+        **{"u2_gate.weight": (c, c, 1, 1), "u2_gate.bias": (c,)},
+        **{"w_gate_inh": (c, c, 3, 3), "w_gate_exc": (c, c, 3, 3)},
+        **{name: (c, 1, 1) for name in ("alpha", "mu", "w", "kappa")},
+        **{f"bn.{k}.{kind}": (c,) for k in range(2) for kind in ("weight", "bias")},
+    }
+    tensors = {name: torch.randn(shape) for name, shape in shapes.items()}
+    unit = HGRU(c, (3, 3), form="panoptic")
+    unit.load_state_dict(reference.panoptic_hgru(tensors))
+    assert torch.equal(unit.norms[3].gain, tensors["bn.1.weight"])
+
+
+def test_refuses_forms_that_do_not_exist():
+    """Would take another unit in silence."""
+    with pytest.raises(ModelError, match="'crbp', 'panoptic' or 'paper'"):
+        HGRU(2, (3, 3), form="2018")
+    with pytest.raises(ModelError, match="'log' or 'unlogged'"):
+        HGRU(2, (3, 3), chronos="none")

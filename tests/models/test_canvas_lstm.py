@@ -1,0 +1,117 @@
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import nn
+
+from pipeline.errors import ModelError
+from pipeline.models.canvas_lstm import CanvasHead, CanvasLSTM
+from pipeline.models.facts import parameters
+from tests.contracts.model import BatchNormContract, images, seeded
+
+MINI = {
+    "embedding_size": 4,
+    "widths": (8, 12, 16, 20),
+    "depths": (1, 1, 1, 2),
+    "dilations": (2, 4),
+    "hidden": (6, 5),
+    "steps": 3,
+    "out_channels": 3,
+}
+
+
+class TestCanvas(BatchNormContract):
+    architecture = "canvas_lstm"
+    arguments: ClassVar = MINI
+    patches = ((2, 40, 70), (1, 33, 64))
+
+
+@pytest.mark.parametrize(("classes", "count"), [(21, 6_055_736), (19, 6_053_360)])
+def test_parameters_of_the_head_are_those_of_the_paper(classes, count):
+    """Would have peepholes, two biases a gate, or another number of channels."""
+    with torch.device("meta"):
+        assert parameters(CanvasHead(2048, (512, 256), classes, steps=8)) == count
+
+
+def test_the_features_have_the_size_of_the_paper():
+    """Would have another output stride than 16: 513 x 513 -> 33 x 33, 1025 x 2049 -> 65 x 129."""
+    with torch.device("meta"):
+        network = CanvasLSTM(in_channels=3)
+    for image, size in (((513, 513), (33, 33)), ((1025, 2049), (65, 129))):
+        assert network.features(torch.empty(1, 3, *image, device="meta")).shape == (1, 2048, *size)
+
+
+def head(steps, scale=1.0, dtype=torch.float32):
+    torch.manual_seed(0)
+    found = CanvasHead(7, (6, 5), 4, steps).to(dtype)
+    for parameter in found.parameters():
+        parameter.data.mul_(scale)
+    return found
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_logits_are_less_than_the_number_of_steps(steps):
+    """Would paint with something else than h: |h| < 1, so |canvas_T| < T, however large the weights are.
+
+    In float64: where tanh and sigmoid round to 1, the bound is reached.
+    """
+    features = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(1)).double()
+    with torch.inference_mode():
+        canvases = head(steps, scale=10.0, dtype=torch.float64)(features)
+    for step, canvas in enumerate(canvases, start=1):
+        assert canvas.abs().max() < step
+    assert canvases[-1].abs().max() > 0.6 * steps
+
+
+def test_pixels_may_change_places_before_or_after_the_head():
+    """Would look at neighbours: with kernel 1, a permutation of pixels commutes with the head."""
+    features = torch.randn(2, 7, 4, 6, generator=torch.Generator().manual_seed(1))
+    order = torch.randperm(24, generator=torch.Generator().manual_seed(2))
+
+    def mixed(r):
+        return r.flatten(2)[:, :, order].reshape(r.shape)
+
+    with torch.inference_mode():
+        torch.testing.assert_close(head(3)(mixed(features))[-1], mixed(head(3)(features)[-1]))
+
+
+def test_each_step_adds_the_state_of_the_last_lstm():
+    """Would overwrite the canvas, or read it from another layer."""
+    found, features = head(3), torch.randn(1, 7, 2, 2)
+    with torch.inference_mode():
+        canvases = found(features)
+        states = [cell.initial(features) for cell in found.cells]
+        canvas = torch.zeros(1, 4, 2, 2)
+        for expected in canvases:
+            x = features
+            for i, cell in enumerate(found.cells):
+                states[i] = cell(x, states[i])
+                x = states[i][0]
+            canvas = canvas + x
+            assert torch.equal(expected, canvas)
+
+
+def test_every_step_can_be_shown():
+    """Would hide how the picture comes about."""
+    network, image = seeded("canvas_lstm", MINI), images(1, (2, 40, 50))
+    with torch.inference_mode():
+        steps = network(image, every_step=True)
+        assert [tuple(step.shape) for step in steps] == [(1, 3, 2, 40, 50)] * 3
+        assert torch.equal(steps[-1], network(image))
+        torch.testing.assert_close(network(image[:, :, 0]), steps[-1][:, :, 0])
+
+
+def test_initial_weights_are_normal_with_glorots_deviation():
+    """Would start from the library's uniform ones."""
+    torch.manual_seed(0)
+    layer = CanvasHead(600, (300,), 5, 2).cells[0].from_input
+    wanted = (2 / (600 + 4 * 300)) ** 0.5
+    assert layer.weight.std().item() == pytest.approx(wanted, rel=0.01)
+    assert not layer.bias.any()
+    assert nn.init.calculate_gain("linear") == 1
+
+
+def test_no_step_is_refused():
+    """Would give an empty canvas."""
+    with pytest.raises(ModelError, match="at least one"):
+        CanvasHead(2, (2,), 2, 0)

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.errors import ModelError
+from pipeline.models.deepem import rsunet_from_deepem
+
+
+@pytest.fixture(scope="module")
+def reference(shared_fixtures):
+    """Weights, input and outputs of DeepEM's RSUNet with widths 4, 6, 8, in evaluation mode, float64."""
+    with np.load(shared_fixtures / "deepem_rsunet_w4_6_8_f64.npz") as arrays:
+        return dict(arrays)
+
+
+def test_the_network_agrees_with_the_published_code(reference):
+    """Would be another network with the same number of parameters: order of layers, padding, upsampling, norms."""
+    network = rsunet_from_deepem(reference, torch.float64)
+    with torch.inference_mode():
+        found = network(torch.from_numpy(reference["x"])).numpy()
+    expected = np.concatenate([reference["y__affinity"], reference["y__long_range"]], axis=1)
+    assert np.abs(found - expected).max() < 1e-10
+
+
+def test_the_state_of_a_live_model_is_taken_too(reference):
+    """Would only work on the arrays of a file: names without prefix, tensors, one output."""
+    state = {k.removeprefix("w__"): torch.from_numpy(v) for k, v in reference.items() if k.startswith("w__")}
+    state = {name: value for name, value in state.items() if not name.startswith("out.long_range")}
+    network = rsunet_from_deepem(state)
+    assert network.out_channels == 3
+    assert not network.training
+    assert next(network.parameters()).dtype == torch.float32
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda w: w.pop("w__core.iconv.post.conv.weight"), "conv4.weight is missing"),
+        (lambda w: w.pop("w__in.conv.conv.weight"), "are not the weights of DeepEM's RSUNet"),
+        (lambda w: w.update({"w__core.gate.weight": np.zeros(3)}), "core.gate.weight is not known"),
+        (
+            lambda w: w.update({"w__core.iconv.pre.conv.weight": np.zeros((4, 4, 1, 3, 3))}),
+            r"has shape \(4, 4, 1, 3, 3\)",
+        ),
+        (lambda w: w.update({"w__core.uconvs.0.up.up.0.weight": np.ones((8, 1, 1, 4, 4))}), "are not linear ones"),
+    ],
+)
+def test_weights_of_another_network_are_refused(reference, damage, message):
+    """Would run with weights that do not belong together."""
+    arrays = dict(reference)
+    damage(arrays)
+    with pytest.raises(ModelError, match=message):
+        rsunet_from_deepem(arrays)

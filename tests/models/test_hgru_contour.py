@@ -1,0 +1,160 @@
+from math import log
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pipeline.errors import ModelError
+from pipeline.models import reference
+from pipeline.models.cells.hgru import HGRU
+from pipeline.models.hgru_contour import ConvLSTMContour, FeedforwardContour, HGRUContour, gabor_bank
+from pipeline.models.spec import build
+from tests.contracts.model import ModelContract
+
+PATCHES = ((2, 9, 12), (3, 8, 7))
+
+
+class TestHGRU(ModelContract):
+    architecture = "hgru_contour"
+    arguments: ClassVar = {
+        **{"kernel": 3, "steps": 3, "out_channels": 3, "orientations": 2},
+        **{"norm": "instance", "normalise_gates": True},
+    }
+    patches = PATCHES
+
+
+class TestConvLSTM(ModelContract):
+    architecture = "convlstm_contour"
+    arguments: ClassVar = {"kernel": 3, "steps": 3, "out_channels": 3, "orientations": 2, "norm": "instance"}
+    patches = PATCHES
+
+
+class TestFeedforward(ModelContract):
+    architecture = "feedforward_contour"
+    arguments: ClassVar = {"kernel": 3, "depth": 2, "width": 4, "out_channels": 3, "norm": "instance"}
+    patches = PATCHES
+
+    def test_gradients_reach_every_parameter(self) -> None:
+        """But for the gradient of biases before an instance norm, which is zero: the norm removes them."""
+        network = self.network()
+        network(torch.rand(2, 1, *self.patches[0])).square().mean().backward()
+        for name, parameter in network.named_parameters():
+            assert parameter.grad is not None
+            assert parameter.grad.isfinite().all()
+            assert parameter.grad.abs().max() > 0 or name.endswith("bias")
+
+
+def count(network):
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("kernel", "expected"), [(3, 14_227), (5, 34_227), (9, 104_227), (15, 284_227)])
+def test_the_network_has_the_published_parameters(kernel, expected):
+    """Would break the paper's comparison, in which the recurrent network is the smallest."""
+    assert count(HGRUContour(kernel)) == expected
+
+
+def test_its_controls_have_the_published_parameters():
+    """Would compare with controls of another size: three and four times as large."""
+    assert count(FeedforwardContour()) == 845_527
+    assert count(ConvLSTMContour()) == 1_126_452
+
+
+def test_the_gabor_bank_is_the_published_one(shared_fixtures):
+    """Would begin from other filters; there they are stored as float32, and here times 0.1."""
+    published = np.load(shared_fixtures / "crbp_rbp_contractive_f64.npz")["w__conv0__weight"] * 10
+    bank = gabor_bank().double()
+    assert bank.shape == (25, 1, 7, 7)
+    np.testing.assert_allclose(bank, published, atol=2e-7)
+
+
+def test_filters_have_no_mean_and_unit_length_and_the_last_is_a_disk():
+    """Would break the energy that the network sees."""
+    bank = gabor_bank(orientations=4)
+    torch.testing.assert_close(bank[:-1].sum((1, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
+    torch.testing.assert_close(bank[:-1].flatten(1).norm(dim=1), torch.ones(8))
+    assert (bank[-1] > 0).sum() == 29
+    assert bank[-1].sum().item() == pytest.approx(49)
+
+
+def test_the_published_network_reaches_the_same_steady_state(shared_fixtures):
+    """Would break the drive, its square, or the names of its weights."""
+    arrays = np.load(shared_fixtures / "crbp_rbp_contractive_f64.npz")
+    network = HGRUContour(5).double()
+    network.load_state_dict(reference.contour(reference.tensors_of(arrays)))
+    with torch.no_grad():
+        x = network.drive(torch.from_numpy(arrays["img"]))
+        h = network.initial(x)
+        for _ in range(60):
+            h = network.step(x, h)
+    np.testing.assert_allclose(h, arrays["hstar"], atol=1e-10)
+
+
+def test_the_readout_normalises_over_the_batch_and_begins_at_a_rare_class():
+    """Would break the published readout: batch norm, 1x1 convolution, both biases log(99)."""
+    network, h = HGRUContour(3).double(), torch.randn(2, 25, 6, 7, dtype=torch.float64)
+    assert network.readout.bias.tolist() == pytest.approx([log(99)] * 2)
+    expected = F.conv2d(F.batch_norm(h, None, None, training=True, eps=1e-3), network.readout.weight) + log(99)
+    torch.testing.assert_close(network.read(h, h, h), expected)
+
+
+def test_the_convlstm_control_reads_h_and_not_c():
+    """Would read the memory."""
+    network = ConvLSTMContour(3, orientations=2)
+    image = torch.rand(1, 1, 8, 8)
+    x = network.drive(image)
+    h, c = network.step(x, network.initial(x))
+    assert torch.equal(network.read((h, c), x, image), network.read((h, h), x, image))
+
+
+def test_names_of_the_controls_fit():
+    """Would refuse the weights of the published controls."""
+    lstm, feedforward = ConvLSTMContour(3), FeedforwardContour(3)
+    theirs = {"conv0.weight": torch.rand(25, 1, 7, 7), "conv0.bias": torch.rand(25)}
+    theirs |= {"bn.weight": torch.rand(25), "bn.bias": torch.rand(25)}
+    theirs |= {"conv6.weight": torch.rand(2, 25, 1, 1), "conv6.bias": torch.rand(2)}
+    theirs |= {f"unit1.W{side}{gate}.weight": torch.rand(25, 25, 3, 3) for side in "xh" for gate in "ifco"}
+    theirs |= {f"unit1.Wx{gate}.bias": torch.rand(25) for gate in "ifco"}
+    lstm.load_state_dict(reference.contour(theirs))
+    names = {"readout": "conv7", **{f"convolutions.{k}": f"conv{k}" for k in range(7)}}
+    names |= {f"norms.{k}": f"bn{k}" for k in range(7)}
+    state = feedforward.state_dict()
+    renamed = {f"{names[key.rsplit('.', 1)[0]]}.{key.rsplit('.', 1)[1]}": tensor for key, tensor in state.items()}
+    assert reference.feedforward_contour(renamed).keys() == state.keys()
+
+
+def test_each_step_sees_two_kernels_further():
+    """Would break the reach that the paper argues with. The first step inhibits nothing, since h begins at 0."""
+    unit = HGRU(2, (3, 3), norm="rms").double()
+    for steps in (1, 2, 4):
+        x = torch.rand(1, 2, 31, 31, dtype=torch.float64, requires_grad=True)
+        h = unit.initial(x)
+        for _ in range(steps):
+            h = unit.step(x, h)
+        h[0, :, 15, 15].sum().backward()
+        seen = x.grad.abs().sum((0, 1, 2)).nonzero().flatten()
+        assert int(seen.max()) - 15 == 15 - int(seen.min()) == 2 * steps - 1
+
+
+def test_unknown_names_of_a_reference_are_refused():
+    """Would leave weights out in silence."""
+    with pytest.raises(ModelError, match="unit2"):
+        reference.contour({"unit2.alpha": torch.zeros(25)})
+    kernels = {f"W{side}{gate}.weight": torch.zeros(3, 3, 1, 1) for side in "xh" for gate in "ifco"}
+    with pytest.raises(ModelError, match=r"Wxo.bias are missing"):
+        reference.convlstm({**kernels, **{f"Wx{gate}.bias": torch.zeros(3) for gate in "ifc"}})
+
+
+@pytest.mark.parametrize("architecture", ["hgru_contour", "convlstm_contour", "feedforward_contour"])
+def test_refuses_norms_that_do_not_exist(architecture):
+    """Would fail only when the network is run."""
+    with pytest.raises(ModelError, match="'batch' or 'instance'"):
+        build(architecture, {"norm": "rms"})
+
+
+def test_refuses_to_run_no_step():
+    """Would read a state that nothing was done to."""
+    with pytest.raises(ModelError, match="steps is 0"):
+        HGRUContour(3, steps=0)

@@ -1,0 +1,144 @@
+import re
+from typing import ClassVar
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from pipeline.errors import ModelError
+from pipeline.models.facts import parameters
+from pipeline.models.resnet import SIZES, ResNetFCN, dilate, load_backbone, resnet_blocks
+from tests.contracts.model import BatchNormContract, images, seeded
+
+MINI = {"embedding_size": 4, "widths": (8, 12, 16, 20), "depths": (1, 2, 1, 2), "out_channels": 3}
+
+
+class TestBottlenecks(BatchNormContract):
+    architecture = "resnet_fcn"
+    arguments = MINI
+    patches = ((2, 40, 70), (1, 33, 64))
+
+
+class TestFineScores(BatchNormContract):
+    architecture = "resnet_fcn"
+    arguments: ClassVar = {**MINI, "block": "basic", "finest": 8, "stride_first": True}
+    patches = ((2, 40, 70), (1, 33, 64))
+
+
+@pytest.mark.parametrize(("size", "count"), [("resnet50", 23_508_032), ("resnet101", 42_500_160)])
+def test_backbones_have_the_parameters_of_the_classical_networks(size, count):
+    """Would be another ResNet: these are those of the well-known ones without their classifier."""
+    with torch.device("meta"):
+        assert parameters(resnet_blocks(in_channels=3, **SIZES[size])) == count
+
+
+def on_meta(blocks, shape):
+    x = torch.empty(shape, device="meta")
+    for block in blocks:
+        x = block(x)
+    return tuple(x.shape)
+
+
+def test_a_dilated_block_keeps_the_resolution():
+    """Would give an output stride of 32, or dilate by one rate everywhere."""
+    with torch.device("meta"):
+        blocks = resnet_blocks(depths=(3, 4, 23, 3), stride_first=True)
+        dilate(blocks[-1], (2, 4, 8))
+    assert [unit.layer[1].convolution.dilation for unit in blocks[-1].layers] == [(2, 2), (4, 4), (8, 8)]
+    assert on_meta(blocks, (1, 3, 513, 513)) == (1, 2048, 33, 33)
+    assert on_meta(blocks, (1, 3, 1025, 2049)) == (1, 2048, 65, 129)
+    with pytest.raises(ModelError, match="2 dilations for 3 residual units"):
+        dilate(blocks[-1], (2, 4))
+
+
+def test_the_first_kind_has_its_stride_in_the_small_kernel():
+    """Would mix up the paper's network (v1) and the one that most files of weights are for (v1.5)."""
+    for first, strides in ((True, [(2, 2), (1, 1)]), (False, [(1, 1), (2, 2)])):
+        unit = resnet_blocks(**{k: MINI[k] for k in ("widths", "depths")}, stride_first=first)[2].layers[0]
+        assert [layer.convolution.stride for layer in unit.layer[:2]] == strides
+
+
+def test_scores_of_finer_blocks_are_added():
+    """Would make FCN-8s the same as FCN-32s."""
+    network, image = seeded("resnet_fcn", {**MINI, "finest": 16}), images(1, (1, 64, 64))
+    with torch.inference_mode():
+        before = network(image)
+        nn.init.zeros_(network.scores[1].weight)
+        assert not torch.equal(network(image), before)
+    assert len(ResNetFCN(**{**MINI, "finest": 8}).scores) == 3
+
+
+TORCHVISION = (
+    (r"^0\.embedder\.convolution", "conv1"),
+    (r"^0\.embedder\.normalization", "bn1"),
+    (r"^(\d)\.layers\.(\d+)\.shortcut\.convolution", r"layer\1.\2.downsample.0"),
+    (r"^(\d)\.layers\.(\d+)\.shortcut\.normalization", r"layer\1.\2.downsample.1"),
+    (r"^(\d)\.layers\.(\d+)\.layer\.(\d)\.convolution", lambda m: f"layer{m[1]}.{m[2]}.conv{int(m[3]) + 1}"),
+    (r"^(\d)\.layers\.(\d+)\.layer\.(\d)\.normalization", lambda m: f"layer{m[1]}.{m[2]}.bn{int(m[3]) + 1}"),
+)
+TRANSFORMERS = (
+    (r"^0\.", "resnet.embedder."),
+    (r"^(\d)\.", lambda m: f"resnet.encoder.stages.{int(m[1]) - 1}."),
+)
+
+
+def blocks_of(channels, seed):
+    torch.manual_seed(seed)
+    blocks = resnet_blocks(channels, 4, (8, 12, 16, 20), (1, 2, 1, 2)).eval()
+    for name, value in blocks.state_dict().items():
+        if value.ndim == 1:
+            value.copy_(torch.rand(value.shape) + 0.5) if "num" not in name else None
+    return blocks
+
+
+def written(folder, blocks, rules, ending):
+    """A file with the weights of blocks under the names of another library, and a classifier."""
+    state = {"fc.weight": torch.zeros(3, 20), "fc.bias": torch.zeros(3)}
+    for name, value in blocks.state_dict().items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        state[name] = value.clone()
+    path = folder / f"weights{ending}"
+    save_file(state, path) if ending == ".safetensors" else torch.save({"state_dict": state}, path)
+    return path
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pth"])
+@pytest.mark.parametrize("rules", [TORCHVISION, TRANSFORMERS], ids=["torchvision", "transformers"])
+def test_pretrained_weights_of_other_libraries_are_taken(tmp_path, rules, ending):
+    """Would leave a layer random: every tensor must come back bit for bit."""
+    theirs, ours = blocks_of(3, seed=1), blocks_of(3, seed=2)
+    load_backbone(ours, written(tmp_path, theirs, rules, ending))
+    expected, found = theirs.state_dict(), ours.state_dict()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_a_grey_image_gives_what_it_gives_in_colour(tmp_path):
+    """Would waste pretrained weights on microscopes, which see no colours."""
+    colour, grey = blocks_of(3, seed=1), blocks_of(1, seed=2)
+    load_backbone(grey, written(tmp_path, colour, TORCHVISION, ".pth"))
+    image = images(1, (1, 40, 40))[:, 0]
+    with torch.inference_mode():
+        torch.testing.assert_close(grey[0](image), colour[0](image.expand(-1, 3, -1, -1)))
+
+
+def test_weights_of_another_network_are_refused(tmp_path):
+    """Would train on with half of the weights."""
+    path = written(tmp_path, blocks_of(3, seed=1), TORCHVISION, ".pth")
+    with pytest.raises(ModelError, match=r"do not fit this ResNet: .* is missing"):
+        load_backbone(resnet_blocks(3, 4, (8, 12, 16, 20), (2, 2, 1, 2)), path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"finest": 4}, "32, 16 or 8"),
+        ({"depths": (1, 2)}, "four depths"),
+        ({"block": "dense"}, "'bottleneck' or 'basic'"),
+    ],
+)
+def test_impossible_arguments_are_refused(change, message):
+    """Would die deep inside the library."""
+    with pytest.raises(ModelError, match=message):
+        ResNetFCN(**{**MINI, **change})

@@ -1,0 +1,164 @@
+"""The simulation itself: it holds for some hundred seeds, tells the same story twice, and finds planted faults."""
+
+import logging
+from collections import Counter
+
+import pytest
+
+from pipeline.execution.runner import _StageRun
+from pipeline.lease import Lease
+from pipeline.ledger import Ledger
+from pipeline.records import decode, encode
+from tests.simulation import __main__ as command
+from tests.simulation.judge import BrokenPromiseError
+from tests.simulation.run import simulate
+from tests.simulation.stages import SimulatedStage
+from tests.simulation.store import SimulatedBackend
+from tests.simulation.world import Timer
+
+SEEDS, PART = 400, 50
+HAPPENINGS = (
+    *("late write", "late request", "dies in the middle", "reply is lost", "worker is lost", "cut off", "rival"),
+    *("node is avoided", "another setting", "record is lost", "record is overwritten"),
+    *("ends: complete", "ends: ProcessDied", "ends: StageFailed", "ends: StorageError", "ends: LeaseError"),
+    "ends: KeyboardInterrupt",
+)
+
+
+@pytest.fixture(autouse=True)
+def _quiet():
+    logger = logging.getLogger("petaseg")
+    before = logger.level
+    logger.setLevel(logging.CRITICAL)
+    yield
+    logger.setLevel(before)
+
+
+@pytest.mark.parametrize("first", range(0, SEEDS, PART))
+def test_every_promise_holds_whatever_happens(first):
+    """Would break any promise of runner, ledger and lease; the message has the seed and the command that replays it."""
+    counts = Counter()
+    for seed in range(first, first + PART):
+        try:
+            counts += simulate(seed)
+        except BrokenPromiseError as error:
+            pytest.fail(command.story_of(seed, error), pytrace=False)
+    assert counts["run"] == PART
+
+
+def test_everything_that_can_happen_does():
+    """Would let the simulation hold because nothing goes wrong in it."""
+    counts = sum((simulate(seed) for seed in range(1000, 1150)), Counter())
+    assert [kind for kind in HAPPENINGS if not counts[kind]] == []
+
+
+def test_a_seed_tells_the_same_story_twice(capsys):
+    """Would make the seed of a failure worthless."""
+    stories = []
+    for _ in range(2):
+        simulate(11, verbose=True)
+        stories.append(capsys.readouterr().out)
+    assert stories[0] == stories[1]
+    assert stories[0].count("life") > 1
+
+
+def forget_nothing_at_a_new_beginning(monkeypatch):
+    begin, write = Ledger.begin, Ledger._write
+    monkeypatch.setattr(Ledger, "begin", lambda self: None)
+    monkeypatch.setattr(Ledger, "_write", lambda self, record: (begin(self), write(self, record)))
+
+
+def leave_torn_lines(monkeypatch):
+    append = SimulatedBackend.append
+    monkeypatch.setattr(
+        SimulatedBackend, "append", lambda self, key, data: None if data == b"\n" else append(self, key, data)
+    )
+
+
+def begin_the_log_before_its_records_are_arrays(monkeypatch):
+    compact = Ledger.compact
+    monkeypatch.setattr(Ledger, "compact", lambda self: (self._replace_log(failures=True), compact(self)))
+
+
+def count_segments_from_zero(monkeypatch):
+    read = Ledger._read
+
+    def forgetful(self):
+        read(self)
+        self._segment = min(1, self._segment)
+
+    monkeypatch.setattr(Ledger, "_read", forgetful)
+
+
+def let_records_wait(monkeypatch):
+    monkeypatch.setattr(Timer, "start", lambda self: None)
+
+
+def mark_first_and_store_second(monkeypatch):
+    write = SimulatedStage.write
+
+    def late(self, chunk, products):
+        self.world.later(0.5, lambda: write(self, chunk, products))
+
+    monkeypatch.setattr(SimulatedStage, "write", late)
+
+
+def ask_nobody(monkeypatch):
+    monkeypatch.setattr(Lease, "check", lambda self: None)
+
+
+def hand_out_without_asking(monkeypatch):
+    monkeypatch.setattr(_StageRun, "_allowed", lambda self, chunks: iter(chunks))
+
+
+def take_a_lost_reply_for_a_lost_lease(monkeypatch):
+    monkeypatch.setattr(Lease, "_put_again", Lease._put)
+
+
+def count_lines_of_any_log(monkeypatch):
+    monkeypatch.setattr("pipeline.ledger.encode", lambda record, log="": encode(record))
+    monkeypatch.setattr("pipeline.ledger.decode", lambda line, log="": decode(line))
+
+
+PLANTED = [
+    forget_nothing_at_a_new_beginning,
+    leave_torn_lines,
+    begin_the_log_before_its_records_are_arrays,
+    count_segments_from_zero,
+    let_records_wait,
+    mark_first_and_store_second,
+    ask_nobody,
+    hand_out_without_asking,
+    take_a_lost_reply_for_a_lost_lease,
+    count_lines_of_any_log,
+]
+
+
+def simulate_many(stop):
+    for seed in range(stop):
+        simulate(seed)
+
+
+@pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_is_found(monkeypatch, plant):
+    """Would make ten thousand seeds prove nothing."""
+    plant(monkeypatch)
+    with pytest.raises(BrokenPromiseError):
+        simulate_many(500)
+
+
+def test_the_command_prints_how_a_failure_is_replayed(monkeypatch, capsys):
+    """Would leave the reader of a red build with nothing."""
+
+    def broken(seed, *, verbose):
+        if seed == 5:
+            raise BrokenPromiseError("chunk 0_0_0 is missing")
+        return Counter(run=1)
+
+    monkeypatch.setattr(command, "simulate", broken)
+    assert command.main(["--seeds", "0:5"]) == 0
+    assert "5 of 5 runs hold" in capsys.readouterr().out
+    assert command.main(["--seeds", "3:8"]) == 1
+    printed = capsys.readouterr().out
+    assert "seed 5: chunk 0_0_0 is missing" in printed
+    assert "python -m tests.simulation --seeds 5:6 --verbose" in printed

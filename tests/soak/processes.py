@@ -1,0 +1,120 @@
+"""Forked processes: drivers as ``petaseg run`` has them, and how a process kills itself at a storage operation."""
+
+from __future__ import annotations
+
+import faulthandler
+import itertools
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PetasegError
+from pipeline.storage import local, objects
+from pipeline.storage.local import LocalBackend
+from tests.soak.plan import Death, Life
+from workflows.session import segment
+
+PATIENCE_SECONDS = 120
+"""A process that takes longer hangs: it prints where, and dies."""
+DONE, REFUSED, BUG = 0, 1, 70
+"""Exit statuses: complete; an error raised on purpose; any other error."""
+
+
+def fork(function: Callable[[], None], log: Path) -> int:
+    """Run a function in a copy of this process, its output in a file; returns the process number."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
+        function()
+        os._exit(DONE)
+    except PetasegError as error:
+        print(f"{type(error).__name__}: {error}", flush=True)
+        os._exit(REFUSED)
+    except BaseException:
+        traceback.print_exc()
+        os._exit(BUG)
+
+
+def drive(file: Path, life: Life, overrides: tuple[str, ...]) -> None:
+    """What ``petaseg run`` does in a process of its own, but for the pictures."""
+    if life.file_limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (life.file_limit, resource.RLIM_INFINITY))
+    if life.death is not None:
+        die_at(life.death)
+    segment(str(file), overrides)
+
+
+def die_at(death: Death) -> None:
+    """Let this process kill itself at its nth change of anything on the disk."""
+    numbers = itertools.count(1)
+    put, put_if, append = LocalBackend.put, LocalBackend.put_if, objects.append_bytes
+
+    def fatal(change: Callable[..., Any], halfway: Callable[..., None], *arguments: Any) -> Any:
+        if next(numbers) != death.operation:
+            return change(*arguments)
+        if death.how == "middle":
+            halfway(*arguments)
+        elif death.how == "after":
+            change(*arguments)
+        return die()
+
+    def put_halfway(backend: LocalBackend, key: str, data: bytes, durable: bool) -> None:
+        local.temporary_file = die_within(local.temporary_file)
+        put(backend, key, data, durable)
+
+    def put_if_halfway(backend: LocalBackend, key: str, data: bytes, version: str | None) -> None:
+        local.temporary_file = die_within(local.temporary_file)
+        put_if(backend, key, data, version)
+
+    def append_halfway(path: Path, data: bytes) -> None:
+        append(path, data[: len(data) // 2])
+
+    LocalBackend.put = lambda *arguments: fatal(put, put_halfway, *arguments)  # type: ignore[method-assign]
+    LocalBackend.put_if = lambda *arguments: fatal(put_if, put_if_halfway, *arguments)  # type: ignore[method-assign]
+    objects.append_bytes = lambda path, data: fatal(append, append_halfway, path, data)
+
+
+def die_within(context: Callable[..., Any]) -> Callable[..., Any]:
+    """The same context manager, whose body is never reached."""
+
+    @contextmanager
+    def fatal(*arguments: Any, **options: Any) -> Iterator[None]:
+        with context(*arguments, **options):
+            die()
+            yield
+
+    return fatal
+
+
+def die() -> None:
+    """Be killed; nothing is flushed, closed or released."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    signal.pause()
+
+
+def kill(pid: int) -> None:
+    """Kill a process, if it is still there, and forget it."""
+    try:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+
+
+def status_of(pid: int) -> int | None:
+    """The exit status of a child, negative for a signal; ``None`` while it lives."""
+    found, status = os.waitpid(pid, os.WNOHANG)
+    return os.waitstatus_to_exitcode(status) if found else None

@@ -1,0 +1,45 @@
+"""``petaseg models`` as a user types it."""
+
+import re
+import subprocess
+import sys
+
+from pipeline.models.facts import stored_facts
+from tests.runs import petaseg
+
+
+def test_models_and_architectures_are_listed_with_their_numbers():
+    """Would hide what there is to choose from."""
+    shown = petaseg("models")
+    assert shown.returncode == 0, shown.stderr
+    for facts in stored_facts():
+        assert re.search(rf"{facts.name} +│ {facts.parameters:,} ", shown.stdout), facts.name
+    assert "1,479,060" in shown.stdout
+    assert re.search(r"gamma_net_3d/base +│ 1,099,901 +│ all x all x all +│ 16 x 160 x 160 +│ 1,010.0", shown.stdout)
+    assert "voxels / s" not in shown.stdout
+
+
+def test_listing_loads_no_network():
+    """Would make a list take as long as a network: torch alone takes seconds."""
+    program = (
+        "import atexit, sys; from workflows.cli import main; sys.argv = ['petaseg', 'models']; "
+        "atexit.register(lambda: print(*{'torch', 'transformers'} & set(sys.modules), file=sys.stderr)); main()"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stderr.split() == []
+
+
+def test_speed_is_measured_when_asked_for():
+    """Would print another machine's speed."""
+    shown = petaseg("models", "resnet_fcn/tiny", "identity", "--measure")
+    assert shown.returncode == 0, shown.stderr
+    assert "voxels / s" in shown.stdout
+    assert re.search(r"resnet_fcn/tiny +│ 69,412 +│ 1 x 227 x 227 +│ 1 x 256 x 256 +│ 0.7 +│ +[\d,]+ ", shown.stdout)
+
+
+def test_an_unknown_name_is_refused():
+    """Would show an empty table."""
+    refused = petaseg("models", "residual_unet/huge")
+    assert refused.returncode == 1
+    assert "Traceback" not in refused.stderr
+    assert "one of tiny, lee" in refused.stderr
