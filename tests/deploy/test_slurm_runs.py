@@ -15,7 +15,7 @@ from pipeline.status import read_status
 from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SMALL = {"memory_gb": 0.8}
 CLUSTER = {"kind": "slurm", "interface": "lo", "queue": "cpu", "driver": SMALL, "workers": {**SMALL, "count": 2}}
 CHUNK = [10, 12, 14]
