@@ -4,14 +4,14 @@
 #
 #   slurm-up.sh install | up | down | status | kill-node NAME | start-node NAME
 #
-#   SLURM_ROOT   the folder (required)
+#   SLURM_ROOT   the folder (not needed to install)
 #   NODES        4; the first half are "gpu", with one fake GPU each, the rest are "cpu"
 #   CPUS, MEM    2 cores and 4000 MB that each node claims to have
 #   PORT         18000; the first of NODES + 1 ports
 #
 # Then: export SLURM_CONF=$SLURM_ROOT/slurm.conf, and use sbatch, squeue, scancel and the others as ever.
 set -euo pipefail
-ROOT=${SLURM_ROOT:?the folder of the cluster} NODES=${NODES:-4} CPUS=${CPUS:-2} MEM=${MEM:-4000} PORT=${PORT:-18000}
+ROOT=${SLURM_ROOT:-} NODES=${NODES:-4} CPUS=${CPUS:-2} MEM=${MEM:-4000} PORT=${PORT:-18000}
 GPUS=$((NODES / 2))
 export SLURM_CONF=$ROOT/slurm.conf
 
@@ -130,6 +130,7 @@ up() {
 
 down() {
     local file pid pids="" i
+    [ -s "$ROOT/slurm.conf" ] || return 0  # not a folder of ours
     for i in $(seq "$NODES"); do kill_node "node$i" 2>/dev/null || true; done
     for file in "$ROOT/run/slurmctld.pid" "$ROOT/munge/munged.pid"; do
         [ -s "$file" ] || continue
@@ -143,6 +144,7 @@ down() {
     rm -rf "$ROOT"
 }
 
+[ "${1:-}" = install ] || : "${SLURM_ROOT:?is to be the folder of the cluster}"
 case ${1:-} in
     install) install ;;
     up) up ;;
