@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config import Prices, RunConfig
+from pipeline.config import RunConfig
+from pipeline.config_cluster import Prices
 from pipeline.grid import ChunkGrid
 from pipeline.ledger import Ledger
 from pipeline.outline import StageOutline

@@ -23,6 +23,7 @@ HEAVY = {
     "obstore",
     "prometheus_client",
     "botocore",
+    "transformers",
 }
 
 INSIDE = {
@@ -30,9 +31,11 @@ INSIDE = {
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
     "address": set(),
-    "config": {"errors", "address"},
+    "config_base": set(),
+    "config_cluster": {"config_base"},
+    "config": {"config_base", "config_cluster", "errors", "address"},
     "security": set(),
-    "clusters": {"errors", "config", "security", "storage"},
+    "clusters": {"errors", "config", "config_cluster", "security", "storage"},
     "storage": {"errors"},
     "volumes": {"errors", "geometry", "storage", "config"},
     "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
@@ -42,7 +45,7 @@ INSIDE = {
     "models": {"errors", "geometry", "config", "storage"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
+    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters", "config_cluster"},
     "ledger": {"errors", "geometry", "grid", "stages", "storage", "records", "ledger_log", "pace"},
     "ledger_log": {"storage"},
     "pace": set(),
@@ -56,6 +59,7 @@ INSIDE = {
 
 OUTSIDE = {
     "torch": {"models", "training", "inference"},
+    "transformers": {"models"},
     "distributed": {"execution", "clusters"},
     "dask_jobqueue": {"clusters"},
     "kubernetes": {"clusters"},

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.config import Prices, RunConfig, parse_config
+from pipeline.config import RunConfig, parse_config
+from pipeline.config_cluster import Prices
 from pipeline.cost import COVERAGE, Estimate, RunCost, Share, StageHours, forecast, rough, share_of, stage_hours
 from pipeline.outline import StageOutline
 from pipeline.stages.base import ChunkReport

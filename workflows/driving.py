@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import Submission, WorkerPool, worker_shapes
-from pipeline.config import WorkerShape
+from pipeline.config_cluster import WorkerShape
 from pipeline.execution.dask import configure_dask
 from pipeline.execution.pools import ClusterExecutor
 from pipeline.run import Run

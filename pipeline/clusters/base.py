@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
 
-from pipeline.config import Cluster as ClusterTable
-from pipeline.config import RunConfig, WorkerShape
+from pipeline.config import RunConfig
+from pipeline.config_cluster import Cluster as ClusterTable
+from pipeline.config_cluster import WorkerShape
 from pipeline.security import Tls
 
 DRIVER_RECORD = "cluster/driver.json"

@@ -13,7 +13,7 @@ from pipeline.clusters import kubernetes_manifests as made
 from pipeline.clusters.base import DriverJob, JobState, Submission
 from pipeline.clusters.kubernetes_api import Api
 from pipeline.clusters.kubernetes_manifests import Manifest
-from pipeline.config import WorkerShape
+from pipeline.config_cluster import WorkerShape
 from pipeline.errors import ClusterError
 from pipeline.security import Tls, create_tls
 

@@ -22,7 +22,7 @@ from typing import Any
 import yaml
 
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
-from pipeline.config import Cluster, WorkerShape
+from pipeline.config_cluster import Cluster, WorkerShape
 from pipeline.errors import ConfigError
 from pipeline.security import Tls
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import DriverJob, JobState, Phase, Submission
-from pipeline.config import WorkerShape
+from pipeline.config_cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.security import Tls
 

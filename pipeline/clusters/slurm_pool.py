@@ -15,7 +15,7 @@ import itertools
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from distributed.security import Security
 from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import Submission
 from pipeline.clusters.slurm import jobs_with, slurm, submit_script
-from pipeline.config import WorkerShape
+from pipeline.config_cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.security import Tls
 
@@ -39,6 +39,7 @@ LOOK_SECONDS = 5
 """Between looks at the queue."""
 RECONNECT_SECONDS = 90
 """A worker that lost its connection may come back so late: its nanny starts it anew, from a slow file system."""
+SEND_HOME_SECONDS = 10
 LONGEST_PAUSE = 300
 ENDING = "CG"
 """SLURM's short state of a job whose processes have ended."""
@@ -100,9 +101,11 @@ class SlurmPool:
         """End the jobs, also those that were just being submitted, and the scheduler."""
         self._keeper.stop()
         if not self._cluster.given_up:
-            self._cluster.sync(self._cluster.send_home)
-        self._cluster.close()
+            with suppress(TimeoutError):
+                self._cluster.sync(self._cluster.send_home, callback_timeout=SEND_HOME_SECONDS)
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)
+        self._cluster.forget_jobs()
+        self._cluster.close()
 
 
 @contextmanager
@@ -218,6 +221,11 @@ class _JobCluster(SLURMCluster):
             logger.error("no worker came in %d jobs; giving up", self._fruitless)
             self.given_up = True
             await self.scheduler.close()  # whoever waits for a result is told that there is none
+
+    def forget_jobs(self) -> None:
+        """Spare the end of each job a command of its own: all of them have been cancelled."""
+        for job in list(self.workers.values()):
+            job.job_id = None
 
     async def send_home(self) -> None:
         """Let the workers end by themselves before the scheduler goes."""

@@ -17,7 +17,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pipeline.clusters.base import Submission, driver_command
-from pipeline.config import WorkerShape, fingerprint
+from pipeline.config import fingerprint
+from pipeline.config_cluster import WorkerShape
 from pipeline.security import Tls
 from pipeline.storage import local_path
 
@@ -219,15 +220,19 @@ def _exports(variables: Mapping[str, str]) -> str:
 
 
 def _setup(lines: str) -> str:
-    """The user's own shell lines, and their text for the scripts that this job will submit."""
+    """The user's own shell lines, and their text for the scripts that this job will submit.
+
+    They come before ``set -u``, which the ``module`` and ``conda`` of many sites do not survive.
+    """
     return f"export {SETUP_VARIABLE}={shlex.quote(lines)}\n{lines}\n" if lines.strip() else ""
 
 
 DRIVER = """#!/bin/bash
 {header}
-set -euo pipefail
+set -eo pipefail
 export PYTHONSAFEPATH=1
 {setup}
+set -u
 echo "== driver: job $SLURM_JOB_ID on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}, $(date '+%F %T')"
 driver= leave= status=0
 stop() {{ leave=$1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true; }}
@@ -255,9 +260,10 @@ exit "$status"
 
 WORKER = """#!/bin/bash
 {header}
-set -euo pipefail
+set -eo pipefail
 export PYTHONSAFEPATH=1
 {setup}
+set -u
 {environment}
 export DASK_PETASEG__JOB_END=$(($(date +%s) + {lifetime})) DASK_PETASEG__DRAIN_SECONDS={drain}
 exec {command} --local-directory "${{TMPDIR:-/tmp}}"

@@ -6,15 +6,15 @@
     voxels per second   measured here and now: one patch after the other
 
 The numbers of all named sizes and bundled models lie in ``facts.json``, so that listing them is quick; a test computes
-them again. ``python -m pipeline.models.facts`` writes the file anew.
+them again. ``python -m pipeline.models.facts [NAME ...]`` adds those that are missing, and writes those named anew.
 """
 
 from __future__ import annotations
 
-import copy
 import json
+import sys
 import time
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from math import prod
@@ -29,11 +29,8 @@ from pipeline.models.spec import ModelCard, build, bundled_names, load_card, loa
 if TYPE_CHECKING:
     from torch import nn
 
-Field = tuple[int | None, int | None, int | None]
 
 STORED = Path(__file__).with_name("facts.json")
-LONGEST = 32
-"""Multiples of a network's patch along the line on which its receptive field is looked for."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +41,7 @@ class Facts:
     """Name of a model, or ``architecture/size``."""
     architecture: str
     parameters: int
-    receptive_field: Field
+    receptive_field: tuple[int | None, int | None, int | None]
     """Voxels along z, y, x; None where a voxel depends on its whole patch."""
     patch_shape: Vec
     """Voxels of the patch that the next two are for."""
@@ -74,9 +71,9 @@ def stored_facts() -> list[Facts]:
     return [_parsed(entry) for entry in json.loads(STORED.read_text())]
 
 
-def all_subjects() -> list[Subject]:
-    """All bundled models and named sizes."""
-    return [subject(name) for name in (*bundled_names(), *named_sizes())]
+def all_names() -> list[str]:
+    """Names of all bundled models and named sizes."""
+    return [*bundled_names(), *named_sizes()]
 
 
 def subject(name: str) -> Subject:
@@ -100,18 +97,20 @@ def usual_patch(architecture: str, arguments: dict[str, Any]) -> Vec:
     module = _on_meta(architecture, arguments)
     if _sectionwise(module):
         return 1, 256, 256
-    multiple = getattr(module, "multiple", (1, 1, 1))
+    multiple = multiple_of(module)
     return (64, 64, 64) if multiple[0] == multiple[1] else (16, 160, 160)
 
 
 def compute(subject: Subject) -> Facts:
     """All facts but the speed; a minute for a large network, most of it for the receptive field."""
+    from pipeline.models.receptive_field import receptive_field
+
     module = subject.network()
     return Facts(
         name=subject.name,
         architecture=subject.architecture,
         parameters=parameters(module),
-        receptive_field=receptive_field(module),
+        receptive_field=receptive_field(module, (1, 64, 64) if _sectionwise(module) else multiple_of(module)),
         patch_shape=subject.patch_shape,
         kmac_per_voxel=round(kmac_per_voxel(subject.architecture, subject.arguments, subject.patch_shape), 2),
     )
@@ -159,75 +158,9 @@ def voxels_per_second(module: nn.Module, patch: Vec, budget: float = 4.0) -> flo
     return prod(patch) / median(seconds)
 
 
-def receptive_field(module: nn.Module) -> Field:
-    """Voxels along z, y, x that the middle voxel of the output depends on.
-
-    For each axis by itself: on a line of voxels along it, as thin as the network allows, the gradient of the middle of
-    the output is looked at, on longer and longer lines until both ends see none. For this, max pools are taken as
-    means, rectifiers let everything through, gates do not saturate, and parameters that begin at zero do not: nothing
-    is hidden by chance. In float64, since far from the middle gradients are products of many small numbers.
-    """
-    multiple = getattr(module, "multiple", (1, 1, 1))
-    if _sectionwise(module):
-        multiple = (1, 64, 64)
-    probe = _without_zeros(copy.deepcopy(module).cpu().double().eval())
-    z, y, x = (_field(probe, axis, multiple) for axis in range(3))
-    return z, y, x
-
-
-def _field(module: nn.Module, axis: int, multiple: Vec) -> int | None:
-    length = max(16, 4 * multiple[axis])
-    while length <= max(64, LONGEST * multiple[axis]):
-        seen = _support(module, axis, [length if a == axis else multiple[a] for a in range(3)])
-        if not seen or (seen[0] > 0 and seen[-1] < length - 1):
-            return seen[-1] - seen[0] + 1 if seen else 0
-        length *= 2
-    return None
-
-
-def _support(module: nn.Module, axis: int, shape: list[int]) -> list[int]:
-    """Where along the axis the image has an effect on the middle of the output."""
-    import torch
-
-    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
-    with passing_everything():
-        z, y, x = (side // 2 for side in shape)
-        (gradient,) = torch.autograd.grad(module(image)[0, :, z, y, x].sum(), image)
-    others = tuple(a for a in range(3) if a != axis)
-    return torch.nonzero(gradient[0, 0].abs().amax(others))[:, 0].tolist()
-
-
-def passing_everything() -> AbstractContextManager[Any]:
-    """While it is entered, max pools are means, rectifiers let everything through, and sigmoids never saturate."""
-    from torch.nn import functional as F
-    from torch.overrides import TorchFunctionMode
-
-    class Passing(TorchFunctionMode):
-        """Replaces functions by their name."""
-
-        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            name, kwargs = getattr(func, "__name__", ""), kwargs or {}
-            if name in ("relu", "relu_", "elu", "elu_"):
-                return args[0]
-            if name in ("sigmoid", "tanh"):
-                return F.softsign(args[0]) if name == "tanh" else (1 + F.softsign(args[0])) / 2
-            if name in ("max_pool2d", "max_pool3d"):
-                mean = F.avg_pool2d if name == "max_pool2d" else F.avg_pool3d
-                return mean(args[0], args[1], kwargs.get("stride"), kwargs.get("padding", 0))
-            return func(*args, **kwargs)
-
-    return Passing()
-
-
-def _without_zeros(module: nn.Module) -> nn.Module:
-    import torch
-
-    generator = torch.Generator().manual_seed(1)
-    with torch.no_grad():
-        for parameter in module.parameters():
-            if not parameter.any():
-                parameter.copy_(torch.rand(parameter.shape, generator=generator) * 0.1)
-    return module
+def multiple_of(module: nn.Module) -> Vec:
+    """What the sides of a patch must be multiples of, along z, y, x."""
+    return getattr(module, "multiple", (1, 1, 1))
 
 
 def _sectionwise(module: nn.Module) -> bool:
@@ -249,11 +182,16 @@ def _parsed(entry: dict[str, Any]) -> Facts:
     return Facts(**parsed)
 
 
-def write_stored() -> None:
-    """Compute the facts of all named sizes and bundled models and write them beside this file."""
-    lines = ",\n".join(json.dumps(asdict(compute(each))) for each in all_subjects())
+def write_stored(again: Sequence[str]) -> None:
+    """Write the facts of all named sizes and bundled models; computed are those that are missing, and those named."""
+    known = {facts.name: facts for facts in stored_facts()} if STORED.is_file() else {}
+    found: list[Facts] = []
+    for name in all_names():
+        facts = known.get(name)
+        found.append(compute(subject(name)) if facts is None or name in again else facts)
+    lines = ",\n".join(json.dumps(asdict(facts)) for facts in found)
     STORED.write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":
-    write_stored()
+    write_stored(sys.argv[1:])

@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import LocalCluster
 
-from pipeline.config import WorkerShape
+from pipeline.config_cluster import WorkerShape
 
 
 class LocalPool:

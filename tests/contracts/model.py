@@ -148,7 +148,7 @@ class BatchNormContract(ModelContract):
     """The same promises for a network with batch norms, whose training mode computes something else by design."""
 
     def test_training_mode_computes_the_same(self) -> None:
-        """Fails if training ignores the statistics of the batch, or evaluation changes or ignores learned ones."""
+        """Fails if training does not use the statistics of the batch, or evaluation changes or ignores learned ones."""
         network, image = self.network(), images(2, self.patches[0])
         with torch.inference_mode():
             before = network.eval()(image)

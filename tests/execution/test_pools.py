@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import WorkerShape
+from pipeline.config_cluster import WorkerShape
 from pipeline.errors import StageFailed
 from pipeline.execution.dask import configure_dask
 from pipeline.execution.pools import ClusterExecutor, workers_for
