@@ -21,6 +21,28 @@ LEVELS = {"petaseg": logging.INFO, "luigi": logging.WARNING, "luigi-interface": 
 FILE, FOLDER = "petaseg.log", "logs"
 
 
+class RunLog(logging.FileHandler):
+    """Writes log messages to a file; a full disk ends in a line on standard error, and not the run."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (as in logging)
+        """One line, and not a traceback a message."""
+        self._tell(sys.exc_info()[1])
+
+    def close(self) -> None:
+        """Write what is left."""
+        try:
+            super().close()
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self.told:
+            sys.stderr.write(f"petaseg: messages are missing in {self.baseFilename}: {error}\n")
+        self.told = True
+
+
 class BucketHandler(logging.Handler):
     """Writes log messages as objects; a store that fails ends in a line on standard error, and not the run."""
 
@@ -55,7 +77,7 @@ def logging_to_file(run: Run, *, aloud: bool = False) -> Iterator[str]:
     aloud: write them to standard error too.
     """
     folder = run.store.local_path
-    kept = logging.FileHandler(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
+    kept = RunLog(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
     handlers: list[logging.Handler] = [kept, *([logging.StreamHandler()] if aloud else [])]
     loggers = [logging.getLogger(name) for name in LEVELS]
     for handler in handlers:

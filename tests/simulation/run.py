@@ -38,7 +38,8 @@ class Simulation:
         self.store = SimulatedStore(world, self.disk)
         self.judge = Judge(world, self.disk, self.store, fate.grid)
         self.lives: Iterator[Life] = iter(fate.lives[:-1])
-        self.setting = fate.lives[0].setting
+        self.at_work = {fate.lives[0].setting}
+        """Settings of which there may still be workers."""
         self.mended = 0
         """How often somebody has mended what was broken."""
 
@@ -50,7 +51,7 @@ class Simulation:
             self._live_on_mended(life)
         ending = self._live_on_mended(self.fate.lives[-1])
         require(ending is None, f"the last run, in which nothing goes wrong, ends with {ending!r}")
-        self.judge.run_ends(self.setting)
+        self.judge.run_ends(self.fate.lives[-1].setting)
         return self.world.counts
 
     def _live_on_mended(self, life: Life) -> Ending:
@@ -70,9 +71,9 @@ class Simulation:
     def _live(self, life: Life) -> Ending:
         """One ``petaseg run``, to whatever end."""
         world = self.world
-        if life.setting != self.setting:
+        if self.at_work != {life.setting}:
             world.tell("another setting", f"{life.setting}; the workers of the old one have gone")
-            self.setting = life.setting
+            self.at_work = {life.setting}
             world.generation += 1
         world.faults = dict(life.faults)
         world.tell("life", f"{life}")
@@ -124,6 +125,7 @@ class Simulation:
         else:
             self._meanwhile(other, life, witness)
         witness.driver.cut_off = False
+        self.at_work.add(life.setting)
         self.world.tell("comes back", witness.driver.name)
 
     def _meanwhile(self, other: Life, life: Life, witness: Witness) -> None:

@@ -1,4 +1,4 @@
-"""The simulation itself: it holds for some hundred seeds, tells the same story twice, and finds planted faults."""
+"""The simulation itself: it holds for ten thousand seeds, tells the same story twice, and finds planted faults."""
 
 import logging
 from collections import Counter
@@ -16,7 +16,7 @@ from tests.simulation.stages import SimulatedStage
 from tests.simulation.store import SimulatedBackend
 from tests.simulation.world import Timer
 
-SEEDS, PART = 400, 50
+SEEDS, PART = 10_000, 500
 HAPPENINGS = (
     *("late write", "late request", "dies in the middle", "reply is lost", "worker is lost", "cut off", "rival"),
     *("node is avoided", "another setting", "record is lost", "record is overwritten"),
