@@ -16,10 +16,12 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
+from pipeline.fence import Fence
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger import Failure, Ledger, Summary
 from pipeline.stages.base import ChunkReport, Stage
@@ -150,6 +152,9 @@ class _StageRun:
     emit: Listener
     nodes: NodeWatch = field(default_factory=NodeWatch)
 
+    def __post_init__(self) -> None:
+        self.fence = Fence(self.ledger.store, self.stage.name, self.stage.fingerprint)
+
     def run_grid(self, grid: ChunkGrid) -> None:
         """All rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
         if self.ledger.done_count(grid) == len(grid):
@@ -199,7 +204,10 @@ class _StageRun:
             self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
-            self.stage.run_chunk, self._allowed(chunks), resources=resources, max_in_flight=self.options.max_in_flight
+            partial(self.stage.run_chunk, before_write=self.fence.check),
+            self._allowed(chunks),
+            resources=resources,
+            max_in_flight=self.options.max_in_flight,
         )
 
     def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:

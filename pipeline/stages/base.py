@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -102,8 +102,11 @@ class Stage(ABC):
         """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""
         return nullcontext()
 
-    def run_chunk(self, chunk: Chunk) -> ChunkReport:
-        """Read, compute and write one chunk; data first, report second."""
+    def run_chunk(self, chunk: Chunk, before_write: Callable[[], None] = lambda: None) -> ChunkReport:
+        """Read, compute and write one chunk; data first, report second.
+
+        before_write: raises if the products may not be written any more (``pipeline.fence``).
+        """
         laps = Laps()
         inputs = self.read(chunk)
         laps.lap("read")
@@ -111,6 +114,7 @@ class Stage(ABC):
             laps.lap("wait")
             products, counters = self.compute(chunk, inputs)
             laps.lap("compute")
+        before_write()
         self.write(chunk, products)
         laps.lap("write")
         return ChunkReport(

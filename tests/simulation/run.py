@@ -38,8 +38,7 @@ class Simulation:
         self.store = SimulatedStore(world, self.disk)
         self.judge = Judge(world, self.disk, self.store, fate.grid)
         self.lives: Iterator[Life] = iter(fate.lives[:-1])
-        self.at_work = {fate.lives[0].setting}
-        """Settings of which there may still be workers."""
+        self.setting = fate.lives[0].setting
         self.mended = 0
         """How often somebody has mended what was broken."""
 
@@ -71,10 +70,9 @@ class Simulation:
     def _live(self, life: Life) -> Ending:
         """One ``petaseg run``, to whatever end."""
         world = self.world
-        if self.at_work != {life.setting}:
-            world.tell("another setting", f"{life.setting}; the workers of the old one have gone")
-            self.at_work = {life.setting}
-            world.generation += 1
+        if life.setting != self.setting:
+            world.tell("another setting", f"{life.setting}; workers of the old one may still be at work")
+            self.setting = life.setting
         world.faults = dict(life.faults)
         world.tell("life", f"{life}")
         driver = self._driver(life)
@@ -125,7 +123,6 @@ class Simulation:
         else:
             self._meanwhile(other, life, witness)
         witness.driver.cut_off = False
-        self.at_work.add(life.setting)
         self.world.tell("comes back", witness.driver.name)
 
     def _meanwhile(self, other: Life, life: Life, witness: Witness) -> None:

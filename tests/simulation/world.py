@@ -81,8 +81,6 @@ class World:
         """(stage, chunk) -> what goes wrong when it is computed, and how many times still."""
         self.generous = False
         """True if the chunk at hand may use more memory than usual."""
-        self.generation = 0
-        """Workers of an earlier one have gone."""
         self.late_requests = 0
         """Requests of dead drivers that have arrived."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
