@@ -37,7 +37,7 @@ class LogCursor:
 
     def replaced(self) -> bool:
         """True if the log was begun anew since this cursor was made."""
-        return first_line_of(self.store, self.folder) != self._head
+        return first_line(self.store.get_or_none(self._first_key, 0, HEAD_BYTES) or b"") != self._head
 
     def lines(self) -> Iterator[tuple[bytes, str]]:
         """The whole lines behind this place, without their ends, each with its name for messages."""
@@ -89,17 +89,7 @@ class LogCursor:
 
     @property
     def _first_key(self) -> str:
-        return first_key(self.store, self.folder)
-
-
-def first_key(store: ObjectStore, folder: str) -> str:
-    """The object that a log begins with."""
-    return f"{folder}/log.jsonl" if store.supports_append else f"{folder}/log-000000.jsonl"
-
-
-def first_line_of(store: ObjectStore, folder: str) -> bytes:
-    """The first line of a log, which says for what it was begun; empty if there is none."""
-    return first_line(store.get_or_none(first_key(store, folder), 0, HEAD_BYTES) or b"")
+        return f"{self.folder}/log.jsonl" if self.store.supports_append else f"{self.folder}/log-000000.jsonl"
 
 
 def first_line(data: bytes) -> bytes:

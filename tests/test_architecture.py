@@ -46,11 +46,10 @@ INSIDE = {
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "execution": {
-        *("errors", "geometry", "grid", "config", "config_cluster", "stages", "ledger", "fence", "storage", "clusters"),
+        *("errors", "geometry", "grid", "config", "config_cluster", "stages", "ledger", "storage", "clusters"),
     },
     "ledger": {"errors", "geometry", "grid", "stages", "storage", "records", "ledger_log", "pace"},
     "ledger_log": {"storage"},
-    "fence": {"errors", "ledger_log", "records", "storage"},
     "pace": set(),
     "records": {"grid"},
     "stages": {

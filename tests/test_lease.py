@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -195,3 +196,26 @@ def test_of_many_that_are_fast_one_wins(store):
     winners = [won.get(timeout=5)]
     assert won.empty()
     assert read_lease(store).holder.pid == winners[0]
+
+
+def test_a_worker_may_write_until_another_driver_has_followed_its_own(store):
+    """Would let it write over a chunk that was done anew, under another configuration."""
+    first, second = Lease(store, seconds=60), Lease(store, seconds=60)
+    first.fence.check()
+    first.acquire()
+    first.renew()
+    first.fence.check()
+    first.release()
+    first.fence.check()
+    second.acquire()
+    second.fence.check()
+    with pytest.raises(LeaseError, match="whose time is over"):
+        first.fence.check()
+
+
+def test_a_fence_travels_to_workers(store):
+    lease = Lease(store, seconds=60)
+    lease.acquire()
+    sent = pickle.loads(pickle.dumps(lease.fence.check))
+    sent()
+    assert sent.__self__ == lease.fence

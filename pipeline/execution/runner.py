@@ -21,10 +21,9 @@ from functools import partial
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
-from pipeline.fence import Fence
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger import Failure, Ledger, Summary
-from pipeline.stages.base import ChunkReport, Stage
+from pipeline.stages.base import ChunkReport, Stage, no_fence
 
 logger = logging.getLogger("petaseg.runner")
 
@@ -47,6 +46,8 @@ class RunOptions:
     retry_command: str = "petaseg run run.yaml"
     check: Callable[[], None] = lambda: None
     """Called before a chunk is handed out or recorded; raises if another driver has taken over (``pipeline.lease``)."""
+    fence: Callable[[], None] = no_fence
+    """Called by workers before they write a chunk; raises likewise. It travels to them."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -152,9 +153,6 @@ class _StageRun:
     emit: Listener
     nodes: NodeWatch = field(default_factory=NodeWatch)
 
-    def __post_init__(self) -> None:
-        self.fence = Fence(self.ledger.store, self.stage.name, self.stage.fingerprint)
-
     def run_grid(self, grid: ChunkGrid) -> None:
         """All rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
         if self.ledger.done_count(grid) == len(grid):
@@ -204,7 +202,7 @@ class _StageRun:
             self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
-            partial(self.stage.run_chunk, before_write=self.fence.check),
+            partial(self.stage.run_chunk, before_write=self.options.fence),
             self._allowed(chunks),
             resources=resources,
             max_in_flight=self.options.max_in_flight,

@@ -56,6 +56,10 @@ def checksum_of(products: Products) -> str:
     return digest.hexdigest()
 
 
+def no_fence() -> None:
+    """Everybody may write."""
+
+
 class Stage(ABC):
     """A step of the pipeline over a chunk grid.
 
@@ -102,10 +106,10 @@ class Stage(ABC):
         """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""
         return nullcontext()
 
-    def run_chunk(self, chunk: Chunk, before_write: Callable[[], None] = lambda: None) -> ChunkReport:
+    def run_chunk(self, chunk: Chunk, before_write: Callable[[], None] = no_fence) -> ChunkReport:
         """Read, compute and write one chunk; data first, report second.
 
-        before_write: raises if the products may not be written any more (``pipeline.fence``).
+        before_write: raises if the products may not be written any more (``pipeline.lease``).
         """
         laps = Laps()
         inputs = self.read(chunk)

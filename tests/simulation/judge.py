@@ -183,7 +183,7 @@ class Judge:
     def _check_ending(self, witness: Witness, ending: Ending, *, excused: bool) -> None:
         life = witness.life
         if isinstance(ending, StageFailed):
-            stopped = "stopped at chunk" in str(ending) and life.store_fails
+            stopped = "stopped at chunk" in str(ending) and (life.store_fails or excused)
             require(stopped or life.chunks_fail, f"a stage failed for no reason: {ending}")
             if not stopped and not witness.overtaken:
                 self._check_verdict(witness.stage, str(ending))

@@ -167,7 +167,7 @@ class Simulation:
         if all(seen.done_count(grid) == len(grid) for grid in stage.grids()):
             return
         executor = SimulatedExecutor(self.world, life.pool, witness.chunk_begins)
-        options = RunOptions(attempts=life.attempts, sleep=self.world.wait, check=lease.check)
+        options = RunOptions(attempts=life.attempts, sleep=self.world.wait, check=lease.check, fence=lease.fence.check)
         ledger = Ledger(self.store, stage.name, stage.fingerprint, stage.grids())
         try:
             run_stage(stage, ledger, executor, options, on_event=self._listener(life, witness))

@@ -6,8 +6,7 @@ from collections import Counter
 import pytest
 
 from pipeline.execution.runner import _StageRun
-from pipeline.fence import Fence
-from pipeline.lease import Lease
+from pipeline.lease import Fence, Lease
 from pipeline.ledger import Ledger
 from pipeline.records import decode, encode
 from tests.simulation import __main__ as command
