@@ -74,7 +74,8 @@ class Holder:
         if self.host != here.host or self == here:
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 

@@ -133,6 +133,19 @@ def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
     assert read_lease(store).holder == ELSEWHERE, "what the other holds was not released"
 
 
+def test_a_driver_that_is_dead_but_not_yet_buried_holds_nothing(store):
+    """Would refuse the next driver for ever where nobody asks how the last one ended: a script, a container."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = Holder(Holder.here().host, process.pid, psutil.Process(process.pid).create_time())
+    assert not holder.is_surely_dead()
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert holder.is_surely_dead()
+    process.communicate()
+    assert holder.is_surely_dead()
+
+
 class StoreWithLostReplies(ObjectStore):
     """Does what it is told and, as long as it is told to, says that it has not."""
 

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.errors import ConfigError
 from pipeline.run import Run
 from pipeline.storage import ObjectStore
 from workflows.segments import SegmentWriter
@@ -68,6 +69,19 @@ class BucketHandler(logging.Handler):
 def log_place(run: Run) -> str:
     """Where the log of a run is: a file in its directory, or a folder of segments in a bucket."""
     return f"{run.url}/{FILE if run.store.local_path else FOLDER}"
+
+
+def stored_lines(run: Run, workers: bool = False) -> Iterator[str]:
+    """The log of a run in its directory, line by line; ``ConfigError`` if there is none, or none of the workers."""
+    if workers:
+        raise ConfigError(
+            f"the workers of {run.source} write no logs: it was not submitted to a cluster; leave --workers out"
+        )
+    keys = [FILE] if run.store.local_path else run.store.list(f"{FOLDER}/")
+    logs = [log for log in map(run.store.get_or_none, keys) if log is not None]
+    if not logs:
+        raise ConfigError(f"{run.url} has no log yet; `petaseg run {run.source}` begins one")
+    return (line for log in logs for line in log.decode(errors="replace").splitlines())
 
 
 @contextmanager

@@ -235,6 +235,7 @@ class FakeProcesses:
     """What ``psutil`` says of the drivers of a world."""
 
     NoSuchProcess = psutil.NoSuchProcess
+    STATUS_ZOMBIE = psutil.STATUS_ZOMBIE
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -247,7 +248,7 @@ class FakeProcesses:
         """A driver that lives."""
         if not self.pid_exists(pid):
             raise psutil.NoSuchProcess(pid)
-        return SimpleNamespace(create_time=lambda: float(pid))
+        return SimpleNamespace(create_time=lambda: float(pid), status=lambda: psutil.STATUS_RUNNING)
 
 
 @contextmanager
