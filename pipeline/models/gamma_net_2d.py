@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.cells import State
-from pipeline.models.cells.blocks import Norm, one_of, same_conv
+from pipeline.models.cells.blocks import Norm, one_of, optional_norm, same_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU, variant_of
-from pipeline.models.cells.mgu import MEMORIES, optional_norm
+from pipeline.models.cells.mgu import MEMORIES
 from pipeline.models.gamma_net import NETWORK_NORMS, SENT_UP, GammaNet
 
 POOL = 2
