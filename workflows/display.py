@@ -133,7 +133,8 @@ def facts_table(found: Iterable[Facts]) -> None:
     for facts in found:
         row = [
             facts.name,
-            f"{facts.parameters:,}" + (f" ({facts.free_parameters:,})" if facts.free_parameters < facts.parameters else ""),
+            f"{facts.parameters:,}"
+            + (f" ({facts.free_parameters:,})" if facts.free_parameters < facts.parameters else ""),
             " x ".join("all" if side is None else str(side) for side in facts.receptive_field),
             " x ".join(map(str, facts.patch_shape)),
             f"{facts.kmac_per_voxel:,.1f}",

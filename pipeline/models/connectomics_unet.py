@@ -82,7 +82,7 @@ class Parts:
     def conv(
         self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False, wide: int = 0
     ) -> nn.Conv3d:
-        """C: a convolution that keeps the shape (but for ``wide`` voxels to every side), or divides it by the stride."""
+        """C: a convolution that keeps the shape, but for ``wide`` voxels to every side, or divides it by the stride."""
         sides = [side + wide for side in half(kernel)]
         layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(sides), bias=bias, padding_mode=self.padding)
         nn.init.orthogonal_(layer.weight)

@@ -3,9 +3,9 @@
     conv_in.0, conv_in.1                      entry.0, entry.1
     down_layers.i.1, down_layers.i.2          down.i.0, down.i.1; behind a max pool, down.i.1 and down.i.2
     non_local.W.0, .W.1, .theta, .phi, .g     the last of the lowest level: w, norm, theta, phi, g
-    up_layers.i.0, .1; feat_layers.i          up.k.narrow, .block; up.k.plus, counted from the lowest level: k = n - 2 - i
+    up_layers.i.0, .1; feat_layers.i          up.k.narrow, .block; up.k.plus, from the lowest level: k = n - 2 - i
     conv.0, conv.1 of a block                 conv1, conv2
-    conv.0.0, conv.0.1, conv.1.fc of one      with squeeze and excitation: conv1, conv2, gate (fc.0 squeeze, fc.2 excite)
+    conv.0.0, conv.0.1, conv.1.fc of one      with squeeze and excitation: conv1, conv2, gate
     conv_out.0                                exit
 
 Left: names in ``UNet3D``, ``UNetPlus3D`` and ``UNet2D``; right: names here. Kernels of ``UNet2D`` become flat ones.
@@ -43,8 +43,8 @@ def unet_from_connectomics(
     levels = sum(bool(re.fullmatch(r"down_layers\.\d+\.1\.0\.weight", name)) for name in state)
     if not levels or "conv_in.0.weight" not in state or "conv_out.0.bias" not in state:
         raise ModelError(
-            f"{sorted(state)[:3]} ... are not the weights of a U-Net of PyTorch Connectomics; conv_in.*, down_layers.*, "
-            "up_layers.* and conv_out.* are needed"
+            f"{sorted(state)[:3]} ... are not the weights of a U-Net of PyTorch Connectomics; conv_in.*, "
+            "down_layers.*, up_layers.* and conv_out.* are needed"
         )
     arguments = {**_arguments(state, levels), **options}
     network = ConnectomicsUNet(**arguments, published=True).to(dtype)

@@ -38,7 +38,7 @@ def _along(module: nn.Module, axis: int, multiple: Vec) -> int | None:
     while length <= max(64, LONGEST * multiple[axis]):
         try:
             seen = _support(module, axis, [length if a == axis else multiple[a] for a in range(3)])
-        except Averaged:
+        except AveragedError:
             return None
         if not seen or (seen[0] > 0 and seen[-1] < length - 1):
             return seen[-1] - seen[0] + 1 if seen else 0
@@ -47,7 +47,7 @@ def _along(module: nn.Module, axis: int, multiple: Vec) -> int | None:
 
 
 def _support(module: nn.Module, axis: int, shape: list[int]) -> list[int]:
-    """Where along the axis the image has an effect on the middle of the output; ``Averaged`` if everywhere."""
+    """Where along the axis the image has an effect on the middle of the output; ``AveragedError`` if everywhere."""
     image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     z, y, x = (side // 2 for side in shape)
     with Passing(axis):
@@ -56,7 +56,7 @@ def _support(module: nn.Module, axis: int, shape: list[int]) -> list[int]:
     return torch.nonzero(gradient[0, 0].abs().amax(others))[:, 0].tolist()
 
 
-class Averaged(Exception):
+class AveragedError(Exception):
     """Something is averaged along the axis, so that each voxel sees all."""
 
 
@@ -64,7 +64,7 @@ class Passing(TorchFunctionMode):
     """While it is entered, max pools are means, rectifiers let everything through, and sigmoids never saturate.
 
     As soon as something is averaged, or shared out by a softmax, along the axis (0, 1, 2 for z, y, x), it raises
-    ``Averaged``: the rest of the network need not run.
+    ``AveragedError``: the rest of the network need not run.
     """
 
     def __init__(self, axis: int) -> None:
@@ -82,7 +82,7 @@ class Passing(TorchFunctionMode):
             mean = F.avg_pool2d if name == "max_pool2d" else F.avg_pool3d
             return mean(args[0], args[1], kwargs.get("stride"), kwargs.get("padding", 0))
         if name == "softmax" and args[0].ndim == 3:  # over voxels: (b, voxels, voxels)
-            raise Averaged
+            raise AveragedError
         if name == "mean":
             self._note(args[0], args[1] if len(args) > 1 else kwargs.get("dim", ()))
         return func(*args, **kwargs)
@@ -91,7 +91,7 @@ class Passing(TorchFunctionMode):
         """Of a tensor (b, c, z, y, x) or (b z, c, y, x), the axes that a mean goes over."""
         dims = {d % r.ndim for d in ((over,) if isinstance(over, int) else over)} or set(range(r.ndim))
         if r.ndim - 3 + self.axis in dims and r.ndim in (4, 5):
-            raise Averaged
+            raise AveragedError
 
 
 def _without_zeros(module: nn.Module) -> nn.Module:

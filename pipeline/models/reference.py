@@ -87,7 +87,10 @@ def fgru(reference: Tensors, gate_keeps: bool = False) -> dict[str, Tensor]:
                 names |= {f"attention.attention.{layer}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
     for k, norm in enumerate(("bn_g1", "bn_c1", "bn_g2", "bn_c2")):
         names |= _norm(norm, f"norms.{k}")
-    found = {name: _dense(tensor) if name.endswith(".free") else tensor for name, tensor in _renamed(reference, names).items()}
+    found = {
+        name: _dense(tensor) if name.endswith(".free") else tensor
+        for name, tensor in _renamed(reference, names).items()
+    }
     flipped = ("norms.2.gain", "norms.2.bias") if gate_keeps else ()
     return {name: -tensor if name in flipped else tensor for name, tensor in found.items()}
 
@@ -150,7 +153,11 @@ def gamma_net_vgg(reference: Tensors, gaps: int = 3) -> dict[str, Tensor]:
 
 def _dense(kernel: Tensor) -> Tensor:
     """A kernel a channel, (c, 1, k), as one over all channels, (c, c, k); others stay."""
-    return kernel if len(kernel) == kernel.shape[1] else torch.diag_embed(kernel[:, 0].movedim(0, -1)).movedim((-2, -1), (0, 1))
+    return (
+        kernel
+        if len(kernel) == kernel.shape[1]
+        else torch.diag_embed(kernel[:, 0].movedim(0, -1)).movedim((-2, -1), (0, 1))
+    )
 
 
 def _norm(theirs: str, ours: str) -> dict[str, str]:

@@ -19,7 +19,6 @@ from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.gamma_net_3d import as_vec, channels_to_space, space_to_channels
 
-
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
     "relu": nn.ReLU,

@@ -90,13 +90,17 @@ def _one_output(state: dict[str, Tensor]) -> dict[str, Tensor]:
     """Several outputs as channels of one, in their order."""
     outputs = [name.removesuffix(".weight") for name in state if name.startswith("output.") and name.endswith("weight")]
     rest = {name: value for name, value in state.items() if not name.startswith("output.")}
-    return rest | {f"exit.2.{end}": torch.cat([state[f"{name}.{end}"] for name in outputs]) for end in ("weight", "bias")}
+    return rest | {
+        f"exit.2.{end}": torch.cat([state[f"{name}.{end}"] for name in outputs]) for end in ("weight", "bias")
+    }
 
 
 def _arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
     """What the shapes tell."""
     entry, first = ours.get("entry.0.weight"), ours.get("down.0.conv1.weight")
-    widths = [value.shape[0] for name, value in ours.items() if name.startswith("down.") and name.endswith("conv1.weight")]
+    widths = [
+        value.shape[0] for name, value in ours.items() if name.startswith("down.") and name.endswith("conv1.weight")
+    ]
     if entry is None or first is None or "exit.2.bias" not in ours:
         raise ModelError("entry, first module or output are missing among the weights; give the whole state_dict")
     return {

@@ -46,7 +46,8 @@ def test_stored_parameters_and_work_are_still_true(name):
 
 
 @pytest.mark.parametrize(
-    "name", [
+    "name",
+    [
         *("identity", "resnet_fcn/tiny", "canvas_lstm/tiny", "residual_unet/rsunet", "gamma_net_3d/tiny"),
         *("gamma_net_vgg/tiny", "hgru_contour/tiny"),
     ],

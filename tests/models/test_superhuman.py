@@ -37,12 +37,17 @@ class ByHand:
         names = pni if self.pni else ("conv1.conv", "bn1", "conv2.conv", "bn2", "conv3.conv", "bn3")
         c1, n1, c2, n2, c3, n3 = (f"{name}.{part}" for part in names)
         y = F.elu(self.norm(self.conv(r, c1, out, (1, 3, 3) if self.pni else (3, 3, 3), bias=False), n1))
-        r = self.conv(F.elu(self.norm(self.conv(y, c2, out, (3, 3, 3), bias=False), n2)), c3, out, (3, 3, 3), bias=False)
+        r = self.conv(
+            F.elu(self.norm(self.conv(y, c2, out, (3, 3, 3), bias=False), n2)), c3, out, (3, 3, 3), bias=False
+        )
         return F.elu(self.norm(r + y, n3))
 
     def up(self, r, skip, k):
         if self.pni:
-            weight, bias = self.drawn(f"up{k}.0.weight", r.shape[1], 1, 1, 2, 2), self.drawn(f"up{k}.0.bias", r.shape[1])
+            weight, bias = (
+                self.drawn(f"up{k}.0.weight", r.shape[1], 1, 1, 2, 2),
+                self.drawn(f"up{k}.0.bias", r.shape[1]),
+            )
             r = F.conv_transpose3d(r, weight, bias, (1, 2, 2), groups=r.shape[1])
             return F.elu(self.norm(self.conv(r, f"up{k}.1", skip.shape[1], (1, 1, 1)) + skip, f"cat{k}.0"))
         name = f"upsample{len(self.widths) - 2 - k}"

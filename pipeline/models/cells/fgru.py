@@ -87,7 +87,7 @@ def variant_of(name: str) -> Variant:
 class FGRU(nn.Module):
     """The unit within a level. The length of ``kernel`` says the dimension; ``local`` is the kernel of U_IS.
 
-    norm, epsilon: of all four norms, and what each adds to the variance; None leaves the norms out, or takes the kind's.
+    norm, epsilon: kind of the four norms (None leaves them out), and what they add to the variance, if not the kind's.
     """
 
     alpha: nn.Parameter
