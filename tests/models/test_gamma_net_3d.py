@@ -69,6 +69,21 @@ def test_without_norms_over_space_far_voxels_change_nothing():
     assert changed["instance"].all()
 
 
+@pytest.mark.parametrize("norm", ["rms", "channel"])
+def test_blocks_agree_with_the_whole_beyond_the_receptive_field(norm):
+    """Would leave seams between blocks: with a norm over the channels of a voxel, blocks with a halo are the whole."""
+    network = seeded("gamma_net_3d", {**MINI, "steps": 2, "norm": norm}).double()
+    image, halo = images(1, (66, 8, 8)).double(), 26
+    with torch.inference_mode():
+        whole = network(image)
+        for start in (0, 20, 40):
+            low, high = max(start - halo, 0), min(start + 20 + halo, 66)
+            block = network(image[:, :, low:high])[:, :, start - low : start - low + 20]
+            torch.testing.assert_close(block, whole[:, :, start : start + 20], rtol=1e-10, atol=1e-12)
+        instance = seeded("gamma_net_3d", {**MINI, "steps": 2}).double()
+        assert not torch.allclose(instance(image[:, :, :46])[:, :, :20], instance(image)[:, :, :20])
+
+
 @pytest.mark.parametrize(("steps", "radius"), [(1, 13), (2, 23)])
 def test_the_base_size_sees_so_many_sections(steps, radius):
     """Would break the reach along z that its kernels are meant to have, and the overlap that inference needs."""
