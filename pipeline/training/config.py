@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Shape, Share, Table, Voxel
 from pipeline.models.spec import Normalisation
+from pipeline.training.rule_settings import AnyRule, Bptt
+from pipeline.training.specs import Affinities, AnyTarget, Targets
 
 Offsets = tuple[Voxel, ...]
 
@@ -84,7 +86,11 @@ class TrainConfig(Table):
     start_from: str | None = None
     """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
-    """Affinities to predict; the first three are the nearest neighbours (z, y, x)."""
+    """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
+    targets: Targets | None = None
+    """What to predict instead, with which losses; whatever their order here, affinities are the first channels."""
+    rule: AnyRule = Bptt()
+    """How gradients of a recurrence are computed."""
     patch_shape: Shape = (64, 64, 64)
     """Voxels of a training patch."""
     batch_size: Annotated[int, Field(ge=1)] = 1
@@ -137,6 +143,18 @@ class TrainConfig(Table):
     """For the card: what was trained on, with source and licence."""
     licence: str = ""
     """For the card: licence of the weights."""
+
+    @property
+    def channels(self) -> tuple[AnyTarget, ...]:
+        """All targets in the order of the network's channels: affinities, then the others as they are listed."""
+        listed = (Affinities(offsets=self.offsets),) if self.targets is None else self.targets
+        return tuple(sorted(listed, key=lambda target: not isinstance(target, Affinities)))
+
+    @model_validator(mode="after")
+    def _says_once_what_to_predict(self) -> TrainConfig:
+        if self.targets is not None and self.offsets != NEAREST_AND_LONG_RANGE:
+            raise ValueError("both offsets and targets are given; move the offsets into a target {what: affinities}")
+        return self
 
     @model_validator(mode="after")
     def _has_data(self) -> TrainConfig:

@@ -14,10 +14,10 @@ from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig
 from pipeline.training.sampler import Sampler as PatchSampler
 from pipeline.training.sampler import Source
-from pipeline.training.targets import affinities, erode
+from pipeline.training.specs import make_targets
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Image (b, 1, z, y, x); targets and mask (b, c, z, y, x); all float32."""
+"""Image (b, 1, z, y, x); targets and weights (b, c, z, y, x); all float32."""
 VALIDATION_PATCHES = 12
 
 
@@ -45,7 +45,7 @@ class ValidationPatches(Dataset[Any]):
         raw, labels = self.source.read(self.boxes[number])
         n = self.config.normalisation
         image = ((raw - n.offset) / n.scale)[None].astype(np.float32)
-        return image, *affinities(labels, self.config.offsets, erode(labels))
+        return image, *make_targets(self.config.channels, labels, self.source.resolution_nm)
 
 
 class StepNumbers(Sampler[int]):
@@ -78,8 +78,8 @@ def validation_loader(source: Source, config: TrainConfig) -> DataLoader[Batch]:
 
 def collate(patches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
     """Stack patches into a batch."""
-    image, targets, mask = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*patches, strict=True))
-    return image, targets, mask
+    image, targets, weights = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*patches, strict=True))
+    return image, targets, weights
 
 
 def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:

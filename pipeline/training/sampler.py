@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.tissue import make_tissue
 from pipeline.training.augmentation import augment, draw_factor, resample
 from pipeline.training.config import LabelledVolume, TrainConfig
-from pipeline.training.targets import affinities, erode
+from pipeline.training.specs import AnyTarget, Pair, make_targets
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
@@ -29,15 +30,20 @@ class Source:
     box: BoundingBox
 
     @property
+    def resolution_nm(self) -> tuple[float, float, float]:
+        """Size of a voxel (z, y, x)."""
+        return self.image.spec.resolution_nm
+
+    @property
     def isotropic(self) -> bool:
         """True if voxels are (nearly) cubes, so that axes may be swapped."""
-        nm = self.image.spec.resolution_nm
+        nm = self.resolution_nm
         return max(nm) < 1.2 * min(nm)
 
     @property
     def square(self) -> bool:
         """True if voxels are (nearly) squares in the plane, so that y and x may be swapped."""
-        nm = self.image.spec.resolution_nm[1:]
+        nm = self.resolution_nm[1:]
         return max(nm) < 1.2 * min(nm)
 
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
@@ -102,27 +108,57 @@ def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What moves with the image when a patch is changed: labels, labels eroded before, and where anything is asked."""
+
+    labels: np.ndarray
+    eroded: tuple[np.ndarray | None, ...]
+    """For each target, what its ``erode`` gave."""
+    asked: np.ndarray | None = None
+    """0 where nothing is asked; everywhere asked if left out."""
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All arrays that there are."""
+        asked = np.ones(self.labels.shape, np.uint8) if self.asked is None else self.asked
+        return [self.labels, *(array for array in self.eroded if array is not None), asked]
+
+    def after(self, arrays: list[np.ndarray]) -> Moved:
+        """The same, of arrays that were moved; a voxel that came from nowhere has label 0 and is not asked."""
+        labels, *rest, asked = arrays
+        found = iter(rest)
+        return Moved(labels * asked, tuple(None if old is None else next(found) * asked for old in self.eroded), asked)
+
+    def targets(self, specs: Sequence[AnyTarget], resolution_nm: Sequence[float]) -> Pair:
+        """Targets and weights."""
+        targets, weights = make_targets(specs, self.labels, resolution_nm, self.eroded)
+        return targets, weights if self.asked is None else weights * self.asked
+
+
 class Sampler:
     """Draws training patches; patch number n of a seed is always the same."""
 
     def __init__(self, sources: list[Source], config: TrainConfig) -> None:
         self.sources = sources
         self.config = config
+        self.targets = config.channels
         voxels = np.array([source.box.voxels for source in sources], float)
         self._shares = voxels / voxels.sum()
 
     def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image (1, z, y, x) float32, normalised; targets and mask (c, z, y, x) float32."""
+        """Image (1, z, y, x) float32, normalised; targets and weights (c, z, y, x) float32."""
         rng = np.random.default_rng([self.config.seed, number])
         raw, labels, source = self._patch(rng)
         change = self.config.augmentation
         if not source.square:
             change = change.model_copy(update={"transpose": False})
         top = np.float32(255)
-        image, [labels, eroded] = augment(raw / top, [labels, erode(labels)], change, source.isotropic, rng)
-        targets, mask = affinities(labels, self.config.offsets, eroded)
+        moved = Moved(labels, tuple(target.erode(labels) for target in self.targets))
+        image, arrays = augment(raw / top, moved.arrays, change, source.isotropic, rng)
+        targets, weights = moved.after(arrays).targets(self.targets, source.resolution_nm)
         n = self.config.normalisation
-        return ((image * top - n.offset) / n.scale)[None].astype(np.float32), targets, mask
+        return ((image * top - n.offset) / n.scale)[None].astype(np.float32), targets, weights
 
     def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Source]:
         for _ in range(DRAWS):
