@@ -117,6 +117,13 @@ def _check_steady(network: RecurrentNetwork, rule: Recurrent, architecture: str,
         )
 
 
+def idle_parameters(network: nn.Module, patch_shape: Vec) -> bool:
+    """True if some parameter has no part in the output, as in published cells; from shapes alone."""
+    shapes = copy.deepcopy(network).to("meta").requires_grad_(True)
+    shapes(torch.zeros((1, 1, *patch_shape), device="meta")).sum().backward()
+    return any(parameter.grad is None for parameter in shapes.parameters())
+
+
 def state_parts(network: RecurrentNetwork, patch_shape: Vec) -> tuple[bool, int]:
     """Whether the state before the first step is empty, and how many tensors it has after it; from shapes alone."""
     shapes = copy.deepcopy(network).to("meta")
