@@ -8,7 +8,9 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Shape, Share, Table, Voxel
 from pipeline.models.spec import Normalisation
+from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_settings import AnyRule, Bptt
+from pipeline.training.sampling import Sampling
 from pipeline.training.specs import Affinities, AnyTarget, Targets
 
 Offsets = tuple[Voxel, ...]
@@ -20,12 +22,14 @@ NEAREST_AND_LONG_RANGE: Offsets = tuple(
 
 
 class LabelledVolume(Table):
-    """An image with its labels; 0 in the labels is not known and not trained on."""
+    """An image with its labels; what label 0 means is up to the targets."""
 
     image: str
     """Volume of the raw image, uint8."""
     labels: str
     """Volume of labels on the same voxels."""
+    mask: str | None = None
+    """Volume on the same voxels; where it is 0, nothing is asked."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
@@ -41,27 +45,6 @@ class Synthetic(Table):
     """Voxels of each."""
     seed: int = 1000
     """Seed of the first; the next ones follow."""
-
-
-class Augmentation(Table):
-    """Random changes of what the network sees; shares are probabilities for one patch."""
-
-    transpose: bool = True
-    """Swap axes of equal voxel size at random."""
-    rescale: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Half of the patches are magnified or reduced by up to 1 + this, as if voxels had another size; 0: none."""
-    misalignment: Share = 0.1
-    """One section, or all beyond it, are shifted in their plane by up to three voxels."""
-    contrast: float = 0.45
-    """Contrast is scaled by up to this, brightness moved by half of it, gamma is 2 to the power of up to twice this."""
-    blur: Share = 0.3
-    """Gaussian blur of up to 1.1 voxels."""
-    noise: Share = 0.4
-    """Gaussian noise with a standard deviation of up to 0.07."""
-    shading: Share = 0.3
-    """A slow change of brightness over the patch."""
-    missing_sections: Share = 0.2
-    """One or two sections are dimmed or lost."""
 
 
 class TrainConfig(Table):
@@ -131,6 +114,8 @@ class TrainConfig(Table):
     """Stop after this many validations without a better score; never if left out."""
     pictures: bool = True
     """Draw predictions on a validation patch at each validation, step by step of the recurrence."""
+    sampling: Sampling = Sampling()
+    """Which patches are drawn."""
     augmentation: Augmentation = Augmentation()
     """How patches are changed at random."""
     normalisation: Normalisation = Normalisation()

@@ -12,9 +12,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig
+from pipeline.training.sampler import Moved, Source
 from pipeline.training.sampler import Sampler as PatchSampler
-from pipeline.training.sampler import Source
-from pipeline.training.specs import make_targets
 
 Batch = tuple[Tensor, Tensor, Tensor]
 """Image (b, 1, z, y, x); targets and weights (b, c, z, y, x); all float32."""
@@ -42,10 +41,12 @@ class ValidationPatches(Dataset[Any]):
         return len(self.boxes)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        raw, labels = self.source.read(self.boxes[number])
-        n = self.config.normalisation
+        box, n = self.boxes[number], self.config.normalisation
+        raw, labels = self.source.read(box)
         image = ((raw - n.offset) / n.scale)[None].astype(np.float32)
-        return image, *make_targets(self.config.channels, labels, self.source.resolution_nm)
+        return image, *Moved.whole(labels, self.source.read_mask(box), self.config.channels).targets(
+            self.config.channels, self.source.resolution_nm
+        )
 
 
 class StepNumbers(Sampler[int]):
