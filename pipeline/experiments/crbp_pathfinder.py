@@ -175,18 +175,12 @@ def draw_scores(axes: Axes, x: np.ndarray, scores: np.ndarray, colour: str, labe
 
 def draw_errors(axes: Axes, errors: list[Result]) -> None:
     """A line a seed, and the cap's."""
+    axes.set(ylim=(LEAST_ERROR / 2, 10), xlabel="terms of the series", ylabel="relative error")
+    axes.set(yscale="log", title="Gradient after C-RBP")
     for number, each in enumerate(errors):
-        axes.plot(
-            TERMS,
-            np.maximum(each["errors"], LEAST_ERROR),
-            color="C4",
-            marker=".",
-            label=None if number else "first terms, each seed",
-        )
-        axes.axhline(
-            max(each["capped"], LEAST_ERROR), color="C5", linestyle="--", label=None if number else "absolute cap"
-        )
-    axes.set(yscale="log", xlabel="terms of the series", ylabel="relative error", title="Gradient after C-RBP")
+        names = (None, None) if number else ("first terms, each seed", "absolute cap")
+        axes.plot(TERMS, np.maximum(each["errors"], LEAST_ERROR), color="C4", marker=".", label=names[0])
+        axes.axhline(max(each["capped"], LEAST_ERROR), color="C5", linestyle="--", label=names[1])
     axes.legend(frameon=False, fontsize=7)
 
 
