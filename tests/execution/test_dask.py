@@ -239,6 +239,8 @@ def test_the_dashboard_is_there_when_it_is_asked_for_and_only_here() -> None:
             assert page.status == 200
         with urllib.request.urlopen(f"http://{link.netloc}/info/main/workers.html", timeout=30) as page:
             assert "tcp://127.0.0.1" in page.read().decode()
+        with urllib.request.urlopen(f"http://{link.netloc}/status", timeout=30) as page:
+            assert "bokeh" in page.read().decode().lower()  # the graphs, and not only the plain pages
         assert link.hostname == "127.0.0.1"
         listening = {c.laddr.ip for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
         assert listening <= {"127.0.0.1", "::1"}
