@@ -6,7 +6,7 @@ terms, and of the published stopping rule, is from that of the steady state.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -72,17 +72,16 @@ def run(scale: Scale, store: Trials) -> Report:
 
 def memory_of(scale: Scale, store: Trials) -> dict[str, dict[int, int]]:
     """Bytes by steps, for each method."""
-    task, asked = task_of(scale), MEMORY_STEPS[:3] if scale.tiny else MEMORY_STEPS
-    settings = task.images | {"kernel": task.kernel, "orientations": task.orientations, "batch": task.course.batch}
+    asked, found = MEMORY_STEPS[:3] if scale.tiny else MEMORY_STEPS, {}
+    data = images(store, task_of(scale), scale.device)[0]
+    for method in METHODS:
+        training = method.training(scale, seed=0)
 
-    def measure(method: Method) -> Result:
-        data = images(store, task, scale.device)[0]
-        return {str(t): saved_bytes(task, method.rule, method.options, t, data) for t in asked}
+        def measure(training: Training = training) -> Result:
+            return {str(t): saved_bytes(replace(training, steps=t), data) for t in asked}
 
-    found = {}
-    for m in METHODS:
-        key = {"trial": "bytes", "rule": m.rule, "options": m.options, "steps": list(asked), "settings": settings}
-        found[m.name] = {int(t): size for t, size in store.get(key, lambda m=m: measure(m)).items()}  # type: ignore[misc]
+        key = {"trial": "bytes", "until": list(asked), "training": training.key}
+        found[method.name] = {int(t): size for t, size in store.get(key, measure).items()}
     return found
 
 

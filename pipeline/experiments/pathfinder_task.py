@@ -180,12 +180,13 @@ def finite(value: float) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def saved_bytes(task: Task, rule: str, options: dict[str, Any], steps: int, data: Images) -> int:
-    """Bytes kept for the backward pass of one batch."""
-    network = fresh_network(task, steps, seed=0).to(data.images.device)
-    batch = slice(task.course.batch)
+def saved_bytes(training: Training, data: Images) -> int:
+    """Bytes kept for the backward pass of one batch, with that of the penalty if there is one."""
+    network = fresh_network(training.task, training.steps, seed=0).to(data.images.device)
+    batch = slice(training.task.course.batch)
+    rule = RULES[training.rule](**training.options)
     with SavedBytes() as saved:
-        forward(network, RULES[rule](**options), data.images[batch], data.targets[batch])
+        forward(network, rule, data.images[batch], data.targets[batch], training.penalty)
     return saved.bytes
 
 
