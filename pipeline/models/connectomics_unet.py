@@ -1,7 +1,7 @@
 """The customisable U-Net of PyTorch Connectomics (Lin et al. 2021, arXiv:2112.05754): 2D, 3D, and mixed.
 
 Each level says whether it is isotropic: then its kernels are 3 x 3 x 3 and the way to it halves z, y and x; else they
-are 1 x 3 x 3 and the way halves y and x alone. All levels anisotropic and ``dimensions`` 2: sections apart. All
+are 1 x 3 x 3 and the way halves y and x alone. All levels anisotropic and ``dimension`` 2: sections apart. All
 isotropic: for isotropic voxels. Mixed, the default: for thick sections, whose voxels become cubes after two levels.
 
     image -> f N C -> L0 ----------------- + -> R -> C + b -> logits       C convolution    N norm    f ELU
@@ -60,7 +60,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "paper": {"widths": (32, 64, 96, 128, 160)},
     "paper_plus": {"widths": (32, 64, 96, 128, 160), "block": "residual_se", "plus": True},
     "isotropic": {"isotropy": (True,) * 5},
-    "2d": {"isotropy": (False,) * 5, "dimensions": 2},
+    "2d": {"isotropy": (False,) * 5, "dimension": 2},
 }
 """Arguments of named sizes: tiny for a CPU and isotropic voxels; base with the code's widths, paper with those of
 the paper's experiments, for thick sections; isotropic for cubic voxels; 2d for each section by itself."""
@@ -172,7 +172,7 @@ class ConnectomicsUNet(SymmetricUNet):
     padding: "replicate" (the paper), "zeros" or "reflect".
     io_kernel: of first and last convolution; 5 x 5 x 5 if all levels are isotropic, else 1 x 5 x 5.
     stride: the levels work at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
-    dimensions: 3, or 2 for sections apart.      heads: "B", "BC" or "BCD" instead of ``out_channels``.
+    dimension: 3, or 2 for sections apart.      heads: "B", "BC" or "BCD" instead of ``out_channels``.
     published: with the quirks 1, 2 and 5 of the published code.
     """
 
@@ -187,20 +187,20 @@ class ConnectomicsUNet(SymmetricUNet):
         padding: str = "replicate",
         io_kernel: Sequence[int] | None = None,
         stride: Sequence[int] = (1, 1, 1),
-        dimensions: int = 3,
+        dimension: int = 3,
         in_channels: int = 1,
         out_channels: int = 12,
         heads: str | None = None,
         published: bool = False,
     ) -> None:
-        super().__init__(out_channels if heads is None else len(_head(heads)), dimensions, stride)
-        _check(widths, isotropy, block, padding, dimensions)
+        super().__init__(out_channels if heads is None else len(_head(heads)), dimension, stride)
+        _check(widths, isotropy, block, padding, dimension)
         self.widths, self.pooling, self.heads = tuple(widths), pooling, heads
         self.halvings: list[Vec] = [(2, 2, 2) if cubic else (1, 2, 2) for cubic in isotropy[1:]]
         inside = self.stride[0] * self.stride[1] * self.stride[2]
         self.in_channels, self.last_channels = in_channels * inside, self.out_channels * inside
         parts, kernels = Parts(padding, norm), [_kernel(cubic) for cubic in isotropy]
-        reduction = None if block == "residual" else 16 if published and dimensions == 2 else 4
+        reduction = None if block == "residual" else 16 if published and dimension == 2 else 4
         blocks = [_kernel(cubic and not published) for cubic in isotropy]
         ends = _io_kernel(io_kernel, all(isotropy))
 
@@ -249,7 +249,7 @@ class ConnectomicsUNet(SymmetricUNet):
     def finish(self, x: Tensor, image: Tensor) -> Tensor:
         """Output of the last stage, without the planes that ``prepare`` added -> logits."""
         z, y, x_ = (n // s for n, s in zip(image.shape[2:], self.stride, strict=True))
-        return super().finish(x[:, :, : 1 if self.dimensions == 2 else z, :y, :x_], image)
+        return super().finish(x[:, :, : 1 if self.dimension == 2 else z, :y, :x_], image)
 
     def _missing(self, x: Tensor) -> list[int]:
         """Planes to add before and behind x, y, z."""
@@ -280,7 +280,7 @@ def _head(name: str) -> tuple[str, ...]:
     return HEADS[name]
 
 
-def _check(widths: Sequence[int], isotropy: Sequence[bool], block: str, padding: str, dimensions: int) -> None:
+def _check(widths: Sequence[int], isotropy: Sequence[bool], block: str, padding: str, dimension: int) -> None:
     if len(widths) != len(isotropy) or len(widths) < 2:
         raise ModelError(
             f"{len(widths)} widths and {len(isotropy)} entries of isotropy; each level needs one of each, and there "
@@ -291,5 +291,5 @@ def _check(widths: Sequence[int], isotropy: Sequence[bool], block: str, padding:
             f"block is {block!r}, padding {padding!r}; block must be one of {', '.join(BLOCKS)}, "
             f"padding one of {', '.join(PADDINGS)}"
         )
-    if dimensions == 2 and any(isotropy):
-        raise ModelError("dimensions is 2 and a level isotropic; in sections apart, all levels must be anisotropic")
+    if dimension == 2 and any(isotropy):
+        raise ModelError("dimension is 2 and a level isotropic; in sections apart, all levels must be anisotropic")

@@ -15,7 +15,7 @@ from pipeline.geometry import Vec
 Field = tuple[int | None, int | None, int | None]
 """Voxels along z, y, x; None where a voxel depends on its whole patch."""
 
-LONGEST = 32
+LONGEST = 64
 """Multiples of a network along the line on which its receptive field is looked for."""
 
 
@@ -33,8 +33,8 @@ def receptive_field(module: nn.Module, multiple: Vec) -> Field:
 
 
 def _along(module: nn.Module, axis: int, multiple: Vec) -> int | None:
-    length = max(16, 4 * multiple[axis])
-    while length <= max(64, LONGEST * multiple[axis]):
+    length = 4 * multiple[axis]
+    while length <= LONGEST * multiple[axis]:
         seen, averaged = _support(module, axis, [length if a == axis else multiple[a] for a in range(3)])
         if averaged:
             return None
@@ -84,9 +84,10 @@ class Passing(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _note(self, r: Tensor, over: int | tuple[int, ...]) -> None:
-        """Of a tensor (b, c, z, y, x) or (b z, c, y, x), the axes that a mean goes over."""
+        """A mean of a tensor (b, c, z, y, x) or (b z, c, y, x), if it goes over the axis; b is 1."""
         dims = {d % r.ndim for d in ((over,) if isinstance(over, int) else over)} or set(range(r.ndim))
-        self.averaged |= r.ndim - 3 + self.axis in dims and r.ndim in (4, 5)
+        mine = {r.ndim - 3 + self.axis} - {1} | ({0} if self.axis == 0 else set())
+        self.averaged |= r.ndim in (4, 5) and any(r.shape[d] > 1 for d in mine & dims)
 
 
 def _without_zeros(module: nn.Module) -> nn.Module:

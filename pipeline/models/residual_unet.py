@@ -54,7 +54,7 @@ SIZES: dict[str, dict[str, Any]] = {
     "lee": {},
     "superhuman": {"widths": (24, 32, 48, 72, 104), "first_kernel": (3, 3, 3), "upsample": "linear"},
     "rsunet": {"widths": (16, 32, 64, 128), "order": "pre", "first_kernel": (3, 3, 3), "upsample": "fixed"},
-    "2d": {"dimensions": 2},
+    "2d": {"dimension": 2},
 }
 """Arguments of named sizes: tiny for a CPU and isotropic voxels; the others for thick sections. lee is the usual
 reading of the paper (1,479,060 parameters with 12 outputs), superhuman that of the authors' own later code
@@ -73,13 +73,13 @@ def norm_layer(kind: str, channels: int, momentum: float) -> nn.Module:
 class Parts:
     """Makes the layers of one network: kernels flattened in two dimensions, the norm, initial weights."""
 
-    def __init__(self, dimensions: int, norm: str, momentum: float) -> None:
-        self.dimensions, self.kind, self.momentum = dimensions, norm, momentum
+    def __init__(self, dimension: int, norm: str, momentum: float) -> None:
+        self.dimension, self.kind, self.momentum = dimension, norm, momentum
 
     def flat(self, kernel: Sequence[int]) -> Vec:
         """One voxel thick, if sections are computed apart."""
         z, y, x = as_vec(kernel)
-        return (z, y, x) if self.dimensions == 3 else (1, y, x)
+        return (z, y, x) if self.dimension == 3 else (1, y, x)
 
     def conv(self, inside: int, outside: int, kernel: Sequence[int], bias: bool = False) -> nn.Conv3d:
         """A convolution that keeps the shape, with He's initial weights (as both codes)."""
@@ -199,7 +199,7 @@ class ResidualUNet(SymmetricUNet):
     embedding: kernel of entry and exit.         norm: see ``norm_layer``.
     momentum: of the running statistics of a batch norm.
     stride: the levels work at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
-    dimensions: 3, or 2 for sections apart (every kernel and pool then is one voxel thick).
+    dimension: 3, or 2 for sections apart (every kernel and pool then is one voxel thick).
     """
 
     def __init__(
@@ -213,14 +213,14 @@ class ResidualUNet(SymmetricUNet):
         norm: str = "batch",
         momentum: float = 0.1,
         stride: Sequence[int] = (1, 1, 1),
-        dimensions: int = 3,
+        dimension: int = 3,
         in_channels: int = 1,
         out_channels: int = 12,
     ) -> None:
-        super().__init__(out_channels, dimensions, stride)
+        super().__init__(out_channels, dimension, stride)
         if order not in ("post", "pre"):
             raise ModelError(f"order is {order!r}; it must be 'post' (Lee et al.) or 'pre' (DeepEM)")
-        parts = Parts(dimensions, norm, momentum)
+        parts = Parts(dimension, norm, momentum)
         self.widths, self.pools = tuple(widths), _pools(pools, len(widths), parts)
         inside = self.stride[0] * self.stride[1] * self.stride[2]
         self.in_channels, self.last_channels = in_channels * inside, out_channels * inside
