@@ -18,7 +18,7 @@ check: install
 
 # A real SLURM (Debian's packages) and a real Kubernetes control plane (built once from Debian's source, into ~/.cache).
 clusters:
-	SLURM_ROOT=/tmp bash tests/deploy/slurm-up.sh install
+	bash tests/deploy/slurm-up.sh install
 	bash tests/deploy/k8s-build.sh
 
 bench: install

@@ -1,8 +1,11 @@
 """Fixtures that every test may use."""
 
+import copy
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
+import dask.config
 import pytest
 from hypothesis import settings
 
@@ -33,6 +36,15 @@ def shared_fixtures() -> Path:
     if not folder.is_dir():
         pytest.fail(f"no reference arrays in {folder}; set PETASEG_FIXTURES to the folder that holds them")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def dask_settings_stay_as_they_were() -> Iterator[None]:
+    """A driver of a cluster configures Dask for the rest of its process; here that ends with the test."""
+    before = copy.deepcopy(dask.config.config)
+    yield
+    dask.config.config.clear()
+    dask.config.config.update(before)
 
 
 settings.register_profile("petaseg", deadline=None, derandomize=True)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
 PLENTY = 64 << 20
 """Bytes of a disk on which there is room."""
+TRIES = 20
 
 
 class Folder:
@@ -52,8 +54,13 @@ class MountedDisk(Folder):
         mount("-o", f"remount,size={max(4096, used + room)}", str(self.folder))
 
     def set_read_only(self) -> None:
-        """Let nobody write; a file that is open for writing keeps the disk writable."""
-        subprocess.run(["mount", "-o", "remount,ro", str(self.folder)], check=False, capture_output=True)
+        """Let nobody write; as long as a file is open for writing, the kernel refuses."""
+        for _ in range(TRIES):
+            try:
+                mount("-o", "remount,ro", str(self.folder))
+                return
+            except subprocess.CalledProcessError:
+                time.sleep(0.005)
 
     def close(self) -> None:
         """Unmount."""

@@ -3,7 +3,9 @@
 import json
 import os
 import pickle
+import ssl
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 import dask
@@ -113,3 +115,24 @@ def test_only_processes_with_the_certificate_reach_the_scheduler(tmp_path):
             Client(cluster.scheduler_address, set_as_default=False, timeout=2)
         with pytest.raises(OSError, match=r"Timed out|reset|closed"):
             Client(cluster.scheduler_address.replace("tls://", "tcp://"), set_as_default=False, timeout=2)
+
+
+def test_certificates_pass_the_strict_rules_of_newer_pythons(tmp_path):
+    """Would fail on Python 3.13 only: without key identifiers no worker could reach its scheduler there."""
+    tls = create_tls(tmp_path / "tls")
+    server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
+    client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca)
+    server.verify_mode = ssl.CERT_REQUIRED
+    for context in (server, client):
+        context.load_cert_chain(tls.certificate, tls.key)
+        context.verify_flags |= ssl.VERIFY_X509_STRICT
+    to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [
+        server.wrap_bio(to_server, to_client, server_side=True),
+        client.wrap_bio(to_client, to_server, server_hostname="localhost"),
+    ]
+    for _ in range(6):
+        for end in ends:
+            with suppress(ssl.SSLWantReadError):
+                end.do_handshake()
+    assert [end.getpeercert()["issuer"] for end in ends] == [((("commonName", "petaseg run authority"),),)] * 2

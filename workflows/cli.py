@@ -54,29 +54,35 @@ for module in (demo, init, ingest, plan, run, submit, status, relabel, verify, e
     module.register(app)
 
 
-class Terminated(KeyboardInterrupt):
-    """Somebody asked this process to end: a cluster before the walltime, or ``kill``."""
+STOPPED = {
+    signal.SIGINT: "interrupted; the same command goes on where it stopped",
+    signal.SIGTERM: "asked to end; the same command goes on where it stopped",
+}
+"""What is said after Ctrl-C, and after the signal of a cluster before the walltime, or of ``kill``."""
+received: list[int] = []
 
 
-def _terminate(number: int, frame: FrameType | None) -> None:
-    signal.signal(number, signal.SIG_IGN)  # a cluster may send it twice, and the second one would end the clean-up
-    raise Terminated
+def _stop(number: int, frame: FrameType | None) -> None:
+    """Unwind as after Ctrl-C. A cluster may send the signal twice: the second must not end the clean-up."""
+    received.append(number)
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def main() -> None:
     """Run the command line; errors raised on purpose print their message and exit with status 1."""
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in STOPPED:
+        signal.signal(number, _stop)
     try:
         app()
     except PetasegError as error:
         typer.secho(f"petaseg: {error}", fg="red", err=True)
         sys.exit(1)
-    except Terminated:
-        typer.secho("petaseg: asked to end; the same command goes on where it stopped", fg="yellow", err=True)
-        sys.exit(143)
-    except KeyboardInterrupt:
-        typer.secho("petaseg: interrupted; the same command goes on where it stopped", fg="yellow", err=True)
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit):  # the library of the command line turns the first into the second
+        if not received:
+            raise
+        typer.secho(f"petaseg: {STOPPED[signal.Signals(received[0])]}", fg="yellow", err=True)
+        sys.exit(128 + received[0])
 
 
 if __name__ == "__main__":

@@ -40,6 +40,11 @@ class Session:
     """The right to write the run directory, held from ``start`` to ``close``."""
     _complete: set[str] = field(default_factory=set)
 
+    @property
+    def command(self) -> str:
+        """The command that goes on with this run, where its user is."""
+        return self.run.command if self.cluster is None else f"petaseg submit {self.run.url} --on {self.cluster}"
+
     def start(self) -> None:
         """Check the model, become the run's only driver, and make the run directory."""
         self.run.check_model()
@@ -99,7 +104,7 @@ class Session:
             backoff_seconds=settings.backoff_seconds,
             timeout_seconds=settings.timeout_seconds,
             max_in_flight=settings.max_in_flight,
-            retry_command=self.run.command,
+            retry_command=self.command,
             check=self.lease.check if self.lease else lambda: None,
         )
 
@@ -161,7 +166,7 @@ def segment(
     if session.failure is not None:
         raise session.failure
     if not finished:
-        raise StageFailed(f"the chain did not finish; see {log_place(session.run)}, then run: {session.run.command}")
+        raise StageFailed(f"the chain did not finish; see {log_place(session.run)}, then: {session.command}")
     return session
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 from collections.abc import Generator, Iterator
@@ -38,6 +39,7 @@ class Api:
     """
 
     def __init__(self, namespace: str) -> None:
+        _check_installed()
         self.namespace = namespace
         with explained(namespace):
             self._client = _connect()
@@ -138,15 +140,18 @@ def explained(namespace: str) -> Generator[None, None, None]:
         ) from None
 
 
-def _connect() -> ApiClient:
-    """A client for the cluster of ``KUBECONFIG`` or ``~/.kube/config``; inside a pod, for the pod's own cluster."""
-    try:
-        from kubernetes import client, config
-    except ImportError:
+def _check_installed() -> None:
+    if importlib.util.find_spec("kubernetes") is None:
         raise ConfigError(
             "the package kubernetes, by which petaseg talks to a cluster, is not installed; it is an extra: "
             "pip install 'petaseg[kubernetes]'"
-        ) from None
+        )
+
+
+def _connect() -> ApiClient:
+    """A client for the cluster of ``KUBECONFIG`` or ``~/.kube/config``; inside a pod, for the pod's own cluster."""
+    from kubernetes import client, config
+
     file = os.environ.get("KUBECONFIG") or Path("~/.kube/config").expanduser()
     if "KUBECONFIG" in os.environ or Path(file).exists() or "KUBERNETES_SERVICE_HOST" not in os.environ:
         return config.new_client_from_config(config_file=str(file))

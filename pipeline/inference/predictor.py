@@ -130,7 +130,9 @@ class Predictor:
 
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
         network = module.to(self.device).eval().requires_grad_(False)
-        network = network.to(memory_format=self.memory_format)  # type: ignore[call-overload]
+        for tensor in (*network.parameters(), *network.buffers()):
+            if tensor.ndim == 5:  # kernels of 2D networks have four axes, for which this format does not exist
+                tensor.data = tensor.data.contiguous(memory_format=self.memory_format)
         return torch.compile(network, dynamic=False) if self.options.compile else network  # type: ignore[return-value]
 
     def _upload(self, voxels: np.ndarray) -> Tensor:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -122,14 +124,27 @@ def _google(address: Address) -> Client:
     from obstore.store import GCSStore
 
     access = google_access()
-    settings: Any = {"service_account": access.key_file} if access.key_file else {}
+    settings: Any = {"skip_signature": not access.signed}
+    if access.key_file:
+        settings["service_account"] = access.key_file
     options = _options(allow_http=access.endpoint.startswith("http://"))
     store = GCSStore(address.bucket, config=settings, **options)
     # Google unpacks what is stored compressed, and leaves out its length, which obstore needs: say that we can do it
     options["client_options"]["default_headers"] = {"Accept-Encoding": "gzip"}
     reader = GCSStore(address.bucket, config=settings, **options)
-    server = Server(access.endpoint, address.bucket, True, GOOGLE_KEYS)
+    server = Server(access.endpoint, address.bucket, access.signed, GOOGLE_KEYS)
     return Client(store, reader, server, PATIENCE)
+
+
+def own_authority() -> dict[str, bytes]:
+    """The certificates of ``AWS_CA_BUNDLE``, beside the system's, for a lab's own servers."""
+    path = os.environ.get("AWS_CA_BUNDLE")
+    if not path:
+        return {}
+    try:
+        return {"root_certificate": Path(path).read_bytes()}
+    except OSError as error:
+        raise ConfigError(f"AWS_CA_BUNDLE names {path}: {error.strerror}; name a PEM file of certificates") from None
 
 
 def _options(*, allow_http: bool) -> dict[str, Any]:
@@ -139,6 +154,7 @@ def _options(*, allow_http: bool) -> dict[str, Any]:
             "connect_timeout": timedelta(seconds=PATIENCE.connect_seconds),
             "read_timeout": timedelta(seconds=PATIENCE.stall_seconds),
             "timeout": timedelta(seconds=10 * PATIENCE.stall_seconds),
+            **own_authority(),
         },
         "retry_config": {
             "max_retries": PATIENCE.tries,

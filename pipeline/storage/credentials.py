@@ -3,7 +3,7 @@
 S3    environment, ~/.aws/credentials and ~/.aws/config (profiles, roles, SSO), the machine's or container's role,
       as botocore finds them; then ~/.cloudvolume/secrets/aws-secret.json; without any, requests are not signed
 GCS   GOOGLE_APPLICATION_CREDENTIALS, gcloud's application default credentials, the machine's service account, as
-      obstore finds them; before these ~/.cloudvolume/secrets/google-secret.json if the first is not set
+      obstore finds them; before the last two ~/.cloudvolume/secrets/google-secret.json; without any, no signature
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from obstore.store import S3Credential
 
+GCLOUD = Path("~/.config/gcloud/application_default_credentials.json")
+PRODUCT = Path("/sys/class/dmi/id/product_name")
+"""What kind of machine this is."""
 GOOGLE = "https://storage.googleapis.com"
 TTL = timedelta(minutes=10)
 """Temporary keys are asked for again so often; botocore renews them in time."""
@@ -65,14 +68,24 @@ class GoogleAccess:
     """Of a service account; ``None`` if obstore is to look for credentials by itself."""
     endpoint: str
     """Google, or the server that the key file names as ``gcs_base_url``."""
+    signed: bool
+    """False if there are no credentials; what is public can be read without."""
 
 
 def google_access() -> GoogleAccess:
     """The service account of cloud-volume's secrets folder, unless the environment names other credentials."""
     path = secrets_folder() / "google-secret.json"
-    if os.environ.get("GOOGLE_APPLICATION_CREDENTIALS") or not path.is_file():
-        return GoogleAccess(None, GOOGLE)
-    return GoogleAccess(str(path), secret_file(path.name).get("gcs_base_url") or GOOGLE)
+    named = bool(os.environ.get("GOOGLE_APPLICATION_CREDENTIALS"))
+    if path.is_file() and not named:
+        return GoogleAccess(str(path), secret_file(path.name).get("gcs_base_url") or GOOGLE, signed=True)
+    return GoogleAccess(None, GOOGLE, signed=named or GCLOUD.expanduser().is_file() or on_google())
+
+
+def on_google() -> bool:
+    """True on a machine of Google's, which has a service account of its own."""
+    return bool(os.environ.get("GCE_METADATA_HOST")) or (
+        PRODUCT.is_file() and "Google" in PRODUCT.read_text(errors="replace")
+    )
 
 
 def from_botocore(keys: Any) -> S3Credential:

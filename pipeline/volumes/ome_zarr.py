@@ -91,7 +91,7 @@ class ZarrVolume(CheckedVolume):
         if _read_node(store):
             remove_volume(store, MARKERS)
         array_store = ObjectStore(f"{location.base}/{LEVEL}")
-        refuse_occupied(store, leftovers=[LEVEL] if array_store.exists("zarr.json") else [])
+        refuse_occupied(store, leftovers=[LEVEL] if array_store.exists("zarr.json") or not array_store.list() else [])
         channels = () if spec.channels is None else (spec.channels,)
         zarr.create_array(
             ZarrStore(array_store),

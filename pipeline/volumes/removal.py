@@ -27,7 +27,8 @@ def refuse_occupied(store: ObjectStore, leftovers: Collection[str] = ()) -> None
     path = store.local_path
     if path is None or not path.is_dir():
         return
-    if strangers := sorted(child.name for child in path.iterdir() if child.name not in leftovers):
+    names = (child.name for child in path.iterdir())
+    if strangers := sorted(name for name in names if name not in leftovers and not name.endswith(PARTIAL)):
         raise VolumeError(
             f"{store.url} is a folder with other things in it ({', '.join(strangers[:5])}), not a volume; "
             "choose a new or empty folder"

@@ -134,7 +134,16 @@ def test_a_quota_refuses_the_submission_and_nothing_is_left(lab: Lab) -> None:
 
 
 @pytest.mark.slow
-def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab) -> None:
+def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab, tmp_path: Path, monkeypatch) -> None:
+    """All of it with the rights of somebody who administers this namespace, and no others."""
+    lab.plane.kubectl("create", "serviceaccount", "ada", "-n", lab.namespace)
+    ada = f"{lab.namespace}:ada"
+    lab.plane.kubectl(
+        "create", "rolebinding", "a", "--clusterrole=admin", f"--serviceaccount={ada}", "-n", lab.namespace
+    )
+    lab.plane.wait(lambda: bool(account_token(lab, "ada")), "no token")
+    (tmp_path / "ada").write_text(lab.plane.access(account_token(lab, "ada")))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "ada"))
     quota(lab, {"pods": "1"})
     submission = lab.write_run()
     job = CLUSTER.submit(submission)
@@ -189,9 +198,10 @@ def test_the_driver_may_scale_its_own_workers_and_nothing_else(lab: Lab, tmp_pat
 
 def account_token(lab: Lab, account: str) -> str:
     """The token by which pods of a ServiceAccount are known."""
-    found = lab.plane.api.read_namespaced_service_account(account, lab.namespace)
-    secret = lab.plane.api.read_namespaced_secret(found.secrets[0].name, lab.namespace)
-    return base64.b64decode(secret.data["token"]).decode()
+    for secret in lab.plane.api.list_namespaced_secret(lab.namespace).items:
+        if (secret.metadata.annotations or {}).get("kubernetes.io/service-account.name") == account and secret.data:
+            return base64.b64decode(secret.data["token"]).decode()
+    return ""
 
 
 def test_a_user_without_rights_is_told_which(lab: Lab, tmp_path: Path, monkeypatch) -> None:

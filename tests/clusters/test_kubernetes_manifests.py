@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import subprocess
 import sys
 from typing import Any
 
@@ -173,10 +172,17 @@ def test_without_an_image_nothing_is_submitted() -> None:
         KubernetesCluster().render(submission({}))
 
 
-def test_a_dry_run_needs_no_client_library() -> None:
-    """Would make whoever only wants to look at the manifests install it."""
-    code = (
-        "import sys; sys.modules['kubernetes'] = None; sys.modules['distributed'] = None\n"
-        "from pipeline.clusters import make_cluster; make_cluster('kubernetes')"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+def test_only_who_talks_to_a_cluster_needs_the_client_library(monkeypatch) -> None:
+    """Would make whoever only wants to look at the manifests install it, or show a traceback to who has not."""
+    monkeypatch.setitem(sys.modules, "kubernetes", None)
+    assert rendered(BARE)
+    with pytest.raises(ConfigError, match=r"pip install 'petaseg\[kubernetes\]'"):
+        KubernetesCluster().submit(submission(BARE))
+
+
+def test_a_driver_is_not_for_other_places(monkeypatch) -> None:
+    """`petaseg run --on kubernetes` outside of a pod says what to do instead."""
+    monkeypatch.delenv("PETASEG_NAME", raising=False)
+    given = submission(BARE)
+    with pytest.raises(ConfigError, match=r"PETASEG_NAME is not set.*petaseg submit --on kubernetes"):
+        KubernetesCluster().pool("general", given.config.cluster.workers, given, None)

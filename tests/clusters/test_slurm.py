@@ -41,7 +41,13 @@ def wait_for(job: DriverJob, phase: str, restarts: int = 0) -> None:
         state = SlurmCluster().state(job)
         return state.phase == phase and state.restarts >= restarts
 
-    wait_until(reached, f"{job.id} {phase}", seconds=150)
+    wait_until(reached, f"{job.id} {phase}")
+
+
+def sleeper(given: Submission) -> str:
+    """A job that looks like a worker of a run."""
+    name = scripts.job_name(given.run_url, "general")
+    return f"#!/bin/bash\n#SBATCH --job-name={name} --mem=100 --output=/dev/null\nsleep 600\n"
 
 
 def lines_of(job: DriverJob) -> Sequence[str]:
@@ -135,8 +141,7 @@ def test_cancelling_ends_workers_also_when_their_driver_is_dead(slurm: Slurm, tm
     program("time.sleep(600)")
     given, other = submission(tmp_path / "run"), submission(tmp_path / "other")
     job, neighbour = SlurmCluster().submit(given), SlurmCluster().submit(other)
-    script = f"#!/bin/bash\n#SBATCH --job-name={scripts.job_name(given.run_url, 'general')} --mem=100\nsleep 600\n"
-    workers = [under_test.submit_script(script) for _ in range(2)]
+    workers = [under_test.submit_script(sleeper(given)) for _ in range(2)]
     wait_until(lambda: SlurmCluster().state(job).workers_running == 2, "the workers run")
     command("scancel", job.id)
     wait_for(job, "failed")
@@ -154,8 +159,7 @@ def test_workers_that_wait_are_told_with_the_reason(slurm: Slurm, tmp_path: Path
     given = submission(tmp_path / "run")
     job = SlurmCluster().submit(given)
     wait_for(job, "running")
-    name = scripts.job_name(given.run_url, "general")
-    under_test.submit_script(f"#!/bin/bash\n#SBATCH --job-name={name} --mem=100\nsleep 600\n", "--hold")
+    under_test.submit_script(sleeper(given), "--hold")
     state = SlurmCluster().state(job)
     assert (state.phase, state.workers_pending) == ("running", 1)
     assert "all workers wait: JobHeldUser" in state.reason

@@ -23,7 +23,7 @@ from pipeline.execution.pools import ClusterExecutor
 from pipeline.security import Tls, create_tls
 from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(500)
 SHAPE = {"memory_gb": 0.5, "count": 2}
 NEEDS = Resources(items=2)
 
@@ -105,7 +105,7 @@ def test_a_lost_node_loses_no_chunk_and_its_worker_is_replaced(
     pool.scale(4)  # two a node
     outcomes = executor.map_unordered(partial(where, tmp_path), range(40), resources=NEEDS)
     wait_until(lambda: len(slurm.jobs("-t", "R")) == 4, "four jobs")
-    executor.client.wait_for_workers(4, timeout=60)
+    executor.client.wait_for_workers(4, timeout=200)
     first = [next(outcomes) for _ in range(4)]
     before = set(slurm.jobs())
     slurm.kill_node("node4")
@@ -127,7 +127,7 @@ def test_a_job_that_never_became_a_worker_is_replaced(slurm: Slurm, pool: SlurmP
             command("scancel", job)
     finally:
         command("scontrol", "update", "PartitionName=cpu", "State=UP")
-    executor.client.wait_for_workers(2, timeout=60)
+    executor.client.wait_for_workers(2, timeout=200)
 
 
 def test_a_node_that_is_avoided_gets_no_more_workers(
@@ -194,7 +194,7 @@ def test_a_refused_submission_is_tried_again(
 
     monkeypatch.setattr(slurm_pool, "submit_script", sometimes)
     pool.scale(2)
-    executor.client.wait_for_workers(2, timeout=60)
+    executor.client.wait_for_workers(2, timeout=200)
     assert pool.problem == ""
 
 

@@ -37,7 +37,7 @@ from tests.deploy.sandbox import KERNELS, ROOT, Mount, Sandbox, copy_kernels, im
 UP_SECONDS = 120
 BUILD = Path(__file__).with_name("k8s-build.sh")
 CAPACITY = {"cpu": "4", "memory": "16G", "pods": "30"}
-LOST_AFTER_SECONDS = 8
+LOST_AFTER_SECONDS = 15
 """A node that says nothing for so long is lost; 40 s by default."""
 EVICTED_AFTER_SECONDS = 1
 """Its pods are replaced so much later; 300 s by default."""

@@ -4,26 +4,30 @@
 #
 #   slurm-up.sh install | up | down | status | kill-node NAME | start-node NAME
 #
-#   SLURM_ROOT   the folder (required)
+#   SLURM_ROOT   the folder (not needed to install)
 #   NODES        4; the first half are "gpu", with one fake GPU each, the rest are "cpu"
 #   CPUS, MEM    2 cores and 4000 MB that each node claims to have
 #   PORT         18000; the first of NODES + 1 ports
 #
 # Then: export SLURM_CONF=$SLURM_ROOT/slurm.conf, and use sbatch, squeue, scancel and the others as ever.
 set -euo pipefail
-ROOT=${SLURM_ROOT:?the folder of the cluster} NODES=${NODES:-4} CPUS=${CPUS:-2} MEM=${MEM:-4000} PORT=${PORT:-18000}
+ROOT=${SLURM_ROOT:-} NODES=${NODES:-4} CPUS=${CPUS:-2} MEM=${MEM:-4000} PORT=${PORT:-18000}
 GPUS=$((NODES / 2))
 export SLURM_CONF=$ROOT/slurm.conf
 
 install() {
-    command -v slurmctld slurmd sbatch munged >/dev/null && return
+    exec 9> "${TMPDIR:-/tmp}/petaseg-apt.lock"
+    flock 9  # tests run in several processes
+    local program missing=
+    for program in slurmctld slurmd sbatch munged flock pgrep; do command -v "$program" >/dev/null || missing=yes; done
+    [ -n "$missing" ] || return 0
     apt-get update -q >/dev/null
-    DEBIAN_FRONTEND=noninteractive \
-        apt-get install -y -q --no-install-recommends slurmctld slurmd slurm-client munge >/dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends -o DPkg::Lock::Timeout=600 \
+        slurmctld slurmd slurm-client munge procps >/dev/null
 }
 
 configure() {
-    mkdir -p "$ROOT"/{state,spool,log,run,gpu,munge}
+    mkdir -p "$ROOT"/{state,spool,log,run,munge}
     chmod 755 "$ROOT" "$ROOT/munge"
     dd if=/dev/urandom of="$ROOT/munge/munge.key" bs=128 count=1 status=none
     chmod 600 "$ROOT/munge/munge.key"
@@ -70,9 +74,8 @@ CONF
     for i in $(seq "$NODES"); do
         gres=
         if [ "$i" -le "$GPUS" ]; then
-            gres="Gres=gpu:1"
-            [ -e "$ROOT/gpu/nvidia$i" ] || mknod "$ROOT/gpu/nvidia$i" c 1 3  # slurmd insists on a device
-            echo "NodeName=node$i Name=gpu File=$ROOT/gpu/nvidia$i Flags=nvidia_gpu_env" >> "$ROOT/gres.conf"
+            gres="Gres=gpu:1"  # slurmd insists on a device, of any kind
+            echo "NodeName=node$i Name=gpu File=/dev/null Flags=nvidia_gpu_env" >> "$ROOT/gres.conf"
         fi
         echo "NodeName=node$i NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((PORT + i))" \
             "CPUS=$CPUS RealMemory=$MEM $gres" >> "$ROOT/slurm.conf"
@@ -127,6 +130,7 @@ up() {
 
 down() {
     local file pid pids="" i
+    [ -s "$ROOT/slurm.conf" ] || return 0  # not a folder of ours
     for i in $(seq "$NODES"); do kill_node "node$i" 2>/dev/null || true; done
     for file in "$ROOT/run/slurmctld.pid" "$ROOT/munge/munged.pid"; do
         [ -s "$file" ] || continue
@@ -140,6 +144,7 @@ down() {
     rm -rf "$ROOT"
 }
 
+[ "${1:-}" = install ] || : "${SLURM_ROOT:?is to be the folder of the cluster}"
 case ${1:-} in
     install) install ;;
     up) up ;;

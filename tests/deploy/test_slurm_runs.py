@@ -15,7 +15,7 @@ from pipeline.status import read_status
 from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(500)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SMALL = {"memory_gb": 0.8}
 CLUSTER = {"kind": "slurm", "interface": "lo", "queue": "cpu", "driver": SMALL, "workers": {**SMALL, "count": 2}}
 CHUNK = [10, 12, 14]
@@ -79,7 +79,7 @@ def wait_for_more_chunks(file: Path, more: int = 5) -> None:
 
 
 def wait_for_the_end(file: Path, slurm: Slurm) -> None:
-    wait_until(lambda: driver_state(file) == "COMPLETED", "the driver is done", seconds=240)
+    wait_until(lambda: driver_state(file) == "COMPLETED", "the driver is done")
     wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no worker is left")
     assert all(stage.complete for stage in read_status(Run.open(file)))
 
@@ -177,7 +177,7 @@ def test_scripts_for_sites_that_submit_by_hand_do_the_same(
     wait_for_more_chunks(file)
     command("scontrol", "requeue", job)  # the workers find it again
     wait_until(lambda: slurm.jobs("-j", job)[job][1] == "PD", "the driver is queued again")
-    wait_until(lambda: not slurm.jobs("-t", "PD,R"), "driver and workers have ended", seconds=240)
+    wait_until(lambda: not slurm.jobs("-t", "PD,R"), "driver and workers have ended")
     assert results(Run.open(file)) == reference
     assert "petaseg run ended with status 0" in (tmp_path / f"petaseg-driver-{job}.log").read_text()
     assert {chunk["worker"].partition(":")[0] for chunk in chunks(file)} <= CPU_NODES

@@ -16,6 +16,7 @@ from pipeline.inference.predictor import PredictOptions, Predictor, environment_
 from pipeline.inference.runtime import forward_state
 from pipeline.inference.tta import variants
 from pipeline.inference.window import bump_window
+from pipeline.models.gamma_net_2d import GammaNet2D
 from tests.inference.boxes import patient
 from tests.inference.networks import NEAREST, Card, Copies, Loaded, convolutional, identity
 
@@ -245,6 +246,19 @@ def test_bfloat16_is_close_to_float32():
     exact = whole(CONVOLUTIONAL, image, lattice).astype(int)
     coarse = whole(Predictor(convolutional(), PredictOptions(precision="bfloat16")), image, lattice)
     assert 0 < np.abs(coarse - exact).max() < 16
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_network_of_two_dimensions_sees_each_section_by_itself(channels_last):
+    """Would refuse 2D networks: the layout with the channels last exists for kernels of five axes alone."""
+    torch.manual_seed(0)
+    network = GammaNet2D(widths=(3, 4), horizontal=(3, 3), steps=2, out_channels=3)
+    predictor = Predictor(Loaded(Card(), network), PredictOptions(channels_last=channels_last))
+    image = image_of((8, 10, 10))
+    result = whole(predictor, image, lattice_of(image.shape))
+    with torch.inference_mode():
+        alone = torch.stack([network(torch.from_numpy(section)[None, None] / 255.0)[0] for section in image], dim=1)
+    assert np.abs(result - 255.0 * torch.sigmoid(alone).numpy()).max() < 0.51
 
 
 def test_an_image_of_another_box_is_refused():

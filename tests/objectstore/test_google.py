@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.errors import StorageError
 from pipeline.geometry import BoundingBox
-from pipeline.storage import ObjectStore, bucket_client
+from pipeline.storage import ObjectStore, bucket_client, credentials
 from pipeline.volumes import VolumeSpec, create_volume, open_volume
 from tests.objectstore.google import GoogleServer, Stored, google_server
 from tests.objectstore.server import set_environment
@@ -64,6 +64,19 @@ def test_volumes_are_written_and_read(google: GoogleServer, kind: str) -> None:
         if kind and not key.endswith("info"):
             google.objects[key] = Stored(gzip.compress(found.data), {"content-encoding": "gzip"}, 7)
     assert (open_volume(f"{kind}gs://bucket/v").read(spec.bounds) == data).all()
+
+
+def test_public_data_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """obstore would ask for the service account of a machine that is not Google's, for minutes."""
+    set_environment(monkeypatch, {"HOME": str(tmp_path)})
+    monkeypatch.setattr(credentials, "PRODUCT", tmp_path / "product_name")
+    assert not credentials.google_access().signed
+    (tmp_path / "product_name").write_text("Google Compute Engine\n")
+    assert credentials.google_access().signed
+    (tmp_path / "product_name").write_text("PowerEdge\n")
+    assert not credentials.google_access().signed
+    monkeypatch.setenv("GOOGLE_APPLICATION_CREDENTIALS", str(tmp_path / "key.json"))
+    assert credentials.google_access().signed
 
 
 def test_a_missing_bucket_is_named(google: GoogleServer) -> None:

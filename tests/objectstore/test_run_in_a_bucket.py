@@ -97,6 +97,7 @@ def test_from_the_image_to_neurons_in_a_bucket(
     )
     done = petaseg("run", file, "--quiet", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
+    assert not [word for word in (KEY, SECRET, TOKEN) if word in done.stdout + done.stderr]
     finished = Run.open(f"{bucket}/lab/runs/first")
     assert results(finished) == expected
     assert {"overview.png", "sweep.png", "scores.json"} == {key[7:] for key in finished.store.list("report/")}

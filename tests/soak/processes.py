@@ -33,19 +33,21 @@ def fork(function: Callable[[], None], log: Path) -> int:
     pid = os.fork()
     if pid:
         return pid
+    status = BUG
     try:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
         function()
-        os._exit(DONE)
+        status = DONE
     except PetasegError as error:
+        status = REFUSED
         print(f"{type(error).__name__}: {error}", flush=True)
-        os._exit(REFUSED)
     except BaseException:
         traceback.print_exc()
-        os._exit(BUG)
+    finally:
+        os._exit(status)  # whatever happens, also to the log: the rest of the program belongs to the parent
 
 
 def drive(file: Path, life: Life, overrides: tuple[str, ...]) -> None:

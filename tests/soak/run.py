@@ -46,6 +46,7 @@ def run_on_disk(plan: Plan, references: References, folder: Path) -> Iterator[tu
     file = write_run(folder, execution=plan.execution, **shape, **plan.flavour.tables(references.folder))
     small = any(life.room is not None or life.read_only_after is not None for life in plan.lives)
     disk: Disk = MountedDisk(folder / "run") if small else Folder(folder / "run")
+    (folder / "run" / "petaseg.log").symlink_to(folder / "petaseg.log")  # it is open all the time
     try:
         yield file, disk
     finally:

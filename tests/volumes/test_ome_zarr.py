@@ -186,6 +186,25 @@ def test_an_array_that_was_created_without_its_group_is_no_volume_and_is_made_ag
     assert not create_volume(url, spec).read(spec.bounds).any()
 
 
+@pytest.mark.parametrize(
+    ("kind", "left"),
+    [
+        ("zarr", "0/"),
+        ("zarr", "0/.zarr.json.7f.partial"),
+        ("zarr", ".zarr.json.7f.partial"),
+        ("precomputed", ".info.7f.partial"),
+    ],
+)
+def test_a_creation_that_had_stored_nothing_yet_is_repeated(tmp_path: Path, kind: str, left: str) -> None:
+    """What a full disk, or kill -9 within a write, leaves: a run that could never go on."""
+    path = tmp_path / "volume" / left
+    (path if left.endswith("/") else path.parent).mkdir(parents=True)
+    if not left.endswith("/"):
+        path.write_text("{")
+    spec = VolumeSpec(BoundingBox.from_shape(SHAPE), (8.0, 8.0, 8.0), np.dtype("uint16"))
+    assert create_volume(str(tmp_path / "volume"), spec, format=kind).spec == spec
+
+
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
     """Would delete a user's files because of a slip in a path."""
     (tmp_path / "thesis.txt").write_text("years of work")

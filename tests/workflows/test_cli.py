@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 
 import h5py
 import numpy as np
@@ -13,13 +17,14 @@ from pipeline.volumes import open_volume
 from tests.runs import petaseg, real_affinities, write_run, write_volume
 
 COMMANDS = ["demo", "init", "ingest", "plan", "run", "status", "relabel", "verify", "evaluate", "train", "models"]
+COMMANDS += ["submit", "logs", "cancel", "synthesize"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_explains_itself_with_an_example(command):
     shown = petaseg(command, "--help")
     assert shown.returncode == 0
-    assert re.search(rf"Example: petaseg\s+{command}", shown.stdout)
+    assert re.search(rf"Examples?:\s+petaseg\s+{command}", shown.stdout)
 
 
 @pytest.fixture
@@ -156,3 +161,27 @@ def test_ingest_brings_in_a_stack(tmp_path):
     assert volume.spec.bounds.start == (1, 2, 3)
     assert volume.spec.resolution_nm == (40, 4, 4)
     assert (volume.read(volume.spec.bounds) == array).all()
+
+
+@pytest.mark.parametrize(("number", "words"), [(signal.SIGTERM, "asked to end"), (signal.SIGINT, "interrupted")])
+def test_a_signal_ends_a_command_in_order_and_says_how_to_go_on(tmp_path, number, words):
+    """Would leave a half-written data set, or an exit status that a cluster takes for a crash."""
+    command = [
+        sys.executable,
+        "-m",
+        "workflows.cli",
+        "synthesize",
+        "challenge",
+        str(tmp_path / "out"),
+        "--count",
+        "500",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        end = time.monotonic() + 60
+        while not any(tmp_path.iterdir()) and time.monotonic() < end:
+            time.sleep(0.05)
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert f"petaseg: {words}; the same command goes on where it stopped" in said
+    assert not (tmp_path / "out").exists()

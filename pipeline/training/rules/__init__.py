@@ -25,7 +25,16 @@ from pipeline.training.rules.implicit import NeumannReport, RecurrentBackpropaga
 from pipeline.training.rules.lipschitz import column_penalty, frobenius_penalty, spectral_penalty
 from pipeline.training.rules.memory import SavedBytes
 
+RULES: dict[str, type[Rule]] = {
+    "bptt": Backpropagation,
+    "truncated": TruncatedBackpropagation,
+    "checkpointed": CheckpointedBackpropagation,
+    "rbp": RecurrentBackpropagation,
+}
+"""Name, as it stands in configurations, -> rule; its fields are its options."""
+
 __all__ = [
+    "RULES",
     "Backpropagation",
     "CheckpointedBackpropagation",
     "NeumannReport",

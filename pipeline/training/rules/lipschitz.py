@@ -54,8 +54,11 @@ def column_sums(path: Trajectory, each: bool = False) -> Vector:
     """1 J, in the shape of the state."""
     if not each:
         return transposed(path, tuple(torch.ones_like(part) for part in path.last))
-    only = [tuple(torch.full_like(part, float(i == k)) for i, part in enumerate(path.last)) for k in _numbers(path)]
-    return tuple(transposed(path, ones)[k] for k, ones in enumerate(only))
+    sums = []
+    for k in range(len(path.last)):
+        ones = tuple(torch.full_like(part, float(i == k)) for i, part in enumerate(path.last))
+        sums.append(transposed(path, ones)[k])
+    return tuple(sums)
 
 
 def spectral_penalty(path: Trajectory, limit: float = LIMIT, iterations: int = 10, seed: int = 0) -> Tensor:
@@ -121,7 +124,3 @@ def unit(v: Vector) -> Vector:
     """v over its norm, without history."""
     size = length(v)
     return tuple((part / size).detach() for part in v)
-
-
-def _numbers(path: Trajectory) -> range:
-    return range(len(path.last))

@@ -35,7 +35,8 @@ class SavedBytes:
 
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        if not isinstance(tensor, torch.nn.Parameter) and storage.data_ptr() not in self._seen:
+        whole = tensor if tensor._base is None else tensor._base
+        if not isinstance(whole, torch.nn.Parameter) and storage.data_ptr() not in self._seen:
             self._seen[storage.data_ptr()] = tensor  # held, so that no other storage gets its address
             self.bytes += storage.nbytes()
         return tensor

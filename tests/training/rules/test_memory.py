@@ -1,0 +1,60 @@
+import torch
+
+from pipeline.models.hgru_contour import HGRUContour
+from pipeline.training.rules import (
+    Backpropagation,
+    CheckpointedBackpropagation,
+    RecurrentBackpropagation,
+    SavedBytes,
+    TruncatedBackpropagation,
+)
+
+STEPS = (6, 20, 80)
+STATE = 2 * 25 * 16 * 16 * 4
+"""Bytes of one state."""
+
+
+def bytes_of(rule):
+    """What 6, 20 and 80 steps of the contour network keep for the backward pass."""
+    torch.manual_seed(0)
+    network, image, found = HGRUContour(5), torch.rand(2, 1, 16, 16), []
+    for steps in STEPS:
+        with SavedBytes() as saved:
+            x = network.drive(image)
+            network.read(rule(network, x, steps).state, x, image).square().mean()
+        found.append(saved.bytes)
+    return found
+
+
+def test_recurrent_back_propagation_keeps_one_step_whatever_their_number():
+    """Would break the point of C-RBP: bytes are equal for 6, 20 and 80 steps."""
+    found = bytes_of(RecurrentBackpropagation())
+    assert found[0] == found[1] == found[2]
+    assert found[0] < bytes_of(Backpropagation())[0] / 4
+
+
+def test_back_propagation_keeps_every_step():
+    """Would break the comparison: each further step costs the same."""
+    six, twenty, eighty = bytes_of(Backpropagation())
+    assert (eighty - twenty) / 60 == (twenty - six) / 14 > 10 * STATE
+
+
+def test_truncation_keeps_its_window():
+    """Would keep what nobody will read."""
+    found = bytes_of(TruncatedBackpropagation(4))
+    assert found[0] == found[1] == found[2]
+
+
+def test_checkpoints_keep_one_state_a_step():
+    """Would keep what is computed again."""
+    six, twenty, eighty = bytes_of(CheckpointedBackpropagation())
+    assert eighty - twenty == 60 * STATE
+    assert twenty - six == 14 * STATE
+
+
+def test_each_storage_counts_once_and_parameters_do_not():
+    """Would count views of one tensor again and again, or the network itself."""
+    x, w = torch.rand(100, requires_grad=True), torch.nn.Parameter(torch.rand(100))
+    with SavedBytes() as saved:
+        (x[:50] * w[:50]).sum() + (x[50:] * w[50:]).sum() + (x * w).sum()
+    assert saved.bytes == 400
