@@ -31,7 +31,7 @@ from pipeline.ledger_log import LogCursor
 from pipeline.pace import Pace
 from pipeline.records import Failure, Marks, Summary, decode, encode, failure_record
 from pipeline.stages.base import ChunkReport
-from pipeline.storage import ObjectStore
+from pipeline.storage import MissingObjectError, ObjectStore
 
 logger = logging.getLogger("petaseg.ledger")
 
@@ -319,8 +319,6 @@ class Ledger:
 
     def _read_compact(self) -> None:
         key = f"{self.folder}/compact.npz"
-        if not self.store.exists(key):
-            return
         try:
             arrays = self.store.get_arrays(key)
             if arrays["log"].tobytes().decode() != self._log:
@@ -329,6 +327,8 @@ class Ledger:
             for level, marks in self._marks.items():
                 for name in STORED:
                     getattr(marks, name)[...] = arrays[f"{name}_{level}"]
+        except MissingObjectError:  # also where it goes while somebody looks on
+            return
         except (CorruptError, KeyError, ValueError) as error:
             logger.warning("%s is damaged (%s); its chunks are computed again", key, error)
             self._marks = {level: Marks(marks.grid) for level, marks in self._marks.items()}

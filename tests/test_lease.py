@@ -12,7 +12,7 @@ from multiprocessing import get_context
 import psutil
 import pytest
 
-from pipeline.errors import LeaseError
+from pipeline.errors import LeaseError, StorageError
 from pipeline.lease import KEY, Holder, Lease, LeaseRecord, read_lease
 from pipeline.storage import ObjectStore
 
@@ -130,6 +130,37 @@ def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
         with pytest.raises(LeaseError, match="another driver has taken over"):
             lease.check()
     assert read_lease(store).holder == ELSEWHERE, "what the other holds was not released"
+
+
+class StoreWithLostReplies(ObjectStore):
+    """Does what it is told and, as long as it is told to, says that it has not."""
+
+    deaf = False
+
+    def put_if(self, key, data, version):
+        written = super().put_if(key, data, version)
+        if self.deaf:
+            raise StorageError("no answer")
+        return written
+
+
+def test_a_beat_whose_reply_was_lost_is_no_other_driver(tmp_path):
+    """Would stop a healthy driver that the network has failed for a second."""
+    store = StoreWithLostReplies(tmp_path / "run")
+    lease = Lease(store, seconds=60)
+    lease.acquire()
+    store.deaf = True
+    with pytest.raises(StorageError):
+        lease.renew()
+    store.deaf = False
+    lease.renew()
+    lease.check()
+    store.deaf = True
+    with pytest.raises(StorageError):
+        lease.renew()
+    store.deaf = False
+    lease.release()
+    assert read_lease(store).released
 
 
 def test_a_driver_that_slept_too_long_asks_before_it_writes(store):

@@ -60,6 +60,8 @@ STOPPED = {
 }
 """What is said after Ctrl-C, and after the signal of a cluster before the walltime, or of ``kill``."""
 received: list[int] = []
+INTERRUPTED = 130
+"""Exit status of the library of the command line after Ctrl-C."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -78,9 +80,9 @@ def main() -> None:
     except PetasegError as error:
         typer.secho(f"petaseg: {error}", fg="red", err=True)
         sys.exit(1)
-    except (KeyboardInterrupt, SystemExit):  # the library of the command line turns the first into the second
-        if not received:
-            raise
+    except (KeyboardInterrupt, SystemExit) as error:  # the library of the command line turns the first into the second
+        if not received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
+            raise  # a command that has an end of its own for it, like a watch
         typer.secho(f"petaseg: {STOPPED[signal.Signals(received[0])]}", fg="yellow", err=True)
         sys.exit(128 + received[0])
 

@@ -36,6 +36,7 @@ RUN_FILE = "/petaseg/run/run.yaml"
 TLS_FOLDER = "/petaseg/tls"
 DATA_FOLDER = "/data"
 USER = 1000
+GPU = "nvidia.com/gpu"
 KEEP_SECONDS = 8 * 3600
 """A finished Job stays so long for a look at its logs; then Kubernetes deletes it and all that belongs to it."""
 DRAIN_SECONDS = 60
@@ -181,6 +182,8 @@ def _workers(name: str, cluster: Cluster, pool: str, shape: WorkerShape) -> Mani
         "resources": _resources(shape.cpus, shape.memory_gb, shape.gpus),
     }
     pod = _pod(name, cluster, container, drain_seconds=DRAIN_SECONDS)
+    if shape.gpus:  # the usual taint that keeps others off nodes with GPUs
+        pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     if shape.node_selector:
         pod["nodeSelector"] = dict(shape.node_selector)
     return {
@@ -295,7 +298,7 @@ def _resources(cpus: int, memory_gb: float, gpus: int = 0) -> Manifest:
     """Requests equal to limits, so that a pod has what it was promised and is the last to be evicted."""
     amounts = {"cpu": str(cpus), "memory": str(_bytes(memory_gb))}
     if gpus:
-        amounts["nvidia.com/gpu"] = str(gpus)
+        amounts[GPU] = str(gpus)
     return {"requests": amounts, "limits": dict(amounts)}
 
 

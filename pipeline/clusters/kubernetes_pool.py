@@ -53,6 +53,11 @@ class KubernetesPool:
         """Address of the scheduler."""
         return str(self._cluster.scheduler_address)
 
+    @property
+    def problem(self) -> str:
+        """Always "": what refuses workers here, a quota or a full cluster, may pass; `petaseg status` tells of it."""
+        return ""
+
     def scale(self, workers: int) -> None:
         """Set the size of the Deployment; while the API server does not answer, try again."""
         _scale(self._api, f"{self._run}-{self._name}", workers)

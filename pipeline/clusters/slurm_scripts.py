@@ -239,8 +239,10 @@ stop() {{ leave=$1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true
 trap 'stop walltime' USR1   # SLURM, before the walltime
 trap 'stop asked' TERM INT  # scancel, preemption
 queue_again() {{
-    echo "== driver: $1; queued again, $(date '+%F %T')"
-    if scontrol requeue "$SLURM_JOB_ID"; then sleep 60 & wait; fi  # SLURM ends this job now
+    if [ "$(squeue -h -j "$SLURM_JOB_ID" -o %T)" = RUNNING ]; then  # and not cancelled meanwhile
+        echo "== driver: $1; queued again, $(date '+%F %T')"
+        if scontrol requeue "$SLURM_JOB_ID"; then sleep 60 & wait; fi  # SLURM ends this job now
+    fi
     exit 75
 }}
 {command} &
@@ -250,6 +252,7 @@ while true; do  # a signal ends wait before the driver ends
     kill -0 "$driver" 2>/dev/null || break
 done
 if [ "$leave" = walltime ]; then queue_again "the walltime is near"; fi
+if [ "$status" = 143 ]; then leave=asked; fi  # the trap may come later than the end
 if [ "$leave" = asked ] && [ "$status" != 0 ]; then status=75; fi  # preemption: start this job again
 if [ -z "$leave" ] && [ "$status" -gt 128 ] && [ "${{SLURM_RESTART_COUNT:-0}}" -lt {restarts} ]; then
     queue_again "killed by signal $((status - 128))"

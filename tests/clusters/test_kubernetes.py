@@ -158,6 +158,15 @@ def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab, tmp_path
     CLUSTER.cancel(job)  # twice does no harm
 
 
+@pytest.mark.slow
+def test_what_belongs_to_a_run_goes_with_its_job(lab: Lab) -> None:
+    """Would keep the workers, and their GPUs, of a driver that failed for good; its Job is deleted after some hours."""
+    job = CLUSTER.submit(lab.write_run())
+    assert len(belongings(lab)) > 8
+    lab.plane.kubectl("delete", "job", job.id, "-n", lab.namespace)
+    lab.plane.wait(lambda: belongings(lab) == [], "something is left")
+
+
 def quota(lab: Lab, hard: dict[str, str]) -> None:
     head = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight", "namespace": lab.namespace}}
     lab.plane.apply({**head, "spec": {"hard": hard}})

@@ -122,7 +122,10 @@ def test_a_pod_gets_what_it_was_promised() -> None:
     assert limits["general"] == {"cpu": "2", "memory": "1500000000"}
     assert limits["general-large"]["memory"] == "3000000000"
     assert limits["inference"] == {"cpu": "1", "memory": "32000000000", "nvidia.com/gpu": "1"}
-    assert found["inference"]["spec"]["template"]["spec"]["nodeSelector"] == {"gpu": "a100"}
+    pod = found["inference"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"gpu": "a100"}
+    assert [toleration["key"] for toleration in pod["tolerations"]] == ["nvidia.com/gpu"]
+    assert "tolerations" not in found["general"]["spec"]["template"]["spec"]
     assert all(d["spec"]["replicas"] == 0 for d in found.values()), "the driver says how many, when they have work"
     (job,) = of_kind(documents, "Job")
     assert job["spec"]["backoffLimit"] == 7

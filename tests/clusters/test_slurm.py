@@ -113,6 +113,18 @@ def test_a_driver_that_is_killed_is_queued_again(slurm: Slurm, tmp_path: Path, p
     assert any("killed by signal 9; queued again" in line for line in lines_of(job))
 
 
+def test_a_driver_that_was_asked_to_end_is_not_queued_again(slurm: Slurm, tmp_path: Path, program) -> None:
+    """Fails if a run that was cancelled comes back: its process may end before its script hears of it."""
+    program("print('life', os.getpid())", "time.sleep(600)")
+    job = SlurmCluster().submit(submission(tmp_path / "run"))
+    wait_until(lambda: any(line.startswith("life") for line in lines_of(job)), "the driver runs")
+    process = next(int(line.split()[1]) for line in lines_of(job) if line.startswith("life"))
+    os.kill(process, signal.SIGTERM)
+    wait_for(job, "failed")
+    assert SlurmCluster().state(job).restarts == 0
+    assert f"{scripts.ENDED}75" in lines_of(job)
+
+
 def test_a_driver_that_fails_by_itself_is_not_queued_again(slurm: Slurm, tmp_path: Path, program) -> None:
     """Fails if a run with a quarantined chunk is started again and again."""
     program("sys.exit(1)")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.errors import StageFailed
+from pipeline.errors import LeaseError, StageFailed
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, RunOptions, StageFinished, StageStarted, run_stage
 from pipeline.execution.serial import SerialExecutor
@@ -277,3 +277,25 @@ def test_an_interrupted_run_keeps_what_it_has_recorded(bench: Bench) -> None:
     assert begun <= 13
     bench.run(stage)
     assert bench.tried(stage) == names(stage) - kept
+
+
+def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Bench) -> None:
+    """Fails if a driver that was cut off goes on beside the one that has taken over, or spoils its records."""
+    stage = bench.stage()
+    count = 0
+
+    def check() -> None:
+        if count >= 10:
+            raise LeaseError("another driver has taken over this run")
+
+    def listen(event: Event) -> None:
+        nonlocal count
+        count += isinstance(event, ChunkDone)
+
+    ledger = bench.ledger(stage)
+    with pytest.raises(LeaseError):
+        run_stage(stage, ledger, bench.executor, RunOptions(max_in_flight=3, check=check), on_event=listen)
+    with pytest.raises(LeaseError):
+        ledger.compact()
+    assert len(bench.done(stage)) == 10
+    assert len(stage.tried()) <= 13

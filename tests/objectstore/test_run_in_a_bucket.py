@@ -185,7 +185,10 @@ def test_kill_9_of_the_driver_and_on(faulty_run: str, faulty: FaultyServer, refe
             more = before + 1 + dice.randrange(12)
             while process.poll() is None and sum(done_by_stage(faulty_run).values()) < more:
                 time.sleep(0.05)
-            os.killpg(process.pid, signal.SIGKILL)
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                assert process.returncode == 0
     kept = Run.open(faulty_run)
     recorded = {
         f"/lab/runs/first/parts/{stage.name}/{chunk.name}"

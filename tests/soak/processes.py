@@ -20,8 +20,6 @@ from pipeline.storage.local import LocalBackend
 from tests.soak.plan import Death, Life
 from workflows.session import segment
 
-PATIENCE_SECONDS = 120
-"""A process that takes longer hangs: it prints where, and dies."""
 DONE, REFUSED, BUG = 0, 1, 70
 """Exit statuses: complete; an error raised on purpose; any other error."""
 
@@ -38,7 +36,7 @@ def fork(function: Callable[[], None], log: Path) -> int:
         descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
-        faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True)
+        faulthandler.enable()  # so that a driver that is aborted says where it was
         function()
         status = DONE
     except PetasegError as error:

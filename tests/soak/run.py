@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,6 +20,10 @@ from tests.soak.processes import DONE, REFUSED, drive, fork, kill, status_of
 from tests.soak.references import References
 
 TICK = 0.005
+WORDS = 10_000
+"""Of what drivers and workers have printed, in a message."""
+PATIENCE_SECONDS = 120
+"""A driver that takes longer hangs."""
 KILLED = -9
 CALM = Life()
 ENDINGS = {DONE: "complete", REFUSED: "refused", KILLED: "killed"}
@@ -111,6 +117,8 @@ class Soak:
                 act()
                 if after == life.killed_after:
                     return KILLED
+            if time.monotonic() - began > PATIENCE_SECONDS:
+                os.kill(pid, signal.SIGABRT)
             if self.cluster is not None:
                 self.cluster.tend()
             time.sleep(TICK)
@@ -133,7 +141,7 @@ class Soak:
 
     def last_words(self) -> str:
         """The end of what drivers and workers have printed."""
-        return self.log.read_text()[-3000:] if self.log.exists() else "nothing was printed"
+        return self.log.read_text()[-WORDS:] if self.log.exists() else "nothing was printed"
 
 
 def check_results(run: Run, expected: dict[str, bytes]) -> None:

@@ -39,13 +39,25 @@ def start(file):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def wait_for_progress(process, file, more_than, limit=60.0):
-    """Until more chunks are recorded than before; a random moment, not a sleep that a slow machine outlasts."""
-    end = time.monotonic() + limit
-    while process.poll() is None and time.monotonic() < end:
-        if sum(done_by_stage(file).values()) > more_than:
-            return
-        time.sleep(0.01)
+def recorded(folder):
+    """Lines in the ledgers: read in less time than a chunk takes, so that the run does not end meanwhile."""
+    return sum(log.read_bytes().count(b"\n") for log in folder.glob("run/ledger/*/log.jsonl"))
+
+
+def kill_after(process, folder, more, limit=60.0):
+    """Kill it when so many lines are added: a random moment, not a sleep that a slow machine outlasts.
+
+    False if it was complete before.
+    """
+    first, end = recorded(folder), time.monotonic() + limit
+    while process.poll() is None and recorded(folder) <= first + more and time.monotonic() < end:
+        time.sleep(0.002)
+    if process.poll() is not None:
+        assert process.returncode == 0
+        return False
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    return True
 
 
 @pytest.mark.slow
@@ -55,14 +67,12 @@ def test_ten_kills_of_the_driver_lose_only_what_was_in_flight(tmp_path, affiniti
     execution = {"executor": "threads", "workers": IN_FLIGHT, "max_in_flight": IN_FLIGHT}
     file = write_run(tmp_path / "killed", input={"affinities": affinities}, **{**TABLES, "execution": execution})
     dice = random.Random(7)
-    for _ in range(10):
-        before = sum(done_by_stage(file).values())
-        process = start(file)
-        wait_for_progress(process, file, before + dice.randrange(12))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+    kills = 0
+    while kills < 10 and kill_after(start(file), tmp_path / "killed", dice.randrange(12)):
+        kills += 1
         for stage in ("extract_supervoxels", "build_region_graph", "agglomerate", "cut_merge_tree"):
             assert written_parts(file, stage) - done_by_stage(file)[stage] <= IN_FLIGHT
+    assert kills > 2
     assert results(run(file)) == reference
 
 
