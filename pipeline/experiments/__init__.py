@@ -2,9 +2,15 @@
 
     base.py   what an experiment is: Experiment, Scale, Trials, Report
     loop.py   a small training loop in memory, for any recurrence and any learning rule
+    challenge.py   pictures of the synthetic challenge, a small training loop for any 2D network, average precision
+    fib25.py  real tissue: trainings of ``petaseg train`` and the whole pipeline behind them
 
 Every other module is one experiment and holds it as ``EXPERIMENT``.
 """
 
-EXPERIMENTS: dict[str, tuple[str, str]] = {}
+EXPERIMENTS: dict[str, tuple[str, str]] = {
+    "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
+    "rignet-iterations": ("pipeline.experiments.rignet_iterations", "iterations of RIGNet against score"),
+    "comparison": ("pipeline.experiments.comparison", "three 3D networks on real tissue at equal time, by VOI"),
+}
 """Name -> module and what is asked, in one line; the module is loaded when its experiment is run."""
