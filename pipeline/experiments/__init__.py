@@ -10,7 +10,7 @@ Every other module is one experiment and holds it as ``EXPERIMENT``.
 
 EXPERIMENTS: dict[str, tuple[str, str]] = {
     "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
-    "rignet-iterations": ("pipeline.experiments.rignet_iterations", "iterations of RIGNet against score"),
-    "comparison": ("pipeline.experiments.comparison", "three 3D networks on real tissue at equal time, by VOI"),
+    "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
+    "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and what is asked, in one line; the module is loaded when its experiment is run."""

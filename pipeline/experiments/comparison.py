@@ -7,10 +7,13 @@ threshold that was best on the validation part. docs/choosing.md is about the re
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from math import prod
 from typing import Any
 
+import torch
 from matplotlib.figure import Figure
 
 from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials
@@ -23,10 +26,10 @@ from pipeline.experiments.fib25 import (
     planes,
     seconds_per_update,
     train_config,
-    train_timed,
 )
-from pipeline.models.facts import Subject, stored_facts, subject, with_speed
+from pipeline.models.facts import Subject, stored_facts, subject
 from pipeline.models.facts import compute as compute_facts
+from pipeline.training.trainer import train
 
 NETWORKS = (
     Network("γ-Net", "gamma_net_3d", "tiny"),
@@ -108,33 +111,48 @@ def trial(network: Network, seed: int, pace: float, scale: Scale, store: Trials)
     def compute() -> dict[str, Any]:
         folder = store.file(key, "")
         config = train_config(folder / "model", network, training, [planes(TRAIN)], steps=steps, seed=seed)
-        result, seconds = train_timed(config)
+        result = train(config)
         store.say(f"{network.label}: {result}")
         side = 32 if scale.tiny else SIDE
         scores = judged(folder, folder / "model" / "card.yaml", side=side)
-        return {"steps": steps, "seconds_per_update": seconds, "validation_f1": result.best.score, **scores}
+        return {"steps": steps, "validation_f1": result.best.score, **scores}
 
-    return {**store.get(key, compute), **facts_of(network, scale, store)}
+    return {**store.get(key, compute), "pace": pace, **facts_of(network, scale, store)}
 
 
 def facts_of(network: Network, scale: Scale, store: Trials) -> dict[str, Any]:
-    """What ``petaseg models --measure`` says of it."""
-    key = {"trial": "facts", "network": network.label, "arguments": network.arguments, "tiny": scale.tiny}
+    """What ``petaseg models`` says of it, and voxels in a CPU second of one thread."""
+    key = {"trial": "facts", "network": network.label, "arguments": network.arguments, "clock": "cpu"}
 
     def compute() -> dict[str, Any]:
         if isinstance(network.arguments, str):
             known = subject(f"{network.architecture}/{network.arguments}")
             stored = next((facts for facts in stored_facts() if facts.name == known.name), None)
         else:
-            known, stored = Subject(network.label, network.architecture, network.arguments, (16, 16, 16)), None
-        return asdict(with_speed(stored or compute_facts(known), known))
+            patch = (16, 16, 16) if scale.tiny else (64, 64, 64)
+            known, stored = Subject(network.label, network.architecture, network.arguments, patch), None
+        facts = stored or compute_facts(known)
+        return {**asdict(facts), "voxels_per_second": voxels_per_cpu_second(known)}
 
     return store.get(key, compute)
 
 
+def voxels_per_cpu_second(known: Subject, runs: int = 3) -> float:
+    """Of the network on its usual patch in float32, as a run has it: the best of a few, after one to warm up."""
+    torch.set_num_threads(1)
+    network, image = known.network(), torch.rand(1, 1, *known.patch_shape)
+    seconds = []
+    with torch.inference_mode():
+        for _ in range(runs + 1):
+            began = time.process_time()
+            network(image)
+            seconds.append(time.process_time() - began)
+    return prod(known.patch_shape) / min(seconds[1:])
+
+
 def row(network: Network, seed: int, result: dict[str, Any]) -> list[Cell]:
     """A line of the table."""
-    test, minutes = result["test"], result["steps"] * result["seconds_per_update"] / 60
+    test, minutes = result["test"], result["steps"] * result["pace"] / 60
     scores = [round(test[name], 3) for name in ("voi_split", "voi_merge", "voi")]
     best = round(result["best_test_voi"], 3)
     middle = [result["steps"], round(minutes, 1), round(result["threshold"], 3)]

@@ -37,7 +37,6 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.losses import balanced_bce
 from pipeline.training.module import TrainingModule
 from pipeline.training.schedules import make_optimiser
-from pipeline.training.trainer import TrainResult, train
 from pipeline.volumes import create_volume, open_volume
 
 FILE = "fib25_train2.h5"
@@ -145,14 +144,6 @@ class Pace:
         self.optimiser.step()
         self.number += 1
         return time.process_time() - began
-
-
-def train_timed(config: TrainConfig) -> tuple[TrainResult, float]:
-    """Train, or go on; and the CPU seconds of an update, the median over this call (NaN if nothing was missing)."""
-    stamps: list[float] = []
-    result = train(config, on_progress=lambda _done, _of: stamps.append(time.process_time()))
-    steps = np.diff(stamps)
-    return result, float(np.median(steps)) if len(steps) else float("nan")
 
 
 def cut_out(folder: Path, part: tuple[int, int], side: int = SIDE) -> dict[str, str]:

@@ -25,6 +25,7 @@ from pipeline.models.spec import build, load_card, load_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
 from pipeline.training.sampler import open_sources
+from pipeline.training.trainer import train
 
 PERCENTS = (1, 10, 100)
 OFFSETS: tuple[Vec, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0), (0, -3, 0), (0, 0, -3))
@@ -156,8 +157,8 @@ def tissue_of(scale: Scale, store: Trials) -> Data:
         return fib25.train_config(folder, named, training, [part(percent, seed)], steps=updates, seed=seed)
 
     def trial(network: str, percent: int, updates: int, seed: int, folder: Path) -> dict[str, float]:
-        result, seconds = fib25.train_timed(config(network, percent, updates, seed, folder))
-        return {"seconds_per_update": seconds, **score(folder, result.best.score, training.patch)}
+        result = train(config(network, percent, updates, seed, folder))
+        return score(folder, result.best.score, training.patch)
 
     def measure() -> list[float]:
         folder = store.folder / "pace"
@@ -231,4 +232,4 @@ def draw(figure: Figure, scores: dict[tuple[str, str], dict[int, list[float]]]) 
         axes.legend(frameon=False)
 
 
-EXPERIMENT = Experiment(name="label-efficiency", title="gamma-Net and U-Net on 1, 10 and 100 % of the labels", run=run)
+EXPERIMENT = Experiment(name="label-efficiency", title="γ-Net and U-Net on 1, 10 and 100 % of the labels", run=run)

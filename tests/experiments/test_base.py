@@ -70,7 +70,11 @@ def test_another_version_of_torch_is_another_trial(tmp_path, monkeypatch):
 
 def test_a_report_is_table_plot_and_everything_that_made_it(tmp_path):
     folder = run_experiment(SQUARES, tmp_path, Scale(seeds=(2, 3)))
-    assert list(csv.reader((folder / "table.csv").read_text().splitlines())) == [["seed", "square"], ["2", "4"], ["3", "9"]]
+    assert list(csv.reader((folder / "table.csv").read_text().splitlines())) == [
+        ["seed", "square"],
+        ["2", "4"],
+        ["3", "9"],
+    ]
     assert "| 3 | 9 |" in (folder / "table.md").read_text()
     assert "- Small." in (folder / "table.md").read_text()
     assert imread(folder / "plot.png").ndim == 3

@@ -11,7 +11,9 @@ UNET = ("residual_unet", {"widths": [4, 6], "dimension": 2, "norm": "instance"})
 
 def test_average_precision_of_scores_that_can_be_checked_by_hand():
     """Hits at ranks 1 and 3 of four: (1 / 1 + 2 / 3) / 2; best F1 with three said: 2 * 2 / (3 + 2)."""
-    assert precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])) == pytest.approx((5 / 6, 0.8))
+    assert precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])) == pytest.approx(
+        (5 / 6, 0.8)
+    )
     assert precision(np.array([3.0, 2.0, 1.0]), np.array([True, True, False])) == (1.0, 1.0)
 
 
