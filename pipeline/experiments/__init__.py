@@ -3,6 +3,7 @@
     base.py   what an experiment is: Experiment, Scale, Trials, Report
     loop.py   a small training loop in memory, for any recurrence and any learning rule
     challenge.py   pictures of the synthetic challenge, a small training loop for any 2D network, average precision
+    pace.py   how long an update takes
     fib25.py  real tissue: trainings of ``petaseg train`` and the whole pipeline behind them
 
 Every other module is one experiment and holds it as ``EXPERIMENT``.

@@ -7,7 +7,6 @@ labels, holds a dozen cells. Networks see random patches of one picture an updat
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from pipeline.experiments.pace import clock
 from pipeline.models.spec import build
 from pipeline.synthetic.connectomics_challenge import LONG, MODERATE, SHORT, ChallengeConfig, make_challenge
 from pipeline.training.losses import balanced_bce
@@ -83,8 +83,8 @@ class Learner:
         self.data, self.fit, self.device, self.rng = data, fit, device, np.random.default_rng(seed)
 
     def update(self) -> float:
-        """One update; its CPU seconds."""
-        began = time.process_time()
+        """One update; its seconds."""
+        began = clock(self.device)
         image, target = (
             torch.from_numpy(array)[None, None, None].to(self.device) for array in self.draw()
         )  # (1, 1, 1, y, x)
@@ -94,7 +94,7 @@ class Learner:
         nn.utils.clip_grad_norm_(self.network.parameters(), self.fit.clip_norm)
         self.optimiser.step()
         self.schedule.step()
-        return time.process_time() - began
+        return clock(self.device) - began
 
     def draw(self) -> Sequence[np.ndarray]:
         """A random patch (y, x) of an image and its target, turned and mirrored alike."""
@@ -105,7 +105,7 @@ class Learner:
         return [np.ascontiguousarray(patch[:, ::-1] if mirrored else patch) for patch in patches]
 
     def run(self) -> float:
-        """All updates; the CPU seconds of one, the median."""
+        """All updates; the seconds of one, the median."""
         return median([self.update() for _ in range(self.fit.updates)])
 
 
@@ -137,12 +137,3 @@ def precision(scores: Tensor | np.ndarray, truth: np.ndarray) -> tuple[float, fl
     precisions, recalls = hits / (last + 1), hits / max(1, true.sum())
     f1 = 2 * hits / (last + 1 + true.sum())
     return float(np.sum(precisions * np.diff(recalls, prepend=0.0))), float(f1.max())
-
-
-def seconds_per_update(learners: Sequence[Learner], rounds: int = 3, updates: int = 3) -> list[float]:
-    """CPU seconds of an update of each: the median, in turns, so that all meet the same machine."""
-    found: list[list[float]] = [[] for _ in learners]
-    for _ in range(rounds):
-        for learner, seconds in zip(learners, found, strict=True):
-            seconds += [learner.update() for _ in range(updates)]
-    return [median(seconds[1:]) for seconds in found]

@@ -21,12 +21,13 @@ from pipeline.experiments.fib25 import (
     SIDE,
     TRAIN,
     Network,
+    Pace,
     Training,
     judged,
     planes,
-    seconds_per_update,
     train_config,
 )
+from pipeline.experiments.pace import seconds_per_update
 from pipeline.models.facts import Subject, stored_facts, subject
 from pipeline.models.facts import compute as compute_facts
 from pipeline.training.trainer import train
@@ -97,7 +98,9 @@ def measured_paces(networks: Sequence[Network], scale: Scale, store: Trials) -> 
             train_config(store.file(key, ""), n, training_of(scale), [planes(TRAIN)], steps=100, seed=0)
             for n in networks
         ]
-        return dict(zip([n.label for n in networks], seconds_per_update(configs), strict=True))
+        return dict(
+            zip([n.label for n in networks], seconds_per_update([Pace(config) for config in configs]), strict=True)
+        )
 
     return store.get(key, compute)
 

@@ -4,18 +4,15 @@
     z from 169 to 185   to choose the best weights and the threshold
     z >=   186          to report on; never seen before
 
-Trainings are those of ``petaseg train``, and segmentations those of ``petaseg run``. Time is CPU time of one thread:
-what else the machine does changes it little.
+Trainings are those of ``petaseg train``, and segmentations those of ``petaseg run``.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -27,6 +24,7 @@ from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
+from pipeline.experiments.pace import clock
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.merge_tree import read_merge_tree
 from pipeline.report import thresholds_of
@@ -36,6 +34,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.losses import balanced_bce
 from pipeline.training.module import TrainingModule
 from pipeline.training.schedules import make_optimiser
+from pipeline.training.trainer import device_of
 from pipeline.volumes import create_volume, open_volume
 
 FILE = "fib25_train2.h5"
@@ -112,37 +111,28 @@ def train_config(
     return parse_config({**data, **offsets}, TrainConfig)
 
 
-def seconds_per_update(configs: Sequence[TrainConfig], rounds: int = 3, updates: int = 3) -> list[float]:
-    """CPU seconds of an update, patches included: the median, in turns, so that all meet the same machine."""
-    paces = [Pace(config) for config in configs]
-    found: list[list[float]] = [[] for _ in configs]
-    for _ in range(rounds):
-        for pace, seconds in zip(paces, found, strict=True):
-            seconds += [pace.update() for _ in range(updates)]
-    return [median(seconds[1:]) for seconds in found]
-
-
 class Pace:
     """Updates as the trainer makes them, to take their time."""
 
     def __init__(self, config: TrainConfig) -> None:
         torch.set_num_threads(config.threads)
-        self.module, self.config, self.number = TrainingModule(config), config, 0
+        self.device = torch.device(device_of(config.device))
+        self.module, self.config, self.number = TrainingModule(config).to(self.device), config, 0
         self.optimiser = make_optimiser(self.module.network.parameters(), config)
 
     def update(self) -> float:
-        """One update; its CPU seconds."""
-        began, kind = time.process_time(), self.module.device.type
+        """One update; its seconds."""
+        began = clock(self.device)
         arrays = self.module.sampler.draw(self.number)
-        image, targets, mask = (torch.from_numpy(array)[None].to(self.module.device) for array in arrays)
-        with torch.autocast(kind, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+        image, targets, mask = (torch.from_numpy(array)[None].to(self.device) for array in arrays)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             logits = self.module.network(image)
             loss = balanced_bce(logits, targets, mask)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()
         self.number += 1
-        return time.process_time() - began
+        return clock(self.device) - began
 
 
 def cut_out(folder: Path, part: tuple[int, int], side: int = SIDE) -> dict[str, str]:

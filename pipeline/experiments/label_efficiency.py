@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from pipeline.experiments import challenge, fib25
 from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials, mean_spread
 from pipeline.experiments.fib25 import Network, Training
+from pipeline.experiments.pace import seconds_per_update
 from pipeline.geometry import Vec
 from pipeline.models.facts import parameters
 from pipeline.models.spec import build, load_card, load_model
@@ -136,7 +137,7 @@ def pictures_of(scale: Scale) -> Data:
         return {"seconds_per_update": trained.run(), **challenge.score(trained.network, test)}
 
     def measure() -> list[float]:
-        return challenge.seconds_per_update([learner(network, 100, fit, 0) for network in networks])
+        return seconds_per_update([learner(network, 100, fit, 0) for network in networks])
 
     settings = {"fit": asdict(replace(fit, updates=0)), "pictures": config.model_dump(mode="json"), "tests": tests}
     return Data("challenge", networks, fit.updates, 1, settings, measure, trial)
@@ -162,7 +163,7 @@ def tissue_of(scale: Scale, store: Trials) -> Data:
 
     def measure() -> list[float]:
         folder = store.folder / "pace"
-        return fib25.seconds_per_update([config(network, 100, updates, 0, folder) for network in IN_SPACE])
+        return seconds_per_update([fib25.Pace(config(network, 100, updates, 0, folder)) for network in IN_SPACE])
 
     return Data("tissue", IN_SPACE, updates, len(OFFSETS), asdict(training), measure, trial)
 

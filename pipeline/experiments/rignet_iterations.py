@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from pipeline.experiments import challenge
 from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials, mean_spread
 from pipeline.experiments.challenge import Fit, Learner
+from pipeline.experiments.pace import seconds_per_update
 from pipeline.models.facts import kmac_per_voxel, parameters
 from pipeline.models.spec import build
 
@@ -78,7 +79,7 @@ def paces(setting: Setting, store: Trials) -> dict[str, float]:
 
     def compute() -> dict[str, float]:
         learners = [learner(iterations, setting.fit, 0) for iterations in ITERATIONS]
-        return dict(zip(map(str, ITERATIONS), challenge.seconds_per_update(learners), strict=True))
+        return dict(zip(map(str, ITERATIONS), seconds_per_update(learners), strict=True))
 
     return store.get(key, compute)
 

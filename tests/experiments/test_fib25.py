@@ -9,6 +9,7 @@ from pipeline.errors import ConfigError
 from pipeline.experiments import fib25
 from pipeline.experiments.fib25 import Network, Training
 from pipeline.experiments.label_efficiency import BOXES, PERCENTS, part
+from pipeline.experiments.pace import seconds_per_update
 from pipeline.volumes import open_volume
 
 TINY = Network("U-Net", "residual_unet", {"widths": [4, 6], "pools": [[2, 2, 2]], "stride": [2, 2, 2]})
@@ -64,6 +65,6 @@ def test_a_cut_out_holds_the_voxels_of_the_volume(tmp_path):
 def test_the_time_of_an_update_is_measured_in_turns():
     """Would compare one network on a busy machine with another on an idle one."""
     configs = [config([fib25.planes(fib25.TRAIN)], patch=(16, 16, 16))] * 2
-    found = fib25.seconds_per_update(configs, rounds=2, updates=2)
+    found = seconds_per_update([fib25.Pace(each) for each in configs], rounds=2, updates=2)
     assert len(found) == 2
     assert all(0 < seconds < 60 for seconds in found)
