@@ -30,6 +30,7 @@ from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.lease import Lease
 from pipeline.ledger import Ledger
 from pipeline.stages.base import ChunkReport, Products, Stage
 from pipeline.storage import ObjectStore
@@ -134,13 +135,15 @@ def measure(what: str, count: int, folder: str | None) -> tuple[float, float]:
 
 
 def run_empty(executor_name: str, stage: EmptyStage, folder: Path) -> float:
-    """As ``petaseg run`` does it, opening and closing the ledger included."""
+    """As ``petaseg run`` does it, with its lease, opening and closing the ledger included."""
     executor = make_executor(executor_name, **({} if executor_name == "serial" else {"workers": WORKERS}))
     list(executor.map_unordered(len, ["warm up"] * WORKERS, resources=stage.resources()))
     began = time.perf_counter()
-    ledger = Ledger(ObjectStore(folder), stage.name, stage.fingerprint, stage.grids())
-    summary = run_stage(stage, ledger, executor, RunOptions())
-    ledger.close()
+    store = ObjectStore(folder)
+    with Lease(store) as lease:
+        ledger = Ledger(store, stage.name, stage.fingerprint, stage.grids())
+        summary = run_stage(stage, ledger, executor, RunOptions(check=lease.check, fence=lease.fence.check))
+        ledger.close()
     seconds = time.perf_counter() - began
     assert summary.done == stage.count
     executor.close()

@@ -1,20 +1,26 @@
-"""Submit a run to a cluster and find its driver again: what the commands submit, status, logs and cancel share."""
+"""Submit a run to a cluster, find its driver again, and end it: what submit, status, logs and cancel share."""
 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import psutil
 
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, Submission
 from pipeline.errors import ClusterError, ConfigError
+from pipeline.lease import Holder, read_lease
 from pipeline.outline import RunOutline
 
 if TYPE_CHECKING:  # torch and numba, which asking a cluster does not need
     from pipeline.run import Run
 
 ALIVE = ("pending", "running")
+END_SECONDS = 60.0
+"""A driver that is asked to stop ends its workers and writes its records first."""
 
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
@@ -50,12 +56,51 @@ def driver_of(run: Run | RunOutline) -> DriverJob | None:
     return None if data is None else DriverJob(**json.loads(data))
 
 
-def submitted_driver(run: Run) -> DriverJob:
-    """Like ``driver_of``; ``ConfigError`` if there was none."""
+def driver_here(run: Run) -> Holder | None:
+    """The driver that `petaseg run` has started in a terminal, if it has the lease; it may be dead."""
+    lease = read_lease(run.store)
+    return None if lease is None or lease.released or lease.holder.job else lease.holder
+
+
+def cancel(run: Run) -> str:
+    """End the driver of a run and its workers, wherever they are; returns the driver's name.
+
+    ``ConfigError`` if there is none, ``ClusterError`` if it cannot be ended from here.
+    """
+    holder = driver_here(run)
+    if holder is not None and not holder.is_surely_dead():
+        end_process(holder)
+        return str(holder)
     job = driver_of(run)
     if job is None:
-        raise ConfigError(f"{run.source} was not submitted to a cluster; `petaseg submit {run.source} --on slurm` does")
-    return job
+        lease = read_lease(run.store)
+        if lease is not None and not lease.released and lease.holder.job:
+            raise ClusterError(
+                f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"
+            )
+        raise ConfigError(f"no driver works on {run.source}; `petaseg run {run.source}` goes on with it")
+    make_cluster(job.cluster).cancel(job)
+    return f"{job.cluster} {job.id}"
+
+
+def end_process(holder: Holder) -> None:
+    """Ask a driver of this machine to stop in order, and wait until it has."""
+    if holder.host != Holder.here().host:
+        raise ClusterError(f"{holder} drives this run; give the same command, or `kill {holder.pid}`, on {holder.host}")
+    try:
+        psutil.Process(holder.pid).terminate()
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied:
+        raise ClusterError(f"{holder} belongs to somebody else; ask them to end it") from None
+    end = time.monotonic() + END_SECONDS
+    while not holder.is_surely_dead():
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"{holder} was asked to stop and is still there after {END_SECONDS:.0f} s; wait, or end it with "
+                f"`kill -9 {holder.pid}`: nothing that is done is lost"
+            )
+        time.sleep(0.1)
 
 
 def state_of(job: DriverJob) -> JobState:

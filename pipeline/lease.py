@@ -11,7 +11,7 @@ that finds it
 
 Only the watcher's own clock counts, so machines whose clocks differ agree. Every write is conditional on what was read
 (``ObjectStore.put_if``), so of two that are fast only one gets it. A holder that was cut off and comes back asks
-before it writes the next record, and stops.
+before it writes the next record, and stops; so do its workers before they write (``Fence``).
 """
 
 from __future__ import annotations
@@ -74,7 +74,8 @@ class Holder:
         if self.host != here.host or self == here:
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 1
+            process = psutil.Process(self.pid)
+            return abs(process.create_time() - self.started) > 1 or process.status() == psutil.STATUS_ZOMBIE
         except psutil.NoSuchProcess:
             return True
 
@@ -92,6 +93,8 @@ class LeaseRecord:
     renewed: float
     """By the holder's clock, seconds since 1970; for display."""
     released: bool = False
+    term: str = ""
+    """Names this lease from ``acquire`` to ``release``; no other has the same."""
 
     def encode(self) -> bytes:
         """As JSON."""
@@ -113,6 +116,30 @@ def read_lease(store: ObjectStore) -> LeaseRecord | None:
     return None if data is None else LeaseRecord.decode(data)
 
 
+@dataclass(frozen=True)
+class Fence:
+    """What a worker asks before it writes: whether the driver that gave it its chunk was followed by another one.
+
+    The next driver may work under another configuration, and the chunk may be done and recorded under it by then: what
+    comes late must not be written over it. While nobody has followed, what a worker writes late is wanted.
+
+    What is left is a worker that stands still between the question and the write, and goes on when its chunk was done
+    anew: no store can refuse that. Drivers end the workers that they have started, which leaves seconds for it.
+    """
+
+    store: ObjectStore
+    term: str
+
+    def check(self) -> None:
+        """Raise ``LeaseError`` if another driver has taken the lease since."""
+        record = read_lease(self.store)
+        if record is not None and record.term not in ("", self.term):  # one that is damaged says nothing
+            raise LeaseError(
+                f"{record.holder} has taken over {self.store.url}; this worker belongs to a driver whose time is over "
+                "and writes nothing"
+            )
+
+
 class Lease:
     """The right to write a run directory; a context manager that renews it from a thread.
 
@@ -125,6 +152,8 @@ class Lease:
     ) -> None:
         self.store, self.seconds, self._sleep = store, seconds, sleep
         self.holder = Holder.here()
+        self.fence = Fence(store, uuid.uuid4().hex)
+        """For workers."""
         self._version: str | None = None
         self._renewed = 0.0
         self._lost = ""
@@ -212,7 +241,7 @@ class Lease:
     def _put(self, version: str | None, *, released: bool = False) -> bool:
         """Write the record if the stored one is ``version``; False if somebody was faster."""
         began = time.monotonic()
-        record = LeaseRecord(self.holder, uuid.uuid4().hex, time.time(), released)
+        record = LeaseRecord(self.holder, uuid.uuid4().hex, time.time(), released, self.fence.term)
         written = self.store.put_if(KEY, record.encode(), version)
         if written is not None:
             self._version, self._renewed = written, began

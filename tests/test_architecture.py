@@ -45,7 +45,9 @@ INSIDE = {
     "models": {"errors", "geometry", "config", "storage"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters", "config_cluster"},
+    "execution": {
+        *("errors", "geometry", "grid", "config", "config_cluster", "stages", "ledger", "storage", "clusters"),
+    },
     "ledger": {"errors", "geometry", "grid", "stages", "storage", "records", "ledger_log", "pace"},
     "ledger_log": {"storage"},
     "pace": set(),

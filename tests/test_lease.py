@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -132,6 +133,19 @@ def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
     assert read_lease(store).holder == ELSEWHERE, "what the other holds was not released"
 
 
+def test_a_driver_that_is_dead_but_not_yet_buried_holds_nothing(store):
+    """Would refuse the next driver for ever where nobody asks how the last one ended: a script, a container."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = Holder(Holder.here().host, process.pid, psutil.Process(process.pid).create_time())
+    assert not holder.is_surely_dead()
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert holder.is_surely_dead()
+    process.communicate()
+    assert holder.is_surely_dead()
+
+
 class StoreWithLostReplies(ObjectStore):
     """Does what it is told and, as long as it is told to, says that it has not."""
 
@@ -195,3 +209,26 @@ def test_of_many_that_are_fast_one_wins(store):
     winners = [won.get(timeout=5)]
     assert won.empty()
     assert read_lease(store).holder.pid == winners[0]
+
+
+def test_a_worker_may_write_until_another_driver_has_followed_its_own(store):
+    """Would let it write over a chunk that was done anew, under another configuration."""
+    first, second = Lease(store, seconds=60), Lease(store, seconds=60)
+    first.fence.check()
+    first.acquire()
+    first.renew()
+    first.fence.check()
+    first.release()
+    first.fence.check()
+    second.acquire()
+    second.fence.check()
+    with pytest.raises(LeaseError, match="whose time is over"):
+        first.fence.check()
+
+
+def test_a_fence_travels_to_workers(store):
+    lease = Lease(store, seconds=60)
+    lease.acquire()
+    sent = pickle.loads(pickle.dumps(lease.fence.check))
+    sent()
+    assert sent.__self__ == lease.fence

@@ -13,12 +13,35 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from pipeline.errors import ConfigError
 from pipeline.run import Run
 from pipeline.storage import ObjectStore
 from workflows.segments import SegmentWriter
 
 LEVELS = {"petaseg": logging.INFO, "luigi": logging.WARNING, "luigi-interface": logging.WARNING}
 FILE, FOLDER = "petaseg.log", "logs"
+
+
+class RunLog(logging.FileHandler):
+    """Writes log messages to a file; a full disk ends in a line on standard error, and not the run."""
+
+    told = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (as in logging)
+        """One line, and not a traceback a message."""
+        self._tell(sys.exc_info()[1])
+
+    def close(self) -> None:
+        """Write what is left."""
+        try:
+            super().close()
+        except OSError as error:
+            self._tell(error)
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self.told:
+            sys.stderr.write(f"petaseg: messages are missing in {self.baseFilename}: {error}\n")
+        self.told = True
 
 
 class BucketHandler(logging.Handler):
@@ -48,6 +71,19 @@ def log_place(run: Run) -> str:
     return f"{run.url}/{FILE if run.store.local_path else FOLDER}"
 
 
+def stored_lines(run: Run, workers: bool = False) -> Iterator[str]:
+    """The log of a run in its directory, line by line; ``ConfigError`` if there is none, or none of the workers."""
+    if workers:
+        raise ConfigError(
+            f"the workers of {run.source} write no logs: it was not submitted to a cluster; leave --workers out"
+        )
+    keys = [FILE] if run.store.local_path else run.store.list(f"{FOLDER}/")
+    logs = [log for log in map(run.store.get_or_none, keys) if log is not None]
+    if not logs:
+        raise ConfigError(f"{run.url} has no log yet; `petaseg run {run.source}` begins one")
+    return (line for log in logs for line in log.decode(errors="replace").splitlines())
+
+
 @contextmanager
 def logging_to_file(run: Run, *, aloud: bool = False) -> Iterator[str]:
     """Append the messages of petaseg and Luigi to the log of a run while the context is open.
@@ -55,7 +91,7 @@ def logging_to_file(run: Run, *, aloud: bool = False) -> Iterator[str]:
     aloud: write them to standard error too.
     """
     folder = run.store.local_path
-    kept = logging.FileHandler(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
+    kept = RunLog(folder / FILE, encoding="utf-8") if folder else BucketHandler(run.store)
     handlers: list[logging.Handler] = [kept, *([logging.StreamHandler()] if aloud else [])]
     loggers = [logging.getLogger(name) for name in LEVELS]
     for handler in handlers:

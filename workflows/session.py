@@ -17,6 +17,7 @@ from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, StageSummary, fan_out, run_stage
 from pipeline.lease import Lease
 from pipeline.run import Run
+from pipeline.stages.base import no_fence
 from workflows.listening import listening
 from workflows.logs import log_place, logging_to_file
 
@@ -106,6 +107,7 @@ class Session:
             max_in_flight=settings.max_in_flight,
             retry_command=self.command,
             check=self.lease.check if self.lease else lambda: None,
+            fence=self.lease.fence.check if self.lease else no_fence,
         )
 
     def close(self) -> None:

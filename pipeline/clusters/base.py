@@ -9,6 +9,7 @@ two sides share is the run directory.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol
@@ -18,11 +19,14 @@ from pipeline.config_cluster import Cluster as ClusterTable
 from pipeline.config_cluster import WorkerShape
 from pipeline.security import Tls
 
+logger = logging.getLogger("petaseg.clusters")
+
 DRIVER_RECORD = "cluster/driver.json"
 """Object in the run directory that says where the driver was submitted."""
 
 GENERAL, INFERENCE, LARGE = "general", "inference", "-large"
 """Names of pools: those of the run file, and the same with this ending for a chunk that ran out of memory."""
+POOLS = (GENERAL, INFERENCE, GENERAL + LARGE, INFERENCE + LARGE)
 MORE_MEMORY = 2.0
 """How much more memory a large worker has."""
 
@@ -134,6 +138,21 @@ class WorkerPool(Protocol):
 def driver_command(submission: Submission, cluster: str) -> Sequence[str]:
     """Arguments of the driver, after ``python -P``."""
     return ["-m", "workflows.cli", "run", submission.run_url, "--on", cluster, "--quiet"]
+
+
+def dashboard_of(config: RunConfig, pool: str) -> str | None:
+    """Where the scheduler of a pool shows its dashboard: ports are counted from the configured one, in ``POOLS``."""
+    if config.execution.dashboard is None:
+        return None
+    host, _, port = config.execution.dashboard.rpartition(":")
+    return f"{host}:{int(port) and int(port) + POOLS.index(pool)}"
+
+
+def tell_dashboard(pool: str, address: str | None, cluster: Any) -> None:
+    """Log where the dashboard of a started Dask cluster is, if it has one."""
+    if address is not None:
+        port = cluster.scheduler_info["services"]["dashboard"]
+        logger.info("Dask dashboard of the %s workers: http://%s:%d/status", pool, address.rpartition(":")[0], port)
 
 
 def worker_shapes(cluster: ClusterTable) -> dict[str, WorkerShape]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
 from pipeline.clusters import kubernetes_manifests as made
-from pipeline.clusters.base import DriverJob, JobState, Submission
+from pipeline.clusters.base import DriverJob, JobState, Submission, dashboard_of
 from pipeline.clusters.kubernetes_api import Api
 from pipeline.clusters.kubernetes_manifests import Manifest
 from pipeline.config_cluster import WorkerShape
@@ -85,7 +85,7 @@ class KubernetesCluster:
         """In the driver's pod; the workers' shape is that of their Deployment, made from the same run file."""
         from pipeline.clusters.kubernetes_pool import KubernetesPool
 
-        return KubernetesPool(name, made.pools(submission.config.cluster), tls)
+        return KubernetesPool(name, made.pools(submission.config.cluster), tls, dashboard_of(submission.config, name))
 
 
 def _new_certificates() -> dict[str, str]:

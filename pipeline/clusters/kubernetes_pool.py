@@ -15,6 +15,7 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from pipeline.clusters import kubernetes_manifests as made
+from pipeline.clusters.base import tell_dashboard
 from pipeline.clusters.kubernetes_api import Api, UnavailableError
 from pipeline.errors import ConfigError
 from pipeline.security import Tls
@@ -29,9 +30,12 @@ _SEEN: set[tuple[str, str]] = set()
 
 
 class KubernetesPool:
-    """See ``WorkerPool``; ``name`` is one of ``PORTS``, ``siblings`` are all pools of the run."""
+    """See ``WorkerPool``; ``name`` is one of ``PORTS``, ``siblings`` are all pools of the run.
 
-    def __init__(self, name: str, siblings: Iterable[str], tls: Tls | None) -> None:
+    dashboard: host:port of Dask's dashboard in the driver's pod; None for none.
+    """
+
+    def __init__(self, name: str, siblings: Iterable[str], tls: Tls | None, dashboard: str | None = None) -> None:
         self._run, namespace = _own_place()
         self._name = name
         self._api = Api(namespace)
@@ -43,10 +47,11 @@ class KubernetesPool:
                 security=Security() if tls else None,
                 host=os.environ["POD_IP"],
                 scheduler_port=made.PORTS[name],
-                dashboard_address="127.0.0.1:0",
-                scheduler_kwargs={"dashboard": False},
+                dashboard_address=dashboard or "127.0.0.1:0",
+                scheduler_kwargs={"dashboard": dashboard is not None},
                 silence_logs=logging.CRITICAL,
             )
+        tell_dashboard(name, dashboard, self._cluster)
 
     @property
     def address(self) -> str:

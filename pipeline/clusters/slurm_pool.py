@@ -27,7 +27,7 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
 from pipeline.clusters import slurm_scripts as scripts
-from pipeline.clusters.base import Submission
+from pipeline.clusters.base import Submission, dashboard_of, tell_dashboard
 from pipeline.clusters.slurm import jobs_with, slurm, submit_script
 from pipeline.config_cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError
@@ -62,6 +62,7 @@ class SlurmPool:
                 name, shape, submission, address=address, worker=worker, tls=tls, avoid=sorted(self._avoided)
             )
 
+        dashboard = dashboard_of(submission.config, name)
         with dask.config.set(tls.settings() if tls else {}), _explained(submission.config.cluster.interface):
             self._cluster = _JobCluster(
                 script,
@@ -74,8 +75,12 @@ class SlurmPool:
                 protocol="tls://" if tls else "tcp://",
                 security=Security() if tls else None,
                 silence_logs=logging.CRITICAL,  # the executor tells what fails; an end would leave tracebacks
-                scheduler_options={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+                scheduler_options={
+                    "dashboard": dashboard is not None,
+                    "dashboard_address": dashboard or "127.0.0.1:0",
+                },
             )
+        tell_dashboard(name, dashboard, self._cluster)
         self._keeper = self._cluster.adapt(Adaptive=_Keeper, interval=f"{LOOK_SECONDS}s", wait_count=1)
 
     @property

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from pipeline.errors import BoundsError, ConfigError, ModelError, WorkerEnvironmentError
+from pipeline.errors import BoundsError, ConfigError, LeaseError, ModelError, WorkerEnvironmentError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -39,7 +39,7 @@ class Outcome(Generic[Item, Result]):
     retriable: bool = True
     """False if another attempt would fail in the same way."""
     stops_all: bool = False
-    """True if every other item would fail in the same way: a full disk."""
+    """True if every other item would fail in the same way: a full disk, a driver whose time is over."""
     out_of_memory: bool = False
     """True if the item may do with more memory."""
 
@@ -109,7 +109,7 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
             traceback=traceback.format_exc(),
             worker=worker,
             retriable=not isinstance(error, HOPELESS_FOR_ITEM) or isinstance(error, WorkerEnvironmentError),
-            stops_all=system_error(error) in HOPELESS_FOR_ALL,
+            stops_all=isinstance(error, LeaseError) or system_error(error) in HOPELESS_FOR_ALL,
             out_of_memory=is_out_of_memory(error),
         )
 

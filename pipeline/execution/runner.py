@@ -16,13 +16,14 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger import Failure, Ledger, Summary
-from pipeline.stages.base import ChunkReport, Stage
+from pipeline.stages.base import ChunkReport, Stage, no_fence
 
 logger = logging.getLogger("petaseg.runner")
 
@@ -45,6 +46,8 @@ class RunOptions:
     retry_command: str = "petaseg run run.yaml"
     check: Callable[[], None] = lambda: None
     """Called before a chunk is handed out or recorded; raises if another driver has taken over (``pipeline.lease``)."""
+    fence: Callable[[], None] = no_fence
+    """Called by workers before they write a chunk; raises likewise. It travels to them."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -199,7 +202,10 @@ class _StageRun:
             self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
-            self.stage.run_chunk, self._allowed(chunks), resources=resources, max_in_flight=self.options.max_in_flight
+            partial(self.stage.run_chunk, before_write=self.options.fence),
+            self._allowed(chunks),
+            resources=resources,
+            max_in_flight=self.options.max_in_flight,
         )
 
     def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:

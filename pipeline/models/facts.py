@@ -1,6 +1,6 @@
 """What a network is in numbers: parameters, receptive field, multiply-adds a voxel, speed.
 
-    parameters          trained numbers
+    parameters          trained numbers; and how many of them are free, where symmetric kernels tie some together
     receptive field     voxels along z, y, x that the middle voxel of the output depends on: the support of its gradient
     kMAC per voxel      thousands of multiply-adds of convolutions and matrix products, for one voxel of a patch
     voxels per second   measured here and now: one patch after the other
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from importlib import import_module
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -23,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.geometry import Vec
 from pipeline.models import MODELS
-from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments, named_sizes
+from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments
 
 if TYPE_CHECKING:
     from torch import nn
@@ -40,6 +41,8 @@ class Facts:
     """Name of a model, or ``architecture/size``."""
     architecture: str
     parameters: int
+    free_parameters: int
+    """The same where numbers that a symmetric kernel ties together count once."""
     receptive_field: tuple[int | None, int | None, int | None]
     """Voxels along z, y, x; None where a voxel depends on its whole patch."""
     patch_shape: Vec
@@ -66,14 +69,13 @@ class Subject:
 
 
 def stored_facts() -> list[Facts]:
-    """The facts of all named sizes and bundled models, without building a network; none if nothing is stored yet."""
-    entries = json.loads(STORED.read_text()) if STORED.is_file() else []
-    return [_parsed(entry) for entry in entries]
+    """The facts of all named sizes and bundled models, without building a network."""
+    return [_parsed(entry) for entry in json.loads(STORED.read_text())]
 
 
 def all_names() -> list[str]:
     """Names of all bundled models and named sizes."""
-    return [*bundled_names(), *(f"{name}/{size}" for name in MODELS for size in named_sizes(name))]
+    return [*bundled_names(), *named_sizes()]
 
 
 def subject(name: str) -> Subject:
@@ -84,6 +86,12 @@ def subject(name: str) -> Subject:
         return Subject(name, architecture, arguments, usual_patch(architecture, arguments))
     card = load_card(name)
     return Subject(card.name, card.architecture, card.arguments, card.patch_shape, card)
+
+
+def named_sizes() -> list[str]:
+    """Every architecture with each of its named sizes, as ``architecture/size``."""
+    modules = {architecture: import_module(path.partition(":")[0]) for architecture, path in MODELS.items()}
+    return [f"{name}/{size}" for name, module in modules.items() for size in getattr(module, "SIZES", {})]
 
 
 def usual_patch(architecture: str, arguments: dict[str, Any]) -> Vec:
@@ -97,14 +105,18 @@ def usual_patch(architecture: str, arguments: dict[str, Any]) -> Vec:
 
 def compute(subject: Subject) -> Facts:
     """All facts but the speed; a minute for a large network, most of it for the receptive field."""
+    from pipeline.models.cells.symmetry import free_parameters
     from pipeline.models.receptive_field import receptive_field
 
     module = subject.network()
+    apart = _sectionwise(module)
+    thinnest = (1, 64, 64) if apart and multiple_of(module) == (1, 1, 1) else multiple_of(module)
     return Facts(
         name=subject.name,
         architecture=subject.architecture,
         parameters=parameters(module),
-        receptive_field=receptive_field(module, (1, 32, 32) if _sectionwise(module) else multiple_of(module)),
+        free_parameters=free_parameters(module),
+        receptive_field=receptive_field(module, thinnest, apart),
         patch_shape=subject.patch_shape,
         kmac_per_voxel=round(kmac_per_voxel(subject.architecture, subject.arguments, subject.patch_shape), 2),
     )
@@ -159,10 +171,7 @@ def multiple_of(module: nn.Module) -> Vec:
 
 def _sectionwise(module: nn.Module) -> bool:
     """Whether sections are computed apart."""
-    from torch import nn
-
-    flat = getattr(getattr(module, "network", module), "dimension", 3) == 2
-    return flat or any(isinstance(layer, nn.Conv2d) for layer in module.modules())
+    return getattr(getattr(module, "network", module), "dimensions", 3) == 2
 
 
 def _on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
@@ -180,17 +189,14 @@ def _parsed(entry: dict[str, Any]) -> Facts:
 
 
 def write_stored(again: Sequence[str]) -> None:
-    """Write the facts of all named sizes and bundled models; computed are those that are missing, and those named.
-
-    The file is written after each, so that an interruption loses little.
-    """
-    names = all_names()
-    known = {facts.name: facts for facts in stored_facts() if facts.name in names}
-    for name in names:
-        if name not in known or name in again:
-            known[name] = compute(subject(name))
-            lines = ",\n".join(json.dumps(asdict(known[each])) for each in names if each in known)
-            STORED.write_text(f"[\n{lines}\n]\n")
+    """Write the facts of all named sizes and bundled models; computed are those that are missing, and those named."""
+    known = {facts.name: facts for facts in stored_facts()}
+    found: list[Facts] = []
+    for name in all_names():
+        facts = known.get(name)
+        found.append(compute(subject(name)) if facts is None or name in again else facts)
+    lines = ",\n".join(json.dumps(asdict(facts)) for facts in found)
+    STORED.write_text(f"[\n{lines}\n]\n")
 
 
 if __name__ == "__main__":

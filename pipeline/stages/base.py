@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -54,6 +54,10 @@ def checksum_of(products: Products) -> str:
         digest.update(f"{name}:{array.dtype.str}:{array.shape};".encode())
         digest.update(array.view(np.uint8).data if array.size else b"")
     return digest.hexdigest()
+
+
+def no_fence() -> None:
+    """Everybody may write."""
 
 
 class Stage(ABC):
@@ -102,8 +106,11 @@ class Stage(ABC):
         """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""
         return nullcontext()
 
-    def run_chunk(self, chunk: Chunk) -> ChunkReport:
-        """Read, compute and write one chunk; data first, report second."""
+    def run_chunk(self, chunk: Chunk, before_write: Callable[[], None] = no_fence) -> ChunkReport:
+        """Read, compute and write one chunk; data first, report second.
+
+        before_write: raises if the products may not be written any more (``pipeline.lease``).
+        """
         laps = Laps()
         inputs = self.read(chunk)
         laps.lap("read")
@@ -111,6 +118,7 @@ class Stage(ABC):
             laps.lap("wait")
             products, counters = self.compute(chunk, inputs)
             laps.lap("compute")
+        before_write()
         self.write(chunk, products)
         laps.lap("write")
         return ChunkReport(

@@ -15,7 +15,7 @@ from pipeline.clusters.base import DriverJob
 from pipeline.clusters.kubernetes import KubernetesCluster
 from pipeline.clusters.kubernetes_api import Api
 from pipeline.errors import ClusterError
-from pipeline.launch import submitted_driver
+from pipeline.launch import driver_of
 from pipeline.security import create_tls
 from tests.deploy.control_plane import ControlPlane
 from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
@@ -57,7 +57,7 @@ def test_a_run_with_two_kinds_of_workers_gives_the_same_bytes_as_here(lab: Lab, 
     assert not lab.pods("worker-general"), "they wait while the network runs"
     lab.plane.wait(lambda: bool(lab.pods("worker-general")), "no CPU worker", LIMIT_SECONDS)
     lab.plane.wait(lambda: not lab.pods("worker-inference"), "a GPU waits while supervoxels are made")
-    assert_same(lab, submitted_driver(lab.opened()), reference)
+    assert_same(lab, driver_of(lab.opened()), reference)
     lab.plane.wait(lambda: not lab.pods(), "workers are left")
     assert "1 workers wanted" in lab.petaseg("logs", "/data/run.yaml")
 

@@ -1,9 +1,12 @@
 """Workers as SLURM jobs, on a real SLURM: they come, are replaced, drain, and go."""
 
+import re
 import stat
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -84,6 +87,22 @@ def test_workers_are_jobs_that_talk_in_cipher(
     assert pool.address in script
     log = scripts.log_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
     assert "Registered to" in log.read_text()
+
+
+def test_each_pool_shows_a_dashboard_on_this_node_where_it_is_asked_for(
+    slurm: Slurm, tmp_path: Path, tls: Tls, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Fails if a run on a cluster cannot be looked at, or the whole network can look."""
+    given = submission(tmp_path / "run")
+    config = parse_config({**given.config.model_dump(mode="json"), "execution": {"dashboard": "127.0.0.1:0"}})
+    caplog.set_level("INFO", "petaseg.clusters")
+    pool = SlurmCluster().pool("general", given.config.cluster.workers, replace(given, config=config), tls)
+    try:
+        link = re.search(r"of the general workers: (http://127\.0\.0\.1:\d+/status)", caplog.text)[1]
+        with urllib.request.urlopen(link, timeout=30) as page:
+            assert "bokeh" in page.read().decode().lower()
+    finally:
+        pool.close()
 
 
 def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(

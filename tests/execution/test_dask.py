@@ -203,6 +203,7 @@ def test_workers_whose_nannies_gave_up_are_replaced() -> None:
         for nanny in list(cluster.workers.values()):
             cluster.sync(nanny.close)
         assert all_of(executor, 6) == [0, 1, 4, 9, 16, 25]
+        executor.client.wait_for_workers(2, timeout=120)  # the second one may still be on its way
         assert len(cluster.workers) == 2
     finally:
         executor.close()
@@ -239,6 +240,8 @@ def test_the_dashboard_is_there_when_it_is_asked_for_and_only_here() -> None:
             assert page.status == 200
         with urllib.request.urlopen(f"http://{link.netloc}/info/main/workers.html", timeout=30) as page:
             assert "tcp://127.0.0.1" in page.read().decode()
+        with urllib.request.urlopen(f"http://{link.netloc}/status", timeout=30) as page:
+            assert "bokeh" in page.read().decode().lower()  # the graphs, and not only the plain pages
         assert link.hostname == "127.0.0.1"
         listening = {c.laddr.ip for c in psutil.Process().net_connections("tcp") if c.status == psutil.CONN_LISTEN}
         assert listening <= {"127.0.0.1", "::1"}

@@ -299,3 +299,16 @@ def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Ben
         ledger.compact()
     assert len(bench.done(stage)) == 10
     assert len(stage.tried()) <= 13
+
+
+def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Bench) -> None:
+    """Fails if what comes late is written over what another driver has done, or all chunks are tried in vain."""
+    stage = bench.stage()
+
+    def fence() -> None:
+        raise LeaseError("another driver has taken over this run")
+
+    with pytest.raises(StageFailed, match=r"stopped at chunk .*another driver has taken over"):
+        run_stage(stage, bench.ledger(stage), bench.executor, RunOptions(max_in_flight=3, fence=fence))
+    assert bench.done(stage) == set()
+    assert len(stage.tried()) <= 3

@@ -37,7 +37,7 @@ class TestIsotropicWithSqueezeAndPools(ModelContract):
 
 class TestInSections(BatchNormContract):
     architecture = "connectomics_unet"
-    arguments: ClassVar = {**MINI, "isotropy": (False,) * 3, "dimension": 2}
+    arguments: ClassVar = {**MINI, "isotropy": (False,) * 3, "dimensions": 2}
     patches = ((3, 8, 12), (5, 4, 8))
     refused = ((3, 6, 8),)
 
@@ -164,8 +164,8 @@ def test_affinities_have_no_heads():
     [
         ({"isotropy": (True,)}, "1 entries of isotropy"),
         ({"block": "dense"}, "block must be one of"),
-        ({"padding": "circular"}, "padding one of"),
-        ({"dimension": 2}, "all levels must be anisotropic"),
+        ({"padding": "mirror"}, "padding one of"),
+        ({"dimensions": 2}, "all levels must be anisotropic"),
         ({"heads": "BD"}, "it must be one of B, BC, BCD"),
     ],
 )

@@ -99,7 +99,6 @@ class _Flow:
     ) -> None:
         self.executor, self.world, self.pool = executor, executor.world, executor.pool
         self.function, self.source, self.needs, self.window = function, source, needs, window
-        self.generation = self.world.generation
         self.free = [self.world.now] * self.pool.workers
         self.running = 0
         self.suspects: deque[Chunk] = deque()
@@ -140,12 +139,7 @@ class _Flow:
         """Whatever becomes of an attempt, at the time at which it does."""
         self.running -= 1
         self.changed = True
-        if self.generation != self.world.generation:
-            outcome = None
-        elif self.closed:
-            outcome = self._compute(tried, mortal=not self.pool.outlives)
-        else:
-            outcome = self._meet(tried)
+        outcome = self._compute(tried, mortal=not self.pool.outlives) if self.closed else self._meet(tried)
         if outcome is None and not tried.alone:
             self.suspects.append(tried.chunk)
         elif not self.closed:
@@ -164,9 +158,8 @@ class _Flow:
 
     def _come_back(self, tried: Attempt) -> None:
         """A worker for which nobody waits finishes the chunk."""
-        if self.generation == self.world.generation:
-            self.world.tell("late write", f"{tried.node} finishes {tried.chunk.name}")
-            self._compute(tried, mortal=self.world.dice.random() < 0.3)
+        self.world.tell("late write", f"{tried.node} finishes {tried.chunk.name}")
+        self._compute(tried, mortal=self.world.dice.random() < 0.3)
 
     def _compute(self, tried: Attempt, *, mortal: bool) -> Told | None:
         """The outcome of a chunk, or None if its worker dies; what it has stored by then stays."""

@@ -82,7 +82,7 @@ class Witness:
             self._hear_failure(event)
         elif isinstance(event, NodeAvoided):
             broken = self.life.pool.bad_node is not None and event.node == f"node-{self.life.pool.bad_node}"
-            count = sum(map(len, self.errors.values()))
+            count = 1 + sum(map(len, self.errors.values()))  # the last one is told of afterwards
             require(broken or count >= IN_A_ROW, f"{event.node} is avoided after {count} failures")
         elif isinstance(event, StageStarted) and event.done < event.total:
             self.judge.others_may_be_overwritten(self.stage)
@@ -183,7 +183,7 @@ class Judge:
     def _check_ending(self, witness: Witness, ending: Ending, *, excused: bool) -> None:
         life = witness.life
         if isinstance(ending, StageFailed):
-            stopped = "stopped at chunk" in str(ending) and life.store_fails
+            stopped = "stopped at chunk" in str(ending) and (life.store_fails or excused)
             require(stopped or life.chunks_fail, f"a stage failed for no reason: {ending}")
             if not stopped and not witness.overtaken:
                 self._check_verdict(witness.stage, str(ending))

@@ -50,7 +50,7 @@ class Simulation:
             self._live_on_mended(life)
         ending = self._live_on_mended(self.fate.lives[-1])
         require(ending is None, f"the last run, in which nothing goes wrong, ends with {ending!r}")
-        self.judge.run_ends(self.setting)
+        self.judge.run_ends(self.fate.lives[-1].setting)
         return self.world.counts
 
     def _live_on_mended(self, life: Life) -> Ending:
@@ -71,9 +71,8 @@ class Simulation:
         """One ``petaseg run``, to whatever end."""
         world = self.world
         if life.setting != self.setting:
-            world.tell("another setting", f"{life.setting}; the workers of the old one have gone")
+            world.tell("another setting", f"{life.setting}; workers of the old one may still be at work")
             self.setting = life.setting
-            world.generation += 1
         world.faults = dict(life.faults)
         world.tell("life", f"{life}")
         driver = self._driver(life)
@@ -168,7 +167,7 @@ class Simulation:
         if all(seen.done_count(grid) == len(grid) for grid in stage.grids()):
             return
         executor = SimulatedExecutor(self.world, life.pool, witness.chunk_begins)
-        options = RunOptions(attempts=life.attempts, sleep=self.world.wait, check=lease.check)
+        options = RunOptions(attempts=life.attempts, sleep=self.world.wait, check=lease.check, fence=lease.fence.check)
         ledger = Ledger(self.store, stage.name, stage.fingerprint, stage.grids())
         try:
             run_stage(stage, ledger, executor, options, on_event=self._listener(life, witness))

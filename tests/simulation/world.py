@@ -81,8 +81,6 @@ class World:
         """(stage, chunk) -> what goes wrong when it is computed, and how many times still."""
         self.generous = False
         """True if the chunk at hand may use more memory than usual."""
-        self.generation = 0
-        """Workers of an earlier one have gone."""
         self.late_requests = 0
         """Requests of dead drivers that have arrived."""
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -237,6 +235,7 @@ class FakeProcesses:
     """What ``psutil`` says of the drivers of a world."""
 
     NoSuchProcess = psutil.NoSuchProcess
+    STATUS_ZOMBIE = psutil.STATUS_ZOMBIE
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -249,7 +248,7 @@ class FakeProcesses:
         """A driver that lives."""
         if not self.pid_exists(pid):
             raise psutil.NoSuchProcess(pid)
-        return SimpleNamespace(create_time=lambda: float(pid))
+        return SimpleNamespace(create_time=lambda: float(pid), status=lambda: psutil.STATUS_RUNNING)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from distributed import Scheduler, Worker
 
 from pipeline.execution.local_cluster import SETTINGS
 from tests.soak.plan import Death
-from tests.soak.processes import die_at, fork, kill, status_of
+from tests.soak.processes import Transcript, die_at, fork, kill, status_of
 
 
 class Cluster:
@@ -20,7 +20,7 @@ class Cluster:
     folder: where workers keep their files.
     """
 
-    def __init__(self, workers: int, folder: Path, log: Path) -> None:
+    def __init__(self, workers: int, folder: Path, log: Transcript) -> None:
         self.folder, self.log = folder, log
         self.deaths: list[Death] = []
         """Of the workers that are started next."""

@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pipeline.run import Run
@@ -16,7 +16,7 @@ from tests.disks import Disk, Folder, MountedDisk
 from tests.runs import results, write_run
 from tests.soak.cluster import Cluster
 from tests.soak.plan import Life, Plan
-from tests.soak.processes import DONE, REFUSED, drive, fork, kill, status_of
+from tests.soak.processes import DONE, REFUSED, Transcript, drive, fork, kill, status_of
 from tests.soak.references import References
 
 TICK = 0.005
@@ -35,8 +35,12 @@ class BrokenPromiseError(AssertionError):
 
 def soak(plan: Plan, references: References, folder: Path, tell: Callable[[str], None]) -> list[str]:
     """Run one seed; how each life ended. ``BrokenPromiseError`` if something does not hold."""
-    with run_on_disk(plan, references, folder) as (file, disk), cluster_of(plan, folder) as cluster:
-        soaked = Soak(plan, file, disk, cluster, folder / "log.txt", tell)
+    with (
+        run_on_disk(plan, references, folder) as (file, disk),
+        closing(Transcript(folder / "log.txt")) as log,
+        cluster_of(plan, folder, log) as cluster,
+    ):
+        soaked = Soak(plan, file, disk, cluster, log, tell)
         endings = [soaked.live(life) for life in plan.lives]
         last = soaked.live(CALM)
         if last != "complete":
@@ -61,9 +65,9 @@ def run_on_disk(plan: Plan, references: References, folder: Path) -> Iterator[tu
 
 
 @contextmanager
-def cluster_of(plan: Plan, folder: Path) -> Iterator[Cluster | None]:
+def cluster_of(plan: Plan, folder: Path, log: Transcript) -> Iterator[Cluster | None]:
     """The forked Dask cluster, if the plan has one."""
-    cluster = Cluster(plan.workers, folder / "workers", folder / "log.txt") if plan.workers else None
+    cluster = Cluster(plan.workers, folder / "workers", log) if plan.workers else None
     try:
         yield cluster
     finally:
@@ -75,7 +79,7 @@ class Soak:
     """A run between its lives."""
 
     def __init__(
-        self, plan: Plan, file: Path, disk: Disk, cluster: Cluster | None, log: Path, tell: Callable[[str], None]
+        self, plan: Plan, file: Path, disk: Disk, cluster: Cluster | None, log: Transcript, tell: Callable[[str], None]
     ) -> None:
         self.plan, self.file, self.disk, self.cluster, self.log, self.tell = plan, file, disk, cluster, log, tell
         self.done: dict[str, int] = {}
@@ -141,7 +145,7 @@ class Soak:
 
     def last_words(self) -> str:
         """The end of what drivers and workers have printed."""
-        return self.log.read_text()[-WORDS:] if self.log.exists() else "nothing was printed"
+        return self.log.end(WORDS)
 
 
 def check_results(run: Run, expected: dict[str, bytes]) -> None:

@@ -1,4 +1,4 @@
-"""``petaseg submit``, ``logs`` and ``cancel``: a run whose driver and workers are jobs of a cluster."""
+"""``petaseg submit``, ``logs`` and ``cancel``: start a run as jobs of a cluster, and look at or end any run."""
 
 from __future__ import annotations
 
@@ -57,26 +57,31 @@ def register(app: typer.Typer) -> None:
         set_: SetOption = None,
         workers: Annotated[bool, typer.Option("--workers", help="Those of the workers instead.")] = False,
     ) -> None:
-        """Print what the driver of a submitted run has written so far."""
+        """Print what the driver of a run has written so far, wherever it runs."""
         from pipeline.clusters import make_cluster
-        from pipeline.launch import submitted_driver
+        from pipeline.launch import driver_of
         from pipeline.run import Run
+        from workflows.logs import stored_lines
 
-        job = submitted_driver(Run.open(run, set_ or ()))
-        for line in make_cluster(job.cluster).logs(job, workers=workers):
+        opened = Run.open(run, set_ or ())
+        job = driver_of(opened)
+        lines = stored_lines(opened, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
+        for line in lines:
             typer.echo(line)
 
     @app.command(epilog="Example: petaseg cancel runs/first")
     def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
-        """End the driver and the workers of a submitted run; what is done stays done."""
-        from pipeline.clusters import make_cluster
-        from pipeline.launch import submitted_driver
+        """End the driver of a run and its workers, wherever they are; what is done stays done."""
+        from pipeline.launch import cancel as cancel_run
+        from pipeline.launch import driver_here
         from pipeline.run import Run
         from workflows.display import console
 
-        job = submitted_driver(Run.open(run, set_ or ()))
-        make_cluster(job.cluster).cancel(job)
-        console.print(f"{job.cluster} {job.id} is cancelled; go on with: petaseg submit {run}", highlight=False)
+        opened = Run.open(run, set_ or ())
+        again = "submit" if driver_here(opened) is None else "run"
+        console.print(
+            f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
+        )
 
 
 def read_setup(path: Path | None) -> str:

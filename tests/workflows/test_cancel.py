@@ -1,0 +1,65 @@
+"""``petaseg logs`` and ``cancel`` of a run that was started in another terminal of this machine."""
+
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from pipeline.lease import KEY, Holder, LeaseRecord, read_lease
+from pipeline.outline import read_outline
+from pipeline.status import read_status
+from pipeline.storage import ObjectStore
+from tests.runs import petaseg, results, run
+from tests.stages.test_every_stage import small_run
+from tests.workflows.test_watch import SMALL, started, wait_until
+
+
+@pytest.mark.slow
+def test_a_run_of_another_terminal_is_read_ended_and_resumed(tmp_path: Path) -> None:
+    """Fails if one has to look for the terminal, or the process number, to end a run."""
+    file, store = small_run(tmp_path), ObjectStore(tmp_path / "run")
+    with started("run", file, "--quiet", *SMALL, stderr=subprocess.DEVNULL) as driver:
+        wait_until(lambda: read_outline(store) is not None and read_status(read_outline(store))[0].done)
+        logs = petaseg("logs", tmp_path / "run")
+        assert "predict_affinities: 0 of 64 chunks are done already" in logs.stdout
+        ended = petaseg("cancel", tmp_path / "run")
+        assert ended.returncode == 0, ended.stderr
+        assert driver.wait(1) == 143
+    assert f"process {driver.pid}" in ended.stdout
+    assert f"petaseg run {tmp_path / 'run'}" in ended.stdout.replace("\n", "")
+    assert read_lease(store).released
+    again = petaseg("cancel", tmp_path / "run")
+    assert again.returncode == 1
+    assert "no driver works on" in again.stderr
+    assert sum(stage.done for stage in read_status(read_outline(store))) > 0
+    killed = results(run(file, *SMALL[1::2]))
+    (tmp_path / "calm").mkdir()
+    assert killed == results(run(small_run(tmp_path / "calm")))
+
+
+@pytest.mark.parametrize(
+    ("holder", "said"),
+    [
+        (Holder("far.away", 7, 0.0), "`kill 7`, on far.away"),
+        (
+            Holder("far.away", 7, 0.0, job="slurm 12"),
+            "process 7 on far.away (slurm 12) drives this run and was submitted by hand",
+        ),
+        (replace(Holder.here(), pid=2**22 + 1), "no driver works on"),
+    ],
+)
+def test_what_cannot_be_ended_from_here_is_said(tmp_path: Path, holder: Holder, said: str) -> None:
+    """Fails if a user believes that a run has ended which goes on elsewhere."""
+    file = small_run(tmp_path)
+    ObjectStore(tmp_path / "run").put(KEY, LeaseRecord(holder, "a beat", 0.0).encode())
+    ended = petaseg("cancel", file)
+    assert ended.returncode == 1
+    assert said in ended.stderr.replace("\n", " ")
+
+
+def test_logs_that_are_not_there_are_said(tmp_path: Path) -> None:
+    """Fails with a traceback, or with nothing at all."""
+    file = small_run(tmp_path)
+    assert "has no log yet" in petaseg("logs", file).stderr
+    assert "leave --workers out" in petaseg("logs", file, "--workers").stderr
