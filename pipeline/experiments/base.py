@@ -84,7 +84,8 @@ class Trials:
         path = self.folder / f"{name}.json"
         if path.exists():
             record = json.loads(path.read_text())
-            self.say(f"known    {shown}")
+            if name not in self.seconds:
+                self.say(f"known    {shown}")
         else:
             start = perf_counter()
             record = {"key": key, "result": compute(), "seconds": round(perf_counter() - start, 2)}
