@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.models.cells.convlstm import ConvLSTM
-from pipeline.models.recurrent import as_dimension
 from pipeline.models.resnet import dilate, enlarged, glorot, resnet_blocks
+from pipeline.models.staged import sections_apart, sections_together
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -77,7 +77,7 @@ class CanvasLSTM(nn.Module):
     steps: T.                                            out_channels: classes.
     """
 
-    dimension = 2
+    dimensions = 2
 
     def __init__(
         self,
@@ -106,7 +106,9 @@ class CanvasLSTM(nn.Module):
 
     def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
         """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...), or a list of them, one a step."""
-        flat, restored = as_dimension(image, 2)  # (b z, c, y, x)
+        flat = image if image.ndim == 4 else sections_apart(image)[:, :, 0]  # (b z, c, y, x)
         canvases = self.head(self.features(flat))
-        shown = [restored(enlarged(r, flat.shape[2:])) for r in (canvases if every_step else canvases[-1:])]
+        shown = [enlarged(canvas, flat.shape[2:]) for canvas in (canvases if every_step else canvases[-1:])]
+        if image.ndim == 5:
+            shown = [sections_together(logits[:, :, None], image.shape[2]) for logits in shown]
         return shown if every_step else shown[0]

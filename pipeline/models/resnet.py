@@ -21,8 +21,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.models.pretrained import Rules, fit, read_weights, renamed
-from pipeline.models.recurrent import as_dimension
-from pipeline.models.staged import Stage, run_stages
+from pipeline.models.staged import Stage, run_stages, sections_apart, sections_together
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embedding_size": 16, "widths": (16, 24, 32, 48), "depths": (1, 1, 1, 1), "block": "basic", "finest": 8},
@@ -124,7 +123,7 @@ class ResNetFCN(nn.Module):
     finest: 32, 16 or 8: the stride of the finest block whose scores are added (FCN-32s, FCN-16s, FCN-8s).
     """
 
-    dimension, axes = 2, 2
+    dimensions, axes = 2, 2
 
     def __init__(
         self,
@@ -155,7 +154,7 @@ class ResNetFCN(nn.Module):
 
     def prepare(self, image: Tensor) -> Tensor:
         """Image (b, c, z, y, x) -> (b z, c, y, x); (b, c, y, x) stays."""
-        return as_dimension(image, 2)[0]
+        return image if image.ndim == 4 else sections_apart(image)[:, :, 0]
 
     def run_stage(self, index: int, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Run one block, or the scores."""
@@ -168,7 +167,8 @@ class ResNetFCN(nn.Module):
 
     def finish(self, x: Tensor, image: Tensor) -> Tensor:
         """Scores -> logits on the pixels of the image."""
-        return as_dimension(image, 2)[1](enlarged(x, image.shape[-2:]))
+        logits = enlarged(x, image.shape[-2:])
+        return logits if image.ndim == 4 else sections_together(logits[:, :, None], image.shape[2])
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...) on the same pixels."""

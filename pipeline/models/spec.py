@@ -211,22 +211,16 @@ def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
 def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str, Any]:
     """The constructor's arguments: as given, or those of a named size of the architecture.
 
-    ``ModelError`` if the architecture has none of this name.
+    Named sizes stand in ``SIZES`` beside the class. ``ModelError`` if the architecture has none of this name.
     """
     if not isinstance(given, str):
         return dict(given)
-    sizes = named_sizes(architecture)
+    if architecture not in MODELS:
+        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
+    sizes = getattr(import_module(MODELS[architecture].partition(":")[0]), "SIZES", {})
     if given not in sizes:
         raise ModelError(f"arguments is {given!r}; it must be a table, or one of {', '.join(sizes)}")
     return dict(sizes[given])
-
-
-def named_sizes(architecture: str) -> dict[str, dict[str, Any]]:
-    """Named sizes of an architecture: ``SIZES`` beside its class; without it, one that is called ``default``."""
-    if architecture not in MODELS:
-        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
-    module = import_module(MODELS[architecture].partition(":")[0])
-    return getattr(module, "SIZES", {"default": {}})  # type: ignore[no-any-return]
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:

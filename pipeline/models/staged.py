@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.gamma_net_3d import as_vec, channels_to_space, space_to_channels
-from pipeline.models.recurrent import as_dimension
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -81,6 +80,18 @@ def run_stages(network: StagedNetwork, image: Tensor) -> Tensor:
     return network.finish(x, image)
 
 
+def sections_apart(r: Tensor) -> Tensor:
+    """(b, c, z, y, x) -> (b z, c, 1, y, x): sections that know nothing of each other."""
+    b, c, z, y, x = r.shape
+    return r.transpose(1, 2).reshape(b * z, c, 1, y, x)
+
+
+def sections_together(r: Tensor, z: int) -> Tensor:
+    """(b z, c, 1, y, x) -> (b, c, z, y, x): the inverse of ``sections_apart``."""
+    bz, c, _, y, x = r.shape
+    return r.reshape(bz // z, z, c, y, x).transpose(1, 2)
+
+
 class SymmetricUNet(nn.Module):
     """The skeleton of every U-Net here: levels down, levels up with a skip connection each.
 
@@ -89,7 +100,7 @@ class SymmetricUNet(nn.Module):
         exit <- up[n - 2] <- ...    <-         up[0]           a stage each, and the exit
 
     ``down[i]`` begins with its pool or stride. ``up[k]`` is called with its input, the skip connection of its level and
-    the output of the lowest level. With ``dimension`` 2, sections are computed apart: all kernels and pools of the
+    the output of the lowest level. With ``dimensions`` 2, sections are computed apart: all kernels and pools of the
     subclass are then one voxel thick.
     """
 
@@ -99,13 +110,13 @@ class SymmetricUNet(nn.Module):
     up: nn.ModuleList
     exit: nn.Module
 
-    def __init__(self, out_channels: int, dimension: int, stride: Sequence[int]) -> None:
+    def __init__(self, out_channels: int, dimensions: int, stride: Sequence[int]) -> None:
         super().__init__()
-        if dimension not in (2, 3):
-            raise ModelError(f"dimension is {dimension}; it must be 2 (sections apart) or 3")
-        self.out_channels, self.dimension, self.stride = out_channels, dimension, as_vec(stride)
-        if dimension == 2 and self.stride[0] != 1:
-            raise ModelError(f"stride is {self.stride}; with dimension 2 its first number must be 1")
+        if dimensions not in (2, 3):
+            raise ModelError(f"dimensions is {dimensions}; it must be 2 (sections apart) or 3")
+        self.out_channels, self.dimensions, self.stride = out_channels, dimensions, as_vec(stride)
+        if dimensions == 2 and self.stride[0] != 1:
+            raise ModelError(f"stride is {self.stride}; with dimensions 2 its first number must be 1")
 
     @property
     def multiple(self) -> Vec:
@@ -118,10 +129,10 @@ class SymmetricUNet(nn.Module):
         raise NotImplementedError
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, or (b z, c, 1, y, x) with ``dimension`` 2."""
+        """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, or (b z, c, 1, y, x) with ``dimensions`` 2."""
         self.check(as_vec(image.shape[2:]))
-        if self.dimension == 2:
-            image = as_dimension(image, 2)[0][:, :, None]
+        if self.dimensions == 2:
+            image = sections_apart(image)
         return space_to_channels(image, self.stride)
 
     def check(self, patch: Vec) -> None:
@@ -146,7 +157,7 @@ class SymmetricUNet(nn.Module):
     def finish(self, x: Tensor, image: Tensor) -> Tensor:
         """Output of the last stage -> logits (b, out_channels, z, y, x)."""
         logits = channels_to_space(x, self.stride)
-        return as_dimension(image, 2)[1](logits[:, :, 0]) if self.dimension == 2 else logits
+        return sections_together(logits, image.shape[2]) if self.dimensions == 2 else logits
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (b, c, z, y, x) -> logits (b, out_channels, z, y, x); without z in, without z out."""

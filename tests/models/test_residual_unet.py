@@ -44,7 +44,7 @@ class TestPreActivation(ModelContract):
 
 class TestInSections(BatchNormContract):
     architecture = "residual_unet"
-    arguments: ClassVar = {**MINI, "dimension": 2}
+    arguments: ClassVar = {**MINI, "dimensions": 2}
     patches = ((3, 8, 12), (5, 4, 8))
     refused = ((3, 6, 8),)
 
@@ -122,7 +122,7 @@ def test_the_plain_network_is_its_stages_in_a_row():
 
 def test_sections_apart_know_nothing_of_each_other():
     """Would make a two-dimensional network depend on z."""
-    network, image = seeded("residual_unet", {**MINI, "dimension": 2}), images(1, (3, 8, 12))
+    network, image = seeded("residual_unet", {**MINI, "dimensions": 2}), images(1, (3, 8, 12))
     other = image.clone()
     other[:, :, 0] = 1 - other[:, :, 0]
     with torch.inference_mode():
@@ -161,8 +161,8 @@ def test_the_fixed_kernel_interpolates_linearly():
         ({"upsample": "nearest"}, "it must be one of transposed"),
         ({"norm": "group"}, "it must be 'batch'"),
         ({"pools": ((1, 2, 2),) * 3}, "3 widths and 3 pools"),
-        ({"dimension": 4}, "it must be 2"),
-        ({"dimension": 2, "stride": (2, 2, 2)}, "first number must be 1"),
+        ({"dimensions": 4}, "it must be 2"),
+        ({"dimensions": 2, "stride": (2, 2, 2)}, "first number must be 1"),
     ],
 )
 def test_impossible_arguments_are_refused(change, message):

@@ -34,7 +34,7 @@ class TestUNetInSectionsSequential(ModelContract):
     architecture = "rignet"
     arguments: ClassVar = {
         "host": "residual_unet",
-        "host_arguments": {**UNET, "norm": "rms", "dimension": 2},
+        "host_arguments": {**UNET, "norm": "rms", "dimensions": 2},
         "unrolling": "sequential",
         "out_channels": 3,
     }
