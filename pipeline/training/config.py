@@ -50,7 +50,7 @@ class Synthetic(Table):
 class TrainConfig(Table):
     """One training."""
 
-    example: ClassVar[str] = "docs/models.md has an example"
+    example: ClassVar[str] = "docs/training.md has an example"
 
     output: str
     """Folder of the model: card, weights, checkpoint, log and curve."""
