@@ -142,6 +142,13 @@ class TrainConfig(Table):
         return self
 
     @model_validator(mode="after")
+    def _chunks_hold_patches(self) -> TrainConfig:
+        chunk = self.sampling.chunk_shape
+        if chunk is not None and any(c < p for c, p in zip(chunk, self.patch_shape, strict=True)):
+            raise ValueError(f"sampling.chunk_shape is {chunk}; it must hold a patch of {self.patch_shape}: enlarge it")
+        return self
+
+    @model_validator(mode="after")
     def _has_data(self) -> TrainConfig:
         if not self.volumes and self.synthetic is None:
             raise ValueError("nothing to train on; give volumes (image and labels), or synthetic: {}")
