@@ -23,7 +23,7 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.gamma_net_3d import as_vec
-from pipeline.models.pretrained import Rules, fit, renamed
+from pipeline.models.pretrained import Rules, fit, published_state, renamed
 from pipeline.models.residual_unet import SIZES, ResidualUNet, linear_kernel
 
 RULES: Rules = (
@@ -52,7 +52,7 @@ def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.flo
     it is.
     Raises ``ModelError`` if anything is missing, unknown or of another shape.
     """
-    state = _weights(arrays)
+    state = published_state(arrays, ("in.", "core.", "out."))
     heads = [name.removesuffix(".weight") for name in state if re.fullmatch(r"out\..*\.weight", name)]
     kernels = _upsampling(state)
     if not heads or not kernels or "in.conv.conv.weight" not in state:
@@ -70,13 +70,6 @@ def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.flo
     network = ResidualUNet(**arguments).to(dtype)
     fit(network, renamed(state, RULES) | {f"exit.2.{end}": value for end, value in outputs.items()}, "the RSUNet")
     return network.eval()
-
-
-def _weights(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What belongs to the model, under its own names."""
-    named = {name.removeprefix("w__").replace("__", "."): name for name in arrays}
-    mine = {name: key for name, key in named.items() if name.startswith(("in.", "core.", "out."))}
-    return {name: torch.as_tensor(arrays[key]) for name, key in mine.items()}
 
 
 def _upsampling(state: dict[str, Tensor]) -> list[Tensor]:

@@ -45,6 +45,13 @@ READINGS: dict[str, dict[str, Any]] = {
 """
 
 
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"width": 0.125, "narrow": (8, 4, 2), "steps": 3},
+    "paper": READINGS["20M"],
+}
+"""Arguments of named sizes: tiny for a CPU (it takes no weights of VGG16), and the paper's 20M."""
+
+
 class GammaNetVGG(GammaNet):
     """The network; its arguments stand in a model card.
 
@@ -54,7 +61,7 @@ class GammaNetVGG(GammaNet):
     width: scales the channels of VGG16.                  local_gate, gate_bias, variant, symmetry, norm: of the fGRU.
     """
 
-    dimension = 2
+    dimensions = 2
 
     def __init__(
         self,

@@ -58,7 +58,7 @@ def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Lear
     if plain(rule):
         return Learned(network(image))
     assert isinstance(network, RecurrentNetwork), "check_rule refuses other networks"
-    flat, restored = as_dimension(image, network.dimension)
+    flat, restored = as_dimension(image, network.dimensions)
     x = network.drive(flat)
     path = rule_of(rule)(network, x, network.steps)
     logits = restored(network.read(path.state, x, flat))
@@ -129,6 +129,6 @@ def state_parts(network: RecurrentNetwork, patch_shape: Vec) -> tuple[bool, int]
     shapes = copy.deepcopy(network).to("meta")
     with torch.no_grad():
         image = torch.zeros((1, 1, *patch_shape), device="meta")
-        x = shapes.drive(as_dimension(image, shapes.dimension)[0])
+        x = shapes.drive(as_dimension(image, shapes.dimensions)[0])
         first = shapes.initial(x)
         return not tensors(first), len(tensors(shapes.step(x, first)))

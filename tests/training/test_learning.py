@@ -61,7 +61,7 @@ def test_rules_that_are_exact_train_as_plain_backpropagation_does(tmp_path):
 
 
 def test_recurrent_backpropagation_reports_every_series(tmp_path):
-    """Would hide that a gradient is that of one step; TensorBoard has every residual, the log their mean."""
+    """Would hide that a gradient is that of one step; TensorBoard has each residual, the log their mean."""
     penalty = {"kind": "column", "weight": 10, "limit": 0.0}
     config = contour(tmp_path, rule={"kind": "rbp", "terms": 4, "penalty": penalty})
     train(config)

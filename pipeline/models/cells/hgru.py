@@ -31,7 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.cells.blocks import Kernel, Norm, chronos, one_of, per_channel, point_conv, same_conv
+from pipeline.models.cells.blocks import Kernel, chronos, one_of, optional_norm, per_channel, point_conv, same_conv
 from pipeline.models.cells.symmetry import SymmetricConv
 
 
@@ -60,6 +60,7 @@ class HGRU(nn.Module):
 
     norm: kind of the norms, if not the form's. The code of ``crbp`` holds four of them and uses two: those of the gates
     (0 and 2) count as parameters, and take part if ``normalise_gates`` says so.
+    attention: whether the first gate is ``Attention``, if not as in the form. epsilon: of the norms, if not the kind's.
     chronos: ``log``, biases +-log U(1, T - 1); ``unlogged``, +-U(1, 7), as the codes do by a slip.
     """
 
@@ -80,13 +81,17 @@ class HGRU(nn.Module):
         steps: int = 8,
         chronos: str = "log",
         normalise_gates: bool = False,
+        attention: bool | None = None,
+        epsilon: float | None = None,
     ) -> None:
         super().__init__()
         self.form, dimension, biased = FORMS[one_of("form", form, list(FORMS))], len(kernel), form != "paper"
         self.outer = self.form.outer if outer is None else outer
         self.normalise_gates = normalise_gates
         self.inhibition_gate = (  # u1, b1
-            Attention(channels, kernel) if self.form.attention else point_conv(channels, channels, dimension, biased)
+            Attention(channels, kernel)
+            if (self.form.attention if attention is None else attention)
+            else point_conv(channels, channels, dimension, biased)
         )
         self.excitation_gate = point_conv(channels, channels, dimension, biased)  # u2, b2
         for layer in self.inhibition_gate, self.excitation_gate:
@@ -96,13 +101,13 @@ class HGRU(nn.Module):
         self.excitation = SymmetricConv(channels, kernel, symmetry)  # W_exc
         if biased:
             self._set_biases(channels, steps, one_of("chronos", chronos, ("log", "unlogged")))
-        self.norms = self._norms(channels, norm or self.form.norm, all_four=form == "crbp" or normalise_gates)
+        self.norms = self._norms(channels, norm or self.form.norm, form == "crbp" or normalise_gates, epsilon)
         for name, value in self.form.vectors.items():
             setattr(self, name, nn.Parameter(torch.full((channels,), value)))
 
-    def _norms(self, channels: int, kind: str | None, all_four: bool) -> nn.ModuleList:
-        there = [kind is not None and (all_four or which in (1, 3)) for which in range(4)]
-        norms = nn.ModuleList(Norm(channels, str(kind), gain=0.1) if yes else nn.Identity() for yes in there)
+    def _norms(self, channels: int, kind: str | None, all_four: bool, epsilon: float | None) -> nn.ModuleList:
+        kinds = [kind if all_four or which in (1, 3) else None for which in range(4)]
+        norms = nn.ModuleList(optional_norm(channels, each, 0.1, epsilon) for each in kinds)
         if not self.normalise_gates:
             norms[0:3:2].requires_grad_(False)
         return norms

@@ -170,6 +170,21 @@ def test_names_of_the_panoptic_code_fit():
     assert torch.equal(unit.norms[3].gain, tensors["bn.1.weight"])
 
 
+def test_names_of_the_panoptic_code_without_attention_fit():
+    """Would refuse the weights of the plainer published cell."""
+    unit = HGRU(4, (3, 3), form="panoptic", attention=False)
+    weight, bias = torch.randn(4, 4, 1, 1), torch.randn(4)
+    unit.load_state_dict(reference.panoptic_hgru({"u1_gate.weight": weight, "u1_gate.bias": bias}), strict=False)
+    (h,) = (r.float() for r in states(2, channels=4, count=1))
+    torch.testing.assert_close(unit.gate(h, 0), torch.sigmoid(torch.nn.functional.conv2d(h, weight, bias)))
+
+
+def test_norms_may_add_another_epsilon():
+    """Would refuse cells whose norms are not those of the code."""
+    assert [norm.epsilon for norm in HGRU(3, (3, 3), epsilon=1e-5).norms] == [1e-5] * 4
+    assert [norm.epsilon for norm in HGRU(3, (3, 3)).norms] == [1e-3] * 4
+
+
 def test_refuses_forms_that_do_not_exist():
     """Would take another unit in silence."""
     with pytest.raises(ModelError, match="'crbp', 'panoptic' or 'paper'"):
