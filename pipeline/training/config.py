@@ -50,7 +50,7 @@ class Synthetic(Table):
 class TrainConfig(Table):
     """One training."""
 
-    example: ClassVar[str] = "docs/models.md has an example"
+    example: ClassVar[str] = "docs/training.md has an example"
 
     output: str
     """Folder of the model: card, weights, checkpoint, log and curve."""
@@ -139,6 +139,13 @@ class TrainConfig(Table):
     def _says_once_what_to_predict(self) -> TrainConfig:
         if self.targets is not None and self.offsets != NEAREST_AND_LONG_RANGE:
             raise ValueError("both offsets and targets are given; move the offsets into a target {what: affinities}")
+        return self
+
+    @model_validator(mode="after")
+    def _chunks_hold_patches(self) -> TrainConfig:
+        chunk = self.sampling.chunk_shape
+        if chunk is not None and any(c < p for c, p in zip(chunk, self.patch_shape, strict=True)):
+            raise ValueError(f"sampling.chunk_shape is {chunk}; it must hold a patch of {self.patch_shape}: enlarge it")
         return self
 
     @model_validator(mode="after")

@@ -41,12 +41,12 @@ def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, specs: S
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(len(specs), len(chosen) + 2, squeeze=False)
     for row, (axes, spec) in enumerate(zip(grid, specs, strict=True)):
-        show(axes[0], image[0, 0, middle].cpu(), spec.what)
+        show(axes[0], image[0, 0, middle].cpu(), "image")
         truth = shown(true[row])
         limits = (float(truth.min()), float(truth.max())) if spec.activation in ("softmax", "none", "tanh") else (0, 1)
         for panel, number, outputs in zip(axes[1:], chosen, said, strict=False):
             show(panel, shown(activated(outputs[row], spec)), f"step {number + 1}", limits)
-        show(axes[-1], truth, "truth", limits)
+        show(axes[-1], truth, f"truth: {spec.what}", limits)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     canvas.print_png(str(partial))

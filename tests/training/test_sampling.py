@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.config import parse_config
-from pipeline.errors import VolumeError
+from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
@@ -146,6 +146,13 @@ def test_patches_of_a_chunk_are_drawn_from_memory():
     again = sampler(volume, sampling={"chunk_shape": [8, 16, 16], "patches_per_chunk": 10})
     for number in (25, 3):
         assert all((a == b).all() for a, b in zip(again.draw(number), patches[number], strict=True))
+
+
+def test_a_chunk_that_holds_no_patch_is_refused():
+    """Would draw patches that are smaller than asked for."""
+    volume = store("no-chunk", *dots((8, 16, 16), []))
+    with pytest.raises(ConfigError, match=r"chunk_shape is \(4, 8, 7\); it must hold a patch of \(4, 8, 8\)"):
+        config(volume, sampling={"chunk_shape": [4, 8, 7]})
 
 
 def test_a_margin_keeps_shifted_patches_known():
