@@ -60,7 +60,7 @@ INSIDE = {
 """Package or module of ``pipeline`` -> what else of it it may import. ``run`` and what stands on it may all."""
 
 OUTSIDE = {
-    "torch": {"models", "training", "inference"},
+    "torch": {"models", "training", "inference", "experiments"},
     "transformers": {"models"},
     "distributed": {"execution", "clusters"},
     "dask_jobqueue": {"clusters"},

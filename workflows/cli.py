@@ -14,6 +14,7 @@ from pipeline.errors import PetasegError
 from workflows.commands import (
     demo,
     evaluate,
+    experiment,
     ingest,
     init,
     models,
@@ -50,7 +51,10 @@ def _options(
     logging.getLogger("petaseg").setLevel(logging.INFO)
 
 
-for module in (demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate, train, models, synthesize):
+for module in (
+    *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
+    *(train, models, synthesize, experiment),
+):
     module.register(app)
 
 

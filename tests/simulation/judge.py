@@ -185,7 +185,7 @@ class Judge:
         if isinstance(ending, StageFailed):
             stopped = "stopped at chunk" in str(ending) and (life.store_fails or excused)
             require(stopped or life.chunks_fail, f"a stage failed for no reason: {ending}")
-            if not stopped and not witness.overtaken:
+            if not stopped and not excused:
                 self._check_verdict(witness.stage, str(ending))
         elif isinstance(ending, StorageError):
             require(life.store_fails, f"a sound store failed: {ending}")

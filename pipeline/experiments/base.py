@@ -1,0 +1,193 @@
+"""What an experiment is made of.
+
+An experiment is a function of a scale. It asks a store for its trials, one by one; a trial that was computed before is
+read, so that an experiment that was killed goes on where it was, and two experiments may share what they train. It
+returns a report: a table, remarks, and a plot.
+
+    def run(scale: Scale, store: Trials) -> Report:
+        scores = [store.get({"trial": "mine", "seed": seed}, lambda: train(seed))["f1"] for seed in scale.seeds]
+        return Report(["F1"], [[mean_spread(scores)]], ["A remark."], lambda figure: draw(figure, scores))
+
+    EXPERIMENT = Experiment(name="mine", title="What is asked", run=run)
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import import_module
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from pipeline import __version__
+from pipeline.errors import ConfigError
+from pipeline.evaluation.files import whole_file
+from pipeline.experiments import EXPERIMENTS
+
+log = logging.getLogger("petaseg.experiments")
+
+Key = dict[str, Any]
+"""What a trial is, in words and numbers that JSON can hold: its kind, its seed, its settings."""
+Result = dict[str, Any]
+Cell = str | int | float
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How large an experiment is."""
+
+    full: bool = False
+    """Larger numbers, for a GPU."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Every training is done once with each."""
+    minutes: float | None = None
+    """Wall-clock time of a training, where trainings are compared at equal time; None: the experiment's own number."""
+    tiny: bool = False
+    """A few updates on a few small images: shows that the code runs, and nothing else."""
+
+    def __post_init__(self) -> None:
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ConfigError(f"seeds are {list(self.seeds)}; at least one is needed, and each but once")
+        if self.minutes is not None and self.minutes <= 0:
+            raise ConfigError(f"minutes is {self.minutes}; a training needs some time: choose more than 0")
+
+    @property
+    def device(self) -> torch.device:
+        """Where networks are trained: on a GPU if there is one and the scale is full."""
+        return torch.device("cuda" if self.full and torch.cuda.is_available() else "cpu")
+
+
+class Trials:
+    """Trials that were computed, in a folder: a JSON file each, and whatever files a trial keeps beside it.
+
+    A trial's name is made of its key and the versions of petaseg and torch: with another version it is computed anew.
+    """
+
+    def __init__(self, folder: Path | str, say: Callable[[str], None] = log.info) -> None:
+        self.folder, self.say = Path(folder), say
+        self.seconds: dict[str, float] = {}
+        """Of each trial that was asked for, how long it took when it was computed."""
+
+    def get(self, key: Key, compute: Callable[[], Result]) -> Result:
+        """The result of the trial; computed if it is not there yet."""
+        name, shown = self.name(key), " ".join(f"{k}={v}" for k, v in key.items() if not isinstance(v, dict | list))
+        path = self.folder / f"{name}.json"
+        if path.exists():
+            record = json.loads(path.read_text())
+            if name not in self.seconds:
+                self.say(f"known    {shown}")
+        else:
+            start = perf_counter()
+            record = {"key": key, "result": compute(), "seconds": round(perf_counter() - start, 2)}
+            with whole_file(path) as temporary:
+                temporary.write_text(json.dumps(record, indent=1) + "\n")
+            self.say(f"{record['seconds']:6.1f} s {shown}")
+        self.seconds[name] = record["seconds"]
+        return json.loads(json.dumps(record["result"]))  # type: ignore[no-any-return]  # the same, new or known
+
+    def file(self, key: Key, suffix: str) -> Path:
+        """Where the trial keeps a file, such as its weights; ``compute`` writes it, before the record is written."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return self.folder / f"{self.name(key)}{suffix}"
+
+    def name(self, key: Key) -> str:
+        """Of the trial's files: its kind and a hash of everything."""
+        words = json.dumps({**key, "versions": [__version__, torch.__version__]}, sort_keys=True)
+        return f"{key.get('trial', 'trial')}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came out."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+    """Texts and numbers; a cell may be a ``mean_spread``."""
+    notes: Sequence[str]
+    """Remarks, a sentence or two each."""
+    plot: Callable[[Figure], None]
+    """Draws on an empty figure whose layout is constrained."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment."""
+
+    name: str
+    """As in the command; the module has underscores for its hyphens."""
+    title: str
+    run: Callable[[Scale, Trials], Report]
+    figure_inches: tuple[float, float] = field(default=(10.0, 4.2))
+
+
+def find_experiment(name: str) -> Experiment:
+    """The experiment of that name; ``ConfigError`` if there is none."""
+    if name not in EXPERIMENTS:
+        raise ConfigError(f"there is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
+    return import_module(EXPERIMENTS[name][0]).EXPERIMENT  # type: ignore[no-any-return]
+
+
+def run_experiment(
+    experiment: Experiment, output: Path | str, scale: Scale, say: Callable[[str], None] = log.info
+) -> Path:
+    """Run it and write its report; returns the folder ``output/NAME``. Trials lie in ``output/trials``, for all."""
+    start, store = perf_counter(), Trials(Path(output) / "trials", say)
+    report = experiment.run(scale, store)
+    folder = Path(output) / experiment.name
+    facts = {
+        "experiment": experiment.name,
+        "title": experiment.title,
+        "scale": asdict(scale),
+        "device": str(scale.device),
+        "threads": torch.get_num_threads(),
+        "versions": {"petaseg": __version__, "torch": torch.__version__},
+        "seconds": round(perf_counter() - start, 1),
+        "trial_seconds": round(sum(store.seconds.values()), 1),
+        "trials": len(store.seconds),
+    }
+    write_report(folder, experiment, report, facts)
+    return folder
+
+
+def write_report(folder: Path, experiment: Experiment, report: Report, facts: dict[str, Any]) -> None:
+    """``plot.png``, ``table.csv``, ``table.md``, and ``result.json`` with everything, each whole or not at all."""
+    with whole_file(folder / "plot.png") as path:
+        figure = Figure(figsize=experiment.figure_inches, layout="constrained")
+        report.plot(figure)
+        FigureCanvasAgg(figure)
+        figure.savefig(path, format="png", dpi=110)
+    with whole_file(folder / "table.csv") as path, path.open("w", newline="") as file:
+        csv.writer(file).writerows([report.columns, *report.rows])
+    with whole_file(folder / "table.md") as path:
+        path.write_text(markdown(report))
+    table = {"columns": list(report.columns), "rows": [list(row) for row in report.rows], "notes": list(report.notes)}
+    with whole_file(folder / "result.json") as path:
+        path.write_text(json.dumps({**facts, **table}, indent=1) + "\n")
+
+
+def markdown(report: Report) -> str:
+    """The table, and the notes as a list; numbers with four digits."""
+    lines = [report.columns, ["---"] * len(report.columns), *[[shown(cell) for cell in row] for row in report.rows]]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n".join([table, "", *[f"- {note}" for note in report.notes]]).rstrip() + "\n"
+
+
+def shown(cell: Cell) -> str:
+    """A cell of the table."""
+    return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
+
+
+def mean_spread(values: Sequence[float], digits: int = 2) -> str:
+    """``0.71 ± 0.03``: mean and standard deviation over seeds; of a single value, the value."""
+    mean = f"{np.mean(values):.{digits}f}"
+    return f"{mean} ± {np.std(values, ddof=1):.{digits}f}" if len(values) > 1 else mean

@@ -1,0 +1,108 @@
+"""The three experiments on Pathfinder, at a scale that only shows that they run, and what they measure."""
+
+import json
+
+import pytest
+import torch
+
+from pipeline.experiments.base import Scale, Trials, find_experiment, run_experiment
+from pipeline.experiments.crbp_pathfinder import CONSTRAINED, METHODS, gradient_errors, memory_of
+from pipeline.experiments.loop import Images
+from pipeline.experiments.pathfinder_task import DEFAULT, FULL, TINY, fresh_network, gradient, images, task_of, trained
+from pipeline.experiments.stability import spectral_radius
+from pipeline.training.rules import RecurrentBackpropagation
+
+SCALE = Scale(tiny=True, seeds=(0,))
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def output(tmp_path_factory):
+    """One folder for all, as a user would have it: trials are shared."""
+    return tmp_path_factory.mktemp("experiments")
+
+
+@pytest.fixture(scope="module")
+def store(output):
+    return Trials(output / "trials")
+
+
+@pytest.mark.parametrize("name", ["steps", "crbp-pathfinder", "stability"])
+def test_a_tiny_scale_ends_in_a_report(output, name):
+    folder = run_experiment(find_experiment(name), output, SCALE)
+    result = json.loads((folder / "result.json").read_text())
+    assert all(len(row) == len(result["columns"]) for row in result["rows"])
+    assert (folder / "plot.png").stat().st_size > 10_000
+
+
+def test_a_network_is_trained_once_for_all_experiments(output):
+    """Would double the time of a command, and compare networks that are not the same."""
+    for name in "crbp-pathfinder", "stability":
+        run_experiment(find_experiment(name), output, SCALE)
+    trainings = list((output / "trials").glob("pathfinder-*.safetensors"))
+    run_experiment(find_experiment("stability"), output, SCALE)
+    assert len({m.training(SCALE, 0).key.__repr__() for m in METHODS}) == len(METHODS) - 1, "short is long, if tiny"
+    assert list((output / "trials").glob("pathfinder-*.safetensors")) == trainings
+
+
+def test_a_network_that_is_read_is_the_one_that_was_trained(store):
+    training = CONSTRAINED.training(SCALE, 0)
+    first, record = trained(store, training, CPU)
+    again, same = trained(store, training, CPU)
+    assert record == same
+    assert all(torch.equal(p, q) for p, q in zip(first.parameters(), again.parameters(), strict=True))
+
+
+def test_held_out_images_are_others(store):
+    data, held_out = images(store, TINY, CPU)
+    assert not any(torch.equal(a, b) for a in data.images for b in held_out.images)
+
+
+def test_memory_grows_with_steps_for_bptt_alone(store):
+    """The promise of C-RBP, at any number of steps."""
+    memory = {name: list(sizes.values()) for name, sizes in memory_of(SCALE, store).items()}
+    through_time, constrained = memory[METHODS[0].name], memory[CONSTRAINED.name]
+    assert through_time[0] < through_time[1] < through_time[2]
+    assert len(set(constrained)) == 1
+
+
+def test_the_absolute_cap_gives_the_gradient_of_one_step(store):
+    """The published code's rule, whenever the loss has a gradient above 1."""
+    network = fresh_network(TINY, 4, 0)
+    data = images(store, TINY, CPU)[0]
+    loud = Images(data.images, 30 * data.targets)
+    capped, report = gradient(network, RecurrentBackpropagation(reference_stopping=True), loud)
+    assert report.stopped == "cap"
+    assert torch.equal(capped, gradient(network, RecurrentBackpropagation(terms=0), loud)[0])
+
+
+def test_more_terms_come_nearer_to_the_steady_state(store):
+    network = fresh_network(TINY, 40, 0)
+    with torch.no_grad():
+        network.cell.alpha.zero_()
+        network.cell.mu.zero_()  # no influence of the state but by the gate: a contraction
+    data = images(store, TINY, CPU)[0]
+    exact = gradient(network, RecurrentBackpropagation(200, tolerance=1e-7), data)[0]
+    errors = [(gradient(network, RecurrentBackpropagation(k, 0.0), data)[0] - exact).norm().item() for k in (0, 3, 9)]
+    assert errors[0] > errors[1] > errors[2]
+
+
+def test_errors_are_measured_once(store):
+    assert gradient_errors(SCALE, store, 0) == gradient_errors(SCALE, Trials(store.folder), 0)
+
+
+def test_the_spectral_radius_of_a_leak_is_what_stays(store):
+    """With nothing that comes back from the state, J is the share that the gate keeps."""
+    network = fresh_network(TINY, 2, 0)
+    cell = network.cell
+    with torch.no_grad():
+        for vector in cell.alpha, cell.mu, cell.norms[1].gain, cell.norms[1].bias:
+            vector.zero_()
+        cell.excitation_gate.weight.zero_()
+        cell.excitation_gate.bias.fill_(0.0)
+    found = spectral_radius(network, images(store, TINY, CPU)[0], 2)
+    assert found == pytest.approx(0.5, rel=1e-4)
+
+
+def test_scales_have_their_own_tasks():
+    assert [task_of(s) for s in (Scale(), Scale(full=True), SCALE)] == [DEFAULT, FULL, TINY]

@@ -1,0 +1,66 @@
+"""``petaseg experiment``: the experiments of docs/experiments, each with table and plot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+EPILOG = """Examples:
+
+petaseg experiment --list
+
+petaseg experiment steps --output experiments
+
+petaseg experiment stability --output experiments --seeds 0,1 --full
+
+A command that was stopped goes on where it was. Experiments with the same output share their trials."""
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog=EPILOG)
+    def experiment(
+        name: Annotated[str | None, typer.Argument(help="Which; see --list.")] = None,
+        output: Annotated[
+            Path | None, typer.Option(metavar="DIR", help="Writes DIR/NAME; trials are kept in DIR/trials.")
+        ] = None,
+        full: Annotated[bool, typer.Option("--full", help="Larger numbers, for a GPU.")] = False,
+        seeds: Annotated[str, typer.Option(metavar="0,1,2", help="Every training is done once with each.")] = "0,1,2",
+        minutes: Annotated[
+            float | None, typer.Option(help="Of a training, where trainings are compared at equal time.")
+        ] = None,
+        list_: Annotated[bool, typer.Option("--list", help="What there is, and end.")] = False,
+    ) -> None:
+        """Run an experiment with networks and learning rules: trials that are kept, a table, a plot."""
+        from pipeline.experiments import EXPERIMENTS
+
+        if list_ or name is None:
+            for each, (_, title) in EXPERIMENTS.items():
+                typer.echo(f"{each:<20} {title}")
+            return
+        _run(name, output, full, seeds, minutes)
+
+
+def _run(name: str, output: Path | None, full: bool, seeds: str, minutes: float | None) -> None:
+    """Run it, with a line for each trial, and say what came out."""
+    from pipeline.errors import ConfigError
+    from pipeline.experiments.base import Scale, find_experiment, run_experiment
+
+    found, scale = find_experiment(name), Scale(full, _parsed(seeds), minutes)
+    if output is None:
+        raise ConfigError(f"experiment {name} needs a folder for its result: give --output DIR")
+    folder = run_experiment(found, output, scale, typer.echo)
+    typer.echo(f"\n{(folder / 'table.md').read_text()}\n{folder}")
+
+
+def _parsed(seeds: str) -> tuple[int, ...]:
+    """Whole numbers out of ``0,1,2``."""
+    from pipeline.errors import ConfigError
+
+    try:
+        return tuple(int(part) for part in seeds.replace(",", " ").split())
+    except ValueError:
+        raise ConfigError(f"--seeds is {seeds!r}; it must be whole numbers, for example --seeds 0,1,2") from None
