@@ -85,6 +85,6 @@ def _upsample(kernels: Sequence[Tensor], pools: Sequence[Vec]) -> str:
         if all(a.shape == b.shape and torch.allclose(a, b.to(a)) for a, b in zip(kernels, expected, strict=True)):
             return how
     raise ModelError(
-        f"the upsampling weights for factors of {pools} are not linear ones, nor linear along y and x and constant along "
-        "z: such a network cannot be taken over"
+        f"the upsampling weights for factors of {pools} are not linear ones, nor linear along y and x and constant "
+        "along z: such a network cannot be taken over"
     )
