@@ -26,7 +26,7 @@ from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, optional_norm, same_conv
-from pipeline.models.cells.fgru import FGRU, TopDownFGRU, variant_of
+from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
 from pipeline.models.cells.mgu import MEMORIES
 from pipeline.models.gamma_net import NETWORK_NORMS, SENT_UP, GammaNet
 
@@ -91,7 +91,7 @@ class GammaNet2D(GammaNet):
         up_norm: str = "between",
         local_gate: int = 5,
         gate_bias: bool = True,
-        variant: str = "paper",
+        variant: str | Variant = "paper",
         skip: str = "none",
         norm: str = "instance",
         symmetry: str = "channel",

@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from pipeline.errors import ModelError
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, point_conv
-from pipeline.models.cells.fgru import FGRU, TopDownFGRU, variant_of
+from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
 from pipeline.models.gamma_net import NETWORK_NORMS, GammaNet
 from pipeline.models.vgg16 import VGG16, channels, rectified
 
@@ -73,7 +73,7 @@ class GammaNetVGG(GammaNet):
         out_channels: int = 1,
         local_gate: int = 3,
         gate_bias: bool = False,
-        variant: str = "paper",
+        variant: str | Variant = "paper",
         norm: str = "instance",
         symmetry: str = "channel",
     ) -> None:

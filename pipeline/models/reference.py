@@ -3,8 +3,9 @@
     cell = HGRU(25, (5, 5)).double()
     cell.load_state_dict(hgru(tensors_of(numpy.load("reference.npz"))))
 
-Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them) and of
-serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on VGG16; both fit ``TORCH_PORT``). Every function takes their names
+Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them), of c-rbp/
+panoptic_segmentation and serre-lab/hgru-pytorch (hGRU), and of serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on
+VGG16; both fit ``TORCH_PORT``). Every function takes their names
 -> tensors and returns ours -> tensors; gradients and parts of networks have names too. Unknown names are refused.
 """
 
@@ -47,6 +48,17 @@ def hgru(reference: Tensors) -> dict[str, Tensor]:
     for k in range(4):
         names |= _norm(f"bn.{k}", f"norms.{k}")
     return _renamed(reference, names)
+
+
+def relu_hgru(reference: Tensors) -> dict[str, Tensor]:
+    """``hConvGRUCell`` of serre-lab/hgru-pytorch -> ``HGRU`` of the form ``relu`` with ``normalise_gates``.
+
+    Its gamma is a factor of c2: kappa (z + gamma c2) + w z gamma c2.
+    """
+    found = hgru(reference)
+    if missing := [name for name in ("kappa", "gamma", "omega") if name not in found]:
+        raise ModelError(f"{', '.join(missing)} are missing; they are multiplied with each other: give all of them")
+    return found | {"gamma": found["kappa"] * found["gamma"], "omega": found["omega"] * found["gamma"]}
 
 
 def panoptic_hgru(reference: Tensors) -> dict[str, Tensor]:

@@ -40,9 +40,10 @@ from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.staged import Stage, SymmetricUNet, product
 from pipeline.models.staged import activation as activation_of
 
-UPSAMPLING = ("transposed", "linear", "fixed")
+UPSAMPLING = ("transposed", "linear", "fixed", "published")
 """transposed: each channel by itself, kernel = pool, then 1 x 1 x 1. linear: interpolated, then 1 x 1 x 1. fixed: by a
-transposed convolution with constant (bi)linear weights that sees zeros beyond the border, then 1 x 1 x 1 (no bias)."""
+transposed convolution with constant (bi)linear weights that sees zeros beyond the border, then 1 x 1 x 1 (no bias).
+published: the same with DeepEM's weights, which do not fall along z: where z is pooled, they are twice too large."""
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -157,11 +158,11 @@ class Upsample(nn.Module):
         if how not in UPSAMPLING:
             raise ModelError(f"upsample is {how!r}; it must be one of {', '.join(UPSAMPLING)}")
         self.how, self.pool = how, pool
-        self.project = parts.conv(inside, outside, (1, 1, 1), bias=how != "fixed")
+        self.project = parts.conv(inside, outside, (1, 1, 1), bias=how in ("transposed", "linear"))
         if how == "transposed":
             self.grow = nn.ConvTranspose3d(inside, inside, pool, stride=pool, groups=inside)
-        if how == "fixed":
-            self.register_buffer("kernel", linear_kernel(inside, pool), persistent=False)
+        if how in ("fixed", "published"):
+            self.register_buffer("kernel", linear_kernel(inside, pool, flat=how == "published"), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge each channel, then mix channels."""
@@ -176,18 +177,19 @@ class Upsample(nn.Module):
         return self.project(x)  # type: ignore[no-any-return]
 
 
-def linear_kernel(channels: int, pool: Vec) -> Tensor:
+def linear_kernel(channels: int, pool: Vec, flat: bool = False) -> Tensor:
     """Weights (c, 1, kz, ky, kx) of a transposed convolution that interpolates linearly, as in Caffe.
 
     Along an axis with factor p the kernel has 2 p - (p mod 2) weights, 1 - |k / f - c|. DeepEM's own weights are
-    constant along z, which is the same where z is not pooled and twice too large where it is; these are linear there
-    too.
+    constant along z (``flat``), which is the same where z is not pooled and twice too large where it is.
     """
     kernel = torch.ones(1)
-    for p in pool:
+    for axis, p in enumerate(pool):
         size = 2 * p - p % 2
         f = (size + 1) // 2
         line = 1 - (torch.arange(size) / f - (size - 1) / (2 * f)).abs()
+        if flat and axis == 0:
+            line = torch.ones(size)
         kernel = kernel[..., None] * line
     return kernel.expand(channels, 1, *kernel.shape[1:]).contiguous()
 

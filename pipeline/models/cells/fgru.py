@@ -79,9 +79,9 @@ VARIANTS = {"paper": PAPER, "torch_port": TORCH_PORT, "tensorflow": TENSORFLOW}
 """Name, as it stands in model cards, -> variant."""
 
 
-def variant_of(name: str) -> Variant:
-    """The variant of a name; ``ModelError`` if there is none."""
-    return VARIANTS[one_of("variant", name, list(VARIANTS))]
+def variant_of(name: str | Variant) -> Variant:
+    """The variant of a name (one of its own stays); ``ModelError`` if there is none."""
+    return name if isinstance(name, Variant) else VARIANTS[one_of("variant", name, list(VARIANTS))]
 
 
 class FGRU(nn.Module):

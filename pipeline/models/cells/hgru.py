@@ -18,6 +18,11 @@ over groups of channels, and the first gate is ``Attention``.
 ``paper``: equation 1 of Linsley, Kim, Ashok and Serre 2020 (ICLR): kappa weighs c2 too, the outer nonlinearity is
 missing, ReLUs in the place of softplus, no norms and no biases.
 
+``relu``: the torch code of 2019 that the C-RBP code grew from: ReLUs, no outer nonlinearity, and all four norms at work
+(``normalise_gates=True``). Its gamma weighs c2 wherever that stands: kappa gamma and omega gamma are our gamma, omega.
+
+The hGRU of 2018 (one kernel for both directions, tanh, a gain a step) is none of these, and is not here.
+
 The outer softplus lifts every state: with a closed gate, n steps from 0 give log(n + 1), which has no limit.
 ``outer=False`` leaves it out.
 """
@@ -50,6 +55,7 @@ class Form:
 FORMS = {
     "crbp": Form(F.softplus, "batch", False, True, {"alpha": 0.1, "mu": 1.0, "gamma": 1.0, "kappa": 0.5, "omega": 0.5}),
     "panoptic": Form(F.softplus, "group", True, False, {"alpha": 0.1, "mu": 1.0, "kappa": 0.5, "omega": 0.5}),
+    "relu": Form(F.relu, "batch", False, False, {"alpha": 0.1, "mu": 1.0, "gamma": 0.5, "kappa": 0.5, "omega": 0.5}),
     "paper": Form(F.relu, None, False, False, {"alpha": 0.1, "mu": 0.0, "kappa": 0.0, "omega": 0.1}),
 }
 """Name -> form. The ICLR paper says no first values for its equation 1; these are those of its fGRU."""
