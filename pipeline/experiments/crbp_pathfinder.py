@@ -171,6 +171,8 @@ def draw(
     updates.set(xlabel="updates", ylabel="IoU", title="Score by updates")
     time.set(xlabel="seconds of training", ylabel="IoU", title="Score by time")
     size.set(xscale="log", yscale="log", xlabel="steps", ylabel="MB", title="Kept for the backward pass")
+    size.set_xticks(list(steps), [str(each) for each in steps])
+    size.set_xticks([], minor=True)
     names.set_axis_off()
     names.legend(*updates.get_legend_handles_labels(), frameon=False, fontsize=9, loc="center")
     for axes in updates, time, size, terms, loud:
@@ -185,8 +187,9 @@ def draw_scores(axes: Axes, x: np.ndarray, scores: np.ndarray, colour: str, labe
 
 def draw_errors(terms: Axes, loud: Axes, errors: list[Result]) -> None:
     """By terms of the series, and by loudness of the loss; a line a seed."""
+    least = min(min(e[k]) for e in errors for k in ("errors", "capped"))
     for axes in terms, loud:
-        axes.set(ylim=(LEAST_ERROR / 2, 10), ylabel="relative error of the gradient")
+        axes.set(ylim=(max(least, LEAST_ERROR) / 2, 2), ylabel="relative error of the gradient")
         axes.set(yscale="log")
     for each in errors:
         terms.plot(TERMS, np.maximum(each["errors"], LEAST_ERROR), color=f"C{METHODS.index(CONSTRAINED)}", marker=".")
