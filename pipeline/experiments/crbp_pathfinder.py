@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from torch import Tensor
 
 from pipeline.experiments.base import Cell, Experiment, Report, Result, Scale, Trials, mean_spread
 from pipeline.experiments.loop import Images, iou
 from pipeline.experiments.pathfinder_task import Training, gradient, images, saved_bytes, task_of, trained
+from pipeline.models.hgru_contour import HGRUContour
 from pipeline.training.rules import RecurrentBackpropagation
 
 PENALTY = 10.0
@@ -26,6 +28,9 @@ MEMORY_STEPS = (2, 4, 8, 16, 32, 64)
 TERMS = (0, 1, 2, 3, 5, 8, 15, 30)
 EXACT_TERMS = 300
 """Of the series that the others are compared with; its residual is reported."""
+LOUDNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
+"""Factors of the loss, to which the absolute cap is not indifferent."""
+CAPPED = ("capped", "capped_terms")
 LEAST_ERROR = 1e-6
 """What float32 can tell; smaller errors are drawn there."""
 
@@ -53,7 +58,8 @@ METHODS = (
     Method(f"last {WINDOW} of {LONG} steps", "truncated", LONG, options={"window": WINDOW}),
     Method(f"RBP, {LONG} steps", "rbp", LONG),
     CONSTRAINED,
-    Method(f"C-RBP with the absolute cap, {LONG} steps", "rbp", LONG, PENALTY, {"reference_stopping": True}),
+    Method(f"C-RBP, absolute cap, {LONG} steps", "rbp", LONG, PENALTY, {"reference_stopping": True}),
+    Method(f"C-RBP, one step's gradient, {LONG} steps", "rbp", LONG, PENALTY, {"terms": 0}),
 )
 
 
@@ -88,30 +94,33 @@ def memory_of(scale: Scale, store: Trials) -> dict[str, dict[int, int]]:
 def gradient_errors(scale: Scale, store: Trials, seed: int) -> Result:
     """Relative errors of the gradient of the network that C-RBP trained, on a batch of held-out images."""
     training = CONSTRAINED.training(scale, seed)
-    key = {"trial": "gradient", "terms": list(TERMS), "exact": EXACT_TERMS, "training": training.key}
+    asked = {"terms": list(TERMS), "loudness": list(LOUDNESS), "exact": EXACT_TERMS}
     network, _ = trained(store, training, scale.device)
     held_out = images(store, training.task, scale.device)[1]
+    count = training.task.course.batch
 
     def measure() -> Result:
-        count = training.task.course.batch
-        batch = Images(held_out.images[:count], held_out.targets[:count])
-        exact, report = gradient(network, RecurrentBackpropagation(EXACT_TERMS, tolerance=1e-7), batch)
+        return errors_of(network, Images(held_out.images[:count], held_out.targets[:count]))
 
-        def error(rule: RecurrentBackpropagation) -> float:
-            return float((gradient(network, rule, batch)[0] - exact).norm() / exact.norm())
+    return store.get({"trial": "gradient", **asked, "training": training.key}, measure)
 
-        capped, cap = gradient(network, RecurrentBackpropagation(reference_stopping=True), batch)
-        one_step, _ = gradient(network, RecurrentBackpropagation(terms=0), batch)
-        return {
-            "errors": [error(RecurrentBackpropagation(terms, tolerance=0.0)) for terms in TERMS],
-            "capped": float((capped - exact).norm() / exact.norm()),
-            "capped_terms": cap.terms,
-            "capped_is_one_step": bool((capped == one_step).all()),
-            "residual": report.residual,
-            "terms": report.terms,
-        }
 
-    return store.get(key, measure)
+def errors_of(network: HGRUContour, batch: Images) -> Result:
+    """Against the longest series: of the first terms, and of the absolute cap at each loudness."""
+    exact, report = gradient(network, RecurrentBackpropagation(EXACT_TERMS, tolerance=1e-7), batch)
+
+    def error(found: Tensor) -> float:
+        return float((found - exact).norm() / exact.norm())
+
+    first = [gradient(network, RecurrentBackpropagation(terms, tolerance=0.0), batch)[0] for terms in TERMS]
+    capped = [gradient(network, RecurrentBackpropagation(reference_stopping=True), batch, by) for by in LOUDNESS]
+    return {
+        "errors": [error(each) for each in first],
+        "capped": [error(each) for each, _ in capped],
+        "capped_terms": [series.terms for _, series in capped],
+        "residual": report.residual,
+        "terms": report.terms,
+    }
 
 
 def row(method: Method, results: list[Result], memory: dict[int, int]) -> list[Cell]:
@@ -135,12 +144,13 @@ def row(method: Method, results: list[Result], memory: dict[int, int]) -> list[C
 
 def remarks(errors: list[Result]) -> list[str]:
     """On gradients."""
-    capped = [e["capped"] for e in errors]
-    best = [e["errors"][TERMS.index(15)] for e in errors]
+    of_terms = {k: mean_spread([e["errors"][TERMS.index(k)] for e in errors]) for k in (0, 15)}
+    off, used = ([mean_spread(list(each)) for each in zip(*(e[k] for e in errors), strict=True)] for k in CAPPED)
+    capped = [f"{off[i]} with {used[i]} terms (x {by:g})" for i, by in enumerate(LOUDNESS)]
     return [
-        f"Where C-RBP ended, the gradient of one step is off by {mean_spread([e['errors'][0] for e in errors])} of the "
-        f"steady state's, that of 15 terms by {mean_spread(best, 3)}, that of the absolute cap by "
-        f"{mean_spread(capped)}; the cap used {mean_spread([e['capped_terms'] for e in errors], 1)} terms.",
+        f"Where C-RBP ended, the gradient of one step is off by {of_terms[0]} of the steady state's, that of 15 terms "
+        f"by {of_terms[15]}.",
+        f"That of the absolute cap is off by, if the loss is multiplied: {', '.join(capped)}.",
         f"The series that they are compared with has up to {EXACT_TERMS} terms and a residual of "
         f"{max(e['residual'] for e in errors):.1g} at most.",
     ]
@@ -150,19 +160,22 @@ def draw(
     figure: Figure, found: dict[Method, list[Result]], memory: dict[str, dict[int, int]], errors: list[Result]
 ) -> None:
     """Four panels: score by updates, score by time, bytes by steps, error of the gradient by terms."""
-    ((updates, time), (size, error)) = figure.subplots(2, 2)
+    ((updates, time, size), (terms, loud, names)) = figure.subplots(2, 3)
     for number, (method, results) in enumerate(found.items()):
         looks = np.array([r["looks"] for r in results])  # (seeds, looks, 3)
         for axes, column in (updates, 0), (time, 1):
             draw_scores(axes, looks[:, :, column].mean(0), iou(looks[:, :, 2]), f"C{number}", method.name)
         steps = memory[method.name]
         size.plot(list(steps), [each / 1e6 for each in steps.values()], color=f"C{number}", marker=".")
-    draw_errors(error, errors)
+    draw_errors(terms, loud, errors)
     updates.set(xlabel="updates", ylabel="IoU", title="Score by updates")
     time.set(xlabel="seconds of training", ylabel="IoU", title="Score by time")
     size.set(xscale="log", yscale="log", xlabel="steps", ylabel="MB", title="Kept for the backward pass")
-    updates.legend(frameon=False, fontsize=7)
-    for axes in updates, time, size, error:
+    size.set_xticks(list(steps), [str(each) for each in steps])
+    size.set_xticks([], minor=True)
+    names.set_axis_off()
+    names.legend(*updates.get_legend_handles_labels(), frameon=False, fontsize=9, loc="center")
+    for axes in updates, time, size, terms, loud:
         axes.grid(alpha=0.2)
 
 
@@ -172,20 +185,22 @@ def draw_scores(axes: Axes, x: np.ndarray, scores: np.ndarray, colour: str, labe
     axes.fill_between(x, scores.min(0), scores.max(0), color=colour, alpha=0.1, linewidth=0)
 
 
-def draw_errors(axes: Axes, errors: list[Result]) -> None:
-    """A line a seed, and the cap's."""
-    axes.set(ylim=(LEAST_ERROR / 2, 10), xlabel="terms of the series", ylabel="relative error")
-    axes.set(yscale="log", title="Gradient after C-RBP")
-    for number, each in enumerate(errors):
-        names = (None, None) if number else ("first terms, each seed", "absolute cap")
-        axes.plot(TERMS, np.maximum(each["errors"], LEAST_ERROR), color="C4", marker=".", label=names[0])
-        axes.axhline(max(each["capped"], LEAST_ERROR), color="C5", linestyle="--", label=names[1])
-    axes.legend(frameon=False, fontsize=7)
+def draw_errors(terms: Axes, loud: Axes, errors: list[Result]) -> None:
+    """By terms of the series, and by loudness of the loss; a line a seed."""
+    least = min(min(e[k]) for e in errors for k in ("errors", "capped"))
+    for axes in terms, loud:
+        axes.set(ylim=(max(least, LEAST_ERROR) / 2, 2), ylabel="relative error of the gradient")
+        axes.set(yscale="log")
+    for each in errors:
+        terms.plot(TERMS, np.maximum(each["errors"], LEAST_ERROR), color=f"C{METHODS.index(CONSTRAINED)}", marker=".")
+        loud.plot(LOUDNESS, np.maximum(each["capped"], LEAST_ERROR), color="C5", marker=".")
+    terms.set(xlabel="terms of the series", title="Gradient after C-RBP, each seed")
+    loud.set(xscale="log", xlabel="loss times", title="The absolute cap, same networks")
 
 
 EXPERIMENT = Experiment(
     name="crbp-pathfinder",
     title="Does C-RBP learn what BPTT learns, in constant memory?",
     run=run,
-    figure_inches=(10.0, 7.5),
+    figure_inches=(13.0, 7.5),
 )

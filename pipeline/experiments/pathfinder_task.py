@@ -190,13 +190,16 @@ def saved_bytes(training: Training, data: Images) -> int:
     return saved.bytes
 
 
-def gradient(network: HGRUContour, rule: RecurrentBackpropagation, data: Images) -> tuple[torch.Tensor, NeumannReport]:
-    """Of the loss by all weights of the cell, as one vector, and how the series went."""
+def gradient(
+    network: HGRUContour, rule: RecurrentBackpropagation, data: Images, loudness: float = 1.0
+) -> tuple[torch.Tensor, NeumannReport]:
+    """Of the loss by all weights of the cell, as one vector, and how the series went.
+
+    loudness: the loss is multiplied by it, and the gradient divided: nothing should change.
+    """
     path, loss = forward(network, rule, data.images, data.targets)
     weights = [each for each in network.cell.parameters() if each.requires_grad]
-    found = torch.autograd.grad(loss, weights, allow_unused=True)
-    vector = torch.cat(
-        [(torch.zeros_like(w) if g is None else g).flatten() for g, w in zip(found, weights, strict=True)]
-    )
+    found = torch.autograd.grad(loudness * loss, weights, allow_unused=True)
+    parts = [(torch.zeros_like(w) if g is None else g).flatten() for g, w in zip(found, weights, strict=True)]
     assert path.report is not None, "only this family of rules is asked"
-    return vector, path.report
+    return torch.cat(parts) / loudness, path.report

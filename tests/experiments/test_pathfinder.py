@@ -7,7 +7,6 @@ import torch
 
 from pipeline.experiments.base import Scale, Trials, find_experiment, run_experiment
 from pipeline.experiments.crbp_pathfinder import CONSTRAINED, METHODS, gradient_errors, memory_of
-from pipeline.experiments.loop import Images
 from pipeline.experiments.pathfinder_task import DEFAULT, FULL, TINY, fresh_network, gradient, images, task_of, trained
 from pipeline.experiments.stability import spectral_radius
 from pipeline.training.rules import RecurrentBackpropagation
@@ -70,10 +69,9 @@ def test_the_absolute_cap_gives_the_gradient_of_one_step(store):
     """The published code's rule, whenever the loss has a gradient above 1."""
     network = fresh_network(TINY, 4, 0)
     data = images(store, TINY, CPU)[0]
-    loud = Images(data.images, 30 * data.targets)
-    capped, report = gradient(network, RecurrentBackpropagation(reference_stopping=True), loud)
-    assert report.stopped == "cap"
-    assert torch.equal(capped, gradient(network, RecurrentBackpropagation(terms=0), loud)[0])
+    capped, report = gradient(network, RecurrentBackpropagation(reference_stopping=True), data, loudness=1e3)
+    assert (report.stopped, report.terms) == ("cap", 0)
+    assert torch.equal(capped, gradient(network, RecurrentBackpropagation(terms=0), data, loudness=1e3)[0])
 
 
 def test_more_terms_come_nearer_to_the_steady_state(store):
