@@ -24,6 +24,8 @@ HEAVY = {
     "prometheus_client",
     "botocore",
     "transformers",
+    "lightning",
+    "monai",
 }
 
 INSIDE = {
@@ -62,6 +64,8 @@ INSIDE = {
 OUTSIDE = {
     "torch": {"models", "training", "inference", "experiments"},
     "transformers": {"models"},
+    "lightning": {"training"},
+    "monai": {"training"},
     "distributed": {"execution", "clusters"},
     "dask_jobqueue": {"clusters"},
     "kubernetes": {"clusters"},

@@ -133,13 +133,15 @@ def facts_table(found: Iterable[Facts]) -> None:
     for facts in found:
         row = [
             facts.name,
-            f"{facts.parameters:,}",
+            f"{facts.parameters:,}"
+            + (f" ({facts.free_parameters:,})" if facts.free_parameters < facts.parameters else ""),
             " x ".join("all" if side is None else str(side) for side in facts.receptive_field),
             " x ".join(map(str, facts.patch_shape)),
             f"{facts.kmac_per_voxel:,.1f}",
         ]
         table.add_row(*row, *([f"{facts.voxels_per_second:,.0f}"] if facts.voxels_per_second else []))
     console.print(table)
+    console.print("parameters: in brackets, what symmetric kernels tie together counted once", highlight=False)
     console.print("sees: along z, y, x; all: the whole patch. kMAC: thousand multiply-adds", highlight=False)
 
 

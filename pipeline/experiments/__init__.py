@@ -3,6 +3,9 @@
     base.py   what an experiment is: Experiment, Scale, Trials, Report
     loop.py   a small training loop in memory, for any recurrence and any learning rule
     pathfinder_task.py   the images, networks and trainings that steps, crbp_pathfinder and stability share
+    challenge.py   pictures of the synthetic challenge, a small training loop for any 2D network, average precision
+    pace.py   how long an update takes
+    fib25.py  real tissue: trainings of ``petaseg train`` and the whole pipeline behind them
 
 Every other module is one experiment and holds it as ``EXPERIMENT``.
 """
@@ -14,5 +17,8 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "Does C-RBP learn what BPTT learns, in constant memory?",
     ),
     "stability": ("pipeline.experiments.stability", "What does the state do beyond the trained steps?"),
+    "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
+    "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
+    "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and what is asked, in one line; the module is loaded when its experiment is run."""

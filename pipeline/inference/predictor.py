@@ -117,11 +117,11 @@ class Predictor:
         """
         inputs = images[:, None]
         logits = self.network(inputs.contiguous(memory_format=self.memory_format))  # (b, c, z, y, x)
-        expected = (len(images), len(self.card.offsets), *images.shape[1:])
+        expected = (len(images), self.card.channels, *images.shape[1:])
         if tuple(logits.shape) != expected:
             raise ModelError(
                 f"the network turned {tuple(inputs.shape)} into {tuple(logits.shape)}; its card promises {expected}: "
-                "correct the card's offsets or its patch shape"
+                "correct the card's offsets, its other channels or its patch shape"
             )
         return (self._activated(patch[:channels].to(torch.float32).contiguous()) for patch in logits)
 

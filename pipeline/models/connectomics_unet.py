@@ -14,17 +14,20 @@ isotropic: for isotropic voxels. Mixed, the default: for thick sections, whose v
     plus:  the lowest level sees itself as a whole (non-local block), and is sent to every level on the way up:
            x + N W softmax(theta(x)^T phi(x)) g(x);    a level's sum gets up f N C lowest as well
 
-Quirks of the published code (2021) that are not here; ``published=True`` brings back 1, 2 and 5, so that parameters
-can be counted and weights compared:
+Quirks of the published code (2021) that are not here; ``published=True`` brings back all but 4, so that parameters can
+be counted and weights compared (``pytc.py``):
 
 1. Residual blocks never hear that their level is isotropic: all their kernels are 1 x 3 x 3. Here they follow the
    level.
 2. In two dimensions the squeeze is by 16, in three by 4. Here it is 4.
 3. Strided convolutions need sides of 2 n + 1 (17 x 257 x 257). Here a plane is repeated at the end of even sides and
    cut off again, so that patches are multiples as everywhere; sides of 2 n + 1 still go through as they are.
-4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here the instance norm has them;
-   there is no group norm.
+4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here ``instance`` has them;
+   ``plain_instance``, ``group8`` and ``group16`` are theirs.
 5. The key of the non-local block has a bias, which adds the same to all voxels before a softmax: no effect. Here: none.
+
+6. What plus sends up is padded by a voxel to every side before its 1 x 1 x 1 convolution, and then squeezed into the
+   level: it does not lie where it belongs. Here it is not padded.
 
 Heads B, BC and BCD (foreground, contour, signed distance): ``heads`` names the output channels, ``activate`` gives
 each its activation. Without heads, the outputs are affinities.
@@ -32,7 +35,7 @@ each its activation. Without heads, the outputs are affinities.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -46,6 +49,7 @@ from pipeline.models.cells.blocks import half
 from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.residual_unet import norm_layer
 from pipeline.models.staged import Stage, SymmetricUNet, product
+from pipeline.models.staged import activation as activation_of
 
 HEADS: dict[str, tuple[str, ...]] = {
     "B": ("foreground",),
@@ -65,35 +69,40 @@ SIZES: dict[str, dict[str, Any]] = {
 """Arguments of named sizes: tiny for a CPU and isotropic voxels; base with the code's widths, paper with those of
 the paper's experiments, for thick sections; isotropic for cubic voxels; 2d for each section by itself."""
 
-BLOCKS = ("residual", "residual_se")
-PADDINGS = ("replicate", "zeros", "reflect")
+BLOCKS = ("residual", "residual_se", "residual_pa", "residual_se_pa")
+PADDINGS = ("replicate", "zeros", "reflect", "circular")
 
 
 class Parts:
-    """Makes the layers of one network: padding, norm, orthogonal initial weights."""
+    """Makes the layers of one network: padding, norm, f, orthogonal initial weights."""
 
-    def __init__(self, padding: Any, norm: str) -> None:
-        self.padding, self.kind = padding, norm
+    def __init__(self, padding: Any, norm: str, rise: Callable[[], nn.Module]) -> None:
+        self.padding, self.kind, self.rise = padding, norm, rise
 
-    def conv(self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False) -> nn.Conv3d:
-        """C: a convolution that keeps the shape, or divides it by the stride."""
-        layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(half(kernel)), bias=bias, padding_mode=self.padding)
+    def conv(
+        self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False, wide: int = 0
+    ) -> nn.Conv3d:
+        """C: a convolution that keeps the shape, but for ``wide`` voxels to every side, or divides it by the stride."""
+        sides = [side + wide for side in half(kernel)]
+        layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(sides), bias=bias, padding_mode=self.padding)
         nn.init.orthogonal_(layer.weight)
         return layer
 
-    def unit(
-        self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), active: bool = True
-    ) -> nn.Sequential:
-        """C, N and, if active, f."""
-        layers = [self.conv(inside, outside, kernel, stride), norm_layer(self.kind, outside, 0.1)]
-        return nn.Sequential(*layers, *([nn.ELU()] if active else []))
+    def norm(self, channels: int) -> nn.Module:
+        """N."""
+        return norm_layer(self.kind, channels, 0.1)
+
+    def unit(self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), wide: int = 0) -> nn.Sequential:
+        """C, N and f."""
+        return nn.Sequential(self.conv(inside, outside, kernel, stride, wide=wide), self.norm(outside), self.rise())
 
 
 class SqueezeExcitation(nn.Module):
     """SE(x) = x . s(W2 f(W1 mean(x))): what a channel holds on average decides how much of it goes on."""
 
-    def __init__(self, channels: int, reduction: int) -> None:
+    def __init__(self, channels: int, reduction: int, rise: Callable[[], nn.Module] = nn.ELU) -> None:
         super().__init__()
+        self.f = rise()
         few = max(1, channels // reduction)
         self.squeeze = nn.Linear(channels, few, bias=False)  # W1
         self.excite = nn.Linear(few, channels, bias=False)  # W2
@@ -102,22 +111,28 @@ class SqueezeExcitation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, z, y, x) -> the same shape."""
-        factor = torch.sigmoid(self.excite(F.elu(self.squeeze(x.mean((2, 3, 4))))))  # (b, c)
+        factor = torch.sigmoid(self.excite(self.f(self.squeeze(x.mean((2, 3, 4))))))  # (b, c)
         return x * factor[:, :, None, None, None]
 
 
 class ResidualBlock(nn.Module):
-    """R(x) = f(x + N C f(N C x)), with or without SE before the sum."""
+    """R(x) = f(x + N C f(N C x)), or, with ``pre``, x + C f(N C f(N x)); with or without SE before the sum."""
 
-    def __init__(self, channels: int, kernel: Vec, reduction: int | None, parts: Parts) -> None:
+    def __init__(self, channels: int, kernel: Vec, reduction: int | None, parts: Parts, pre: bool) -> None:
         super().__init__()
-        self.conv1 = parts.unit(channels, channels, kernel)
-        self.conv2 = parts.unit(channels, channels, kernel, active=False)
-        self.gate = nn.Identity() if reduction is None else SqueezeExcitation(channels, reduction)
+        conv, norm = (lambda: parts.conv(channels, channels, kernel)), (lambda: parts.norm(channels))
+        if pre:
+            self.conv1 = nn.Sequential(norm(), parts.rise(), conv())
+            self.conv2 = nn.Sequential(norm(), parts.rise(), conv())
+        else:
+            self.conv1 = parts.unit(channels, channels, kernel)
+            self.conv2 = nn.Sequential(conv(), norm())
+        self.gate = nn.Identity() if reduction is None else SqueezeExcitation(channels, reduction, parts.rise)
+        self.f = nn.Identity() if pre else parts.rise()
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, z, y, x) -> the same shape."""
-        return F.elu(x + self.gate(self.conv2(self.conv1(x))))
+        return self.f(x + self.gate(self.conv2(self.conv1(x))))  # type: ignore[no-any-return]
 
 
 class NonLocal(nn.Module):
@@ -134,7 +149,9 @@ class NonLocal(nn.Module):
         self.phi = nn.Conv3d(channels, inner, 1, bias=key_bias)
         self.w = nn.Conv3d(inner, channels, 1)
         self.norm = norm_layer(norm, channels, 0.1)
-        nn.init.zeros_(self.norm.weight if norm == "batch" else self.norm.gain)  # type: ignore[arg-type]
+        for name, parameter in self.norm.named_parameters():
+            if name in ("weight", "gain"):
+                nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, z, y, x) -> the same shape; memory grows with the square of the voxels."""
@@ -166,14 +183,15 @@ class ConnectomicsUNet(SymmetricUNet):
     """The network; its arguments stand in a model card.
 
     widths: channels of each level.              isotropy: whether each level is isotropic.
-    block: "residual" or "residual_se".          plus: non-local block and the lowest level sent to all others.
+    block: "residual", "residual_se", or with norm and f before each convolution "residual_pa", "residual_se_pa".
+    plus: non-local block and the lowest level sent to all others.
     pooling: max pools halve; else strided convolutions do, whose outputs lie on every second voxel.
-    norm: "batch" (the paper), "instance" or "rms".
-    padding: "replicate" (the paper), "zeros" or "reflect".
+    norm: see ``norm_layer``.                    activation: f, a name of ``ACTIVATIONS``.
+    padding: "replicate" (the paper), "zeros", "reflect" or "circular".
     io_kernel: of first and last convolution; 5 x 5 x 5 if all levels are isotropic, else 1 x 5 x 5.
     stride: the levels work at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
     dimensions: 3, or 2 for sections apart.      heads: "B", "BC" or "BCD" instead of ``out_channels``.
-    published: with the quirks 1, 2 and 5 of the published code.
+    published: with the quirks 1, 2, 3, 5 and 6 of the published code.
     """
 
     def __init__(
@@ -184,6 +202,7 @@ class ConnectomicsUNet(SymmetricUNet):
         plus: bool = False,
         pooling: bool = False,
         norm: str = "batch",
+        activation: str = "elu",
         padding: str = "replicate",
         io_kernel: Sequence[int] | None = None,
         stride: Sequence[int] = (1, 1, 1),
@@ -195,17 +214,17 @@ class ConnectomicsUNet(SymmetricUNet):
     ) -> None:
         super().__init__(out_channels if heads is None else len(_head(heads)), dimensions, stride)
         _check(widths, isotropy, block, padding, dimensions)
-        self.widths, self.pooling, self.heads = tuple(widths), pooling, heads
+        self.widths, self.pooling, self.heads, self.published = tuple(widths), pooling, heads, published
         self.halvings: list[Vec] = [(2, 2, 2) if cubic else (1, 2, 2) for cubic in isotropy[1:]]
         inside = self.stride[0] * self.stride[1] * self.stride[2]
         self.in_channels, self.last_channels = in_channels * inside, self.out_channels * inside
-        parts, kernels = Parts(padding, norm), [_kernel(cubic) for cubic in isotropy]
-        reduction = None if block == "residual" else 16 if published and dimensions == 2 else 4
+        parts, kernels = Parts(padding, norm, activation_of(activation)), [_kernel(cubic) for cubic in isotropy]
+        reduction = (16 if published and dimensions == 2 else 4) if "se" in block else None
         blocks = [_kernel(cubic and not published) for cubic in isotropy]
         ends = _io_kernel(io_kernel, all(isotropy))
 
         def residual(level: int) -> ResidualBlock:
-            return ResidualBlock(widths[level], blocks[level], reduction, parts)
+            return ResidualBlock(widths[level], blocks[level], reduction, parts, block.endswith("_pa"))
 
         self.entry = parts.unit(self.in_channels, widths[0], ends)
         self.down = nn.ModuleList([nn.Sequential(parts.unit(widths[0], widths[0], kernels[0]), residual(0))])
@@ -217,7 +236,7 @@ class ConnectomicsUNet(SymmetricUNet):
             self.down[-1].append(NonLocal(widths[-1], norm, key_bias=published))  # type: ignore[union-attr, operator]
         self.up = nn.ModuleList()
         for i in reversed(range(len(widths) - 1)):
-            sent = parts.unit(widths[-1], widths[i], (1, 1, 1)) if plus else None
+            sent = parts.unit(widths[-1], widths[i], (1, 1, 1), wide=int(published)) if plus else None
             narrow = parts.unit(widths[i + 1], widths[i], kernels[i + 1])
             self.up.append(UpBlock(narrow, sent, residual(i), aligned=not pooling))
         self.exit = parts.conv(widths[0], self.last_channels, ends, bias=True)
@@ -236,6 +255,8 @@ class ConnectomicsUNet(SymmetricUNet):
 
     def check(self, patch: Vec) -> None:
         """Refuse a patch that the levels cannot halve; strided levels also halve multiples plus one."""
+        if self.published:
+            return
         if self.stride == (1, 1, 1) and not self.pooling:
             z, y, x = (n - 1 if n % m == 1 else n for n, m in zip(patch, self.multiple, strict=True))
             patch = z, y, x
@@ -244,7 +265,7 @@ class ConnectomicsUNet(SymmetricUNet):
     def prepare(self, image: Tensor) -> Tensor:
         """Image -> input of level 0, with a plane repeated at the end of even sides for strided levels (quirk 3)."""
         x = super().prepare(image)
-        return x if self.pooling else F.pad(x, self._missing(x), mode="replicate")
+        return x if self.pooling or self.published else F.pad(x, self._missing(x), mode="replicate")
 
     def finish(self, x: Tensor, image: Tensor) -> Tensor:
         """Output of the last stage, without the planes that ``prepare`` added -> logits."""

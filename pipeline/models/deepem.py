@@ -14,7 +14,7 @@ Left: names in DeepEM; right: names here. Kernels, norms and their running stati
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ from torch import Tensor
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.gamma_net_3d import as_vec
-from pipeline.models.pretrained import Rules, fit, renamed
+from pipeline.models.pretrained import Rules, fit, published_state, renamed
 from pipeline.models.residual_unet import SIZES, ResidualUNet, linear_kernel
 
 RULES: Rules = (
@@ -44,15 +44,16 @@ RULES: Rules = (
 )
 
 
-def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> ResidualUNet:
+def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32, **options: Any) -> ResidualUNet:
     """The network with these weights, in evaluation mode; widths, pools and outputs follow from their shapes.
 
+    options: of ``ResidualUNet``, which the weights do not tell: ``activation`` and ``norm`` of the variants of RSUNet.
     ``arrays``: names of the model's ``state_dict`` -> arrays or tensors. A prefix ``w__`` of a name is dropped, ``__``
     may stand for its dots, and what is not a weight is passed over: an opened file of a reference run can be given as
     it is.
     Raises ``ModelError`` if anything is missing, unknown or of another shape.
     """
-    state = _weights(arrays)
+    state = published_state(arrays, ("in.", "core.", "out."))
     heads = [name.removesuffix(".weight") for name in state if re.fullmatch(r"out\..*\.weight", name)]
     kernels = _upsampling(state)
     if not heads or not kernels or "in.conv.conv.weight" not in state:
@@ -63,20 +64,12 @@ def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.flo
     widths = [len(entry)] + [len(state[f"core.dconvs.{i}.1.pre.conv.weight"]) for i in range(len(kernels))]
     shape = {"widths": widths, "embedding": tuple(entry.shape[2:]), "in_channels": entry.shape[1]}
     pools = [as_vec([max(1, side // 2) for side in kernel.shape[2:]]) for kernel in kernels]
-    for kernel, pool in zip(kernels, pools, strict=True):
-        _check_linear(kernel, pool)
     outputs = {end: torch.cat([state.pop(f"{head}.{end}") for head in heads]) for end in ("weight", "bias")}
-    arguments: dict[str, Any] = {**SIZES["rsunet"], **shape, "pools": pools[::-1], "out_channels": len(outputs["bias"])}
+    shape |= {"pools": pools[::-1], "upsample": _upsample(kernels, pools), "out_channels": len(outputs["bias"])}
+    arguments: dict[str, Any] = {**SIZES["rsunet"], **shape, **options}
     network = ResidualUNet(**arguments).to(dtype)
     fit(network, renamed(state, RULES) | {f"exit.2.{end}": value for end, value in outputs.items()}, "the RSUNet")
     return network.eval()
-
-
-def _weights(arrays: Mapping[str, Any]) -> dict[str, Tensor]:
-    """What belongs to the model, under its own names."""
-    named = {name.removeprefix("w__").replace("__", "."): name for name in arrays}
-    mine = {name: key for name, key in named.items() if name.startswith(("in.", "core.", "out."))}
-    return {name: torch.as_tensor(arrays[key]) for name, key in mine.items()}
 
 
 def _upsampling(state: dict[str, Tensor]) -> list[Tensor]:
@@ -85,9 +78,13 @@ def _upsampling(state: dict[str, Tensor]) -> list[Tensor]:
     return [state.pop(name) for name in sorted(names, key=lambda name: int(name.split(".")[2]))]
 
 
-def _check_linear(kernel: Tensor, pool: Vec) -> None:
-    if not torch.allclose(kernel, linear_kernel(len(kernel), pool).to(kernel.dtype)):
-        raise ModelError(
-            f"the upsampling weights for a factor of {pool} are not linear ones; DeepEM's are constant along a pooled "
-            "z, which makes them twice too large there: such a network cannot be taken over"
-        )
+def _upsample(kernels: Sequence[Tensor], pools: Sequence[Vec]) -> str:
+    """The way up that has these constant weights."""
+    for how, flat in (("fixed", False), ("published", True)):
+        expected = [linear_kernel(len(kernel), pool, flat) for kernel, pool in zip(kernels, pools, strict=True)]
+        if all(a.shape == b.shape and torch.allclose(a, b.to(a)) for a, b in zip(kernels, expected, strict=True)):
+            return how
+    raise ModelError(
+        f"the upsampling weights for factors of {pools} are not linear ones, nor linear along y and x and constant "
+        "along z: such a network cannot be taken over"
+    )

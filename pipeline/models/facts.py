@@ -1,6 +1,6 @@
 """What a network is in numbers: parameters, receptive field, multiply-adds a voxel, speed.
 
-    parameters          trained numbers
+    parameters          trained numbers; and how many of them are free, where symmetric kernels tie some together
     receptive field     voxels along z, y, x that the middle voxel of the output depends on: the support of its gradient
     kMAC per voxel      thousands of multiply-adds of convolutions and matrix products, for one voxel of a patch
     voxels per second   measured here and now: one patch after the other
@@ -41,6 +41,8 @@ class Facts:
     """Name of a model, or ``architecture/size``."""
     architecture: str
     parameters: int
+    free_parameters: int
+    """The same where numbers that a symmetric kernel ties together count once."""
     receptive_field: tuple[int | None, int | None, int | None]
     """Voxels along z, y, x; None where a voxel depends on its whole patch."""
     patch_shape: Vec
@@ -103,14 +105,18 @@ def usual_patch(architecture: str, arguments: dict[str, Any]) -> Vec:
 
 def compute(subject: Subject) -> Facts:
     """All facts but the speed; a minute for a large network, most of it for the receptive field."""
+    from pipeline.models.cells.symmetry import free_parameters
     from pipeline.models.receptive_field import receptive_field
 
     module = subject.network()
+    apart = _sectionwise(module)
+    thinnest = (1, 64, 64) if apart and multiple_of(module) == (1, 1, 1) else multiple_of(module)
     return Facts(
         name=subject.name,
         architecture=subject.architecture,
         parameters=parameters(module),
-        receptive_field=receptive_field(module, (1, 64, 64) if _sectionwise(module) else multiple_of(module)),
+        free_parameters=free_parameters(module),
+        receptive_field=receptive_field(module, thinnest, apart),
         patch_shape=subject.patch_shape,
         kmac_per_voxel=round(kmac_per_voxel(subject.architecture, subject.arguments, subject.patch_shape), 2),
     )
@@ -184,7 +190,7 @@ def _parsed(entry: dict[str, Any]) -> Facts:
 
 def write_stored(again: Sequence[str]) -> None:
     """Write the facts of all named sizes and bundled models; computed are those that are missing, and those named."""
-    known = {facts.name: facts for facts in stored_facts()} if STORED.is_file() else {}
+    known = {facts.name: facts for facts in stored_facts()}
     found: list[Facts] = []
     for name in all_names():
         facts = known.get(name)

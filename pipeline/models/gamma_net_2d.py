@@ -25,9 +25,9 @@ from torch.nn import functional as F
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.cells import State
-from pipeline.models.cells.blocks import Norm, one_of, same_conv
-from pipeline.models.cells.fgru import FGRU, TopDownFGRU, variant_of
-from pipeline.models.cells.mgu import MEMORIES, optional_norm
+from pipeline.models.cells.blocks import Norm, one_of, optional_norm, same_conv
+from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
+from pipeline.models.cells.mgu import MEMORIES
 from pipeline.models.gamma_net import NETWORK_NORMS, SENT_UP, GammaNet
 
 POOL = 2
@@ -54,6 +54,14 @@ READINGS: dict[str, dict[str, Any]] = {
 """
 
 
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"widths": (16, 24, 32), "horizontal": (5, 3, 1), "steps": 3},
+    "paper": READINGS["450K"],
+    "table": READINGS["table"],
+}
+"""Arguments of named sizes: tiny for a CPU, the paper's 450K, and its table to the letter."""
+
+
 class GammaNet2D(GammaNet):
     """The network; its arguments stand in a model card. Sides of kernels are single numbers: all are square.
 
@@ -66,7 +74,7 @@ class GammaNet2D(GammaNet):
     skip: which levels send H + X upward (``none``, ``first``, ``all``); the code does so for all.
     """
 
-    dimension = 2
+    dimensions = 2
 
     def __init__(
         self,
@@ -83,7 +91,7 @@ class GammaNet2D(GammaNet):
         up_norm: str = "between",
         local_gate: int = 5,
         gate_bias: bool = True,
-        variant: str = "paper",
+        variant: str | Variant = "paper",
         skip: str = "none",
         norm: str = "instance",
         symmetry: str = "channel",

@@ -75,7 +75,7 @@ class GammaNet3D(GammaNet):
     out_channels: affinities.                    norm, symmetry: see ``Norm`` and ``SymmetricConv``.
     """
 
-    dimension = 3
+    dimensions = 3
     skip = "first"  # the image itself stays visible to what is above level 0
 
     def __init__(

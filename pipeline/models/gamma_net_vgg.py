@@ -28,7 +28,7 @@ from torch.nn import functional as F
 from pipeline.errors import ModelError
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, point_conv
-from pipeline.models.cells.fgru import FGRU, TopDownFGRU, variant_of
+from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
 from pipeline.models.gamma_net import NETWORK_NORMS, GammaNet
 from pipeline.models.vgg16 import VGG16, channels, rectified
 
@@ -45,6 +45,13 @@ READINGS: dict[str, dict[str, Any]] = {
 """
 
 
+SIZES: dict[str, dict[str, Any]] = {
+    "tiny": {"width": 0.125, "narrow": (8, 4, 2), "steps": 3},
+    "paper": READINGS["20M"],
+}
+"""Arguments of named sizes: tiny for a CPU (it takes no weights of VGG16), and the paper's 20M."""
+
+
 class GammaNetVGG(GammaNet):
     """The network; its arguments stand in a model card.
 
@@ -54,7 +61,7 @@ class GammaNetVGG(GammaNet):
     width: scales the channels of VGG16.                  local_gate, gate_bias, variant, symmetry, norm: of the fGRU.
     """
 
-    dimension = 2
+    dimensions = 2
 
     def __init__(
         self,
@@ -66,7 +73,7 @@ class GammaNetVGG(GammaNet):
         out_channels: int = 1,
         local_gate: int = 3,
         gate_bias: bool = False,
-        variant: str = "paper",
+        variant: str | Variant = "paper",
         norm: str = "instance",
         symmetry: str = "channel",
     ) -> None:

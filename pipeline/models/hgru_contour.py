@@ -17,6 +17,7 @@ Shapes: b = batch, c = channels.
 from __future__ import annotations
 
 from math import log, pi
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,6 +39,9 @@ RARE = 0.01
 """First guess for the share of a class; the published code gives it to both classes."""
 
 NORMS = ("batch", "instance")
+
+SIZES: dict[str, dict[str, Any]] = {"tiny": {"kernel": 5}, "paper": {}}
+"""Arguments of named sizes, the same for all three networks: kernels of 5, and the paper's of 15."""
 
 
 def gabor_bank(orientations: int = 12) -> Tensor:
@@ -65,7 +69,7 @@ def gabor_bank(orientations: int = 12) -> Tensor:
 class Contour(RecurrentNetwork):
     """What stands around the cell: the Gabor bank, squared, and the readout."""
 
-    dimension = 2
+    dimensions = 2
 
     def __init__(self, steps: int, out_channels: int, norm: str, orientations: int) -> None:
         super().__init__()
@@ -141,6 +145,8 @@ class ConvLSTMContour(Contour):
 
 class FeedforwardContour(nn.Module):
     """The feedforward control: a first convolution 7x7, then ``depth`` of side ``kernel``; no Gabor bank, no square."""
+
+    dimensions = 2
 
     def __init__(
         self, kernel: int = 15, depth: int = 6, width: int = 25, out_channels: int = 2, norm: str = "batch"

@@ -55,6 +55,16 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise ModelError(f"{path} is no safetensors file ({error}); fetch it again") from None
 
 
+def published_state(arrays: Mapping[str, Any], beginnings: Sequence[str]) -> dict[str, Tensor]:
+    """What belongs to a model, under its own names: those that begin so.
+
+    ``arrays``: a live ``state_dict``, or an opened file of a reference run, in which a prefix ``w__`` marks weights and
+    ``__`` stands for dots; what is not a weight is passed over.
+    """
+    named = {name.removeprefix("w__").replace("__", "."): name for name in arrays}
+    return {name: torch.as_tensor(arrays[key]) for name, key in named.items() if name.startswith(tuple(beginnings))}
+
+
 def renamed(state: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:
     """The same tensors under the names that the rules give."""
     result = {}

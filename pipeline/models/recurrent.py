@@ -16,12 +16,12 @@ from pipeline.models.cells import State
 
 
 class RecurrentNetwork(nn.Module):
-    """Subclasses give the four parts, and set ``steps``, ``out_channels`` and ``dimension``."""
+    """Subclasses give the four parts, and set ``steps``, ``out_channels`` and ``dimensions``."""
 
     steps: int
     """T."""
     out_channels: int
-    dimension: int
+    dimensions: int
     """2 or 3. A network of two dimensions sees each section of a volume by itself."""
 
     def drive(self, image: Tensor) -> Tensor:
@@ -42,7 +42,7 @@ class RecurrentNetwork(nn.Module):
 
     def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
         """Image (b, i, z, y, x), or (b, i, y, x) -> logits of that shape, or a list of them, one a step."""
-        image, restored = as_dimension(image, self.dimension)
+        image, restored = as_dimension(image, self.dimensions)
         x = self.drive(image)
         state, outputs = self.initial(x), []
         for step in range(self.steps):

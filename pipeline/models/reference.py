@@ -3,8 +3,9 @@
     cell = HGRU(25, (5, 5)).double()
     cell.load_state_dict(hgru(tensors_of(numpy.load("reference.npz"))))
 
-Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them) and of
-serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on VGG16; both fit ``TORCH_PORT``). Every function takes their names
+Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them), of c-rbp/
+panoptic_segmentation and serre-lab/hgru-pytorch (hGRU), and of serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on
+VGG16; both fit ``TORCH_PORT``). Every function takes their names
 -> tensors and returns ours -> tensors; gradients and parts of networks have names too. Unknown names are refused.
 """
 
@@ -49,34 +50,61 @@ def hgru(reference: Tensors) -> dict[str, Tensor]:
     return _renamed(reference, names)
 
 
+def relu_hgru(reference: Tensors) -> dict[str, Tensor]:
+    """``hConvGRUCell`` of serre-lab/hgru-pytorch -> ``HGRU`` of the form ``relu`` with ``normalise_gates``.
+
+    Its gamma is a factor of c2: kappa (z + gamma c2) + w z gamma c2.
+    """
+    found = hgru(reference)
+    if missing := [name for name in ("kappa", "gamma", "omega") if name not in found]:
+        raise ModelError(f"{', '.join(missing)} are missing; they are multiplied with each other: give all of them")
+    return found | {"gamma": found["kappa"] * found["gamma"], "omega": found["omega"] * found["gamma"]}
+
+
 def panoptic_hgru(reference: Tensors) -> dict[str, Tensor]:
-    """``hConvGRUCellOld`` with GALA of c-rbp/panoptic_segmentation -> ``HGRU`` of the form ``panoptic``."""
+    """``hConvGRUCellOld`` of c-rbp/panoptic_segmentation -> ``HGRU`` of the form ``panoptic``.
+
+    With their GALA attention; without it, the cell needs ``attention=False``.
+    """
     names = {"w_gate_inh": "inhibition.free", "w_gate_exc": "excitation.free", "w": "omega"}
     names |= {name: name for name in ("alpha", "mu", "kappa")}
     names |= {f"u1_channel_gate_0.{kind}": f"inhibition_gate.channels.0.{kind}" for kind in PARAMETERS}
     names |= {"u1_channel_gate_1.weight": "inhibition_gate.channels.2.weight"}
     names |= {f"u1_spatial_gate_{k}": f"inhibition_gate.places.{2 * k}.weight" for k in range(2)}
     names |= {"u1_spatial_bias": "inhibition_gate.places.0.bias", "u1_combine_bias": "inhibition_gate.bias"}
-    names |= {f"u2_gate.{kind}": f"excitation_gate.{kind}" for kind in PARAMETERS}
+    for theirs, ours in (("u1_gate", "inhibition_gate"), ("u2_gate", "excitation_gate")):
+        names |= {f"{theirs}.{kind}": f"{ours}.{kind}" for kind in PARAMETERS}
     return _renamed(reference, names | _norm("bn.0", "norms.1") | _norm("bn.1", "norms.3"))
 
 
-def fgru(reference: Tensors) -> dict[str, Tensor]:
-    """``fGRUCell2`` and ``fGRUCell2_td`` with GALA attention -> ``FGRU`` and ``TopDownFGRU``.
+def fgru(reference: Tensors, gate_keeps: bool = False) -> dict[str, Tensor]:
+    """``fGRUCell2`` and ``fGRUCell2_td`` -> ``FGRU`` and ``TopDownFGRU``.
 
-    One layer of attention, or two (then the cell needs ``gate_layers=2``); both need ``gate_bias``.
+    Attention: GALA, of one layer or two (``gate_layers=2``), with ``gate_bias``; "se" (``local_gate=False``, with
+    ``gate_bias``); none (``local_gate=False``, ``rectify_gates=False``). Kernels of ``tied_kernels="depth"``, one a
+    channel, become the diagonal of ours.
+
+    gate_keeps: for the older ``fGRUCell``, whose gate says what stays: since 1 - s(a) = s(-a), the signs of the norm
+    before it change. That cell also needs ``divisive_alpha`` and ``rectify_drive``, by its defaults.
     """
     names = {"conv_c1_w": "inhibition.free", "conv_c2_w": "excitation.free", "conv_g2_w": "excitation_gate.weight"}
     names |= {"conv_g1_b": "bias_inhibition", "conv_g2_b": "bias_excitation"}
-    names |= {name: name for name in ("alpha", "mu", "omega", "kappa")}
-    deep = any(".attention.2." in name for name in reference)
+    names |= {name: name for name in ("alpha", "mu", "omega", "kappa")} | {"conv_g1_w": "global_gate.weight"}
+    deep = any(".attention.2." in f".{name}" for name in reference)
     for theirs, ours in (("se", "global_gate"), ("sa", "local_gate")):
         for layer in (0, 2) if deep else (0,):
             inside = f"{ours}.{layer}" if deep else ours
             names |= {f"attention.{theirs}.attention.{layer}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
+            if theirs == "se":
+                names |= {f"attention.attention.{layer}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
     for k, norm in enumerate(("bn_g1", "bn_c1", "bn_g2", "bn_c2")):
         names |= _norm(norm, f"norms.{k}")
-    return _renamed(reference, names)
+    found = {
+        name: _dense(tensor) if name.endswith(".free") else tensor
+        for name, tensor in _renamed(reference, names).items()
+    }
+    flipped = ("norms.2.gain", "norms.2.bias") if gate_keeps else ()
+    return {name: -tensor if name in flipped else tensor for name, tensor in found.items()}
 
 
 def convlstm(reference: Tensors) -> dict[str, Tensor]:
@@ -133,6 +161,15 @@ def gamma_net_vgg(reference: Tensors, gaps: int = 3) -> dict[str, Tensor]:
         result |= {ours + name: tensor for name, tensor in fgru(_below(reference, theirs)).items()}
     rest = {name: tensor for name, tensor in reference.items() if not name.startswith(tuple(units))}
     return result | _renamed(rest, names)
+
+
+def _dense(kernel: Tensor) -> Tensor:
+    """A kernel a channel, (c, 1, k), as one over all channels, (c, c, k); others stay."""
+    return (
+        kernel
+        if len(kernel) == kernel.shape[1]
+        else torch.diag_embed(kernel[:, 0].movedim(0, -1)).movedim((-2, -1), (0, 1))
+    )
 
 
 def _norm(theirs: str, ours: str) -> dict[str, str]:

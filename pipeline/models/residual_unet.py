@@ -25,7 +25,7 @@ Shapes: b = batch, c = channels of a level; z, y, x are those of the level.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -38,10 +38,12 @@ from pipeline.geometry import Vec
 from pipeline.models.cells.blocks import Norm, half
 from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.staged import Stage, SymmetricUNet, product
+from pipeline.models.staged import activation as activation_of
 
-UPSAMPLING = ("transposed", "linear", "fixed")
+UPSAMPLING = ("transposed", "linear", "fixed", "published")
 """transposed: each channel by itself, kernel = pool, then 1 x 1 x 1. linear: interpolated, then 1 x 1 x 1. fixed: by a
-transposed convolution with constant (bi)linear weights that sees zeros beyond the border, then 1 x 1 x 1 (no bias)."""
+transposed convolution with constant (bi)linear weights that sees zeros beyond the border, then 1 x 1 x 1 (no bias).
+published: the same with DeepEM's weights, which do not fall along z: where z is pooled, they are twice too large."""
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -62,19 +64,31 @@ reading of the paper (1,479,060 parameters with 12 outputs), superhuman that of 
 
 
 def norm_layer(kind: str, channels: int, momentum: float) -> nn.Module:
-    """``batch`` (the papers), ``instance`` over the voxels of a patch, or ``rms`` over the channels of a voxel."""
-    if kind == "batch":
-        return nn.BatchNorm3d(channels, momentum=momentum)
+    """``batch`` (the papers), ``instance`` over the voxels of a patch, or ``rms`` over the channels of a voxel.
+
+    Options of the published codes: ``plain_instance`` without gain and bias, ``group8`` and ``group16`` over voxels and
+    so many groups of channels, ``none``.
+    """
     if kind in ("instance", "rms"):
         return Norm(channels, kind, gain=1.0)
-    raise ModelError(f"norm is {kind!r}; it must be 'batch', 'instance' or 'rms'")
+    published: dict[str, Callable[[], nn.Module]] = {
+        "batch": lambda: nn.BatchNorm3d(channels, momentum=momentum),
+        "plain_instance": lambda: nn.InstanceNorm3d(channels),
+        "group8": lambda: nn.GroupNorm(8, channels),
+        "group16": lambda: nn.GroupNorm(16, channels),
+        "none": nn.Identity,
+    }
+    if kind not in published:
+        names = "'batch', 'instance', 'rms', 'plain_instance', 'group8', 'group16' or 'none'"
+        raise ModelError(f"norm is {kind!r}; it must be {names}")
+    return published[kind]()
 
 
 class Parts:
     """Makes the layers of one network: kernels flattened in two dimensions, the norm, initial weights."""
 
-    def __init__(self, dimensions: int, norm: str, momentum: float) -> None:
-        self.dimensions, self.kind, self.momentum = dimensions, norm, momentum
+    def __init__(self, dimensions: int, norm: str, momentum: float, rise: Callable[[], nn.Module] = nn.ELU) -> None:
+        self.dimensions, self.kind, self.momentum, self.rise = dimensions, norm, momentum, rise
 
     def flat(self, kernel: Sequence[int]) -> Vec:
         """One voxel thick, if sections are computed apart."""
@@ -102,15 +116,16 @@ class PostModule(nn.Module):
 
     def __init__(self, inside: int, outside: int, first: Vec, parts: Parts) -> None:
         super().__init__()
+        self.f = parts.rise()
         self.conv1, self.norm1 = parts.conv(inside, outside, first), parts.norm(outside)
         self.conv2, self.norm2 = parts.conv(outside, outside, (3, 3, 3)), parts.norm(outside)
         self.conv3, self.norm3 = parts.conv(outside, outside, (3, 3, 3)), parts.norm(outside)
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, z, y, x) -> (b, c', z, y, x)."""
-        y = F.elu(self.norm1(self.conv1(x)))
-        residual = self.conv3(F.elu(self.norm2(self.conv2(y))))
-        return F.elu(self.norm3(residual + y))
+        y = self.f(self.norm1(self.conv1(x)))
+        residual = self.conv3(self.f(self.norm2(self.conv2(y))))
+        return self.f(self.norm3(residual + y))  # type: ignore[no-any-return]
 
 
 class PreModule(nn.Module):
@@ -120,6 +135,7 @@ class PreModule(nn.Module):
 
     def __init__(self, inside: int, outside: int, first: Vec, parts: Parts) -> None:
         super().__init__()
+        self.f = parts.rise()
         self.norm1, self.conv1 = parts.norm(inside), parts.conv(inside, outside, first)
         self.norm2, self.conv2 = parts.norm(outside), parts.conv(outside, outside, (3, 3, 3))
         self.norm3, self.conv3 = parts.norm(outside), parts.conv(outside, outside, (3, 3, 3))
@@ -127,9 +143,9 @@ class PreModule(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(b, c, z, y, x) -> (b, c', z, y, x)."""
-        y = self.conv1(F.relu(self.norm1(x)))
-        r = y + self.conv3(F.relu(self.norm3(self.conv2(F.relu(self.norm2(y))))))
-        return self.conv4(F.relu(self.norm4(r)))  # type: ignore[no-any-return]
+        y = self.conv1(self.f(self.norm1(x)))
+        r = y + self.conv3(self.f(self.norm3(self.conv2(self.f(self.norm2(y))))))
+        return self.conv4(self.f(self.norm4(r)))  # type: ignore[no-any-return]
 
 
 class Upsample(nn.Module):
@@ -142,11 +158,11 @@ class Upsample(nn.Module):
         if how not in UPSAMPLING:
             raise ModelError(f"upsample is {how!r}; it must be one of {', '.join(UPSAMPLING)}")
         self.how, self.pool = how, pool
-        self.project = parts.conv(inside, outside, (1, 1, 1), bias=how != "fixed")
+        self.project = parts.conv(inside, outside, (1, 1, 1), bias=how in ("transposed", "linear"))
         if how == "transposed":
             self.grow = nn.ConvTranspose3d(inside, inside, pool, stride=pool, groups=inside)
-        if how == "fixed":
-            self.register_buffer("kernel", linear_kernel(inside, pool), persistent=False)
+        if how in ("fixed", "published"):
+            self.register_buffer("kernel", linear_kernel(inside, pool, flat=how == "published"), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Enlarge each channel, then mix channels."""
@@ -161,33 +177,34 @@ class Upsample(nn.Module):
         return self.project(x)  # type: ignore[no-any-return]
 
 
-def linear_kernel(channels: int, pool: Vec) -> Tensor:
+def linear_kernel(channels: int, pool: Vec, flat: bool = False) -> Tensor:
     """Weights (c, 1, kz, ky, kx) of a transposed convolution that interpolates linearly, as in Caffe.
 
     Along an axis with factor p the kernel has 2 p - (p mod 2) weights, 1 - |k / f - c|. DeepEM's own weights are
-    constant along z, which is the same where z is not pooled and twice too large where it is; these are linear there
-    too.
+    constant along z (``flat``), which is the same where z is not pooled and twice too large where it is.
     """
     kernel = torch.ones(1)
-    for p in pool:
+    for axis, p in enumerate(pool):
         size = 2 * p - p % 2
         f = (size + 1) // 2
         line = 1 - (torch.arange(size) / f - (size - 1) / (2 * f)).abs()
+        if flat and axis == 0:
+            line = torch.ones(size)
         kernel = kernel[..., None] * line
     return kernel.expand(channels, 1, *kernel.shape[1:]).contiguous()
 
 
 class Up(nn.Module):
-    """One level up: enlarge, add the skip connection (then norm and ELU in order "post"), and a module."""
+    """One level up: enlarge, add the skip connection (then norm and f in order "post"), and a module."""
 
-    def __init__(self, enlarge: Upsample, norm: nn.Module | None, module: nn.Module) -> None:
+    def __init__(self, enlarge: Upsample, norm: nn.Module | None, module: nn.Module, rise: nn.Module) -> None:
         super().__init__()
-        self.enlarge, self.norm, self.module = enlarge, norm, module
+        self.enlarge, self.norm, self.module, self.f = enlarge, norm, module, rise
 
     def forward(self, x: Tensor, skip: Tensor, _lowest: Tensor) -> Tensor:
         """(b, c, z, y, x) of the level below, skip (b, c', z', y', x') -> (b, c', z', y', x')."""
         x = self.enlarge(x) + skip
-        return self.module(x if self.norm is None else F.elu(self.norm(x)))  # type: ignore[no-any-return]
+        return self.module(x if self.norm is None else self.f(self.norm(x)))  # type: ignore[no-any-return]
 
 
 class ResidualUNet(SymmetricUNet):
@@ -198,6 +215,7 @@ class ResidualUNet(SymmetricUNet):
     upsample: see ``UPSAMPLING``.                first_kernel: of the first convolution of each module.
     embedding: kernel of entry and exit.         norm: see ``norm_layer``.
     momentum: of the running statistics of a batch norm.
+    activation: f, a name of ``ACTIVATIONS``; "elu" in the order "post" and "relu" in "pre", if left out.
     stride: the levels work at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
     dimensions: 3, or 2 for sections apart (every kernel and pool then is one voxel thick).
     """
@@ -212,6 +230,7 @@ class ResidualUNet(SymmetricUNet):
         embedding: Sequence[int] = (1, 5, 5),
         norm: str = "batch",
         momentum: float = 0.1,
+        activation: str | None = None,
         stride: Sequence[int] = (1, 1, 1),
         dimensions: int = 3,
         in_channels: int = 1,
@@ -220,7 +239,8 @@ class ResidualUNet(SymmetricUNet):
         super().__init__(out_channels, dimensions, stride)
         if order not in ("post", "pre"):
             raise ModelError(f"order is {order!r}; it must be 'post' (Lee et al.) or 'pre' (DeepEM)")
-        parts = Parts(dimensions, norm, momentum)
+        rise = activation_of(activation or ("elu" if order == "post" else "relu"))
+        parts = Parts(dimensions, norm, momentum, rise)
         self.widths, self.pools = tuple(widths), _pools(pools, len(widths), parts)
         inside = self.stride[0] * self.stride[1] * self.stride[2]
         self.in_channels, self.last_channels = in_channels * inside, out_channels * inside
@@ -234,14 +254,15 @@ class ResidualUNet(SymmetricUNet):
         self.up = nn.ModuleList()
         for (a, b), pool in reversed(list(zip(pairwise(widths), self.pools, strict=True))):
             after_sum = parts.norm(a) if order == "post" else None
-            self.up.append(Up(Upsample(b, a, pool, upsample, parts), after_sum, module(a, a, kernel, parts)))
+            enlarge = Upsample(b, a, pool, upsample, parts)
+            self.up.append(Up(enlarge, after_sum, module(a, a, kernel, parts), rise()))
         if order == "post":
-            self.entry = nn.Sequential(parts.conv(self.in_channels, first, embedding, bias=True), nn.ELU())
+            self.entry = nn.Sequential(parts.conv(self.in_channels, first, embedding, bias=True), rise())
             embed = parts.conv(first, first, embedding, bias=True)
-            self.exit = nn.Sequential(embed, nn.ELU(), parts.conv(first, last, (1, 1, 1), bias=True))
+            self.exit = nn.Sequential(embed, rise(), parts.conv(first, last, (1, 1, 1), bias=True))
         else:
             self.entry = parts.conv(self.in_channels, first, embedding)
-            self.exit = nn.Sequential(parts.norm(first), nn.ReLU(), parts.conv(first, last, embedding, bias=True))
+            self.exit = nn.Sequential(parts.norm(first), rise(), parts.conv(first, last, embedding, bias=True))
 
     @property
     def multiple(self) -> Vec:

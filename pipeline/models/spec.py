@@ -37,6 +37,17 @@ class Normalisation(Table):
     scale: float = Field(default=255.0, gt=0)
 
 
+class OtherChannels(Table):
+    """Channels of a network that say something else than the affinities of a run."""
+
+    what: str
+    """The target that they were trained on."""
+    channels: int = Field(ge=1)
+    """How many they are."""
+    activation: Literal["sigmoid", "tanh", "softmax", "none"] = "sigmoid"
+    """What turns them into values of the target."""
+
+
 class ModelCard(Table):
     """What a model is, what it was trained on, and how well it does."""
 
@@ -57,7 +68,11 @@ class ModelCard(Table):
     normalisation: Normalisation = Normalisation()
     """How raw values become the network's input."""
     offsets: tuple[Voxel, ...]
-    """Channel k at voxel v is the affinity between v and v + offsets[k]; the first three are the nearest neighbours."""
+    """Channel k at voxel v is the affinity between v and v + offsets[k]; the first three are the nearest neighbours.
+    Empty if the network has none: then a run refuses it.
+    """
+    other_channels: tuple[OtherChannels, ...] = ()
+    """What the channels after the affinities say, in order; a run does not write them."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """What turns the network's output into affinities from 0 to 1."""
     resolution_nm: tuple[float, float, float]
@@ -76,7 +91,7 @@ class ModelCard(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> ModelCard:
         nearest = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
-        if self.offsets[:3] != nearest:
+        if self.offsets[:3] != nearest and (self.offsets or not self.other_channels):
             raise ValueError(f"offsets begin with {self.offsets[:3]}; the first three must be {nearest}")
         if (self.weights is None) != (self.sha256 is None):
             raise ValueError("weights and sha256 belong together: give both or none")
@@ -92,6 +107,11 @@ class ModelCard(Table):
     def weights_url(self) -> str | None:
         """Path or URL of the weights."""
         return None if self.weights is None else f"{self._folder}/{self.weights}"
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network: affinities first, then the others."""
+        return len(self.offsets) + sum(other.channels for other in self.other_channels)
 
     @property
     def digest(self) -> str:
@@ -164,10 +184,12 @@ def load_model(card: ModelCard, device: str = "cpu") -> LoadedModel:
     import torch
 
     module = build(card.architecture, card.arguments)
-    if module.out_channels != len(card.offsets):
+    if module.out_channels != card.channels:
+        others = f" and {card.channels - len(card.offsets)} other channels" if card.other_channels else ""
         raise ModelError(
-            f"the card of {card.name} has {len(card.offsets)} offsets, its network {module.out_channels} outputs; "
-            "each output needs its offset: correct out_channels in the arguments, or the offsets"
+            f"the card of {card.name} has {len(card.offsets)} offsets{others}, its network {module.out_channels} "
+            "outputs; each output needs its offset, or its place in other_channels: correct out_channels in the "
+            "arguments, or the card"
         )
     if card.weights is not None:
         _fit(module, _tensors(card), card)

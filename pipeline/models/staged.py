@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -18,6 +18,24 @@ from torch import Tensor, nn
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models.gamma_net_3d import as_vec, channels_to_space, space_to_channels
+
+ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
+    "elu": nn.ELU,
+    "relu": nn.ReLU,
+    "leaky_relu": lambda: nn.LeakyReLU(0.01),
+    "leaky_relu_0.2": lambda: nn.LeakyReLU(0.2),
+    "gelu": nn.GELU,
+    "swish": nn.SiLU,
+    "none": nn.Identity,
+}
+"""f of the U-Nets, by its name in model cards."""
+
+
+def activation(name: str) -> Callable[[], nn.Module]:
+    """What makes an f; ``ModelError`` if there is none of this name."""
+    if name not in ACTIVATIONS:
+        raise ModelError(f"activation is {name!r}; it must be one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import takewhile
+from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
+from pipeline.models.pretrained import read_weights
 
 WIDTHS = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512}
 LAYERS = tuple(
@@ -45,6 +47,10 @@ class VGG16(nn.Module):
                 r = F.max_pool2d(r, 2)
             r = F.relu(getattr(self, layer)(r))  # (b, c, y, x)
         return r
+
+    def load_file(self, path: str | Path) -> None:
+        """``load`` from a ``.safetensors`` or torch file; ``ModelError`` if it is neither."""
+        self.load(read_weights(path))
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
         """Take the convolutions out of a file's tensors: named ``conv1_1.weight``, or as torchvision names them.

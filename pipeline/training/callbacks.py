@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pipeline.models.spec import ModelCard, save_model
+from pipeline.config import Voxel
+from pipeline.models.spec import ModelCard, OtherChannels, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
 from pipeline.training.module import TrainingModule
-from pipeline.training.pictures import draw_steps, predictions_of_steps
+from pipeline.training.pictures import draw_steps, outputs_of_steps
+from pipeline.training.scores import score_name
+from pipeline.training.specs import Affinities, AnyTarget
 
 CHECKPOINT = "checkpoint.ckpt"
 
@@ -48,12 +50,12 @@ class Folder(Callback):
         last = module.records[-1]
         if module.best is last:
             save_model(self.folder, module.mean, card_of(module))
-        (self.folder / "log.jsonl").write_text("".join(json.dumps(asdict(r)) + "\n" for r in module.records))
-        draw_curve(module.records, self.folder / "curve.png", self.config.name)
+        (self.folder / "log.jsonl").write_text("".join(json.dumps(r.numbers) + "\n" for r in module.records))
+        draw_curve(module.records, self.folder / "curve.png", self.config.name, score_name(module.targets))
         if self.config.pictures:
             image, targets, _ = next(iter(module.val_dataloader()))
-            steps = predictions_of_steps(module.mean, image.to(module.device))
-            draw_steps(image, steps, targets, self.folder / "pictures" / f"step-{last.step:06d}.png")
+            steps = outputs_of_steps(module.mean, image.to(module.device))
+            draw_steps(image, steps, targets, module.targets, self.folder / "pictures" / f"step-{last.step:06d}.png")
 
 
 class Patience(Callback):
@@ -84,6 +86,7 @@ class Progress(Callback):
 def card_of(module: TrainingModule) -> ModelCard:
     """The card of the present running mean."""
     c, last = module.config, module.records[-1]
+    offsets, others = card_channels(module.targets)
     return ModelCard(
         name=c.name,
         architecture=c.architecture,
@@ -91,13 +94,29 @@ def card_of(module: TrainingModule) -> ModelCard:
         patch_shape=c.patch_shape,
         overlap=c.overlap,
         normalisation=c.normalisation,
-        offsets=c.offsets,
+        offsets=offsets,
+        other_channels=others,
         resolution_nm=module.held_back.image.spec.resolution_nm,
         threshold=c.threshold,
         training_data=c.training_data,
-        scores={"validation cut-edge F1": round(last.score, 4), "validation loss": round(last.validation_loss, 4)},
+        scores={
+            f"validation {score_name(module.targets)}": round(last.score, 4),
+            "validation loss": round(last.validation_loss, 4),
+        },
         licence=c.licence,
     )
+
+
+def card_channels(targets: Sequence[AnyTarget]) -> tuple[tuple[Voxel, ...], tuple[OtherChannels, ...]]:
+    """Offsets and other channels of a card, for targets in the order of the channels.
+
+    Affinities that do not begin with the nearest neighbours are other channels, since no run can use them.
+    """
+    offsets = tuple(offset for target in targets if isinstance(target, Affinities) for offset in target.in_volume)
+    usable = offsets[:3] == ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    others = (target for target in targets if not (usable and isinstance(target, Affinities)))
+    named = (OtherChannels(what=t.what, channels=t.channels, activation=t.activation) for t in others)
+    return offsets if usable else (), tuple(named)
 
 
 def weights_of(checkpoint: Path) -> dict[str, Any]:

@@ -8,6 +8,10 @@ from pydantic import Field, model_validator
 
 from pipeline.config import Shape, Share, Table, Voxel
 from pipeline.models.spec import Normalisation
+from pipeline.training.augmentation.settings import Augmentation
+from pipeline.training.rule_settings import AnyRule, Bptt
+from pipeline.training.sampling import Sampling
+from pipeline.training.specs import Affinities, AnyTarget, Targets
 
 Offsets = tuple[Voxel, ...]
 
@@ -18,12 +22,14 @@ NEAREST_AND_LONG_RANGE: Offsets = tuple(
 
 
 class LabelledVolume(Table):
-    """An image with its labels; 0 in the labels is not known and not trained on."""
+    """An image with its labels; what label 0 means is up to the targets."""
 
     image: str
     """Volume of the raw image, uint8."""
     labels: str
     """Volume of labels on the same voxels."""
+    mask: str | None = None
+    """Volume on the same voxels; where it is 0, nothing is asked."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
@@ -41,31 +47,10 @@ class Synthetic(Table):
     """Seed of the first; the next ones follow."""
 
 
-class Augmentation(Table):
-    """Random changes of what the network sees; shares are probabilities for one patch."""
-
-    transpose: bool = True
-    """Swap axes of equal voxel size at random."""
-    rescale: Annotated[float, Field(ge=0, le=1)] = 0.3
-    """Half of the patches are magnified or reduced by up to 1 + this, as if voxels had another size; 0: none."""
-    misalignment: Share = 0.1
-    """One section, or all beyond it, are shifted in their plane by up to three voxels."""
-    contrast: float = 0.45
-    """Contrast is scaled by up to this, brightness moved by half of it, gamma is 2 to the power of up to twice this."""
-    blur: Share = 0.3
-    """Gaussian blur of up to 1.1 voxels."""
-    noise: Share = 0.4
-    """Gaussian noise with a standard deviation of up to 0.07."""
-    shading: Share = 0.3
-    """A slow change of brightness over the patch."""
-    missing_sections: Share = 0.2
-    """One or two sections are dimmed or lost."""
-
-
 class TrainConfig(Table):
     """One training."""
 
-    example: ClassVar[str] = "docs/models.md has an example"
+    example: ClassVar[str] = "docs/training.md has an example"
 
     output: str
     """Folder of the model: card, weights, checkpoint, log and curve."""
@@ -84,7 +69,11 @@ class TrainConfig(Table):
     start_from: str | None = None
     """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
-    """Affinities to predict; the first three are the nearest neighbours (z, y, x)."""
+    """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
+    targets: Targets | None = None
+    """What to predict instead, with which losses; whatever their order here, affinities are the first channels."""
+    rule: AnyRule = Bptt()
+    """How gradients of a recurrence are computed."""
     patch_shape: Shape = (64, 64, 64)
     """Voxels of a training patch."""
     batch_size: Annotated[int, Field(ge=1)] = 1
@@ -125,6 +114,8 @@ class TrainConfig(Table):
     """Stop after this many validations without a better score; never if left out."""
     pictures: bool = True
     """Draw predictions on a validation patch at each validation, step by step of the recurrence."""
+    sampling: Sampling = Sampling()
+    """Which patches are drawn."""
     augmentation: Augmentation = Augmentation()
     """How patches are changed at random."""
     normalisation: Normalisation = Normalisation()
@@ -137,6 +128,25 @@ class TrainConfig(Table):
     """For the card: what was trained on, with source and licence."""
     licence: str = ""
     """For the card: licence of the weights."""
+
+    @property
+    def channels(self) -> tuple[AnyTarget, ...]:
+        """All targets in the order of the network's channels: affinities, then the others as they are listed."""
+        listed = (Affinities(offsets=self.offsets),) if self.targets is None else self.targets
+        return tuple(sorted(listed, key=lambda target: not isinstance(target, Affinities)))
+
+    @model_validator(mode="after")
+    def _says_once_what_to_predict(self) -> TrainConfig:
+        if self.targets is not None and self.offsets != NEAREST_AND_LONG_RANGE:
+            raise ValueError("both offsets and targets are given; move the offsets into a target {what: affinities}")
+        return self
+
+    @model_validator(mode="after")
+    def _chunks_hold_patches(self) -> TrainConfig:
+        chunk = self.sampling.chunk_shape
+        if chunk is not None and any(c < p for c, p in zip(chunk, self.patch_shape, strict=True)):
+            raise ValueError(f"sampling.chunk_shape is {chunk}; it must hold a patch of {self.patch_shape}: enlarge it")
+        return self
 
     @model_validator(mode="after")
     def _has_data(self) -> TrainConfig:

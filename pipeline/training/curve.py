@@ -23,18 +23,18 @@ class Point(Protocol):
     def score(self) -> float: ...  # noqa: D102
 
 
-def draw_curve(points: Sequence[Point], path: Path, title: str) -> None:
-    """Losses and score against steps, as a PNG that replaces the former one as a whole."""
+def draw_curve(points: Sequence[Point], path: Path, title: str, score: str) -> None:
+    """Losses and the score of this name against steps, as a PNG that replaces the former one as a whole."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     canvas = FigureCanvasAgg(figure)
     losses, scores = figure.subplots(1, 2)
     steps = [p.step for p in points]
     losses.plot(steps, [p.loss for p in points], label="training")
     losses.plot(steps, [p.validation_loss for p in points], label="validation")
-    losses.set(xlabel="step", ylabel="balanced cross entropy", title=title)
+    losses.set(xlabel="step", ylabel="loss", title=title)
     losses.legend(frameon=False)
     scores.plot(steps, [p.score for p in points], color="tab:green", marker=".")
-    scores.set(xlabel="step", ylabel="F1 of cut edges", title="validation score (running mean of the weights)")
+    scores.set(xlabel="step", ylabel=score, title="validation score (running mean of the weights)")
     partial = path.with_name(f".{path.name}.partial")
     canvas.print_png(str(partial))
     partial.replace(path)

@@ -12,12 +12,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig
+from pipeline.training.sampler import Moved, Source
 from pipeline.training.sampler import Sampler as PatchSampler
-from pipeline.training.sampler import Source
-from pipeline.training.targets import affinities, erode
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Image (b, 1, z, y, x); targets and mask (b, c, z, y, x); all float32."""
+"""Image (b, 1, z, y, x); targets and weights (b, c, z, y, x); all float32."""
 VALIDATION_PATCHES = 12
 
 
@@ -42,10 +41,12 @@ class ValidationPatches(Dataset[Any]):
         return len(self.boxes)
 
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        raw, labels = self.source.read(self.boxes[number])
-        n = self.config.normalisation
+        box, n = self.boxes[number], self.config.normalisation
+        raw, labels = self.source.read(box)
         image = ((raw - n.offset) / n.scale)[None].astype(np.float32)
-        return image, *affinities(labels, self.config.offsets, erode(labels))
+        return image, *Moved.whole(labels, self.source.read_mask(box), self.config.channels).targets(
+            self.config.channels, self.source.resolution_nm
+        )
 
 
 class StepNumbers(Sampler[int]):
@@ -78,8 +79,8 @@ def validation_loader(source: Source, config: TrainConfig) -> DataLoader[Batch]:
 
 def collate(patches: list[tuple[np.ndarray, np.ndarray, np.ndarray]]) -> Batch:
     """Stack patches into a batch."""
-    image, targets, mask = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*patches, strict=True))
-    return image, targets, mask
+    image, targets, weights = (torch.from_numpy(np.stack(arrays)) for arrays in zip(*patches, strict=True))
+    return image, targets, weights
 
 
 def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,9 +18,11 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
-from pipeline.training.losses import balanced_bce, cut_f1
+from pipeline.training.learning import Learned, check_rule, run
+from pipeline.training.losses import LossParts, combined_loss
 from pipeline.training.sampler import Sampler, Source, open_sources
 from pipeline.training.schedules import make_optimiser, make_schedule
+from pipeline.training.scores import score_of
 
 logger = logging.getLogger("petaseg.training")
 
@@ -33,7 +36,16 @@ class Record:
     """Mean training loss since the last validation."""
     validation_loss: float
     score: float
-    """F1 of the cut edges among nearest neighbours on the validation part; 1 is best."""
+    """On the validation part; 1 is best. F1 of the cut edges among nearest neighbours, if there are affinities."""
+    details: dict[str, float] = field(default_factory=dict)
+    """Means since the last validation: each loss of several, the penalty, and the residual of a series."""
+
+    @property
+    def numbers(self) -> dict[str, float]:
+        """All numbers, as the log has them."""
+        return {"step": self.step, "loss": self.loss, "validation_loss": self.validation_loss, "score": self.score} | (
+            self.details
+        )
 
 
 class TrainingModule(LightningModule):
@@ -51,8 +63,12 @@ class TrainingModule(LightningModule):
         sources, self.held_back = open_sources(config)
         self.sampler = Sampler(sources, config)
         check_multiple(self.network, self.held_back, config)
+        check_rule(self.network, config.rule, config.architecture, config.patch_shape)
+        self.targets = config.channels
         self.records: list[Record] = []
         self._losses: list[Tensor] = []
+        self._details: defaultdict[str, list[Tensor]] = defaultdict(list)
+        self._learned: Learned | None = None
         self._results: list[tuple[float, float]] = []
 
     # -- data -------------------------------------------------------------------------------------------------------
@@ -69,10 +85,42 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, _number: int) -> Tensor:
         """The loss of a batch."""
-        image, targets, mask = batch
-        loss = balanced_bce(self.network(image), targets, mask)
+        image, targets, weights = batch
+        learned = run(self.network, self.config.rule, image, seed=self.global_step)
+        found = combined_loss(self.targets, learned.logits, targets, weights)
+        self._keep_parts("training", found)
+        self._learned = learned
+        return self._with_penalty(found.total, learned)
+
+    def _with_penalty(self, loss: Tensor, learned: Learned) -> Tensor:
+        """The loss, with the penalty of the rule if it has one."""
         self._losses.append(loss.detach())
-        return loss
+        rule = self.config.rule
+        if learned.penalty is None or rule.penalty is None:
+            return loss
+        self._details["penalty"].append(learned.penalty.detach())
+        return loss + rule.penalty.weight * learned.penalty
+
+    def _keep_parts(self, when: str, found: LossParts) -> None:
+        """Remember each loss by itself, where there are several."""
+        for name, value in found.parts.items() if len(found.parts) > 1 else ():
+            self._details[f"{when}/{name}"].append(value)
+
+    def on_after_backward(self) -> None:
+        """Log how a series of recurrent back-propagation went; the residual of every step goes to TensorBoard."""
+        learned, self._learned = self._learned, None
+        if learned is None or learned.report is None:
+            return
+        report = learned.report
+        self._details["residual"].append(torch.tensor(report.residual))
+        self._details["terms"].append(torch.tensor(float(report.terms)))
+        self.log_dict({"residual_of_step": report.residual, "terms_of_step": float(report.terms)})
+        if report.stopped == "divergence":
+            logger.warning(
+                "step %d: the Neumann series diverged; %d terms are used, residual %.2g of the gradient: the step is "
+                "no contraction, a penalty makes it one",
+                *(self.global_step, report.terms, report.residual),
+            )
 
     def configure_optimizers(self) -> Any:
         """The optimiser, with a learning rate that changes every step."""
@@ -103,17 +151,22 @@ class TrainingModule(LightningModule):
 
     def validation_step(self, batch: Batch, _number: int) -> None:
         """Loss and score of the running mean on one patch."""
-        image, targets, mask = batch
+        image, targets, weights = batch
         logits = self.mean(image)
-        self._results.append((balanced_bce(logits, targets, mask).item(), cut_f1(logits, targets, mask)))
+        found = combined_loss(self.targets, logits, targets, weights)
+        self._keep_parts("validation", found)
+        loss = found.total.item()
+        self._results.append((loss, score_of(self.targets, logits, targets, weights, loss)))
 
     def on_validation_epoch_end(self) -> None:
         """Add a record; ``score`` is what schedules and early stopping watch."""
         loss, score = torch.tensor(self._results, dtype=torch.float64).mean(0).tolist()
         training = torch.stack(self._losses).double().mean().item()
-        self.records.append(Record(self.global_step, training, loss, score))
+        details = {name: torch.stack(values).double().mean().item() for name, values in self._details.items()}
+        self.records.append(Record(self.global_step, training, loss, score, details))
         self._losses, self._results = [], []
-        self.log_dict({"validation_loss": loss, "score": score, "training_loss": training})
+        self._details.clear()
+        self.log_dict({"validation_loss": loss, "score": score, "training_loss": training, **details})
 
     @property
     def best(self) -> Record:
@@ -137,8 +190,9 @@ class TrainingModule(LightningModule):
 
 
 def arguments_of(config: TrainConfig) -> dict[str, object]:
-    """The constructor's arguments: as given, or those of a named size; the outputs always follow the offsets."""
-    return {**named_arguments(config.architecture, config.arguments), "out_channels": len(config.offsets)}
+    """The constructor's arguments: as given, or those of a named size; the outputs always follow the targets."""
+    channels = sum(target.channels for target in config.channels)
+    return {**named_arguments(config.architecture, config.arguments), "out_channels": channels}
 
 
 def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:

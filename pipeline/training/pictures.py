@@ -7,42 +7,67 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+
+from pipeline.training.specs import AnyTarget
 
 MOST_STEPS = 6
 """Panels of steps; of a longer recurrence evenly spread ones."""
 
 
 @torch.no_grad()
-def predictions_of_steps(network: nn.Module, image: Tensor) -> list[Tensor]:
-    """Sigmoid of the outputs (b, c, z, y, x) after each step, or the only output of a network without steps."""
+def outputs_of_steps(network: nn.Module, image: Tensor) -> list[Tensor]:
+    """Logits (b, c, z, y, x) after each step, or the only ones of a network without steps; float32."""
     if "every_step" in inspect.signature(network.forward).parameters:
         outputs = network(image, every_step=True)
     else:
         outputs = [network(image)]
-    return [torch.sigmoid(output.float()) for output in outputs]
+    return [output.float() for output in outputs]
 
 
-def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, path: Path) -> None:
-    """The middle section: image, mean of the nearest affinities after each step, and the truth; a PNG.
+def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, specs: Sequence[AnyTarget], path: Path) -> None:
+    """The middle section of the first in a batch: image, what is said after each step, and the truth; a PNG.
 
-    image (b, 1, z, y, x); steps and targets (b, c, z, y, x); of the first in the batch.
+    image (b, 1, z, y, x); steps, logits, and targets (b, c, z, y, x), the channels those of the specs; a row a target.
     """
-    middle = image.shape[2] // 2
     chosen = sorted({round(i * (len(steps) - 1) / max(1, MOST_STEPS - 1)) for i in range(MOST_STEPS)})
-    panels = {"image": image[0, 0, middle]}
-    panels |= {f"step {i + 1}": steps[i][0, :3, middle].mean(0) for i in chosen}
-    panels["truth"] = targets[0, :3, middle].mean(0)
-    figure = Figure(figsize=(2.2 * len(panels), 2.5), layout="constrained")
+    middle = image.shape[2] // 2
+    said = [steps[i][0, :, middle].cpu().split([spec.channels for spec in specs]) for i in chosen]
+    true = targets[0, :, middle].cpu().split([spec.target_channels for spec in specs])
+    figure = Figure(figsize=(2.2 * (len(chosen) + 2), 2.5 * len(specs)), layout="constrained")
     canvas = FigureCanvasAgg(figure)
-    for axes, (title, panel) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        limits = (None, None) if title == "image" else (0, 1)
-        axes.imshow(panel.float().cpu().numpy(), cmap="gray", vmin=limits[0], vmax=limits[1])
-        axes.set_title(title, fontsize=9)
-        axes.axis("off")
+    grid = figure.subplots(len(specs), len(chosen) + 2, squeeze=False)
+    for row, (axes, spec) in enumerate(zip(grid, specs, strict=True)):
+        show(axes[0], image[0, 0, middle].cpu(), "image")
+        truth = shown(true[row])
+        limits = (float(truth.min()), float(truth.max())) if spec.activation in ("softmax", "none", "tanh") else (0, 1)
+        for panel, number, outputs in zip(axes[1:], chosen, said, strict=False):
+            show(panel, shown(activated(outputs[row], spec)), f"step {number + 1}", limits)
+        show(axes[-1], truth, f"truth: {spec.what}", limits)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     canvas.print_png(str(partial))
     partial.replace(path)
+
+
+def activated(logits: Tensor, spec: AnyTarget) -> Tensor:
+    """Logits (c, y, x) -> values of the target: of classes the likeliest, (1, y, x)."""
+    if spec.activation == "softmax":
+        return logits.argmax(0, keepdim=True).float()
+    return {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "none": lambda given: given}[spec.activation](logits)  # type: ignore[no-any-return, operator]
+
+
+def shown(values: Tensor) -> Tensor:
+    """The mean of the first three channels: of affinities, the nearest neighbours."""
+    return values[:3].mean(0)
+
+
+def show(axes: Axes, panel: Tensor, title: str, limits: tuple[float, float] | None = None) -> None:
+    """One grey panel."""
+    low, high = limits or (None, None)
+    axes.imshow(panel.float().numpy(), cmap="gray", vmin=low, vmax=high)
+    axes.set_title(title, fontsize=9)
+    axes.axis("off")

@@ -1,23 +1,28 @@
-"""Random patches of labelled volumes, read from the volumes as they are needed."""
+"""Random patches of labelled volumes, read from the volumes as they are needed.
+
+Only the boxes of patches are read, so volumes may be larger than memory. Where reading small boxes is slow (object
+stores, large storage chunks), ``sampling: {chunk_shape: ...}`` reads a larger box once, for the next so many patches.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.tissue import make_tissue
-from pipeline.training.augmentation import augment, draw_factor, resample
+from pipeline.training.augmentation import augment, draw_factor, nearest, resample
 from pipeline.training.config import LabelledVolume, TrainConfig
-from pipeline.training.targets import affinities, erode
+from pipeline.training.sampling import PatchRules
+from pipeline.training.specs import AnyTarget, Pair, make_targets
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
-KNOWN_SHARE = 0.3
-"""A patch with fewer known voxels than this is drawn again."""
-DRAWS = 100
+DRAWS = 1000
+WHITE = np.float32(255)
 
 
 @dataclass(frozen=True)
@@ -27,23 +32,52 @@ class Source:
     image: Volume
     labels: Volume
     box: BoundingBox
+    mask: Volume | None = None
+    """0 where nothing is asked; everywhere asked if there is none."""
+    held: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
+    """Image, labels and mask of the box, if they are in memory."""
+
+    @property
+    def resolution_nm(self) -> tuple[float, float, float]:
+        """Size of a voxel (z, y, x)."""
+        return self.image.spec.resolution_nm
 
     @property
     def isotropic(self) -> bool:
         """True if voxels are (nearly) cubes, so that axes may be swapped."""
-        nm = self.image.spec.resolution_nm
+        nm = self.resolution_nm
         return max(nm) < 1.2 * min(nm)
 
     @property
     def square(self) -> bool:
         """True if voxels are (nearly) squares in the plane, so that y and x may be swapped."""
-        nm = self.image.spec.resolution_nm[1:]
+        nm = self.resolution_nm[1:]
         return max(nm) < 1.2 * min(nm)
 
+    def read_image(self, box: BoundingBox) -> np.ndarray:
+        """Raw image (z, y, x) float32."""
+        return self._part(0, self.image, box).astype(np.float32)
+
+    def read_labels(self, box: BoundingBox) -> np.ndarray:
+        """Labels (z, y, x) int64."""
+        return self._part(1, self.labels, box).astype(np.int64)
+
+    def read_mask(self, box: BoundingBox) -> np.ndarray | None:
+        """1 where something is asked, 0 elsewhere, (z, y, x) uint8; none without a mask."""
+        return None if self.mask is None else (self._part(2, self.mask, box) > 0).astype(np.uint8)
+
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
-        """Raw image as float32, and labels as int64; both (z, y, x)."""
-        raw = self.image.read(box).astype(np.float32)
-        return raw, self.labels.read(box).astype(np.int64)
+        """Image and labels."""
+        return self.read_image(box), self.read_labels(box)
+
+    def hold(self, box: BoundingBox) -> Source:
+        """A part of it, read into memory."""
+        mask = None if self.mask is None else self._part(2, self.mask, box)
+        return replace(self, box=box, held=(self._part(0, self.image, box), self._part(1, self.labels, box), mask))
+
+    def _part(self, which: int, volume: Volume, box: BoundingBox) -> np.ndarray:
+        held = None if self.held is None else self.held[which]
+        return volume.read(box) if held is None else held[box.slices(self.box.start)]
 
 
 def open_source(config: LabelledVolume) -> Source:
@@ -55,10 +89,11 @@ def open_source(config: LabelledVolume) -> Source:
         raise VolumeError(f"{labels.url} is {labels.spec.dtype}; labels must be integers: convert them")
     bounds = image.spec.bounds
     box = BoundingBox(config.start or bounds.start, config.stop or bounds.stop)
-    for volume in (image, labels):
+    mask = None if config.mask is None else open_volume(config.mask)
+    for volume in (image, labels, *([] if mask is None else [mask])):
         if not volume.spec.bounds.contains(box):
             raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
-    return Source(image, labels, box)
+    return Source(image, labels, box, mask)
 
 
 def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source], Source]:
@@ -102,42 +137,149 @@ def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Moved:
+    """What moves with the image when a patch is changed: labels, labels eroded before, and where anything is asked."""
+
+    labels: np.ndarray
+    eroded: tuple[np.ndarray | None, ...]
+    """For each target, what its ``erode`` gave."""
+    asked: np.ndarray | None = None
+    """0 where nothing is asked; everywhere asked if left out."""
+
+    @classmethod
+    def whole(cls, labels: np.ndarray, asked: np.ndarray | None, specs: Sequence[AnyTarget]) -> Moved:
+        """Labels as they were read; what is not asked is not known."""
+        eroded = tuple(spec.erode(labels) for spec in specs)
+        moved = cls(labels, eroded, asked)
+        return moved if asked is None else moved.after(moved.arrays)
+
+    @property
+    def arrays(self) -> list[np.ndarray]:
+        """All arrays that there are."""
+        asked = np.ones(self.labels.shape, np.uint8) if self.asked is None else self.asked
+        return [self.labels, *(array for array in self.eroded if array is not None), asked]
+
+    def after(self, arrays: list[np.ndarray]) -> Moved:
+        """The same, of arrays that were moved; a voxel that came from nowhere has label 0 and is not asked."""
+        labels, *rest, asked = arrays
+        found = iter(rest)
+        return Moved(labels * asked, tuple(None if old is None else next(found) * asked for old in self.eroded), asked)
+
+    def targets(self, specs: Sequence[AnyTarget], resolution_nm: Sequence[float]) -> Pair:
+        """Targets and weights."""
+        targets, weights = make_targets(specs, self.labels, resolution_nm, self.eroded)
+        return targets, weights if self.asked is None else weights * self.asked
+
+
+@dataclass(frozen=True)
+class Patch:
+    """What was read, in the shape of a patch with its margin."""
+
+    raw: np.ndarray
+    labels: np.ndarray
+    asked: np.ndarray | None
+    source: Source
+
+
 class Sampler:
     """Draws training patches; patch number n of a seed is always the same."""
 
     def __init__(self, sources: list[Source], config: TrainConfig) -> None:
         self.sources = sources
         self.config = config
+        self.targets = config.channels
+        self.rules = PatchRules(config.sampling, self.targets)
         voxels = np.array([source.box.voxels for source in sources], float)
         self._shares = voxels / voxels.sum()
+        self._chunk: tuple[int, Source] | None = None
 
     def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image (1, z, y, x) float32, normalised; targets and mask (c, z, y, x) float32."""
-        rng = np.random.default_rng([self.config.seed, number])
-        raw, labels, source = self._patch(rng)
-        change = self.config.augmentation
-        if not source.square:
-            change = change.model_copy(update={"transpose": False})
-        top = np.float32(255)
-        image, [labels, eroded] = augment(raw / top, [labels, erode(labels)], change, source.isotropic, rng)
-        targets, mask = affinities(labels, self.config.offsets, eroded)
+        """Image (1, z, y, x) float32, normalised; targets and weights (c, z, y, x) float32."""
+        image, moved, source = self.changed(number)
+        targets, weights = moved.targets(self.targets, source.resolution_nm)
         n = self.config.normalisation
-        return ((image * top - n.offset) / n.scale)[None].astype(np.float32), targets, mask
+        return ((image * WHITE - n.offset) / n.scale)[None].astype(np.float32), targets, weights
 
-    def _patch(self, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, Source]:
+    def changed(self, number: int) -> tuple[np.ndarray, Moved, Source]:
+        """A patch after all random changes: image (z, y, x) from 0 to 1, what moved with it, and where it is from."""
+        rng = np.random.default_rng([self.config.seed, number])
+        sources = self._sources_of(number)
+        patch = self._patch(sources, rng)
+        change = self.config.augmentation
+        if not patch.source.square:
+            change = change.model_copy(update={"transpose": False})
+        if change.copy_paste and rng.random() < change.copy_paste:
+            patch = pasted(patch, self._patch(sources, rng), rng)
+        moved = Moved.whole(patch.labels, patch.asked, self.targets)
+        image, arrays = augment(patch.raw / WHITE, moved.arrays, change, patch.source.isotropic, rng)
+        image, *arrays = (centre(array, self.config.patch_shape) for array in (image, *arrays))
+        if change.mixup and rng.random() < change.mixup:
+            other = centre(self._patch(sources, rng).raw, self.config.patch_shape) / WHITE
+            image = image + np.float32(rng.uniform(0.1, 0.3)) * (other - image)
+        return image, moved.after(arrays), patch.source
+
+    def _patch(self, sources: list[Source], rng: np.random.Generator) -> Patch:
+        shares = self._shares if sources is self.sources else None
         for _ in range(DRAWS):
-            source = self.sources[rng.choice(len(self.sources), p=self._shares)]
-            raw, labels = source.read(self._box(source, rng))
-            if (labels > 0).mean() >= KNOWN_SHARE:
-                return *resample(raw, labels, self.config.patch_shape), source
+            source = sources[rng.choice(len(sources), p=shares)]
+            box, shape = self._box(source, rng)
+            labels, asked = source.read_labels(box), source.read_mask(box)
+            if not self.rules.refuse(labels, asked, rng):
+                raw, labels = resample(source.read_image(box), labels, shape)
+                return Patch(raw, labels, None if asked is None else nearest(asked, shape), source)
         raise VolumeError(
-            f"{DRAWS} patches in a row had less than {KNOWN_SHARE:.0%} labelled voxels; give a box with more labels"
+            f"{DRAWS} patches in a row had {self.rules}; give a box with more labels, or ask for less in sampling"
         )
 
-    def _box(self, source: Source, rng: np.random.Generator) -> BoundingBox:
-        """A random box of the source, larger or smaller than the patch by the factor of the rescaling."""
-        factor = draw_factor(self.config.augmentation, rng)
-        shape = [min(round(p * factor), n) for p, n in zip(self.config.patch_shape, source.box.shape, strict=True)]
+    def _box(self, source: Source, rng: np.random.Generator) -> tuple[BoundingBox, Vec]:
+        """A random box, larger or smaller than patch and margin by the factor of the rescaling; and their shape."""
+        change, patch = self.config.augmentation, self.config.patch_shape
+        factor = draw_factor(change, rng)
+        factors = (1.0 if change.rescale_in_plane else factor, factor, factor)
+        room = [n - p for n, p in zip(source.box.shape, patch, strict=True)]
+        margins = [0, *(min(change.margin, r // 2) for r in room[1:])]
+        whole = [p + 2 * m for p, m in zip(patch, margins, strict=True)]
+        shape = [min(round(w * f), n) for w, f, n in zip(whole, factors, source.box.shape, strict=True)]
         room = [n - s for n, s in zip(source.box.shape, shape, strict=True)]
         start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
-        return BoundingBox.from_shape(tuple(shape), tuple(start))  # type: ignore[arg-type]
+        return BoundingBox.from_shape(tuple(shape), tuple(start)), tuple(whole)  # type: ignore[arg-type,return-value]
+
+    def _sources_of(self, number: int) -> list[Source]:
+        """All sources; or the part in memory that patch ``number`` is drawn from."""
+        if self.config.sampling.chunk_shape is None:
+            return self.sources
+        which = number // self.config.sampling.patches_per_chunk
+        if self._chunk is None or self._chunk[0] != which:
+            self._chunk = None  # let it go before the next one is read
+            self._chunk = which, self._held(which, self.config.sampling.chunk_shape)
+        return [self._chunk[1]]
+
+    def _held(self, which: int, shape: Vec) -> Source:
+        """A random part of a source in memory, with enough labels for patches to be drawn from it."""
+        rng = np.random.default_rng([self.config.seed, which, 1])
+        for _ in range(DRAWS):
+            source = self.sources[rng.choice(len(self.sources), p=self._shares)]
+            sides = [min(s, n) for s, n in zip(shape, source.box.shape, strict=True)]
+            room = [n - s for n, s in zip(source.box.shape, sides, strict=True)]
+            start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
+            box = BoundingBox.from_shape(tuple(sides), tuple(start))  # type: ignore[arg-type]
+            if not self.rules.lacking(source.read_labels(box), source.read_mask(box)):
+                return source.hold(box)
+        raise VolumeError(f"{DRAWS} chunks in a row had {self.rules}; give a larger chunk_shape, or ask for less")
+
+
+def pasted(patch: Patch, other: Patch, rng: np.random.Generator) -> Patch:
+    """The patch with one object of another at the same place, under a new label; unchanged if it has none."""
+    ids = np.unique(other.labels[other.labels > 0])
+    if not len(ids) or patch.raw.shape != other.raw.shape:
+        return patch
+    there = other.labels == rng.choice(ids)
+    labels = np.where(there, patch.labels.max() + 1, patch.labels)
+    return replace(patch, raw=np.where(there, other.raw, patch.raw), labels=labels)
+
+
+def centre(array: np.ndarray, shape: Vec) -> np.ndarray:
+    """The middle of an array (z, y, x), of this shape."""
+    starts = [(n - s) // 2 for n, s in zip(array.shape, shape, strict=True)]
+    return array[tuple(slice(a, a + s) for a, s in zip(starts, shape, strict=True))]

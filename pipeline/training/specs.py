@@ -10,7 +10,7 @@ Every target has defaults for its losses. A new kind of target is a class here, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
@@ -110,13 +110,46 @@ class TargetSpec(Table):
         """Channels of the target: as many, but one for classes."""
         return self.channels
 
-    def make(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        """Target and weights of labels (z, y, x) or (y, x); 0 weight where nothing is asked."""
-        target, mask = self._target(labels, resolution_nm)
+    @property
+    def activation(self) -> Literal["sigmoid", "tanh", "softmax", "none"]:
+        """What turns logits into values of the target, as the first loss sees them."""
+        first = self.losses[0]
+        if isinstance(first, MeanSquare):
+            return first.activation
+        return "softmax" if isinstance(first, CrossEntropy) else "sigmoid"
+
+    @property
+    def dimension(self) -> int | None:
+        """2 if the target is made section by section, 3 if in volumes, None if as the labels are."""
+        return None
+
+    @property
+    def zero_is_unknown(self) -> bool:
+        """True if label 0 is not asked; otherwise it is background."""
+        return False
+
+    def make(self, labels: np.ndarray, resolution_nm: Sequence[float], eroded: np.ndarray | None = None) -> Pair:
+        """Target and weights of labels (z, y, x) or (y, x); 0 weight where nothing is asked.
+
+        A target in 2D of labels in 3D is made section by section. ``eroded`` is what ``erode`` gave, if it is known.
+        """
+        if self.dimension == 2 and labels.ndim == 3:
+            before = [None] * len(labels) if eroded is None else eroded
+            sections = [self.make(s, resolution_nm[1:], e) for s, e in zip(labels, before, strict=True)]
+            return np.stack([t for t, _ in sections], 1), np.stack([w for _, w in sections], 1)
+        target, mask = self._target(labels, resolution_nm) if eroded is None else self._of_eroded(labels, eroded)
         return target, (mask * self._weights(target, mask, labels)).astype(np.float32)
+
+    def erode(self, labels: np.ndarray) -> np.ndarray | None:
+        """The labels as they are before any voxel is moved, where a target needs them so."""
+        return None
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """Target and mask."""
+        raise NotImplementedError
+
+    def _of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
+        """The same, for targets whose ``erode`` gives something."""
         raise NotImplementedError
 
     def _weights(self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -125,6 +158,13 @@ class TargetSpec(Table):
         if self.weights == "unet":
             return make.unet_weights(labels)
         return make.ratio_weights(target, mask, dilate=self.weights == "ratio_dilated")
+
+
+EROSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "none": lambda labels: labels,
+    "touching": make.erode,
+    "in_plane": make.erode_in_plane,
+}
 
 
 class Affinities(TargetSpec):
@@ -136,14 +176,43 @@ class Affinities(TargetSpec):
     erosion: Literal["none", "touching", "in_plane"] = "touching"
     """Voxels that become membrane first: none, those that touch another object, or Lee's 3 x 3 in the plane."""
 
+    @model_validator(mode="after")
+    def _one_dimension(self) -> Affinities:
+        if len({len(offset) for offset in self.offsets}) > 1:
+            raise ValueError(f"offsets are {self.offsets}; all of a target are (z, y, x), or all (y, x)")
+        return self
+
     @property
     def channels(self) -> int:
         """One for each offset."""
         return len(self.offsets)
 
+    @property
+    def dimension(self) -> int:
+        """That of the offsets."""
+        return len(self.offsets[0])
+
+    @property
+    def in_volume(self) -> tuple[tuple[int, int, int], ...]:
+        """The offsets along (z, y, x)."""
+        return tuple((*[0] * (3 - len(offset)), *offset) for offset in self.offsets)  # type: ignore[misc]
+
+    @property
+    def zero_is_unknown(self) -> bool:
+        """Always."""
+        return True
+
+    def erode(self, labels: np.ndarray) -> np.ndarray:
+        """The labels with 0 at membranes."""
+        if self.dimension == 2 and labels.ndim == 3:
+            return np.stack([self.erode(section) for section in labels])
+        return EROSIONS[self.erosion](labels)
+
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        erode = {"none": lambda given: given, "touching": make.erode, "in_plane": make.erode_in_plane}[self.erosion]
-        return make.affinities(labels, self.offsets, erode(labels))
+        return self._of_eroded(labels, self.erode(labels))
+
+    def _of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
+        return make.affinities(labels, self.offsets, eroded)
 
 
 class Foreground(TargetSpec):
@@ -165,6 +234,11 @@ class Membranes(TargetSpec):
     """Look within sections only."""
     zero: Zero = "unknown"
     """What label 0 means."""
+
+    @property
+    def zero_is_unknown(self) -> bool:
+        """As ``zero`` says."""
+        return self.zero == "unknown"
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         reach = self.reach_nm or max(resolution_nm[-2:])
@@ -262,6 +336,16 @@ class ShapeDescriptors(TargetSpec):
         """10 in 3D, 6 in 2D."""
         return make.descriptor_channels(len(self.sigma_nm))
 
+    @property
+    def dimension(self) -> int:
+        """That of the window."""
+        return len(self.sigma_nm)
+
+    @property
+    def zero_is_unknown(self) -> bool:
+        """Always."""
+        return True
+
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         return make.shape_descriptors(labels, self.sigma_nm, resolution_nm)
 
@@ -273,12 +357,19 @@ AnyTarget = Annotated[
 Targets = Annotated[tuple[AnyTarget, ...], Field(min_length=1)]
 
 
-def make_targets(specs: Sequence[AnyTarget], labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+def make_targets(
+    specs: Sequence[AnyTarget],
+    labels: np.ndarray,
+    resolution_nm: Sequence[float],
+    eroded: Sequence[np.ndarray | None] | None = None,
+) -> Pair:
     """All targets and their weights, one after the other.
 
     labels: integers (z, y, x) or (y, x). resolution_nm: size of a voxel, one number for each of these axes.
+    eroded: what the ``erode`` of each gave, for labels that were changed since; made of these labels if left out.
     """
-    made = [spec.make(labels, resolution_nm) for spec in specs]
+    before = [None] * len(specs) if eroded is None else eroded
+    made = [spec.make(labels, resolution_nm, given) for spec, given in zip(specs, before, strict=True)]
     return np.concatenate([target for target, _ in made]), np.concatenate([weights for _, weights in made])
 
 

@@ -30,6 +30,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, weights_of
 from pipeline.training.config import TrainConfig
+from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
 
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -73,20 +74,21 @@ def fit(
     callbacks += [Patience(config.patience)] if config.patience else []
     callbacks += [Progress(on_progress, config.steps)] if on_progress else []
     with quiet_lightning():
-        trainer = make_trainer(config, callbacks)
+        idle = config.devices > 1 and idle_parameters(module.network, config.patch_shape)
+        trainer = make_trainer(config, callbacks, idle=idle)
         trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return trainer.global_step
 
 
-def make_trainer(config: TrainConfig, callbacks: list[Callback]) -> Trainer:
-    """Lightning's loop: an epoch ends with each validation."""
+def make_trainer(config: TrainConfig, callbacks: list[Callback], *, idle: bool = False) -> Trainer:
+    """Lightning's loop: an epoch ends with each validation. idle: some parameters have no part in the output."""
     device = device_of(config.device)
     return Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=config.devices,
-        strategy="ddp" if config.devices > 1 else "auto",
+        strategy=("ddp_find_unused_parameters_true" if idle else "ddp") if config.devices > 1 else "auto",
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
         max_steps=config.steps,
         max_epochs=-1,

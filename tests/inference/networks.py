@@ -19,6 +19,10 @@ class Card:
     activation: str = "sigmoid"
     normalisation: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(offset=0.0, scale=255.0))
 
+    @property
+    def channels(self) -> int:
+        return len(self.offsets)
+
 
 @dataclass
 class Loaded:

@@ -164,7 +164,7 @@ def test_affinities_have_no_heads():
     [
         ({"isotropy": (True,)}, "1 entries of isotropy"),
         ({"block": "dense"}, "block must be one of"),
-        ({"padding": "circular"}, "padding one of"),
+        ({"padding": "mirror"}, "padding one of"),
         ({"dimensions": 2}, "all levels must be anisotropic"),
         ({"heads": "BD"}, "it must be one of B, BC, BCD"),
     ],

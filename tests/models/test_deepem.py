@@ -32,6 +32,22 @@ def test_the_state_of_a_live_model_is_taken_too(reference):
     assert next(network.parameters()).dtype == torch.float32
 
 
+def test_a_network_that_pools_z_is_taken_with_its_weights_along_z(reference):
+    """Would refuse isotropic variants; their weights do not fall along z, and are twice too large there."""
+    arrays = {name: value for name, value in reference.items() if name.startswith("w__")}
+    for k in range(2):
+        name = f"w__core.uconvs.{k}.up.up.0.weight"
+        arrays[name] = np.repeat(arrays[name], 4, axis=2)
+    published = rsunet_from_deepem(arrays, torch.float64, activation="elu")
+    assert published.pools == [(2, 2, 2)] * 2
+    assert isinstance(published.down[0].f, torch.nn.ELU)
+    enlarge = published.up[0].enlarge
+    r = torch.ones(1, 8, 4, 4, 4, dtype=torch.float64)
+    with torch.inference_mode():
+        inside = enlarge(r)[:, :, 2:-2, 2:-2, 2:-2]
+        torch.testing.assert_close(inside, 2 * enlarge.project(r)[:, :, :1, :1, :1].expand_as(inside))
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -5,6 +5,8 @@ import torch
 from torch import nn
 
 from pipeline.errors import ModelError
+from pipeline.models import MODELS
+from pipeline.models.cells.symmetry import free_parameters
 from pipeline.models.facts import (
     all_names,
     compute,
@@ -25,19 +27,30 @@ def test_every_size_and_every_bundled_model_has_its_facts():
     assert list(STORED) == all_names(), REMEDY
 
 
+def test_every_architecture_has_its_facts():
+    """Would forget an architecture whose module names no sizes."""
+    assert {facts.architecture for facts in STORED.values()} == set(MODELS)
+
+
 @pytest.mark.parametrize("name", list(STORED))
 def test_stored_parameters_and_work_are_still_true(name):
     """Would print numbers of an earlier network."""
     stored, now = STORED[name], subject(name)
     with torch.device("meta"):
-        assert parameters(build(now.architecture, now.arguments)) == stored.parameters, REMEDY
+        network = build(now.architecture, now.arguments)
+    assert parameters(network) == stored.parameters, REMEDY
+    assert free_parameters(network) == stored.free_parameters, REMEDY
     assert now.patch_shape == stored.patch_shape, REMEDY
     found = kmac_per_voxel(now.architecture, now.arguments, now.patch_shape)
     assert found == pytest.approx(stored.kmac_per_voxel, abs=0.006), REMEDY
 
 
 @pytest.mark.parametrize(
-    "name", ["identity", "resnet_fcn/tiny", "canvas_lstm/tiny", "residual_unet/rsunet", "gamma_net_3d/tiny"]
+    "name",
+    [
+        *("identity", "resnet_fcn/tiny", "canvas_lstm/tiny", "residual_unet/rsunet", "gamma_net_3d/tiny"),
+        *("gamma_net_vgg/tiny", "hgru_contour/tiny"),
+    ],
 )
 def test_stored_fields_are_still_true(name):
     """Would print the field of an earlier network; the others take longer, and are built of the same parts."""
@@ -51,6 +64,8 @@ def test_known_numbers():
     assert STORED["residual_unet/lee"].kmac_per_voxel == pytest.approx(189, abs=0.5)
     assert STORED["residual_unet/lee"].receptive_field[0] == 1 + 2 * 9 * 2, "nine modules, two kernels of three each"
     assert STORED["residual_unet/2d"].receptive_field[0] == 1
+    assert (STORED["gamma_net_2d/paper"].free_parameters, STORED["hgru_contour/paper"].parameters) == (449_602, 284_227)
+    assert STORED["feedforward_contour/paper"].receptive_field == (1, 91, 91), "six kernels of 15 and one of 7"
     assert STORED["gamma_net_3d/base"].receptive_field == (None,) * 3, "an instance norm sees the whole patch"
 
 

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from pipeline.errors import ModelError
+from pipeline.models.facts import kmac_per_voxel
 from pipeline.models.gamma_net_3d import SIZES, GammaNet3D, channels_to_space, space_to_channels
 from pipeline.models.spec import build
 from tests.contracts.model import ModelContract, images, seeded
@@ -69,6 +70,21 @@ def test_without_norms_over_space_far_voxels_change_nothing():
     assert changed["instance"].all()
 
 
+@pytest.mark.parametrize("norm", ["rms", "channel"])
+def test_blocks_agree_with_the_whole_beyond_the_receptive_field(norm):
+    """Would leave seams between blocks: with a norm over the channels of a voxel, blocks with a halo are the whole."""
+    network = seeded("gamma_net_3d", {**MINI, "steps": 2, "norm": norm}).double()
+    image, halo = images(1, (66, 8, 8)).double(), 26
+    with torch.inference_mode():
+        whole = network(image)
+        for start in (0, 20, 40):
+            low, high = max(start - halo, 0), min(start + 20 + halo, 66)
+            block = network(image[:, :, low:high])[:, :, start - low : start - low + 20]
+            torch.testing.assert_close(block, whole[:, :, start : start + 20], rtol=1e-10, atol=1e-12)
+        instance = seeded("gamma_net_3d", {**MINI, "steps": 2}).double()
+        assert not torch.allclose(instance(image[:, :, :46])[:, :, :20], instance(image)[:, :, :20])
+
+
 @pytest.mark.parametrize(("steps", "radius"), [(1, 13), (2, 23)])
 def test_the_base_size_sees_so_many_sections(steps, radius):
     """Would break the reach along z that its kernels are meant to have, and the overlap that inference needs."""
@@ -127,18 +143,19 @@ def test_sizes_have_the_parameters_that_the_documentation_says(size, count, mult
 
 
 @pytest.mark.parametrize(
-    ("horizontal", "vertical", "count"),
+    ("horizontal", "vertical", "count", "kmac"),
     [
-        (((1, 9, 9), (1, 7, 7), (1, 5, 5), (1, 3, 3), (1, 1, 1)), (1, 3, 3), 501_117),
-        (((1, 9, 9), (3, 7, 7), (3, 5, 5), (3, 3, 3), (1, 1, 1)), (1, 3, 3), 867_325),
+        (((1, 9, 9), (1, 7, 7), (1, 5, 5), (1, 3, 3), (1, 1, 1)), (1, 3, 3), 501_117, 1110),
+        (((1, 9, 9), (3, 7, 7), (3, 5, 5), (3, 3, 3), (1, 1, 1)), (1, 3, 3), 867_325, 1493),
     ],
 )
-def test_the_papers_kernels_give_the_papers_count(horizontal, vertical, count):
+def test_the_papers_kernels_give_the_papers_count_and_work(horizontal, vertical, count, kmac):
     """Would break where a part of the published network is missing, or has a kernel or a bias of its own."""
     paper = {**SIZES["base"], "horizontal": horizontal, "down": (vertical,) * 4, "up": (vertical,) * 4}
     with torch.device("meta"):
         network = GammaNet3D(**paper)
     assert sum(parameter.numel() for parameter in network.parameters()) == count
+    assert kmac_per_voxel("gamma_net_3d", paper, (18, 160, 160)) == pytest.approx(kmac, abs=0.5)
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,24 @@ def test_each_step_sees_two_kernels_further():
         assert int(seen.max()) - 15 == 15 - int(seen.min()) == 2 * steps - 1
 
 
+@pytest.mark.parametrize(("side", "steps"), [(3, 1), (5, 2), (3, 4)])
+def test_the_published_reach_holds_for_a_state_that_is_not_zero(side, steps):
+    """Would break the formula 2 floor(S / 2) T + 3: 87 pixels for S = 15 and T = 6, 603 for S = 3 and T = 300."""
+    network = HGRUContour(side, orientations=1).double()
+    network.cell = HGRU(network.width, (side, side), norm="rms").double()
+    radius = 2 * (side // 2) * steps + 3
+    length = 2 * radius + 9
+    image = torch.rand(1, 1, length, length, dtype=torch.float64, requires_grad=True)
+    x = network.drive(image)
+    h = x
+    for _ in range(steps):
+        h = network.step(x, h)
+    h[0, :, length // 2, length // 2].sum().backward()
+    seen = image.grad[0, 0].abs().sum(0).nonzero().flatten() - length // 2
+    assert (int(seen.min()), int(seen.max())) == (-radius, radius)
+    assert (2 * (15 // 2) * 6 + 3, 2 * (3 // 2) * 300 + 3) == (87, 603)
+
+
 def test_unknown_names_of_a_reference_are_refused():
     """Would leave weights out in silence."""
     with pytest.raises(ModelError, match="unit2"):

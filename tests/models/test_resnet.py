@@ -8,7 +8,9 @@ from torch import nn
 
 from pipeline.errors import ModelError
 from pipeline.models.facts import parameters
+from pipeline.models.pretrained import renamed
 from pipeline.models.resnet import SIZES, ResNetFCN, dilate, load_backbone, resnet_blocks
+from pipeline.models.resnet import TORCHVISION as RULES
 from tests.contracts.model import BatchNormContract, images, seeded
 
 MINI = {"embedding_size": 4, "widths": (8, 12, 16, 20), "depths": (1, 2, 1, 2), "out_channels": 3}
@@ -112,6 +114,40 @@ def test_pretrained_weights_of_other_libraries_are_taken(tmp_path, rules, ending
     load_backbone(ours, written(tmp_path, theirs, rules, ending))
     expected, found = theirs.state_dict(), ours.state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def torchvision_shapes(depths):
+    """Names and shapes in torchvision's files of bottleneck ResNets, written down from its classes; no classifier."""
+    shapes = {"conv1.weight": (64, 3, 7, 7), **norm_shapes("bn1", 64)}
+    inside = 64
+    for k, (blocks, width) in enumerate(zip(depths, (64, 128, 256, 512), strict=True), start=1):
+        for block in range(blocks):
+            name = f"layer{k}.{block}"
+            kernels = ((width, inside, 1, 1), (width, width, 3, 3), (4 * width, width, 1, 1))
+            for i, kernel in enumerate(kernels, start=1):
+                shapes |= {f"{name}.conv{i}.weight": kernel, **norm_shapes(f"{name}.bn{i}", kernel[0])}
+            if block == 0:
+                shapes |= {f"{name}.downsample.0.weight": (4 * width, inside, 1, 1)}
+                shapes |= norm_shapes(f"{name}.downsample.1", 4 * width)
+            inside = 4 * width
+    return shapes
+
+
+def norm_shapes(name, channels):
+    kinds = ("weight", "bias", "running_mean", "running_var")
+    return {**{f"{name}.{kind}": (channels,) for kind in kinds}, f"{name}.num_batches_tracked": ()}
+
+
+@pytest.mark.parametrize(("size", "tensors"), [("resnet50", 318), ("resnet101", 624)])
+def test_every_name_and_shape_of_torchvisions_files_is_known(size, tensors):
+    """Would refuse the files that everybody has, or leave a layer random."""
+    shapes = torchvision_shapes(SIZES[size]["depths"])
+    assert len(shapes) == tensors
+    with torch.device("meta"):
+        blocks = resnet_blocks(in_channels=3, **SIZES[size])
+    theirs = renamed({name: torch.empty(shape, device="meta") for name, shape in shapes.items()}, RULES)
+    found = {name: tuple(value.shape) for name, value in theirs.items()}
+    assert found == {name: tuple(value.shape) for name, value in blocks.state_dict().items()}
 
 
 def test_a_grey_image_gives_what_it_gives_in_colour(tmp_path):

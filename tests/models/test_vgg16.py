@@ -1,3 +1,5 @@
+from math import prod
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -51,10 +53,51 @@ def test_weights_load_from_a_file_under_either_name(names, tmp_path):
     assert torch.equal(network(image), source(image, until="conv2_2"))
 
 
-def test_torchvision_counts_activations_and_pools():
-    """Would load the wrong layers."""
-    assert TORCHVISION["conv1_2"] == "features.2"
-    assert TORCHVISION["conv5_3"] == "features.28"
+PLAN = (64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M")
+"""Table 1 of the paper, column D, as torchvision writes it down; M is a max pool."""
+
+
+def torchvision_shapes(batch_norm=False):
+    """Names and shapes in the file of torchvision's vgg16, or vgg16_bn: features are counted with ReLUs and pools."""
+    shapes, place, inside = {}, 0, 3
+    for outside in PLAN:
+        if outside == "M":
+            place += 1
+            continue
+        shapes |= {f"features.{place}.weight": (outside, inside, 3, 3), f"features.{place}.bias": (outside,)}
+        if batch_norm:
+            kinds = ("weight", "bias", "running_mean", "running_var")
+            shapes |= {f"features.{place + 1}.{kind}": (outside,) for kind in kinds}
+        place, inside = place + (3 if batch_norm else 2), outside
+    for place, sides in ((0, (4096, 25088)), (3, (4096, 4096)), (6, (1000, 4096))):
+        shapes |= {f"classifier.{place}.weight": sides, f"classifier.{place}.bias": sides[:1]}
+    return shapes
+
+
+def test_torchvisions_file_is_taken_and_that_with_batch_norms_refused(tmp_path):
+    """Would load the wrong layers: the names of torchvision count activations and pools."""
+    shapes = torchvision_shapes()
+    assert len(shapes) == 32
+    assert sum(prod(shape) for shape in shapes.values()) == 138_357_544, "the published count, classifier included"
+    ours = [f"{layer}.{kind}" for layer in LAYERS for kind in ("weight", "bias")]
+    with torch.device("meta"):
+        network = VGG16()
+    found = {f"{TORCHVISION[layer]}.{kind}" for layer in LAYERS for kind in ("weight", "bias")}
+    assert found == {name for name in shapes if name.startswith("features.")}
+    assert {name: tuple(value.shape) for name, value in network.state_dict().items()} == {
+        name: shapes[f"{TORCHVISION[name.split('.')[0]]}.{name.split('.')[1]}"] for name in ours
+    }
+    small = VGG16("conv2_2")
+    with pytest.raises(ModelError, match=r"conv1_2\.weight is missing"):
+        small.load({name: torch.zeros(1).expand(shape) for name, shape in torchvision_shapes(batch_norm=True).items()})
+    torch.save(
+        {name: torch.full((), 0.5).expand(shape) for name, shape in shapes.items() if "features" in name},
+        tmp_path / "vgg16.pth",
+    )
+    small.load_file(tmp_path / "vgg16.pth")
+    assert (small.conv2_2.weight == 0.5).all()
+    with pytest.raises(ModelError, match="does not exist"):
+        small.load_file(tmp_path / "vgg19.pth")
 
 
 def test_refuses_weights_of_something_else():

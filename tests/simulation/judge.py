@@ -177,7 +177,8 @@ class Judge:
         require(died or witness.life.store_fails, f"{place} is lost, though nothing was wrong with the driver")
         limit = ledger_module.FLUSH_SECONDS + 10 * LONGEST_REQUEST
         recent = self.world.now - moment <= limit
-        slow = witness.life.store_fails or witness.life.cut_off_at is not None
+        life = witness.life  # while somebody else lives, a request of this driver takes as long as that
+        slow = life.store_fails or life.cut_off_at is not None or life.rival_at is not None
         require(recent or slow, f"{place} is lost, though the driver died {limit} s later")
 
     def _check_ending(self, witness: Witness, ending: Ending, *, excused: bool) -> None:
@@ -185,7 +186,7 @@ class Judge:
         if isinstance(ending, StageFailed):
             stopped = "stopped at chunk" in str(ending) and (life.store_fails or excused)
             require(stopped or life.chunks_fail, f"a stage failed for no reason: {ending}")
-            if not stopped and not witness.overtaken:
+            if not stopped and not excused:
                 self._check_verdict(witness.stage, str(ending))
         elif isinstance(ending, StorageError):
             require(life.store_fails, f"a sound store failed: {ending}")

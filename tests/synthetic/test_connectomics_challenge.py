@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import ndimage
+from scipy import ndimage, special
 
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError
@@ -126,6 +126,22 @@ def test_printed_radii_would_overfill_the_picture():
     area = sum(k.number * k.circles.mean * np.pi * (k.radius.mean**2 + k.radius.sd**2) for k in (long, moderate))
     assert area == pytest.approx(266_600, rel=1e-3)
     assert area * ChallengeConfig().size_scale ** 2 == pytest.approx(66_700, rel=1e-3)
+
+
+def test_the_default_numbers_are_those_of_the_paper():
+    """Would make another data set: 18 snakes of three kinds, their counts and radii, the grid, the organelles."""
+    config = ChallengeConfig()
+    long, moderate, short = config.snakes
+    assert [kind.number for kind in config.snakes] == [6, 6, 6]
+    assert [(kind.circles.mean, kind.circles.sd) for kind in (short, moderate, long)] == [(3, 2), (4, 2), (8, 2)]
+    assert [(kind.radius.mean, kind.radius.sd) for kind in (short, moderate, long)] == [(10, 15), (40, 8), (30, 6)]
+    assert (short.circles.low, short.circles.high) == (1, 7)
+    assert (long.circles.low, long.circles.high) == (8 - 2 * 2, 8 + 2 * 2), "two standard deviations"
+    assert (config.size, config.nodes, config.jitter, config.walk.overlap) == (500, 15, 50, 2)
+    assert (config.organelle_share, config.organelle_area, config.noise) == (0.5, 0.3, 0.5)
+    assert (config.bumps, config.bump_width) == (20, 20)
+    accepted = special.ndtr((40 - 10) / 15) - special.ndtr((2 - 10) / 15)
+    assert accepted == pytest.approx(0.680, abs=5e-4), "of the single circles' radii, before they are cut"
 
 
 def test_radii_and_turns_follow_their_distributions():

@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 from itertools import pairwise
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -16,12 +17,15 @@ from pipeline.config import load_config, parse_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
 from pipeline.models.gamma_net_3d import SIZES
-from pipeline.models.spec import ModelCard, load_card, load_model
+from pipeline.models.spec import ModelCard, OtherChannels, build, load_card, load_model
 from pipeline.training.callbacks import CHECKPOINT, weights_of
-from pipeline.training.config import Augmentation, TrainConfig
+from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig
 from pipeline.training.data import VALIDATION_PATCHES, validation_boxes
+from pipeline.training.learning import check_rule
 from pipeline.training.module import Record, TrainingModule, arguments_of
+from pipeline.training.rule_settings import AnyPenalty, AnyRule
 from pipeline.training.sampler import open_source
+from pipeline.training.sampling import Sampling
 from pipeline.training.schedules import FINAL_RATE, halvings, share_of_rate
 from pipeline.training.trainer import identity, make_trainer, quiet_lightning, train
 from tests.runs import write_volume
@@ -214,7 +218,7 @@ def test_the_card_says_what_was_trained_and_its_weights_are_the_running_mean(tmp
 def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path, monkeypatch):
     """Would ship the last weights instead of the best."""
     scores = iter([0.9, 0.1])
-    monkeypatch.setattr("pipeline.training.module.cut_f1", lambda *_: current[0])
+    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: current[0])
     current = [next(scores)]
 
     def look(done, _total):
@@ -284,7 +288,7 @@ def test_patience_counts_validations_without_a_better_score(tmp_path):
 
 
 def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.module.cut_f1", lambda *_: 0.5 - next(worse))
+    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: 0.5 - next(worse))
     worse = iter(range(100))
     config = settings(tmp_path, steps=30, validate_every=2, patience=2)
     assert train(config).steps == 6
@@ -293,7 +297,7 @@ def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tmp_path, mon
 
 def test_a_plateau_halves_the_learning_rate(tmp_path, monkeypatch):
     """Would train on with a rate that has nothing left to give."""
-    monkeypatch.setattr("pipeline.training.module.cut_f1", lambda *_: 0.5)
+    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: 0.5)
     rates = []
     schedule = {"schedule": "plateau", "plateau_validations": 2, "warmup_steps": 0, "learning_rate": 0.008}
     config = settings(tmp_path, steps=10, validate_every=1, optimiser="sgd", **schedule)
@@ -427,15 +431,42 @@ def test_outputs_follow_the_offsets(tmp_path):
     assert arguments_of(settings(tmp_path, arguments="tiny"))["out_channels"] == 12
 
 
-def test_the_page_on_models_names_every_key_and_its_training_file_is_valid(request):
-    """Would let the documentation rot: keys that it does not know, or an example that is refused."""
-    page = (request.config.rootpath / "docs" / "models.md").read_text()
-    [example] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
-    config = parse_config(yaml.safe_load(example), TrainConfig)
-    assert config.arguments in SIZES
-    for model in (TrainConfig, Augmentation, ModelCard):
-        for key in model.model_fields:
-            assert f"`{key}`" in page or f"`{key}: " in page, f"{model.__name__}.{key}"
+def keys_of(*models):
+    """All keys of these tables."""
+    return {f"{model.__name__}.{key}": key for model in models for key in model.model_fields}
+
+
+def test_the_pages_name_every_key(request):
+    """Would let the documentation rot: settings that it does not know."""
+    tables = [TrainConfig, LabelledVolume, Augmentation, Sampling]
+    tables += [*members(AnyRule), *members(AnyPenalty)]
+    wanted = {"training.md": keys_of(*tables), "models.md": keys_of(ModelCard, OtherChannels)}
+    for name, keys in wanted.items():
+        page = (request.config.rootpath / "docs" / name).read_text()
+        for field, key in keys.items():
+            assert any(text in page for text in (f"`{key}`", f"`{key}: ", f"{key}: ")), f"{field} in {name}"
+
+
+def members(union):
+    """The classes of an annotated union."""
+    return get_args(get_args(union)[0])
+
+
+def test_every_example_of_the_page_on_training_is_valid(request):
+    """Would show a user what is refused: the first is whole, the others are parts of one, and one is of a card."""
+    page = (request.config.rootpath / "docs" / "training.md").read_text()
+    first, *parts = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
+    assert parse_config(first, TrainConfig).arguments in SIZES
+    assert len(parts) > 5
+    for part in parts:
+        if "other_channels" in part:
+            assert [OtherChannels.model_validate(other) for other in part["other_channels"]]
+            continue
+        whole = {key: value for key, value in first.items() if not (key == "offsets" and "targets" in part)}
+        config = parse_config(whole | part, TrainConfig)
+        check_rule(
+            build(config.architecture, arguments_of(config)), config.rule, config.architecture, config.patch_shape
+        )
 
 
 @pytest.mark.parametrize("name", ["train_synthetic.yaml", "train_fib25.yaml"])

@@ -20,7 +20,7 @@ NORMS = {"instance": 1e-5, "rms": 1e-3, "channel": 1e-5, "batch": 1e-3, "group":
 GROUPS = 32
 """Groups of channels of the group norm, if so many divide them."""
 
-PADDINGS = ("zeros", "reflect")
+PADDINGS = ("zeros", "reflect", "partial")
 
 
 class Norm(nn.Module):
@@ -55,6 +55,11 @@ class Norm(nn.Module):
         return tuple(range(2, r.ndim))
 
 
+def optional_norm(channels: int, kind: str | None, gain: float, epsilon: float | None = None) -> nn.Module:
+    """A norm, or nothing."""
+    return nn.Identity() if kind is None else Norm(channels, kind, gain, epsilon)
+
+
 def wide(r: Tensor) -> Tensor:
     """The same numbers with at least 32 bits."""
     return r if r.dtype == torch.float64 else r.float()
@@ -66,12 +71,20 @@ def per_channel(p: Tensor, r: Tensor) -> Tensor:
 
 
 def convolve(r: Tensor, kernel: Tensor, padding: str = "zeros") -> Tensor:
-    """Cross-correlation that keeps the shape: (b, i, n) with (o, i, k) -> (b, o, n)."""
+    """Cross-correlation that keeps the shape: (b, i, n) with (o, i, k) -> (b, o, n).
+
+    padding: ``zeros``; ``reflect``, at the border; ``partial``, zeros, and the result times the share of the kernel
+    that lies inside, inverted (Liu et al. 2018, "Partial convolution based padding").
+    """
     sides = half(tuple(kernel.shape[2:]))
     operation = F.conv2d if len(sides) == 2 else F.conv3d
-    if padding == "zeros":
-        return operation(r, kernel, padding=sides)
-    return operation(F.pad(r, [side for side in reversed(sides) for _ in range(2)], mode=padding), kernel)
+    if padding == "reflect":
+        return operation(F.pad(r, [side for side in reversed(sides) for _ in range(2)], mode=padding), kernel)
+    result = operation(r, kernel, padding=sides)
+    if padding == "partial":
+        inside = operation(torch.ones_like(r[:1, :1]), torch.ones_like(kernel[:1, :1]), padding=sides)  # (1, 1, n)
+        result = result * (prod(kernel.shape[2:]) / inside)
+    return result
 
 
 def same_conv(inside: int, outside: int, kernel: Sequence[int], bias: bool = True) -> nn.Conv2d | nn.Conv3d:

@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.cells.blocks import Kernel, Norm, chronos, one_of, per_channel, point_conv, same_conv
+from pipeline.models.cells.blocks import Kernel, chronos, one_of, optional_norm, per_channel, point_conv, same_conv
 from pipeline.models.cells.symmetry import SymmetricConv
 
 
@@ -44,10 +44,18 @@ class Variant:
     """Layers of U_IG and U_IS; two of them narrow to half the channels in between, with a ReLU."""
     global_gate: Literal["voxel", "maxpool"] = "voxel"
     """U_IG sees H, as in the paper, or the maximum of H over all voxels, as in the TensorFlow code."""
-    padding: Literal["zeros", "reflect"] = "zeros"
-    """Of W_I and W_E; the torch port reflects. Gates are always padded with zeros."""
+    local_gate: bool = True
+    """Whether there is a U_IS; without one, the gate is U_IG alone."""
+    padding: Literal["zeros", "reflect", "partial"] = "zeros"
+    """Of W_I and W_E; the torch port reflects, the TensorFlow code rescales. Gates are always padded with zeros."""
     top_down_keeps: Literal["state", "drive"] = "state"
     """What stays where the gate is closed, between levels: H (paper and TensorFlow code), or X (torch port)."""
+    begins_as: Literal["drive", "zero"] = "drive"
+    """H[0]: the drive, as in both codes, or nothing."""
+    chronos: Literal["slow", "fast"] = "slow"
+    """b_E = -log U(1, T - 1) and b_I = +log U(1, T - 1), or the opposite signs, as in the TensorFlow code."""
+    divisive_alpha: bool = False
+    """s(alpha) in the place of alpha, an option of the torch port's first cell."""
     alpha: float = 0.1
     mu: float = 0.0
     kappa: float = 0.0
@@ -65,21 +73,23 @@ TORCH_PORT = Variant(
     kappa=0.5,
     omega=0.5,
 )
-TENSORFLOW = Variant(global_gate="maxpool", kappa=0.1)
+TENSORFLOW = Variant(global_gate="maxpool", padding="partial", chronos="fast", kappa=0.1)
 
 VARIANTS = {"paper": PAPER, "torch_port": TORCH_PORT, "tensorflow": TENSORFLOW}
 """Name, as it stands in model cards, -> variant."""
 
 
-def variant_of(name: str) -> Variant:
-    """The variant of a name; ``ModelError`` if there is none."""
-    return VARIANTS[one_of("variant", name, list(VARIANTS))]
+def variant_of(name: str | Variant) -> Variant:
+    """The variant of a name (one of its own stays); ``ModelError`` if there is none."""
+    return name if isinstance(name, Variant) else VARIANTS[one_of("variant", name, list(VARIANTS))]
 
 
 class FGRU(nn.Module):
-    """The unit within a level. The length of ``kernel`` says the dimension; ``local`` is the kernel of U_IS."""
+    """The unit within a level. The length of ``kernel`` says the dimension; ``local`` is the kernel of U_IS.
 
-    keeps: str = "state"
+    norm, epsilon: kind of the four norms (None leaves them out), and what they add to the variance, if not the kind's.
+    """
+
     alpha: nn.Parameter
     mu: nn.Parameter
     kappa: nn.Parameter
@@ -89,31 +99,34 @@ class FGRU(nn.Module):
         self,
         channels: int,
         kernel: Kernel,
-        norm: str = "instance",
+        norm: str | None = "instance",
         symmetry: str = "channel",
         steps: int = 8,
         local: Kernel | None = None,
         gate_bias: bool = False,
         variant: Variant = PAPER,
+        epsilon: float | None = None,
     ) -> None:
         super().__init__()
         dimension, layers = len(kernel), variant.gate_layers
         local = (3,) * dimension if local is None else local
         self.variant = variant
         self.global_gate = gate(channels, channels, (1,) * dimension, gate_bias, layers)  # U_IG
-        self.local_gate = gate(channels, 1, local, gate_bias, layers)  # U_IS
+        self.local_gate = gate(channels, 1, local, gate_bias, layers) if variant.local_gate else None  # U_IS
         self.excitation_gate = point_conv(channels, channels, dimension, bias=False)  # U_E
         self.inhibition = SymmetricConv(channels, kernel, symmetry, variant.padding)  # W_I
         self.excitation = SymmetricConv(channels, kernel, symmetry, variant.padding)  # W_E
-        self.norms = nn.ModuleList(Norm(channels, norm, gain=0.1) for _ in range(4))  # delta 0.1, nu 0
-        slow = chronos(channels, steps)
+        self.norms = nn.ModuleList(optional_norm(channels, norm, 0.1, epsilon) for _ in range(4))  # delta 0.1, nu 0
+        slow = chronos(channels, steps) * (1 if variant.chronos == "slow" else -1)
         self.bias_inhibition = nn.Parameter(slow.clone())  # b_I = +log U(1, T - 1)
         self.bias_excitation = nn.Parameter(-slow)  # b_E = -log U(1, T - 1): the state starts slow
         for name in ("alpha", "mu", "kappa", "omega"):
             setattr(self, name, nn.Parameter(torch.full((channels,), getattr(variant, name))))
 
     def initial(self, x: Tensor) -> Tensor:
-        """The state before the first step: the drive itself ("identity")."""
+        """The state before the first step: the drive itself ("identity"), or nothing."""
+        if self.variant.begins_as == "zero":
+            return torch.zeros_like(x)
         return F.relu(x) if self.variant.rectify_drive else x
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
@@ -129,21 +142,24 @@ class FGRU(nn.Module):
         gate = self._open(self._gate(h), self.norms[0], self.bias_inhibition)  # G_I
         c_i = self.norms[1](self.inhibition(h * gate))  # C_I
         drive = F.relu(x) if self.variant.rectify_drive else x
-        return F.relu(drive - F.relu((per_channel(self.alpha, h) * h + per_channel(self.mu, h)) * c_i))
+        alpha = torch.sigmoid(self.alpha) if self.variant.divisive_alpha else self.alpha
+        return F.relu(drive - F.relu((per_channel(alpha, h) * h + per_channel(self.mu, h)) * c_i))
 
     def excite(self, z: Tensor, x: Tensor, h: Tensor) -> Tensor:
         """H': (b, c, n)."""
         g_e = self._open(self.excitation_gate(z), self.norms[2], self.bias_excitation)  # G_E
         c_e = self.norms[3](self.excitation(z))  # C_E
         candidate = F.relu(per_channel(self.kappa, z) * (c_e + z) + per_channel(self.omega, z) * c_e * z)  # H~
-        return (1 - g_e) * (h if self.keeps == "state" else x) + g_e * candidate
+        return (1 - g_e) * self._kept(x, h) + g_e * candidate
+
+    def _kept(self, x: Tensor, h: Tensor) -> Tensor:
+        return h
 
     def _gate(self, h: Tensor) -> Tensor:
         seen = h.amax(tuple(range(2, h.ndim)), keepdim=True) if self.variant.global_gate == "maxpool" else h
-        u_g, u_s = self.global_gate(seen), self.local_gate(h)  # (b, c, n), (b, 1, n)
-        if self.variant.rectify_gates:
-            u_g, u_s = F.relu(u_g), F.relu(u_s)
-        return u_g * u_s  # type: ignore[no-any-return]
+        rise = F.relu if self.variant.rectify_gates else nn.Identity()
+        u_g = rise(self.global_gate(seen)).expand_as(h)  # (b, c, n)
+        return u_g if self.local_gate is None else u_g * rise(self.local_gate(h))  # (b, c, n) . (b, 1, n)
 
     def _open(self, pre: Tensor, norm: Callable[[Tensor], Tensor], bias: Tensor) -> Tensor:
         b = per_channel(bias, pre)
@@ -153,19 +169,8 @@ class FGRU(nn.Module):
 class TopDownFGRU(FGRU):
     """The unit between two levels: X is the lower level's state, H what comes down."""
 
-    def __init__(
-        self,
-        channels: int,
-        kernel: Kernel,
-        norm: str = "instance",
-        symmetry: str = "channel",
-        steps: int = 8,
-        local: Kernel | None = None,
-        gate_bias: bool = False,
-        variant: Variant = PAPER,
-    ) -> None:
-        super().__init__(channels, kernel, norm, symmetry, steps, local, gate_bias, variant)
-        self.keeps = variant.top_down_keeps
+    def _kept(self, x: Tensor, h: Tensor) -> Tensor:
+        return h if self.variant.top_down_keeps == "state" else x
 
 
 def gate(inside: int, outside: int, kernel: Kernel, bias: bool, layers: int) -> nn.Module:

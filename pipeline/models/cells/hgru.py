@@ -18,6 +18,11 @@ over groups of channels, and the first gate is ``Attention``.
 ``paper``: equation 1 of Linsley, Kim, Ashok and Serre 2020 (ICLR): kappa weighs c2 too, the outer nonlinearity is
 missing, ReLUs in the place of softplus, no norms and no biases.
 
+``relu``: the torch code of 2019 that the C-RBP code grew from: ReLUs, no outer nonlinearity, and all four norms at work
+(``normalise_gates=True``). Its gamma weighs c2 wherever that stands: kappa gamma and omega gamma are our gamma, omega.
+
+The hGRU of 2018 (one kernel for both directions, tanh, a gain a step) is none of these, and is not here.
+
 The outer softplus lifts every state: with a closed gate, n steps from 0 give log(n + 1), which has no limit.
 ``outer=False`` leaves it out.
 """
@@ -31,7 +36,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.cells.blocks import Kernel, Norm, chronos, one_of, per_channel, point_conv, same_conv
+from pipeline.models.cells.blocks import Kernel, chronos, one_of, optional_norm, per_channel, point_conv, same_conv
 from pipeline.models.cells.symmetry import SymmetricConv
 
 
@@ -50,6 +55,7 @@ class Form:
 FORMS = {
     "crbp": Form(F.softplus, "batch", False, True, {"alpha": 0.1, "mu": 1.0, "gamma": 1.0, "kappa": 0.5, "omega": 0.5}),
     "panoptic": Form(F.softplus, "group", True, False, {"alpha": 0.1, "mu": 1.0, "kappa": 0.5, "omega": 0.5}),
+    "relu": Form(F.relu, "batch", False, False, {"alpha": 0.1, "mu": 1.0, "gamma": 0.5, "kappa": 0.5, "omega": 0.5}),
     "paper": Form(F.relu, None, False, False, {"alpha": 0.1, "mu": 0.0, "kappa": 0.0, "omega": 0.1}),
 }
 """Name -> form. The ICLR paper says no first values for its equation 1; these are those of its fGRU."""
@@ -60,6 +66,7 @@ class HGRU(nn.Module):
 
     norm: kind of the norms, if not the form's. The code of ``crbp`` holds four of them and uses two: those of the gates
     (0 and 2) count as parameters, and take part if ``normalise_gates`` says so.
+    attention: whether the first gate is ``Attention``, if not as in the form. epsilon: of the norms, if not the kind's.
     chronos: ``log``, biases +-log U(1, T - 1); ``unlogged``, +-U(1, 7), as the codes do by a slip.
     """
 
@@ -80,13 +87,17 @@ class HGRU(nn.Module):
         steps: int = 8,
         chronos: str = "log",
         normalise_gates: bool = False,
+        attention: bool | None = None,
+        epsilon: float | None = None,
     ) -> None:
         super().__init__()
         self.form, dimension, biased = FORMS[one_of("form", form, list(FORMS))], len(kernel), form != "paper"
         self.outer = self.form.outer if outer is None else outer
         self.normalise_gates = normalise_gates
         self.inhibition_gate = (  # u1, b1
-            Attention(channels, kernel) if self.form.attention else point_conv(channels, channels, dimension, biased)
+            Attention(channels, kernel)
+            if (self.form.attention if attention is None else attention)
+            else point_conv(channels, channels, dimension, biased)
         )
         self.excitation_gate = point_conv(channels, channels, dimension, biased)  # u2, b2
         for layer in self.inhibition_gate, self.excitation_gate:
@@ -96,13 +107,13 @@ class HGRU(nn.Module):
         self.excitation = SymmetricConv(channels, kernel, symmetry)  # W_exc
         if biased:
             self._set_biases(channels, steps, one_of("chronos", chronos, ("log", "unlogged")))
-        self.norms = self._norms(channels, norm or self.form.norm, all_four=form == "crbp" or normalise_gates)
+        self.norms = self._norms(channels, norm or self.form.norm, form == "crbp" or normalise_gates, epsilon)
         for name, value in self.form.vectors.items():
             setattr(self, name, nn.Parameter(torch.full((channels,), value)))
 
-    def _norms(self, channels: int, kind: str | None, all_four: bool) -> nn.ModuleList:
-        there = [kind is not None and (all_four or which in (1, 3)) for which in range(4)]
-        norms = nn.ModuleList(Norm(channels, str(kind), gain=0.1) if yes else nn.Identity() for yes in there)
+    def _norms(self, channels: int, kind: str | None, all_four: bool, epsilon: float | None) -> nn.ModuleList:
+        kinds = [kind if all_four or which in (1, 3) else None for which in range(4)]
+        norms = nn.ModuleList(optional_norm(channels, each, 0.1, epsilon) for each in kinds)
         if not self.normalise_gates:
             norms[0:3:2].requires_grad_(False)
         return norms

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pipeline.models.cells.blocks import Norm, per_channel, point_conv
+from pipeline.models.cells.blocks import optional_norm, per_channel, point_conv
 
 
 class MGU(nn.Module):
@@ -87,8 +87,3 @@ class NoMemory(MGU):
 
 MEMORIES: dict[str, type[MGU]] = {"paper": MGU, "code": MGU3, "none": NoMemory}
 """Name, as it stands in model cards, -> unit between levels."""
-
-
-def optional_norm(channels: int, kind: str | None, gain: float) -> nn.Module:
-    """A norm, or nothing."""
-    return nn.Identity() if kind is None else Norm(channels, kind, gain)

@@ -76,3 +76,16 @@ def test_chronos_is_the_logarithm_of_the_steps_that_gates_remember():
     assert slow.min() >= 0
     assert np.log(6.5) < slow.max() < np.log(7.01)
     assert chronos(10, steps=1).abs().max() < 2e-3
+
+
+def test_partial_padding_counts_the_voxels_inside():
+    """Would darken borders as zeros do: of a constant, the result is the same everywhere."""
+    kernel = torch.rand(3, 2, 3, 5, generator=torch.Generator().manual_seed(0))
+    ones = torch.ones(1, 2, 6, 7)
+    found = convolve(ones, torch.ones_like(kernel), "partial")
+    torch.testing.assert_close(found, torch.full((1, 3, 6, 7), 2.0 * 15))
+    r = torch.rand(1, 2, 6, 7)
+    middle = (slice(None), slice(None), slice(1, -1), slice(2, -2))
+    torch.testing.assert_close(convolve(r, kernel, "partial")[middle], convolve(r, kernel)[middle])
+    corner = convolve(r, kernel)[0, :, 0, 0] * 15 / (2 * 3)
+    torch.testing.assert_close(convolve(r, kernel, "partial")[0, :, 0, 0], corner)

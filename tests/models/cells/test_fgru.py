@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -205,6 +207,67 @@ def test_names_of_the_port_fit_gates_of_one_layer_and_of_two():
         found = reference.fgru(theirs)
         assert len(found) == 4 * layers
         assert all(tensor is unit.get_parameter(name) for name, tensor in found.items())
+
+
+def older_cell(w, x, h):
+    """fGRUCell of the torch port by hand: the gate says what stays, kernels of one channel each, s(alpha)."""
+
+    def normed(r, name):
+        return F.instance_norm(r, weight=w[f"{name}.weight"], bias=w[f"{name}.bias"], eps=1e-5)
+
+    def convolved(r, name):
+        return F.conv2d(F.pad(r, (1, 1, 1, 1), mode="reflect"), w[name], groups=r.shape[1])
+
+    pre = F.relu(F.conv2d(h, w["attention.attention.0.weight"], w["attention.attention.0.bias"]))
+    c1 = normed(convolved(h * normed(pre + w["conv_g1_b"], "bn_g1").sigmoid(), "conv_c1_w"), "bn_c1")
+    z = F.relu(F.relu(x) - F.relu((w["alpha"].sigmoid() * h + w["mu"]) * c1))
+    g2 = normed(F.conv2d(z, w["conv_g2_w"]) + w["conv_g2_b"], "bn_g2").sigmoid()
+    c2 = normed(convolved(z, "conv_c2_w"), "bn_c2")
+    return g2 * h + (1 - g2) * F.relu(w["kappa"] * (z + c2) + w["omega"] * z * c2)
+
+
+def test_the_ports_older_cell_is_a_variant_too():
+    """Would refuse its weights, or mix old and new state the other way round."""
+    generator, c = torch.Generator().manual_seed(0), 4
+    shapes = {name: (c, 1, 1) for name in ("alpha", "mu", "kappa", "omega", "conv_g1_b", "conv_g2_b")}
+    shapes |= {f"bn_{part}.{kind}": (c,) for part in ("g1", "c1", "g2", "c2") for kind in ("weight", "bias")}
+    shapes |= {"conv_c1_w": (c, 1, 3, 3), "conv_c2_w": (c, 1, 3, 3), "conv_g2_w": (c, c, 1, 1)}
+    shapes |= {"attention.attention.0.weight": (c, c, 1, 1), "attention.attention.0.bias": (c,)}
+    w = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    variant = replace(TORCH_PORT, rectify_drive=True, divisive_alpha=True, local_gate=False)
+    unit = FGRU(c, (3, 3), symmetry="none", gate_bias=True, variant=variant).double()
+    unit.load_state_dict(reference.fgru(w, gate_keeps=True))
+    x, h = states(2, channels=c)
+    torch.testing.assert_close(unit(x, h), older_cell(w, x, h), rtol=1e-10, atol=1e-10)
+
+
+def test_a_gate_without_attention_is_a_convolution():
+    """Would refuse the weights of a cell whose attention is switched off."""
+    unit = FGRU(3, (3, 3), variant=Variant(local_gate=False)).double()
+    weight = torch.randn(3, 3, 1, 1, dtype=torch.float64)
+    unit.load_state_dict(reference.fgru({"conv_g1_w": weight}), strict=False)
+    (h,) = states(2, count=1)
+    torch.testing.assert_close(unit._gate(h), F.conv2d(h, weight))
+
+
+def test_norms_can_be_left_out_or_given_another_epsilon():
+    """Would refuse the options of the published cells."""
+    x, h = states(2)
+    plain = FGRU(3, (3, 3), norm=None).double()
+    assert not any("norms" in name for name, _ in plain.named_parameters())
+    fine, coarse = FGRU(3, (3, 3), epsilon=1e-12).double(), FGRU(3, (3, 3), epsilon=0.5).double()
+    coarse.load_state_dict(fine.state_dict())
+    assert not torch.allclose(fine(x, h), coarse(x, h))
+
+
+def test_the_tensorflow_code_begins_fast_and_zero_is_an_option():
+    """Would lose two rows of the table of ambiguities."""
+    torch.manual_seed(0)
+    unit = FGRU(200, (1, 1), steps=8, variant=TENSORFLOW)
+    assert unit.bias_excitation.min() >= 0
+    assert torch.equal(unit.bias_excitation, -unit.bias_inhibition)
+    x, _ = states(2)
+    assert not FGRU(3, (3, 3), variant=Variant(begins_as="zero")).initial(x).any()
 
 
 def test_refuses_variants_that_do_not_exist():

@@ -3,6 +3,7 @@ from math import log
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.models import reference
@@ -14,8 +15,9 @@ KERNELS = [(3, 5), (3, 1, 5)]
 
 def by_the_paper(unit, x, h, form):
     """The equations of a form with scipy; x, h: (b, c, n)."""
-    p, rise = ByHand(unit), relu if form == "paper" else softplus
-    axes = {"crbp": (0, *range(2, x.ndim)), "panoptic": tuple(range(1, x.ndim)), "paper": None}[form]
+    p, rise = ByHand(unit), relu if form in ("paper", "relu") else softplus
+    over_all = (0, *range(2, x.ndim))
+    axes = {"crbp": over_all, "relu": over_all, "panoptic": tuple(range(1, x.ndim)), "paper": None}[form]
 
     def norm(r, k):
         if form == "paper":
@@ -40,13 +42,13 @@ def by_the_paper(unit, x, h, form):
     z = rise(x - rise(c1 * (p.vector("alpha", h) * h + p.vector("mu", h))))
     g2 = sigmoid(p.convolved(z, "excitation_gate.weight"))
     c2 = norm(p.convolved(z, "excitation.free"), 3)
-    gamma = p.vector("gamma" if form == "crbp" else "kappa", z)
+    gamma = p.vector("gamma" if form in ("crbp", "relu") else "kappa", z)
     candidate = rise(p.vector("kappa", z) * z + gamma * c2 + p.vector("omega", z) * z * c2)
     mixed = (1 - g2) * h + g2 * candidate
     return softplus(mixed) if form == "crbp" else mixed
 
 
-@pytest.mark.parametrize("form", ["crbp", "panoptic", "paper"])
+@pytest.mark.parametrize("form", ["crbp", "panoptic", "relu", "paper"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_each_form_computes_the_equations_of_its_paper(form, kernel):
     """Would break the claim that these are three hGRUs: each term is computed again with scipy."""
@@ -84,7 +86,7 @@ def test_softplus_n_times_from_zero_is_the_logarithm_of_n_plus_one():
     """Would break the claim behind the outer softplus: exp(softplus(h)) = exp(h) + 1."""
     h = torch.zeros((), dtype=torch.float64)
     for _ in range(10_000):
-        h = torch.nn.functional.softplus(h)
+        h = F.softplus(h)
     assert h.item() == pytest.approx(log(10_001), abs=1e-10)
 
 
@@ -170,9 +172,49 @@ def test_names_of_the_panoptic_code_fit():
     assert torch.equal(unit.norms[3].gain, tensors["bn.1.weight"])
 
 
+def test_names_of_the_panoptic_code_without_attention_fit():
+    """Would refuse the weights of the plainer published cell."""
+    unit = HGRU(4, (3, 3), form="panoptic", attention=False)
+    weight, bias = torch.randn(4, 4, 1, 1), torch.randn(4)
+    unit.load_state_dict(reference.panoptic_hgru({"u1_gate.weight": weight, "u1_gate.bias": bias}), strict=False)
+    (h,) = (r.float() for r in states(2, channels=4, count=1))
+    torch.testing.assert_close(unit.gate(h, 0), torch.sigmoid(F.conv2d(h, weight, bias)))
+
+
+def test_the_code_of_2019_is_a_form_with_all_norms():
+    """Would refuse its weights, leave its gates without norms, or forget that its gamma is a factor of c2."""
+    c, generator = 4, torch.Generator().manual_seed(0)
+    shapes = {name: (c, 1, 1) for name in ("alpha", "mu", "gamma", "kappa", "w")}
+    shapes |= {f"u{k}_gate.{kind}": sides for k in (1, 2) for kind, sides in (("weight", (c, c, 1, 1)), ("bias", (c,)))}
+    shapes |= {"w_gate_inh": (c, c, 3, 3), "w_gate_exc": (c, c, 3, 3)}
+    shapes |= {f"bn.{k}.{kind}": (c,) for k in range(4) for kind in ("weight", "bias")}
+    w = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+    x, h = states(2, channels=c)
+
+    def norm(r, k):
+        return F.batch_norm(r, None, None, w[f"bn.{k}.weight"], w[f"bn.{k}.bias"], training=True, eps=1e-3)
+
+    g1 = norm(F.conv2d(h, w["u1_gate.weight"], w["u1_gate.bias"]), 0).sigmoid()
+    z = F.relu(x - F.relu(norm(F.conv2d(h * g1, w["w_gate_inh"], padding=1), 1) * (w["alpha"] * h + w["mu"])))
+    g2 = norm(F.conv2d(z, w["u2_gate.weight"], w["u2_gate.bias"]), 2).sigmoid()
+    c2 = w["gamma"] * norm(F.conv2d(z, w["w_gate_exc"], padding=1), 3)
+    expected = (1 - g2) * h + g2 * F.relu(w["kappa"] * (z + c2) + w["w"] * z * c2)
+    unit = HGRU(c, (3, 3), form="relu", normalise_gates=True).double()
+    unit.load_state_dict(reference.relu_hgru(w))
+    torch.testing.assert_close(unit(x, h), expected, rtol=1e-10, atol=1e-10)
+    with pytest.raises(ModelError, match="gamma are missing"):
+        reference.relu_hgru({"kappa": w["kappa"], "w": w["w"]})
+
+
+def test_norms_may_add_another_epsilon():
+    """Would refuse cells whose norms are not those of the code."""
+    assert [norm.epsilon for norm in HGRU(3, (3, 3), epsilon=1e-5).norms] == [1e-5] * 4
+    assert [norm.epsilon for norm in HGRU(3, (3, 3)).norms] == [1e-3] * 4
+
+
 def test_refuses_forms_that_do_not_exist():
     """Would take another unit in silence."""
-    with pytest.raises(ModelError, match="'crbp', 'panoptic' or 'paper'"):
+    with pytest.raises(ModelError, match="'crbp', 'panoptic', 'relu' or 'paper'"):
         HGRU(2, (3, 3), form="2018")
     with pytest.raises(ModelError, match="'log' or 'unlogged'"):
         HGRU(2, (3, 3), chronos="none")

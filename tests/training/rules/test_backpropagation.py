@@ -78,7 +78,7 @@ def test_any_network_can_be_trained_by_any_rule_and_computes_the_same(name, rule
     """Would tie rules to networks, or compute something else than inference does."""
     torch.manual_seed(0)
     network = NETWORKS[name]()
-    image = torch.rand(2, 1, *((2,) if network.dimension == 3 else ()), 8, 12)
+    image = torch.rand(2, 1, *((2,) if network.dimensions == 3 else ()), 8, 12)
     network.steps = 3
     x = network.drive(image)
     path = rule(network, x, network.steps)

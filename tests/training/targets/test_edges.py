@@ -3,9 +3,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
+from scipy import sparse
+from skimage import measure
 
 from pipeline.training.config import NEAREST_AND_LONG_RANGE
-from pipeline.training.targets import affinities, erode
+from pipeline.training.targets import affinities, edge_padded_affinities, erode
 
 SHAPES = arrays.array_shapes(min_dims=3, max_dims=3, min_side=1, max_side=6)
 LABELS = arrays.arrays(np.int64, SHAPES, elements=st.integers(0, 3))
@@ -89,3 +91,27 @@ def test_turned_labels_have_turned_targets(offset):
     flipped = affinities(labels[::-1, ::-1, ::-1], [offset])
     for found, wanted in zip(flipped, affinities(labels, [opposite]), strict=True):
         assert (found[0] == wanted[0, ::-1, ::-1, ::-1]).all()
+
+
+@settings(max_examples=30, deadline=None)
+@given(labels=LABELS)
+def test_nearest_affinities_hold_the_whole_segmentation(labels):
+    """Would lose edges: joining voxels along true ones gives the connected parts of the objects again."""
+    nearest = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
+    targets, _ = affinities(labels, nearest)
+    numbers = np.arange(labels.size).reshape(labels.shape)
+    joined = [numbers[targets[k] > 0] for k in range(3)]
+    partners = [part - np.prod(labels.shape[k + 1 :], dtype=int) for k, part in enumerate(joined)]
+    rows, columns = np.concatenate(joined), np.concatenate(partners)
+    graph = sparse.coo_matrix((np.ones(len(rows)), (rows, columns)), shape=(labels.size,) * 2)
+    _, parts = sparse.csgraph.connected_components(graph, directed=False)
+    expected = measure.label(labels, connectivity=1)
+    pairs = np.unique(np.stack([parts.reshape(labels.shape)[labels > 0], expected[labels > 0]]), axis=1)
+    assert len(np.unique(pairs[0])) == len(np.unique(pairs[1])) == pairs.shape[1]
+
+
+def test_an_object_that_fills_the_patch_has_only_ones():
+    """Would be all zero where three boolean tensors are added and compared with 3."""
+    ones = edge_padded_affinities(np.full((4, 5, 6), 7), (1, 3, 3))
+    assert ones.shape == (3, 4, 5, 6)
+    assert (ones == 1).all()

@@ -1,0 +1,49 @@
+"""Random changes of a training patch, as electron microscopes and microtomes make them.
+
+    settings     which of them, how often, how much; presets
+    geometry     image and labels together: flips, size, misaligned sections, warps
+    brightness   the image alone
+    sections     the image alone: defects of sections and of boxes
+
+Images are float32 from 0 to 1. The random generator decides about everything: the same one gives the same patch. A
+change that is off draws nothing from it, so that switching on another one leaves no trace in patches without it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.training.augmentation.brightness import change_grey, change_intensity, shading
+from pipeline.training.augmentation.geometry import draw_factor, misalign, nearest, resample, turn, warp
+from pipeline.training.augmentation.sections import lose_sections
+from pipeline.training.augmentation.settings import PRESETS, Augmentation
+
+__all__ = [
+    "PRESETS",
+    "Augmentation",
+    "augment",
+    "change_grey",
+    "change_intensity",
+    "draw_factor",
+    "lose_sections",
+    "misalign",
+    "nearest",
+    "resample",
+    "shading",
+    "turn",
+    "warp",
+]
+
+
+def augment(
+    image: np.ndarray, labels: list[np.ndarray], config: Augmentation, isotropic: bool, rng: np.random.Generator
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """A randomly changed image (z, y, x) float32, and its label arrays, moved as the image was.
+
+    isotropic: all three axes may be swapped; otherwise only y and x. The margin, if there is one, is still there.
+    """
+    arrays = warp(turn([image, *labels], config.transpose, isotropic, rng), config, rng)
+    if rng.random() < config.misalignment:
+        arrays = misalign(arrays, rng, config)
+    image, *labels = arrays
+    return np.clip(change_intensity(image, config, rng), 0, 1).astype(np.float32), labels

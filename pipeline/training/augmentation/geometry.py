@@ -1,0 +1,162 @@
+"""Changes of geometry: image and all label arrays move together. What comes from nowhere has label 0.
+
+Arrays are lists: the image first, then labels; all (z, y, x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from pipeline.training.augmentation.settings import Augmentation
+
+if TYPE_CHECKING:
+    from monai.transforms import Resample
+
+DEFAULTS = Augmentation()
+
+
+def turn(arrays: list[np.ndarray], transpose: bool, isotropic: bool, rng: np.random.Generator) -> list[np.ndarray]:
+    """All arrays flipped and transposed in the same random way; shapes are kept, so only equal sides are swapped."""
+    shape = arrays[0].shape
+    axes = [0, 1, 2]
+    if transpose and shape[1] == shape[2]:
+        cubic = isotropic and len(set(shape)) == 1
+        axes = list(rng.permutation(3)) if cubic else [0, *(rng.permutation(2) + 1)]
+    flips = tuple(axis for axis in range(3) if rng.random() < 0.5)
+    return [np.ascontiguousarray(np.flip(array.transpose(axes), flips)) for array in arrays]
+
+
+def draw_factor(config: Augmentation, rng: np.random.Generator) -> float:
+    """How many voxels of the volume make one voxel of the patch: 1 for one half, else log-uniform around it."""
+    top = np.log1p(config.rescale)
+    return float(np.exp(rng.uniform(-top, top))) if top and rng.random() < 0.5 else 1.0
+
+
+def resample(image: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Both brought to a shape (z, y, x): the image by linear interpolation, labels by the nearest voxel."""
+    if image.shape == shape:
+        return image, labels
+    zoom = [n / m for n, m in zip(shape, image.shape, strict=True)]
+    return ndimage.zoom(image, zoom, order=1, grid_mode=True, mode="nearest"), nearest(labels, shape)
+
+
+def nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Labels brought to a shape (z, y, x): each voxel takes the one it lies in."""
+    places = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, labels.shape, strict=True)]
+    return labels[np.ix_(*places)]
+
+
+def misalign(arrays: list[np.ndarray], rng: np.random.Generator, config: Augmentation = DEFAULTS) -> list[np.ndarray]:
+    """One section, or all from it on, shifted or rotated in the plane. A single section has no neighbour to be out of.
+
+    Half-open: the first section stays where it is.
+    """
+    if len(arrays[0]) < 2:
+        return arrays
+    most = config.misalignment_voxels
+    first = int(rng.integers(1, len(arrays[0])))
+    shift = [int(d) for d in rng.integers(-most, most + 1, size=2)]
+    moved = slice(first, first + 1 if rng.random() < config.misalignment_slip else None)
+    if config.misalignment_rotation and rng.random() < config.misalignment_rotation:
+        corner = np.hypot(*arrays[0].shape[1:]) / 2
+        return rotated(arrays, moved, rng.uniform(-1, 1) * most / corner)
+    return shifted(arrays, moved, shift)
+
+
+def shifted(arrays: list[np.ndarray], sections: slice, shift: list[int]) -> list[np.ndarray]:
+    """These sections moved by whole voxels; what is wrapped around has label 0: not known."""
+    wrapped = [slice(0, d) if d >= 0 else slice(d, None) for d in shift]
+    arrays = [array.copy() for array in arrays]
+    for number, array in enumerate(arrays):
+        array[sections] = np.roll(array[sections], shift, axis=(1, 2))
+        if number:
+            array[sections, wrapped[0]] = 0
+            array[sections, :, wrapped[1]] = 0
+    return arrays
+
+
+def rotated(arrays: list[np.ndarray], sections: slice, angle: float) -> list[np.ndarray]:
+    """These sections turned about their middle, by radians."""
+    from monai.transforms import AffineGrid
+
+    grid = torch.as_tensor(AffineGrid(rotate_params=angle)(spatial_size=arrays[0].shape[1:])[0])
+    arrays = [array.copy() for array in arrays]
+    for number, array in enumerate(arrays):
+        array[sections] = sampled(array[sections], grid, labels=number > 0)
+    return arrays
+
+
+def warp(arrays: list[np.ndarray], config: Augmentation, rng: np.random.Generator) -> list[np.ndarray]:
+    """Rotation, shear, stretch and twist (with probability ``warp``) and a smooth deformation (``elastic``)."""
+    plane = arrays[0].shape[1:]
+    bend = bool(config.warp) and rng.random() < config.warp
+    smooth = bool(config.elastic) and rng.random() < config.elastic
+    grid = deformation(plane, config, rng) if smooth else None
+    grids = affine(len(arrays[0]), plane, grid, config, rng) if bend else [] if grid is None else [grid]
+    return [along(array, grids, labels=number > 0) for number, array in enumerate(arrays)] if grids else arrays
+
+
+def along(array: np.ndarray, grids: Sequence[torch.Tensor], *, labels: bool) -> np.ndarray:
+    """Each section at the places of its grid, or all at those of the only one."""
+    if len(grids) == 1:
+        return sampled(array, grids[0], labels=labels)
+    sections = zip(array, grids, strict=True)
+    return np.concatenate([sampled(section[None], grid, labels=labels) for section, grid in sections])
+
+
+def affine(
+    sections: int, plane: tuple[int, ...], grid: torch.Tensor | None, config: Augmentation, rng: np.random.Generator
+) -> list[torch.Tensor]:
+    """Where each section's voxels come from: one rotation, shear and stretch, and a twist from first to last."""
+    from monai.transforms import AffineGrid, create_grid
+
+    turn, twist = np.radians(rng.uniform(-config.warp_degrees, config.warp_degrees, 2))
+    shear = rng.uniform(-config.warp_stretch, config.warp_stretch, 2).tolist()
+    scale = np.exp(rng.uniform(-1, 1, 2) * np.log1p(config.warp_stretch)).tolist()
+    angles = (turn + twist * (np.linspace(-0.5, 0.5, sections) if sections > 1 else np.zeros(1))).tolist()
+    places = torch.as_tensor(create_grid(plane)) if grid is None else grid
+    transforms = (AffineGrid(rotate_params=a, shear_params=shear, scale_params=scale) for a in angles)
+    return [torch.as_tensor(transform(grid=places)[0]) for transform in transforms]
+
+
+def deformation(plane: tuple[int, ...], config: Augmentation, rng: np.random.Generator) -> torch.Tensor:
+    """Where voxels come from: supports moved at random, and cubic in between; as ``Rand2DElastic`` of MONAI does it."""
+    from monai.transforms import CenterSpatialCrop, RandDeformGrid
+
+    spacing = (float(config.elastic_spacing),) * 2
+    deform = RandDeformGrid(spacing, (0, config.elastic_voxels))
+    deform.set_random_state(int(rng.integers(2**31)))
+    supports = deform(plane)[None]
+    dense = torch.nn.functional.interpolate(
+        supports, scale_factor=list(spacing), mode="bicubic", align_corners=False, recompute_scale_factor=True
+    )
+    return CenterSpatialCrop(roi_size=plane)(dense[0])
+
+
+def sampled(array: np.ndarray, grid: torch.Tensor, *, labels: bool) -> np.ndarray:
+    """Sections (z, y, x) at the places of a grid (2 or 3, y, x), in voxels from the middle.
+
+    The image is interpolated, and goes on at its border; labels take the nearest voxel, and are 0 outside.
+    """
+    if not labels:
+        image = torch.from_numpy(np.ascontiguousarray(array, np.float32))
+        return _resampler()(image, grid, mode="bilinear", padding_mode="border").numpy().astype(array.dtype)
+    ids, codes = np.unique(array, return_inverse=True)  # float32 has no room for large labels
+    places = torch.from_numpy(1 + codes.reshape(array.shape).astype(np.float32))
+    found = _resampler()(places, grid, mode="nearest", padding_mode="zeros").numpy()
+    return np.concatenate([np.zeros(1, array.dtype), ids])[found.astype(int)]
+
+
+@cache
+def _resampler() -> Resample:
+    from monai.data import set_track_meta
+    from monai.transforms import Resample
+
+    set_track_meta(False)
+    return Resample(dtype=np.float32)

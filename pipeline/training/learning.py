@@ -1,0 +1,134 @@
+"""One forward pass of a training step, by the rule of the training file; and whether the rule fits the network."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.errors import ConfigError
+from pipeline.geometry import Vec
+from pipeline.models.recurrent import RecurrentNetwork, as_dimension
+from pipeline.training.rule_settings import (
+    AnyPenalty,
+    AnyRule,
+    Bptt,
+    Checkpointed,
+    ColumnPenalty,
+    Recurrent,
+    SpectralPenalty,
+    Truncated,
+)
+from pipeline.training.rules import (
+    Backpropagation,
+    CheckpointedBackpropagation,
+    NeumannReport,
+    RecurrentBackpropagation,
+    Rule,
+    Trajectory,
+    TruncatedBackpropagation,
+    column_penalty,
+    frobenius_penalty,
+    spectral_penalty,
+)
+from pipeline.training.rules.base import tensors
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a forward pass gave."""
+
+    logits: Tensor
+    """(b, c, z, y, x)."""
+    penalty: Tensor | None = None
+    """On the Jacobian, not yet weighted."""
+    report: NeumannReport | None = field(default=None)
+    """How the series of recurrent back-propagation went; filled in by the backward pass."""
+
+
+def plain(rule: AnyRule) -> bool:
+    """True if the rule is autograd's own, so that any network can be trained by it."""
+    return isinstance(rule, Bptt) and rule.penalty is None
+
+
+def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Learned:
+    """Image (b, i, z, y, x) -> logits whose backward pass follows the rule; ``seed`` draws what a penalty draws."""
+    if plain(rule):
+        return Learned(network(image))
+    assert isinstance(network, RecurrentNetwork), "check_rule refuses other networks"
+    flat, restored = as_dimension(image, network.dimensions)
+    x = network.drive(flat)
+    path = rule_of(rule)(network, x, network.steps)
+    logits = restored(network.read(path.state, x, flat))
+    return Learned(logits, None if rule.penalty is None else penalty_of(rule.penalty, path, seed), path.report)
+
+
+def rule_of(settings: AnyRule) -> Rule:
+    """The rule that a training file names."""
+    match settings:
+        case Truncated():
+            return TruncatedBackpropagation(settings.window)
+        case Checkpointed():
+            return CheckpointedBackpropagation()
+        case Recurrent():
+            return RecurrentBackpropagation(**settings.model_dump(exclude={"kind", "penalty"}))
+        case _:
+            return Backpropagation()
+
+
+def penalty_of(settings: AnyPenalty, path: Trajectory, seed: int) -> Tensor:
+    """The penalty that a training file names, not yet weighted."""
+    match settings:
+        case ColumnPenalty():
+            return column_penalty(path, settings.limit, settings.reduction, settings.each, settings.both_signs)
+        case SpectralPenalty():
+            return spectral_penalty(path, settings.limit, settings.iterations, seed)
+        case _:
+            return frobenius_penalty(path, settings.limit, settings.samples, seed)
+
+
+def check_rule(network: nn.Module, rule: AnyRule, architecture: str, patch_shape: Vec) -> None:
+    """``ConfigError`` if the rule cannot train the network; nothing is computed but shapes."""
+    if plain(rule):
+        return
+    if not isinstance(network, RecurrentNetwork):
+        raise ConfigError(
+            f"rule is {rule.kind}{' with a penalty' if rule.penalty else ''}; it runs a recurrence step by step, and "
+            f"{architecture} has none that can be run so: choose rule: {{kind: bptt}} without a penalty, or a network "
+            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour)"
+        )
+    if isinstance(rule, Recurrent):
+        _check_steady(network, rule, architecture, patch_shape)
+
+
+def _check_steady(network: RecurrentNetwork, rule: Recurrent, architecture: str, patch_shape: Vec) -> None:
+    begins_empty, parts = state_parts(network, patch_shape)
+    if network.steps < 1 + begins_empty:
+        raise ConfigError(
+            f"rule is rbp and {architecture} has {network.steps} steps; its first step makes the state, so that the "
+            "rule needs at least 2: raise steps in its arguments"
+        )
+    if rule.over is not None and max(rule.over) >= parts:
+        raise ConfigError(
+            f"rule over is {list(rule.over)}; the state of {architecture} has {parts} tensors, numbered from 0: choose "
+            "among them, or leave over out for all"
+        )
+
+
+def idle_parameters(network: nn.Module, patch_shape: Vec) -> bool:
+    """True if some parameter has no part in the output, as in published cells; from shapes alone."""
+    shapes = copy.deepcopy(network).to("meta").requires_grad_(True)
+    shapes(torch.zeros((1, 1, *patch_shape), device="meta")).sum().backward()
+    return any(parameter.grad is None for parameter in shapes.parameters())
+
+
+def state_parts(network: RecurrentNetwork, patch_shape: Vec) -> tuple[bool, int]:
+    """Whether the state before the first step is empty, and how many tensors it has after it; from shapes alone."""
+    shapes = copy.deepcopy(network).to("meta")
+    with torch.no_grad():
+        image = torch.zeros((1, 1, *patch_shape), device="meta")
+        x = shapes.drive(as_dimension(image, shapes.dimensions)[0])
+        first = shapes.initial(x)
+        return not tensors(first), len(tensors(shapes.step(x, first)))
