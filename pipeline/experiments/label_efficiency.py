@@ -35,7 +35,7 @@ IN_PLANE = {
         "gamma_net_2d",
         {"widths": [8, 12, 16, 24], "horizontal": [5, 3, 3, 1], "steps": 4, "local_gate": 3, "memory": "paper"},
     ),
-    "U-Net": ("residual_unet", {"widths": [8, 12, 16, 24], "dimension": 2, "norm": "instance"}),
+    "U-Net": ("residual_unet", {"widths": [8, 12, 16, 24], "dimensions": 2, "norm": "instance"}),
 }
 """Both normalise each picture by itself."""
 SOLID: dict[str, Any] = {"widths": [16, 24, 32], "pools": [[2, 2, 2]] * 2, "stride": [2, 2, 2]}
@@ -120,7 +120,7 @@ def pictures_of(scale: Scale) -> Data:
     fit = challenge.Fit(updates=20_000 if scale.full else 4 if scale.tiny else 120, learning_rate=1e-2)
     networks, config, tests = IN_PLANE, challenge.SMALL, 16
     if scale.full:
-        networks = {"γ-Net": ("gamma_net_2d", {}), "U-Net": ("residual_unet", {"dimension": 2, "norm": "instance"})}
+        networks = {"γ-Net": ("gamma_net_2d", {}), "U-Net": ("residual_unet", {"dimensions": 2, "norm": "instance"})}
         fit, config = replace(fit, patch=256), challenge.ChallengeConfig(crop=320)
     if scale.tiny:
         fit, tests = replace(fit, patch=32), 2

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.experiments.challenge import Fit, Learner, Pictures, pictures, precision, rate, score
 
-UNET = ("residual_unet", {"widths": [4, 6], "dimension": 2, "norm": "instance"})
+UNET = ("residual_unet", {"widths": [4, 6], "dimensions": 2, "norm": "instance"})
 
 
 def test_average_precision_of_scores_that_can_be_checked_by_hand():
