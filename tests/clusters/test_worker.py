@@ -84,7 +84,7 @@ def replace(first: subprocess.Popen[bytes], scheduler: str) -> None:
     """Start another worker when the first has left by itself, and end it when it is idle for good."""
     first.wait()
     with worker(scheduler, "second"), Client(scheduler, set_as_default=False) as client:
-        client.wait_for_workers(1, timeout=60)
+        client.wait_for_workers(1, timeout=200)
         wait_until_idle(client)
 
 

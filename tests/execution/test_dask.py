@@ -122,7 +122,7 @@ def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: Dask
     assert results == OTHERS
     assert list(errors) == [BAD]
     assert "no result after 2 seconds" in errors[BAD]
-    executor.client.wait_for_workers(2, timeout=60)  # the stuck one has a successor
+    executor.client.wait_for_workers(2, timeout=200)  # the stuck one has a successor
 
 
 def test_a_result_that_cannot_travel_fails_alone(executor: DaskExecutor) -> None:

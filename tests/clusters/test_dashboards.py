@@ -1,4 +1,4 @@
-"""What clusters have in common."""
+"""Where the dashboards of a run on a cluster are."""
 
 import pytest
 
