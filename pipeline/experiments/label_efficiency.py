@@ -218,16 +218,12 @@ def draw(figure: Figure, scores: dict[tuple[str, str], dict[int, list[float]]]) 
     """Average precision against labels, a panel for each kind of data."""
     names = list(dict.fromkeys(kind for kind, _ in scores))
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        for (arm, (network, equal_time)), shift in zip(ARMS.items(), (0.94, 1.0, 1.06), strict=True):
+        for colour, (arm, shift) in enumerate(zip(ARMS, (0.94, 1.0, 1.06), strict=True)):
             found = [scores[name, arm][percent] for percent in PERCENTS]
-            style = {
-                "color": "C0" if network == "γ-Net" else "C1",
-                "linestyle": ":" if not equal_time and network == "U-Net" else "-",
-            }
             places = [percent * shift for percent in PERCENTS]
-            axes.plot(places, [np.mean(values) for values in found], marker="o", label=arm, **style)
+            axes.plot(places, [np.mean(values) for values in found], marker="o", label=arm, color=f"C{colour}")
             for place, values in zip(places, found, strict=True):
-                axes.plot([place] * len(values), values, ".", color=style["color"], alpha=0.4)
+                axes.plot([place] * len(values), values, ".", color=f"C{colour}", alpha=0.4)
         axes.set(xscale="log", xticks=PERCENTS, xticklabels=[f"{p} %" for p in PERCENTS], xlabel="labels", title=name)
         axes.set_ylabel("average precision")
         axes.legend(frameon=False)
