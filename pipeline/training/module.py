@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.errors import ConfigError, ModelError
+from pipeline.geometry import Vec
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
@@ -221,14 +222,20 @@ def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) 
                 "choose another patch_shape, or a larger part for validation"
             )
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-    if config.precision == "bfloat16" and on_cpu and two_thick(config.patch_shape[0], multiple[0]):
+    if config.precision == "bfloat16" and on_cpu and two_thick(network, config.patch_shape):
         raise ConfigError(
-            f"patch_shape is {list(config.patch_shape)}: at one level of the network it is two voxels thick, where "
-            "torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): choose a "
-            "thicker or thinner patch, or precision float32"
+            f"patch_shape is {list(config.patch_shape)}: at one level (or gate) of the network it is two voxels thick, "
+            "where torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): choose "
+            "a thicker or thinner patch, or precision float32"
         )
 
 
-def two_thick(thickness: int, multiple: int) -> bool:
-    """True if halving a patch of this thickness, until the multiple is used up, passes through two voxels."""
-    return thickness % 2 == 0 and multiple % (thickness // 2) == 0
+def two_thick(network: nn.Module, patch_shape: Vec) -> bool:
+    """True if any 3D convolution sees a patch of this shape two voxels thick; from shapes alone."""
+    shapes, seen = copy.deepcopy(network).to("meta").eval(), set()
+    for layer in shapes.modules():
+        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
+            layer.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[2]))
+    with torch.no_grad():
+        shapes(torch.empty((1, 1, *patch_shape), device="meta"))
+    return 2 in seen

@@ -108,6 +108,15 @@ def test_levels_of_two_voxels_are_refused_in_bfloat16_on_a_cpu(tmp_path, tissue,
     TrainingModule(settings(tmp_path, tissue, "residual_unet", **{**changes, "patch_shape": (12, 16, 16)}))
 
 
+def test_gates_that_pool_to_two_voxels_are_refused_too(tmp_path, tissue):
+    """Would train on random memory as well: a gate halves what its block says, rounding up."""
+    changes = {"patch_shape": (12, 16, 16), "precision": "bfloat16", "device": "cpu"}
+    TrainingModule(settings(tmp_path, tissue, "residual_unet", **changes))  # 12, 6, 3
+    with pytest.raises(ConfigError, match="two voxels thick"):
+        TrainingModule(settings(tmp_path, tissue, "rignet", **changes))
+    TrainingModule(settings(tmp_path, tissue, "rignet", **{**changes, "precision": "float32"}))
+
+
 def test_named_sizes_are_those_of_the_architecture(tmp_path, tissue):
     """Would look for the sizes of one network in another."""
     config = settings(tmp_path, tissue, "residual_unet", arguments="tiny")
