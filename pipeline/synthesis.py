@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from pipeline.volumes.base import Volume, VolumeSpec
 
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
+PAUSES = (0.1, 0.5, 0.0)
+"""Seconds after each try to remove what was interrupted."""
 LARGEST_CHUNK = 512
 
 
@@ -83,8 +86,15 @@ def synthesize(
     except OSError as error:
         raise StorageError(f"{folder}: {error.strerror or error}; nothing was written") from error
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
     return SynthesisReport(kind, folder, count, names)
+
+
+def _remove(partial: Path) -> None:
+    """Remove a folder, if it is there; after an interruption, threads may still write what was begun in it."""
+    for pause in PAUSES if partial.exists() else ():
+        shutil.rmtree(partial, ignore_errors=True)
+        time.sleep(pause)
 
 
 def settings_of(generator: Kind, overrides: Sequence[str] = ()) -> Table:

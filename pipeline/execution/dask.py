@@ -191,7 +191,7 @@ class _Flow(Generic[Item, Result]):
         try:
             outcomes, took, stuck = future.result()
         except Exception as error:  # of the cluster, or a result that cannot travel
-            if future.cancelled():  # not by us
+            if future.cancelled() or self._scheduler_is_gone(error):  # not cancelled by us
                 raise CommClosedError(one_line(error)) from error
             return self._lost(batch, error)
         self.seconds = took / len(outcomes)
@@ -200,6 +200,16 @@ class _Flow(Generic[Item, Result]):
             logger.warning("worker %s is stuck; restarting it", stuck)
             self.client.restart_workers([stuck], timeout=CONNECT_SECONDS, raise_for_error=False)
         return outcomes
+
+    def _scheduler_is_gone(self, error: Exception) -> bool:
+        """True if an error of communication is that with the scheduler, and not with a worker."""
+        if not isinstance(error, OSError | TimeoutError):
+            return False
+        try:
+            self.client.nthreads()
+        except (OSError, TimeoutError):
+            return True
+        return self.client.status != "running"
 
     def cancel(self) -> None:
         """Take back what is in flight."""

@@ -15,16 +15,30 @@ import pytest
 KEY, SECRET = "AKIATESTTESTTESTTEST", "S3cretThatMustNeverBeWrittenAnywhere0000"
 
 PROGRAM = """
-import logging, sys
+import logging, sys, threading
 logging.getLogger("werkzeug").setLevel(logging.ERROR)
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
+
+answer, one_at_a_time = DomainDispatcherApplication.__call__, threading.Lock()
+
+def answer_conditions(self, request, start_response):
+    if not {"HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH"} & request.keys():
+        return answer(self, request, start_response)
+    with one_at_a_time:
+        return answer(self, request, start_response)
+
+DomainDispatcherApplication.__call__ = answer_conditions
 server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
 server.start()
 print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 server.stop()
 """
-"""Prints its port, and ends with its input, so that none is left behind."""
+"""Prints its port, and ends with its input, so that none is left behind.
+
+Conditional requests come one at a time: moto compares and writes in two steps, a real store in one.
+"""
 
 
 @dataclass(frozen=True)
