@@ -19,7 +19,7 @@ from pipeline.geometry import Vec
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
-from pipeline.training.learning import Learned, check_rule, run
+from pipeline.training.learning import Learned, check_rule, earlier_weight, run
 from pipeline.training.losses import LossParts, combined_loss
 from pipeline.training.sampler import Sampler, Source, open_sources
 from pipeline.training.schedules import make_optimiser, make_schedule
@@ -91,7 +91,11 @@ class TrainingModule(LightningModule):
         found = combined_loss(self.targets, learned.logits, targets, weights)
         self._keep_parts("training", found)
         self._learned = learned
-        return self._with_penalty(found.total, learned)
+        loss = found.total
+        for before_last, logits in enumerate(reversed(learned.earlier), start=1):
+            weight = earlier_weight(self.config.rule) ** before_last
+            loss = loss + weight * combined_loss(self.targets, logits, targets, weights).total
+        return self._with_penalty(loss, learned)
 
     def _with_penalty(self, loss: Tensor, learned: Learned) -> Tensor:
         """The loss, with the penalty of the rule if it has one."""
