@@ -55,6 +55,8 @@ COLUMNS = (
     *("VOI split", "VOI merge", "VOI", "VOI of each seed", "best VOI", "ARE"),
 )
 VALIDATED = ("validation_f1", "threshold", "best_test_voi")
+SHOWN = 3.0
+"""VOI in bits up to which split is drawn against merge."""
 MINUTES, FULL_MINUTES = 6.0, 240.0
 """CPU minutes of a training, and minutes on a GPU with --full."""
 
@@ -184,7 +186,7 @@ def draw(figure: Figure, found: dict[Network, list[Result]]) -> None:
         xlabel="threshold", ylabel="VOI on the test part (bits)", title="dots: threshold from the validation part"
     )
     parts.set(xlabel="VOI split (bits)", ylabel="VOI merge (bits)", title="towards the corner is better")
-    parts.set(xlim=(0, None), ylim=(0, None))
+    parts.set(xlim=(0, SHOWN), ylim=(0, SHOWN))
     total.legend(frameon=False)
 
 
