@@ -107,7 +107,8 @@ def check_rule(network: nn.Module, rule: AnyRule, architecture: str, patch_shape
         raise ConfigError(
             f"rule is {rule.kind}{asked}; it runs a recurrence step by step, and "
             f"{architecture} has none that can be run so: choose rule: {{kind: bptt}} with nothing else, or a network "
-            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour)"
+            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour, "
+            "canvas_lstm, rignet)"
         )
     if isinstance(rule, Recurrent):
         _check_steady(network, rule, architecture, patch_shape)

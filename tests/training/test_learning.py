@@ -1,5 +1,6 @@
 """Learning rules through the trainer."""
 
+import copy
 import logging
 import subprocess
 import sys
@@ -29,6 +30,11 @@ RECURRENT = {
     "gamma_net_2d": ({"widths": [3, 4], "horizontal": [3, 1], "steps": 2}, (1, 16, 16), True, 4),
     "hgru_contour": (HGRU, (1, 16, 16), False, 1),
     "convlstm_contour": ({"kernel": 3, "steps": 3, "orientations": 2}, (1, 16, 16), False, 2),
+    "canvas_lstm": (
+        {"embedding_size": 4, "widths": (4, 6, 8, 8), "depths": (1, 1, 1, 1), "dilations": (2,), "hidden": (6, 5)},
+        *((1, 32, 48), False, 7),
+    ),
+    "rignet": ({"host_arguments": {"widths": (4, 5, 6), "embedding": (1, 3, 3)}, "iterations": 3}, (3, 8, 12), True, 6),
 }
 FOREGROUND = [{"what": "foreground", "losses": [{"kind": "bce"}]}]
 
@@ -81,6 +87,22 @@ def test_the_loss_of_a_step_is_the_sum_over_its_readouts(tmp_path):
     steps = [combined_loss(module.targets, out, *batch[1:]).total for out in module.network(batch[0], every_step=True)]
     expected = 0.25 * steps[0] + 0.5 * steps[1] + steps[2]
     torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_steps_that_are_computed_twice_count_once_for_batch_norms():
+    """Would move running statistics twice a step, so that a RIGNet that saves memory becomes another network."""
+    arguments, patch, *_ = RECURRENT["rignet"]
+    torch.manual_seed(0)
+    plain = build("rignet", arguments)
+    saving, image = copy.deepcopy(plain), torch.rand(1, 1, *patch)
+    run(plain, Bptt(), image).logits.sum().backward()
+    run(saving, Checkpointed(), image).logits.sum().backward()
+    statistics = dict(saving.named_buffers())
+    assert len(statistics) > 5
+    for name, values in plain.named_buffers():
+        torch.testing.assert_close(statistics[name], values, msg=name)
+    for (name, expected), found in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, msg=name)
 
 
 def test_recurrent_backpropagation_reports_every_series(tmp_path):
