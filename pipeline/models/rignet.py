@@ -23,7 +23,8 @@ is a basic one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +32,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.models.cells import State
+from pipeline.models.pretrained import load_backbone
 from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build, named_arguments
 from pipeline.models.staged import Stage, StagedNetwork
@@ -116,6 +118,10 @@ class RIGNet(RecurrentNetwork):
     def depth(self) -> int:
         """Convolutions from the image to the logits, without those of the gates."""
         return depth(self.network.stages, self.gated, self.iterations, self.unrolling)
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of the wrapped network."""
+        load_backbone(cast(nn.Module, self.network), path, type(self.network).__name__)
 
     def drive(self, image: Tensor) -> Tensor:
         """Image -> what the first block sees."""

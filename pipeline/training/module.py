@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import Vec
+from pipeline.models.pretrained import load_backbone
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
@@ -201,10 +202,13 @@ def arguments_of(config: TrainConfig) -> dict[str, object]:
 
 
 def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:
-    """A fresh network, or that of ``start_from``; ``ModelError`` if it is another one."""
+    """A fresh network, with its ``backbone``, or that of ``start_from``; ``ModelError`` if it is another one."""
     torch.manual_seed(config.seed)
     if config.start_from is None:
-        return build(config.architecture, arguments)
+        network = build(config.architecture, arguments)
+        if config.backbone is not None:
+            load_backbone(network, config.backbone, config.architecture)
+        return network
     card = load_card(config.start_from)
     if (card.architecture, card.arguments) != (config.architecture, json.loads(json.dumps(arguments))):
         raise ModelError(

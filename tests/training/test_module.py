@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError, ModelError
-from pipeline.models.spec import load_card, load_model
+from pipeline.models.spec import build, load_card, load_model
 from pipeline.training.module import Record, TrainingModule, arguments_of
 from pipeline.training.trainer import identity, train
 from tests.training.trainings import MINI, Watch, fitted, log, settings
@@ -93,6 +93,49 @@ def test_a_training_may_start_from_a_model(tmp_path):
     trained = fitted(config)
     before = load_model(card).module.state_dict()
     assert all(not torch.equal(before[name], tensor) for name, tensor in trained.network.named_parameters())
+
+
+RESNET = {"embedding_size": 4, "widths": [4, 6, 8, 8], "depths": [1, 1, 1, 1], "block": "basic"}
+BACKBONES = {
+    "resnet_fcn": (RESNET, lambda network: network.blocks),
+    "rignet": ({"host": "resnet_fcn", "host_arguments": RESNET}, lambda network: network.network.blocks),
+    "canvas_lstm": ({**RESNET, "dilations": [2], "hidden": [6, 5]}, lambda network: network.backbone),
+    "gamma_net_vgg": ({"width": 0.125, "narrow": [8, 4, 2], "steps": 2}, lambda network: network.vgg),
+}
+
+
+@pytest.mark.parametrize("architecture", BACKBONES)
+def test_a_training_may_begin_with_published_weights(tmp_path, architecture):
+    """Would leave the backbone random, or go on from a checkpoint that began with another."""
+    arguments, backbone = BACKBONES[architecture]
+    theirs = backbone(build(architecture, {**arguments, "out_channels": 12})).state_dict()
+    torch.save(theirs, tmp_path / "published.pth")
+    changes = {"architecture": architecture, "arguments": arguments, "patch_shape": (1, 32, 32), "overlap": (0, 4, 4)}
+    config = settings(tmp_path / "model", backbone=str(tmp_path / "published.pth"), **changes)
+    found = backbone(TrainingModule(config).network).state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in theirs.items())
+    torch.save({name: tensor + 1 for name, tensor in theirs.items()}, tmp_path / "other.pth")
+    other = config.model_copy(update={"backbone": str(tmp_path / "other.pth")})
+    assert len({identity(each) for each in (config, other, settings(tmp_path / "model", **changes))}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "no part of gamma_net_3d has published weights: choose resnet_fcn"),
+        ({"architecture": "rignet", "arguments": "tiny"}, "no part of ResidualUNet has published weights"),
+        ({"architecture": "resnet_fcn", "arguments": RESNET, "patch_shape": (1, 32, 32)}, "nowhere.pth does not exist"),
+    ],
+)
+def test_a_backbone_that_cannot_be_loaded_is_refused(tmp_path, changes, message):
+    """Would train from random weights in silence."""
+    with pytest.raises(ModelError, match=message):
+        TrainingModule(settings(tmp_path, backbone="nowhere.pth", **changes))
+
+
+def test_weights_begin_but_once(tmp_path):
+    with pytest.raises(ValueError, match="both start_from and backbone"):
+        settings(tmp_path, start_from="fib25-tiny", backbone="resnet50.pth")
 
 
 def test_a_model_of_another_shape_is_no_start(tmp_path):
