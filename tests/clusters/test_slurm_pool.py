@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.clusters import slurm_pool
 from pipeline.clusters import slurm_scripts as scripts
-from pipeline.clusters.base import Submission
+from pipeline.clusters.base import Submission, cluster_folder
 from pipeline.clusters.slurm import SlurmCluster
 from pipeline.clusters.slurm_pool import SlurmPool
 from pipeline.config import parse_config
@@ -85,7 +85,7 @@ def test_workers_are_jobs_that_talk_in_cipher(
     assert {name for name, _, _ in jobs.values()} == {scripts.job_name(str(tmp_path / "run"), "general")}
     script = command("scontrol", "write", "batch_script", next(iter(jobs)), "-")
     assert pool.address in script
-    log = scripts.log_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
+    log = cluster_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
     assert "Registered to" in log.read_text()
 
 
