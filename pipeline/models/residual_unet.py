@@ -172,7 +172,7 @@ class Upsample(nn.Module):
             scale = [float(p) for p in self.pool]
             x = F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)
         else:
-            margin = [(p - 1 + 1) // 2 for p in self.pool]
+            margin = [p // 2 for p in self.pool]
             x = F.conv_transpose3d(x, self.kernel.to(x.dtype), None, self.pool, margin, groups=x.shape[1])
         return self.project(x)  # type: ignore[no-any-return]
 
