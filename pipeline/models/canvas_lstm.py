@@ -26,9 +26,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.models.axes import as_dimension
 from pipeline.models.cells.convlstm import ConvLSTM
 from pipeline.models.resnet import dilate, enlarged, glorot, resnet_blocks
-from pipeline.models.staged import sections_apart, sections_together
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -106,9 +106,7 @@ class CanvasLSTM(nn.Module):
 
     def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
         """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...), or a list of them, one a step."""
-        flat = image if image.ndim == 4 else sections_apart(image)[:, :, 0]  # (b z, c, y, x)
+        flat, restored = as_dimension(image, 2)  # (b z, c, y, x)
         canvases = self.head(self.features(flat))
-        shown = [enlarged(canvas, flat.shape[2:]) for canvas in (canvases if every_step else canvases[-1:])]
-        if image.ndim == 5:
-            shown = [sections_together(logits[:, :, None], image.shape[2]) for logits in shown]
+        shown = [restored(enlarged(canvas, flat.shape[2:])) for canvas in (canvases if every_step else canvases[-1:])]
         return shown if every_step else shown[0]

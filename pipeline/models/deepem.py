@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
-from pipeline.models.gamma_net_3d import as_vec
+from pipeline.models.axes import as_vec
 from pipeline.models.pretrained import Rules, fit, published_state, renamed
 from pipeline.models.residual_unet import SIZES, ResidualUNet, linear_kernel
 

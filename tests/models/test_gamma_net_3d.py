@@ -5,7 +5,7 @@ import torch
 
 from pipeline.errors import ModelError
 from pipeline.models.facts import kmac_per_voxel
-from pipeline.models.gamma_net_3d import SIZES, GammaNet3D, channels_to_space, space_to_channels
+from pipeline.models.gamma_net_3d import SIZES, GammaNet3D
 from pipeline.models.spec import build
 from tests.contracts.model import ModelContract, images, seeded
 
@@ -120,15 +120,6 @@ def test_constant_images_give_finite_answers_and_gradients():
             assert logits.isfinite().all()
             gradients = [parameter.grad for parameter in network.parameters()]
             assert all(gradient is not None and gradient.isfinite().all() for gradient in gradients)
-
-
-def test_space_goes_into_channels_and_back():
-    """Would break the strided stem: no voxel may be lost, and each block of voxels becomes one voxel's channels."""
-    r = torch.arange(2 * 3 * 4 * 6 * 10).reshape(2, 3, 4, 6, 10)
-    folded = space_to_channels(r, (2, 3, 5))
-    assert folded.shape == (2, 3 * 30, 2, 2, 2)
-    assert set(folded[0, :30, 1, 0, 1].tolist()) == set(r[0, 0, 2:4, 0:3, 5:10].flatten().tolist())
-    assert torch.equal(channels_to_space(folded, (2, 3, 5)), r)
 
 
 @pytest.mark.parametrize(
