@@ -102,22 +102,30 @@ def renamed(state: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:
     return result
 
 
+def misfits(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being those of a module: one phrase for each that is missing, unknown or misshapen."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return [
+        *(f"{name} is missing" for name in sorted(wanted.keys() - found.keys())),
+        *(f"{name} is not known" for name in sorted(found.keys() - wanted.keys())),
+        *(
+            f"{name} has shape {found[name]}, not {wanted[name]}"
+            for name in sorted(wanted.keys() & found.keys())
+            if found[name] != wanted[name]
+        ),
+    ]
+
+
 def fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load tensors into a module; ``ModelError`` names those that are missing, unknown or of another shape.
+    """Load tensors into a module; ``ModelError`` names its ``misfits``.
 
     Counters of batches (``num_batches_tracked``) decide nothing and may be missing.
     """
-    wanted = module.state_dict()
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
-    problems = [f"{name} is missing" for name in sorted(wanted.keys() - state.keys() - optional)]
-    problems += [f"{name} is not known" for name in sorted(state.keys() - wanted.keys())]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
-    ]
-    if problems:
+    own = module.state_dict()
+    state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | dict(state)
+    if problems := misfits(module, state):
         raise ModelError(
             f"the weights do not fit {what}: {'; '.join(problems[:5])}; they must come from the same network"
         )
-    module.load_state_dict({**wanted, **state})
+    module.load_state_dict(state)

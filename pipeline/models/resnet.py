@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
+from pipeline.models.axes import sections_apart, sections_together
 from pipeline.models.pretrained import Rules, fit, read_weights, renamed
-from pipeline.models.staged import Stage, run_stages, sections_apart, sections_together
+from pipeline.models.staged import Stage, run_stages
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embedding_size": 16, "widths": (16, 24, 32, 48), "depths": (1, 1, 1, 1), "block": "basic", "finest": 8},

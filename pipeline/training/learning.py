@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
-from pipeline.models.recurrent import RecurrentNetwork, as_dimension
+from pipeline.models.axes import as_dimension
+from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.training.rule_settings import (
     AnyPenalty,
     AnyRule,
