@@ -221,7 +221,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
     Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
     return read_config(text, str(path), overrides, model)
@@ -260,7 +260,11 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
             place = place.setdefault(table, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override!r}: {table} is a value, not a table of keys")
-        place[leaf] = yaml.safe_load(value)
+        try:
+            place[leaf] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            words = " ".join(str(error).split())
+            raise ConfigError(f"--set {override!r}: the value is not valid YAML: {words}") from None
     return result
 
 
