@@ -85,15 +85,15 @@ def target_rows(sampler: Sampler) -> Iterator[list[Panel]]:
     for spec in sampler.targets:
         channels = slice(first, first + min(3, spec.target_channels))
         first += spec.target_channels
-        row = [middle(values[channels], weights[channels]) for _, values, weights in patches]
-        asked = np.concatenate([values[np.isfinite(values)] for values in row])
-        limits = limits_of(spec, asked.min(initial=np.inf), asked.max(initial=-np.inf))
-        yield [(target_title(spec.what, values), values, None, limits) for values in row]
+        made = [(values[channels], weights[channels]) for _, values, weights in patches]
+        asked = np.concatenate([values[weights > 0] for values, weights in made])
+        title, limits = target_title(spec.what, asked), limits_of(spec, asked.min(initial=0), asked.max(initial=0))
+        yield [(title, middle(values, weights), None, limits) for values, weights in made]
 
 
-def target_title(what: str, values: np.ndarray) -> str:
-    """The target's name; and that there is nothing to see, where all that is asked has one value."""
-    found = np.unique(values[np.isfinite(values)])
+def target_title(what: str, asked: np.ndarray) -> str:
+    """The target's name; and that there is nothing to learn, if all that is asked in all patches has one value."""
+    found = np.unique(asked)
     if len(found) > 1:
         return what
     return f"{what}: {found[0]:.3g} everywhere" if len(found) else f"{what}: not asked"

@@ -12,7 +12,7 @@ SetOption = Annotated[
 ]
 EPILOG = """Examples:
 
-petaseg train examples/train_synthetic.yaml --set output=runs/first --set steps=200
+petaseg train examples/train_synthetic.yaml --set output=models/first --set steps=200
 
 petaseg train train.yaml --preview
 
@@ -54,4 +54,4 @@ def _next(folder: str) -> str:
 
     if load_card(folder).offsets:
         return f"next: petaseg run run.yaml --set inference.model={folder}/card.yaml"
-    return "it says no affinities of nearest neighbours, so petaseg run cannot use it; from Python, load_model can"
+    return "it predicts no affinities of nearest neighbours, so petaseg run cannot use it; docs/training.md tells more"
