@@ -7,7 +7,6 @@ open volume or a model to be judged (a missing volume, an unaligned region, weig
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -20,6 +19,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pipeline.address import Address
 from pipeline.config_base import Shape, Share, Table, Voxel
 from pipeline.config_cluster import Cluster
+from pipeline.config_problems import explained
 from pipeline.errors import ConfigError
 
 
@@ -243,8 +243,7 @@ def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source
     try:
         return model.model_validate_json(json.dumps(data, default=str))
     except ValidationError as error:
-        problems = [_explain(problem, model) for problem in error.errors(include_url=False)]
-        raise ConfigError("\n".join([f"{source} was refused:", *(f"  - {p}" for p in problems)])) from None
+        raise ConfigError("\n  - ".join([f"{source} was refused:", *explained(error, model)])) from None
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -253,15 +252,23 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     for override in overrides:
         key, equals, value = override.partition("=")
         if not equals or not key.strip():
-            raise ConfigError(f"--set {override!r} must look like table.key=value, for example inference.batch_size=4")
+            raise ConfigError(f"--set {override!r} must look like key=value, or table.key=value for a key of a table")
         *tables, leaf = key.strip().split(".")
         place = result
         for table in tables:
             place = place.setdefault(table, {})
             if not isinstance(place, dict):
                 raise ConfigError(f"--set {override!r}: {table} is a value, not a table of keys")
-        place[leaf] = yaml.safe_load(value)
+        place[leaf] = _value(override, value)
     return result
+
+
+def _value(override: str, text: str) -> Any:
+    """The value of an override, out of YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r} is not valid YAML: {' '.join(str(error).split())}") from None
 
 
 def fingerprint(*parts: Any) -> str:
@@ -279,30 +286,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json")
     raise TypeError(f"{type(value).__name__} has no fingerprint")
-
-
-def _explain(problem: Any, model: type[Table]) -> str:
-    where = ".".join(str(part) for part in problem["loc"]) or "the file as a whole"
-    if problem["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(str(problem["loc"][-1]), _keys(model, problem["loc"][:-1]), n=1)
-        return f"{where}: unknown key" + (
-            f"; did you mean {near[0]!r}?" if near else _known(model, problem["loc"][:-1])
-        )
-    message = problem["msg"].removeprefix("Value error, ")
-    if problem["type"] in ("value_error", "missing"):
-        return f"{where}: {message[0].lower()}{message[1:]}" if problem["loc"] else message
-    return f"{where} is {json.dumps(problem['input'])}: {message[0].lower()}{message[1:]}"
-
-
-def _keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
-    for part in path:
-        field = model.model_fields.get(str(part))
-        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
-            return []
-        model = field.annotation
-    return list(model.model_fields)
-
-
-def _known(model: type[BaseModel], path: Sequence[Any]) -> str:
-    keys = _keys(model, path)
-    return f"; known keys are {', '.join(keys)}" if keys else ""

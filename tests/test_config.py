@@ -25,7 +25,7 @@ def with_key(path, value):
         ("execution.executer", "dask", "did you mean 'executor'"),
         ("execution.executor", "ray", "'serial', 'threads' or 'dask'"),
         ("chunk_shape", [100, 128, 128], r"the nearest is \[128, 128, 128\]"),
-        ("chunk_shape", [64, 64], "field required|at least 3|Field required"),
+        ("chunk_shape", [64, 64], r"chunk_shape is \[64, 64\]; number 3 of it is missing"),
         ("chunk_shape", [0, 64, 64], "greater than or equal to 1"),
         ("segmentation.threshold", 1.5, "less than or equal to 1"),
         ("segmentation.threshold", 0.01, "stop_score"),
@@ -62,7 +62,7 @@ def test_overrides_are_yaml_and_do_not_touch_the_original():
     assert "chunk_shape" not in MINIMAL
 
 
-@pytest.mark.parametrize("override", ["chunk_shape", "=3", "run_directory.x=3"])
+@pytest.mark.parametrize("override", ["chunk_shape", "=3", "run_directory.x=3", "chunk_shape=[64", "a=b: c: d"])
 def test_an_override_that_is_no_assignment_is_refused(override):
     with pytest.raises(ConfigError, match="--set"):
         apply_overrides(MINIMAL, [override])

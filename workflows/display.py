@@ -71,10 +71,14 @@ def heading(text: str) -> None:
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that is advanced with (done, total)."""
+    """A progress bar that is advanced with (done, total); it goes away if nothing was done before an error."""
     with _progress() as progress:
         task = progress.add_task(title, total=None, note="")
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+        try:
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        except BaseException:
+            progress.live.transient = not progress.tasks[task].completed
+            raise
 
 
 @contextmanager

@@ -185,7 +185,7 @@ def check_complete(run: Run, stage: str) -> None:
     if not run.is_complete(run.stage(stage)):
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
-            f"first: {run.command}"
+            f"first: {run.command}; or, if it was run with another --set, name its folder {run.url} instead of a file"
         )
 
 

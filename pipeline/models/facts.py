@@ -22,6 +22,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from pipeline.errors import ModelError
 from pipeline.geometry import Vec
 from pipeline.models import MODELS
 from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments
@@ -81,6 +82,9 @@ def all_names() -> list[str]:
 def subject(name: str) -> Subject:
     """What a name means: ``architecture/size``, a bundled model, or the path of a card; ``ModelError`` if nothing."""
     architecture, _, size = name.partition("/")
+    if architecture in MODELS and not size and architecture not in bundled_names():
+        sizes = [each for each in named_sizes() if each.startswith(f"{architecture}/")]
+        raise ModelError(f"{name} is an architecture; facts are those of a size: choose {', '.join(sizes)}")
     if architecture in MODELS and size:
         arguments = named_arguments(architecture, size)
         return Subject(name, architecture, arguments, usual_patch(architecture, arguments))

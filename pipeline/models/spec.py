@@ -13,6 +13,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
+from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -202,10 +203,23 @@ def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     if architecture not in MODELS:
         raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
     module, _, name = MODELS[architecture].partition(":")
+    network = getattr(import_module(module), name)
+    _check_names(architecture, signature(network), arguments)
     try:
-        return getattr(import_module(module), name)(**arguments)  # type: ignore[no-any-return]
+        return network(**arguments)  # type: ignore[no-any-return]
     except (TypeError, ValueError, RuntimeError) as error:
         raise ModelError(f"{architecture} refuses its arguments {sorted(arguments)}: {error}") from None
+
+
+def _check_names(architecture: str, taken: Signature, arguments: dict[str, Any]) -> None:
+    """Refuse arguments that a network does not take; one that hands them on judges by itself."""
+    if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.parameters.values()):
+        return
+    if unknown := [key for key in arguments if key not in taken.parameters]:
+        raise ModelError(
+            f"{architecture} refuses its arguments {', '.join(unknown)}: it does not know them; it takes "
+            f"{', '.join(taken.parameters)}"
+        )
 
 
 def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str, Any]:
@@ -219,7 +233,8 @@ def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str,
         raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
     sizes = getattr(import_module(MODELS[architecture].partition(":")[0]), "SIZES", {})
     if given not in sizes:
-        raise ModelError(f"arguments is {given!r}; it must be a table, or one of {', '.join(sizes)}")
+        known = f", or one of {', '.join(sizes)}" if sizes else ""
+        raise ModelError(f"arguments of {architecture} is {given!r}; it must be a table{known}")
     return dict(sizes[given])
 
 

@@ -120,7 +120,7 @@ def make_pathfinder(index: int, *, seed: int = 0, config: PathfinderConfig = DEF
     Returns:
         image: float32 (size, size), 0 to ``contrast``, 1 in the disc.
         target: uint8 (size, size), 1 on the marked curve and its disc.
-        more: ``distractors`` that found a way, ``paddles`` in all, ``disc`` (y, x of its middle in the window).
+        more: ``distractors`` that found a way, ``all_paddles`` of all curves, ``disc`` (y, x of its middle).
     """
     rng = sample_rng(seed, index)
     field = _Field(config, rng)
@@ -129,7 +129,7 @@ def make_pathfinder(index: int, *, seed: int = 0, config: PathfinderConfig = DEF
     marked = targets[rng.integers(2)]
     image, target = _draw(field, marked)
     disc = field.starts[marked[0]]
-    more = {"distractors": placed, "paddles": len(field.starts), "disc": [float(disc.imag), float(disc.real)]}
+    more = {"distractors": placed, "all_paddles": len(field.starts), "disc": [float(disc.imag), float(disc.real)]}
     return Sample(image, target, more)
 
 

@@ -31,6 +31,7 @@ class Folder(Callback):
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A checkpoint says to which training it belongs."""
         checkpoint["identity"] = self.identity
+        checkpoint["settings"] = self.config.model_dump_json()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write everything; only the first process does, but all take part in the checkpoint."""
@@ -53,9 +54,10 @@ class Folder(Callback):
         (self.folder / "log.jsonl").write_text("".join(json.dumps(r.numbers) + "\n" for r in module.records))
         draw_curve(module.records, self.folder / "curve.png", self.config.name, score_name(module.targets))
         if self.config.pictures:
-            image, targets, _ = next(iter(module.val_dataloader()))
+            image, targets, weights = next(iter(module.val_dataloader()))
             steps = outputs_of_steps(module.mean, image.to(module.device))
-            draw_steps(image, steps, targets, module.targets, self.folder / "pictures" / f"step-{last.step:06d}.png")
+            path = self.folder / "pictures" / f"step-{last.step:06d}.png"
+            draw_steps(image, steps, targets.masked_fill(weights == 0, torch.nan), module.targets, path)
 
 
 class Patience(Callback):
@@ -92,7 +94,7 @@ def card_of(module: TrainingModule) -> ModelCard:
         architecture=c.architecture,
         arguments=json.loads(json.dumps(module.arguments)),
         patch_shape=c.patch_shape,
-        overlap=c.overlap,
+        overlap=c.card_overlap,
         normalisation=c.normalisation,
         offsets=offsets,
         other_channels=others,

@@ -11,9 +11,9 @@ from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_settings import AnyRule, Bptt
 from pipeline.training.sampling import Sampling
-from pipeline.training.specs import Affinities, AnyTarget, Targets
+from pipeline.training.specs import Affinities, AnyTarget, Elsewhere, Targets
 
-Offsets = tuple[Voxel, ...]
+Offsets = Annotated[tuple[Annotated[Voxel, Elsewhere], ...], Field(min_length=1)]
 
 NEAREST_AND_LONG_RANGE: Offsets = tuple(
     (-d if a == 0 else 0, -d if a == 1 else 0, -d if a == 2 else 0) for d in (1, 3, 9, 18) for a in range(3)
@@ -98,9 +98,9 @@ class TrainConfig(Table):
     """Gradients are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """The model is the running mean of the weights with this decay."""
-    precision: str = Field(default="bfloat16", pattern="^(float32|bfloat16)$")
+    precision: Literal["float32", "bfloat16"] = "bfloat16"
     """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
-    device: str = Field(default="auto", pattern="^(auto|cpu|cuda)$")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
     devices: Annotated[int, Field(ge=1)] = 1
     """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
@@ -122,8 +122,8 @@ class TrainConfig(Table):
     """How patches are changed at random."""
     normalisation: Normalisation = Normalisation()
     """How raw values become the network's input."""
-    overlap: Voxel = (16, 16, 16)
-    """Overlap that the card recommends for inference."""
+    overlap: Voxel | None = None
+    """Voxels that neighbouring patches share in a run, for the card; a quarter of the patch if left out."""
     threshold: Share | None = None
     """For the card: where to cut the merge tree; choose it on the validation part."""
     training_data: str = ""
@@ -137,6 +137,21 @@ class TrainConfig(Table):
         listed = (Affinities(offsets=self.offsets),) if self.targets is None else self.targets
         return tuple(sorted(listed, key=lambda target: not isinstance(target, Affinities)))
 
+    @property
+    def card_overlap(self) -> Voxel:
+        """``overlap``, or a quarter of the patch."""
+        z, y, x = self.patch_shape
+        return self.overlap or (z // 4, y // 4, x // 4)
+
+    @model_validator(mode="after")
+    def _patches_go_on(self) -> TrainConfig:
+        if any(not 0 <= o < p for o, p in zip(self.card_overlap, self.patch_shape, strict=True)):
+            raise ValueError(
+                f"overlap is {list(self.card_overlap)}; it must be at least 0 and less than the patch "
+                f"{list(self.patch_shape)}: a quarter of it is usual, and taken if overlap is left out"
+            )
+        return self
+
     @model_validator(mode="after")
     def _says_once_what_to_predict(self) -> TrainConfig:
         if self.targets is not None and self.offsets != NEAREST_AND_LONG_RANGE:
@@ -148,6 +163,19 @@ class TrainConfig(Table):
         if self.start_from is not None and self.backbone is not None:
             raise ValueError("both start_from and backbone are given; weights begin but once: leave one out")
         return self
+
+    @model_validator(mode="after")
+    def _pairs_fit_in_patches(self) -> TrainConfig:
+        for target in self.channels:
+            if isinstance(target, Affinities) and not any(self._holds(offset) for offset in target.in_volume):
+                raise ValueError(
+                    f"offsets are {[list(offset) for offset in target.offsets]}; none of them stays inside a patch of "
+                    f"{list(self.patch_shape)}, so nothing is learned: shorten them, or enlarge the patch"
+                )
+        return self
+
+    def _holds(self, offset: Voxel) -> bool:
+        return all(abs(o) < p for o, p in zip(offset, self.patch_shape, strict=True))
 
     @model_validator(mode="after")
     def _chunks_hold_patches(self) -> TrainConfig:

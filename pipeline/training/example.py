@@ -68,8 +68,11 @@ augmentation: default              # or flips, lee, pytc, a table"""
 def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = "train.schema.json") -> str:
     """The text of a training file for what an image and labels share; both are opened and checked.
 
-    The last eighth of the planes is for validation; 16 at least, or a quarter of few thick sections. Raises
-    ``VolumeError`` if image and labels do not belong together, ``ConfigError`` if they share too few voxels to train on.
+    The last eighth of the planes is for validation; 16 at least, or a quarter of few thick sections.
+
+    Raises:
+        VolumeError: image and labels do not belong together.
+        ConfigError: they share too few voxels to train on.
     """
     source = labelled(image, labels)
     box, thick = source.box, source.resolution_nm[0] > THICK * min(source.resolution_nm[1:])

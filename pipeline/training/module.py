@@ -61,6 +61,7 @@ class TrainingModule(LightningModule):
         self.config = config
         self.arguments = arguments_of(config)
         self.network = first_weights(config, self.arguments)
+        check_learns(self.network, config)
         self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
         sources, self.held_back = open_sources(config)
         self.sampler = Sampler(sources, config)
@@ -216,6 +217,12 @@ def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Modul
             f"{config.architecture} with {arguments}: take its architecture and arguments, or leave start_from out"
         )
     return load_model(card).module.requires_grad_(True).train()
+
+
+def check_learns(network: nn.Module, config: TrainConfig) -> None:
+    """Refuse a network without weights."""
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise ConfigError(f"architecture is {config.architecture}; it has no weights to train: choose another")
 
 
 def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:

@@ -16,6 +16,8 @@ from pipeline.training.specs import AnyTarget
 
 MOST_STEPS = 6
 """Panels of steps; of a longer recurrence evenly spread ones."""
+NOT_ASKED = (0.5, 0.7, 1.0)
+"""Colour of voxels of a target that no loss sees; their values are not numbers."""
 
 
 @torch.no_grad()
@@ -32,6 +34,7 @@ def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, specs: S
     """The middle section of the first in a batch: image, what is said after each step, and the truth; a PNG.
 
     image (b, 1, z, y, x); steps, logits, and targets (b, c, z, y, x), the channels those of the specs; a row a target.
+    Targets are not a number where nothing is asked.
     """
     chosen = sorted({round(i * (len(steps) - 1) / max(1, MOST_STEPS - 1)) for i in range(MOST_STEPS)})
     middle = image.shape[2] // 2
@@ -43,14 +46,26 @@ def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, specs: S
     for row, (axes, spec) in enumerate(zip(grid, specs, strict=True)):
         show(axes[0], image[0, 0, middle].cpu(), "image")
         truth = shown(true[row])
-        limits = (float(truth.min()), float(truth.max())) if spec.activation in ("softmax", "none", "tanh") else (0, 1)
+        asked = truth[truth.isfinite()].tolist()
+        limits = limits_of(spec, min(asked, default=0), max(asked, default=0))
         for panel, number, outputs in zip(axes[1:], chosen, said, strict=False):
-            show(panel, shown(activated(outputs[row], spec)), f"step {number + 1}", limits)
+            title = f"step {number + 1}" if len(steps) > 1 else "prediction"
+            show(panel, shown(activated(outputs[row], spec)), title, limits)
         show(axes[-1], truth, f"truth: {spec.what}", limits)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.partial")
     canvas.print_png(str(partial))
     partial.replace(path)
+
+
+def limits_of(spec: AnyTarget, least: float, most: float) -> tuple[float, float]:
+    """Which values of a target are black and white: its whole range, so that ones are white where there is no zero.
+
+    least, most: of the values that are drawn; all of them fit in.
+    """
+    whole = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0), "softmax": (0.0, spec.channels - 1.0), "none": (0.0, 1.0)}
+    low, high = whole[spec.activation]
+    return min(low, least), max(high, most)
 
 
 def activated(logits: Tensor, spec: AnyTarget) -> Tensor:
@@ -66,8 +81,10 @@ def shown(values: Tensor) -> Tensor:
 
 
 def show(axes: Axes, panel: Tensor, title: str, limits: tuple[float, float] | None = None) -> None:
-    """One grey panel."""
+    """One grey panel; blue where it is not a number."""
     low, high = limits or (None, None)
-    axes.imshow(panel.float().numpy(), cmap="gray", vmin=low, vmax=high)
+    axes.set_facecolor(NOT_ASKED)
+    axes.imshow(panel.float().numpy(), cmap="gray", vmin=low, vmax=high, interpolation="nearest")
     axes.set_title(title, fontsize=9)
-    axes.axis("off")
+    axes.set_xticks([])
+    axes.set_yticks([])

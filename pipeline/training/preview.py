@@ -15,6 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.training.config import TrainConfig
+from pipeline.training.pictures import NOT_ASKED, limits_of
 from pipeline.training.sampler import Sampler, open_sources
 from pipeline.training.targets import erode
 
@@ -28,8 +29,8 @@ CHANGES = (
 )
 """In the order in which they happen."""
 
-Panel = tuple[str, np.ndarray, np.ndarray | None]
-"""Title, values (y, x), and labels (y, x) whose borders are drawn."""
+Panel = tuple[str, np.ndarray, np.ndarray | None, tuple[float, float]]
+"""Title, values (y, x), labels (y, x) whose borders are drawn, and the values that are black and white."""
 
 
 def preview(config: TrainConfig) -> Path:
@@ -71,17 +72,31 @@ def panel(sampler: Sampler, plain: Sampler, number: int, title: str) -> Panel:
     image, moved, _ = sampler.changed(number)
     difference = abs(image - plain.changed(number)[0]).mean((1, 2))
     section = int(np.argmax(difference)) if difference.any() else len(image) // 2
-    return title, image[section], moved.labels[section]
+    return title, image[section], moved.labels[section], (0.0, 1.0)
 
 
 def target_rows(sampler: Sampler) -> Iterator[list[Panel]]:
-    """For each target the mean of its first three channels, in the middle section; what is not asked is grey."""
+    """For each target the mean of its first three channels, in the middle section; not a number where nothing is asked.
+
+    All panels of a row have the same black and white.
+    """
     patches = [sampler.draw(number) for number in range(PATCHES)]
     first = 0
     for spec in sampler.targets:
         channels = slice(first, first + min(3, spec.target_channels))
         first += spec.target_channels
-        yield [(spec.what, middle(values[channels], weights[channels]), None) for _, values, weights in patches]
+        made = [(values[channels], weights[channels]) for _, values, weights in patches]
+        asked = np.concatenate([values[weights > 0] for values, weights in made])
+        title, limits = target_title(spec.what, asked), limits_of(spec, asked.min(initial=0), asked.max(initial=0))
+        yield [(title, middle(values, weights), None, limits) for values, weights in made]
+
+
+def target_title(what: str, asked: np.ndarray) -> str:
+    """The target's name; and that there is nothing to learn, if all that is asked in all patches has one value."""
+    found = np.unique(asked)
+    if len(found) > 1:
+        return what
+    return f"{what}: {found[0]:.3g} everywhere" if len(found) else f"{what}: not asked"
 
 
 def middle(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -91,10 +106,9 @@ def middle(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.where(asked, values[:, section].mean(0), np.nan)
 
 
-def draw(axes: Axes, title: str, values: np.ndarray, labels: np.ndarray | None) -> None:
+def draw(axes: Axes, title: str, values: np.ndarray, labels: np.ndarray | None, limits: tuple[float, float]) -> None:
     """One panel."""
-    limits = (0, 1) if labels is not None else (None, None)
-    axes.set_facecolor("0.5")
+    axes.set_facecolor(NOT_ASKED)
     axes.imshow(values, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     if labels is not None:
         line = np.zeros((*labels.shape, 4))

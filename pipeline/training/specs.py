@@ -14,14 +14,23 @@ from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config import Table
 from pipeline.training import targets as make
 from pipeline.training.targets.masks import Zero
 
+
+def leads_elsewhere(offset: tuple[int, ...]) -> tuple[int, ...]:
+    """The offset; ``ValueError`` if it is zero."""
+    if not any(offset):
+        raise ValueError(f"{list(offset)} leads from a voxel to itself; leave it out")
+    return offset
+
+
+Elsewhere = AfterValidator(leads_elsewhere)
 Positive = Annotated[float, Field(gt=0)]
-Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3)]
+Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3), Elsewhere]
 PerAxis = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=3)]
 Pair = tuple[np.ndarray, np.ndarray]
 """Target and weights, float32 (c, z, y, x) or (c, y, x)."""

@@ -13,10 +13,14 @@ that was not (on a CPU, with the same number of threads).
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
 import warnings
-from collections.abc import Callable
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +30,7 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
 from pipeline.config import fingerprint
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, weights_of
@@ -34,6 +38,12 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
 
+FREE = {
+    *("output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"),
+    *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"),
+}
+"""Settings that may change between two parts of a training; of ``start_from`` and ``backbone`` only
+the place of the same weights."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -70,17 +80,45 @@ def fit(
     module: TrainingModule, config: TrainConfig, on_progress: Callable[[int, int], None] | None, *, resume: bool
 ) -> int:
     """Run the steps that are missing; returns how many are done in all."""
-    folder = Path(config.output)
+    folder = made(config)
     callbacks: list[Callback] = [Folder(folder, config, identity(config))]
     callbacks += [Patience(config.patience)] if config.patience else []
     callbacks += [Progress(on_progress, config.steps)] if on_progress else []
     with quiet_lightning():
         idle = config.devices > 1 and idle_parameters(module.network, config.patch_shape)
         trainer = make_trainer(config, callbacks, idle=idle)
-        trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
+        with storage_errors(folder):
+            trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
     return trainer.global_step
+
+
+def made(config: TrainConfig) -> Path:
+    """The output folder; ``ConfigError`` if there can be none."""
+    folder = Path(config.output)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"output is {config.output}; no folder can be made there ({error.strerror}): name another"
+        ) from None
+    return folder
+
+
+@contextmanager
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Say of what could not be written (a full disk) where it was, and what to do."""
+    try:
+        yield
+    except PetasegError:
+        raise
+    except OSError as error:
+        raise StorageError(
+            f"training in {folder} ended, {error.filename2 or error.filename or 'a file'} could not be read or "
+            f"written ({error.strerror or error}); put that right and repeat the command: it goes on from the last "
+            "validation"
+        ) from error
 
 
 def make_trainer(config: TrainConfig, callbacks: list[Callback], *, idle: bool = False) -> Trainer:
@@ -112,15 +150,46 @@ def saved(config: TrainConfig) -> dict[str, Any] | None:
     path = Path(config.output) / CHECKPOINT
     if not path.is_file():
         return None
-    try:
-        checkpoint = weights_of(path)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-        raise ModelError(f"{path} is damaged ({' '.join(str(error).split())}); delete it to start anew") from None
-    if checkpoint["identity"] != identity(config):
+    checkpoint = undamaged(path)
+    if checkpoint.get("identity") != identity(config):
         raise ModelError(
-            f"{path} belongs to a training with other settings; name another output, or delete it to start anew"
+            f"{path} belongs to a training with other settings{differences(checkpoint, config)}; name another output, "
+            "or delete it to start anew"
         )
     return checkpoint
+
+
+def undamaged(path: Path) -> dict[str, Any]:
+    """A checkpoint's content; ``ModelError`` unless it is as it was written. torch does not compare its checksums."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if wrong := archive.testzip():
+                raise zipfile.BadZipFile(f"{wrong} has another checksum")
+        return weights_of(path)
+    except (RuntimeError, OSError, pickle.UnpicklingError, zipfile.BadZipFile, zlib.error) as error:
+        raise ModelError(f"{path} is damaged ({' '.join(str(error).split())}); delete it to start anew") from None
+
+
+def differences(checkpoint: dict[str, Any], config: TrainConfig) -> str:
+    """`` (steps: 200 there, 300 here)``: what a checkpoint's training had otherwise, of what changes the weights."""
+    there, here = (dict(leaves(json.loads(t))) for t in (checkpoint.get("settings", "{}"), config.model_dump_json()))
+    keys = [key for key in there | here if key.split(".")[0] not in free_of(config) and there.get(key) != here.get(key)]
+    listed = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there]
+    return f" ({'; '.join(listed)})" if listed else ""
+
+
+def leaves(table: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """``table.key`` and value of everything in a table of tables."""
+    for key, value in table.items():
+        if isinstance(value, dict) and value:
+            yield from leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def free_of(config: TrainConfig) -> set[str]:
+    """``FREE``; with schedule plateau without those that decide when the learning rate falls."""
+    return FREE - {"validation", "validate_every"} if config.schedule == "plateau" else FREE
 
 
 def identity(config: TrainConfig) -> str:
@@ -128,9 +197,7 @@ def identity(config: TrainConfig) -> str:
 
     Threads, loaders and the kind of device change last bits at most, and a training may go on with others.
     """
-    free = {"output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"}
-    free |= {"threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"}
-    settings: list[object] = [config.model_dump(mode="json", exclude=free)]
+    settings: list[object] = [config.model_dump(mode="json", exclude=free_of(config))]
     if config.start_from is not None:
         settings.append(load_card(config.start_from).digest)
     if config.backbone is not None:

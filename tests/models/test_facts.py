@@ -81,7 +81,12 @@ def test_the_parts_of_a_subject_are_those_of_its_name():
     assert (card.architecture, card.patch_shape) == ("gamma_net_3d", (48, 48, 48))
     assert subject("residual_unet/2d").patch_shape == (1, 256, 256)
     assert subject("connectomics_unet/isotropic").patch_shape == (64, 64, 64)
-    for name, message in (("residual_unet/huge", "one of tiny, lee"), ("nothing", "no model 'nothing'")):
+    refused = {
+        "residual_unet/huge": "one of tiny, lee",
+        "residual_unet": "is an architecture; .* choose residual_unet/tiny",
+        "nothing": "no model 'nothing'",
+    }
+    for name, message in refused.items():
         with pytest.raises(ModelError, match=message):
             subject(name)
 

@@ -160,7 +160,7 @@ def test_unknown_models_are_refused_with_the_names_of_the_known(tmp_path):
 def test_arguments_that_the_network_does_not_have_are_refused(folder):
     """Would drop an argument in silence, and build another network."""
     edit(folder, arguments={**ARGUMENTS, "depth": 3} | {"widths": [3, 4]})
-    with pytest.raises(ModelError, match=r"refuses its arguments.*depth"):
+    with pytest.raises(ModelError, match=r"refuses its arguments depth: .*it takes widths, horizontal"):
         load_model(load_card(folder))
 
 

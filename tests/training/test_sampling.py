@@ -201,7 +201,7 @@ def test_a_preview_shows_every_change_and_every_target(tmp_path):
     data = {
         "output": str(tmp_path / "look"),
         "name": "look",
-        "synthetic": {"volumes": 1, "shape": [8, 40, 40]},
+        "synthetic": {"volumes": 1, "shape": [8, 64, 64]},
         "patch_shape": [6, 24, 24],
         "targets": [{"what": "affinities", "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}, {"what": "contours"}],
         "augmentation": {"preset": "pytc", "warp": 0.1, "blurred_sections": 0.1, "mixup": 0.1},

@@ -107,14 +107,20 @@ def test_a_network_with_other_channels_is_refused(labels):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ({"what": "membrane"}, "membranes"),
+        ({"what": "membrane"}, r"targets.0.what is 'membrane'; .*shape_descriptors; did you mean 'membranes'\?$"),
+        ({"wat": "membranes"}, r"targets.0: 'what' is missing"),
         ({"what": "affinities"}, "ield required"),
         ({"what": "affinities", "offsets": []}, "at least 1"),
         ({"what": "foreground", "losses": []}, "at least 1"),
         ({"what": "foreground", "losses": [{"kind": "cross_entropy"}]}, "distances in levels"),
         ({"what": "instance_distance", "losses": [{"kind": "dice"}]}, "distances in levels"),
         ({"what": "instance_distance", "levels": None}, "choose other losses"),
-        ({"what": "foreground", "losses": [{"kind": "dice", "gamma": 2}]}, "unknown key"),
+        (
+            {"what": "foreground", "losses": [{"kind": "dice", "gamma": 2}]},
+            "losses.0.gamma: unknown key; known keys are",
+        ),
+        ({"what": "foreground", "losses": [{"kind": "dice", "smoth": 2}]}, "did you mean 'smooth'"),
+        ({"what": "affinities", "offsets": [[0, -1], [0, 0]]}, "from a voxel to itself"),
         ({"what": "contours", "losses": [{"kind": "bce", "weight": 0}]}, "greater than 0"),
         ({"what": "contours", "weights": "ratio"}, "balances by itself"),
     ],

@@ -7,13 +7,14 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pipeline.config import parse_config
-from pipeline.errors import ConfigError, ModelError
+from pipeline.errors import ConfigError, ModelError, StorageError
 from pipeline.models.spec import load_card, load_model
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
 from pipeline.training.module import Record
-from pipeline.training.trainer import train
+from pipeline.training.trainer import identity, train
 from tests.training.trainings import MINI, checkpoint, log, settings, stored_cubes, train_killed_after
+from tests.training.volumes import OFF
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -48,13 +49,29 @@ def test_a_finished_training_is_not_done_again(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change", [{"learning_rate": 1e-4}, {"steps": 7}, {"seed": 1}, {"arguments": {**MINI, "steps": 3}}]
+    ("change", "said"),
+    [
+        ({"learning_rate": 1e-4}, "learning_rate: 0.002 there, 0.0001 here"),
+        ({"steps": 7, "name": "new"}, "steps: 6 there, 7 here"),
+        ({"augmentation": OFF.model_copy(update={"blur": 0.5})}, "augmentation.blur: 0.3 there, 0.5 here"),
+        ({"arguments": {**MINI, "steps": 3}}, "arguments.steps: 2 there, 3 here"),
+    ],
 )
-def test_other_settings_in_the_same_folder_are_refused(tmp_path, change):
-    """Would mix two trainings into one model."""
+def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, change, said):
+    """Would mix two trainings into one model, or leave a user to search for what differs."""
     train_killed_after(settings(tmp_path), 4)
-    with pytest.raises(ModelError, match=r"other settings; name another output"):
+    with pytest.raises(ModelError, match=r"other settings \(.*\); name another output") as caught:
         train(settings(tmp_path, **change))
+    assert said in str(caught.value)
+    assert "name:" not in str(caught.value)
+
+
+def test_a_schedule_that_watches_the_score_does_not_go_on_with_other_validations(tmp_path):
+    """Would halve the learning rate at other steps than a training that was not interrupted."""
+    other = {"validate_every": 2}
+    assert identity(settings(tmp_path)) == identity(settings(tmp_path, **other))
+    watching = {"schedule": "plateau"}
+    assert identity(settings(tmp_path, **watching)) != identity(settings(tmp_path, **watching, **other))
 
 
 def test_settings_that_change_no_weight_may_change(tmp_path):
@@ -65,11 +82,18 @@ def test_settings_that_change_no_weight_may_change(tmp_path):
     assert [r["step"] for r in log(tmp_path)] == [3, 4, 6]
 
 
-def test_a_damaged_checkpoint_is_named(tmp_path):
-    """Would begin anew in silence, or die with an error of the library."""
+def flipped(data):
+    """The same with a few other bits in the middle, where weights are."""
+    middle = len(data) // 2
+    return data[:middle] + bytes(byte ^ 255 for byte in data[middle : middle + 8]) + data[middle + 8 :]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-70], flipped, lambda _: b"", lambda _: b"hello"])
+def test_a_damaged_checkpoint_is_named(tmp_path, damage):
+    """Would begin anew in silence, go on from other weights, or die with an error of the library."""
     train_killed_after(settings(tmp_path), 4)
     path = tmp_path / CHECKPOINT
-    path.write_bytes(path.read_bytes()[:-70])
+    path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ModelError, match=r"checkpoint.ckpt is damaged.*delete it"):
         train(settings(tmp_path))
 
@@ -170,6 +194,7 @@ def test_two_processes_train_one_network(tmp_path):
         ({"arguments": "huge"}, ModelError, "one of tiny, base"),
         ({"arguments": {**MINI, "depth": 3}}, ModelError, "depth"),
         ({"architecture": "unet"}, ModelError, "there are gamma_net_3d"),
+        ({"architecture": "identity", "arguments": {}}, ConfigError, "no weights to train"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_first_step(tmp_path, change, error, message):
@@ -177,3 +202,14 @@ def test_what_does_not_fit_is_refused_before_the_first_step(tmp_path, change, er
     with pytest.raises(error, match=message):
         train(settings(tmp_path / "never", **change))
     assert not (tmp_path / "never").exists()
+
+
+def test_what_cannot_be_written_is_said_with_what_to_do(tmp_path):
+    """Would end hours of training with an error of the system and no word about what is kept."""
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "pictures").write_text("in the way")
+    with pytest.raises(StorageError, match=r"full/pictures could not be .*repeat the command: it goes on"):
+        train(settings(tmp_path / "full"))
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"output is .*file; no folder can be made there"):
+        train(settings(tmp_path / "file"))

@@ -9,11 +9,17 @@ import typer
 
 from workflows.commands.options import BoxOption, SetOption, parse_box
 
+EPILOG = """Examples:
+
+petaseg evaluate truth.zarr labels.zarr --box 185:250,0:250,0:250
+
+petaseg evaluate run.yaml --set evaluation.labels=truth.zarr"""
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg evaluate truth.zarr labels.zarr --box 185:250,0:250,0:250")
+    @app.command(epilog=EPILOG)
     def evaluate(
         truth: Annotated[str, typer.Argument(metavar="TRUTH|RUN", help="Volume of true labels, or a run.")],
         labels: Annotated[
@@ -26,8 +32,7 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Score labels against ground truth: VOI, adapted Rand error, neurons found, expected run length.
 
-        With one argument, a finished run is scored against the ground truth that its run file names (or
-        --set evaluation.labels=...), and every threshold of its merge tree is tried.
+        With one argument, a finished run is scored against its ground truth, and all thresholds are tried.
         """
         if labels is None:
             _evaluate_run(truth, set_ or (), as_json)

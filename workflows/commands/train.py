@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from workflows.commands.options import SetOption
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set augmentation.blur=0; repeatable."),
+]
+EPILOG = """Examples:
+
+petaseg train examples/train_synthetic.yaml --set output=models/first --set steps=200
+
+petaseg train train.yaml --preview
+
+docs/training.md explains every key."""
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg train examples/train_synthetic.yaml --set steps=200")
+    @app.command(epilog=EPILOG)
     def train(
         file: str = typer.Argument("train.yaml", help="Training file."),
         set_: SetOption = None,
@@ -33,4 +45,13 @@ def register(app: typer.Typer) -> None:
 
         with bar("train") as advance:
             result = run_train(config, on_progress=advance)
-        typer.echo(f"{result}\nnext: petaseg run run.yaml --set inference.model={config.output}/card.yaml")
+        typer.echo(f"{result}\n{_next(config.output)}")
+
+
+def _next(folder: str) -> str:
+    """What can be done with the model of this folder."""
+    from pipeline.models.spec import load_card
+
+    if load_card(folder).offsets:
+        return f"next: petaseg run run.yaml --set inference.model={folder}/card.yaml"
+    return "it predicts no affinities of nearest neighbours, so petaseg run cannot use it; docs/training.md tells more"
