@@ -14,7 +14,7 @@ no peepholes (``cells/convlstm.py``). The backbone is of the first kind (the str
 fourth block dilated by 2, 4, 8 instead of strided. Initial weights of the LSTMs are Glorot's, normal.
 
 The paper's number of steps is not known to us; 8 here, as in the gamma-Net. Two-dimensional: a volume is computed
-section by section.
+section by section. The canvas grows with every step, so there is no steady state for recurrent back-propagation.
 """
 
 from __future__ import annotations
@@ -23,11 +23,13 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.models.axes import as_dimension
+from pipeline.models.cells import State
 from pipeline.models.cells.convlstm import ConvLSTM
+from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.resnet import dilate, enlarged, glorot, resnet_blocks
 
 SIZES: dict[str, dict[str, Any]] = {
@@ -46,31 +48,28 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class CanvasHead(nn.Module):
-    """Stacked ConvLSTMs with kernel 1 and the canvas."""
+    """Stacked ConvLSTMs with kernel 1 and the canvas: a cell. Its state is (h1, c1, h2, c2, h3, c3, canvas)."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], classes: int, steps: int) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], classes: int) -> None:
         super().__init__()
-        if steps < 1:
-            raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
-        self.steps = steps
         self.cells = nn.ModuleList(ConvLSTM(a, b, (1, 1)) for a, b in pairwise((inputs, *hidden, classes)))
         self.apply(glorot)
 
-    def forward(self, features: Tensor) -> list[Tensor]:
-        """F (b, inputs, y, x) -> the canvas after each step, (b, classes, y, x)."""
-        cells = [cell for cell in self.cells if isinstance(cell, ConvLSTM)]
-        states = [cell.initial(features) for cell in cells]
-        canvases: list[Tensor] = []
-        for _ in range(self.steps):
-            r = features
-            for i, cell in enumerate(cells):
-                states[i] = cell(r, states[i])
-                r = states[i][0]  # h: (b, channels, y, x)
-            canvases.append(canvases[-1] + r if canvases else r)
-        return canvases
+    def initial(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Nothing remembered, and an empty canvas (b, classes, y, x)."""
+        states = [cell.initial(x) for cell in self.cells]  # type: ignore[operator]
+        return (*(part for state in states for part in state), torch.zeros_like(states[-1][0]))
+
+    def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Features F (b, inputs, y, x) and state -> new state."""
+        r, after = x, []
+        for cell, h, c in zip(self.cells, state[:-1:2], state[1::2], strict=True):
+            r, c = cell(r, (h, c))  # h: (b, channels, y, x)
+            after += [r, c]
+        return (*after, state[-1] + r)  # canvas_t = canvas_{t-1} + h3
 
 
-class CanvasLSTM(nn.Module):
+class CanvasLSTM(RecurrentNetwork):
     """The network; its arguments stand in a model card. The first six are those of ``resnet_blocks``.
 
     dilations: of the units of the fourth block.         hidden: channels of the first two LSTMs.
@@ -78,6 +77,7 @@ class CanvasLSTM(nn.Module):
     """
 
     dimensions = 2
+    settles = False  # every step paints
 
     def __init__(
         self,
@@ -93,20 +93,27 @@ class CanvasLSTM(nn.Module):
         out_channels: int = 21,
     ) -> None:
         super().__init__()
-        self.out_channels = out_channels
+        if steps < 1:
+            raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
+        self.steps, self.out_channels = steps, out_channels
         self.backbone = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         dilate(self.backbone[-1], dilations)
-        self.head = CanvasHead(widths[-1], hidden, out_channels, steps)
+        self.head = CanvasHead(widths[-1], hidden, out_channels)
 
-    def features(self, image: Tensor) -> Tensor:
+    def drive(self, image: Tensor) -> Tensor:
         """Image (b, c, y, x) -> F (b, widths[-1], y / 16, x / 16), rounded up."""
         for block in self.backbone:
             image = block(image)
         return image
 
-    def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
-        """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...), or a list of them, one a step."""
-        flat, restored = as_dimension(image, 2)  # (b z, c, y, x)
-        canvases = self.head(self.features(flat))
-        shown = [restored(enlarged(canvas, flat.shape[2:])) for canvas in (canvases if every_step else canvases[-1:])]
-        return shown if every_step else shown[0]
+    def initial(self, x: Tensor) -> State:
+        """Nothing, and an empty canvas."""
+        return self.head.initial(x)
+
+    def step(self, x: Tensor, state: State) -> State:
+        """One step of all three LSTMs, and one layer of paint."""
+        return self.head.step(x, state)  # type: ignore[arg-type]
+
+    def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
+        """The canvas -> logits (b, out_channels, y, x)."""
+        return enlarged(state[-1], image.shape[2:])

@@ -98,13 +98,19 @@ def check_rule(network: nn.Module, rule: AnyRule, architecture: str, patch_shape
         raise ConfigError(
             f"rule is {rule.kind}{' with a penalty' if rule.penalty else ''}; it runs a recurrence step by step, and "
             f"{architecture} has none that can be run so: choose rule: {{kind: bptt}} without a penalty, or a network "
-            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour)"
+            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour, "
+            "canvas_lstm)"
         )
     if isinstance(rule, Recurrent):
         _check_steady(network, rule, architecture, patch_shape)
 
 
 def _check_steady(network: RecurrentNetwork, rule: Recurrent, architecture: str, patch_shape: Vec) -> None:
+    if not network.settles:
+        raise ConfigError(
+            f"rule is rbp; the state of {architecture} grows with every step, and the rule needs one that comes to "
+            "rest: choose bptt, truncated or checkpointed"
+        )
     begins_empty, parts = state_parts(network, patch_shape)
     if network.steps < 1 + begins_empty:
         raise ConfigError(
