@@ -38,6 +38,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from pipeline.synthetic.borders import borders
 from pipeline.synthetic.challenge_settings import DEFAULT, ChallengeConfig, SnakeKind
 from pipeline.synthetic.sample import Sample, sample_rng
 from pipeline.synthetic.snakes import Circles, Normal
@@ -170,13 +171,7 @@ def _halfway(skeletons: np.ndarray, room: np.ndarray) -> np.ndarray:
         return skeletons
     distance, nearest = ndimage.distance_transform_edt(skeletons == 0, return_indices=True)
     territory = skeletons[tuple(nearest)]
-    ridge = ~room
-    for axis in range(2):
-        differs = np.diff(territory, axis=axis) != 0
-        before, after = [slice(None)] * 2, [slice(None)] * 2
-        before[axis], after[axis] = slice(None, -1), slice(1, None)
-        ridge[tuple(before)] |= differs
-        ridge[tuple(after)] |= differs
+    ridge = ~room | borders(territory)
     return np.where(distance < ndimage.distance_transform_edt(~ridge), territory, 0)
 
 
