@@ -16,6 +16,7 @@ with a sigmoid, which is not part of the network here. The second interpolates; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -98,9 +99,8 @@ def _one_output(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
     """What the shapes tell."""
     entry, first = ours.get("entry.0.weight"), ours.get("down.0.conv1.weight")
-    widths = [
-        value.shape[0] for name, value in ours.items() if name.startswith("down.") and name.endswith("conv1.weight")
-    ]
+    kernels = {name: value for name, value in ours.items() if re.fullmatch(r"down\..*conv1\.weight", name)}
+    widths = [len(kernels[name]) for name in sorted(kernels, key=lambda name: int(name.split(".")[1]))]
     if entry is None or first is None or "exit.2.bias" not in ours:
         raise ModelError("entry, first module or output are missing among the weights; give the whole state_dict")
     return {

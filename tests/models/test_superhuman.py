@@ -72,13 +72,14 @@ class ByHand:
         return torch.cat([self.conv(r, name, 3, (1, 1, 1)) for name in names], dim=1)
 
 
+@pytest.mark.parametrize("order", [list, sorted])
 @pytest.mark.parametrize("code", ["pni", "rsunet"])
-def test_the_network_is_the_published_one(code):
-    """Would refuse its weights, put them into other places, or compute something else with them."""
+def test_the_network_is_the_published_one(code, order):
+    """Would refuse its weights, whatever their order, put them into other places, or compute something else."""
     hand, size = ByHand(code), 2 ** len(WIDTHS[code])
     image = torch.rand(1, 1, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = hand(image)
-    network = unet_from_superhuman(hand.w, torch.float64)
+    network = unet_from_superhuman({name: hand.w[name] for name in order(hand.w)}, torch.float64)
     with torch.inference_mode():
         torch.testing.assert_close(network(image), expected, rtol=1e-10, atol=1e-10)
 
