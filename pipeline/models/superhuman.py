@@ -66,11 +66,12 @@ def superhuman_rules(gaps: int) -> Rules:
     )
 
 
-def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> ResidualUNet:
+def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32, **options: Any) -> ResidualUNet:
     """The network with the weights of either code, in evaluation mode; widths and outputs follow from their shapes.
 
     arrays: names of the ``state_dict`` -> arrays or tensors, or an opened file of a reference run (see
-    ``published_state``). Raises ``ModelError`` if anything is missing, unknown or of another shape.
+    ``published_state``). options: of ``ResidualUNet``, which the weights do not tell: ``activation``, and for training
+    ``momentum`` (0.001 in both codes). Raises ``ModelError`` if anything is missing, unknown or of another shape.
     """
     state = published_state(arrays, PARTS)
     if "embed_in.0.weight" in state:
@@ -82,7 +83,7 @@ def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.f
         raise ModelError(
             f"{sorted(state)[:3]} ... are weights of neither UNet_PNI nor Superhuman's RSUNet; embed_in.* is needed"
         )
-    network = ResidualUNet(**_arguments(ours)).to(dtype)
+    network = ResidualUNet(**{**_arguments(ours), **options}).to(dtype)
     fit(network, ours, "Lee et al.'s U-Net")
     return network.eval()
 
