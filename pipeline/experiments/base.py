@@ -128,6 +128,8 @@ class Experiment:
     title: str
     run: Callable[[Scale, Trials], Report]
     figure_inches: tuple[float, float] = field(default=(10.0, 4.2))
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """If none are asked for."""
 
 
 def find_experiment(name: str) -> Experiment:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ from pipeline.errors import ModelError
 from pipeline.models.cells import State
 from pipeline.models.cells.convlstm import ConvLSTM
 from pipeline.models.recurrent import RecurrentNetwork
-from pipeline.models.resnet import dilate, enlarged, glorot, resnet_blocks
+from pipeline.models.resnet import dilate, enlarged, glorot, load_backbone, resnet_blocks
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -99,6 +100,10 @@ class CanvasLSTM(RecurrentNetwork):
         self.backbone = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         dilate(self.backbone[-1], dilations)
         self.head = CanvasHead(widths[-1], hidden, out_channels)
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of a ResNet-101; those of v1.5 fit as well, but were trained with other strides."""
+        load_backbone(self.backbone, path)
 
     def drive(self, image: Tensor) -> Tensor:
         """Image (b, c, y, x) -> F (b, widths[-1], y / 16, x / 16), rounded up."""

@@ -5,11 +5,12 @@ A file is ``safetensors``, or a torch file of tensors alone (``weights_only``: n
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,32 @@ from pipeline.errors import ModelError
 
 Rules = Sequence[tuple[str, str]]
 """Regular expressions of published names -> names here, applied one after the other."""
+
+
+@runtime_checkable
+class HasBackbone(Protocol):
+    """A network with a part that others have trained: a ResNet, or VGG16."""
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Load published weights into that part; ``ModelError`` if they are those of another network."""
+
+
+def load_backbone(network: nn.Module, path: str | Path, architecture: str) -> None:
+    """Load published weights into the part of a network that has some; ``ModelError`` if none has."""
+    if not isinstance(network, HasBackbone):
+        raise ModelError(
+            f"backbone is {path}, and no part of {architecture} has published weights: choose resnet_fcn, rignet with "
+            "a resnet_fcn in it, canvas_lstm or gamma_net_vgg, or leave backbone out"
+        )
+    network.load_backbone(path)
+
+
+def digest_of(path: str | Path) -> str:
+    """SHA-256 of a file of weights; ``ModelError`` if it is not there."""
+    if not Path(path).is_file():
+        raise ModelError(f"{path} does not exist; give the file of the pretrained weights")
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:

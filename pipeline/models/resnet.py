@@ -146,6 +146,10 @@ class ResNetFCN(nn.Module):
         scored = {32: 1, 16: 2, 8: 3}[finest]
         self.scores = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths[: -scored - 1 : -1])
 
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of a ResNet, as the function of this name has them."""
+        load_backbone(self.blocks, path)
+
     @property
     def stages(self) -> tuple[Stage, ...]:
         """The stem, four blocks of residual units, the scores."""

@@ -68,6 +68,8 @@ class TrainConfig(Table):
     """Arguments of the architecture, or one of its named sizes."""
     start_from: str | None = None
     """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
+    backbone: str | None = None
+    """File of published weights of a ResNet or of VGG16, for the networks that have one in them."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
     """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
     targets: Targets | None = None
@@ -139,6 +141,12 @@ class TrainConfig(Table):
     def _says_once_what_to_predict(self) -> TrainConfig:
         if self.targets is not None and self.offsets != NEAREST_AND_LONG_RANGE:
             raise ValueError("both offsets and targets are given; move the offsets into a target {what: affinities}")
+        return self
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> TrainConfig:
+        if self.start_from is not None and self.backbone is not None:
+            raise ValueError("both start_from and backbone are given; weights begin but once: leave one out")
         return self
 
     @model_validator(mode="after")

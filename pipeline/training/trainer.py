@@ -27,6 +27,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from pipeline.config import fingerprint
 from pipeline.errors import ConfigError, ModelError
+from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, weights_of
 from pipeline.training.config import TrainConfig
@@ -128,10 +129,12 @@ def identity(config: TrainConfig) -> str:
     Threads, loaders and the kind of device change last bits at most, and a training may go on with others.
     """
     free = {"output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"}
-    free |= {"threads", "loaders", "device", "threshold", "pictures", "start_from"}
+    free |= {"threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"}
     settings: list[object] = [config.model_dump(mode="json", exclude=free)]
     if config.start_from is not None:
         settings.append(load_card(config.start_from).digest)
+    if config.backbone is not None:
+        settings.append(digest_of(config.backbone))
     return fingerprint(*settings)
 
 

@@ -137,6 +137,10 @@ def test_the_command_runs_an_experiment(tmp_path):
     result = CliRunner().invoke(app, ["experiment", "squares", "--output", str(tmp_path), "--seeds", "4,5"])
     assert result.exit_code == 0, result.output
     assert "| 5 | 25 |" in result.output
+    without = CliRunner().invoke(app, ["experiment", "squares", "--output", str(tmp_path)])
+    assert [line for line in without.output.splitlines() if line[:3] in ("| 0", "| 1", "| 2", "| 4")] == [
+        *("| 0 | 0 |", "| 1 | 1 |", "| 2 | 4 |")
+    ]
     assert (tmp_path / "squares" / "plot.png").exists()
 
 
