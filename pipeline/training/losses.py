@@ -35,15 +35,6 @@ def balanced_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     return ((loss * weight).sum(others) / voxels).mean()
 
 
-def cut_f1(logits: Tensor, targets: Tensor, mask: Tensor) -> float:
-    """F1 of the edges that are cut (affinity 0) among the nearest neighbours: 1 is best."""
-    asked = mask[:, :3] > 0
-    said, true = (logits[:, :3] < 0) & asked, (targets[:, :3] < 0.5) & asked
-    both = (said & true).sum().item()
-    total = said.sum().item() + true.sum().item()
-    return 2 * both / total if total else 1.0
-
-
 def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted binary cross entropy over the number of asked voxels (not over the sum of their weights)."""
     return _mean(F.binary_cross_entropy_with_logits(_full(logits), targets, reduction="none"), weights)

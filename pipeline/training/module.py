@@ -24,7 +24,7 @@ from pipeline.training.learning import Learned, check_rule, earlier_weight, run
 from pipeline.training.losses import LossParts, combined_loss
 from pipeline.training.sampler import Sampler, Source, open_sources
 from pipeline.training.schedules import make_optimiser, make_schedule
-from pipeline.training.scores import score_of
+from pipeline.training.scores import Hits, hits_of, score_of
 
 logger = logging.getLogger("petaseg.training")
 
@@ -72,7 +72,7 @@ class TrainingModule(LightningModule):
         self._losses: list[Tensor] = []
         self._details: defaultdict[str, list[Tensor]] = defaultdict(list)
         self._learned: Learned | None = None
-        self._results: list[tuple[float, float]] = []
+        self._results: list[tuple[float, Hits]] = []
 
     # -- data -------------------------------------------------------------------------------------------------------
 
@@ -157,17 +157,18 @@ class TrainingModule(LightningModule):
     # -- validation -------------------------------------------------------------------------------------------------
 
     def validation_step(self, batch: Batch, _number: int) -> None:
-        """Loss and score of the running mean on one patch."""
+        """Loss and hits of the running mean on one patch."""
         image, targets, weights = batch
         logits = self.mean(image)
         found = combined_loss(self.targets, logits, targets, weights)
         self._keep_parts("validation", found)
-        loss = found.total.item()
-        self._results.append((loss, score_of(self.targets, logits, targets, weights, loss)))
+        self._results.append((found.total.item(), hits_of(self.targets, logits, targets, weights)))
 
     def on_validation_epoch_end(self) -> None:
         """Add a record; ``score`` is what schedules and early stopping watch."""
-        loss, score = torch.tensor(self._results, dtype=torch.float64).mean(0).tolist()
+        losses, hits = zip(*self._results, strict=True)
+        loss = sum(losses) / len(losses)
+        score = score_of(self.targets, hits, loss)
         training = torch.stack(self._losses).double().mean().item()
         details = {name: torch.stack(values).double().mean().item() for name, values in self._details.items()}
         self.records.append(Record(self.global_step, training, loss, score, details))

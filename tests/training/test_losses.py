@@ -6,7 +6,6 @@ from pipeline.training.losses import (
     LEAST_SHARE,
     balanced_bce,
     cross_entropy,
-    cut_f1,
     dice_loss,
     focal_loss,
     mean_square,
@@ -85,27 +84,6 @@ def test_the_loss_of_half_precision_logits_is_computed_in_full():
     logits, targets, mask = tensors(*example())
     short = logits.bfloat16()
     assert balanced_bce(short, targets, mask) == balanced_bce(short.float(), targets, mask)
-
-
-def test_cut_f1_counts_cut_edges_of_nearest_neighbours_only():
-    """Would score other edges, or masked ones; sets of edges are counted one by one here."""
-    logits, targets, mask = example(rare=0.7)
-    said, true = set(), set()
-    for v in np.ndindex(logits.shape):
-        if mask[v] and v[1] < 3:
-            said |= {v} if logits[v] < 0 else set()
-            true |= {v} if targets[v] == 0 else set()
-    expected = 2 * len(said & true) / (len(said) + len(true))
-    assert cut_f1(*tensors(logits, targets, mask)) == pytest.approx(expected)
-
-
-def test_cut_f1_of_perfect_wrong_and_empty_answers():
-    """Would give the best score to a network that cuts nothing, or none to one that is right."""
-    _, targets, mask = tensors(*example())
-    assert cut_f1(targets * 2 - 1, targets, mask) == 1
-    assert cut_f1(1 - targets * 2, targets, mask) == 0
-    assert cut_f1(targets * 0 + 1, targets, mask) == 0
-    assert cut_f1(targets * 0 + 1, targets * 0 + 1, mask) == 1
 
 
 def everywhere(shape=(2, 3, 4, 5)):

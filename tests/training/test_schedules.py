@@ -11,7 +11,7 @@ from tests.training.trainings import Watch, fitted, settings, train_killed_after
 
 def test_a_plateau_halves_the_learning_rate(tmp_path, monkeypatch):
     """Would train on with a rate that has nothing left to give."""
-    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: 0.5)
+    monkeypatch.setattr("pipeline.training.scores.f1", lambda *_: 0.5)
     rates = []
     schedule = {"schedule": "plateau", "plateau_validations": 2, "warmup_steps": 0, "learning_rate": 0.008}
     config = settings(tmp_path, steps=10, validate_every=1, optimiser="sgd", **schedule)

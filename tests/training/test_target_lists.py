@@ -10,7 +10,7 @@ from pipeline.models.spec import load_card, load_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.module import TrainingModule, arguments_of
 from pipeline.training.sampler import Sampler, open_sources
-from pipeline.training.scores import found_f1, score_name
+from pipeline.training.scores import score_name
 from pipeline.training.trainer import train
 from tests.runs import results, run, write_run, write_volume
 from tests.training.trainings import log, settings
@@ -177,10 +177,6 @@ def test_scores_are_named_by_the_first_target(tmp_path):
     }
     for name, targets in names.items():
         assert score_name(wanting(tmp_path, targets).channels) == name
-    logits, target = torch.tensor([[[2.0, 2.0, -1.0, 1.0]]]), torch.tensor([[[1.0, 0.0, 1.0, 1.0]]])
-    weights = torch.tensor([[[1.0, 0.5, 2.0, 0.0]]])
-    assert found_f1(logits, target, weights) == pytest.approx(0.5)
-    assert found_f1(logits, target, 0 * weights) == 1.0
 
 
 def test_a_start_with_other_channels_is_refused(tmp_path):

@@ -143,7 +143,7 @@ def test_the_card_says_what_was_trained_and_its_weights_are_the_running_mean(tmp
 def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path, monkeypatch):
     """Would ship the last weights instead of the best."""
     scores = iter([0.9, 0.1])
-    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: current[0])
+    monkeypatch.setattr("pipeline.training.scores.f1", lambda *_: current[0])
     current = [next(scores)]
 
     def look(done, _total):
@@ -159,7 +159,7 @@ def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path, monkeypatch):
 
 
 def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: 0.5 - next(worse))
+    monkeypatch.setattr("pipeline.training.scores.f1", lambda *_: 0.5 - next(worse))
     worse = iter(range(100))
     config = settings(tmp_path, steps=30, validate_every=2, patience=2)
     assert train(config).steps == 6

@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+
+from pipeline.training.scores import Hits, cut_edges, f1, found_voxels, hits_of, score_of
+from pipeline.training.specs import Affinities, Contours, SignedDistance
+
+NEAREST = Affinities(offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0)))
+
+
+def example(shape=(2, 4, 3, 4, 5)):
+    """Logits, targets and mask (half)."""
+    rng = np.random.default_rng(0)
+    arrays = rng.normal(0, 3, shape), rng.random(shape) < 0.7, rng.random(shape) < 0.5
+    return tuple(torch.from_numpy(array.astype(np.float32)) for array in arrays)
+
+
+def test_hits_are_cut_edges_of_nearest_neighbours_only():
+    """Would score other edges, or masked ones; sets of edges are counted one by one here."""
+    logits, targets, mask = example()
+    said, true = set(), set()
+    for v in np.ndindex(logits.shape):
+        if mask[v] and v[1] < 3:
+            said |= {v} if logits[v] < 0 else set()
+            true |= {v} if targets[v] == 0 else set()
+    assert hits_of([NEAREST], logits, targets, mask) == (len(said & true), len(said) + len(true))
+
+
+def test_f1_of_perfect_wrong_and_empty_answers():
+    """Would give the best score to a network that cuts nothing, or none to one that is right."""
+    _, targets, mask = example()
+    assert f1(cut_edges(targets * 2 - 1, targets, mask)) == 1
+    assert f1(cut_edges(1 - targets * 2, targets, mask)) == 0
+    assert f1(cut_edges(targets * 0 + 1, targets, mask)) == 0
+    assert f1(cut_edges(targets * 0 + 1, targets * 0 + 1, mask)) == 1
+
+
+def test_found_voxels_are_those_that_are_one():
+    logits, target = torch.tensor([[[2.0, 2.0, -1.0, 1.0]]]), torch.tensor([[[1.0, 0.0, 1.0, 1.0]]])
+    weights = torch.tensor([[[1.0, 0.5, 2.0, 0.0]]])
+    assert f1(found_voxels(logits, target, weights)) == pytest.approx(0.5)
+    assert f1(found_voxels(logits, target, 0 * weights)) == 1.0
+
+
+def test_patches_are_scored_together():
+    """Would let a patch with nothing to find decide, by one voxel, which weights are the best."""
+    usual, nothing_to_find, one_voxel_said = Hits(40, 100), Hits(0, 0), Hits(0, 1)
+    clean, dirty = (score_of([Contours()], [usual, other], 0.3) for other in (nothing_to_find, one_voxel_said))
+    assert clean == pytest.approx(0.8)
+    assert dirty == pytest.approx(80 / 101)
+
+
+def test_what_has_no_f1_is_scored_by_its_loss():
+    hits = [hits_of([SignedDistance()], *example())]
+    assert hits == [Hits()]
+    assert score_of([SignedDistance()], hits, 0.25) == 0.8
