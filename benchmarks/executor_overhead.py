@@ -38,7 +38,7 @@ from pipeline.storage import ObjectStore
 LIMIT_MS = 2.0
 LIMIT_MB = 30.0
 LIMIT_BYTES = 120
-"""A chunk: the ledger keeps 29, and holds as much again while it writes them."""
+"""A chunk: the ledger keeps 29, and needs about 50 more for a moment while it packs them."""
 WORKERS = 2
 PEERS = {"serial": "marker files", "threads": "marker files", "dask": "Client.map"}
 
@@ -87,6 +87,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--executors", nargs="+", default=["serial", "threads", "dask"], choices=PEERS)

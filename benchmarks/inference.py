@@ -58,6 +58,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="fib25-tiny", help="name of a bundled model, or a card")
     parser.add_argument("--threads", type=int, default=1)
@@ -145,6 +146,7 @@ def compare(pipeline: Callable[[], None], bare: Callable[[], None], patches: int
 
 
 def seconds(run: Callable[[], None]) -> float:
+    """Wall-clock time."""
     began = time.perf_counter()
     run()
     return time.perf_counter() - began

@@ -59,6 +59,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, default=1_000_000)
     parser.add_argument("--layouts", nargs="+", default=["lines", "segments"], choices=["lines", "segments"])
@@ -106,14 +107,17 @@ def in_fresh_process(step: str, layout: str, chunks: int, place: str) -> tuple[f
 
 
 def command(step: str, layout: str, chunks: int, place: str) -> list[str]:
+    """The command line of one step in a process of its own."""
     return [sys.executable, __file__, "--step", step, "--layouts", layout, "--chunks", str(chunks), "--store", place]
 
 
 def make_store(layout: str, place: str) -> ObjectStore:
+    """A folder whose objects can be appended to, or one where they cannot."""
     return ObjectStore(place) if layout == "lines" or "://" in place else WholeObjects(Path(place))
 
 
 def open_ledger(stage: EmptyStage, store: ObjectStore, *, read_only: bool = False) -> Ledger:
+    """The ledger of the stage as ``petaseg run``, or ``petaseg status``, opens it."""
     return Ledger(store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
 
 

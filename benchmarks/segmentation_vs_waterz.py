@@ -66,6 +66,7 @@ class Tissue:
 
     @property
     def box(self) -> BoundingBox:
+        """Of all affinities."""
         return BoundingBox.from_shape(self.affinities.shape[1:])  # type: ignore[arg-type]
 
     def table(self, segments: np.ndarray) -> Contingency:
@@ -89,6 +90,7 @@ def main() -> int:
 
 
 def parse() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = os.environ.get("PETASEG_DATA", ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=folder, help="holds fib25_train2.h5 and its affinities")
@@ -124,11 +126,13 @@ def supervoxels(tissue: Tissue) -> np.ndarray:
 
 
 def region_graph(tissue: Tissue, ids: np.ndarray, linkage: Linkage) -> RegionGraph:
+    """The contacts of the supervoxels, with the scores that the linkage needs."""
     box, wanted = tissue.box, linkage.needs_histograms
     return build_region_graph(ids, tissue.affinities, NO_JOINS, core=box, roi=box, bounds=box, histograms=wanted)
 
 
 def merge_tree(tissue: Tissue, graph: RegionGraph, linkage: Linkage) -> np.ndarray:
+    """The merges down to ``STOP_SCORE``, in canonical order."""
     return canonical(agglomerate_node([graph], roi=tissue.box, linkage=linkage, stop_score=STOP_SCORE).merges)
 
 
@@ -194,6 +198,7 @@ def warm_up(tissue: Tissue) -> tuple[np.ndarray, RegionGraph]:
 
 
 def compare_segmentation(tissue: Tissue, rounds: int) -> bool:
+    """The whole of both sides."""
     print("\n1. affinities -> merge tree and segments")
     return compare(
         lambda: petaseg(tissue), lambda: seconds(lambda: waterz_merge(tissue, None)), rounds, SEGMENTATION_LIMIT
@@ -272,6 +277,7 @@ def waterz_sweep(tissue: Tissue) -> list[SweepPoint]:
 
 
 def describe(side: str, point: SweepPoint) -> None:
+    """Print the scores of one side."""
     scores = point.scores
     print(
         f"   {side:8} threshold {point.threshold:.3f}   VOI {scores.voi:.3f} ({scores.voi_split:.3f} / "

@@ -17,6 +17,9 @@ from pipeline.ledger import Ledger
 from pipeline.run import Run
 from pipeline.stages.base import Stage, checksum_of
 
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how many of its chunks were checked, and how many there are to check."""
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -54,31 +57,33 @@ def verify_run(
     *,
     stages: Sequence[str] | None = None,
     seed: int = 0,
-    on_chunk: Callable[[str], None] | None = None,
+    on_progress: Progress = lambda stage, number, total: None,
 ) -> Iterator[StageProof]:
     """Check the stages of a run one after another; ``sample`` chunks of each are recomputed, all of them if None."""
-    names = stages or [stage.name for stage in run.stages]
-    for name in names:
+    for name in stages or [stage.name for stage in run.stages]:
         stage = run.stage(name)
-        ledger = run.ledger(stage, read_only=True)
-        yield verify_stage(stage, ledger, sample, seed, on_chunk or (lambda _: None))
+        yield verify_stage(stage, run.ledger(stage, read_only=True), sample, seed, on_progress)
 
 
 def verify_stage(
-    stage: Stage, ledger: Ledger, sample: int | None, seed: int, on_chunk: Callable[[str], None]
+    stage: Stage,
+    ledger: Ledger,
+    sample: int | None,
+    seed: int,
+    on_progress: Progress = lambda stage, number, total: None,
 ) -> StageProof:
-    """Check one stage; nothing is written."""
-    done = [(chunk, ledger.checksum(chunk)) for grid in stage.grids() for chunk in grid if ledger.is_done(chunk)]
-    chosen = done if sample is None else random.Random(seed).sample(done, min(sample, len(done)))
-    findings = []
-    for chunk, checksum in done:
+    """Check one stage, chunk after chunk, so that memory stays flat; nothing is written."""
+    done = ledger.summary().done
+    chosen = range(done) if sample is None else set(random.Random(seed).sample(range(done), min(sample, done)))
+    findings: list[Finding] = []
+    for number, chunk in enumerate(chunk for grid in stage.grids() for chunk in grid if ledger.is_done(chunk)):
+        checksum = ledger.checksum(chunk)
         findings += _compare(stage, chunk, checksum, "stored", lambda c: checksum_of(stage.load(c)))
-        on_chunk(stage.name)
-    for chunk, checksum in chosen:
-        findings += _compare(stage, chunk, checksum, "recomputed", lambda c: recompute(stage, c))
-        on_chunk(stage.name)
+        if number in chosen:
+            findings += _compare(stage, chunk, checksum, "recomputed", lambda c: recompute(stage, c))
+        on_progress(stage.name, number + 1, done)
     total = sum(len(grid) for grid in stage.grids())
-    return StageProof(stage.name, total, len(done), len(done), len(chosen), tuple(findings))
+    return StageProof(stage.name, total, done, done, len(chosen), tuple(findings))
 
 
 def recompute(stage: Stage, chunk: Chunk) -> str:

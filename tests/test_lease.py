@@ -65,8 +65,8 @@ def test_a_lease_is_taken_renewed_and_given_back(store):
         assert read_lease(store).beat != first.beat
         lease.check()
     assert read_lease(store).released
-    with Lease(store):  # at once, though the lease time is a minute
-        pass
+    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+        assert not read_lease(store).released
 
 
 def test_a_second_driver_on_this_machine_is_refused_at_once(store, holding):
@@ -104,7 +104,7 @@ def test_a_silent_holder_elsewhere_is_replaced_after_the_lease_time(store):
 def test_a_damaged_lease_counts_for_nothing(store, record):
     store.put(KEY, record)
     with Lease(store, sleep=lambda _: pytest.fail("it waited")):
-        pass
+        assert read_lease(store).holder == Holder.here()
 
 
 def test_a_process_number_that_was_given_again_is_not_the_holder(store):
@@ -112,7 +112,7 @@ def test_a_process_number_that_was_given_again_is_not_the_holder(store):
     parent = psutil.Process().parent()
     leave(store, replace(here, pid=parent.pid, started=parent.create_time() - 1000))
     with Lease(store, sleep=lambda _: pytest.fail("it waited")):
-        pass
+        assert read_lease(store).holder == here
 
 
 def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
@@ -120,7 +120,7 @@ def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     with Lease(store, sleep=lambda _: pytest.fail("it waited")):
-        pass
+        assert read_lease(store).holder.start == 1
 
 
 def test_a_driver_that_was_cut_off_stops_before_it_writes(store):

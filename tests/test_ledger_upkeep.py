@@ -35,11 +35,12 @@ def fickle() -> FickleStore:
     return FickleStore(f"mem://{uuid.uuid4().hex}")
 
 
-def wait_for(condition, seconds: float = 30.0) -> None:
+def comes_true(condition, seconds: float = 30.0) -> bool:
+    """False if a condition does not hold within some time."""
     end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "it never happens"
+    while not (holds := condition()) and time.monotonic() < end:
         time.sleep(0.01)
+    return holds
 
 
 def test_a_record_is_stored_in_time_if_no_other_comes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,9 +50,9 @@ def test_a_record_is_stored_in_time_if_no_other_comes(monkeypatch: pytest.Monkey
     book = ledger(store)
     for chunk in CHUNKS[:3]:
         book.record(report(chunk))
-    wait_for(lambda: done(ledger(store)) == set(CHUNKS[:3]))
+    assert comes_true(lambda: done(ledger(store)) == set(CHUNKS[:3]))
     book.record(report(CHUNKS[3]))
-    wait_for(lambda: done(ledger(store)) == set(CHUNKS[:4]))
+    assert comes_true(lambda: done(ledger(store)) == set(CHUNKS[:4]))
 
 
 def test_a_flush_in_time_that_fails_is_made_up_for(fickle: FickleStore, monkeypatch, caplog) -> None:
@@ -60,11 +61,11 @@ def test_a_flush_in_time_that_fails_is_made_up_for(fickle: FickleStore, monkeypa
     book = record(ledger(fickle), CHUNKS[:2])
     fickle.refuses = "log-"
     book.record(report(CHUNKS[2]))
-    wait_for(lambda: "wait for the next flush: no answer" in caplog.text)
+    assert comes_true(lambda: "wait for the next flush: no answer" in caplog.text)
     fickle.refuses = ""
     assert done(ledger(fickle)) == set(CHUNKS[:2])
     book.record(report(CHUNKS[3]))
-    wait_for(lambda: done(ledger(fickle)) == set(CHUNKS[:4]))
+    assert comes_true(lambda: done(ledger(fickle)) == set(CHUNKS[:4]))
 
 
 def test_a_long_log_becomes_arrays_while_its_stage_runs(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:

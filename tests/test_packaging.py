@@ -1,5 +1,8 @@
 """The distribution owns its two generic import names, and ships what it needs."""
 
+import re
+import sys
+import tomllib
 from importlib.metadata import distribution, packages_distributions
 from pathlib import Path
 
@@ -7,6 +10,7 @@ import pytest
 
 import pipeline
 import workflows
+from tests.test_architecture import SOURCES, tops
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -26,3 +30,20 @@ def test_the_command_is_installed():
     scripts = {entry.name: entry.value for entry in distribution("petaseg").entry_points}
     assert scripts["petaseg"] == "workflows.cli:main"
     assert distribution("petaseg").version == pipeline.__version__
+
+
+def normal(requirement):
+    """The name of a distribution as package indexes compare it: ``cloud_volume>=12`` -> ``cloud-volume``."""
+    return re.sub(r"[-_.]+", "-", re.match(r"[\w.-]+", requirement)[0]).lower()
+
+
+def test_every_library_that_is_imported_is_declared():
+    """Fails if an installation works only for as long as some other library brings along what we use."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    lists = {"": project["dependencies"], **project["optional-dependencies"]}
+    declared = {normal(each) for extra, found in lists.items() if extra != "dev" for each in found}
+    imported = set().union(*map(tops, [*SOURCES, *(ROOT / "workflows").rglob("*.py")]))
+    owners = packages_distributions()
+    others = imported - set(sys.stdlib_module_names) - {"pipeline", "workflows"}
+    undeclared = {name for name in others if not {normal(each) for each in owners[name]} & declared}
+    assert undeclared == set()

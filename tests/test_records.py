@@ -1,5 +1,8 @@
 """A record as a line: it comes back, or it is nothing."""
 
+import json
+import zlib
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -28,5 +31,16 @@ def test_a_line_of_another_log_says_nothing():
 
 
 @given(line=st.binary())
-def test_any_bytes_are_read_without_an_error(line):
-    decode(line)
+def test_bytes_that_are_no_line_say_nothing(line):
+    """Fails if a damaged log ends a run in a traceback, or counts."""
+    assert decode(line) is None
+
+
+@given(text=st.binary())
+def test_a_line_that_is_whole_but_is_not_json_says_nothing(text):
+    """Fails if what something else has written into the log, with a checksum, ends a run in a traceback."""
+    try:
+        expected = json.loads(text)
+    except ValueError:
+        expected = None
+    assert decode(b"%08x %s" % (zlib.crc32(text), text)) == expected

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from pipeline.status import StageStatus, read_status
@@ -73,6 +81,20 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
             raise
 
 
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar a title, advanced with (title, done, total)."""
+    with _progress() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(title: str, done: int, total: int) -> None:
+            if title not in tasks:
+                tasks[title] = progress.add_task(title, total=total, note="")
+            progress.update(tasks[title], completed=done)
+
+        yield advance
+
+
 def _progress() -> Progress:
     return Progress(
         SpinnerColumn(),
@@ -101,14 +123,13 @@ def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
     """What was checked and what was found, printed stage by stage; all findings are returned."""
     table = Table("stage", "chunks", "done", "stored bytes checked", "computed again", "verdict")
     findings: list[Finding] = []
-    with progress_console.status("verifying ..."):
-        for proof in proofs:
-            verdict = (
-                "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
-            )
-            counts = (proof.chunks, proof.done, proof.stored, proof.recomputed)
-            table.add_row(proof.stage, *map(str, counts), verdict)
-            findings += proof.findings
+    for proof in proofs:
+        verdict = (
+            "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
+        )
+        counts = (proof.chunks, proof.done, proof.stored, proof.recomputed)
+        table.add_row(proof.stage, *map(str, counts), verdict)
+        findings += proof.findings
     console.print(table)
     for finding in findings[:20]:
         console.print(f"[red]differs[/] {finding.stage} chunk {finding.chunk.name}: {finding.problem}", highlight=False)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-from hashlib import blake2b
 from pathlib import Path
 
 from pipeline.clusters import make_cluster
-from pipeline.clusters.base import Submission, WorkerPool, worker_shapes
+from pipeline.clusters.base import Submission, WorkerPool, cluster_folder, worker_shapes
 from pipeline.config_cluster import WorkerShape
 from pipeline.execution.dask import configure_dask
 from pipeline.execution.pools import ClusterExecutor
@@ -33,6 +32,4 @@ def certificates(run: Run) -> Tls:
     mounted = os.environ.get("PETASEG_TLS")
     if mounted:
         return Tls.at(Path(mounted))
-    if run.store.local_path is not None:
-        return create_tls(run.store.local_path / "cluster" / "tls")
-    return create_tls(Path.home() / ".petaseg" / blake2b(run.url.encode(), digest_size=8).hexdigest() / "tls")
+    return create_tls(cluster_folder(run.url) / "tls")

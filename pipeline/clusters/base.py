@@ -12,12 +12,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pipeline.config import RunConfig
+from pipeline.config import RunConfig, fingerprint
 from pipeline.config_cluster import Cluster as ClusterTable
 from pipeline.config_cluster import WorkerShape
 from pipeline.security import Tls
+from pipeline.storage import local_path
 
 logger = logging.getLogger("petaseg.clusters")
 
@@ -133,6 +135,12 @@ class WorkerPool(Protocol):
     def close(self) -> None:
         """End workers and scheduler."""
         ...
+
+
+def cluster_folder(run_url: str) -> Path:
+    """Files of a run's jobs: ``cluster/`` in the run directory, or in the user's home if that is an object store."""
+    local = local_path(run_url)
+    return Path(local or Path.home() / ".petaseg" / fingerprint(run_url)[:8]).resolve() / "cluster"
 
 
 def driver_command(submission: Submission, cluster: str) -> Sequence[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pipeline.clusters import slurm_scripts as scripts
-from pipeline.clusters.base import DriverJob, JobState, Phase, Submission
+from pipeline.clusters.base import DriverJob, JobState, Phase, Submission, cluster_folder, worker_shapes
 from pipeline.config_cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.security import Tls
@@ -58,7 +58,7 @@ class SlurmCluster:
             f"workers-{pool}.sbatch": scripts.worker_script(
                 pool, shape, submission, address="<address of the driver>", worker="<name>", tls=tls
             )
-            for pool, shape in scripts.shapes(submission).items()
+            for pool, shape in worker_shapes(submission.config.cluster).items()
         }
         return {scripts.DRIVER_FILE: scripts.driver_script(submission), **workers}
 
@@ -70,7 +70,7 @@ class SlurmCluster:
         """
         texts = self.render(submission)
         driver = texts.pop(scripts.DRIVER_FILE)
-        scripts.log_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
+        cluster_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         for text in texts.values():
             slurm("scancel", submit_script(text, "--begin=now+30days"), refusal_is_fine=True)
         job = submit_script(driver)

@@ -27,7 +27,7 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
 from pipeline.clusters import slurm_scripts as scripts
-from pipeline.clusters.base import Submission, dashboard_of, tell_dashboard
+from pipeline.clusters.base import Submission, cluster_folder, dashboard_of, tell_dashboard
 from pipeline.clusters.slurm import jobs_with, slurm, submit_script
 from pipeline.config_cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError
@@ -53,7 +53,7 @@ class SlurmPool:
     def __init__(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> None:
         self.job_name = scripts.job_name(submission.run_url, name)
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)  # of a driver that died
-        scripts.log_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
+        cluster_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         dask.config.set({"distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
         self._avoided: set[str] = set()
 

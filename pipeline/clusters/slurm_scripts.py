@@ -16,14 +16,12 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from pipeline.clusters.base import Submission, driver_command
+from pipeline.clusters.base import Submission, cluster_folder, driver_command
 from pipeline.config import fingerprint
 from pipeline.config_cluster import WorkerShape
 from pipeline.security import Tls
-from pipeline.storage import local_path
 
 DRIVER_FILE = "driver.sbatch"
-GENERAL, INFERENCE = "general", "inference"
 SETUP_VARIABLE = "PETASEG_SETUP"
 """Through it the script of the driver hands ``Submission.setup`` on to ``petaseg run``, for its workers' scripts."""
 ENDED = "== driver ended with status "
@@ -47,32 +45,19 @@ def job_name(run_url: str, part: str) -> str:
     return job_prefix(run_url) + part
 
 
-def log_folder(run_url: str) -> Path:
-    """Where jobs write: ``cluster/`` in the run directory, or in the home if that is an object store."""
-    local = local_path(run_url)
-    return Path(local or Path.home() / ".petaseg" / fingerprint(run_url)[:8]).resolve() / "cluster"
-
-
 def driver_log(run_url: str, job: str) -> Path:
     """The log of a driver; a job that is queued again goes on in the same file."""
-    return log_folder(run_url) / f"driver-{job}.log"
+    return cluster_folder(run_url) / f"driver-{job}.log"
 
 
 def worker_log(run_url: str, pool: str, job: str) -> Path:
     """The log of a worker."""
-    return log_folder(run_url) / f"worker-{pool}-{job}.log"
+    return cluster_folder(run_url) / f"worker-{pool}-{job}.log"
 
 
 def worker_logs(run_url: str) -> list[Path]:
     """The logs of all workers so far."""
-    return sorted(log_folder(run_url).glob("worker-*.log"))
-
-
-def shapes(submission: Submission) -> dict[str, WorkerShape]:
-    """The pools of a run: name -> shape of its workers."""
-    cluster = submission.config.cluster
-    pools = {GENERAL: cluster.workers}
-    return pools if cluster.inference_workers is None else {**pools, INFERENCE: cluster.inference_workers}
+    return sorted(cluster_folder(run_url).glob("worker-*.log"))
 
 
 def driver_script(submission: Submission) -> str:
@@ -180,7 +165,7 @@ def _header(
 ) -> str:
     """The ``#SBATCH`` lines; of two equal options SLURM takes the last."""
     cluster = submission.config.cluster
-    folder = str(log_folder(submission.run_url)).replace("%", "%%")
+    folder = str(cluster_folder(submission.run_url)).replace("%", "%%")
     lines = [
         f"--job-name={job_name(submission.run_url, part)}",
         f"--output={_quoted(folder)}/{log}",

@@ -43,7 +43,7 @@ TRAIN, WATCH, TEST = (0, 169), (169, 185), (186, 250)
 SIDE = 250
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Network:
     """What is trained: an architecture, and its arguments or a named size."""
 

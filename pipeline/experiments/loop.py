@@ -65,8 +65,11 @@ def train(
     seed: int,
     score: Callable[[], float],
     penalty: float = 0.0,
+    earlier: float = 0.0,
 ) -> Record:
     """Train for ``network.steps`` steps of recurrence with cross entropy, plus ``penalty`` times the published one.
+
+    earlier: what the loss of a step weighs, relative to that of the next one; 0: the last alone.
 
     score: taken ``course.looks`` times; its time does not count.
     """
@@ -78,7 +81,7 @@ def train(
     clock = perf_counter if data.images.is_cuda else process_time
     for update in range(1, course.updates + 1):
         start = clock()
-        path, loss = forward(network, rule, *draw(data, course.batch, generator), penalty)
+        path, loss = forward(network, rule, *draw(data, course.batch, generator), penalty, earlier)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(network.parameters(), course.clip)
@@ -93,12 +96,14 @@ def train(
 
 
 def forward(
-    network: RecurrentNetwork, rule: Rule, images: Tensor, targets: Tensor, penalty: float = 0.0
+    network: RecurrentNetwork, rule: Rule, images: Tensor, targets: Tensor, penalty: float = 0.0, earlier: float = 0.0
 ) -> tuple[Trajectory, Tensor]:
-    """The path of the recurrence, and the loss of its last state."""
-    x = network.drive(images)
-    path = rule(network, x, network.steps)
-    loss = weighted_bce(logit(network, path.state, x, images), targets, torch.ones_like(targets))
+    """The path of the recurrence, and the loss of its last state, or of every state with falling weights."""
+    x, asked = network.drive(images), torch.ones_like(targets)
+    path = rule(network, x, network.steps, keep=earlier > 0)
+    loss = weighted_bce(logit(network, path.state, x, images), targets, asked)
+    for before_last, state in enumerate(reversed(path.states[:-1]), start=1):
+        loss = loss + earlier**before_last * weighted_bce(logit(network, state, x, images), targets, asked)
     return path, loss + penalty * column_penalty(path) if penalty else loss
 
 

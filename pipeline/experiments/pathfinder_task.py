@@ -90,6 +90,8 @@ class Training:
     """Weight of the published penalty on the Jacobian (C-RBP)."""
     options: dict[str, Any] = field(default_factory=dict)
     """Of the rule."""
+    earlier: float = 0.0
+    """What the loss of a step weighs, relative to that of the next one; 0: the last alone."""
 
     @property
     def key(self) -> Key:
@@ -155,7 +157,7 @@ def train_and_keep(store: Trials, training: Training, device: torch.device, path
     def score() -> float:
         return followed(network, held_out, training.steps)[0][-1]
 
-    record = train(network, rule, data, training.task.course, training.seed, score, training.penalty)
+    record = train(network, rule, data, training.task.course, training.seed, score, training.penalty, training.earlier)
     with whole_file(path) as temporary:
         save_file({name: values.cpu().contiguous() for name, values in network.state_dict().items()}, temporary)
     return summary(record)
@@ -186,7 +188,7 @@ def saved_bytes(training: Training, data: Images) -> int:
     batch = slice(training.task.course.batch)
     rule = RULES[training.rule](**training.options)
     with SavedBytes() as saved:
-        forward(network, rule, data.images[batch], data.targets[batch], training.penalty)
+        forward(network, rule, data.images[batch], data.targets[batch], training.penalty, training.earlier)
     return saved.bytes
 
 

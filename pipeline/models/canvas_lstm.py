@@ -21,14 +21,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
+from pipeline.models.cells import State
 from pipeline.models.cells.convlstm import ConvLSTM
-from pipeline.models.resnet import dilate, enlarged, glorot, resnet_blocks
-from pipeline.models.staged import sections_apart, sections_together
+from pipeline.models.recurrent import RecurrentNetwork
+from pipeline.models.resnet import dilate, enlarged, glorot, load_backbone, resnet_blocks
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -46,31 +48,41 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class CanvasHead(nn.Module):
-    """Stacked ConvLSTMs with kernel 1 and the canvas."""
+    """Stacked ConvLSTMs with kernel 1 and the canvas: the state is h1, c1, h2, c2, ..., canvas."""
 
     def __init__(self, inputs: int, hidden: Sequence[int], classes: int, steps: int) -> None:
         super().__init__()
         if steps < 1:
             raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
         self.steps = steps
+        self.classes = classes
         self.cells = nn.ModuleList(ConvLSTM(a, b, (1, 1)) for a, b in pairwise((inputs, *hidden, classes)))
         self.apply(glorot)
 
+    def initial(self, features: Tensor) -> tuple[Tensor, ...]:
+        """Zeros, for F (b, inputs, y, x)."""
+        memories = [part for cell in self.cells for part in cell.initial(features)]  # type: ignore[operator]
+        return *memories, features.new_zeros(len(features), self.classes, *features.shape[2:])
+
+    def step(self, features: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Read F once more, and paint."""
+        *memories, canvas = state
+        r, after = features, list[Tensor]()
+        for i, cell in enumerate(self.cells):
+            after += cell(r, (memories[2 * i], memories[2 * i + 1]))
+            r = after[-2]  # h: (b, channels, y, x)
+        return *after, canvas + r
+
     def forward(self, features: Tensor) -> list[Tensor]:
         """F (b, inputs, y, x) -> the canvas after each step, (b, classes, y, x)."""
-        cells = [cell for cell in self.cells if isinstance(cell, ConvLSTM)]
-        states = [cell.initial(features) for cell in cells]
-        canvases: list[Tensor] = []
+        state, canvases = self.initial(features), list[Tensor]()
         for _ in range(self.steps):
-            r = features
-            for i, cell in enumerate(cells):
-                states[i] = cell(r, states[i])
-                r = states[i][0]  # h: (b, channels, y, x)
-            canvases.append(canvases[-1] + r if canvases else r)
+            state = self.step(features, state)
+            canvases.append(state[-1])
         return canvases
 
 
-class CanvasLSTM(nn.Module):
+class CanvasLSTM(RecurrentNetwork):
     """The network; its arguments stand in a model card. The first six are those of ``resnet_blocks``.
 
     dilations: of the units of the fourth block.         hidden: channels of the first two LSTMs.
@@ -93,22 +105,29 @@ class CanvasLSTM(nn.Module):
         out_channels: int = 21,
     ) -> None:
         super().__init__()
-        self.out_channels = out_channels
+        self.out_channels, self.steps = out_channels, steps
         self.backbone = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         dilate(self.backbone[-1], dilations)
         self.head = CanvasHead(widths[-1], hidden, out_channels, steps)
 
-    def features(self, image: Tensor) -> Tensor:
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of a ResNet-101; those of v1.5 fit as well, but were trained with other strides."""
+        load_backbone(self.backbone, path)
+
+    def drive(self, image: Tensor) -> Tensor:
         """Image (b, c, y, x) -> F (b, widths[-1], y / 16, x / 16), rounded up."""
         for block in self.backbone:
             image = block(image)
         return image
 
-    def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
-        """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...), or a list of them, one a step."""
-        flat = image if image.ndim == 4 else sections_apart(image)[:, :, 0]  # (b z, c, y, x)
-        canvases = self.head(self.features(flat))
-        shown = [enlarged(canvas, flat.shape[2:]) for canvas in (canvases if every_step else canvases[-1:])]
-        if image.ndim == 5:
-            shown = [sections_together(logits[:, :, None], image.shape[2]) for logits in shown]
-        return shown if every_step else shown[0]
+    def initial(self, x: Tensor) -> State:
+        """Empty memories and an empty canvas."""
+        return self.head.initial(x)
+
+    def step(self, x: Tensor, state: State) -> State:
+        """All LSTMs once, and h3 on the canvas."""
+        return self.head.step(x, tuple(state))
+
+    def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
+        """The canvas, enlarged: (b, out_channels, y, x)."""
+        return enlarged(state[-1], image.shape[2:])

@@ -45,10 +45,10 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
+from pipeline.models.axes import as_vec, total_stride
 from pipeline.models.cells.blocks import half
-from pipeline.models.gamma_net_3d import as_vec
 from pipeline.models.residual_unet import norm_layer
-from pipeline.models.staged import Stage, SymmetricUNet, product
+from pipeline.models.staged import Stage, SymmetricUNet
 from pipeline.models.staged import activation as activation_of
 
 HEADS: dict[str, tuple[str, ...]] = {
@@ -244,7 +244,7 @@ class ConnectomicsUNet(SymmetricUNet):
     @property
     def multiple(self) -> Vec:
         """A patch must be a multiple of this along z, y, x."""
-        return product(self.halvings, self.stride)
+        return total_stride(self.halvings, self.stride)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -274,7 +274,7 @@ class ConnectomicsUNet(SymmetricUNet):
 
     def _missing(self, x: Tensor) -> list[int]:
         """Planes to add before and behind x, y, z."""
-        halved = product(self.halvings)
+        halved = total_stride(self.halvings)
         behind = [int(m > 1 and n % m == 0) for n, m in zip(x.shape[2:], halved, strict=True)]
         return [0, behind[2], 0, behind[1], 0, behind[0]]
 

@@ -6,7 +6,7 @@
     .pre, .res.conv1, .res.conv2, .post       norm1 and conv1, norm2 and conv2, ... norm4 and conv4
     core.final.norm                           exit.0
     out.<name>.conv                           exit.2; several outputs become channels of one, in their order
-    core.uconvs.i.up.up.0                     constant, not loaded: the linear kernel of ``Upsample``, compared with it
+    core.uconvs.i.up.up.0                     up.i.enlarge.kernel: constant; compared with that of ``Upsample``
 
 Left: names in DeepEM; right: names here. Kernels, norms and their running statistics are taken over as they are.
 """
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
-from pipeline.models.gamma_net_3d import as_vec
+from pipeline.models.axes import as_vec
 from pipeline.models.pretrained import Rules, fit, published_state, renamed
 from pipeline.models.residual_unet import SIZES, ResidualUNet, linear_kernel
 
@@ -63,12 +63,14 @@ def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.flo
     entry = state["in.conv.conv.weight"]
     widths = [len(entry)] + [len(state[f"core.dconvs.{i}.1.pre.conv.weight"]) for i in range(len(kernels))]
     shape = {"widths": widths, "embedding": tuple(entry.shape[2:]), "in_channels": entry.shape[1]}
-    pools = [as_vec([max(1, side // 2) for side in kernel.shape[2:]]) for kernel in kernels]
+    pools = [as_vec([(side + 1) // 2 for side in kernel.shape[2:]]) for kernel in kernels]  # sides are 2 p - p mod 2
     outputs = {end: torch.cat([state.pop(f"{head}.{end}") for head in heads]) for end in ("weight", "bias")}
     shape |= {"pools": pools[::-1], "upsample": _upsample(kernels, pools), "out_channels": len(outputs["bias"])}
     arguments: dict[str, Any] = {**SIZES["rsunet"], **shape, **options}
     network = ResidualUNet(**arguments).to(dtype)
     fit(network, renamed(state, RULES) | {f"exit.2.{end}": value for end, value in outputs.items()}, "the RSUNet")
+    for up, kernel in zip(network.up, kernels, strict=True):
+        up.enlarge.kernel = kernel.to(dtype)  # type: ignore[union-attr]  # a third is not the same in all precisions
     return network.eval()
 
 

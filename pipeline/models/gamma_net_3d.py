@@ -28,8 +28,9 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
+from pipeline.models.axes import as_vec, channels_to_space, space_to_channels, total_stride
 from pipeline.models.cells import State
-from pipeline.models.cells.blocks import Norm, as_kernel, one_of, same_conv
+from pipeline.models.cells.blocks import Norm, one_of, same_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU
 from pipeline.models.cells.mgu import MGU
 from pipeline.models.gamma_net import NETWORK_NORMS, GammaNet
@@ -132,10 +133,7 @@ class GammaNet3D(GammaNet):
     @property
     def multiple(self) -> Vec:
         """A patch must be a multiple of this along z, y, x."""
-        result = list(self.stride)
-        for pool in self.pools:
-            result = [a * b for a, b in zip(result, pool, strict=True)]
-        return as_vec(result)
+        return total_stride(self.pools, self.stride)
 
     def drive(self, image: Tensor) -> Tensor:
         """Image (b, 1, z, y, x) -> X(0): (b, c, z, y, x) of level 0."""
@@ -168,24 +166,3 @@ def unpool(inside: int, outside: int, pool: Vec, kernel: Sequence[int] | None, n
     if kernel is None:
         return transposed
     return nn.Sequential(transposed, Norm(outside, norm, gain=1.0), same_conv(outside, outside, as_vec(kernel)))
-
-
-def space_to_channels(r: Tensor, stride: Vec) -> Tensor:
-    """(b, c, z sz, y sy, x sx) -> (b, c sz sy sx, z, y, x)."""
-    b, c, z, y, x = r.shape
-    sz, sy, sx = stride
-    r = r.reshape(b, c, z // sz, sz, y // sy, sy, x // sx, sx).permute(0, 1, 3, 5, 7, 2, 4, 6)
-    return r.reshape(b, c * sz * sy * sx, z // sz, y // sy, x // sx)
-
-
-def channels_to_space(r: Tensor, stride: Vec) -> Tensor:
-    """(b, c sz sy sx, z, y, x) -> (b, c, z sz, y sy, x sx): the inverse of ``space_to_channels``."""
-    b, c, z, y, x = r.shape
-    sz, sy, sx = stride
-    r = r.reshape(b, c // (sz * sy * sx), sz, sy, sx, z, y, x).permute(0, 1, 5, 2, 6, 3, 7, 4)
-    return r.reshape(b, c // (sz * sy * sx), z * sz, y * sy, x * sx)
-
-
-def as_vec(values: Sequence[int]) -> Vec:
-    """Three integers; cards hold lists."""
-    return as_kernel(values, 3)  # type: ignore[return-value]

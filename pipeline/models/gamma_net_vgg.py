@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -101,6 +102,10 @@ class GammaNetVGG(GammaNet):
         )
         self.readout_norm = Norm(widths[0], norm, gain=0.1)
         self.readout = point_conv(widths[0], out_channels, 2)
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of VGG16, from a file."""
+        self.vgg.load_file(path)
 
     def drive(self, image: Tensor) -> Tensor:
         """Image (b, 1 or 3, y, x) -> X(0), after the first of the layers: (b, c, y', x')."""

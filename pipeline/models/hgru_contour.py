@@ -24,11 +24,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
+from pipeline.models.axes import as_dimension
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, point_conv, same_conv
 from pipeline.models.cells.convlstm import ConvLSTM
 from pipeline.models.cells.hgru import HGRU
-from pipeline.models.recurrent import RecurrentNetwork, as_dimension
+from pipeline.models.recurrent import RecurrentNetwork
 
 SIDE = 7
 WAVELENGTH, SIGMA, ASPECT = 3.5, 2.8, 0.3

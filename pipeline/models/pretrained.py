@@ -5,11 +5,12 @@ A file is ``safetensors``, or a torch file of tensors alone (``weights_only``: n
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from safetensors import SafetensorError
@@ -20,6 +21,32 @@ from pipeline.errors import ModelError
 
 Rules = Sequence[tuple[str, str]]
 """Regular expressions of published names -> names here, applied one after the other."""
+
+
+@runtime_checkable
+class HasBackbone(Protocol):
+    """A network with a part that others have trained: a ResNet, or VGG16."""
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Load published weights into that part; ``ModelError`` if they are those of another network."""
+
+
+def load_backbone(network: nn.Module, path: str | Path, architecture: str) -> None:
+    """Load published weights into the part of a network that has some; ``ModelError`` if none has."""
+    if not isinstance(network, HasBackbone):
+        raise ModelError(
+            f"backbone is {path}, and no part of {architecture} has published weights: choose resnet_fcn, rignet with "
+            "a resnet_fcn in it, canvas_lstm or gamma_net_vgg, or leave backbone out"
+        )
+    network.load_backbone(path)
+
+
+def digest_of(path: str | Path) -> str:
+    """SHA-256 of a file of weights; ``ModelError`` if it is not there."""
+    if not Path(path).is_file():
+        raise ModelError(f"{path} does not exist; give the file of the pretrained weights")
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_weights(path: str | Path) -> dict[str, Tensor]:
@@ -75,22 +102,30 @@ def renamed(state: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:
     return result
 
 
+def misfits(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """What keeps tensors from being those of a module: one phrase for each that is missing, unknown or misshapen."""
+    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    return [
+        *(f"{name} is missing" for name in sorted(wanted.keys() - found.keys())),
+        *(f"{name} is not known" for name in sorted(found.keys() - wanted.keys())),
+        *(
+            f"{name} has shape {found[name]}, not {wanted[name]}"
+            for name in sorted(wanted.keys() & found.keys())
+            if found[name] != wanted[name]
+        ),
+    ]
+
+
 def fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Load tensors into a module; ``ModelError`` names those that are missing, unknown or of another shape.
+    """Load tensors into a module; ``ModelError`` names its ``misfits``.
 
     Counters of batches (``num_batches_tracked``) decide nothing and may be missing.
     """
-    wanted = module.state_dict()
-    optional = {name for name in wanted if name.endswith("num_batches_tracked")}
-    problems = [f"{name} is missing" for name in sorted(wanted.keys() - state.keys() - optional)]
-    problems += [f"{name} is not known" for name in sorted(state.keys() - wanted.keys())]
-    problems += [
-        f"{name} has shape {tuple(state[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & state.keys())
-        if state[name].shape != wanted[name].shape
-    ]
-    if problems:
+    own = module.state_dict()
+    state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | dict(state)
+    if problems := misfits(module, state):
         raise ModelError(
             f"the weights do not fit {what}: {'; '.join(problems[:5])}; they must come from the same network"
         )
-    module.load_state_dict({**wanted, **state})
+    module.load_state_dict(state)

@@ -7,11 +7,9 @@ The four parts stand apart, so that a rule of ``pipeline.training.rules`` can ru
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
-from pipeline.errors import ModelError
+from pipeline.models.axes import as_dimension
 from pipeline.models.cells import State
 
 
@@ -50,20 +48,3 @@ class RecurrentNetwork(nn.Module):
             if every_step or step == self.steps - 1:
                 outputs.append(restored(self.read(state, x, image)))
         return outputs if every_step else outputs[-1]
-
-
-def as_dimension(image: Tensor, dimension: int) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """An image for a network of this dimension, and the function that gives its output the image's shape.
-
-    The sections of a volume (b, i, z, y, x) become images (b z, i, y, x) of a batch.
-    """
-    if image.ndim == dimension + 2:
-        return image, lambda output: output
-    if dimension != 2 or image.ndim != 5:
-        raise ModelError(
-            f"the image has shape {tuple(image.shape)}; a network in {dimension}D takes {dimension + 2} axes, "
-            "batch, channels and those of space: add or take away axes"
-        )
-    batch, channels, sections, *plane = image.shape
-    folded = image.transpose(1, 2).reshape(batch * sections, channels, *plane)
-    return folded, lambda output: output.unflatten(0, (batch, sections)).transpose(1, 2)

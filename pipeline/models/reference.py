@@ -11,6 +11,7 @@ VGG16; both fit ``TORCH_PORT``). Every function takes their names
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,12 +51,17 @@ def hgru(reference: Tensors) -> dict[str, Tensor]:
     return _renamed(reference, names)
 
 
-def relu_hgru(reference: Tensors) -> dict[str, Tensor]:
+def relu_hgru(reference: Tensors, step: int | None = None, gamma_multiplies: bool = False) -> dict[str, Tensor]:
     """``hConvGRUCell`` of serre-lab/hgru-pytorch -> ``HGRU`` of the form ``relu`` with ``normalise_gates``.
 
-    Its gamma is a factor of c2: kappa (z + gamma c2) + w z gamma c2.
+    step: counted from 0. The last version has four norms for each step (``bn.0`` to ``bn.31``), so each step is a cell
+    of ours. Their running statistics are left out: they are those of its evaluation mode, and the cell always takes
+    those of the batch. Earlier versions have four norms in all: None.
+    gamma_multiplies: for the earliest, in which gamma is a factor of c2: kappa (z + gamma c2) + w z gamma c2.
     """
-    found = hgru(reference)
+    found = hgru(reference if step is None else _norms_of(reference, step))
+    if not gamma_multiplies:
+        return found
     if missing := [name for name in ("kappa", "gamma", "omega") if name not in found]:
         raise ModelError(f"{', '.join(missing)} are missing; they are multiplied with each other: give all of them")
     return found | {"gamma": found["kappa"] * found["gamma"], "omega": found["omega"] * found["gamma"]}
@@ -80,7 +86,7 @@ def panoptic_hgru(reference: Tensors) -> dict[str, Tensor]:
 def fgru(reference: Tensors, gate_keeps: bool = False) -> dict[str, Tensor]:
     """``fGRUCell2`` and ``fGRUCell2_td`` -> ``FGRU`` and ``TopDownFGRU``.
 
-    Attention: GALA, of one layer or two (``gate_layers=2``), with ``gate_bias``; "se" (``local_gate=False``, with
+    Attention: GALA, of one layer or more (``gate_layers=2``), with ``gate_bias``; "se" (``local_gate=False``, with
     ``gate_bias``); none (``local_gate=False``, ``rectify_gates=False``). Kernels of ``tied_kernels="depth"``, one a
     channel, become the diagonal of ours.
 
@@ -90,13 +96,11 @@ def fgru(reference: Tensors, gate_keeps: bool = False) -> dict[str, Tensor]:
     names = {"conv_c1_w": "inhibition.free", "conv_c2_w": "excitation.free", "conv_g2_w": "excitation_gate.weight"}
     names |= {"conv_g1_b": "bias_inhibition", "conv_g2_b": "bias_excitation"}
     names |= {name: name for name in ("alpha", "mu", "omega", "kappa")} | {"conv_g1_w": "global_gate.weight"}
-    deep = any(".attention.2." in f".{name}" for name in reference)
-    for theirs, ours in (("se", "global_gate"), ("sa", "local_gate")):
-        for layer in (0, 2) if deep else (0,):
-            inside = f"{ours}.{layer}" if deep else ours
-            names |= {f"attention.{theirs}.attention.{layer}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
-            if theirs == "se":
-                names |= {f"attention.attention.{layer}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
+    numbers = sorted({int(number) for name in reference for number in re.findall(r"attention\.(\d+)\.", name)})
+    for theirs, ours in (("attention.se", "global_gate"), ("attention", "global_gate"), ("attention.sa", "local_gate")):
+        for number in numbers:  # 0 alone is one convolution, and 0, 2, ... a row of them
+            inside = ours if numbers == [0] else f"{ours}.{number}"
+            names |= {f"{theirs}.attention.{number}.{kind}": f"{inside}.{kind}" for kind in PARAMETERS}
     for k, norm in enumerate(("bn_g1", "bn_c1", "bn_g2", "bn_c2")):
         names |= _norm(norm, f"norms.{k}")
     found = {
@@ -161,6 +165,15 @@ def gamma_net_vgg(reference: Tensors, gaps: int = 3) -> dict[str, Tensor]:
         result |= {ours + name: tensor for name, tensor in fgru(_below(reference, theirs)).items()}
     rest = {name: tensor for name, tensor in reference.items() if not name.startswith(tuple(units))}
     return result | _renamed(rest, names)
+
+
+def _norms_of(reference: Tensors, step: int) -> dict[str, Tensor]:
+    """The cell with the norms of one step alone, numbered from 0, without running statistics."""
+    own = {f"bn.{4 * step + k}.{kind}": f"bn.{k}.{kind}" for k in range(4) for kind in PARAMETERS}
+    if missing := sorted(own.keys() - reference.keys()):
+        raise ModelError(f"step is {step}; {', '.join(missing)} are missing: give a step that the weights have")
+    rest = {name: tensor for name, tensor in reference.items() if not name.startswith("bn.")}
+    return rest | {ours: reference[theirs] for theirs, ours in own.items()}
 
 
 def _dense(kernel: Tensor) -> Tensor:

@@ -35,9 +35,9 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
+from pipeline.models.axes import as_vec, total_stride
 from pipeline.models.cells.blocks import Norm, half
-from pipeline.models.gamma_net_3d import as_vec
-from pipeline.models.staged import Stage, SymmetricUNet, product
+from pipeline.models.staged import Stage, SymmetricUNet
 from pipeline.models.staged import activation as activation_of
 
 UPSAMPLING = ("transposed", "linear", "fixed", "published")
@@ -172,7 +172,7 @@ class Upsample(nn.Module):
             scale = [float(p) for p in self.pool]
             x = F.interpolate(x, scale_factor=scale, mode="trilinear", align_corners=False)
         else:
-            margin = [(p - 1 + 1) // 2 for p in self.pool]
+            margin = [p // 2 for p in self.pool]
             x = F.conv_transpose3d(x, self.kernel.to(x.dtype), None, self.pool, margin, groups=x.shape[1])
         return self.project(x)  # type: ignore[no-any-return]
 
@@ -267,7 +267,7 @@ class ResidualUNet(SymmetricUNet):
     @property
     def multiple(self) -> Vec:
         """A patch must be a multiple of this along z, y, x."""
-        return product(self.pools, self.stride)
+        return total_stride(self.pools, self.stride)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
+from pipeline.models.axes import sections_apart, sections_together
 from pipeline.models.pretrained import Rules, fit, read_weights, renamed
-from pipeline.models.staged import Stage, run_stages, sections_apart, sections_together
+from pipeline.models.staged import Stage, run_stages
 
 SIZES: dict[str, dict[str, Any]] = {
     "tiny": {"embedding_size": 16, "widths": (16, 24, 32, 48), "depths": (1, 1, 1, 1), "block": "basic", "finest": 8},
@@ -144,6 +145,10 @@ class ResNetFCN(nn.Module):
         self.blocks = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         scored = {32: 1, 16: 2, 8: 3}[finest]
         self.scores = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths[: -scored - 1 : -1])
+
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of a ResNet, as the function of this name has them."""
+        load_backbone(self.blocks, path)
 
     @property
     def stages(self) -> tuple[Stage, ...]:

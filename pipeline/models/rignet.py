@@ -23,13 +23,17 @@ is a basic one.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
+from pipeline.models.cells import State
+from pipeline.models.pretrained import load_backbone
+from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build, named_arguments
 from pipeline.models.staged import Stage, StagedNetwork
 
@@ -70,8 +74,10 @@ class Gate(nn.Module):
         return F.interpolate(r, size=tuple(size), mode=self.mode, align_corners=False)
 
 
-class RIGNet(nn.Module):
-    """A staged network with gates.
+class RIGNet(RecurrentNetwork):
+    """A staged network with gates; a step of its recurrence is a pass through the blocks, the state what they gave.
+
+    Unrolled sequentially, it is a single pass, in which blocks repeat.
 
     feedback: the blocks that have a gate, counted from 1 as in the paper; all of them if left out.
     iterations: u; how often a gated block runs.
@@ -93,8 +99,9 @@ class RIGNet(nn.Module):
         stages = network.stages
         blocks = range(1, len(stages) + 1) if feedback is None else sorted(set(feedback))
         _check(iterations, unrolling, gates, blocks, len(stages))
-        self.network, self.out_channels = network, network.out_channels
+        self.network, self.out_channels, self.dimensions = network, network.out_channels, network.axes
         self.iterations, self.unrolling, self.multi_range = iterations, unrolling, gates == "multi-range"
+        self.steps = iterations if unrolling == "parallel" else 1
         self.gated = [block - 1 for block in blocks]
         self.gates = nn.ModuleDict({str(i): self._gate(stages, i, kernel) for i in self.gated})
 
@@ -112,11 +119,25 @@ class RIGNet(nn.Module):
         """Convolutions from the image to the logits, without those of the gates."""
         return depth(self.network.stages, self.gated, self.iterations, self.unrolling)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Image -> logits of the last iteration, in the shapes of the wrapped network."""
-        x = self.network.prepare(image)
-        outputs = self._sequential(x) if self.unrolling == "sequential" else self._parallel(x)
-        return self.network.finish(outputs[-1], image)
+    def load_backbone(self, path: str | Path) -> None:
+        """Published weights of the wrapped network."""
+        load_backbone(cast(nn.Module, self.network), path, type(self.network).__name__)
+
+    def drive(self, image: Tensor) -> Tensor:
+        """Image -> what the first block sees."""
+        return self.network.prepare(image)
+
+    def step(self, x: Tensor, state: State) -> State:
+        """The outputs of all blocks after one more pass; blocks before the first gate do not change and run once."""
+        if self.unrolling == "sequential":
+            return tuple(self._sequential(x))
+        before = list(state)
+        first = min(self.gated, default=0) if before else 0
+        return tuple(self._pass(before[first - 1] if first else x, first, before[:first], before))
+
+    def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
+        """Output of the last block -> logits, in the shapes of the wrapped network."""
+        return self.network.finish(state[-1], image)
 
     def _sequential(self, x: Tensor) -> list[Tensor]:
         """Block, gate, block, ... u times; then the next block."""
@@ -127,14 +148,6 @@ class RIGNet(nn.Module):
                 f_out = self.network.run_stage(index, self._gated(index, x, f_out, f_out), outputs)
             outputs.append(f_out)
             x = f_out
-        return outputs
-
-    def _parallel(self, x: Tensor) -> list[Tensor]:
-        """All blocks, then all gates, u times; blocks before the first gate do not change and run once."""
-        first = min(self.gated, default=0)
-        outputs = self._pass(x, 0, [], [])
-        for _ in range(self.iterations - 1):
-            outputs = self._pass(outputs[first - 1] if first else x, first, outputs[:first], outputs)
         return outputs
 
     def _pass(self, x: Tensor, first: int, outputs: list[Tensor], before: list[Tensor]) -> list[Tensor]:

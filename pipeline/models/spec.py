@@ -299,18 +299,11 @@ def _tensors(card: ModelCard) -> dict[str, Any]:
 
 
 def _fit(module: nn.Module, tensors: dict[str, Any], card: ModelCard) -> None:
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    problems = [f"{name} is missing" for name in wanted.keys() - found.keys()]
-    problems += [f"{name} is not known" for name in found.keys() - wanted.keys()]
-    problems += [
-        f"{name} has shape {found[name]}, not {wanted[name]}"
-        for name in wanted.keys() & found.keys()
-        if found[name] != wanted[name]
-    ]
-    if problems:
+    from pipeline.models.pretrained import misfits
+
+    if problems := misfits(module, tensors):
         raise ModelError(
-            f"the weights of {card.name} do not fit {card.architecture}: {'; '.join(sorted(problems)[:5])}; "
+            f"the weights of {card.name} do not fit {card.architecture}: {'; '.join(problems[:5])}; "
             "the card's arguments and its weights must come from the same training"
         )
     module.load_state_dict(tensors)

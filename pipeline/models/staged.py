@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Vec
-from pipeline.models.gamma_net_3d import as_vec, channels_to_space, space_to_channels
+from pipeline.models.axes import as_vec, channels_to_space, sections_apart, sections_together, space_to_channels
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -78,18 +78,6 @@ def run_stages(network: StagedNetwork, image: Tensor) -> Tensor:
         x = network.run_stage(index, x, outputs)
         outputs.append(x)
     return network.finish(x, image)
-
-
-def sections_apart(r: Tensor) -> Tensor:
-    """(b, c, z, y, x) -> (b z, c, 1, y, x): sections that know nothing of each other."""
-    b, c, z, y, x = r.shape
-    return r.transpose(1, 2).reshape(b * z, c, 1, y, x)
-
-
-def sections_together(r: Tensor, z: int) -> Tensor:
-    """(b z, c, 1, y, x) -> (b, c, z, y, x): the inverse of ``sections_apart``."""
-    bz, c, _, y, x = r.shape
-    return r.reshape(bz // z, z, c, y, x).transpose(1, 2)
 
 
 class SymmetricUNet(nn.Module):
@@ -164,11 +152,3 @@ class SymmetricUNet(nn.Module):
         if image.ndim == 4:
             return run_stages(self, image[:, :, None])[:, :, 0]
         return run_stages(self, image)
-
-
-def product(vectors: Sequence[Vec], start: Vec = (1, 1, 1)) -> Vec:
-    """The product of vectors, number by number."""
-    result = start
-    for z, y, x in vectors:
-        result = result[0] * z, result[1] * y, result[2] * x
-    return result

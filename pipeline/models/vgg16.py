@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.models.pretrained import read_weights
+from pipeline.models.pretrained import misfits, read_weights
 
 WIDTHS = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512}
 LAYERS = tuple(
@@ -57,15 +57,9 @@ class VGG16(nn.Module):
 
         Raises ``ModelError`` if one is missing or has another shape. Classifiers and later layers are ignored.
         """
-        wanted = self.state_dict()
-        found = {name: _one_of(weights, name) for name in wanted}
-        problems = [f"{name} is missing" for name, tensor in found.items() if tensor is None]
-        problems += [
-            f"{name} has shape {tuple(tensor.shape)}, not {tuple(wanted[name].shape)}"
-            for name, tensor in found.items()
-            if tensor is not None and tensor.shape != wanted[name].shape
-        ]
-        if problems:
+        taken = {name: _one_of(weights, name) for name in self.state_dict()}
+        found = {name: tensor for name, tensor in taken.items() if tensor is not None}
+        if problems := misfits(self, found):
             raise ModelError(
                 f"these are no weights of VGG16: {'; '.join(problems[:5])}; tensors must be named conv1_1.weight, "
                 "conv1_1.bias and so on, or as in torchvision's vgg16"

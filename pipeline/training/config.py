@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config import Shape, Share, Table, Voxel
+from pipeline.errors import ConfigError
 from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_settings import AnyRule, Bptt
@@ -68,6 +70,8 @@ class TrainConfig(Table):
     """Arguments of the architecture, or one of its named sizes."""
     start_from: str | None = None
     """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
+    backbone: str | None = None
+    """File of published weights of a ResNet or of VGG16, for the networks that have one in them."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
     """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
     targets: Targets | None = None
@@ -141,6 +145,16 @@ class TrainConfig(Table):
         z, y, x = self.patch_shape
         return self.overlap or (z // 4, y // 4, x // 4)
 
+    def make_output(self) -> Path:
+        """The output folder, made if it is not there; ``ConfigError`` if there can be none."""
+        folder = Path(self.output)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise ConfigError(f"output is {folder}; no folder can be made there ({why}): name another") from None
+        return folder
+
     @model_validator(mode="after")
     def _patches_go_on(self) -> TrainConfig:
         if any(not 0 <= o < p for o, p in zip(self.card_overlap, self.patch_shape, strict=True)):
@@ -168,6 +182,12 @@ class TrainConfig(Table):
 
     def _holds(self, offset: Voxel) -> bool:
         return all(abs(o) < p for o, p in zip(offset, self.patch_shape, strict=True))
+
+    @model_validator(mode="after")
+    def _begins_once(self) -> TrainConfig:
+        if self.start_from is not None and self.backbone is not None:
+            raise ValueError("both start_from and backbone are given; weights begin but once: leave one out")
+        return self
 
     @model_validator(mode="after")
     def _chunks_hold_patches(self) -> TrainConfig:

@@ -88,11 +88,15 @@ def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:
 
     Where the part is thinner than a patch, the patch is as thin, rounded down to a multiple of 16.
     """
-    shape = [
-        min(p, n if n < p and n < 16 else n // 16 * 16 or n)
-        for p, n in zip(config.patch_shape, source.box.shape, strict=True)
-    ]
+    shape = [_side(p, n) for p, n in zip(config.patch_shape, source.box.shape, strict=True)]
     starts = [range(a, b - s + 1, s) for a, b, s in zip(source.box.start, source.box.stop, shape, strict=True)]
     boxes = [BoundingBox.from_shape(tuple(shape), (z, y, x)) for z in starts[0] for y in starts[1] for x in starts[2]]  # type: ignore[arg-type]
     chosen = np.unique(np.linspace(0, len(boxes) - 1, VALIDATION_PATCHES).round().astype(int))
     return [boxes[i] for i in chosen]
+
+
+def _side(patch: int, part: int) -> int:
+    """That of the patch; in a thinner part, the part's, as a multiple of 16 if it is that thick."""
+    if part >= patch:
+        return patch
+    return part if part < 16 else part // 16 * 16

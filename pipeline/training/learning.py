@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
-from pipeline.models.recurrent import RecurrentNetwork, as_dimension
+from pipeline.models.axes import as_dimension
+from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.training.rule_settings import (
     AnyPenalty,
     AnyRule,
@@ -20,6 +21,7 @@ from pipeline.training.rule_settings import (
     Recurrent,
     SpectralPenalty,
     Truncated,
+    Unrolled,
 )
 from pipeline.training.rules import (
     Backpropagation,
@@ -42,6 +44,8 @@ class Learned:
 
     logits: Tensor
     """(b, c, z, y, x)."""
+    earlier: tuple[Tensor, ...] = ()
+    """Those of the steps before the last, if the rule asks for losses of them."""
     penalty: Tensor | None = None
     """On the Jacobian, not yet weighted."""
     report: NeumannReport | None = field(default=None)
@@ -50,7 +54,7 @@ class Learned:
 
 def plain(rule: AnyRule) -> bool:
     """True if the rule is autograd's own, so that any network can be trained by it."""
-    return isinstance(rule, Bptt) and rule.penalty is None
+    return isinstance(rule, Bptt) and rule.penalty is None and rule.earlier_steps == 0
 
 
 def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Learned:
@@ -60,9 +64,15 @@ def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Lear
     assert isinstance(network, RecurrentNetwork), "check_rule refuses other networks"
     flat, restored = as_dimension(image, network.dimensions)
     x = network.drive(flat)
-    path = rule_of(rule)(network, x, network.steps)
-    logits = restored(network.read(path.state, x, flat))
-    return Learned(logits, None if rule.penalty is None else penalty_of(rule.penalty, path, seed), path.report)
+    path = rule_of(rule)(network, x, network.steps, keep=earlier_weight(rule) > 0)
+    *earlier, logits = (restored(network.read(state, x, flat)) for state in path.states)
+    penalty = None if rule.penalty is None else penalty_of(rule.penalty, path, seed)
+    return Learned(logits, tuple(earlier), penalty, path.report)
+
+
+def earlier_weight(rule: AnyRule) -> float:
+    """What the readout of a step weighs, relative to that of the next one; 0 if the last is asked alone."""
+    return rule.earlier_steps if isinstance(rule, Unrolled) else 0.0
 
 
 def rule_of(settings: AnyRule) -> Rule:
@@ -94,10 +104,12 @@ def check_rule(network: nn.Module, rule: AnyRule, architecture: str, patch_shape
     if plain(rule):
         return
     if not isinstance(network, RecurrentNetwork):
+        asked = " with a penalty" if rule.penalty else " with earlier_steps" if earlier_weight(rule) else ""
         raise ConfigError(
-            f"rule is {rule.kind}{' with a penalty' if rule.penalty else ''}; it runs a recurrence step by step, and "
-            f"{architecture} has none that can be run so: choose rule: {{kind: bptt}} without a penalty, or a network "
-            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour)"
+            f"rule is {rule.kind}{asked}; it runs a recurrence step by step, and "
+            f"{architecture} has none that can be run so: choose rule: {{kind: bptt}} with nothing else, or a network "
+            "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour, "
+            "canvas_lstm, rignet)"
         )
     if isinstance(rule, Recurrent):
         _check_steady(network, rule, architecture, patch_shape)

@@ -16,10 +16,11 @@ from torch.utils.data import DataLoader
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import Vec
+from pipeline.models.pretrained import load_backbone
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
-from pipeline.training.learning import Learned, check_rule, run
+from pipeline.training.learning import Learned, check_rule, earlier_weight, run
 from pipeline.training.losses import LossParts, combined_loss
 from pipeline.training.sampler import Sampler, Source, open_sources
 from pipeline.training.schedules import make_optimiser, make_schedule
@@ -92,7 +93,11 @@ class TrainingModule(LightningModule):
         found = combined_loss(self.targets, learned.logits, targets, weights)
         self._keep_parts("training", found)
         self._learned = learned
-        return self._with_penalty(found.total, learned)
+        loss = found.total
+        for before_last, logits in enumerate(reversed(learned.earlier), start=1):
+            weight = earlier_weight(self.config.rule) ** before_last
+            loss = loss + weight * combined_loss(self.targets, logits, targets, weights).total
+        return self._with_penalty(loss, learned)
 
     def _with_penalty(self, loss: Tensor, learned: Learned) -> Tensor:
         """The loss, with the penalty of the rule if it has one."""
@@ -198,10 +203,13 @@ def arguments_of(config: TrainConfig) -> dict[str, object]:
 
 
 def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:
-    """A fresh network, or that of ``start_from``; ``ModelError`` if it is another one."""
+    """A fresh network, with its ``backbone``, or that of ``start_from``; ``ModelError`` if it is another one."""
     torch.manual_seed(config.seed)
     if config.start_from is None:
-        return build(config.architecture, arguments)
+        network = build(config.architecture, arguments)
+        if config.backbone is not None:
+            load_backbone(network, config.backbone, config.architecture)
+        return network
     card = load_card(config.start_from)
     if (card.architecture, card.arguments) != (config.architecture, json.loads(json.dumps(arguments))):
         raise ModelError(

@@ -2,6 +2,7 @@
 
     rule: {kind: truncated, window: 4}
     rule: {kind: rbp, terms: 15, penalty: {kind: column, weight: 10}}
+    rule: {kind: bptt, earlier_steps: 0.5}
 
 ``pipeline.training.learning`` builds the rules of ``pipeline.training.rules`` from these.
 """
@@ -65,13 +66,20 @@ class RuleSettings(Table):
     """On the Jacobian of the last step; with kind: bptt this is the papers' C-BPTT, with rbp C-RBP."""
 
 
-class Bptt(RuleSettings):
+class Unrolled(RuleSettings):
+    """Rules that have a gradient for every step's readout."""
+
+    earlier_steps: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""
+
+
+class Bptt(Unrolled):
     """Back-propagation through all steps."""
 
     kind: Literal["bptt"] = "bptt"
 
 
-class Truncated(RuleSettings):
+class Truncated(Unrolled):
     """Back-propagation through the last steps; those before keep nothing."""
 
     kind: Literal["truncated"] = "truncated"
@@ -79,7 +87,7 @@ class Truncated(RuleSettings):
     """How many steps gradients go back."""
 
 
-class Checkpointed(RuleSettings):
+class Checkpointed(Unrolled):
     """Back-propagation through all steps, each computed twice instead of kept."""
 
     kind: Literal["checkpointed"] = "checkpointed"

@@ -31,6 +31,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from pipeline.config import fingerprint
 from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
+from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, weights_of
 from pipeline.training.config import TrainConfig
@@ -39,9 +40,9 @@ from pipeline.training.module import Record, TrainingModule
 
 FREE = {
     *("output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"),
-    *("threads", "loaders", "device", "threshold", "pictures", "start_from"),
+    *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"),
 }
-"""Settings that may change between two parts of a training; of ``start_from`` only the place of the same weights."""
+"""Settings that may change between two parts of a training; of the last two only the place of the same weights."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -78,7 +79,7 @@ def fit(
     module: TrainingModule, config: TrainConfig, on_progress: Callable[[int, int], None] | None, *, resume: bool
 ) -> int:
     """Run the steps that are missing; returns how many are done in all."""
-    folder = made(config)
+    folder = config.make_output()
     callbacks: list[Callback] = [Folder(folder, config, identity(config))]
     callbacks += [Patience(config.patience)] if config.patience else []
     callbacks += [Progress(on_progress, config.steps)] if on_progress else []
@@ -90,18 +91,6 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return trainer.global_step
-
-
-def made(config: TrainConfig) -> Path:
-    """The output folder; ``ConfigError`` if there can be none."""
-    folder = Path(config.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"output is {config.output}; no folder can be made there ({error.strerror}): name another"
-        ) from None
-    return folder
 
 
 @contextmanager
@@ -198,6 +187,8 @@ def identity(config: TrainConfig) -> str:
     settings: list[object] = [config.model_dump(mode="json", exclude=free_of(config))]
     if config.start_from is not None:
         settings.append(load_card(config.start_from).digest)
+    if config.backbone is not None:
+        settings.append(digest_of(config.backbone))
     return fingerprint(*settings)
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from pipeline.clusters import slurm_pool
 from pipeline.clusters import slurm_scripts as scripts
-from pipeline.clusters.base import Submission
+from pipeline.clusters.base import Submission, cluster_folder
 from pipeline.clusters.slurm import SlurmCluster
 from pipeline.clusters.slurm_pool import SlurmPool
 from pipeline.config import parse_config
@@ -85,7 +85,7 @@ def test_workers_are_jobs_that_talk_in_cipher(
     assert {name for name, _, _ in jobs.values()} == {scripts.job_name(str(tmp_path / "run"), "general")}
     script = command("scontrol", "write", "batch_script", next(iter(jobs)), "-")
     assert pool.address in script
-    log = scripts.log_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
+    log = cluster_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
     assert "Registered to" in log.read_text()
 
 
@@ -111,7 +111,7 @@ def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(
     """Fails if GPUs wait while supervoxels are merged."""
     for wanted in (2, 1):
         pool.scale(wanted)
-        list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
+        assert nodes(list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))) <= CPU_NODES
         wait_until(lambda: len(slurm.jobs("-t", "R")) == wanted, f"{wanted} jobs")
         pool.scale(0)
         wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no job is left")
@@ -142,11 +142,15 @@ def test_a_job_that_never_became_a_worker_is_replaced(slurm: Slurm, pool: SlurmP
     try:
         pool.scale(2)
         wait_until(lambda: len(slurm.jobs("-t", "PD")) == 2, "two jobs wait")
-        for job in slurm.jobs("-t", "PD"):
+        cancelled = set(slurm.jobs("-t", "PD"))
+        for job in cancelled:
             command("scancel", job)
     finally:
         command("scontrol", "update", "PartitionName=cpu", "State=UP")
     executor.client.wait_for_workers(2, timeout=200)
+    running = set(slurm.jobs("-t", "R"))
+    assert len(running) == 2
+    assert not running & cancelled
 
 
 def test_a_node_that_is_avoided_gets_no_more_workers(

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.clusters import slurm_scripts as scripts
-from pipeline.clusters.base import Submission
+from pipeline.clusters.base import Submission, cluster_folder, worker_shapes
 from pipeline.config import parse_config
 from pipeline.config_cluster import WorkerShape
 from pipeline.security import Tls
@@ -22,7 +22,7 @@ def submission(run_url: str = "/data/runs/first", setup: str = "", **cluster: ob
 
 
 def worker(given: Submission, pool: str = "general", **options: object) -> str:
-    shape = scripts.shapes(given)[pool]
+    shape = worker_shapes(given.config.cluster)[pool]
     return scripts.worker_script(pool, shape, given, address="tls://n:1", worker="w", tls=TLS, **options)  # type: ignore[arg-type]
 
 
@@ -114,9 +114,9 @@ def test_secrets_stay_out_of_the_scripts(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_logs_of_a_run_in_a_bucket_go_to_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Fails if SLURM is told to write into an object store."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert scripts.log_folder("s3://bucket/run").is_relative_to(tmp_path)
-    assert scripts.log_folder("/data/run") == Path("/data/run/cluster")
-    assert scripts.log_folder("file:///data/run") == Path("/data/run/cluster")
+    assert cluster_folder("s3://bucket/run").is_relative_to(tmp_path)
+    assert cluster_folder("/data/run") == Path("/data/run/cluster")
+    assert cluster_folder("file:///data/run") == Path("/data/run/cluster")
 
 
 def test_setup_lines_reach_the_workers_through_the_driver() -> None:

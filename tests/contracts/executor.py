@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import Iterable, Iterator
 
+import psutil
 import pytest
 
 from pipeline.errors import ConfigError, ModelError, StorageError
@@ -54,6 +55,12 @@ class Counted:
 def by_item(outcomes: Iterable[Outcome[int, int]]) -> list[tuple[int, int | None, str | None, bool, bool]]:
     """Outcomes without place and time, in the order of their items."""
     return sorted((o.item, o.result, o.error, o.retriable, o.stops_all) for o in outcomes)
+
+
+def worker_processes() -> set[psutil.Process]:
+    """The processes below this one that multiprocessing has started, without its book-keeper."""
+    children = psutil.Process().children(recursive=True)
+    return {child for child in children if "spawn_main" in " ".join(child.cmdline())}
 
 
 class ExecutorContract:
@@ -156,8 +163,11 @@ class ExecutorContract:
         with pytest.raises(ConfigError, match="no such chunk"):
             list(executor.map_unordered(square, broken(), resources=NEEDS))
 
-    def test_closing_twice_is_harmless(self) -> None:
-        """Fails if an executor that was never used, or is closed already, cannot be closed."""
-        executor = self.make()
-        executor.close()
-        executor.close()
+    def test_closing_twice_is_harmless_and_leaves_no_worker(self) -> None:
+        """Fails if an executor that was never used, or is closed already, cannot be closed, or its workers stay."""
+        before = worker_processes()
+        unused, used = self.make(), self.make()
+        assert by_item(used.map_unordered(square, [2], resources=NEEDS)) == [(2, 4, None, True, False)]
+        for executor in (unused, used, used, unused):
+            executor.close()
+        assert worker_processes() <= before

@@ -89,11 +89,11 @@ def free_ports() -> int:
 @pytest.fixture(scope="session")
 def _slurm_cluster() -> Iterator[Slurm]:
     with tempfile.TemporaryDirectory(prefix="petaseg-slurm-", ignore_cleanup_errors=True) as folder:
-        cluster = Slurm(Path(folder) / "root")
+        cluster = Slurm(Path(folder) / "cluster")
         cluster.do("install")
         cluster.do("up")
         before = os.environ.get("SLURM_CONF")
-        os.environ["SLURM_CONF"] = f"{folder}/root/slurm.conf"
+        os.environ["SLURM_CONF"] = f"{folder}/cluster/slurm.conf"
         try:
             yield cluster
         finally:

@@ -107,6 +107,13 @@ def test_a_scale_that_trains_nothing_is_refused(scale, rule):
         Scale(**scale)
 
 
+def test_an_output_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
+    """Would end the first training with an error of the system."""
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"--output: no folder .*file/trials can be made"):
+        run_experiment(SQUARES, tmp_path / "file", Scale(seeds=(2,)))
+
+
 def test_an_unknown_experiment_is_refused():
     with pytest.raises(ConfigError, match="there is no experiment 'alchemy'"):
         find_experiment("alchemy")
@@ -137,6 +144,10 @@ def test_the_command_runs_an_experiment(tmp_path):
     result = CliRunner().invoke(app, ["experiment", "squares", "--output", str(tmp_path), "--seeds", "4,5"])
     assert result.exit_code == 0, result.output
     assert "| 5 | 25 |" in result.output
+    without = CliRunner().invoke(app, ["experiment", "squares", "--output", str(tmp_path)])
+    assert [line for line in without.output.splitlines() if line[:3] in ("| 0", "| 1", "| 2", "| 4")] == [
+        *("| 0 | 0 |", "| 1 | 1 |", "| 2 | 4 |")
+    ]
     assert (tmp_path / "squares" / "plot.png").exists()
 
 

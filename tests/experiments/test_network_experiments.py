@@ -45,6 +45,16 @@ def test_rignet_with_one_iteration_is_the_plain_network(tmp_path):
     assert float(rows[3]["kMAC a pixel"]) > 3 * float(rows[0]["kMAC a pixel"])
 
 
+def test_the_comparison_has_a_row_a_network_with_all_its_seeds():
+    """Would show one seed, whose VOI may be far from that of the next."""
+    test = {"voi": 2.0, "voi_split": 0.5, "voi_merge": 1.5, "adapted_rand_error": 0.25}
+    result = {"parameters": 7, "steps": 600, "pace": 0.5, "validation_f1": 0.5, "threshold": 0.25, "test": test}
+    results = [{**result, "best_test_voi": voi, "test": {**test, "voi": voi}} for voi in (2.0, 2.2)]
+    row = dict(zip(comparison.COLUMNS, comparison.row(comparison.NETWORKS[0], results), strict=True))
+    assert (row["VOI"], row["VOI of each seed"], row["ARE"]) == ("2.100 ± 0.141", "2.000, 2.200", "0.250 ± 0.000")
+    assert (row["parameters"], row["updates"], row["min"]) == (7, 600, 5.0)
+
+
 def test_the_comparison_trains_segments_and_scores_and_goes_on_where_it_was(tmp_path):
     folder = run_experiment(comparison.EXPERIMENT, tmp_path, TINY)
     rows = table(folder)

@@ -37,7 +37,8 @@ def test_another_process_computes_the_same_bytes():
 def test_options_and_lattices_load_no_torch():
     """They are used to plan and to configure, on machines and at moments where three seconds of import matter."""
     code = "import pipeline.inference.options, pipeline.inference.lattice, sys; sys.exit('torch' in sys.modules)"
-    subprocess.run([sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"], check=True)
+    command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_the_features_have_the_size_of_the_paper():
     with torch.device("meta"):
         network = CanvasLSTM(in_channels=3)
     for image, size in (((513, 513), (33, 33)), ((1025, 2049), (65, 129))):
-        assert network.features(torch.empty(1, 3, *image, device="meta")).shape == (1, 2048, *size)
+        assert network.drive(torch.empty(1, 3, *image, device="meta")).shape == (1, 2048, *size)
 
 
 def head(steps, scale=1.0, dtype=torch.float32):

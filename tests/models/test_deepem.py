@@ -48,6 +48,24 @@ def test_a_network_that_pools_z_is_taken_with_its_weights_along_z(reference):
         torch.testing.assert_close(inside, 2 * enlarge.project(r)[:, :, :1, :1, :1].expand_as(inside))
 
 
+@pytest.mark.parametrize(("factor", "line"), [(3, [1, 2, 3, 2, 1]), (4, [1, 3, 5, 7, 7, 5, 3, 1])])
+def test_a_network_that_pools_by_three_or_four_is_taken(reference, factor, line):
+    """Would read the factor wrong from the constant weights, of side 2 p - p mod 2, or round a third to 32 bits."""
+    arrays = {name: value for name, value in reference.items() if name.startswith("w__")}
+    weights = np.array(line) * factor / sum(line)
+    for k, channels in enumerate((8, 6)):
+        arrays[f"w__core.uconvs.{k}.up.up.0.weight"] = np.tile(np.outer(weights, weights), (channels, 1, 1, 1, 1))
+    network = rsunet_from_deepem(arrays, torch.float64)
+    assert network.pools == [(1, factor, factor)] * 2
+    ramp = torch.arange(5.0, dtype=torch.float64).expand(1, 8, 1, 5, 5)
+    middle = slice(factor, -factor)  # beyond the border it sees zeros
+    with torch.inference_mode():
+        found = network.up[0].enlarge(ramp)[..., middle, middle]
+        steps = (torch.arange(5.0 * factor, dtype=torch.float64) + 0.5) / factor - 0.5  # pixels lie between those below
+        expected = network.up[0].enlarge.project(steps[middle].expand_as(found.new_empty(1, 8, *found.shape[2:])))
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [

@@ -11,7 +11,7 @@ from pipeline.config import parse_config
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
 from pipeline.training.trainer import train
-from tests.training.test_trainer import MINI, settings, stored_cubes
+from tests.training.trainings import MINI, settings, stored_cubes
 
 MIXED = {"preset": "pytc", "margin": 2, "misalignment_voxels": 2, "mixup": 0.3, "warp": 0.3, "elastic": 0}
 

@@ -1,5 +1,6 @@
 """Learning rules through the trainer."""
 
+import copy
 import logging
 import subprocess
 import sys
@@ -16,10 +17,11 @@ from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build
 from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters, run, state_parts
+from pipeline.training.losses import combined_loss
 from pipeline.training.module import TrainingModule
 from pipeline.training.rule_settings import Bptt, Checkpointed, ColumnPenalty, Recurrent, Truncated
 from pipeline.training.trainer import train
-from tests.training.test_trainer import MINI, checkpoint, fitted, log, settings, stored_cubes, train_killed_after
+from tests.training.trainings import MINI, checkpoint, fitted, log, settings, stored_cubes, train_killed_after
 from tests.training.volumes import OFF
 
 HGRU = {"kernel": 3, "steps": 3, "orientations": 2, "norm": "instance"}
@@ -28,6 +30,11 @@ RECURRENT = {
     "gamma_net_2d": ({"widths": [3, 4], "horizontal": [3, 1], "steps": 2}, (1, 16, 16), True, 4),
     "hgru_contour": (HGRU, (1, 16, 16), False, 1),
     "convlstm_contour": ({"kernel": 3, "steps": 3, "orientations": 2}, (1, 16, 16), False, 2),
+    "canvas_lstm": (
+        {"embedding_size": 4, "widths": (4, 6, 8, 8), "depths": (1, 1, 1, 1), "dilations": (2,), "hidden": (6, 5)},
+        *((1, 32, 48), False, 7),
+    ),
+    "rignet": ({"host_arguments": {"widths": (4, 5, 6), "embedding": (1, 3, 3)}, "iterations": 3}, (3, 8, 12), True, 6),
 }
 FOREGROUND = [{"what": "foreground", "losses": [{"kind": "bce"}]}]
 
@@ -58,6 +65,44 @@ def test_rules_that_are_exact_train_as_plain_backpropagation_does(tmp_path):
         torch.testing.assert_close(weights(contour(tmp_path, rule=rule)), plain, msg=str(rule))
     others = [weights(contour(tmp_path, rule=rule)) for rule in ({"kind": "truncated", "window": 1}, {"kind": "rbp"})]
     assert all((a - b).abs().max() > 1e-6 for a, b in pairwise([plain, *others]))
+
+
+@pytest.mark.parametrize("rule", [Bptt, Checkpointed])
+def test_earlier_steps_weigh_less_and_less(rule):
+    """Would ask the last step alone, or give the first one the weight of the last."""
+    torch.manual_seed(0)
+    network = build("gamma_net_3d", {**MINI, "steps": 3})
+    image = torch.rand(1, 1, 8, 16, 16)
+    learned = run(network, rule(earlier_steps=0.5), image)
+    *earlier, last = network(image, every_step=True)
+    torch.testing.assert_close(learned.logits, last)
+    torch.testing.assert_close(list(learned.earlier), earlier)
+    assert run(network, rule(), image).earlier == ()
+
+
+def test_the_loss_of_a_step_is_the_sum_over_its_readouts(tmp_path):
+    """Would forget the earlier readouts in the trainer, or weigh them in the wrong order."""
+    module = TrainingModule(settings(tmp_path, rule=Bptt(earlier_steps=0.5), arguments={**MINI, "steps": 3}))
+    batch = next(iter(module.train_dataloader()))
+    steps = [combined_loss(module.targets, out, *batch[1:]).total for out in module.network(batch[0], every_step=True)]
+    expected = 0.25 * steps[0] + 0.5 * steps[1] + steps[2]
+    torch.testing.assert_close(module.training_step(batch, 0), expected)
+
+
+def test_steps_that_are_computed_twice_count_once_for_batch_norms():
+    """Would move running statistics twice a step, so that a RIGNet that saves memory becomes another network."""
+    arguments, patch, *_ = RECURRENT["rignet"]
+    torch.manual_seed(0)
+    plain = build("rignet", arguments)
+    saving, image = copy.deepcopy(plain), torch.rand(1, 1, *patch)
+    run(plain, Bptt(), image).logits.sum().backward()
+    run(saving, Checkpointed(), image).logits.sum().backward()
+    statistics = dict(saving.named_buffers())
+    assert len(statistics) > 5
+    for name, values in plain.named_buffers():
+        torch.testing.assert_close(statistics[name], values, msg=name)
+    for (name, expected), found in zip(plain.named_parameters(), saving.parameters(), strict=True):
+        torch.testing.assert_close(found.grad, expected.grad, msg=name)
 
 
 def test_recurrent_backpropagation_reports_every_series(tmp_path):
@@ -126,6 +171,7 @@ def test_every_recurrent_network_is_run_by_every_rule(architecture):
         ({"rule": {"kind": "checkpointed"}}, "rule is checkpointed"),
         ({"rule": {"kind": "rbp"}}, "rule is rbp"),
         ({"rule": {"kind": "bptt", "penalty": {"kind": "spectral"}}}, "rule is bptt with a penalty"),
+        ({"rule": {"kind": "bptt", "earlier_steps": 0.5}}, "rule is bptt with earlier_steps"),
     ],
 )
 def test_rules_that_a_network_cannot_follow_are_refused(tmp_path, changes, message):

@@ -13,7 +13,7 @@ from pipeline.training.sampler import Sampler, open_sources
 from pipeline.training.scores import found_f1, score_name
 from pipeline.training.trainer import train
 from tests.runs import results, run, write_run, write_volume
-from tests.training.test_trainer import log, settings
+from tests.training.trainings import log, settings
 from tests.training.volumes import cubes
 
 NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]

@@ -1,114 +1,20 @@
-import json
-import logging
-import re
 import subprocess
 import sys
-from itertools import pairwise
-from typing import get_args
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from lightning.pytorch import Callback
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.config import load_config, parse_config
+from pipeline.config import parse_config
 from pipeline.errors import ConfigError, ModelError, StorageError
-from pipeline.geometry import BoundingBox
-from pipeline.models.gamma_net_3d import SIZES
-from pipeline.models.spec import ModelCard, OtherChannels, build, load_card, load_model
-from pipeline.training.callbacks import CHECKPOINT, weights_of
-from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig
-from pipeline.training.data import VALIDATION_PATCHES, validation_boxes
-from pipeline.training.learning import check_rule
-from pipeline.training.module import Record, TrainingModule, arguments_of
-from pipeline.training.rule_settings import AnyPenalty, AnyRule
-from pipeline.training.sampler import open_source
-from pipeline.training.sampling import Sampling
-from pipeline.training.schedules import FINAL_RATE, halvings, share_of_rate
-from pipeline.training.trainer import identity, make_trainer, quiet_lightning, train
-from tests.runs import write_volume
-from tests.training.volumes import OFF, cubes, store
-
-MINI = {
-    "widths": [4, 6],
-    "horizontal": [[3, 3, 3], [1, 3, 3]],
-    "pools": [[1, 2, 2]],
-    "stride": [2, 2, 2],
-    "steps": 2,
-}
-
-
-def settings(output, **changes):
-    """A training of six steps on bright cubes."""
-    volume = store("cubes", *cubes((24, 32, 32)))
-    held_back = BoundingBox((16, 0, 0), (24, 32, 32))
-    values = {
-        "output": str(output),
-        "name": "mini",
-        "volumes": [volume.model_copy(update={"start": (0, 0, 0), "stop": (16, 32, 32)})],
-        "validation": volume.model_copy(update={"start": held_back.start, "stop": held_back.stop}),
-        "arguments": MINI,
-        "patch_shape": (8, 16, 16),
-        "overlap": (2, 4, 4),
-        "steps": 6,
-        "warmup_steps": 2,
-        "validate_every": 3,
-        "training_data": "cubes, z < 16",
-        "licence": "CC0-1.0",
-    }
-    return TrainConfig.model_validate(values | changes, strict=False)
-
-
-class Killed(Exception):  # noqa: N818  (it stands for a signal)
-    """What a test raises in the middle of a training."""
-
-
-def train_killed_after(config, step):
-    """Train until a step is done, and die before anything else is."""
-
-    def die(done, _total):
-        if done == step:
-            raise Killed
-
-    with pytest.raises(Killed):
-        train(config, on_progress=die)
-
-
-def checkpoint(folder):
-    """All tensors of a checkpoint, by path."""
-    return dict(tensors(weights_of(folder / CHECKPOINT)))
-
-
-def tensors(content, path=""):
-    if isinstance(content, torch.Tensor):
-        yield path, content
-    elif isinstance(content, dict | list | tuple):
-        for key, value in content.items() if isinstance(content, dict) else enumerate(content):
-            yield from tensors(value, f"{path}/{key}")
-
-
-def fitted(config, *callbacks):
-    """A module after its training, which ``callbacks`` have watched; nothing is written by the trainer itself."""
-    torch.set_num_threads(1)
-    module = TrainingModule(config)
-    with quiet_lightning():
-        make_trainer(config, list(callbacks)).fit(module)
-    return module
-
-
-class Watch(Callback):
-    """Calls a function of (module, steps done) before the first step and after each."""
-
-    def __init__(self, look):
-        self.look = look
-
-    def on_train_start(self, trainer, pl_module):
-        self.look(pl_module, 0)
-
-    def on_train_batch_end(self, trainer, pl_module, *_):
-        self.look(pl_module, trainer.global_step)
+from pipeline.models.spec import load_card, load_model
+from pipeline.training.callbacks import CHECKPOINT
+from pipeline.training.config import TrainConfig
+from pipeline.training.module import Record
+from pipeline.training.trainer import identity, train
+from tests.training.trainings import MINI, checkpoint, log, settings, stored_cubes, train_killed_after
+from tests.training.volumes import OFF
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
@@ -174,10 +80,6 @@ def test_settings_that_change_no_weight_may_change(tmp_path):
     changed = settings(tmp_path, name="renamed", licence="MIT", validate_every=2, patience=50)
     assert train(changed).steps == 6
     assert [r["step"] for r in log(tmp_path)] == [3, 4, 6]
-
-
-def log(folder):
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
 def flipped(data):
@@ -256,111 +158,11 @@ def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path, monkeypatch):
     assert not all(torch.equal(tensor, stored[f"/state_dict/mean.{name}"]) for name, tensor in loaded.items())
 
 
-def test_the_running_mean_follows(tmp_path):
-    """Would validate and ship other weights: mean <- d mean + (1 - d) now, d = min(decay, (1 + n) / (10 + n))."""
-    seen = []
-
-    def look(module, _done):  # the mean follows right after this look
-        seen.append([net.state_dict()["readout.weight"].clone() for net in (module.mean, module.network)])
-
-    fitted(settings(tmp_path, ema_decay=0.15, steps=3), Watch(look))
-    first, _ = seen[0]
-    (_, one), (mean_of_one, two), (mean_of_two, _) = seen[1:]
-    torch.testing.assert_close(mean_of_one, 0.1 * first + 0.9 * one)
-    torch.testing.assert_close(mean_of_two, 0.15 * mean_of_one + 0.85 * two)
-
-
-def test_an_update_without_a_finite_gradient_changes_nothing(tmp_path, caplog):
-    """Would lose a training of days to one overflow."""
-    seen, handles = [], []
-
-    def look(module, done):
-        seen.append({name: tensor.clone() for name, tensor in module.network.state_dict().items()})
-        if done == 0:
-            bias = module.network.get_parameter("readout.bias")
-            handles.append(bias.register_hook(lambda gradient: gradient * float("nan")))
-        elif done == 1:
-            handles.pop().remove()
-
-    with caplog.at_level(logging.WARNING, "petaseg.training"):
-        fitted(settings(tmp_path, steps=2), Watch(look))
-    assert "skipped" in caplog.text
-    assert all(torch.equal(tensor, seen[0][name]) for name, tensor in seen[1].items())
-    assert any(not torch.equal(tensor, seen[0][name]) for name, tensor in seen[2].items())
-
-
-def test_a_network_learns_bright_cubes(tmp_path):
-    """Would train nothing, or the wrong way: on an easy problem, losses fall and most walls are found."""
-    easy = {"augmentation": OFF, "learning_rate": 1e-2, "warmup_steps": 5, "ema_decay": 0.5, "pictures": False}
-    train(settings(tmp_path, steps=60, validate_every=2, **easy))
-    records = log(tmp_path)
-    assert records[-1]["loss"] < 0.5 * records[0]["loss"]
-    assert records[-1]["validation_loss"] < 0.5 * records[0]["validation_loss"]
-    assert records[0]["score"] < 0.5 < 0.6 < records[-1]["score"]
-
-
-def test_patience_counts_validations_without_a_better_score(tmp_path):
-    """Would stop too early, or never."""
-    module = TrainingModule(settings(tmp_path))
-    scores = {1: 0.5, 2: 0.4, 3: 0.6, 4: 0.5, 5: 0.6, 6: 0.1, 7: 0.2}
-    stale = []
-    for step, score in scores.items():
-        module.records.append(Record(step, 1.0, 1.0, score))
-        stale.append(module.stale)
-    assert stale == [0, 1, 0, 1, 0, 1, 2]
-
-
 def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: 0.5 - next(worse))
     worse = iter(range(100))
     config = settings(tmp_path, steps=30, validate_every=2, patience=2)
     assert train(config).steps == 6
-    assert train(config).steps == 6
-
-
-def test_a_plateau_halves_the_learning_rate(tmp_path, monkeypatch):
-    """Would train on with a rate that has nothing left to give."""
-    monkeypatch.setattr("pipeline.training.scores.cut_f1", lambda *_: 0.5)
-    rates = []
-    schedule = {"schedule": "plateau", "plateau_validations": 2, "warmup_steps": 0, "learning_rate": 0.008}
-    config = settings(tmp_path, steps=10, validate_every=1, optimiser="sgd", **schedule)
-    fitted(config, Watch(lambda module, _: rates.append(module.optimizers().param_groups[0]["lr"])))
-    assert rates[0] == pytest.approx(0.008)
-    assert rates[-1] < 0.002 * 1.01
-    assert all(a >= b for a, b in pairwise(rates))
-
-
-@pytest.mark.parametrize(
-    ("scores", "count"), [([], 0), ([1, 1], 0), ([1, 1, 1], 1), ([1, 2, 1, 3, 1, 1], 1), ([3, 1, 1, 1, 1, 4, 1, 1], 3)]
-)
-def test_halvings_count_rows_without_a_better_score(scores, count):
-    assert halvings(scores, 2) == count
-
-
-def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path):
-    """Would train with another rate than the documentation says."""
-    config = settings(tmp_path, steps=1000, warmup_steps=10, learning_rate=0.4)
-    rates = [0.4 * share_of_rate(step, config) for step in range(1000)]
-    assert rates[0] == pytest.approx(0.04)
-    assert rates[4] == pytest.approx(0.2, rel=1e-3)
-    assert rates[500] == pytest.approx(0.4 * (FINAL_RATE + 1) / 2)
-    assert rates[-1] == pytest.approx(0.4 * FINAL_RATE, rel=1e-3)
-    assert all(a < b for a, b in pairwise(rates[:10]))
-    assert all(a > b for a, b in pairwise(rates[10:]))
-    assert share_of_rate(0, settings(tmp_path, warmup_steps=0)) == pytest.approx(1)
-
-
-def test_the_polynomial_is_that_of_the_canvas_network(tmp_path):
-    """lr(0) = 1e-3, lr(15000) = 5.3635e-4, lr(30000) = 1e-6."""
-    config = settings(tmp_path, steps=30000, warmup_steps=0, schedule="polynomial", learning_rate=1e-3)
-    rates = [1e-3 * share_of_rate(step, config) for step in (0, 15000, 30000)]
-    assert rates == [pytest.approx(1e-3), pytest.approx(5.3635e-4, rel=1e-5), pytest.approx(1e-6)]
-
-
-@pytest.mark.parametrize("optimiser", ["adamw", "adam", "nadam", "sgd"])
-def test_every_optimiser_moves_the_weights_and_resumes(tmp_path, optimiser):
-    config = settings(tmp_path, optimiser=optimiser, schedule="constant", pictures=False)
-    train_killed_after(config, 4)
     assert train(config).steps == 6
 
 
@@ -381,45 +183,6 @@ def test_two_processes_train_one_network(tmp_path):
     train(alone)
     both, one = (log(tmp_path / name)[0]["validation_loss"] for name in ("two", "one"))
     assert both == pytest.approx(one, rel=0.05), "the same patches, shared out: nearly the same network"
-
-
-def stored_cubes(folder, start, stop):
-    """A part of bright cubes on disk, where another process finds them."""
-    names = {}
-    for name, array in zip(("image", "labels"), cubes((24, 32, 32)), strict=True):
-        names[name] = str(folder / f"{name}-{start[0]}.zarr")
-        write_volume(folder / f"{name}-{start[0]}.zarr", array)
-    return {**names, "start": start, "stop": stop}
-
-
-@pytest.mark.parametrize("loaders", [1, 2])
-def test_loaders_change_nothing(tmp_path, loaders):
-    """Would give another network with another number of processes that read."""
-    train(settings(tmp_path / "none", pictures=False))
-    train(settings(tmp_path / "some", pictures=False, loaders=loaders))
-    assert (tmp_path / "none" / "weights.safetensors").read_bytes() == (
-        tmp_path / "some" / "weights.safetensors"
-    ).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("start", "stop", "patch", "shape", "count"),
-    [
-        ((0, 0, 0), (24, 32, 32), (8, 16, 16), (8, 16, 16), 12),
-        ((0, 0, 0), (80, 96, 96), (8, 16, 16), (8, 16, 16), VALIDATION_PATCHES),
-        ((-9, 5, 7), (7, 80, 100), (64, 64, 64), (16, 64, 64), 1),
-        ((0, 0, 0), (5, 40, 64), (8, 64, 64), (5, 32, 64), 1),
-    ],
-)
-def test_validation_patches_lie_inside_and_do_not_overlap(tmp_path, start, stop, patch, shape, count):
-    """Would score on voxels that were trained on, or on some of them twice."""
-    box = BoundingBox(start, stop)
-    config = settings(tmp_path, patch_shape=patch)
-    image = np.zeros(box.shape, np.uint8)
-    boxes = validation_boxes(open_source(store("lattice", image, image, offset=start)), config)
-    assert [b.shape for b in boxes] == [shape] * count
-    assert all(box.contains(b) for b in boxes)
-    assert all(a.intersect(b).empty for i, a in enumerate(boxes) for b in boxes[:i])
 
 
 @pytest.mark.parametrize(
@@ -475,85 +238,3 @@ def test_patches_of_a_run_share_a_quarter_unless_the_file_says_otherwise(tmp_pat
     assert settings(tmp_path).card_overlap == (2, 4, 4)
     assert settings(tmp_path, overlap=None).card_overlap == (2, 4, 4)
     assert settings(tmp_path, overlap=None, patch_shape=(1, 16, 20)).card_overlap == (0, 4, 5)
-
-
-def test_a_validation_part_that_the_network_cannot_take_is_refused_before_the_first_step(tmp_path):
-    """Would lose all steps up to the first validation."""
-    thin = store("thin-validation", *cubes((3, 32, 32)))
-    with pytest.raises(ConfigError, match=r"validation offers patches of \[3, 16, 16\]"):
-        TrainingModule(settings(tmp_path, validation=thin))
-
-
-def test_outputs_follow_the_offsets(tmp_path):
-    """Would give a network more outputs than there are affinities to learn."""
-    config = settings(tmp_path, offsets=[(-1, 0, 0), (0, -1, 0), (0, 0, -1)])
-    assert arguments_of(config)["out_channels"] == 3
-    assert arguments_of(settings(tmp_path, arguments="tiny"))["out_channels"] == 12
-
-
-def keys_of(*models):
-    """All keys of these tables."""
-    return {f"{model.__name__}.{key}": key for model in models for key in model.model_fields}
-
-
-def test_the_pages_name_every_key(request):
-    """Would let the documentation rot: settings that it does not know."""
-    tables = [TrainConfig, LabelledVolume, Augmentation, Sampling]
-    tables += [*members(AnyRule), *members(AnyPenalty)]
-    wanted = {"training.md": keys_of(*tables), "models.md": keys_of(ModelCard, OtherChannels)}
-    for name, keys in wanted.items():
-        page = (request.config.rootpath / "docs" / name).read_text()
-        for field, key in keys.items():
-            assert any(text in page for text in (f"`{key}`", f"`{key}: ", f"{key}: ")), f"{field} in {name}"
-
-
-def members(union):
-    """The classes of an annotated union."""
-    return get_args(get_args(union)[0])
-
-
-def test_every_example_of_the_page_on_training_is_valid(request):
-    """Would show a user what is refused: the first is whole, the others are parts of one, and one is of a card."""
-    page = (request.config.rootpath / "docs" / "training.md").read_text()
-    first, *parts = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
-    assert parse_config(first, TrainConfig).arguments in SIZES
-    assert len(parts) > 5
-    for part in parts:
-        if "other_channels" in part:
-            assert [OtherChannels.model_validate(other) for other in part["other_channels"]]
-            continue
-        whole = {key: value for key, value in first.items() if not (key == "offsets" and "targets" in part)}
-        config = parse_config(whole | part, TrainConfig)
-        check_rule(
-            build(config.architecture, arguments_of(config)), config.rule, config.architecture, config.patch_shape
-        )
-
-
-@pytest.mark.parametrize("name", ["train_synthetic.yaml", "train_fib25.yaml"])
-def test_examples_are_valid(name, request):
-    """Would ship an example that its first user cannot run."""
-    config = load_config(request.config.rootpath / "examples" / name, (), TrainConfig)
-    assert config.training_data
-    assert config.licence
-    assert "out_channels" in arguments_of(config)
-
-
-def test_a_training_may_start_from_a_model(tmp_path):
-    """Would begin with fresh weights, or go on from a checkpoint that began elsewhere."""
-    first = train(settings(tmp_path / "first"))
-    card = load_card(first.folder / "card.yaml")
-    config = settings(tmp_path / "further", start_from=str(first.folder / "card.yaml"))
-    further = TrainingModule(config)
-    for name, tensor in load_model(card).module.state_dict().items():
-        assert torch.equal(further.network.state_dict()[name], tensor), name
-    assert identity(config) != identity(settings(tmp_path / "other"))
-    trained = fitted(config)
-    before = load_model(card).module.state_dict()
-    assert all(not torch.equal(before[name], tensor) for name, tensor in trained.network.named_parameters())
-
-
-def test_a_model_of_another_shape_is_no_start(tmp_path):
-    first = train(settings(tmp_path / "first"))
-    wide = {**MINI, "widths": [8, 6]}
-    with pytest.raises(ModelError, match=r"start_from is .*take its architecture and arguments"):
-        TrainingModule(settings(tmp_path / "other", start_from=str(first.folder / "card.yaml"), arguments=wide))

@@ -28,7 +28,12 @@ def register(app: typer.Typer) -> None:
             Path | None, typer.Option(metavar="DIR", help="Writes DIR/NAME; trials are kept in DIR/trials.")
         ] = None,
         full: Annotated[bool, typer.Option("--full", help="Larger numbers, for a GPU.")] = False,
-        seeds: Annotated[str, typer.Option(metavar="0,1,2", help="Every training is done once with each.")] = "0,1,2",
+        seeds: Annotated[
+            str | None,
+            typer.Option(
+                metavar="0,1,2", help="Every training is done once with each; comparison takes 0 unless told."
+            ),
+        ] = None,
         minutes: Annotated[
             float | None, typer.Option(help="Of a training, where trainings are compared at equal time.")
         ] = None,
@@ -44,12 +49,13 @@ def register(app: typer.Typer) -> None:
         _run(name, output, full, seeds, minutes)
 
 
-def _run(name: str, output: Path | None, full: bool, seeds: str, minutes: float | None) -> None:
+def _run(name: str, output: Path | None, full: bool, seeds: str | None, minutes: float | None) -> None:
     """Run it, with a line for each trial, and say what came out."""
     from pipeline.errors import ConfigError
     from pipeline.experiments.base import Scale, find_experiment, run_experiment
 
-    found, scale = find_experiment(name), Scale(full, _parsed(seeds), minutes)
+    found = find_experiment(name)
+    scale = Scale(full, found.seeds if seeds is None else _parsed(seeds), minutes)
     if output is None:
         raise ConfigError(f"experiment {name} needs a folder for its result: give --output DIR")
     folder = run_experiment(found, output, scale, typer.echo)

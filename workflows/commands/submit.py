@@ -16,72 +16,75 @@ OnOption = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
+    app.command(epilog="Example: petaseg submit run.yaml --on slurm --dry-run")(submit)
+    app.command(epilog="Example: petaseg logs runs/first --workers")(logs)
+    app.command(epilog="Example: petaseg cancel runs/first")(cancel)
 
-    @app.command(epilog="Example: petaseg submit run.yaml --on slurm --dry-run")
-    def submit(
-        run: RunArgument = "run.yaml",
-        on: OnOption = None,
-        set_: SetOption = None,
-        setup: Annotated[
-            Path | None, typer.Option(help="File of shell lines for each job: module load cuda (SLURM).")
-        ] = None,
-        dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and stop.")] = False,
-    ) -> None:
-        """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
-        from pipeline.launch import cluster_of, submission_of
-        from pipeline.launch import submit as submit_run
-        from pipeline.run import Run
-        from workflows.display import console
 
-        opened = Run.open(run, set_ or ())
-        opened.check_model()
-        cluster, lines = cluster_of(opened, on), read_setup(setup)
-        if dry_run:
-            for name, text in cluster.render(submission_of(opened, lines)).items():
-                typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
-            return
-        job = submit_run(opened, cluster, lines)
-        console.print(f"submitted to {job.cluster} as {job.id}", highlight=False)
-        console.print(
-            f"look at it     petaseg status {run}\n"
-            f"its messages   petaseg logs {run}\n"
-            f"end it         petaseg cancel {run}\n"
-            f"after an end   petaseg submit {run}: it goes on where it stopped",
-            highlight=False,
-            soft_wrap=True,
-        )
+def submit(
+    run: RunArgument = "run.yaml",
+    on: OnOption = None,
+    set_: SetOption = None,
+    setup: Annotated[
+        Path | None, typer.Option(help="File of shell lines for each job: module load cuda (SLURM).")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and stop.")] = False,
+) -> None:
+    """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
+    from pipeline.launch import cluster_of, submission_of
+    from pipeline.launch import submit as submit_run
+    from pipeline.run import Run
+    from workflows.display import console
 
-    @app.command(epilog="Example: petaseg logs runs/first --workers")
-    def logs(
-        run: RunArgument = "run.yaml",
-        set_: SetOption = None,
-        workers: Annotated[bool, typer.Option("--workers", help="Those of the workers instead.")] = False,
-    ) -> None:
-        """Print what the driver of a run has written so far, wherever it runs."""
-        from pipeline.clusters import make_cluster
-        from pipeline.launch import driver_of
-        from pipeline.run import Run
-        from workflows.logs import stored_lines
+    opened = Run.open(run, set_ or ())
+    opened.check_model()
+    cluster, lines = cluster_of(opened, on), read_setup(setup)
+    if dry_run:
+        for name, text in cluster.render(submission_of(opened, lines)).items():
+            typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
+        return
+    job = submit_run(opened, cluster, lines)
+    console.print(f"submitted to {job.cluster} as {job.id}", highlight=False)
+    console.print(
+        f"look at it     petaseg status {run}\n"
+        f"its messages   petaseg logs {run}\n"
+        f"end it         petaseg cancel {run}\n"
+        f"after an end   petaseg submit {run}: it goes on where it stopped",
+        highlight=False,
+        soft_wrap=True,
+    )
 
-        opened = Run.open(run, set_ or ())
-        job = driver_of(opened)
-        lines = stored_lines(opened, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
-        for line in lines:
-            typer.echo(line)
 
-    @app.command(epilog="Example: petaseg cancel runs/first")
-    def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
-        """End the driver of a run and its workers, wherever they are; what is done stays done."""
-        from pipeline.launch import cancel as cancel_run
-        from pipeline.launch import driver_here
-        from pipeline.run import Run
-        from workflows.display import console
+def logs(
+    run: RunArgument = "run.yaml",
+    set_: SetOption = None,
+    workers: Annotated[bool, typer.Option("--workers", help="Those of the workers instead.")] = False,
+) -> None:
+    """Print what the driver of a run has written so far, wherever it runs."""
+    from pipeline.clusters import make_cluster
+    from pipeline.launch import driver_of
+    from pipeline.run import Run
+    from workflows.logs import stored_lines
 
-        opened = Run.open(run, set_ or ())
-        again = "submit" if driver_here(opened) is None else "run"
-        console.print(
-            f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
-        )
+    opened = Run.open(run, set_ or ())
+    job = driver_of(opened)
+    lines = stored_lines(opened, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
+    for line in lines:
+        typer.echo(line)
+
+
+def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
+    """End the driver of a run and its workers, wherever they are; what is done stays done."""
+    from pipeline.launch import cancel as cancel_run
+    from pipeline.launch import driver_here
+    from pipeline.run import Run
+    from workflows.display import console
+
+    opened = Run.open(run, set_ or ())
+    again = "submit" if driver_here(opened) is None else "run"
+    console.print(
+        f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
+    )
 
 
 def read_setup(path: Path | None) -> str:

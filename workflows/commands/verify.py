@@ -15,7 +15,7 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: petaseg verify runs/first --sample 20")
     def verify(
         run: RunArgument = "run.yaml",
-        sample: Annotated[int, typer.Option(help="Chunks of each stage to compute again; 0 for none.")] = 5,
+        sample: Annotated[int, typer.Option(min=0, help="Chunks of each stage to compute again; 0 for none.")] = 5,
         all_: Annotated[bool, typer.Option("--all", help="Compute every chunk again.")] = False,
         stage: Annotated[list[str] | None, typer.Option(help="Only this stage; repeatable.")] = None,
         seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
@@ -31,10 +31,12 @@ def register(app: typer.Typer) -> None:
         from pipeline import verify as proof
         from pipeline.run import Run
         from pipeline.status import read_status
-        from workflows.display import console, outdated_note, verify_table
+        from workflows.display import bars, console, outdated_note, verify_table
 
         opened = Run.open(run, set_ or ())
-        proofs = list(proof.verify_run(opened, None if all_ else sample, stages=stage, seed=seed))
+        with bars() as advance:
+            wanted = None if all_ else sample
+            proofs = list(proof.verify_run(opened, wanted, stages=stage, seed=seed, on_progress=advance))
         findings = verify_table(opened, proofs)
         outdated_note(read_status(opened))
         if findings and repair:

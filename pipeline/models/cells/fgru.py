@@ -20,12 +20,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from pipeline.errors import ModelError
 from pipeline.models.cells.blocks import Kernel, chronos, one_of, optional_norm, per_channel, point_conv, same_conv
 from pipeline.models.cells.symmetry import SymmetricConv
 
@@ -41,7 +43,7 @@ class Variant:
     rectify_gates: bool = False
     """A ReLU after U_IG and after U_IS, as in the torch port; the paper's are linear."""
     gate_layers: int = 1
-    """Layers of U_IG and U_IS; two of them narrow to half the channels in between, with a ReLU."""
+    """Layers of U_IG and U_IS, which narrow in between; see ``gate``."""
     global_gate: Literal["voxel", "maxpool"] = "voxel"
     """U_IG sees H, as in the paper, or the maximum of H over all voxels, as in the TensorFlow code."""
     local_gate: bool = True
@@ -173,9 +175,18 @@ class TopDownFGRU(FGRU):
         return h if self.variant.top_down_keeps == "state" else x
 
 
-def gate(inside: int, outside: int, kernel: Kernel, bias: bool, layers: int) -> nn.Module:
-    """U_IG or U_IS: one convolution, or two with half the channels in between."""
-    if layers == 1:
-        return same_conv(inside, outside, kernel, bias)
-    narrow = inside // 2
-    return nn.Sequential(same_conv(inside, narrow, kernel, bias), nn.ReLU(), same_conv(narrow, outside, kernel, bias))
+def gate(channels: int, outside: int, kernel: Kernel, bias: bool, layers: int) -> nn.Module:
+    """U_IG (as many channels outside) or U_IS (one): convolutions with a ReLU between two of them.
+
+    Each layer but the last halves the channels; those of the second half of U_IG double them again, as in the port.
+    """
+    if layers < 1:
+        raise ModelError(f"gate_layers is {layers}; a gate needs at least one layer")
+    widths = [channels]
+    for layer in range(layers - 1):
+        narrows = outside == 1 or layer < layers // 2
+        widths.append(max(1, widths[-1] // 2) if narrows else widths[-1] * 2)
+    first, *others = [same_conv(a, b, kernel, bias) for a, b in pairwise([*widths, outside])]
+    if not others:
+        return first
+    return nn.Sequential(first, *[part for layer in others for part in (nn.ReLU(), layer)])

@@ -1,4 +1,4 @@
-"""The horizontal gated recurrent unit, in the three forms that papers call so.
+"""The horizontal gated recurrent unit, in the four forms that papers and codes call so.
 
 ``crbp``: Linsley, Ashok, Govindarajan, Liu and Serre 2020 (NeurIPS, "Stable and expressive recurrent vision models"),
 as their code computes it. Smooth everywhere, since implicit gradients and the penalty on the Jacobian want second
@@ -19,7 +19,7 @@ over groups of channels, and the first gate is ``Attention``.
 missing, ReLUs in the place of softplus, no norms and no biases.
 
 ``relu``: the torch code of 2019 that the C-RBP code grew from: ReLUs, no outer nonlinearity, and all four norms at work
-(``normalise_gates=True``). Its gamma weighs c2 wherever that stands: kappa gamma and omega gamma are our gamma, omega.
+(``normalise_gates=True``). There, each step has norms of its own; here, all steps share them, as in the later codes.
 
 The hGRU of 2018 (one kernel for both directions, tanh, a gain a step) is none of these, and is not here.
 

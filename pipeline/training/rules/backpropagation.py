@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from pipeline.errors import ConfigError
@@ -53,7 +55,8 @@ class TruncatedBackpropagation:
 class CheckpointedBackpropagation:
     """Through all steps, keeping the states alone: each step is computed again in the backward pass.
 
-    The same gradient as ``Backpropagation``, for the memory of one step and T states, and a third more time.
+    The same gradient as ``Backpropagation``, for the memory of one step and T states, and a third more time. Running
+    statistics of batch norms move once, not twice.
     """
 
     def __call__(self, recurrence: Recurrence, x: Tensor, steps: int, *, keep: bool = False) -> Trajectory:
@@ -66,10 +69,35 @@ class CheckpointedBackpropagation:
                 form[:] = [recurrence.step(x, shaped(parts, state))]
                 return tensors(form[0])
 
-            result = checkpoint(flat, x, *tensors(state), use_reentrant=False, preserve_rng_state=False)
+            result = checkpoint(
+                flat,
+                x,
+                *tensors(state),
+                use_reentrant=False,
+                preserve_rng_state=False,
+                context_fn=lambda: (nullcontext(), Resting(recurrence)),
+            )
             return shaped(result, form[0])
 
         return unrolled(step, recurrence.initial(x), steps, keep)
+
+
+class Resting(AbstractContextManager[None]):
+    """While it is entered, batch norms use the statistics of the batch, but do not move their running ones."""
+
+    def __init__(self, recurrence: Recurrence) -> None:
+        modules = recurrence.modules() if isinstance(recurrence, nn.Module) else ()
+        self.norms = [module for module in modules if isinstance(module, _BatchNorm)]
+        self.before: list[tuple[float | None, Tensor | None]] = []
+
+    def __enter__(self) -> None:
+        self.before = [(norm.momentum, norm.num_batches_tracked) for norm in self.norms]
+        for norm, (_, count) in zip(self.norms, self.before, strict=True):
+            norm.momentum, norm.num_batches_tracked = 0.0, None if count is None else count.clone()
+
+    def __exit__(self, *_: object) -> None:
+        for norm, (momentum, count) in zip(self.norms, self.before, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def unrolled(step: Step, state: State, steps: int, keep: bool, window: int | None = None) -> Trajectory:

@@ -183,30 +183,41 @@ def test_the_global_gate_may_see_the_maximum_alone():
     torch.testing.assert_close(gate[..., :1, :1], expected)
 
 
-def test_gates_of_two_layers_narrow_in_between():
-    """Would break the deeper gates of the published codes, and their names."""
-    unit = randomised(FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=2, rectify_gates=True)))
-    assert [tuple(layer.weight.shape[:2]) for layer in unit.local_gate[::2]] == [(2, 4), (1, 2)]
+@pytest.mark.parametrize(("layers", "widths"), [(2, [4, 2, 4]), (3, [4, 2, 4, 4]), (4, [4, 2, 1, 2, 4])])
+def test_gates_of_several_layers_narrow_in_between(layers, widths):
+    """Would break the deeper gates of the published codes: U_IG narrows and widens again, U_IS narrows to one."""
+    unit = randomised(FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=layers, rectify_gates=True)))
+    inside, outside = zip(*[(layer.in_channels, layer.out_channels) for layer in unit.global_gate[::2]], strict=True)
+    assert [*inside, outside[-1]] == widths
+    assert [layer.out_channels for layer in unit.local_gate[::2]] == [2, 1, 1, 1][:layers]
     (h,) = states(2, channels=4, count=1)
     p = ByHand(unit)
 
     def deep(which):
-        return relu(p.convolved(relu(p.convolved(h.numpy(), f"{which}.0.weight")), f"{which}.2.weight"))
+        r = h.numpy()
+        for layer in range(layers):
+            r = relu(p.convolved(r, f"{which}.{2 * layer}.weight"))
+        return r
 
     np.testing.assert_allclose(unit._gate(h).detach(), deep("global_gate") * deep("local_gate"), atol=1e-12)
 
 
-def test_names_of_the_port_fit_gates_of_one_layer_and_of_two():
+def test_a_gate_without_layers_is_refused():
+    """Would make a gate of two layers of it."""
+    with pytest.raises(ModelError, match="gate_layers is 0"):
+        FGRU(4, (3, 3), variant=Variant(gate_layers=0))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_names_of_the_port_fit_gates_of_any_number_of_layers(layers):
     """Would refuse its weights, or put them into the wrong layer."""
-    for layers in (1, 2):
-        unit = FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=layers))
-        theirs = {}
-        for kind, ours in (("se", unit.global_gate), ("sa", unit.local_gate)):
-            for k, layer in ({0: ours} if layers == 1 else {0: ours[0], 2: ours[2]}).items():
-                theirs |= {f"attention.{kind}.attention.{k}.{name}": p for name, p in layer.named_parameters()}
-        found = reference.fgru(theirs)
-        assert len(found) == 4 * layers
-        assert all(tensor is unit.get_parameter(name) for name, tensor in found.items())
+    unit, theirs = FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=layers)), {}
+    for kind, ours in (("se", unit.global_gate), ("sa", unit.local_gate)):
+        for k, layer in enumerate([ours] if layers == 1 else ours[::2]):
+            theirs |= {f"attention.{kind}.attention.{2 * k}.{name}": p for name, p in layer.named_parameters()}
+    found = reference.fgru(theirs)
+    assert len(found) == 4 * layers
+    assert all(tensor is unit.get_parameter(name) for name, tensor in found.items())
 
 
 def older_cell(w, x, h):

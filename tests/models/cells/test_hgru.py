@@ -51,7 +51,7 @@ def by_the_paper(unit, x, h, form):
 @pytest.mark.parametrize("form", ["crbp", "panoptic", "relu", "paper"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_each_form_computes_the_equations_of_its_paper(form, kernel):
-    """Would break the claim that these are three hGRUs: each term is computed again with scipy."""
+    """Would break the claim that these are four hGRUs: each term is computed again with scipy."""
     unit, (x, h) = randomised(HGRU(3, kernel, form=form)), states(len(kernel))
     np.testing.assert_allclose(unit(x, h).detach(), by_the_paper(unit, x.numpy(), h.numpy(), form), atol=1e-12)
 
@@ -181,29 +181,57 @@ def test_names_of_the_panoptic_code_without_attention_fit():
     torch.testing.assert_close(unit.gate(h, 0), torch.sigmoid(F.conv2d(h, weight, bias)))
 
 
-def test_the_code_of_2019_is_a_form_with_all_norms():
-    """Would refuse its weights, leave its gates without norms, or forget that its gamma is a factor of c2."""
-    c, generator = 4, torch.Generator().manual_seed(0)
+def weights_of_2019(steps, c=4):
+    """Random weights under the names of hgru-pytorch, with four norms for each of the steps, and running statistics."""
+    generator = torch.Generator().manual_seed(0)
     shapes = {name: (c, 1, 1) for name in ("alpha", "mu", "gamma", "kappa", "w")}
     shapes |= {f"u{k}_gate.{kind}": sides for k in (1, 2) for kind, sides in (("weight", (c, c, 1, 1)), ("bias", (c,)))}
     shapes |= {"w_gate_inh": (c, c, 3, 3), "w_gate_exc": (c, c, 3, 3)}
-    shapes |= {f"bn.{k}.{kind}": (c,) for k in range(4) for kind in ("weight", "bias")}
-    w = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
-    x, h = states(2, channels=c)
+    kinds = ("weight", "bias", "running_mean", "running_var") if steps > 1 else ("weight", "bias")
+    shapes |= {f"bn.{k}.{kind}": (c,) for k in range(4 * steps) for kind in kinds}
+    return {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name, shape in shapes.items()}
+
+
+def step_of_2019(w, x, h, step, factor):
+    """hgru-pytorch by hand; ``factor``: of c2, as in its earliest version."""
 
     def norm(r, k):
+        k += 4 * step
         return F.batch_norm(r, None, None, w[f"bn.{k}.weight"], w[f"bn.{k}.bias"], training=True, eps=1e-3)
 
     g1 = norm(F.conv2d(h, w["u1_gate.weight"], w["u1_gate.bias"]), 0).sigmoid()
     z = F.relu(x - F.relu(norm(F.conv2d(h * g1, w["w_gate_inh"], padding=1), 1) * (w["alpha"] * h + w["mu"])))
     g2 = norm(F.conv2d(z, w["u2_gate.weight"], w["u2_gate.bias"]), 2).sigmoid()
-    c2 = w["gamma"] * norm(F.conv2d(z, w["w_gate_exc"], padding=1), 3)
-    expected = (1 - g2) * h + g2 * F.relu(w["kappa"] * (z + c2) + w["w"] * z * c2)
-    unit = HGRU(c, (3, 3), form="relu", normalise_gates=True).double()
-    unit.load_state_dict(reference.relu_hgru(w))
-    torch.testing.assert_close(unit(x, h), expected, rtol=1e-10, atol=1e-10)
+    c2 = norm(F.conv2d(z, w["w_gate_exc"], padding=1), 3)
+    if factor:
+        candidate = w["kappa"] * (z + w["gamma"] * c2) + w["w"] * (z * (w["gamma"] * c2))
+    else:
+        candidate = w["kappa"] * z + w["gamma"] * c2 + w["w"] * z * c2
+    return (1 - g2) * h + g2 * F.relu(candidate)
+
+
+def test_the_code_of_2019_is_a_form_with_four_norms_for_each_step():
+    """Would refuse its weights, leave its gates without norms, or take the norms of another step."""
+    w, (x, h) = weights_of_2019(steps=3), states(2, channels=4)
+    expected = h
+    for step in range(3):
+        unit = HGRU(4, (3, 3), form="relu", normalise_gates=True).double()
+        unit.load_state_dict(reference.relu_hgru(w, step))
+        h, expected = unit(x, h), step_of_2019(w, x, expected, step, factor=False)
+        torch.testing.assert_close(h, expected, rtol=1e-10, atol=1e-10)
+    with pytest.raises(ModelError, match=r"step is 3; bn\.12\.bias"):
+        reference.relu_hgru(w, 3)
+
+
+def test_in_the_earliest_code_gamma_is_a_factor():
+    """Would forget that its gamma weighs c2 wherever that stands."""
+    w, (x, h) = weights_of_2019(steps=1), states(2, channels=4)
+    for factor in (False, True):
+        unit = HGRU(4, (3, 3), form="relu", normalise_gates=True).double()
+        unit.load_state_dict(reference.relu_hgru(w, gamma_multiplies=factor))
+        torch.testing.assert_close(unit(x, h), step_of_2019(w, x, h, 0, factor), rtol=1e-10, atol=1e-10)
     with pytest.raises(ModelError, match="gamma are missing"):
-        reference.relu_hgru({"kappa": w["kappa"], "w": w["w"]})
+        reference.relu_hgru({"kappa": w["kappa"], "w": w["w"]}, gamma_multiplies=True)
 
 
 def test_norms_may_add_another_epsilon():
