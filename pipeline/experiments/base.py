@@ -128,6 +128,8 @@ class Experiment:
     title: str
     run: Callable[[Scale, Trials], Report]
     figure_inches: tuple[float, float] = field(default=(10.0, 4.2))
+    timed: bool = False
+    """Trainings are compared at equal time, so that ``Scale.minutes`` means something."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """If none are asked for."""
 
@@ -143,6 +145,8 @@ def run_experiment(
     experiment: Experiment, output: Path | str, scale: Scale, say: Callable[[str], None] = log.info
 ) -> Path:
     """Run it and write its report; returns the folder ``output/NAME``. Trials lie in ``output/trials``, for all."""
+    if scale.minutes is not None and not experiment.timed:
+        raise ConfigError(f"minutes is {scale.minutes:g}; {experiment.name} counts updates, not time: leave it out")
     start, store = perf_counter(), Trials(made(Path(output) / "trials"), say)
     report = experiment.run(scale, store)
     folder = Path(output) / experiment.name

@@ -107,6 +107,13 @@ def test_a_scale_that_trains_nothing_is_refused(scale, rule):
         Scale(**scale)
 
 
+def test_minutes_are_refused_where_updates_are_counted(tmp_path):
+    """Would take a number and do as if it had none."""
+    with pytest.raises(ConfigError, match="minutes is 2; squares counts updates"):
+        run_experiment(SQUARES, tmp_path, Scale(seeds=(2,), minutes=2))
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_output_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
     """Would end the first training with an error of the system."""
     (tmp_path / "file").write_text("no folder")
