@@ -221,7 +221,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
     Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
     """
     try:
-        text = Path(path).read_text()
+        text = Path(path).read_bytes()
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
     return read_config(text, str(path), overrides, model)

@@ -88,10 +88,10 @@ def test_init_never_replaces_a_file_unasked(tmp_path):
     assert file.read_text() == "mine"
 
 
-@pytest.mark.parametrize("text", ["", "[1, 2]", "a: [1", "just words"])
-def test_a_file_that_is_no_table_is_refused(tmp_path, text):
+@pytest.mark.parametrize("data", [b"", b"[1, 2]", b"a: [1", b"just words", "run_directory: é".encode("latin-1")])
+def test_a_file_that_is_no_table_is_refused(tmp_path, data):
     file = tmp_path / "run.yaml"
-    file.write_text(text)
+    file.write_bytes(data)
     with pytest.raises(ConfigError, match=r"run\.yaml"):
         load_config(file)
 

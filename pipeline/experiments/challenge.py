@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 from pipeline.experiments.pace import clock
 from pipeline.models.spec import build
-from pipeline.synthetic.connectomics_challenge import LONG, MODERATE, SHORT, ChallengeConfig, make_challenge
+from pipeline.synthetic.challenge_settings import LONG, MODERATE, SHORT, ChallengeConfig
+from pipeline.synthetic.connectomics_challenge import make_challenge
 from pipeline.training.losses import balanced_bce
 
 SMALL = ChallengeConfig(

@@ -14,7 +14,7 @@ no peepholes (``cells/convlstm.py``). The backbone is of the first kind (the str
 fourth block dilated by 2, 4, 8 instead of strided. Initial weights of the LSTMs are Glorot's, normal.
 
 The paper's number of steps is not known to us; 8 here, as in the gamma-Net. Two-dimensional: a volume is computed
-section by section.
+section by section. The canvas grows with every step, so there is no steady state for recurrent back-propagation.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
@@ -48,38 +49,25 @@ SIZES: dict[str, dict[str, Any]] = {
 
 
 class CanvasHead(nn.Module):
-    """Stacked ConvLSTMs with kernel 1 and the canvas: the state is h1, c1, h2, c2, ..., canvas."""
+    """Stacked ConvLSTMs with kernel 1 and the canvas: a cell. Its state is (h1, c1, h2, c2, h3, c3, canvas)."""
 
-    def __init__(self, inputs: int, hidden: Sequence[int], classes: int, steps: int) -> None:
+    def __init__(self, inputs: int, hidden: Sequence[int], classes: int) -> None:
         super().__init__()
-        if steps < 1:
-            raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
-        self.steps = steps
-        self.classes = classes
         self.cells = nn.ModuleList(ConvLSTM(a, b, (1, 1)) for a, b in pairwise((inputs, *hidden, classes)))
         self.apply(glorot)
 
-    def initial(self, features: Tensor) -> tuple[Tensor, ...]:
-        """Zeros, for F (b, inputs, y, x)."""
-        memories = [part for cell in self.cells for part in cell.initial(features)]  # type: ignore[operator]
-        return *memories, features.new_zeros(len(features), self.classes, *features.shape[2:])
+    def initial(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Nothing remembered, and an empty canvas (b, classes, y, x)."""
+        states = [cell.initial(x) for cell in self.cells]  # type: ignore[operator]
+        return (*(part for state in states for part in state), torch.zeros_like(states[-1][0]))
 
-    def step(self, features: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """Read F once more, and paint."""
-        *memories, canvas = state
-        r, after = features, list[Tensor]()
-        for i, cell in enumerate(self.cells):
-            after += cell(r, (memories[2 * i], memories[2 * i + 1]))
-            r = after[-2]  # h: (b, channels, y, x)
-        return *after, canvas + r
-
-    def forward(self, features: Tensor) -> list[Tensor]:
-        """F (b, inputs, y, x) -> the canvas after each step, (b, classes, y, x)."""
-        state, canvases = self.initial(features), list[Tensor]()
-        for _ in range(self.steps):
-            state = self.step(features, state)
-            canvases.append(state[-1])
-        return canvases
+    def step(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Features F (b, inputs, y, x) and state -> new state."""
+        r, after = x, []
+        for cell, h, c in zip(self.cells, state[:-1:2], state[1::2], strict=True):
+            r, c = cell(r, (h, c))  # h: (b, channels, y, x)
+            after += [r, c]
+        return (*after, state[-1] + r)  # canvas_t = canvas_{t-1} + h3
 
 
 class CanvasLSTM(RecurrentNetwork):
@@ -90,6 +78,7 @@ class CanvasLSTM(RecurrentNetwork):
     """
 
     dimensions = 2
+    settles = False  # every step paints
 
     def __init__(
         self,
@@ -105,10 +94,12 @@ class CanvasLSTM(RecurrentNetwork):
         out_channels: int = 21,
     ) -> None:
         super().__init__()
-        self.out_channels, self.steps = out_channels, steps
+        if steps < 1:
+            raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
+        self.steps, self.out_channels = steps, out_channels
         self.backbone = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         dilate(self.backbone[-1], dilations)
-        self.head = CanvasHead(widths[-1], hidden, out_channels, steps)
+        self.head = CanvasHead(widths[-1], hidden, out_channels)
 
     def load_backbone(self, path: str | Path) -> None:
         """Published weights of a ResNet-101; those of v1.5 fit as well, but were trained with other strides."""
@@ -121,13 +112,13 @@ class CanvasLSTM(RecurrentNetwork):
         return image
 
     def initial(self, x: Tensor) -> State:
-        """Empty memories and an empty canvas."""
+        """Nothing, and an empty canvas."""
         return self.head.initial(x)
 
     def step(self, x: Tensor, state: State) -> State:
-        """All LSTMs once, and h3 on the canvas."""
-        return self.head.step(x, tuple(state))
+        """One step of all three LSTMs, and one layer of paint."""
+        return self.head.step(x, state)  # type: ignore[arg-type]
 
     def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
-        """The canvas, enlarged: (b, out_channels, y, x)."""
+        """The canvas -> logits (b, out_channels, y, x)."""
         return enlarged(state[-1], image.shape[2:])

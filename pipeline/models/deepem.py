@@ -47,7 +47,8 @@ RULES: Rules = (
 def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32, **options: Any) -> ResidualUNet:
     """The network with these weights, in evaluation mode; widths, pools and outputs follow from their shapes.
 
-    options: of ``ResidualUNet``, which the weights do not tell: ``activation`` and ``norm`` of the variants of RSUNet.
+    options: of ``ResidualUNet``, which the weights do not tell: ``activation`` and ``norm`` of the variants of RSUNet,
+    and for training ``momentum``.
     ``arrays``: names of the model's ``state_dict`` -> arrays or tensors. A prefix ``w__`` of a name is dropped, ``__``
     may stand for its dots, and what is not a weight is passed over: an opened file of a reference run can be given as
     it is.

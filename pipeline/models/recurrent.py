@@ -21,6 +21,8 @@ class RecurrentNetwork(nn.Module):
     out_channels: int
     dimensions: int
     """2 or 3. A network of two dimensions sees each section of a volume by itself."""
+    settles: bool = True
+    """Whether the state may come to rest; if not, recurrent back-propagation has nothing to differentiate at."""
 
     def drive(self, image: Tensor) -> Tensor:
         """Image (b, i, n) -> what stays the same over all steps."""

@@ -5,8 +5,8 @@
 
 Names are those of c-rbp/pathfinder_experiments (hGRU, ConvLSTM, and the networks around them), of c-rbp/
 panoptic_segmentation and serre-lab/hgru-pytorch (hGRU), and of serre-lab/gammanet_pytorch (fGRU, and the gamma-Net on
-VGG16; both fit ``TORCH_PORT``). Every function takes their names
--> tensors and returns ours -> tensors; gradients and parts of networks have names too. Unknown names are refused.
+VGG16; both fit ``TORCH_PORT``). Every function takes their names -> tensors and returns ours -> tensors; gradients and
+parts of networks have names too. Unknown names are refused.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def fgru(reference: Tensors, gate_keeps: bool = False) -> dict[str, Tensor]:
 
     Attention: GALA, of one layer or more (``gate_layers=2``), with ``gate_bias``; "se" (``local_gate=False``, with
     ``gate_bias``); none (``local_gate=False``, ``rectify_gates=False``). Kernels of ``tied_kernels="depth"``, one a
-    channel, become the diagonal of ours.
+    channel, become the diagonal of ours. Without norms the port adds no gate biases either: make them zero.
 
     gate_keeps: for the older ``fGRUCell``, whose gate says what stays: since 1 - s(a) = s(-a), the signs of the norm
     before it change. That cell also needs ``divisive_alpha`` and ``rectify_drive``, by its defaults.

@@ -16,6 +16,7 @@ with a sigmoid, which is not part of the network here. The second interpolates; 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -65,11 +66,12 @@ def superhuman_rules(gaps: int) -> Rules:
     )
 
 
-def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32) -> ResidualUNet:
+def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32, **options: Any) -> ResidualUNet:
     """The network with the weights of either code, in evaluation mode; widths and outputs follow from their shapes.
 
     arrays: names of the ``state_dict`` -> arrays or tensors, or an opened file of a reference run (see
-    ``published_state``). Raises ``ModelError`` if anything is missing, unknown or of another shape.
+    ``published_state``). options: of ``ResidualUNet``, which the weights do not tell: ``activation``, and for training
+    ``momentum`` (0.001 in both codes). Raises ``ModelError`` if anything is missing, unknown or of another shape.
     """
     state = published_state(arrays, PARTS)
     if "embed_in.0.weight" in state:
@@ -81,7 +83,7 @@ def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.f
         raise ModelError(
             f"{sorted(state)[:3]} ... are weights of neither UNet_PNI nor Superhuman's RSUNet; embed_in.* is needed"
         )
-    network = ResidualUNet(**_arguments(ours)).to(dtype)
+    network = ResidualUNet(**{**_arguments(ours), **options}).to(dtype)
     fit(network, ours, "Lee et al.'s U-Net")
     return network.eval()
 
@@ -98,9 +100,8 @@ def _one_output(state: dict[str, Tensor]) -> dict[str, Tensor]:
 def _arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
     """What the shapes tell."""
     entry, first = ours.get("entry.0.weight"), ours.get("down.0.conv1.weight")
-    widths = [
-        value.shape[0] for name, value in ours.items() if name.startswith("down.") and name.endswith("conv1.weight")
-    ]
+    kernels = {name: value for name, value in ours.items() if re.fullmatch(r"down\..*conv1\.weight", name)}
+    widths = [len(kernels[name]) for name in sorted(kernels, key=lambda name: int(name.split(".")[1]))]
     if entry is None or first is None or "exit.2.bias" not in ours:
         raise ModelError("entry, first module or output are missing among the weights; give the whole state_dict")
     return {

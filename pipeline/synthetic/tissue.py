@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 
 from pipeline.errors import ConfigError
+from pipeline.synthetic.borders import borders
 from pipeline.synthetic.neurites import connected_objects, make_cells
 from pipeline.synthetic.noise import smooth_noise
 from pipeline.synthetic.organelles import Cytoplasm, add_organelles
@@ -85,13 +86,7 @@ def _draw(cells: np.ndarray, pitch_nm: tuple[float, float, float], rng: np.rando
 
 def _depth(cells: np.ndarray, pitch_nm: tuple[float, float, float]) -> np.ndarray:
     """Distance in nm of every voxel to the nearest face between two cells: float32, (z, y, x)."""
-    border = np.zeros(cells.shape, bool)
-    for axis in range(3):
-        ahead, behind = [slice(None)] * 3, [slice(None)] * 3
-        ahead[axis], behind[axis] = slice(1, None), slice(None, -1)
-        differ = cells[tuple(ahead)] != cells[tuple(behind)]
-        border[tuple(ahead)] |= differ
-        border[tuple(behind)] |= differ
+    border = borders(cells)
     if not border.any():
         return np.full(cells.shape, 1e4, np.float32)
     distance = ndimage.distance_transform_edt(~border, sampling=pitch_nm).astype(np.float32)

@@ -171,6 +171,12 @@ class TrainConfig(Table):
         return self
 
     @model_validator(mode="after")
+    def _begins_once(self) -> TrainConfig:
+        if self.start_from is not None and self.backbone is not None:
+            raise ValueError("both start_from and backbone are given; weights begin but once: leave one out")
+        return self
+
+    @model_validator(mode="after")
     def _pairs_fit_in_patches(self) -> TrainConfig:
         for target in self.channels:
             if isinstance(target, Affinities) and not any(self._holds(offset) for offset in target.in_volume):
@@ -182,12 +188,6 @@ class TrainConfig(Table):
 
     def _holds(self, offset: Voxel) -> bool:
         return all(abs(o) < p for o, p in zip(offset, self.patch_shape, strict=True))
-
-    @model_validator(mode="after")
-    def _begins_once(self) -> TrainConfig:
-        if self.start_from is not None and self.backbone is not None:
-            raise ValueError("both start_from and backbone are given; weights begin but once: leave one out")
-        return self
 
     @model_validator(mode="after")
     def _chunks_hold_patches(self) -> TrainConfig:

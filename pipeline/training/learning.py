@@ -116,6 +116,11 @@ def check_rule(network: nn.Module, rule: AnyRule, architecture: str, patch_shape
 
 
 def _check_steady(network: RecurrentNetwork, rule: Recurrent, architecture: str, patch_shape: Vec) -> None:
+    if not network.settles:
+        raise ConfigError(
+            f"rule is rbp; the state of {architecture} grows with every step, and the rule needs one that comes to "
+            "rest: choose bptt, truncated or checkpointed"
+        )
     begins_empty, parts = state_parts(network, patch_shape)
     if network.steps < 1 + begins_empty:
         raise ConfigError(

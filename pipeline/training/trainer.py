@@ -42,7 +42,8 @@ FREE = {
     *("output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"),
     *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"),
 }
-"""Settings that may change between two parts of a training; of the last two only the place of the same weights."""
+"""Settings that may change between two parts of a training; of ``start_from`` and ``backbone`` only
+the place of the same weights."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 

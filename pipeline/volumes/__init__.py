@@ -9,7 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import cast
 
-from pipeline.errors import VolumeError
+from pipeline.errors import ConfigError, VolumeError
 from pipeline.volumes.base import Format, Mode, Volume, VolumeSpec, spec_like
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
 from pipeline.volumes.spec_checks import check_spec, differences
@@ -27,6 +27,10 @@ VOLUMES = {
 """Storage formats by name; loaded when asked for."""
 
 
+USED_BY = {"mip": ("zarr", "precomputed"), "axes": ("zarr", "hdf5", "npy")}
+"""Options of a URL that mean something to these formats only."""
+
+
 def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     """Open an existing volume.
 
@@ -39,7 +43,9 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     Raises ``VolumeError`` (missing, not usable), ``ConfigError`` (not a URL of a volume), ``StorageError``.
     """
     location = parse_location(url)
-    return _format(location.format or require_format(location)).open(location, mode)
+    name = location.format or require_format(location)
+    _refuse_options(location, name)
+    return _format(name).open(location, mode)
 
 
 def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, overwrite: bool = False) -> Volume:
@@ -64,6 +70,13 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
     volume = kind.open(location, "r+")
     _refuse_different(volume, spec)
     return volume
+
+
+def _refuse_options(location: Location, name: str) -> None:
+    for option in location.options:
+        formats = USED_BY.get(option, (name,))
+        if name not in formats:
+            raise ConfigError(f"{location.url}: {option} is for {' and '.join(formats)}, not for {name}; leave it out")
 
 
 def _refuse_different(volume: Volume, spec: VolumeSpec) -> None:

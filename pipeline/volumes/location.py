@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -36,7 +37,7 @@ class Location:
     def mip(self) -> int:
         """The level to open: 0 is the finest."""
         text = self.options.get("mip", "0")
-        if not text.isdigit():
+        if not text.isdecimal():
             raise ConfigError(f"{self.url}: mip is {text!r}; it must be a whole number, 0 for the finest level")
         return int(text)
 
@@ -47,8 +48,9 @@ class Location:
         try:
             z, y, x = (float(part) for part in self.options[option].split(","))
         except ValueError:
-            text = self.options[option]
-            raise ConfigError(f"{self.url}: {option} is {text!r}; it must be three numbers z,y,x") from None
+            z = y = x = math.nan
+        if not all(map(math.isfinite, (z, y, x))):
+            raise ConfigError(f"{self.url}: {option} is {self.options[option]!r}; it must be three numbers z,y,x")
         return z, y, x
 
 

@@ -54,6 +54,8 @@ class ZarrVolume(CheckedVolume):
             raise VolumeError(f"{location.url} is no zarr array or group; there is no zarr.json, .zarray or .zgroup")
         kind, attributes = node
         if kind == "array":
+            if location.mip:
+                raise VolumeError(f"{location.url} is one array, without levels; leave mip={location.mip} out")
             image, path = _image_above(location)
             return cls._open_array(location, store, mode, image, path)
         image = parse_multiscale(location.url, attributes)

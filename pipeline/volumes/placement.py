@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -57,12 +58,20 @@ def tidy(values: Sequence[float]) -> Resolution:
 
 
 def placement(location: Location, found: tuple[Resolution | None, Vec], extent: Vec) -> tuple[Resolution, BoundingBox]:
-    """Resolution and bounds: what the URL's options say, else what the file says; ``VolumeError`` if neither does."""
+    """Resolution and bounds: what the URL's options say, else what the file says.
+
+    ``VolumeError`` if neither does, or if a side of a voxel is not positive.
+    """
     resolution = location.numbers("resolution") or found[0]
     if resolution is None:
         raise NoResolutionError(
             f"{location.url} does not say how large its voxels are; add their size in nm, z,y,x: "
             f"{location.url}{'&' if location.options else '#'}resolution=8,8,8"
+        )
+    if not all(math.isfinite(side) and side > 0 for side in resolution):
+        raise VolumeError(
+            f"{location.url} has voxels of {tuple(resolution)} nm (z, y, x); all three must be positive: correct them, "
+            "or replace what the data says by adding #resolution=z,y,x"
         )
     start = location.numbers("offset") or found[1]
     return tidy(resolution), BoundingBox.from_shape(extent, start)  # type: ignore[arg-type]

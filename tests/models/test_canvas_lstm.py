@@ -4,9 +4,12 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.errors import ModelError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.models.canvas_lstm import CanvasHead, CanvasLSTM
 from pipeline.models.facts import parameters
+from pipeline.training.learning import check_rule
+from pipeline.training.rule_settings import Recurrent
+from pipeline.training.rules import Backpropagation, CheckpointedBackpropagation, TruncatedBackpropagation
 from tests.contracts.model import BatchNormContract, images, seeded
 
 MINI = {
@@ -30,7 +33,7 @@ class TestCanvas(BatchNormContract):
 def test_parameters_of_the_head_are_those_of_the_paper(classes, count):
     """Would have peepholes, two biases a gate, or another number of channels."""
     with torch.device("meta"):
-        assert parameters(CanvasHead(2048, (512, 256), classes, steps=8)) == count
+        assert parameters(CanvasHead(2048, (512, 256), classes)) == count
 
 
 def test_the_features_have_the_size_of_the_paper():
@@ -41,12 +44,18 @@ def test_the_features_have_the_size_of_the_paper():
         assert network.drive(torch.empty(1, 3, *image, device="meta")).shape == (1, 2048, *size)
 
 
-def head(steps, scale=1.0, dtype=torch.float32):
+def head(scale=1.0, dtype=torch.float32):
     torch.manual_seed(0)
-    found = CanvasHead(7, (6, 5), 4, steps).to(dtype)
+    found = CanvasHead(7, (6, 5), 4).to(dtype)
     for parameter in found.parameters():
         parameter.data.mul_(scale)
     return found
+
+
+def canvases(found, features, steps):
+    """The canvas after each step."""
+    with torch.inference_mode():
+        return [state[-1] for state in Backpropagation()(found, features, steps, keep=True).states]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
@@ -56,11 +65,10 @@ def test_logits_are_less_than_the_number_of_steps(steps):
     In float64: where tanh and sigmoid round to 1, the bound is reached.
     """
     features = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(1)).double()
-    with torch.inference_mode():
-        canvases = head(steps, scale=10.0, dtype=torch.float64)(features)
-    for step, canvas in enumerate(canvases, start=1):
+    painted = canvases(head(scale=10.0, dtype=torch.float64), features, steps)
+    for step, canvas in enumerate(painted, start=1):
         assert canvas.abs().max() < step
-    assert canvases[-1].abs().max() > 0.6 * steps
+    assert painted[-1].abs().max() > 0.6 * steps
 
 
 def test_pixels_may_change_places_before_or_after_the_head():
@@ -71,24 +79,41 @@ def test_pixels_may_change_places_before_or_after_the_head():
     def mixed(r):
         return r.flatten(2)[:, :, order].reshape(r.shape)
 
-    with torch.inference_mode():
-        torch.testing.assert_close(head(3)(mixed(features))[-1], mixed(head(3)(features)[-1]))
+    torch.testing.assert_close(canvases(head(), mixed(features), 3)[-1], mixed(canvases(head(), features, 3)[-1]))
 
 
 def test_each_step_adds_the_state_of_the_last_lstm():
     """Would overwrite the canvas, or read it from another layer."""
-    found, features = head(3), torch.randn(1, 7, 2, 2)
+    found, features = head(), torch.randn(1, 7, 2, 2)
     with torch.inference_mode():
-        canvases = found(features)
         states = [cell.initial(features) for cell in found.cells]
         canvas = torch.zeros(1, 4, 2, 2)
-        for expected in canvases:
+        for expected in canvases(found, features, 3):
             x = features
             for i, cell in enumerate(found.cells):
                 states[i] = cell(x, states[i])
                 x = states[i][0]
             canvas = canvas + x
             assert torch.equal(expected, canvas)
+
+
+@pytest.mark.parametrize("rule", [CheckpointedBackpropagation(), TruncatedBackpropagation(window=3)])
+def test_it_is_trained_by_the_rules_of_recurrences(rule):
+    """Would be the one recurrent network that only plain back-propagation can train."""
+    network, image = seeded("canvas_lstm", MINI), images(1, (1, 40, 50))[:, :, 0]
+    network(image).square().sum().backward()
+    expected = [parameter.grad.clone() for parameter in network.parameters()]
+    network.zero_grad()
+    x = network.drive(image)
+    network.read(rule(network, x, network.steps).state, x, image).square().sum().backward()
+    for parameter, gradient in zip(network.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
+
+
+def test_recurrent_back_propagation_is_refused():
+    """Would sum a series that never ends: the canvas has no steady state."""
+    with pytest.raises(ConfigError, match="grows with every step"):
+        check_rule(seeded("canvas_lstm", MINI), Recurrent(), "canvas_lstm", (1, 32, 32))
 
 
 def test_every_step_can_be_shown():
@@ -104,7 +129,7 @@ def test_every_step_can_be_shown():
 def test_initial_weights_are_normal_with_glorots_deviation():
     """Would start from the library's uniform ones."""
     torch.manual_seed(0)
-    layer = CanvasHead(600, (300,), 5, 2).cells[0].from_input
+    layer = CanvasHead(600, (300,), 5).cells[0].from_input
     wanted = (2 / (600 + 4 * 300)) ** 0.5
     assert layer.weight.std().item() == pytest.approx(wanted, rel=0.01)
     assert not layer.bias.any()
@@ -114,4 +139,4 @@ def test_initial_weights_are_normal_with_glorots_deviation():
 def test_no_step_is_refused():
     """Would give an empty canvas."""
     with pytest.raises(ModelError, match="at least one"):
-        CanvasHead(2, (2,), 2, 0)
+        CanvasLSTM(**{**MINI, "steps": 0})

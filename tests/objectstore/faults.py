@@ -29,6 +29,12 @@ from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
+import pytest
+
+from pipeline.storage import bucket, bucket_client
+from pipeline.storage.bucket_client import Patience
+from tests.objectstore.server import S3Server, set_environment
+
 KINDS = ("500", "503", "slow", "cut", "short", "upload", "lost", "reset")
 SLOW_SECONDS = 0.3
 CODES = {"500": b"InternalError", "503": b"SlowDown", "403": b"AccessDenied"}
@@ -153,3 +159,14 @@ def faulty_server(upstream: str, **options: object) -> Iterator[FaultyServer]:
         finally:
             server.shutdown()
             thread.join()
+
+
+@contextmanager
+def behind_faults(store: S3Server, patience: Patience, patch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
+    """A server in front of a store, without faults yet; this process and its children take it for the store."""
+    patch.setattr(bucket_client, "PATIENCE", patience)
+    patch.setattr(bucket, "FIRST_PAUSE", 0.01)
+    with faulty_server(store.endpoint) as server:
+        set_environment(patch, {**store.environment, "AWS_ENDPOINT_URL": server.endpoint})
+        yield server
+    bucket_client.connect.cache_clear()

@@ -8,21 +8,16 @@ import pytest
 from pipeline.errors import CorruptError, StorageError
 from pipeline.storage import ObjectStore, bucket, bucket_client
 from pipeline.storage.bucket_client import Patience
-from tests.objectstore.faults import KINDS, FaultyServer, faulty_server
-from tests.objectstore.server import S3Server, set_environment
+from tests.objectstore.faults import KINDS, FaultyServer, behind_faults
+from tests.objectstore.server import S3Server
 
 QUICK = Patience(connect_seconds=2, stall_seconds=2, request_seconds=20, outage_seconds=20, longest_pause=0.1)
 
 
 @pytest.fixture
 def faulty(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """A server without faults yet, which this process takes for the store."""
-    monkeypatch.setattr(bucket_client, "PATIENCE", QUICK)
-    monkeypatch.setattr(bucket, "FIRST_PAUSE", 0.01)
-    with faulty_server(server.endpoint) as running:
-        set_environment(monkeypatch, {**server.environment, "AWS_ENDPOINT_URL": running.endpoint})
+    with behind_faults(server, QUICK, monkeypatch) as running:
         yield running
-    bucket_client.connect.cache_clear()
 
 
 @pytest.fixture

@@ -22,11 +22,11 @@ from pipeline.plan import make_plan
 from pipeline.report import write_report
 from pipeline.run import Run
 from pipeline.status import read_status
-from pipeline.storage import ObjectStore, bucket, bucket_client
+from pipeline.storage import ObjectStore, bucket_client
 from pipeline.storage.bucket_client import Patience
 from pipeline.volumes import VolumeSpec, create_volume
-from tests.objectstore.faults import FaultyServer, faulty_server
-from tests.objectstore.server import KEY, SECRET, S3Server, set_environment
+from tests.objectstore.faults import FaultyServer, behind_faults
+from tests.objectstore.server import KEY, SECRET, S3Server
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 
 CHUNK = [24, 30, 35]
@@ -143,14 +143,9 @@ def test_every_command_takes_the_address_of_a_run(run_file: str, bucket: str, re
 
 @pytest.fixture
 def faulty(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """A server in front of the store, without faults yet; this process and its children take it for the store."""
     patience = Patience(connect_seconds=2, stall_seconds=5, outage_seconds=60, first_seconds=60, longest_pause=0.1)
-    monkeypatch.setattr(bucket_client, "PATIENCE", patience)
-    monkeypatch.setattr(bucket, "FIRST_PAUSE", 0.01)
-    with faulty_server(server.endpoint) as running:
-        set_environment(monkeypatch, {**server.environment, "AWS_ENDPOINT_URL": running.endpoint})
+    with behind_faults(server, patience, monkeypatch) as running:
         yield running
-    bucket_client.connect.cache_clear()
 
 
 @pytest.fixture

@@ -134,20 +134,25 @@ def run(case: Case, chunk_shape, linkage: Linkage, stop_score: float, rules: Cut
     return run_fragments(case, grid, fragments, joins, linkage, stop_score, rules)
 
 
+def chunk_graph(case, chunk, fragments, joins, *, histograms) -> RegionGraph:
+    """The region graph of one chunk, from its fragments and a layer of those of its lower neighbours."""
+    read = chunk.core.grow((1, 1, 1), (0, 0, 0)).intersect(case.roi)
+    return build_region_graph(
+        fragments[read.slices(case.roi.start)],
+        case.affinities[:, *chunk.core.slices(case.roi.start)],
+        joins[chunk.index],
+        core=chunk.core,
+        roi=case.roi,
+        bounds=case.bounds,
+        histograms=histograms,
+    )
+
+
 def run_fragments(case, grid, fragments, joins, linkage, stop_score, rules) -> Outcome:
     levels = grid.levels()
     graphs = {}
     for chunk in grid:
-        read = chunk.core.grow((1, 1, 1), (0, 0, 0)).intersect(case.roi)
-        graph = build_region_graph(
-            fragments[read.slices(case.roi.start)],
-            case.affinities[:, *chunk.core.slices(case.roi.start)],
-            joins[chunk.index],
-            core=chunk.core,
-            roi=case.roi,
-            bounds=case.bounds,
-            histograms=linkage.needs_histograms,
-        )
+        graph = chunk_graph(case, chunk, fragments, joins, histograms=linkage.needs_histograms)
         graphs[chunk.index] = stored(RegionGraph, graph)
     nodes = agglomerate_levels(levels, graphs, case.roi, linkage, stop_score)
     remaps = cut_levels(levels, graphs, nodes, rules)

@@ -11,7 +11,7 @@ from pipeline.errors import ConfigError, CorruptError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
-from tests.segmentation.distributed import cut_at_faces, random_case, slow_contacts
+from tests.segmentation.distributed import chunk_graph, cut_at_faces, random_case, slow_contacts
 
 SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 
@@ -19,21 +19,7 @@ SHAPES = st.tuples(*[st.integers(1, 9)] * 3)
 def graphs_of(case, chunk_shape, connected=True):
     grid = ChunkGrid(case.bounds, case.roi, chunk_shape)
     fragments, joins = cut_at_faces(case, grid, connected=connected)
-    graphs = []
-    for chunk in grid:
-        read = chunk.core.grow((1, 1, 1), (0, 0, 0)).intersect(case.roi)
-        graphs.append(
-            build_region_graph(
-                fragments[read.slices(case.roi.start)],
-                case.affinities[:, *chunk.core.slices(case.roi.start)],
-                joins[chunk.index],
-                core=chunk.core,
-                roi=case.roi,
-                bounds=case.bounds,
-                histograms=True,
-            )
-        )
-    return fragments, graphs
+    return fragments, [chunk_graph(case, chunk, fragments, joins, histograms=True) for chunk in grid]
 
 
 def contacts_of(graph):

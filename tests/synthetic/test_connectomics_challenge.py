@@ -6,7 +6,8 @@ from scipy import ndimage, special
 
 from pipeline.config import parse_config
 from pipeline.errors import ConfigError
-from pipeline.synthetic.connectomics_challenge import ChallengeConfig, make_challenge, make_geometry
+from pipeline.synthetic.challenge_settings import ChallengeConfig
+from pipeline.synthetic.connectomics_challenge import make_challenge, make_geometry
 from pipeline.synthetic.sample import sample_rng
 from pipeline.synthetic.snakes import Circles, Normal, Walk
 

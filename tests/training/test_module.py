@@ -96,6 +96,7 @@ def test_a_training_may_start_from_a_model(tmp_path):
 
 
 RESNET = {"embedding_size": 4, "widths": [4, 6, 8, 8], "depths": [1, 1, 1, 1], "block": "basic"}
+FLAT = {"patch_shape": (1, 32, 32), "overlap": (0, 4, 4)}
 BACKBONES = {
     "resnet_fcn": (RESNET, lambda network: network.blocks),
     "rignet": ({"host": "resnet_fcn", "host_arguments": RESNET}, lambda network: network.network.blocks),
@@ -110,7 +111,7 @@ def test_a_training_may_begin_with_published_weights(tmp_path, architecture):
     arguments, backbone = BACKBONES[architecture]
     theirs = backbone(build(architecture, {**arguments, "out_channels": 12})).state_dict()
     torch.save(theirs, tmp_path / "published.pth")
-    changes = {"architecture": architecture, "arguments": arguments, "patch_shape": (1, 32, 32), "overlap": (0, 4, 4)}
+    changes = {"architecture": architecture, "arguments": arguments, **FLAT}
     config = settings(tmp_path / "model", backbone=str(tmp_path / "published.pth"), **changes)
     found = backbone(TrainingModule(config).network).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in theirs.items())
@@ -124,7 +125,7 @@ def test_a_training_may_begin_with_published_weights(tmp_path, architecture):
     [
         ({}, "no part of gamma_net_3d has published weights: choose resnet_fcn"),
         ({"architecture": "rignet", "arguments": "tiny"}, "no part of ResidualUNet has published weights"),
-        ({"architecture": "resnet_fcn", "arguments": RESNET, "patch_shape": (1, 32, 32)}, "nowhere.pth does not exist"),
+        ({"architecture": "resnet_fcn", "arguments": RESNET, **FLAT}, "nowhere.pth does not exist"),
     ],
 )
 def test_a_backbone_that_cannot_be_loaded_is_refused(tmp_path, changes, message):

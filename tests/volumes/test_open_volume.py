@@ -42,6 +42,13 @@ def test_a_url_names_place_and_format(url: str, base: str, kind: str | None) -> 
         ("ftp://host/a.zarr", "unknown kind of address ftp://"),
         ("a.zarr#level=1", "unknown option 'level' after #; there are mip, resolution, offset, axes"),
         ("a.npy#resolution=8,8", "resolution is '8,8'; it must be three numbers z,y,x"),
+        ("a.npy#resolution=8,8,nan", "resolution is '8,8,nan'; it must be three numbers z,y,x"),
+        ("a.npy#resolution=8,8,8&offset=inf,0,0", "offset is 'inf,0,0'; it must be three numbers z,y,x"),
+        ("a.npy#resolution=8,0,8", r"voxels of \(8.0, 0.0, 8.0\) nm \(z, y, x\); all three must be positive"),
+        ("a.npy#resolution=8,8,8&mip=1", "mip is for zarr and precomputed, not for npy; leave it out"),
+        ("stack.tif#axes=xyz", "axes is for zarr and hdf5 and npy, not for tiff; leave it out"),
+        ("one.zarr/0#mip=1", "is one array, without levels; leave mip=1 out"),
+        ("one.zarr#mip=²", "mip is '²'; it must be a whole number"),
         ("memory://nothing-here", "does not exist in this process"),
         ("no/such/folder.zarr", "folder.zarr does not exist; a volume is a folder with zarr.json"),
         ("no/such/file.h5:raw", "does not exist; correct the path"),
@@ -55,6 +62,7 @@ def test_what_cannot_be_opened_is_named_with_a_remedy(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     np.save("a.npy", DATA)
+    create_volume("one.zarr", SPEC)
     with pytest.raises((VolumeError, ConfigError), match=message):
         open_volume(url)
 

@@ -1,14 +1,23 @@
-"""``petaseg init``: write a commented example of a run file."""
+"""``petaseg init``: write a commented example of a run file, or of a training file."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from pipeline.config import Table
+
 SCHEMA = "run.schema.json"
+TRAINING_SCHEMA = "train.schema.json"
+EPILOG = """Examples:
+
+petaseg init run.yaml --image my_volume.zarr
+
+petaseg init train.yaml --image my_volume.zarr --labels my_labels.zarr"""
 EXAMPLE = """\
 # A petaseg run: from an image (or affinities) to neurons.   petaseg plan run.yaml   then   petaseg run run.yaml
 # Shapes and positions are z, y, x, in voxels. Relative paths count from this file's folder.
@@ -63,15 +72,19 @@ execution:
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg init run.yaml --image my_volume.zarr")
+    @app.command(epilog=EPILOG)
     def init(
         file: Annotated[str, typer.Argument(help="File to write: a path or a URL.")] = "run.yaml",
-        image: Annotated[str, typer.Option(help="Volume to segment.")] = "image.zarr",
+        image: Annotated[str, typer.Option(help="Volume to segment, or to train on.")] = "image.zarr",
+        labels: Annotated[
+            str | None,
+            typer.Option(help="Labels of the image: write a training file, with parts and patches that fit."),
+        ] = None,
         schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a run file instead.")] = False,
         keys: Annotated[bool, typer.Option("--keys", help="Print a page of all keys instead.")] = False,
         force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     ) -> None:
-        """Write a commented run file, and its JSON schema for editors."""
+        """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
         from pipeline.config import json_schema
 
         if schema:
@@ -82,12 +95,32 @@ def register(app: typer.Typer) -> None:
 
             typer.echo(markdown(), nl=False)
             return
+        if labels is not None:
+            write_training_example(file, image, labels, force=force)
+            typer.echo(f"wrote {file}; next: petaseg train {file} --preview, then petaseg train {file}")
+            return
         write_example(file, image, force=force)
         typer.echo(f"wrote {file}; next: petaseg plan {file}, then petaseg run {file}")
 
 
 def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
+    from pipeline.config import RunConfig
+
+    _write(file, EXAMPLE.format(image=image, schema=SCHEMA), SCHEMA, RunConfig, force)
+
+
+def write_training_example(file: str | Path, image: str, labels: str, *, force: bool = False) -> None:
+    """The same of a training file, for volumes that are there already."""
+    from pipeline.training.config import TrainConfig
+    from pipeline.training.example import example
+
+    text = example(image, labels, file=str(file), schema=TRAINING_SCHEMA)
+    _write(file, text, TRAINING_SCHEMA, TrainConfig, force)
+
+
+def _write(file: str | Path, text: str, schema: str, model: type[Table], force: bool) -> None:
+    """Both files; ``ConfigError`` if the first is there."""
     from pipeline.config import json_schema
     from pipeline.errors import ConfigError
     from pipeline.storage import store_of
@@ -95,5 +128,5 @@ def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     store, key = store_of(file)
     if store.exists(key) and not force:
         raise ConfigError(f"{file} is there already; give another name, or --force to replace it")
-    store.put(SCHEMA, (json.dumps(json_schema(), indent=2) + "\n").encode())
-    store.put(key, EXAMPLE.format(image=image, schema=SCHEMA).encode())
+    store.put(schema, (json.dumps(json_schema(model), indent=2) + "\n").encode())
+    store.put(key, text.encode())

@@ -21,7 +21,8 @@ missing, ReLUs in the place of softplus, no norms and no biases.
 ``relu``: the torch code of 2019 that the C-RBP code grew from: ReLUs, no outer nonlinearity, and all four norms at work
 (``normalise_gates=True``). There, each step has norms of its own; here, all steps share them, as in the later codes.
 
-The hGRU of 2018 (one kernel for both directions, tanh, a gain a step) is none of these, and is not here.
+The hGRU of 2018 (one kernel for both directions, tanh, a gain of its own for each step) is none of these, and is not
+here: with other numbers at each step it has no steady state, and is no ``Recurrence``.
 
 The outer softplus lifts every state: with a closed gate, n steps from 0 give log(n + 1), which has no limit.
 ``outer=False`` leaves it out.

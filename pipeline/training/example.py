@@ -1,0 +1,108 @@
+"""A commented training file for an image with labels: split, shapes and offsets that fit its voxels are filled in."""
+
+from __future__ import annotations
+
+from pipeline.errors import ConfigError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.training.config import LabelledVolume
+from pipeline.training.sampler import Source, open_source
+from pipeline.volumes import open_volume
+
+THICK = 2.0
+"""Sections are thick if voxels are so many times deeper than wide."""
+MULTIPLE = 16
+"""Sides of patches are multiples of this, but the depth of thick sections."""
+
+TEMPLATE = """\
+# A petaseg training.   petaseg train {file} --preview   then   petaseg train {file}
+# Shapes and positions are z, y, x, in voxels. Relative paths count from the folder in which petaseg is started.
+# yaml-language-server: $schema={schema}
+
+# The model, its log and its pictures.
+output: models/first
+name: first
+
+# More volumes, or more parts, are drawn by their number of voxels. Labels are integers; 0 is not known.
+volumes:
+  - image: {image}
+    labels: {labels}
+    start: {start}
+    stop: {train_stop}
+# Never trained on: the score is measured here, and the best weights are kept.
+validation:
+  image: {image}
+  labels: {labels}
+  start: {watch_start}
+  stop: {stop}
+
+architecture: residual_unet        # `petaseg models` lists them
+{of_voxels}
+patch_shape: {patch}
+overlap: {overlap}                 # of patches, in a run
+
+steps: 5000
+learning_rate: 0.002
+validate_every: 250                # steps between two looks, each with a checkpoint
+# patience: 10                     # end after so many looks without a better score
+# devices: 2                       # GPUs that train together
+device: auto                       # a GPU if there is one
+precision: {precision}                # bfloat16 or float32
+threads: 1                         # of a CPU
+
+# For the model's card.
+training_data: "which tissue, which part, which source and licence"
+licence: ""
+"""
+
+OF_THICK_SECTIONS = """\
+arguments: lee
+# Affinities to predict: nearest neighbours first, then farther ones.
+offsets: [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [-2, 0, 0], [0, -9, 0], [0, 0, -9], [-3, 0, 0], [0, -27, 0], [0, 0, -27]]
+augmentation: lee                  # for thick sections; or default, flips, pytc, a table"""
+OF_CUBES = """\
+arguments: tiny
+# offsets: ...                     # affinities to predict; 1, 3, 9 and 18 voxels along each axis if left out
+augmentation: default              # or flips, lee, pytc, a table"""
+
+
+def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = "train.schema.json") -> str:
+    """The text of a training file for what an image and labels share; both are opened and checked.
+
+    The last eighth of the planes is for validation; 16 at least, or a quarter of few thick sections.
+
+    Raises:
+        VolumeError: image and labels do not belong together.
+        ConfigError: they share too few voxels to train on.
+    """
+    source = labelled(image, labels)
+    box, thick = source.box, source.resolution_nm[0] > THICK * min(source.resolution_nm[1:])
+    held_back = max(box.shape[0] // 8, min(MULTIPLE, box.shape[0] // 4) if thick else MULTIPLE)
+    patch = patch_of(box, held_back, thick)
+    split = box.stop[0] - held_back
+    return TEMPLATE.format(
+        **{"file": file, "schema": schema, "image": image, "labels": labels},
+        **{"start": list(box.start), "train_stop": [split, *box.stop[1:]]},
+        **{"watch_start": [split, *box.start[1:]], "stop": list(box.stop)},
+        **{"patch": list(patch), "overlap": [side // 4 for side in patch]},
+        of_voxels=OF_THICK_SECTIONS if thick else OF_CUBES,
+        precision="bfloat16" if thick or patch[0] > MULTIPLE else "float32 ",  # two voxels thick at the lowest level
+    )
+
+
+def labelled(image: str, labels: str) -> Source:
+    """The part of an image that has labels."""
+    box = open_volume(image).spec.bounds.intersect(open_volume(labels).spec.bounds)
+    return open_source(LabelledVolume(image=image, labels=labels, start=box.start, stop=box.stop))
+
+
+def patch_of(box: BoundingBox, held_back: int, thick: bool) -> Vec:
+    """The largest patch that fits beside the planes that are held back, up to what is usual for such voxels."""
+    z, y, x = box.shape[0] - held_back, *box.shape[1:]
+    usual = (16, 160, 160) if thick else (64, 64, 64)
+    room = (z if thick else z // MULTIPLE * MULTIPLE, y // MULTIPLE * MULTIPLE, x // MULTIPLE * MULTIPLE)
+    if not all(side > 0 for side in room):
+        raise ConfigError(
+            f"image and labels share {list(box.shape)} voxels; a network needs {MULTIPLE} along each axis to train on, "
+            f"and {held_back} planes z more to validate on: label more, or train on several volumes (docs/training.md)"
+        )
+    return min(usual[0], room[0]), min(usual[1], room[1]), min(usual[2], room[2])

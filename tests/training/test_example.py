@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline.config import load_config
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.training.config import TrainConfig
+from pipeline.training.example import example
+from pipeline.training.module import TrainingModule
+from tests.runs import write_volume
+from workflows.cli import app
+
+
+def volumes(folder, shape, resolution_nm=(8, 8, 8), labels_shape=None):
+    """An image and its labels on disk; the labels may cover less."""
+    inner = labels_shape or shape
+    write_volume(folder / "image.zarr", np.zeros(shape, np.uint8), resolution_nm=resolution_nm)
+    write_volume(folder / "labels.zarr", np.ones(inner, np.uint32), resolution_nm=resolution_nm)
+    return str(folder / "image.zarr"), str(folder / "labels.zarr")
+
+
+def parsed(folder, *args, **kwargs):
+    return TrainConfig.model_validate(yaml.safe_load(example(*volumes(folder, *args, **kwargs))), strict=False)
+
+
+@pytest.mark.parametrize(
+    ("shape", "resolution_nm", "patch", "split"),
+    [
+        ((96, 80, 70), (8, 8, 8), (64, 64, 64), 80),
+        ((40, 64, 48), (8, 8, 8), (16, 64, 48), 24),
+        ((200, 64, 64), (8, 8, 8), (64, 64, 64), 175),
+        ((20, 192, 170), (40, 4, 4), (15, 160, 160), 15),
+    ],
+)
+def test_parts_and_patches_fit_the_volume(tmp_path, shape, resolution_nm, patch, split):
+    """Would write a file that its first user has to mend: the network takes patch and validation part as they are."""
+    config = parsed(tmp_path, shape, resolution_nm)
+    assert config.patch_shape == patch
+    assert config.volumes[0].stop == (split, *shape[1:])
+    assert (config.validation.start, config.validation.stop) == ((split, 0, 0), shape)
+    TrainingModule(config)  # checks everything that is checked before the first step
+
+
+def test_thick_sections_have_short_offsets_along_z(tmp_path):
+    """Would ask for neighbours that lie in another cell."""
+    config = parsed(tmp_path, (20, 192, 192), (40, 4, 4))
+    assert min(z for z, _, _ in config.offsets) == -3
+    assert config.arguments == "lee"
+    assert config.augmentation.misalignment_voxels == 17
+
+
+def test_what_has_no_labels_is_left_out(tmp_path):
+    config = parsed(tmp_path, (96, 80, 70), labels_shape=(64, 48, 48))
+    assert config.validation.stop == (64, 48, 48)
+
+
+def test_volumes_that_cannot_be_trained_on_are_refused(tmp_path):
+    """Would write a file that fails later."""
+    with pytest.raises(ConfigError, match=r"share \[12, 64, 64\] voxels.*label more"):
+        example(*volumes(tmp_path, (12, 64, 64)))
+    write_volume(tmp_path / "float.zarr", np.zeros((64, 64, 64), np.float32))
+    with pytest.raises(VolumeError, match="must be uint8"):
+        example(str(tmp_path / "float.zarr"), str(tmp_path / "float.zarr"))
+
+
+def test_the_command_writes_a_file_that_trains(tmp_path, monkeypatch):
+    """Would print a next step that does not work."""
+    monkeypatch.chdir(tmp_path)
+    image, labels = volumes(tmp_path, (40, 32, 32))
+    arguments = ["init", "train.yaml", "--image", image, "--labels", labels]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "next: petaseg train train.yaml --preview" in done.output
+    assert (tmp_path / "train.schema.json").exists()
+    assert load_config("train.yaml", (), TrainConfig).architecture == "residual_unet"
+    looked = CliRunner().invoke(app, ["train", "train.yaml", "--preview"])
+    assert looked.exit_code == 0, looked.output
+    assert (tmp_path / "models" / "first" / "preview.png").exists()
+    assert isinstance(CliRunner().invoke(app, arguments).exception, ConfigError), "it is there already"
