@@ -128,6 +128,8 @@ class Experiment:
     title: str
     run: Callable[[Scale, Trials], Report]
     figure_inches: tuple[float, float] = field(default=(10.0, 4.2))
+    timed: bool = False
+    """Trainings are compared at equal time, so that ``Scale.minutes`` means something."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """If none are asked for."""
 
@@ -143,7 +145,9 @@ def run_experiment(
     experiment: Experiment, output: Path | str, scale: Scale, say: Callable[[str], None] = log.info
 ) -> Path:
     """Run it and write its report; returns the folder ``output/NAME``. Trials lie in ``output/trials``, for all."""
-    start, store = perf_counter(), Trials(Path(output) / "trials", say)
+    if scale.minutes is not None and not experiment.timed:
+        raise ConfigError(f"minutes is {scale.minutes:g}; {experiment.name} counts updates, not time: leave it out")
+    start, store = perf_counter(), Trials(made(Path(output) / "trials"), say)
     report = experiment.run(scale, store)
     folder = Path(output) / experiment.name
     facts = {
@@ -158,6 +162,16 @@ def run_experiment(
         "trials": len(store.seconds),
     }
     write_report(folder, experiment, report, facts)
+    return folder
+
+
+def made(folder: Path) -> Path:
+    """The folder; ``ConfigError``, before anything is trained, if there can be none."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"--output: no folder {folder} can be made ({why}); name another") from None
     return folder
 
 

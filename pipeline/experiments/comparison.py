@@ -190,4 +190,6 @@ def draw(figure: Figure, found: dict[Network, list[Result]]) -> None:
     total.legend(frameon=False)
 
 
-EXPERIMENT = Experiment(name="comparison", title="Three 3D networks on real tissue at equal time", run=run, seeds=(0,))
+EXPERIMENT = Experiment(
+    name="comparison", title="Three 3D networks on real tissue at equal time", run=run, seeds=(0,), timed=True
+)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config import Shape, Share, Table, Voxel
+from pipeline.errors import ConfigError
 from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_settings import AnyRule, Bptt
@@ -142,6 +144,16 @@ class TrainConfig(Table):
         """``overlap``, or a quarter of the patch."""
         z, y, x = self.patch_shape
         return self.overlap or (z // 4, y // 4, x // 4)
+
+    def make_output(self) -> Path:
+        """The output folder, made if it is not there; ``ConfigError`` if there can be none."""
+        folder = Path(self.output)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            why = error.strerror or error
+            raise ConfigError(f"output is {folder}; no folder can be made there ({why}): name another") from None
+        return folder
 
     @model_validator(mode="after")
     def _patches_go_on(self) -> TrainConfig:

@@ -41,8 +41,7 @@ def preview(config: TrainConfig) -> Path:
     for axes, row in zip(figure.subplots(len(rows), PATCHES, squeeze=False), rows, strict=True):
         for panel, content in zip(axes, row, strict=True):
             draw(panel, *content)
-    path = Path(config.output) / "preview.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = config.make_output() / "preview.png"
     canvas.print_png(str(path))
     return path
 

@@ -80,7 +80,7 @@ def fit(
     module: TrainingModule, config: TrainConfig, on_progress: Callable[[int, int], None] | None, *, resume: bool
 ) -> int:
     """Run the steps that are missing; returns how many are done in all."""
-    folder = made(config)
+    folder = config.make_output()
     callbacks: list[Callback] = [Folder(folder, config, identity(config))]
     callbacks += [Patience(config.patience)] if config.patience else []
     callbacks += [Progress(on_progress, config.steps)] if on_progress else []
@@ -92,18 +92,6 @@ def fit(
     if trainer.interrupted:
         raise KeyboardInterrupt
     return trainer.global_step
-
-
-def made(config: TrainConfig) -> Path:
-    """The output folder; ``ConfigError`` if there can be none."""
-    folder = Path(config.output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"output is {config.output}; no folder can be made there ({error.strerror}): name another"
-        ) from None
-    return folder
 
 
 @contextmanager

@@ -107,6 +107,20 @@ def test_a_scale_that_trains_nothing_is_refused(scale, rule):
         Scale(**scale)
 
 
+def test_minutes_are_refused_where_updates_are_counted(tmp_path):
+    """Would take a number and do as if it had none."""
+    with pytest.raises(ConfigError, match="minutes is 2; squares counts updates"):
+        run_experiment(SQUARES, tmp_path, Scale(seeds=(2,), minutes=2))
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_output_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
+    """Would end the first training with an error of the system."""
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(ConfigError, match=r"--output: no folder .*file/trials can be made"):
+        run_experiment(SQUARES, tmp_path / "file", Scale(seeds=(2,)))
+
+
 def test_an_unknown_experiment_is_refused():
     with pytest.raises(ConfigError, match="there is no experiment 'alchemy'"):
         find_experiment("alchemy")

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from pipeline.config import parse_config
+from pipeline.errors import ConfigError
 from pipeline.training import pictures
 from pipeline.training.config import TrainConfig
 from pipeline.training.pictures import draw_steps, limits_of
-from pipeline.training.preview import rows_of
+from pipeline.training.preview import preview, rows_of
 from pipeline.training.specs import Contours, Foreground, InstanceDistance, MeanSquare, SignedDistance
 from tests.training.volumes import OFF, store
 
@@ -65,6 +66,13 @@ def test_a_target_that_nobody_asks_for_says_so():
 )
 def test_black_and_white_are_the_ends_of_a_target_and_not_of_a_section(spec, least, most, limits):
     assert limits_of(spec, least, most) == limits
+
+
+def test_a_preview_that_cannot_be_written_is_refused(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    settings = config(np.ones((4, 20, 20), np.uint32), "contours").model_copy(update={"output": str(tmp_path / "file")})
+    with pytest.raises(ConfigError, match="no folder can be made there"):
+        preview(settings)
 
 
 def test_a_network_without_steps_predicts_and_has_no_step_one(tmp_path, monkeypatch):

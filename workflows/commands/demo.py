@@ -37,7 +37,7 @@ def register(app: typer.Typer) -> None:
         folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo-run"),
         force: Annotated[bool, typer.Option("--force", help="Start anew in an existing folder.")] = False,
     ) -> None:
-        """Make tissue with ground truth, segment it with a bundled network, score it and draw it: about two minutes."""
+        """Make tissue with ground truth, segment it with a bundled network, score it and draw it: three minutes."""
         from pipeline.report import write_report
         from workflows.display import console, next_commands, report_table, run_table
         from workflows.running import run_with_progress

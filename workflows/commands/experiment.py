@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
             ),
         ] = None,
         minutes: Annotated[
-            float | None, typer.Option(help="Of a training, where trainings are compared at equal time.")
+            float | None, typer.Option(help="Of a training, for comparison, whose trainings have equal time.")
         ] = None,
         list_: Annotated[bool, typer.Option("--list", help="What there is, and end.")] = False,
     ) -> None:
