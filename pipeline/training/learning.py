@@ -16,21 +16,16 @@ from pipeline.training.rule_settings import (
     AnyPenalty,
     AnyRule,
     Bptt,
-    Checkpointed,
     ColumnPenalty,
     Recurrent,
     SpectralPenalty,
-    Truncated,
     Unrolled,
 )
 from pipeline.training.rules import (
-    Backpropagation,
-    CheckpointedBackpropagation,
+    RULES,
     NeumannReport,
-    RecurrentBackpropagation,
     Rule,
     Trajectory,
-    TruncatedBackpropagation,
     column_penalty,
     frobenius_penalty,
     spectral_penalty,
@@ -77,15 +72,7 @@ def earlier_weight(rule: AnyRule) -> float:
 
 def rule_of(settings: AnyRule) -> Rule:
     """The rule that a training file names."""
-    match settings:
-        case Truncated():
-            return TruncatedBackpropagation(settings.window)
-        case Checkpointed():
-            return CheckpointedBackpropagation()
-        case Recurrent():
-            return RecurrentBackpropagation(**settings.model_dump(exclude={"kind", "penalty"}))
-        case _:
-            return Backpropagation()
+    return RULES[settings.kind](**settings.model_dump(exclude={"kind", "penalty", "earlier_steps"}))
 
 
 def penalty_of(settings: AnyPenalty, path: Trajectory, seed: int) -> Tensor:

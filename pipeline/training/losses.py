@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
-from pipeline.training.specs import AnyLoss, AnyTarget, CrossEntropy, Dice, Focal, MeanSquare
+from pipeline.training.loss_specs import AnyLoss, CrossEntropy, Dice, Focal, MeanSquare
+from pipeline.training.specs import AnyTarget
 
 LEAST_SHARE = 0.05
 """The rarer class counts as at least this share, so that a patch with one membrane voxel does not explode."""

@@ -18,6 +18,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config import Table
 from pipeline.training import targets as make
+from pipeline.training.loss_specs import Bce, CrossEntropy, Losses, MeanSquare, Positive
 from pipeline.training.targets.masks import Zero
 
 
@@ -29,59 +30,10 @@ def leads_elsewhere(offset: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Elsewhere = AfterValidator(leads_elsewhere)
-Positive = Annotated[float, Field(gt=0)]
 Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3), Elsewhere]
 PerAxis = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=3)]
 Pair = tuple[np.ndarray, np.ndarray]
 """Target and weights, float32 (c, z, y, x) or (c, y, x)."""
-
-
-class LossSpec(Table):
-    """One loss of a target."""
-
-    weight: Positive = 1.0
-    """The loss is multiplied by this in the sum."""
-
-
-class Bce(LossSpec):
-    """Binary cross entropy."""
-
-    kind: Literal["bce", "balanced_bce"] = "balanced_bce"
-    """bce: weighted by the target's weights; balanced_bce: both classes weigh the same in every channel."""
-
-
-class Dice(LossSpec):
-    """Dice loss of each sample."""
-
-    kind: Literal["dice"] = "dice"
-    smooth: Annotated[float, Field(ge=0)] = 100.0
-    """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
-
-
-class Focal(LossSpec):
-    """Focal loss."""
-
-    kind: Literal["focal"] = "focal"
-    gamma: Annotated[float, Field(ge=0)] = 2.0
-    """Easy voxels count (1 - p) to this power."""
-
-
-class MeanSquare(LossSpec):
-    """Mean squared error."""
-
-    kind: Literal["mse"] = "mse"
-    activation: Literal["none", "sigmoid", "tanh"] = "sigmoid"
-    """Applied to the logits first."""
-
-
-class CrossEntropy(LossSpec):
-    """Cross entropy of classes."""
-
-    kind: Literal["cross_entropy"] = "cross_entropy"
-
-
-AnyLoss = Annotated[Bce | Dice | Focal | MeanSquare | CrossEntropy, Field(discriminator="kind")]
-Losses = Annotated[tuple[AnyLoss, ...], Field(min_length=1)]
 
 
 class TargetSpec(Table):

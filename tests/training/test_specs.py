@@ -11,8 +11,9 @@ from pydantic import TypeAdapter
 from pipeline.config import Table, parse_config
 from pipeline.errors import ConfigError
 from pipeline.training import targets
+from pipeline.training.loss_specs import AnyLoss
 from pipeline.training.losses import combined_loss, dice_loss, mean_square, weighted_bce
-from pipeline.training.specs import AnyLoss, AnyTarget, Targets, make_targets
+from pipeline.training.specs import AnyTarget, Targets, make_targets
 
 ROOT = Path(__file__).resolve().parents[2]
 

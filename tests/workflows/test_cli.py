@@ -27,6 +27,15 @@ def test_every_command_explains_itself_with_an_example(command):
     assert re.search(rf"Examples?:\s+petaseg\s+{command}", shown.stdout)
 
 
+def test_the_page_of_all_commands_is_up_to_date(request):
+    """Would leave an option undocumented."""
+    page = (request.config.rootpath / "docs" / "commands.md").read_text()
+    title = page.splitlines()[0].removeprefix("# ")
+    printer = ["-m", "typer", "workflows.cli", "utils", "docs", "--name", "petaseg", "--title", title]
+    printed = subprocess.run([sys.executable, *printer], capture_output=True, text=True, check=True)
+    assert page.strip() == printed.stdout.strip()
+
+
 @pytest.fixture
 def image(tmp_path):
     rng = np.random.default_rng(3)
