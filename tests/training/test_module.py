@@ -131,7 +131,7 @@ def test_a_training_may_begin_with_published_weights(tmp_path, architecture):
 def test_a_backbone_that_cannot_be_loaded_is_refused(tmp_path, changes, message):
     """Would train from random weights in silence."""
     with pytest.raises(ModelError, match=message):
-        TrainingModule(settings(tmp_path, backbone="nowhere.pth", overlap=None, **changes))
+        TrainingModule(settings(tmp_path, backbone="nowhere.pth", **changes))
 
 
 def test_weights_begin_but_once(tmp_path):
