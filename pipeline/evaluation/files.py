@@ -1,4 +1,4 @@
-"""Result files that are there as a whole or not at all."""
+"""Folders for results, and files in them that are there as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline.errors import StorageError
+from pipeline.errors import ConfigError, StorageError
+
+
+def make_folder(folder: Path | str, key: str) -> Path:
+    """The folder that a setting names, made if it is not there; ``ConfigError`` if there can be none."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        why = error.strerror or error
+        raise ConfigError(f"{key} is {folder}; no folder can be made there ({why}): name another") from None
+    return Path(folder)
 
 
 @contextmanager

@@ -31,7 +31,7 @@ from matplotlib.figure import Figure
 
 from pipeline import __version__
 from pipeline.errors import ConfigError
-from pipeline.evaluation.files import whole_file
+from pipeline.evaluation.files import make_folder, whole_file
 from pipeline.experiments import EXPERIMENTS
 
 log = logging.getLogger("petaseg.experiments")
@@ -147,7 +147,7 @@ def run_experiment(
     """Run it and write its report; returns the folder ``output/NAME``. Trials lie in ``output/trials``, for all."""
     if scale.minutes is not None and not experiment.timed:
         raise ConfigError(f"minutes is {scale.minutes:g}; {experiment.name} counts updates, not time: leave it out")
-    start, store = perf_counter(), Trials(made(Path(output) / "trials"), say)
+    start, store = perf_counter(), Trials(make_folder(Path(output) / "trials", "--output"), say)
     report = experiment.run(scale, store)
     folder = Path(output) / experiment.name
     facts = {
@@ -162,16 +162,6 @@ def run_experiment(
         "trials": len(store.seconds),
     }
     write_report(folder, experiment, report, facts)
-    return folder
-
-
-def made(folder: Path) -> Path:
-    """The folder; ``ConfigError``, before anything is trained, if there can be none."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        why = error.strerror or error
-        raise ConfigError(f"--output: no folder {folder} can be made ({why}); name another") from None
     return folder
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config import Shape, Share, Table, Voxel
-from pipeline.errors import ConfigError
+from pipeline.evaluation.files import make_folder
 from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_settings import AnyRule, Bptt
@@ -147,13 +147,7 @@ class TrainConfig(Table):
 
     def make_output(self) -> Path:
         """The output folder, made if it is not there; ``ConfigError`` if there can be none."""
-        folder = Path(self.output)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            why = error.strerror or error
-            raise ConfigError(f"output is {folder}; no folder can be made there ({why}): name another") from None
-        return folder
+        return make_folder(self.output, "output")
 
     @model_validator(mode="after")
     def _patches_go_on(self) -> TrainConfig:

@@ -117,7 +117,7 @@ def test_minutes_are_refused_where_updates_are_counted(tmp_path):
 def test_an_output_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
     """Would end the first training with an error of the system."""
     (tmp_path / "file").write_text("no folder")
-    with pytest.raises(ConfigError, match=r"--output: no folder .*file/trials can be made"):
+    with pytest.raises(ConfigError, match=r"--output is .*file/trials; no folder can be made there"):
         run_experiment(SQUARES, tmp_path / "file", Scale(seeds=(2,)))
 
 
