@@ -30,8 +30,8 @@ from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.lease import Lease
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
+from pipeline.runs.lease import Lease
 from pipeline.stages.base import ChunkReport, Products, Stage
 from pipeline.storage import ObjectStore
 

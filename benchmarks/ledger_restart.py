@@ -25,7 +25,7 @@ from executor_overhead import EmptyStage
 
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.storage import ObjectStore
 
 LIMIT_SECONDS = 10.0

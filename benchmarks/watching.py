@@ -20,12 +20,12 @@ from pathlib import Path
 from pipeline.execution.runner import ChunkDone, Event, StageStarted
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.ledger import Ledger
-from pipeline.records import encode
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.records import encode
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
-from workflows.event_log import event_log
-from workflows.metrics import RunMetrics
+from workflows.events.event_log import event_log
+from workflows.events.metrics import RunMetrics
 
 EVENT_LIMIT_US = 50.0
 LOOK_LIMIT_S = 0.5

@@ -11,9 +11,9 @@ import numpy as np
 import yaml
 
 from pipeline.geometry import BoundingBox
-from pipeline.merge_tree import read_merge_tree
-from pipeline.run import Run
-from pipeline.stages import resources
+from pipeline.runs.merge_tree import read_merge_tree
+from pipeline.runs.run import Run
+from pipeline.stages import opened
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import VolumeSpec
 from workflows.session import segment
@@ -46,7 +46,7 @@ def write_run(folder: Path, **tables) -> Path:
 
 def run(file: Path, *overrides: str) -> Run:
     """Run a run file in this process, as ``petaseg run`` does, and return it."""
-    resources.forget()
+    opened.forget()
     return segment(str(file), overrides).run
 
 
@@ -58,7 +58,7 @@ def petaseg(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
 
 def results(finished: Run) -> dict[str, bytes]:
     """Everything that must not depend on the chunking, as bytes."""
-    resources.forget()
+    opened.forget()
     has_network = finished.inputs.network is not None
     names = VOLUMES if has_network else VOLUMES[1:]
     roi = finished.layout.roi

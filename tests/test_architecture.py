@@ -32,35 +32,24 @@ INSIDE = {
     "errors": set(),
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
-    "address": set(),
-    "config_base": set(),
-    "config_cluster": {"config_base"},
-    "config_problems": {"config_base"},
-    "config": {"config_base", "config_cluster", "config_problems", "errors", "address"},
-    "security": set(),
-    "clusters": {"errors", "config", "config_cluster", "security", "storage"},
+    "config": {"errors"},
     "storage": {"errors"},
-    "volumes": {"errors", "geometry", "storage", "config"},
-    "ingest": {"errors", "geometry", "grid", "volumes", "storage"},
+    "clusters": {"errors", "config", "storage"},
+    "volumes": {"errors", "geometry", "grid", "storage", "config"},
     "segmentation": {"errors", "geometry"},
-    "synthetic": {"errors", "geometry", "config"},
-    "evaluation": {"errors", "geometry", "segmentation"},
+    "synthetic": {"errors", "geometry", "config", "volumes"},
+    "evaluation": {"errors", "geometry", "grid", "segmentation", "volumes", "stages"},
     "models": {"errors", "geometry", "config", "storage"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {
-        *("errors", "geometry", "grid", "config", "config_cluster", "stages", "ledger", "storage", "clusters"),
-    },
-    "ledger": {"errors", "geometry", "grid", "stages", "storage", "records", "ledger_log", "pace"},
-    "ledger_log": {"storage"},
-    "pace": set(),
-    "records": {"grid"},
+    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
+    "ledger": {"errors", "geometry", "grid", "stages", "storage"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
         *("evaluation", "execution"),
     },
 }
-"""Package or module of ``pipeline`` -> what else of it it may import. ``run`` and what stands on it may all."""
+"""Package or module of ``pipeline`` -> what else of it it may import. ``runs`` and ``experiments`` may all."""
 
 OUTSIDE = {
     "torch": {"models", "training", "inference", "experiments"},
@@ -139,12 +128,12 @@ def test_prometheus_is_known_in_one_file_only():
 TERMINAL = {"typer", "rich"}
 LIGHT = {
     "pipeline": set(),
-    "pipeline.config": set(),
+    "pipeline.config.run_file": set(),
     "pipeline.grid": set(),
     "pipeline.volumes": set(),
-    "pipeline.status": set(),
+    "pipeline.runs.status": set(),
     "workflows.cli": TERMINAL,
-    "workflows.watching": TERMINAL,
+    "workflows.terminal.watch": TERMINAL,
 }
 """Module -> the heavy libraries that it may load."""
 

@@ -21,7 +21,7 @@ from pipeline.execution.dask import DaskExecutor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.execution.threads import ThreadExecutor
-from pipeline.ledger import Ledger, Summary
+from pipeline.ledger.ledger import Ledger, Summary
 from pipeline.storage import ObjectStore, storage_errors
 from tests.contracts.toy import ToyStage
 

@@ -15,11 +15,11 @@ from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import make_executor
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, StageSummary, fan_out, run_stage
-from pipeline.lease import Lease
-from pipeline.run import Run
+from pipeline.runs.lease import Lease
+from pipeline.runs.run import Run
 from pipeline.stages.base import no_fence
-from workflows.listening import listening
-from workflows.logs import log_place, logging_to_file
+from workflows.events.listeners import listening
+from workflows.events.run_log import log_place, logging_to_file
 
 logger = logging.getLogger("petaseg.session")
 
@@ -57,7 +57,7 @@ class Session:
     def executor(self) -> Executor:
         """The workers named in the configuration."""
         if self.cluster is not None:
-            from workflows.driving import cluster_executor  # it needs Dask
+            from workflows.cluster_workers import cluster_executor  # it needs Dask
 
             return cluster_executor(self.run, self.cluster)
         settings = self.run.config.execution

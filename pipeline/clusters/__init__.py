@@ -8,8 +8,8 @@ from pipeline.clusters.base import Cluster
 from pipeline.errors import ConfigError
 
 CLUSTERS = {
-    "slurm": "pipeline.clusters.slurm:SlurmCluster",
-    "kubernetes": "pipeline.clusters.kubernetes:KubernetesCluster",
+    "slurm": "pipeline.clusters.slurm.cluster:SlurmCluster",
+    "kubernetes": "pipeline.clusters.kubernetes.cluster:KubernetesCluster",
 }
 """Cluster -> "module:class", loaded when asked for."""
 

@@ -15,10 +15,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from pipeline.config import RunConfig, fingerprint
-from pipeline.config_cluster import Cluster as ClusterTable
-from pipeline.config_cluster import WorkerShape
-from pipeline.security import Tls
+from pipeline.clusters.tls import Tls
+from pipeline.config.cluster import Cluster as ClusterTable
+from pipeline.config.cluster import WorkerShape
+from pipeline.config.run_file import RunConfig, fingerprint
 from pipeline.storage import local_path
 
 logger = logging.getLogger("petaseg.clusters")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass
 
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, WorkerPool, large
-from pipeline.config_cluster import WorkerShape
+from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError, StageFailed
 from pipeline.execution.base import Item, Outcome, Resources, Result
 from pipeline.execution.dask import DaskExecutor

@@ -22,7 +22,7 @@ from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.ledger import Failure, Ledger, Summary
+from pipeline.ledger.ledger import Failure, Ledger, Summary
 from pipeline.stages.base import ChunkReport, Stage, no_fence
 
 logger = logging.getLogger("petaseg.runner")
@@ -45,7 +45,7 @@ class RunOptions:
     max_in_flight: int | None = None
     retry_command: str = "petaseg run run.yaml"
     check: Callable[[], None] = lambda: None
-    """Called before a chunk is handed out or recorded; raises if another driver has taken over (``pipeline.lease``)."""
+    """Called before a chunk is handed out or recorded; raises if another driver has taken over (``runs.lease``)."""
     fence: Callable[[], None] = no_fence
     """Called by workers before they write a chunk; raises likewise. It travels to them."""
     sleep: Callable[[float], None] = time.sleep

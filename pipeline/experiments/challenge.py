@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.experiments.pace import clock
+from pipeline.experiments.equal_time import clock
 from pipeline.models.spec import build
 from pipeline.synthetic.challenge_settings import LONG, MODERATE, SHORT, ChallengeConfig
 from pipeline.synthetic.connectomics_challenge import make_challenge

@@ -16,6 +16,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.experiments.base import Cell, Experiment, Report, Result, Scale, Trials, mean_spread
+from pipeline.experiments.equal_time import seconds_per_update
 from pipeline.experiments.fib25 import (
     SIDE,
     TRAIN,
@@ -26,7 +27,6 @@ from pipeline.experiments.fib25 import (
     planes,
     train_config,
 )
-from pipeline.experiments.pace import seconds_per_update
 from pipeline.models.facts import Subject, stored_facts, subject
 from pipeline.models.facts import compute as compute_facts
 from pipeline.training.trainer import train

@@ -18,17 +18,17 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline.config import parse_config
+from pipeline.config.run_file import parse_config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
-from pipeline.experiments.pace import clock
+from pipeline.experiments.equal_time import clock
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.merge_tree import read_merge_tree
-from pipeline.report import thresholds_of
-from pipeline.run import Run
+from pipeline.runs.merge_tree import read_merge_tree
+from pipeline.runs.report import thresholds_of
+from pipeline.runs.run import Run
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.training.config import TrainConfig
 from pipeline.training.losses import balanced_bce

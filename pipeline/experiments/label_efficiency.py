@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 
 from pipeline.experiments import challenge, fib25
 from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials, mean_spread
+from pipeline.experiments.equal_time import seconds_per_update
 from pipeline.experiments.fib25 import Network, Training
-from pipeline.experiments.pace import seconds_per_update
 from pipeline.geometry import Vec
 from pipeline.models.facts import parameters
 from pipeline.models.spec import build, load_card, load_model

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from pipeline.experiments import challenge
 from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials, mean_spread
 from pipeline.experiments.challenge import Fit, Learner
-from pipeline.experiments.pace import seconds_per_update
+from pipeline.experiments.equal_time import seconds_per_update
 from pipeline.models.facts import kmac_per_voxel, parameters
 from pipeline.models.spec import build
 

@@ -1,6 +1,6 @@
-"""The stages of a run, in no order; ``pipeline.run`` chains them.
+"""The stages of a run, in no order; ``pipeline.runs.run`` chains them.
 
-A new stage is one file here, one line in ``STAGES``, and its place in ``pipeline.run.build_stages``.
+A new stage is one file here, one line in ``STAGES``, and its place in ``pipeline.runs.run.build_stages``.
 """
 
 STAGES = {

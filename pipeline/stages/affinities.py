@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.stages import resources
+from pipeline.stages import opened
 
 STANDARD_OFFSETS: tuple[Vec, Vec, Vec] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
@@ -37,10 +37,10 @@ class AffinitySource:
         return self.offsets[:3] != STANDARD_OFFSETS
 
     def _plain(self, box: BoundingBox) -> np.ndarray:
-        return to_uint8(resources.source(self.url).read(box)[:3], self.url)
+        return to_uint8(opened.source(self.url).read(box)[:3], self.url)
 
     def _channel(self, axis: int, box: BoundingBox) -> np.ndarray:
-        volume = resources.source(self.url)
+        volume = opened.source(self.url)
         unit = tuple(int(a == axis) for a in range(3))
         lower = tuple(-u for u in unit)
         if lower in self.offsets:

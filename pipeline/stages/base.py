@@ -64,7 +64,7 @@ class Stage(ABC):
     """A step of the pipeline over a chunk grid.
 
     Stages are frozen dataclasses of configuration: they travel to workers, arrays do not. Volumes and models are
-    opened once in a process, through the caches of ``stages/resources.py``.
+    opened once in a process, through the caches of ``stages/opened.py``.
     """
 
     name: str
@@ -109,7 +109,7 @@ class Stage(ABC):
     def run_chunk(self, chunk: Chunk, before_write: Callable[[], None] = no_fence) -> ChunkReport:
         """Read, compute and write one chunk; data first, report second.
 
-        before_write: raises if the products may not be written any more (``pipeline.lease``).
+        before_write: raises if the products may not be written any more (``pipeline.runs.lease``).
         """
         laps = Laps()
         inputs = self.read(chunk)

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import fingerprint
+from pipeline.config.run_file import fingerprint
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.run_length import NodeSegments, RunLength, expected_run_length, merge_nodes, node_segments
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.stages import resources
+from pipeline.stages import opened
 from pipeline.stages.base import Products
 from pipeline.stages.layout import Layout
 from pipeline.stages.parts import PartStage
@@ -57,7 +57,7 @@ class EvaluateSegmentation(PartStage):
         box = chunk.core.intersect(self.truth.box)
         volumes = {name: self.layout.read(name, box) for name in ("supervoxels", "labels")}
         if self.truth.labels is not None:
-            volumes["truth"] = resources.source(self.truth.labels).read(box)
+            volumes["truth"] = opened.source(self.truth.labels).read(box)
         return volumes
 
     def compute(self, chunk: Chunk, inputs: dict[str, np.ndarray]) -> tuple[Products, dict[str, float]]:
@@ -69,7 +69,7 @@ class EvaluateSegmentation(PartStage):
                 products |= {f"{name}_{key}": array for key, array in table.to_arrays().items()}
         if self.truth.skeletons is not None:
             start = chunk.core.intersect(self.truth.box).start
-            skeletons = resources.skeletons(self.truth.skeletons)
+            skeletons = opened.skeletons(self.truth.skeletons)
             nodes = node_segments(skeletons, inputs["labels"], start, self.layout.resolution_nm)
             products |= {"node": nodes.node, "node_segment": nodes.segment}
         return products, {}
@@ -81,7 +81,7 @@ class EvaluateSegmentation(PartStage):
 
     def run_length(self) -> RunLength:
         """The expected run length of the whole run, which has skeletons."""
-        skeletons = resources.skeletons(self.truth.skeletons or "")
+        skeletons = opened.skeletons(self.truth.skeletons or "")
         parts = (self.load(chunk) for chunk in self.grids()[0])
         nodes = (NodeSegments(part["node"], part["node_segment"]) for part in parts)
         return expected_run_length(skeletons, merge_nodes(nodes, len(skeletons.nodes_nm)))

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipeline.config import fingerprint
+from pipeline.config.run_file import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
-from pipeline.stages import resources
+from pipeline.stages import opened
 from pipeline.stages.affinities import AffinitySource
 from pipeline.stages.base import Products, Stage
 from pipeline.stages.layout import Layout
@@ -46,7 +46,7 @@ class ExtractSupervoxels(Stage):
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None]:
         """Affinities and mask with their halo."""
-        mask = None if self.mask_url is None else resources.source(self.mask_url).read(chunk.read_box) != 0
+        mask = None if self.mask_url is None else opened.source(self.mask_url).read(chunk.read_box) != 0
         return self.affinities.read(chunk.read_box), mask
 
     def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray | None]) -> tuple[Products, dict[str, float]]:

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import fingerprint
+from pipeline.config.run_file import fingerprint
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ZERO, Chunk, ChunkGrid
-from pipeline.stages import resources
+from pipeline.stages import opened
 from pipeline.stages.base import Products
 from pipeline.volumes import create_volume
 from pipeline.volumes.base import VolumeSpec
@@ -58,19 +58,19 @@ class Layout:
 
     def read(self, name: str, box: BoundingBox) -> np.ndarray:
         """Voxels of an output volume."""
-        return resources.volume(self.volume_url(name)).read(box)
+        return opened.volume(self.volume_url(name)).read(box)
 
     def write(self, name: str, box: BoundingBox, data: np.ndarray) -> None:
         """Store voxels of an output volume."""
-        resources.volume(self.volume_url(name)).write(box, data)
+        opened.volume(self.volume_url(name)).write(box, data)
 
     def put_part(self, stage: str, chunk: Chunk, arrays: Mapping[str, np.ndarray]) -> None:
         """Store the small arrays of one chunk, all or nothing."""
-        resources.store(self.run_url).put_arrays(part_key(stage, chunk), dict(arrays))
+        opened.store(self.run_url).put_arrays(part_key(stage, chunk), dict(arrays))
 
     def get_part(self, stage: str, chunk: Chunk) -> Products:
         """The small arrays of one chunk."""
-        return resources.store(self.run_url).get_arrays(part_key(stage, chunk))
+        return opened.store(self.run_url).get_arrays(part_key(stage, chunk))
 
 
 def part_key(stage: str, chunk: Chunk) -> str:

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.config import fingerprint
+from pipeline.config.run_file import fingerprint
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.execution.base import Resources
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.stages import resources
+from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products, Stage
 from pipeline.stages.layout import Layout
 
@@ -74,12 +74,12 @@ class PredictAffinities(Stage):
 
     def read(self, chunk: Chunk) -> np.ndarray:
         """The image under every patch that touches the core."""
-        return resources.source(self.image_url).read(self.lattice().support(chunk.core))
+        return opened.source(self.image_url).read(self.lattice().support(chunk.core))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
         """Run the patches and blend them; ``WorkerEnvironmentError`` where the arithmetic may differ."""
         self._check_environment()
-        predictor = resources.predictor(self.model_card, self.options)
+        predictor = opened.predictor(self.model_card, self.options)
         affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=self.lattice())
         return {"affinities": affinities}, counters
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config import fingerprint
+from pipeline.config.run_file import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.remap import apply_remap
 from pipeline.stages.assign_segments import AssignSegments

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Share, Table
+from pipeline.config.run_file import Share, Table
 from pipeline.synthetic.snakes import Normal, Positive, Walk
 
 Count = Annotated[int, Field(ge=1)]

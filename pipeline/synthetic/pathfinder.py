@@ -37,7 +37,7 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.config import Table
+from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.synthetic.sample import Sample, sample_rng
 

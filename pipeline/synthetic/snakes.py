@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy import special
 
-from pipeline.config import Table
+from pipeline.config.run_file import Table
 
 Positive = Annotated[float, Field(gt=0)]
 

@@ -23,7 +23,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.config import Table
+from pipeline.config.run_file import Table
 from pipeline.synthetic.sample import Sample, sample_rng
 
 Amount = Annotated[float, Field(gt=0)]

@@ -10,14 +10,14 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from pipeline.config import Voxel
+from pipeline.config.run_file import Voxel
 from pipeline.models.spec import ModelCard, OtherChannels, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
 from pipeline.training.module import TrainingModule
 from pipeline.training.pictures import draw_steps, outputs_of_steps
 from pipeline.training.scores import score_name
-from pipeline.training.specs import Affinities, AnyTarget
+from pipeline.training.target_specs import Affinities, AnyTarget
 
 CHECKPOINT = "checkpoint.ckpt"
 

@@ -7,13 +7,13 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config import Shape, Share, Table, Voxel
+from pipeline.config.run_file import Shape, Share, Table, Voxel
 from pipeline.evaluation.files import make_folder
 from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
-from pipeline.training.rule_settings import AnyRule, Bptt
+from pipeline.training.rule_specs import AnyRule, Bptt
 from pipeline.training.sampling import Sampling
-from pipeline.training.specs import Affinities, AnyTarget, Elsewhere, Targets
+from pipeline.training.target_specs import Affinities, AnyTarget, Elsewhere, Targets
 
 Offsets = Annotated[tuple[Annotated[Voxel, Elsewhere], ...], Field(min_length=1)]
 

@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
 from pipeline.models.axes import as_dimension
 from pipeline.models.recurrent import RecurrentNetwork
-from pipeline.training.rule_settings import (
+from pipeline.training.rule_specs import (
     AnyPenalty,
     AnyRule,
     Bptt,

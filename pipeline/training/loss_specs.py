@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config import Table
+from pipeline.config.run_file import Table
 
 Positive = Annotated[float, Field(gt=0)]
 

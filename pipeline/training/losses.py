@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ConfigError
 from pipeline.training.loss_specs import AnyLoss, CrossEntropy, Dice, Focal, MeanSquare
-from pipeline.training.specs import AnyTarget
+from pipeline.training.target_specs import AnyTarget
 
 LEAST_SHARE = 0.05
 """The rarer class counts as at least this share, so that a patch with one membrane voxel does not explode."""
@@ -119,7 +119,7 @@ def combined_loss(specs: Sequence[AnyTarget], logits: Tensor, targets: Tensor, w
     Args:
         specs: the targets, in the order of the network's channels.
         logits: (b, sum of ``channels``, ...).
-        targets, weights: (b, sum of ``target_channels``, ...), from ``pipeline.training.specs.make_targets``.
+        targets, weights: (b, sum of ``target_channels``, ...), from ``pipeline.training.target_specs.make_targets``.
 
     Raises:
         ConfigError: the network has another number of channels than the targets need.

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from pipeline.training.specs import AnyTarget
+from pipeline.training.target_specs import AnyTarget
 
 MOST_STEPS = 6
 """Panels of steps; of a longer recurrence evenly spread ones."""

@@ -17,7 +17,7 @@ from pipeline.synthetic.tissue import make_tissue
 from pipeline.training.augmentation import augment, draw_factor, nearest, resample
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.sampling import PatchRules
-from pipeline.training.specs import AnyTarget, Pair, make_targets
+from pipeline.training.target_specs import AnyTarget, Pair, make_targets
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 

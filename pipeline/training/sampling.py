@@ -8,8 +8,8 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field
 
-from pipeline.config import Shape, Share, Table
-from pipeline.training.specs import AnyTarget
+from pipeline.config.run_file import Shape, Share, Table
+from pipeline.training.target_specs import AnyTarget
 
 Count = Annotated[int, Field(ge=0)]
 

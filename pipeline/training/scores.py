@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pipeline.training.specs import Affinities, AnyTarget, Contours, Foreground, Membranes
+from pipeline.training.target_specs import Affinities, AnyTarget, Contours, Foreground, Membranes
 
 
 class Hits(NamedTuple):

@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from pipeline.clusters.base import DriverJob
-from pipeline.clusters.kubernetes import KubernetesCluster
-from pipeline.clusters.kubernetes_api import Api
+from pipeline.clusters.kubernetes.api import Api
+from pipeline.clusters.kubernetes.cluster import KubernetesCluster
+from pipeline.clusters.tls import create_tls
 from pipeline.errors import ClusterError
-from pipeline.launch import driver_of
-from pipeline.security import create_tls
+from pipeline.runs.launch import driver_of
 from tests.deploy.control_plane import ControlPlane
 from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
 from tests.deploy.sandbox import ROOT

@@ -12,9 +12,9 @@ import yaml
 from kubernetes_validate import ValidationError
 
 from pipeline.clusters.base import Submission
-from pipeline.clusters.kubernetes import KubernetesCluster
-from pipeline.clusters.kubernetes_manifests import TLS_FOLDER
-from pipeline.config import parse_config
+from pipeline.clusters.kubernetes.cluster import KubernetesCluster
+from pipeline.clusters.kubernetes.manifests import TLS_FOLDER
+from pipeline.config.run_file import parse_config
 from pipeline.errors import ConfigError
 
 RELEASE = kubernetes_validate.latest_version()

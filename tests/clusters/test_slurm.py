@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from pipeline.clusters import make_cluster
-from pipeline.clusters import slurm as under_test
-from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import DriverJob, Submission
-from pipeline.clusters.slurm import SlurmCluster
-from pipeline.config import parse_config
+from pipeline.clusters.slurm import cluster as under_test
+from pipeline.clusters.slurm import scripts as scripts
+from pipeline.clusters.slurm.cluster import SlurmCluster
+from pipeline.config.run_file import parse_config
 from pipeline.errors import ClusterError, ConfigError
 from tests.deploy.slurm import Slurm, command, wait_until
 

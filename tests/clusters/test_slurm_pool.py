@@ -13,17 +13,17 @@ from pathlib import Path
 import dask
 import pytest
 
-from pipeline.clusters import slurm_pool
-from pipeline.clusters import slurm_scripts as scripts
 from pipeline.clusters.base import Submission, cluster_folder
-from pipeline.clusters.slurm import SlurmCluster
-from pipeline.clusters.slurm_pool import SlurmPool
-from pipeline.config import parse_config
+from pipeline.clusters.slurm import pool as slurm_pool
+from pipeline.clusters.slurm import scripts as scripts
+from pipeline.clusters.slurm.cluster import SlurmCluster
+from pipeline.clusters.slurm.pool import SlurmPool
+from pipeline.clusters.tls import Tls, create_tls
+from pipeline.config.run_file import parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution.base import Outcome, Resources
 from pipeline.execution.dask import DaskExecutor, configure_dask
 from pipeline.execution.pools import ClusterExecutor
-from pipeline.security import Tls, create_tls
 from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
 
 pytestmark = pytest.mark.timeout(500)

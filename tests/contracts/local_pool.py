@@ -7,7 +7,7 @@ from typing import Any
 
 from distributed import LocalCluster
 
-from pipeline.config_cluster import WorkerShape
+from pipeline.config.cluster import WorkerShape
 
 
 class LocalPool:

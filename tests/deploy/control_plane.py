@@ -31,7 +31,7 @@ from kubernetes import client, config
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from pipeline.security import create_tls
+from pipeline.clusters.tls import create_tls
 from tests.deploy.sandbox import KERNELS, ROOT, Mount, Sandbox, copy_kernels, image_environment
 
 UP_SECONDS = 120

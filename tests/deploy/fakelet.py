@@ -31,7 +31,7 @@ from kubernetes import client, config
 from kubernetes.client import ApiException
 from urllib3.exceptions import HTTPError
 
-from pipeline.security import create_tls
+from pipeline.clusters.tls import create_tls
 from tests.deploy.sandbox import KERNELS, Mount, Sandbox, image_environment
 
 Json = dict[str, Any]

@@ -15,9 +15,9 @@ import yaml
 from kubernetes import client
 
 from pipeline.clusters.base import Submission
-from pipeline.config import parse_config
-from pipeline.run import Run
-from pipeline.status import read_status
+from pipeline.config.run_file import parse_config
+from pipeline.runs.run import Run
+from pipeline.runs.status import read_status
 from tests.deploy.control_plane import ControlPlane
 from tests.runs import real_affinities, results, run, write_run, write_volume
 

@@ -8,7 +8,7 @@ from typing import Any
 import kubernetes_validate
 import yaml
 
-from pipeline.security import Tls
+from pipeline.clusters.tls import Tls
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "dask-operator"
 

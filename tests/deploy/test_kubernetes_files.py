@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.clusters import kubernetes_manifests as made
 from pipeline.clusters.base import Submission
-from pipeline.config import load_config
+from pipeline.clusters.kubernetes import manifests as made
+from pipeline.config.run_file import load_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
-HEAD = "# Made from run.yaml and pipeline/clusters/kubernetes_manifests.py; a test compares them.\n"
+HEAD = "# Made from run.yaml and pipeline/clusters/kubernetes/manifests.py; a test compares them.\n"
 FILES = {
     "access.yaml": ("ServiceAccount", "Role", "RoleBinding"),
     "driver.yaml": ("Service", "Job"),

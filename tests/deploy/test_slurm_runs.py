@@ -10,8 +10,8 @@ from pathlib import Path
 import h5py
 import pytest
 
-from pipeline.run import Run
-from pipeline.status import read_status
+from pipeline.runs.run import Run
+from pipeline.runs.status import read_status
 from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 

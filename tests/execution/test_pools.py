@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config_cluster import WorkerShape
+from pipeline.config.cluster import WorkerShape
 from pipeline.errors import StageFailed
 from pipeline.execution.dask import configure_dask
 from pipeline.execution.pools import ClusterExecutor, workers_for
 from pipeline.execution.runner import NodeAvoided, RunOptions, run_stage
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
 from pipeline.storage import ObjectStore
 from tests.contracts.local_pool import LocalPool
 from tests.contracts.toy import ToyStage

@@ -11,7 +11,7 @@ from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, RunOptions, StageFinished, StageStarted, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.execution.threads import ThreadExecutor
-from pipeline.ledger import Ledger, Summary
+from pipeline.ledger.ledger import Ledger, Summary
 from pipeline.stages.base import checksum_of
 from pipeline.storage import ObjectStore
 from tests.contracts.toy import ToyStage

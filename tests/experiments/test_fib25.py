@@ -7,9 +7,9 @@ import pytest
 
 from pipeline.errors import ConfigError
 from pipeline.experiments import fib25
+from pipeline.experiments.equal_time import seconds_per_update
 from pipeline.experiments.fib25 import Network, Training
 from pipeline.experiments.label_efficiency import BOXES, PERCENTS, part
-from pipeline.experiments.pace import seconds_per_update
 from pipeline.volumes import open_volume
 
 TINY = Network("U-Net", "residual_unet", {"widths": [4, 6], "pools": [[2, 2, 2]], "stride": [2, 2, 2]})

@@ -8,7 +8,7 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.models.canvas_lstm import CanvasHead, CanvasLSTM
 from pipeline.models.facts import parameters
 from pipeline.training.learning import check_rule
-from pipeline.training.rule_settings import Recurrent
+from pipeline.training.rule_specs import Recurrent
 from pipeline.training.rules import Backpropagation, CheckpointedBackpropagation, TruncatedBackpropagation
 from tests.contracts.model import BatchNormContract, images, seeded
 

@@ -94,7 +94,7 @@ def s3_server(**environment: str) -> Iterator[S3Server]:
 
 def set_environment(patch: pytest.MonkeyPatch, environment: Mapping[str, str]) -> None:
     """Forget every credential of this machine, and set these."""
-    from pipeline.stages import resources
+    from pipeline.stages import opened
     from pipeline.storage import bucket_client
 
     for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_"))]:
@@ -106,4 +106,4 @@ def set_environment(patch: pytest.MonkeyPatch, environment: Mapping[str, str]) -
     for name, value in environment.items():
         patch.setenv(name, value)
     bucket_client.connect.cache_clear()
-    resources.forget()
+    opened.forget()

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.clusters.tls import create_tls
 from pipeline.errors import ConfigError, StorageError
-from pipeline.security import create_tls
 from pipeline.storage import ObjectStore, bucket_client
 from tests.objectstore.faults import faulty_server
 from tests.objectstore.server import KEY, SECRET, S3Server, s3_server, set_environment

@@ -18,10 +18,10 @@ import yaml
 
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import bundled_folder
-from pipeline.plan import make_plan
-from pipeline.report import write_report
-from pipeline.run import Run
-from pipeline.status import read_status
+from pipeline.runs.plan import make_plan
+from pipeline.runs.report import write_report
+from pipeline.runs.run import Run
+from pipeline.runs.status import read_status
 from pipeline.storage import ObjectStore, bucket_client
 from pipeline.storage.bucket_client import Patience
 from pipeline.volumes import VolumeSpec, create_volume

@@ -2,15 +2,15 @@
 
 import json
 
-from pipeline.config import parse_config
+from pipeline.config.run_file import parse_config
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
-from pipeline.ledger import Ledger
-from pipeline.outline import RunOutline, StageOutline, read_outline
-from pipeline.status import RunWatch, find_run_directory
+from pipeline.ledger.ledger import Ledger
+from pipeline.runs.outline import RunOutline, StageOutline, read_outline
+from pipeline.runs.status import RunWatch, find_run_directory
 from pipeline.storage import ObjectStore
 from tests.contracts.toy import ToyStage
-from workflows.event_log import FOLDER, event_log
+from workflows.events.event_log import FOLDER, event_log
 
 
 def test_a_run_in_a_bucket_is_watched(bucket: str, tmp_path) -> None:

@@ -70,7 +70,7 @@ class Fate:
     grid: ChunkGrid
     lives: tuple[Life, ...]
     constants: Mapping[str, Any]
-    """Of ``pipeline.ledger``: small numbers, so that what is rare in a short run happens often."""
+    """Of ``pipeline.ledger.ledger``: small numbers, so that what is rare in a short run happens often."""
 
 
 @cache

@@ -15,12 +15,12 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from pipeline import ledger as ledger_module
 from pipeline.errors import LeaseError, StageFailed, StorageError
 from pipeline.execution.nodes import IN_A_ROW
 from pipeline.execution.runner import MOSTLY, NAMED, ChunkDone, ChunkFailed, Event, NodeAvoided, StageStarted
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.ledger import Ledger
+from pipeline.ledger import ledger as ledger_module
+from pipeline.ledger.ledger import Ledger
 from pipeline.stages.base import checksum_of
 from pipeline.storage import ObjectStore
 from tests.simulation.executor import LOST

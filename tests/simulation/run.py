@@ -9,8 +9,8 @@ from unittest.mock import patch
 
 from pipeline.errors import LeaseError, StageFailed, StorageError
 from pipeline.execution.runner import Event, RunOptions, run_stage
-from pipeline.lease import BEATS, KEY, Holder, Lease, LeaseRecord
-from pipeline.ledger import Ledger
+from pipeline.ledger.ledger import Ledger
+from pipeline.runs.lease import BEATS, KEY, Holder, Lease, LeaseRecord
 from tests.simulation.executor import SimulatedExecutor
 from tests.simulation.fate import Fate, Life, draw
 from tests.simulation.judge import BrokenPromiseError, Ending, Judge, Witness, require
@@ -25,7 +25,7 @@ def simulate(seed: int, *, verbose: bool = False) -> Counter[str]:
     """Run one seed; how often each kind of thing happened. ``BrokenPromiseError`` if something does not hold."""
     world = World(seed, verbose=verbose)
     fate = draw(world.dice)
-    with simulated_time(world), patch.multiple("pipeline.ledger", **fate.constants):
+    with simulated_time(world), patch.multiple("pipeline.ledger.ledger", **fate.constants):
         return Simulation(world, fate).run()
 
 

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from pipeline.execution.runner import _StageRun
-from pipeline.lease import Fence, Lease
-from pipeline.ledger import Ledger
-from pipeline.records import decode, encode
+from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.records import decode, encode
+from pipeline.runs.lease import Fence, Lease
 from tests.simulation import __main__ as command
 from tests.simulation.judge import BrokenPromiseError
 from tests.simulation.run import simulate
@@ -116,8 +116,8 @@ def take_a_lost_reply_for_a_lost_lease(monkeypatch):
 
 
 def count_lines_of_any_log(monkeypatch):
-    monkeypatch.setattr("pipeline.ledger.encode", lambda record, log="": encode(record))
-    monkeypatch.setattr("pipeline.ledger.decode", lambda line, log="": decode(line))
+    monkeypatch.setattr("pipeline.ledger.ledger.encode", lambda record, log="": encode(record))
+    monkeypatch.setattr("pipeline.ledger.ledger.decode", lambda line, log="": decode(line))
 
 
 def let_late_workers_write(monkeypatch):

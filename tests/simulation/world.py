@@ -16,9 +16,9 @@ from unittest.mock import patch
 
 import psutil
 
-from pipeline.lease import Holder
+from pipeline.runs.lease import Holder
 
-CLOCKED = ("pipeline.ledger", "pipeline.lease", "pipeline.stages.timing")
+CLOCKED = ("pipeline.ledger.ledger", "pipeline.runs.lease", "pipeline.stages.timing")
 """Modules that ask for the time; those that start timers have ``threading`` too."""
 LONGEST_REQUEST = 0.02
 LATEST_REQUEST = 100.0
@@ -266,9 +266,9 @@ def simulated_time(world: World) -> Iterator[None]:
     with ExitStack() as patches:
         for name in CLOCKED:
             patches.enter_context(patch.object(import_module(name), "time", clock))
-        for name in ("pipeline.ledger", "pipeline.lease"):
+        for name in ("pipeline.ledger.ledger", "pipeline.runs.lease"):
             patches.enter_context(patch(f"{name}.threading", threads))
-        patches.enter_context(patch("pipeline.lease.psutil", FakeProcesses(world)))
+        patches.enter_context(patch("pipeline.runs.lease.psutil", FakeProcesses(world)))
         patches.enter_context(patch.object(Holder, "here", lambda: holder(world.acting)))
         yield
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from pipeline.run import Run
-from pipeline.verify import verify_run
+from pipeline.runs.run import Run
+from pipeline.runs.verify import verify_run
 from tests.disks import Disk, Folder, MountedDisk
 from tests.runs import results, write_run
 from tests.soak.cluster import Cluster

@@ -5,8 +5,8 @@ import pytest
 
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
-from pipeline.run import Run
-from pipeline.stages import STAGES, resources
+from pipeline.runs.run import Run
+from pipeline.stages import STAGES, opened
 from tests.contracts.stage import StageContract
 from tests.runs import write_run, write_volume
 
@@ -47,7 +47,7 @@ class EveryStage(StageContract):
     stage_name: str
 
     def make(self, folder):
-        resources.forget()
+        opened.forget()
         run = Run.open(small_run(folder))
         for stage in run.stages:
             if stage.name == self.stage_name:

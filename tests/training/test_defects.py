@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.config import Table, parse_config
+from pipeline.config.run_file import Table, parse_config
 from pipeline.errors import ConfigError
 from pipeline.training.augmentation import PRESETS, Augmentation, augment, change_grey, misalign, warp
 from pipeline.training.augmentation.sections import (

@@ -11,7 +11,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.config import parse_config
+from pipeline.config.run_file import parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build
@@ -19,7 +19,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters, run, state_parts
 from pipeline.training.losses import combined_loss
 from pipeline.training.module import TrainingModule
-from pipeline.training.rule_settings import Bptt, Checkpointed, ColumnPenalty, Recurrent, Truncated
+from pipeline.training.rule_specs import Bptt, Checkpointed, ColumnPenalty, Recurrent, Truncated
 from pipeline.training.trainer import train
 from tests.training.trainings import MINI, checkpoint, fitted, log, settings, stored_cubes, train_killed_after
 from tests.training.volumes import OFF

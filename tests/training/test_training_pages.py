@@ -6,13 +6,13 @@ from typing import get_args
 import pytest
 import yaml
 
-from pipeline.config import load_config, parse_config
+from pipeline.config.run_file import load_config, parse_config
 from pipeline.models.gamma_net_3d import SIZES
 from pipeline.models.spec import ModelCard, OtherChannels, build
 from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig
 from pipeline.training.learning import check_rule
 from pipeline.training.module import arguments_of
-from pipeline.training.rule_settings import AnyPenalty, AnyRule
+from pipeline.training.rule_specs import AnyPenalty, AnyRule
 from pipeline.training.sampling import Sampling
 
 

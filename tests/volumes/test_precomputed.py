@@ -164,7 +164,6 @@ def test_a_missing_layer_and_a_broken_info_are_named(tmp_path: Path) -> None:
 
 
 def test_other_formats_do_not_load_cloud_volume() -> None:
-    code = (
-        "import sys, pipeline.volumes, pipeline.ingest, pipeline.volumes.ome_zarr; print('cloudvolume' in sys.modules)"
-    )
+    modules = "pipeline.volumes, pipeline.volumes.ingest, pipeline.volumes.ome_zarr"
+    code = f"import sys, {modules}; print('cloudvolume' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.lease import KEY, Holder, LeaseRecord, read_lease
-from pipeline.outline import read_outline
-from pipeline.status import read_status
+from pipeline.runs.lease import KEY, Holder, LeaseRecord, read_lease
+from pipeline.runs.outline import read_outline
+from pipeline.runs.status import read_status
 from pipeline.storage import ObjectStore
 from tests.runs import petaseg, results, run
 from tests.stages.test_every_stage import small_run
-from tests.workflows.test_watch import SMALL, started, wait_until
+from tests.workflows.terminal.test_watch import SMALL, started, wait_until
 
 
 @pytest.mark.slow

@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
-from pipeline.run import Run
-from pipeline.stages import resources
+from pipeline.runs.run import Run
+from pipeline.stages import opened
 from tests.runs import results, write_run, write_volume
 
 SIDES = st.tuples(*(st.integers(5, 30) for _ in range(3)))
@@ -29,7 +29,7 @@ def tissue(shape, seed, grain):
 
 
 def run_stages(folder, tables):
-    resources.forget()
+    opened.forget()
     run = Run.open(write_run(folder, **tables))
     run.create()
     for stage in run.stages:

@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.run import Run
-from pipeline.status import read_status
+from pipeline.runs.run import Run
+from pipeline.runs.status import read_status
 from pipeline.volumes import open_volume
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 

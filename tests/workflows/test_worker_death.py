@@ -8,8 +8,8 @@ import time
 import psutil
 import pytest
 
-from pipeline.run import Run
-from pipeline.status import read_status
+from pipeline.runs.run import Run
+from pipeline.runs.status import read_status
 from tests.runs import real_affinities, results, run, write_run, write_volume
 
 CHUNK = [12, 15, 14]

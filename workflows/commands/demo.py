@@ -38,9 +38,9 @@ def register(app: typer.Typer) -> None:
         force: Annotated[bool, typer.Option("--force", help="Start anew in an existing folder.")] = False,
     ) -> None:
         """Make tissue with ground truth, segment it with a bundled network, score it and draw it: three minutes."""
-        from pipeline.report import write_report
-        from workflows.display import console, next_commands, report_table, run_table
-        from workflows.running import run_with_progress
+        from pipeline.runs.report import write_report
+        from workflows.driver import run_with_progress
+        from workflows.terminal.tables import console, next_commands, report_table, run_table
 
         began = time.perf_counter()
         file = prepare(folder, force=force)
@@ -64,7 +64,7 @@ def prepare(folder: Path, *, force: bool) -> Path:
     import shutil
 
     from pipeline.errors import ConfigError
-    from workflows.display import console, progress_console
+    from workflows.terminal.tables import console, progress_console
 
     file = folder / "run.yaml"
     if folder.exists() and force:

@@ -41,8 +41,8 @@ def register(app: typer.Typer) -> None:
 
 
 def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:
-    from pipeline.compare import compare_volumes
-    from workflows.display import bar, scores_table
+    from pipeline.evaluation.compare import compare_volumes
+    from workflows.terminal.tables import bar, scores_table
 
     with bar("evaluate") as advance:
         found = compare_volumes(truth, labels, parse_box(box), skeletons=skeletons, on_progress=advance)
@@ -54,9 +54,9 @@ def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str |
 
 def _evaluate_run(run: str, overrides: list[str] | tuple[str, ...], as_json: bool) -> None:
     from pipeline.errors import ConfigError
-    from pipeline.report import write_report
-    from workflows.display import report_table
+    from pipeline.runs.report import write_report
     from workflows.session import segment
+    from workflows.terminal.tables import report_table
 
     session = segment(run, overrides, only_after="relabel")
     if session.run.inputs.truth is None:

@@ -33,8 +33,8 @@ def register(app: typer.Typer) -> None:
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
-        from pipeline.ingest import ingest as run_ingest
-        from workflows.display import bar
+        from pipeline.volumes.ingest import ingest as run_ingest
+        from workflows.terminal.tables import bar
 
         with bar("ingest") as advance:
             report = run_ingest(

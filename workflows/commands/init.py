@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.config import Table
+    from pipeline.config.run_file import Table
 
 SCHEMA = "run.schema.json"
 TRAINING_SCHEMA = "train.schema.json"
@@ -85,13 +85,13 @@ def register(app: typer.Typer) -> None:
         force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     ) -> None:
         """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
-        from pipeline.config import json_schema
+        from pipeline.config.run_file import json_schema
 
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
             return
         if keys:
-            from pipeline.config_reference import markdown
+            from pipeline.config.reference import markdown
 
             typer.echo(markdown(), nl=False)
             return
@@ -105,7 +105,7 @@ def register(app: typer.Typer) -> None:
 
 def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
-    from pipeline.config import RunConfig
+    from pipeline.config.run_file import RunConfig
 
     _write(file, EXAMPLE.format(image=image, schema=SCHEMA), SCHEMA, RunConfig, force)
 
@@ -121,7 +121,7 @@ def write_training_example(file: str | Path, image: str, labels: str, *, force: 
 
 def _write(file: str | Path, text: str, schema: str, model: type[Table], force: bool) -> None:
     """Both files; ``ConfigError`` if the first is there."""
-    from pipeline.config import json_schema
+    from pipeline.config.run_file import json_schema
     from pipeline.errors import ConfigError
     from pipeline.storage import store_of
 

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
         """List models and architectures: parameters, receptive field, patch, work per voxel, training and scores."""
         from pipeline.models.facts import stored_facts
         from pipeline.models.spec import bundled_cards
-        from workflows.display import facts_table, models_table
+        from workflows.terminal.tables import facts_table, models_table
 
         facts = stored_facts()
         if names or measure:
@@ -42,7 +42,7 @@ def register(app: typer.Typer) -> None:
 def _asked_for(names: list[str], measure: bool) -> list[Facts]:
     """The facts of these: stored ones where there are some, with the speed of this machine if asked for."""
     from pipeline.models.facts import compute, stored_facts, subject, with_speed
-    from workflows.display import bar
+    from workflows.terminal.tables import bar
 
     stored, found = {facts.name: facts for facts in stored_facts()}, []
     with bar("measure") as advance:

@@ -21,10 +21,10 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
-        from pipeline.cost import write_rates
-        from pipeline.plan import make_plan
-        from pipeline.run import Run
-        from workflows.display import plan_table, progress_console
+        from pipeline.runs.cost import write_rates
+        from pipeline.runs.plan import make_plan
+        from pipeline.runs.run import Run
+        from workflows.terminal.tables import plan_table, progress_console
 
         opened = Run.open(run, set_ or ())
         opened.check_model()

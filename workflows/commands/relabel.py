@@ -21,9 +21,9 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Cut the stored merge tree elsewhere and write the labels again; no network, no supervoxels."""
-        from pipeline.report import write_report
-        from workflows.display import report_table
-        from workflows.running import run_with_progress
+        from pipeline.runs.report import write_report
+        from workflows.driver import run_with_progress
+        from workflows.terminal.tables import report_table
 
         overrides = list(set_ or ())
         overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]

@@ -26,11 +26,11 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
-        from pipeline.report import write_report
-        from pipeline.run import Run
-        from pipeline.status import read_status
-        from workflows.display import console, outdated_note, report_table, run_table
-        from workflows.running import run_with_progress
+        from pipeline.runs.report import write_report
+        from pipeline.runs.run import Run
+        from pipeline.runs.status import read_status
+        from workflows.driver import run_with_progress
+        from workflows.terminal.tables import console, outdated_note, report_table, run_table
 
         overrides = tuple(set_ or ())
         if dry_run:

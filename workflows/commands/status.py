@@ -29,8 +29,8 @@ def register(app: typer.Typer) -> None:
 
         With a run directory, and with --watch, nothing else is read: any machine that sees it will do.
         """
-        from pipeline.status import find_run_directory
-        from workflows.watching import watch as watch_run
+        from pipeline.runs.status import find_run_directory
+        from workflows.terminal.watch import watch as watch_run
 
         if watch:
             complete = watch_run(find_run_directory(run, set_ or ()), interval, as_json=as_json)
@@ -42,9 +42,9 @@ def register(app: typer.Typer) -> None:
 
 def show(run: str, overrides: Sequence[str], *, as_json: bool) -> bool:
     """Print the state of a run once, and of its driver's job if it was submitted; True if the run is complete."""
-    from pipeline.launch import driver_of, state_of
-    from pipeline.status import RunWatch, open_outline
-    from workflows.status_view import show_job, show_status
+    from pipeline.runs.launch import driver_of, state_of
+    from pipeline.runs.status import RunWatch, open_outline
+    from workflows.terminal.status import show_job, show_status
 
     outline = open_outline(run, overrides)
     reading, job = RunWatch(outline).read(), driver_of(outline)

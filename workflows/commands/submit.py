@@ -31,10 +31,10 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and stop.")] = False,
 ) -> None:
     """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
-    from pipeline.launch import cluster_of, submission_of
-    from pipeline.launch import submit as submit_run
-    from pipeline.run import Run
-    from workflows.display import console
+    from pipeline.runs.launch import cluster_of, submission_of
+    from pipeline.runs.launch import submit as submit_run
+    from pipeline.runs.run import Run
+    from workflows.terminal.tables import console
 
     opened = Run.open(run, set_ or ())
     opened.check_model()
@@ -62,9 +62,9 @@ def logs(
 ) -> None:
     """Print what the driver of a run has written so far, wherever it runs."""
     from pipeline.clusters import make_cluster
-    from pipeline.launch import driver_of
-    from pipeline.run import Run
-    from workflows.logs import stored_lines
+    from pipeline.runs.launch import driver_of
+    from pipeline.runs.run import Run
+    from workflows.events.run_log import stored_lines
 
     opened = Run.open(run, set_ or ())
     job = driver_of(opened)
@@ -75,10 +75,10 @@ def logs(
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     """End the driver of a run and its workers, wherever they are; what is done stays done."""
-    from pipeline.launch import cancel as cancel_run
-    from pipeline.launch import driver_here
-    from pipeline.run import Run
-    from workflows.display import console
+    from pipeline.runs.launch import cancel as cancel_run
+    from pipeline.runs.launch import driver_here
+    from pipeline.runs.run import Run
+    from workflows.terminal.tables import console
 
     opened = Run.open(run, set_ or ())
     again = "submit" if driver_here(opened) is None else "run"

@@ -35,8 +35,8 @@ def register(app: typer.Typer) -> None:
         ] = None,
     ) -> None:
         """Make volumes of images and targets, their settings, and a picture of the first samples."""
-        from pipeline.synthesis import synthesize as run_synthesis
-        from workflows.display import bar
+        from pipeline.synthetic.dataset import synthesize as run_synthesis
+        from workflows.terminal.tables import bar
 
         with bar(f"synthesize {kind}") as advance:
             report = run_synthesis(kind, output, count=count, seed=seed, overrides=set_ or (), on_progress=advance)

@@ -31,9 +31,9 @@ def register(app: typer.Typer) -> None:
         ),
     ) -> None:
         """Train a network, with checkpoints and a curve; run again to go on after an interruption."""
-        from pipeline.config import load_config
+        from pipeline.config.run_file import load_config
         from pipeline.training.config import TrainConfig
-        from workflows.display import bar
+        from workflows.terminal.tables import bar
 
         config = load_config(file, set_ or (), TrainConfig)
         if preview:

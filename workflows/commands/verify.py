@@ -28,10 +28,10 @@ def register(app: typer.Typer) -> None:
 
         Exit status 1 if a chunk differs, is missing, or cannot be read, or if the run is not finished.
         """
-        from pipeline import verify as proof
-        from pipeline.run import Run
-        from pipeline.status import read_status
-        from workflows.display import bars, console, outdated_note, verify_table
+        from pipeline.runs import verify as proof
+        from pipeline.runs.run import Run
+        from pipeline.runs.status import read_status
+        from workflows.terminal.tables import bars, console, outdated_note, verify_table
 
         opened = Run.open(run, set_ or ())
         with bars() as advance:

@@ -6,7 +6,7 @@
     descriptors  local shape descriptors
     weights      how much each voxel counts
 
-``pipeline.training.specs`` chooses among them in a configuration file.
+``pipeline.training.target_specs`` chooses among them in a configuration file.
 """
 
 from pipeline.training.targets.descriptors import descriptor_channels, shape_descriptors

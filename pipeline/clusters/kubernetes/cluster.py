@@ -1,0 +1,163 @@
+"""Kubernetes, by plain resources that any cluster takes; what they are stands in ``manifests.py``."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from pipeline.clusters.base import DriverJob, JobState, Submission, dashboard_of
+from pipeline.clusters.kubernetes import manifests as made
+from pipeline.clusters.kubernetes.api import Api
+from pipeline.clusters.kubernetes.manifests import Manifest
+from pipeline.clusters.tls import Tls, create_tls
+from pipeline.config.cluster import WorkerShape
+from pipeline.errors import ClusterError
+
+if TYPE_CHECKING:
+    from pipeline.clusters.kubernetes.pool import KubernetesPool
+
+END_SECONDS = 180
+"""How long ``cancel`` waits for pods to end; they have ``DRAIN_SECONDS``."""
+NO_VERDICT = ('cannot create resource "pods"', "does not support dry run")
+"""In the cluster's words: who may create Jobs need not be one who may create pods, and some hooks cannot be asked."""
+UNKNOWN = "there is no Job of this name: it was cancelled, or it finished more than eight hours ago"
+
+
+class KubernetesCluster:
+    """See ``Cluster``."""
+
+    name = "kubernetes"
+
+    def render(self, submission: Submission) -> dict[str, str]:
+        """``manifests.yaml``: every resource; the Secret's certificates are made when it is submitted."""
+        documents = made.manifests(submission)
+        name, cluster = documents[0]["metadata"]["name"], submission.config.cluster
+        hidden = made.tls_secret(name, cluster, dict.fromkeys(("ca.pem", "cert.pem", "key.pem"), ""))
+        note = "# The certificates of this Secret are made when the run is submitted.\n"
+        text = made.to_yaml(documents)
+        return {"manifests.yaml": f"{text}---\n{note}{made.to_yaml([hidden])}"}
+
+    def submit(self, submission: Submission) -> DriverJob:
+        """Create all resources, or none."""
+        documents = made.manifests(submission)
+        name, cluster = documents[0]["metadata"]["name"], submission.config.cluster
+        api = Api(cluster.namespace)
+        _make_room(api, name)
+        for pod in _one_pod_of_each(documents):
+            _check_accepted(api, pod)
+        try:
+            for document in (made.tls_secret(name, cluster, _new_certificates()), *documents):
+                created = api.create(document)
+            _hand_over(api, documents, created)
+        except BaseException:
+            _remove(api, name)
+            raise
+        return DriverJob(self.name, name, {"namespace": cluster.namespace})
+
+    def state(self, job: DriverJob) -> JobState:
+        """What the Job says, and the pods of driver and workers."""
+        from pipeline.clusters.kubernetes.state import job_state
+
+        api = Api(job.details["namespace"])
+        found = api.read("Job", job.id)
+        return JobState("unknown", UNKNOWN) if found is None else job_state(api, found)
+
+    def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
+        """Lines of every driver that was started, the oldest first, or of each worker that is there now."""
+        api = Api(job.details["namespace"])
+        for pod in api.find("Pod", made.selector(job.id)):
+            name = pod["metadata"]["name"]
+            if (pod["metadata"]["labels"]["app.kubernetes.io/component"] == "driver") == workers:
+                continue
+            if workers:
+                yield f"==> {name} <=="
+            yield from api.log(name)
+
+    def cancel(self, job: DriverJob) -> None:
+        """Delete all resources of the run, and wait until its pods have ended."""
+        _remove(Api(job.details["namespace"]), job.id)
+
+    def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> KubernetesPool:
+        """In the driver's pod; the workers' shape is that of their Deployment, made from the same run file."""
+        from pipeline.clusters.kubernetes.pool import KubernetesPool
+
+        return KubernetesPool(name, made.pools(submission.config.cluster), tls, dashboard_of(submission.config, name))
+
+
+def _new_certificates() -> dict[str, str]:
+    """Fresh certificates as a Secret holds them."""
+    with TemporaryDirectory() as folder:
+        create_tls(Path(folder))
+        return {file.name: base64.b64encode(file.read_bytes()).decode() for file in Path(folder).iterdir()}
+
+
+def _make_room(api: Api, name: str) -> None:
+    """Delete what an earlier submission of this run left; ``ClusterError`` if it is still at work."""
+    job = api.read("Job", name)
+    ended = {"Complete", "Failed"} & {c["type"] for c in (job or {}).get("status", {}).get("conditions", ())}
+    if job is not None and not ended:
+        raise ClusterError(
+            f"Job {name} in namespace {api.namespace} works on this run already; look at it with `petaseg status`, or "
+            "end it with `petaseg cancel`"
+        )
+    _remove(api, name)
+
+
+def _remove(api: Api, name: str) -> None:
+    """Delete everything; first what runs, so that its last requests are not forbidden yet."""
+    api.delete("Job", name)
+    for pool in made.PORTS:
+        api.delete("Deployment", f"{name}-{pool}")
+    _wait_for_end(api, name)
+    for kind in ("Service", "ConfigMap", "RoleBinding", "Role", "ServiceAccount"):
+        api.delete(kind, name)
+    api.delete("Secret", f"{name}-tls")
+
+
+def _wait_for_end(api: Api, name: str) -> None:
+    end = time.monotonic() + END_SECONDS
+    while pods := api.find("Pod", made.selector(name)):
+        if time.monotonic() > end:
+            names = ", ".join(pod["metadata"]["name"] for pod in pods)
+            raise ClusterError(
+                f"pods {names} have been told to end and are still there after {END_SECONDS} s, perhaps on a node that "
+                f"is lost; look at them with: kubectl get pods -n {api.namespace} -l {made.selector(name)}"
+            )
+        time.sleep(0.2)
+
+
+def _one_pod_of_each(documents: list[Manifest]) -> Iterator[Manifest]:
+    """A pod of the driver and of each kind of worker, as the cluster's rules would see it."""
+    for document in documents:
+        if document["kind"] not in ("Job", "Deployment"):
+            continue
+        template, head = document["spec"]["template"], document["metadata"]
+        metadata = {**template["metadata"], "generateName": f"{head['name']}-", "namespace": head["namespace"]}
+        spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}  # not there yet
+        yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
+
+
+def _check_accepted(api: Api, pod: Manifest) -> None:
+    """Raise ``ClusterError`` if a quota or another rule of the namespace refuses such a pod.
+
+    Without this, Kubernetes would accept the Job, create no pod, and say so only in an event.
+    """
+    try:
+        api.create(pod, dry_run=True)
+    except ClusterError as error:
+        if not any(harmless in str(error) for harmless in NO_VERDICT):
+            raise
+
+
+def _hand_over(api: Api, documents: list[Manifest], job: Manifest) -> None:
+    """Let everything belong to the Job, so that Kubernetes deletes all of it some time after the Job has ended."""
+    owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
+    change = {"metadata": {"ownerReferences": [owner]}}
+    for document in documents:
+        if document["kind"] != "Job":
+            api.patch(document["kind"], document["metadata"]["name"], change)
+    api.patch("Secret", f"{job['metadata']['name']}-tls", change)

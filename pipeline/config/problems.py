@@ -1,0 +1,94 @@
+"""What is wrong with a configuration file, in the words of the file: place, value, rule and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterator, Sequence
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from pipeline.config.base import Table
+
+Problem = Any
+"""A line of ``ValidationError.errors()``: type, loc, msg, input and ctx."""
+
+
+def explained(error: ValidationError, model: type[Table]) -> list[str]:
+    """One line a problem; a list that is too short only because its items were refused is none by itself."""
+    found = error.errors(include_url=False)
+    places = [problem["loc"] for problem in found]
+    return [
+        explain(problem, model)
+        for problem in found
+        if not (problem["type"] == "too_short" and any(_inside(place, problem["loc"]) for place in places))
+    ]
+
+
+def explain(problem: Problem, model: type[Table]) -> str:
+    """The line of one problem."""
+    path, tables = walk(model, problem["loc"])
+    where = ".".join(str(part) for part in path) or "the file as a whole"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = f"{message[0].lower()}{message[1:]}"
+    match problem["type"]:
+        case "extra_forbidden":
+            known = [key for table in tables for key in table.model_fields]
+            return f"{where}: unknown key" + (nearest(str(path[-1]), known) or f"; known keys are {', '.join(known)}")
+        case "union_tag_invalid":
+            key, value = problem["ctx"]["discriminator"].strip("'"), problem["ctx"]["tag"]
+            known = [each.strip(" '") for each in problem["ctx"]["expected_tags"].split(",")]
+            return f"{where}.{key} is {value!r}; it must be one of {', '.join(known)}{nearest(value, known)}"
+        case "union_tag_not_found":
+            return f"{where}: {problem['ctx']['discriminator']} is missing; it says which kind this is"
+        case "missing" if isinstance(path[-1], int):
+            where, given = ".".join(str(part) for part in path[:-1]), json.dumps(problem["input"])
+            return f"{where} is {given}; number {path[-1] + 1} of it is missing"
+        case "value_error" | "missing":
+            return f"{where}: {message}" if path else problem["msg"].removeprefix("Value error, ")
+        case _:
+            return f"{where} is {json.dumps(problem['input'])}: {message}"
+
+
+def nearest(wrong: str, known: Sequence[str]) -> str:
+    """``; did you mean 'steps'?``, or nothing if no known word is near."""
+    near = difflib.get_close_matches(wrong, known, n=1)
+    return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def walk(model: type[Table], place: Sequence[str | int]) -> tuple[list[str | int], list[type[Table]]]:
+    """A place as pydantic tells it -> the same without the names of kinds, which no file has; and the tables there."""
+    path: list[str | int] = []
+    tables: list[type[Table]] = [model]
+    for part in place:
+        if isinstance(part, str) and (kinds := [table for table in tables if _is_kind(table, part)]):
+            tables = kinds
+            continue
+        path.append(part)
+        fields = [table.model_fields[part] for table in tables if isinstance(part, str) and part in table.model_fields]
+        if fields:
+            tables = [table for field in fields for table in _tables(field.annotation)]
+    return path, tables
+
+
+def _is_kind(table: type[Table], name: str) -> bool:
+    """True if a key of the table can only be this name."""
+    return any(
+        get_origin(field.annotation) is Literal and get_args(field.annotation) == (name,)
+        for field in table.model_fields.values()
+    )
+
+
+def _tables(annotation: Any) -> Iterator[type[Table]]:
+    """All tables that an annotation allows, within unions and tuples too."""
+    if isinstance(annotation, type) and issubclass(annotation, Table):
+        yield annotation
+    elif get_origin(annotation) in (Annotated, Union, UnionType, tuple):
+        for each in get_args(annotation):
+            yield from _tables(each)
+
+
+def _inside(place: Sequence[str | int], outer: Sequence[str | int]) -> bool:
+    return len(place) > len(outer) and tuple(place[: len(outer)]) == tuple(outer)

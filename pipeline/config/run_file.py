@@ -1,0 +1,288 @@
+"""``run.yaml`` as frozen, strict models: everything is checked here, so that nothing behind needs to ask again.
+
+A value that cannot be right by itself is refused here (unknown keys, wrong types, impossible shapes). What needs an
+open volume or a model to be judged (a missing volume, an unaligned region, weights that do not fit) is refused by
+``pipeline.runs.run.Run``, also before anything is computed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError, model_validator
+
+from pipeline.config.address import Address
+from pipeline.config.base import Shape, Share, Table, Voxel
+from pipeline.config.cluster import Cluster
+from pipeline.config.problems import explained
+from pipeline.errors import ConfigError
+
+
+class Input(Table):
+    """What to segment: an image, or affinities that some program has predicted already."""
+
+    image: str | None = None
+    """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
+    affinities: str | None = None
+    """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
+    affinity_offsets: tuple[Voxel, Voxel, Voxel] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
+    mask: str | None = None
+    """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
+    start: Voxel | None = None
+    """First voxel (z, y, x) of the region of interest; the whole dataset if left out."""
+    stop: Voxel | None = None
+    """One past the last voxel (z, y, x) of the region of interest."""
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Input:
+        if (self.image is None) == (self.affinities is None):
+            raise ValueError("give exactly one of input.image (runs the network) and input.affinities (skips it)")
+        return self
+
+    @model_validator(mode="after")
+    def _nearest_neighbours(self) -> Input:
+        axes = [tuple(abs(v) for v in offset) for offset in self.affinity_offsets]
+        if sorted(axes) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+            raise ValueError(
+                f"input.affinity_offsets is {[list(o) for o in self.affinity_offsets]}; it must name the nearest "
+                "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]"
+            )
+        return self
+
+
+class Inference(Table):
+    """How the network is run; device, threads, batches and compile may change their last bit, so all of it counts."""
+
+    model: str = "fib25-tiny"
+    """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
+    batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the network runs; auto takes a GPU if there is one."""
+    gpu: str | None = None
+    """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
+    threads: Annotated[int, Field(ge=1)] = 1
+    """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
+    augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
+    """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
+    compile: bool = False
+    """Compile the network (torch.compile): slower start, faster patches."""
+    patch_shape: Shape | None = None
+    """Patch (z, y, x); the model card's if left out."""
+    overlap: Voxel | None = None
+    """Voxels that neighbouring patches share (z, y, x); the model card's if left out."""
+    any_resolution: bool = False
+    """Run a model on voxels of another size than those it was trained on."""
+
+
+class Supervoxels(Table):
+    """How affinities become supervoxels: steepest ascent on the distance to the nearest membrane."""
+
+    mode: Literal["auto", "volume", "section"] = "auto"
+    """section works in each section by itself; auto does so if voxels are at least three times as deep as wide."""
+    threshold: Share | None = None
+    """A voxel is inside a cell if the mean of its nearest affinities is at least this; default by mode."""
+    max_distance_nm: Annotated[int, Field(ge=1)] | None = None
+    """Distances to the membrane are capped here; default by mode."""
+    filter_width: Annotated[int, Field(ge=1)] | None = None
+    """Odd width in voxels of the box filter that smooths the distances; default by mode."""
+
+
+class Agglomeration(Table):
+    """How supervoxels are merged: hierarchical agglomeration with a stored merge tree."""
+
+    linkage: Literal["mean", "quantile"] = "mean"
+    """Score of two touching regions: mean, or a quantile, of the affinities on their contact."""
+    quantile: Share = 0.5
+    """Which quantile, with linkage: quantile."""
+    stop_score: Share = 0.05
+    """The tree is built down to this score; any threshold above it can be applied later in seconds."""
+
+
+class Segmentation(Table):
+    """How the merge tree is cut into neurons; changing it recomputes no supervoxel and no merge."""
+
+    threshold: Share | None = None
+    """Regions whose score is at least this are one neuron; lower merges more. Default: the model card's, or 0.5."""
+    min_size: Annotated[int, Field(ge=0)] = 0
+    """Pieces of fewer voxels follow their next merge ..."""
+    min_size_threshold: Share | None = None
+    """... down to this score (default: agglomeration.stop_score)."""
+
+
+class Evaluation(Table):
+    """Scores against ground truth; leave out if there is none."""
+
+    labels: str | None = None
+    """Volume of true labels on the same voxels; 0 is not scored."""
+    skeletons: str | None = None
+    """Skeletons (npz: nodes_nm (n, 3) z y x, edges (m, 2), skeleton (n,)) for the expected run length."""
+    start: Voxel | None = None
+    """First voxel of the part that is scored; the region of interest if left out."""
+    stop: Voxel | None = None
+    """One past the last voxel of the part that is scored."""
+
+
+class Execution(Table):
+    """Where chunks run; nothing here changes a byte of the result."""
+
+    executor: Literal["serial", "threads", "dask"] = "threads"
+    """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
+    workers: Annotated[int, Field(ge=1)] = 2
+    """Worker processes (dask) or threads (threads)."""
+    threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    """Chunks that one dask worker processes side by side."""
+    scheduler: str | None = None
+    """Address of an existing Dask scheduler, for example tcp://host:8786; a local cluster if left out."""
+    max_in_flight: Annotated[int, Field(ge=1)] | None = None
+    """Chunks submitted at a time; by default two for each worker thread."""
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+    """A chunk that failed this often is set aside; the rest goes on."""
+    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
+    """Pause before a retry; doubles each time."""
+    lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
+    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
+    metrics: Address | None = None
+    """Where the driver serves Prometheus metrics, like 127.0.0.1:9095; nowhere if left out."""
+    dashboard: Address | None = None
+    """Where Dask shows its dashboard, like 127.0.0.1:8787; nowhere if left out. An existing scheduler has its own."""
+
+
+class RunConfig(Table):
+    """One run: from an image (or affinities) to neurons."""
+
+    run_directory: str
+    """Everything that the run writes goes here: a folder, or a URL."""
+    input: Input
+    chunk_shape: Shape = (128, 128, 128)
+    """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
+    storage_chunk_shape: Shape = (64, 64, 64)
+    """Voxels (z, y, x) of one stored object of the output volumes."""
+    inference: Inference = Inference()
+    supervoxels: Supervoxels = Supervoxels()
+    agglomeration: Agglomeration = Agglomeration()
+    segmentation: Segmentation = Segmentation()
+    evaluation: Evaluation = Evaluation()
+    execution: Execution = Execution()
+    cluster: Cluster = Cluster()
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RunConfig:
+        _check_alignment(self.chunk_shape, self.storage_chunk_shape)
+        cut = self.segmentation
+        check_thresholds(cut.threshold, cut.min_size_threshold, self.agglomeration.stop_score)
+        return self
+
+
+def _check_alignment(chunk: Shape, storage: Shape) -> None:
+    if all(c % s == 0 for c, s in zip(chunk, storage, strict=True)):
+        return
+    nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]
+    raise ValueError(
+        f"chunk_shape is {list(chunk)}; it must be a multiple of storage_chunk_shape {list(storage)}, so that no two "
+        f"chunks write one stored object; the nearest is {nearest}"
+    )
+
+
+def check_thresholds(threshold: float | None, lowest: float | None, stop_score: float) -> None:
+    """Raise ``ValueError`` unless stop_score <= lowest <= threshold, as far as they are given.
+
+    threshold, lowest: ``segmentation.threshold`` and ``segmentation.min_size_threshold``.
+    """
+    for name, value in (("threshold", threshold), ("min_size_threshold", lowest)):
+        if value is not None and value < stop_score:
+            raise ValueError(
+                f"segmentation.{name} is {value}; the merge tree ends at agglomeration.stop_score {stop_score}: raise "
+                "the threshold, or lower stop_score (which builds the tree again)"
+            )
+    if lowest is not None and threshold is not None and lowest > threshold:
+        raise ValueError(
+            f"segmentation.min_size_threshold is {lowest}; small pieces follow merges below "
+            f"segmentation.threshold {threshold}: choose a smaller value"
+        )
+
+
+Model = TypeVar("Model", bound=Table)
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
+    """Read a YAML file into a strict model; ``overrides`` are ``table.key=value`` texts, the value in YAML.
+
+    Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
+    """
+    try:
+        text = Path(path).read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
+    return read_config(text, str(path), overrides, model)
+
+
+def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
+    """Like ``load_config``, of a YAML text; ``source`` is where it comes from, for messages."""
+    try:
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{source} holds no table of keys; {model.example}")
+    return parse_config(apply_overrides(data, overrides), model, source=source)
+
+
+def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source: str = "configuration") -> Model:  # type: ignore[assignment]
+    """Check a plain dictionary (lists for shapes, as YAML and JSON give them) into a strict model."""
+    try:
+        return model.model_validate_json(json.dumps(data, default=str))
+    except ValidationError as error:
+        raise ConfigError("\n  - ".join([f"{source} was refused:", *explained(error, model)])) from None
+
+
+def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``data`` with each ``a.b=value`` set; values are YAML, so ``[1, 2, 3]``, ``null`` and ``0.4`` work."""
+    result = json.loads(json.dumps(data, default=str))
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {override!r} must look like key=value, or table.key=value for a key of a table")
+        *tables, leaf = key.strip().split(".")
+        place = result
+        for table in tables:
+            place = place.setdefault(table, {})
+            if not isinstance(place, dict):
+                raise ConfigError(f"--set {override!r}: {table} is a value, not a table of keys")
+        place[leaf] = _value(override, value)
+    return result
+
+
+def _value(override: str, text: str) -> Any:
+    """The value of an override, out of YAML."""
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {override!r} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+def fingerprint(*parts: Any) -> str:
+    """Digest of anything that JSON can hold; equal values give equal digests in every process."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_plain)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def json_schema(model: type[Table] = RunConfig) -> dict[str, Any]:
+    """The JSON schema of a configuration file, with the description of every key, for editors."""
+    return model.model_json_schema()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"{type(value).__name__} has no fingerprint")

@@ -1,0 +1,1 @@
+"""The records of a run: which chunks of each stage are done, and the proof."""

@@ -1,0 +1,243 @@
+"""The inputs of a run, opened and checked against each other before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from itertools import product as cartesian
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels, fingerprint
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.evaluation.run_length import Skeletons
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
+from pipeline.stages import opened
+from pipeline.stages.affinities import STANDARD_OFFSETS
+from pipeline.stages.evaluate_segmentation import Truth
+from pipeline.stages.layout import Layout
+from pipeline.volumes.base import Volume, VolumeSpec
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelCard
+    from pipeline.stages.predict_affinities import PredictAffinities
+
+SECTION_RATIO = 3
+"""Voxels at least this many times as deep as wide are segmented section by section."""
+RESOLUTION_FACTOR = 1.5
+"""A model may see voxels up to this factor larger or smaller, along each axis, than those it was trained on."""
+SAMPLE = (32, 32, 32)
+"""Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
+
+
+@dataclass(frozen=True)
+class Network:
+    """The model of a run with the lattice on which it runs."""
+
+    card_path: str
+    card: ModelCard
+    patch_shape: Vec
+    overlap: Vec
+    config: Inference
+
+    def stage(self, layout: Layout, inputs: Inputs) -> PredictAffinities:
+        """The stage that runs it."""
+        from pipeline.inference.predictor import PredictOptions, environment_identity
+        from pipeline.stages.predict_affinities import PredictAffinities
+
+        options = PredictOptions(
+            batch_size=self.config.batch_size,
+            device=self.config.device,
+            gpu=self.config.gpu,
+            compile=self.config.compile,
+            threads=self.config.threads,
+            tta=self.config.augmentation,
+        )
+        options = replace(options, precision=_precision(self.config.precision, options.resolved_device()))
+        return PredictAffinities(
+            layout=layout,
+            image_url=inputs.url,
+            image_fingerprint=inputs.fingerprint,
+            model_card=self.card_path,
+            model_digest=self.card.digest,
+            patch_shape=self.patch_shape,
+            overlap=self.overlap,
+            options=options,
+            environment=fingerprint(environment_identity(options, of_workers=True)),
+        )
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a run reads, checked; opened volumes are not kept, so it travels."""
+
+    url: str
+    """The image, or the given affinities."""
+    spec: VolumeSpec
+    fingerprint: str
+    roi: BoundingBox
+    affinity_offsets: tuple[Vec, ...]
+    mask_url: str | None
+    mask_fingerprint: str
+    rules: SupervoxelRules
+    network: Network | None
+    """``None`` if the affinities were given."""
+    truth: Truth | None
+    """``None`` if there is no ground truth."""
+
+
+def open_inputs(config: RunConfig) -> Inputs:
+    """Open and check every input of a run; ``ConfigError``, ``VolumeError`` or ``ModelError`` if one does not fit."""
+    given = config.input
+    url = given.image or given.affinities or ""
+    volume = opened.source(url)
+    spec = volume.spec
+    _check_source(volume, affinities=given.image is None)
+    mask = None if given.mask is None else _open_same_voxels("mask", given.mask, spec)
+    roi = region_of_interest(given.start, given.stop, spec.bounds)
+    return Inputs(
+        url=url,
+        spec=spec,
+        fingerprint=volume_fingerprint(volume),
+        roi=roi,
+        affinity_offsets=given.affinity_offsets if given.image is None else STANDARD_OFFSETS,
+        mask_url=given.mask,
+        mask_fingerprint="" if mask is None else volume_fingerprint(mask),
+        rules=supervoxel_rules(config.supervoxels, spec.resolution_nm),
+        network=None if given.image is None else open_network(config.inference, spec),
+        truth=open_truth(config.evaluation, spec, roi),
+    )
+
+
+def region_of_interest(start: Vec | None, stop: Vec | None, bounds: BoundingBox) -> BoundingBox:
+    """The part of the dataset to segment; ``ConfigError`` if it is empty or reaches outside."""
+    first, last = start or bounds.start, stop or bounds.stop
+    if any(a >= b for a, b in zip(first, last, strict=True)) or not bounds.contains(BoundingBox(first, last)):
+        raise ConfigError(
+            f"the region from {list(first)} to {list(last)} must be a non-empty part of the dataset, "
+            f"{list(bounds.start)} to {list(bounds.stop)}: correct start and stop"
+        )
+    return BoundingBox(first, last)
+
+
+def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, float]) -> SupervoxelRules:
+    """The rules of the supervoxels with every default filled in; distances use whole nanometres."""
+    depth, width = resolution_nm[0], min(resolution_nm[1:])
+    auto = config.mode == "auto"
+    per_section = depth >= SECTION_RATIO * width if auto else config.mode == "section"
+    nm: Vec = tuple(max(1, round(r)) for r in resolution_nm)  # type: ignore[assignment]
+    defaults = default_rules(nm, per_section)
+    given: dict[str, Any] = {
+        "threshold": None if config.threshold is None else round(config.threshold * 255 * 2 * len(defaults.axes)),
+        "max_distance_nm": config.max_distance_nm,
+        "filter_width": config.filter_width,
+    }
+    return replace(defaults, **{key: value for key, value in given.items() if value is not None})
+
+
+def open_network(config: Inference, spec: VolumeSpec) -> Network:
+    """The model card, checked against the image; the weights are checked when they are loaded."""
+    from pipeline.inference.lattice import PatchLattice
+    from pipeline.models.spec import load_card
+
+    card = load_card(config.model)
+    if not card.offsets:
+        said = ", ".join(other.what for other in card.other_channels)
+        raise ConfigError(
+            f"model {card.name} says {said}; a run needs a model with affinities of the nearest neighbours: train one "
+            "with such affinities among its targets, or give the run affinities that you have (input.affinities)"
+        )
+    patch = config.patch_shape or card.patch_shape
+    overlap = config.overlap or card.overlap
+    PatchLattice(spec.bounds, patch, overlap)
+    if not config.any_resolution:
+        _check_resolution(card, spec.resolution_nm)
+    return Network(config.model, card, patch, overlap, config)
+
+
+def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox) -> Truth | None:
+    """The ground truth, if there is any, checked against the image."""
+    if config.labels is None and config.skeletons is None:
+        return None
+    digests = []
+    if config.labels is not None:
+        volume = _open_same_voxels("ground truth", config.labels, spec)
+        if volume.spec.dtype.kind not in "ui":
+            raise VolumeError(f"the ground truth {config.labels} holds {volume.spec.dtype}; labels must be integers")
+        digests.append(volume_fingerprint(volume))
+    if config.skeletons is not None:
+        digests.append(_skeleton_fingerprint(opened.skeletons(config.skeletons)))
+    box = region_of_interest(config.start or roi.start, config.stop or roi.stop, spec.bounds).intersect(roi)
+    if box.empty:
+        raise ConfigError(
+            f"evaluation.start and stop name {list(box.start)} to {list(box.stop)}, of which nothing is in the region "
+            f"of interest {roi}: correct them, or leave them out"
+        )
+    return Truth(config.labels, config.skeletons, fingerprint(digests), box)
+
+
+def _skeleton_fingerprint(skeletons: Skeletons) -> str:
+    return fingerprint([array.tolist() for array in (skeletons.nodes_nm, skeletons.edges, skeletons.skeleton)])
+
+
+def volume_fingerprint(volume: Volume) -> str:
+    """Digest of a volume's extent, type, unit and of 27 blocks of voxels spread over it, wherever it is stored.
+
+    It notices another dataset and most changes of one; an edit between the blocks is not noticed, and needs a new
+    run directory.
+    """
+    bounds = volume.spec.bounds
+    axes = [
+        sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
+    ]
+    blocks = [
+        volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds)).tobytes()
+        for z, y, x in cartesian(*axes)
+    ]
+    spec = [bounds.start, bounds.stop, str(volume.spec.dtype), volume.spec.resolution_nm, volume.spec.channels]
+    return fingerprint(spec, [fingerprint(block.hex()) for block in blocks])
+
+
+def _precision(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> Literal["float32", "bfloat16"]:
+    if wanted != "auto":
+        return wanted
+    return "bfloat16" if device == "cuda" else "float32"
+
+
+def _check_source(volume: Volume, *, affinities: bool) -> None:
+    spec = volume.spec
+    if affinities and ((spec.channels or 0) < 3 or spec.dtype.kind not in "fu"):
+        raise VolumeError(
+            f"{volume.url} has {spec.channels or 'no'} channels of {spec.dtype}; affinities need at least three "
+            "channels (z, y, x) of uint8, or of floating-point numbers from 0 to 1"
+        )
+    if affinities and spec.dtype.kind == "u" and spec.dtype != np.uint8:
+        raise VolumeError(
+            f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float"
+        )
+    if not affinities and (spec.channels not in (None, 1) or spec.dtype != np.uint8):
+        raise VolumeError(
+            f"{volume.url} has {spec.channels or 1} channels of {spec.dtype}; an image must be uint8 with one channel: "
+            "convert it, for example with `petaseg ingest`"
+        )
+
+
+def _open_same_voxels(what: str, url: str, spec: VolumeSpec) -> Volume:
+    volume = opened.source(url)
+    if volume.spec.bounds != spec.bounds or volume.spec.channels is not None:
+        raise VolumeError(
+            f"the {what} {url} covers {volume.spec.bounds}; it must cover the same voxels as the input, {spec.bounds}, "
+            "with one value each"
+        )
+    return volume
+
+
+def _check_resolution(card: ModelCard, resolution_nm: tuple[float, float, float]) -> None:
+    ratios = [max(a / b, b / a) for a, b in zip(resolution_nm, card.resolution_nm, strict=True)]
+    if max(ratios) > RESOLUTION_FACTOR:
+        raise ConfigError(
+            f"the image has voxels of {list(resolution_nm)} nm; model {card.name} was trained on "
+            f"{list(card.resolution_nm)} nm, and each side may differ by a factor of {RESOLUTION_FACTOR} at most: use "
+            "another mip or model, train one (`petaseg train`), or set inference.any_resolution=true"
+        )

@@ -1,0 +1,111 @@
+"""Submit a run to a cluster, find its driver again, and end it: what submit, status, logs and cancel share."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import psutil
+
+from pipeline.clusters import make_cluster
+from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, Submission
+from pipeline.errors import ClusterError, ConfigError
+from pipeline.runs.lease import Holder, read_lease
+from pipeline.runs.outline import RunOutline
+
+if TYPE_CHECKING:  # torch and numba, which asking a cluster does not need
+    from pipeline.runs.run import Run
+
+ALIVE = ("pending", "running")
+END_SECONDS = 60.0
+"""A driver that is asked to stop ends its workers and writes its records first."""
+
+
+def cluster_of(run: Run, name: str | None) -> Cluster:
+    """The cluster that the user named, or the run file's."""
+    chosen = name or run.config.cluster.kind
+    if chosen is None:
+        raise ConfigError("which cluster? give --on slurm or --on kubernetes, or set cluster.kind in the run file")
+    return make_cluster(chosen)
+
+
+def submission_of(run: Run, setup: str = "") -> Submission:
+    """What is handed to a cluster; the overrides are in the configuration already."""
+    return Submission(run.url, run.config, setup=setup)
+
+
+def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
+    """Submit a driver and remember it in the run directory; ``ClusterError`` if one is alive already."""
+    job = driver_of(run)
+    if job is not None and make_cluster(job.cluster).state(job).phase in ALIVE:
+        raise ClusterError(
+            f"{run.source} was submitted to {job.cluster} already, as {job.id}, and that driver is alive; "
+            f"look at it with `petaseg status {run.source}`, or end it with `petaseg cancel {run.source}`"
+        )
+    run.create()
+    job = cluster.submit(submission_of(run, setup))
+    run.store.put(DRIVER_RECORD, json.dumps(job.as_dict()).encode())
+    return job
+
+
+def driver_of(run: Run | RunOutline) -> DriverJob | None:
+    """The driver that was submitted last; ``None`` if there was none."""
+    data = run.store.get_or_none(DRIVER_RECORD)
+    return None if data is None else DriverJob(**json.loads(data))
+
+
+def driver_here(run: Run) -> Holder | None:
+    """The driver that `petaseg run` has started in a terminal, if it has the lease; it may be dead."""
+    lease = read_lease(run.store)
+    return None if lease is None or lease.released or lease.holder.job else lease.holder
+
+
+def cancel(run: Run) -> str:
+    """End the driver of a run and its workers, wherever they are; returns the driver's name.
+
+    ``ConfigError`` if there is none, ``ClusterError`` if it cannot be ended from here.
+    """
+    holder = driver_here(run)
+    if holder is not None and not holder.is_surely_dead():
+        end_process(holder)
+        return str(holder)
+    job = driver_of(run)
+    if job is None:
+        lease = read_lease(run.store)
+        if lease is not None and not lease.released and lease.holder.job:
+            raise ClusterError(
+                f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"
+            )
+        raise ConfigError(f"no driver works on {run.source}; `petaseg run {run.source}` goes on with it")
+    make_cluster(job.cluster).cancel(job)
+    return f"{job.cluster} {job.id}"
+
+
+def end_process(holder: Holder) -> None:
+    """Ask a driver of this machine to stop in order, and wait until it has."""
+    if holder.host != Holder.here().host:
+        raise ClusterError(f"{holder} drives this run; give the same command, or `kill {holder.pid}`, on {holder.host}")
+    try:
+        psutil.Process(holder.pid).terminate()
+    except psutil.NoSuchProcess:
+        return
+    except psutil.AccessDenied:
+        raise ClusterError(f"{holder} belongs to somebody else; ask them to end it") from None
+    end = time.monotonic() + END_SECONDS
+    while not holder.is_surely_dead():
+        if time.monotonic() > end:
+            raise ClusterError(
+                f"{holder} was asked to stop and is still there after {END_SECONDS:.0f} s; wait, or end it with "
+                f"`kill -9 {holder.pid}`: nothing that is done is lost"
+            )
+        time.sleep(0.1)
+
+
+def state_of(job: DriverJob) -> JobState:
+    """The state of a driver; "unknown" with the reason if its cluster cannot be asked from here."""
+    try:
+        return make_cluster(job.cluster).state(job)
+    except (ClusterError, ConfigError) as error:
+        return replace(JobState("unknown"), reason=str(error))

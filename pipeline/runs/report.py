@@ -1,0 +1,121 @@
+"""What a finished run is worth: scores, the threshold sweep, and pictures to look at.
+
+Everything comes from small tables and from two planes of voxels, so it takes seconds for a volume of any size.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from pipeline.evaluation.plots import Planes, comparison_picture, sweep_plot
+from pipeline.evaluation.run_length import RunLength
+from pipeline.evaluation.scores import Scores, score
+from pipeline.evaluation.sweep import SweepPoint, best, sweep
+from pipeline.geometry import BoundingBox
+from pipeline.runs.merge_tree import read_merge_tree
+from pipeline.runs.run import Run
+from pipeline.stages import opened
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+
+FOLDER = "report"
+PICTURE_SIDE = 512
+"""Voxels along each side of the part that is drawn."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """Scores at the chosen threshold and over all thresholds; without ground truth there is only the picture."""
+
+    picture: str
+    scores: Scores | None = None
+    points: tuple[SweepPoint, ...] = ()
+    sweep_picture: str = ""
+    run_length: RunLength | None = None
+
+    @property
+    def best(self) -> SweepPoint | None:
+        """The point of the sweep with the lowest total VOI."""
+        return best(self.points) if self.points else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        points = [{"threshold": float(point.threshold), **point.scores.to_dict()} for point in self.points]
+        return {
+            "scores": None if self.scores is None else self.scores.to_dict(),
+            "run_length": None if self.run_length is None else asdict(self.run_length),
+            "sweep": points,
+        }
+
+
+def write_report(run: Run) -> Report:
+    """Score a finished run and draw it; pictures and ``scores.json`` go to ``report/`` of the run directory."""
+    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)))
+    truth = run.inputs.truth
+    if truth is None:
+        return report
+    stage = run.stage(EvaluateSegmentation.name)
+    assert isinstance(stage, EvaluateSegmentation)
+    if truth.labels is not None:
+        points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
+        plot = store_picture(run, "sweep.png", lambda path: sweep_plot(points, path, chosen=run.threshold))
+        report = replace(report, scores=score(stage.table("labels")), points=points, sweep_picture=plot)
+    if truth.skeletons is not None:
+        report = replace(report, run_length=stage.run_length())
+    run.store.put(f"{FOLDER}/scores.json", (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+    return report
+
+
+def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
+    """Draw a picture into ``report/`` of the run directory, wherever that is; returns its path or URL."""
+    with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
+        path = Path(folder) / name
+        draw(path)
+        run.store.put(f"{FOLDER}/{name}", path.read_bytes())
+    return f"{run.url}/{FOLDER}/{name}"
+
+
+def thresholds_of(run: Run) -> np.ndarray:
+    """51 thresholds from the end of the merge tree to 1."""
+    return np.linspace(run.config.agglomeration.stop_score, 1, 51)
+
+
+def draw_run(run: Run, path: Path) -> Path:
+    """Draw raw, affinities, segmentation and truth side by side, in two planes through the middle."""
+    roi = run.layout.roi if run.inputs.truth is None else run.inputs.truth.box
+    half = PICTURE_SIDE // 2
+    z, y, x = ((a + b) // 2 for a, b in zip(roi.start, roi.stop, strict=True))
+    box = BoundingBox((z, y, x), (z, y, x)).grow((half, half, half)).intersect(roi)
+    truth = None if run.inputs.truth is None else run.inputs.truth.labels
+    comparison_picture(
+        path,
+        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box),
+        affinities=planes(run.affinities, box),
+        segmentation=planes(opened.source(run.layout.volume_url("labels")), box),
+        truth=None if truth is None else planes(opened.source(truth), box),
+        resolution_nm=run.layout.resolution_nm,
+    )
+    return path
+
+
+class Readable(Protocol):
+    """Whatever gives the voxels of a box."""
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """(..., z, y, x)."""
+        ...
+
+
+def planes(volume: Readable, box: BoundingBox) -> Planes:
+    """The xy and the xz plane through the middle of a box; nothing else of it is read."""
+    z, y, _ = ((a + b) // 2 for a, b in zip(box.start, box.stop, strict=True))
+    (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
+    xy = volume.read(BoundingBox((z, y0, x0), (z + 1, y1, x1)))[..., 0, :, :]
+    xz = volume.read(BoundingBox((z0, y, x0), (z1, y + 1, x1)))[..., 0, :]
+    return Planes(xy, xz)

@@ -1,0 +1,220 @@
+"""A run: its configuration, its inputs, and the chain of its stages. Everything that can be refused is refused here.
+
+``Run.open`` reads the configuration, opens the inputs and builds the stages; nothing is computed or written.
+``Run.create`` makes the run directory. Both may be repeated at any time.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipeline.config.run_file import RunConfig, check_thresholds, parse_config, read_config
+from pipeline.errors import ConfigError
+from pipeline.geometry import BoundingBox
+from pipeline.ledger.ledger import Ledger
+from pipeline.runs.inputs import Inputs, open_inputs
+from pipeline.runs.outline import RunOutline, StageOutline
+from pipeline.segmentation.agglomeration import Linkage
+from pipeline.segmentation.merge_tree import CutRules
+from pipeline.stages.affinities import AffinitySource
+from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.base import Stage
+from pipeline.stages.build_region_graph import BuildRegionGraph
+from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.layout import Layout
+from pipeline.stages.relabel import Relabel, WriteSupervoxels
+from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
+
+DEFAULT_THRESHOLD = 0.5
+RUN_FILE = "run.yaml"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A checked configuration with its inputs; ``stages`` are in the order in which they run."""
+
+    config: RunConfig
+    source: str
+    """What the user named: a run file or a run directory; messages and commands repeat it."""
+    overrides: tuple[str, ...]
+    url: str
+    inputs: Inputs
+
+    @classmethod
+    def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Run:
+        """Open a run file, or a run directory (its own ``run.yaml``): a path or a URL.
+
+        Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
+        """
+        store, key = run_file(path)
+        source = absolute(f"{store.url}/{key}", ".")
+        config = with_absolute_paths(read_config(store.get(key), source, overrides), parent_of(source) or "")
+        inputs = open_inputs(config)
+        cut_rules(config, inputs)  # refuses a threshold that does not fit the model's card
+        return cls(config, str(path), tuple(overrides), config.run_directory, inputs)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The voxels of the run and the places of its outputs."""
+        spec = self.inputs.spec
+        return Layout(
+            run_url=self.url,
+            bounds=spec.bounds,
+            roi=self.inputs.roi,
+            chunk_shape=self.config.chunk_shape,
+            storage_chunk=self.config.storage_chunk_shape,
+            resolution_nm=spec.resolution_nm,
+        )
+
+    @cached_property
+    def stages(self) -> tuple[Stage, ...]:
+        """The chain of stages; the first is left out if the affinities were given."""
+        return tuple(build_stages(self.config, self.layout, self.inputs))
+
+    def stage(self, name: str) -> Stage:
+        """The stage of this name; ``ConfigError`` if this run has none."""
+        for stage in self.stages:
+            if stage.name == name:
+                return stage
+        names = ", ".join(stage.name for stage in self.stages)
+        raise ConfigError(f"this run has no stage {name!r}; it has {names}")
+
+    def ledger(self, stage: Stage, *, read_only: bool = False) -> Ledger:
+        """The records of one stage; only the driver of a run may open it for writing."""
+        return Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
+
+    def is_complete(self, stage: Stage) -> bool:
+        """True if the ledger holds every chunk of the stage under its present fingerprint."""
+        ledger = self.ledger(stage, read_only=True)
+        return all(ledger.done_count(grid) == len(grid) for grid in stage.grids())
+
+    def restricted_to(self, box: BoundingBox, run_directory: str) -> Run:
+        """The same run on a part of its voxels, in another run directory and without ground truth."""
+        data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation"}))
+        data["run_directory"] = run_directory
+        data["input"].update(start=list(box.start), stop=list(box.stop))
+        config: RunConfig = parse_config(data)
+        return Run(config, self.source, self.overrides, run_directory, open_inputs(config))
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """The run directory."""
+        return ObjectStore(self.url)
+
+    @cached_property
+    def affinities(self) -> AffinitySource:
+        """Where this run's affinities are: predicted, or given."""
+        return affinity_source(self.layout, self.inputs, self.stages[0].fingerprint)
+
+    @property
+    def threshold(self) -> float:
+        """Where the merge tree is cut."""
+        return cut_rules(self.config, self.inputs).threshold
+
+    @cached_property
+    def outline(self) -> RunOutline:
+        """What a look from outside needs."""
+        return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
+
+    def check_model(self) -> None:
+        """Build the network and fit its weights, so that a misfit shows before anything is computed."""
+        if self.inputs.network is not None:
+            from pipeline.models.spec import load_model
+
+            load_model(self.inputs.network.card)
+
+    @property
+    def command(self) -> str:
+        """The command that resumes this run."""
+        sets = "".join(f" --set {override}" for override in self.overrides)
+        return f"petaseg run {self.source}{sets}"
+
+    def create(self, cluster: str | None = None) -> None:
+        """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
+
+        cluster: whose workers process the chunks, if they are a cluster's.
+        """
+        data = json.loads(self.config.model_dump_json(exclude_unset=True))
+        head = "# The configuration of this run, as it was run; paths are absolute.\n"
+        self.store.put(RUN_FILE, (head + yaml.safe_dump(data, sort_keys=False)).encode())
+        replace(self.outline, cluster=cluster).write()
+
+
+def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:
+    """The chain: each stage's fingerprint holds the fingerprint of what it reads."""
+    stages: list[Stage] = [] if inputs.network is None else [inputs.network.stage(layout, inputs)]
+    affinities = affinity_source(layout, inputs, stages[0].fingerprint if stages else "")
+    extract = ExtractSupervoxels(layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
+    linkage = Linkage(config.agglomeration.linkage, config.agglomeration.quantile)
+    graph = BuildRegionGraph(layout, affinities, extract.fingerprint, linkage.needs_histograms)
+    agglomerate = Agglomerate(layout, graph.fingerprint, linkage, config.agglomeration.stop_score)
+    cut = CutMergeTree(layout, agglomerate.fingerprint, cut_rules(config, inputs))
+    assign = AssignSegments(layout, cut.fingerprint)
+    supervoxels = WriteSupervoxels(layout, graph.fingerprint)
+    labels = Relabel(layout, assign.fingerprint)
+    stages += [extract, graph, agglomerate, cut, assign, supervoxels, labels]
+    return stages if inputs.truth is None else [*stages, evaluation_stage(layout, inputs.truth, supervoxels, labels)]
+
+
+def affinity_source(layout: Layout, inputs: Inputs, predicted: str) -> AffinitySource:
+    """The affinities of a run; ``predicted`` is the fingerprint of the stage that predicts them, if one does."""
+    if inputs.network is None:
+        return AffinitySource(inputs.url, inputs.fingerprint, inputs.affinity_offsets)
+    return AffinitySource(layout.volume_url("affinities"), predicted)
+
+
+def cut_rules(config: RunConfig, inputs: Inputs) -> CutRules:
+    """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at 0.5."""
+    cut, stop_score = config.segmentation, config.agglomeration.stop_score
+    card = None if inputs.network is None else inputs.network.card.threshold
+    given = (value for value in (cut.threshold, card) if value is not None)
+    threshold = next(given, DEFAULT_THRESHOLD)
+    try:
+        check_thresholds(threshold, cut.min_size_threshold, stop_score)
+    except ValueError as error:
+        raise ConfigError(f"{error} (the threshold is the model card's or the default)") from None
+    return CutRules(threshold, cut.min_size, stop_score if cut.min_size_threshold is None else cut.min_size_threshold)
+
+
+def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: Stage) -> EvaluateSegmentation:
+    """The stage that scores the run against ground truth."""
+    upstream = (supervoxels.fingerprint, labels.fingerprint)
+    return EvaluateSegmentation(layout, upstream, truth)
+
+
+def run_file(path: str | Path) -> tuple[ObjectStore, str]:
+    """The store and key of the run file that a user means by a file or a run directory."""
+    place = str(path).rstrip("/")
+    local = local_path(place)
+    is_file = local.is_file() if local else place.endswith((".yaml", ".yml"))
+    store, key = store_of(place) if is_file else (ObjectStore(place), RUN_FILE)
+    if not store.exists(key):
+        name = f"{store.url}/{key}" if local is None or local.is_dir() else place
+        raise ConfigError(
+            f"{name} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"
+        )
+    return store, key
+
+
+def with_absolute_paths(config: RunConfig, folder: str) -> RunConfig:
+    """The same configuration with relative paths counted from ``folder``, a path or a URL."""
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
+    data["run_directory"] = absolute(data["run_directory"], folder)
+    for table, keys in (("input", ("image", "affinities", "mask")), ("evaluation", ("labels", "skeletons"))):
+        for key in keys:
+            if data.get(table, {}).get(key) is not None:
+                data[table][key] = absolute(data[table][key], folder)
+    model = data.get("inference", {}).get("model")
+    if model and ("/" in model or model.endswith(".yaml")):
+        data["inference"]["model"] = absolute(model, folder)
+    return parse_config(data)

@@ -1,0 +1,186 @@
+"""The state of a run as seen from outside: how much of each stage is done, what failed, how fast it goes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.config.run_file import RunConfig, read_config
+from pipeline.ledger.ledger import Ledger
+from pipeline.runs.cost import RunCost, read_rates, share_of, stage_hours
+from pipeline.runs.lease import LeaseRecord, read_lease
+from pipeline.runs.outline import RunOutline, StageOutline, read_outline
+from pipeline.storage import ObjectStore, absolute, local_path, parent_of
+
+if TYPE_CHECKING:  # torch and numba, which a look at a run directory does not need
+    from pipeline.runs.run import Run
+
+
+@dataclass(frozen=True)
+class StageStatus:
+    """Progress of one stage under its present fingerprint."""
+
+    name: str
+    total: int
+    done: int
+    failed: int
+    seconds: float
+    """Sum of the seconds of all chunks."""
+    voxels: int
+    bytes_written: int
+    """Before compression."""
+    attempts: int
+    errors: tuple[str, ...]
+    """Chunk and first error of each chunk that was set aside."""
+    notes: tuple[str, ...]
+    """What else happened: nodes that are avoided, chunks that ran out of memory; the newest last."""
+    outdated: bool
+    """True if what is stored was made under another configuration, and is computed again by the next run."""
+    voxels_per_second: float
+    """Over the last minute."""
+    seconds_left: float | None
+    """At the pace of the last chunks; None if too little is known, or if nobody works on it."""
+    last: float | None
+    """Unix time of the latest chunk, by the driver's clock; None if the ledger no longer tells."""
+    counters: dict[str, float]
+    """Sums of a stage's own numbers, for example patches run and skipped."""
+
+    @property
+    def complete(self) -> bool:
+        """True if every chunk is done."""
+        return self.done == self.total
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "complete": self.complete}
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """Progress and cost of a whole run."""
+
+    url: str
+    command: str
+    """The command that goes on with the run."""
+    stages: tuple[StageStatus, ...]
+    cost: RunCost
+    lease: LeaseRecord | None
+    """Who drives the run; None if nobody ever did."""
+
+    @property
+    def complete(self) -> bool:
+        """True if every chunk of every stage is done."""
+        return all(stage.complete for stage in self.stages)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        stages = [stage.as_dict() for stage in self.stages]
+        driver = None if self.lease is None else asdict(self.lease)
+        head = {"run": self.url, "complete": self.complete, "driver": driver}
+        return {**head, "stages": stages, "cost": self.cost.as_dict()}
+
+
+class RunWatch:
+    """Reads the state of a run again and again: of its ledgers only what is new.
+
+    A new configuration in the run directory is noticed. Memory: 29 bytes a chunk.
+    """
+
+    def __init__(self, outline: RunOutline) -> None:
+        self.outline = outline
+        self._ledgers: dict[str, Ledger] = {}
+
+    def read(self) -> RunStatus:
+        """The state now."""
+        books = [(stage, self._ledger(stage)) for stage in self.outline.stages]
+        rates, config, now = read_rates(self.outline.store), self.outline.config, time.time()
+        hours = (
+            stage_hours(stage, ledger, share_of(config, self.outline.cluster, stage), rates.get(stage.name))
+            for stage, ledger in books
+        )
+        return RunStatus(
+            url=self.outline.url,
+            command=self.outline.command,
+            stages=tuple(_stage_status(stage, ledger, now) for stage, ledger in books),
+            cost=RunCost(tuple(hours), config.cluster.prices),
+            lease=read_lease(self.outline.store),
+        )
+
+    def follow(self) -> RunStatus:
+        """The state now, of what the run directory's driver works on now."""
+        outline = read_outline(self.outline.store)
+        if outline is not None and outline != self.outline:
+            self.outline, self._ledgers = outline, {}
+        return self.read()
+
+    def _ledger(self, stage: StageOutline) -> Ledger:
+        known = self._ledgers.get(stage.name)
+        if known is not None and known.refresh():
+            return known
+        ledger = self._ledgers[stage.name] = self.outline.ledger(stage)
+        if known is not None:  # its log became arrays, which keep no times
+            ledger.pace.go_on_from(known.pace)
+        return ledger
+
+
+def read_status(run: Run | RunOutline) -> list[StageStatus]:
+    """The state of every stage, from the ledger alone; works while another process runs, and after it died."""
+    return list(RunWatch(run if isinstance(run, RunOutline) else run.outline).read().stages)
+
+
+def open_outline(path: str, overrides: Sequence[str] = ()) -> RunOutline:
+    """What the state of a run is judged by.
+
+    A run file, or overrides: the configuration as it would be run now. A run directory (path or URL): the one that
+    its last driver ran, and nothing but that directory is read.
+    """
+    if not overrides and (store := run_directory(path)) is not None:
+        outline = read_outline(store)
+        if outline is not None:
+            return outline
+    from pipeline.runs.run import Run
+
+    return Run.open(path, overrides).outline
+
+
+def find_run_directory(path: str, overrides: Sequence[str] = ()) -> ObjectStore:
+    """The run directory that a run file or directory names; nothing else is opened."""
+    store = run_directory(path)
+    if store is None:
+        from pipeline.runs.run import run_file
+
+        folder, key = run_file(path)
+        source = absolute(f"{folder.url}/{key}", ".")
+        config: RunConfig = read_config(folder.get(key), source, overrides)
+        store = ObjectStore(absolute(config.run_directory, parent_of(source) or ""))
+    return store
+
+
+def run_directory(path: str) -> ObjectStore | None:
+    """The run directory, if it is one that was named, by path or by URL."""
+    folder = local_path(path)
+    named = folder.is_dir() if folder is not None else not path.endswith((".yaml", ".yml"))
+    return ObjectStore(path) if named else None
+
+
+def _stage_status(stage: StageOutline, ledger: Ledger, now: float) -> StageStatus:
+    summary, failed = ledger.summary(), ledger.quarantined()
+    return StageStatus(
+        name=stage.name,
+        total=stage.total,
+        done=summary.done,
+        failed=len(failed),
+        seconds=summary.seconds,
+        voxels=summary.voxels,
+        bytes_written=summary.bytes_written,
+        attempts=summary.attempts,
+        errors=tuple(f"{failure.chunk_name}: {failure.error}" for failure in failed),
+        notes=tuple(ledger.notes()),
+        outdated=ledger.other_fingerprint,
+        voxels_per_second=ledger.pace.voxels_per_second(now),
+        seconds_left=ledger.pace.seconds_left(stage.total - summary.done, now),
+        last=ledger.pace.last or None,
+        counters=summary.counters,
+    )

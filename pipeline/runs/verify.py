@@ -1,0 +1,115 @@
+"""Proof: every stored chunk against its recorded checksum, and a sample of chunks computed again from their inputs.
+
+The first finds what happened to the bytes since they were written (a truncated file, a flipped bit, a deleted object).
+The second finds what happened to anything else: an edited input, another library, a machine that computes differently.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from pipeline.errors import PetasegError
+from pipeline.grid import Chunk
+from pipeline.ledger.ledger import Ledger
+from pipeline.runs.lease import Lease
+from pipeline.runs.run import Run
+from pipeline.stages.base import Stage, checksum_of
+
+Progress = Callable[[str, int, int], None]
+"""Called with a stage, how many of its chunks were checked, and how many there are to check."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One chunk that is not what the ledger says."""
+
+    stage: str
+    chunk: Chunk
+    problem: str
+
+
+@dataclass(frozen=True)
+class StageProof:
+    """What was checked of one stage, and what was found."""
+
+    stage: str
+    chunks: int
+    """Chunks of the stage."""
+    done: int
+    """Chunks recorded as done."""
+    stored: int
+    """Stored chunks whose checksum was compared."""
+    recomputed: int
+    """Chunks that were computed again and compared."""
+    findings: tuple[Finding, ...]
+
+    @property
+    def proven(self) -> bool:
+        """True if all chunks are done and none differs."""
+        return self.done == self.chunks and not self.findings
+
+
+def verify_run(
+    run: Run,
+    sample: int | None = 5,
+    *,
+    stages: Sequence[str] | None = None,
+    seed: int = 0,
+    on_progress: Progress = lambda stage, number, total: None,
+) -> Iterator[StageProof]:
+    """Check the stages of a run one after another; ``sample`` chunks of each are recomputed, all of them if None."""
+    for name in stages or [stage.name for stage in run.stages]:
+        stage = run.stage(name)
+        yield verify_stage(stage, run.ledger(stage, read_only=True), sample, seed, on_progress)
+
+
+def verify_stage(
+    stage: Stage,
+    ledger: Ledger,
+    sample: int | None,
+    seed: int,
+    on_progress: Progress = lambda stage, number, total: None,
+) -> StageProof:
+    """Check one stage, chunk after chunk, so that memory stays flat; nothing is written."""
+    done = ledger.summary().done
+    chosen = range(done) if sample is None else set(random.Random(seed).sample(range(done), min(sample, done)))
+    findings: list[Finding] = []
+    for number, chunk in enumerate(chunk for grid in stage.grids() for chunk in grid if ledger.is_done(chunk)):
+        checksum = ledger.checksum(chunk)
+        findings += _compare(stage, chunk, checksum, "stored", lambda c: checksum_of(stage.load(c)))
+        if number in chosen:
+            findings += _compare(stage, chunk, checksum, "recomputed", lambda c: recompute(stage, c))
+        on_progress(stage.name, number + 1, done)
+    total = sum(len(grid) for grid in stage.grids())
+    return StageProof(stage.name, total, done, done, len(chosen), tuple(findings))
+
+
+def recompute(stage: Stage, chunk: Chunk) -> str:
+    """The checksum of a chunk computed again; nothing is written."""
+    inputs = stage.read(chunk)
+    with stage.compute_slot():
+        products, _ = stage.compute(chunk, inputs)
+    return checksum_of(products)
+
+
+def repair(run: Run, findings: Sequence[Finding]) -> None:
+    """Forget the done marks of the chunks found wrong, so that the next run computes them (and only them) again."""
+    with Lease(run.store, seconds=run.config.execution.lease_seconds):
+        for name in {finding.stage for finding in findings}:
+            ledger = run.ledger(run.stage(name))
+            for finding in findings:
+                if finding.stage == name:
+                    ledger.forget(finding.chunk)
+            ledger.close()
+
+
+def _compare(stage: Stage, chunk: Chunk, expected: str, what: str, measure: Callable[[Chunk], str]) -> list[Finding]:
+    try:
+        found = measure(chunk)
+    except (PetasegError, OSError, ValueError, KeyError) as error:
+        return [Finding(stage.name, chunk, f"{what} bytes cannot be read: {type(error).__name__}: {error}")]
+    if found == expected:
+        return []
+    return [Finding(stage.name, chunk, f"{what} bytes have checksum {found[:12]}, the ledger says {expected[:12]}")]

@@ -1,0 +1,233 @@
+"""One driver a run: a lease is taken once, kept while its holder lives, and taken over when the holder is dead."""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
+
+import psutil
+import pytest
+
+from pipeline.errors import LeaseError, StorageError
+from pipeline.runs.lease import KEY, Holder, Lease, LeaseRecord, read_lease
+from pipeline.storage import ObjectStore
+
+ELSEWHERE = Holder("far.away", 1, 0.0)
+HOLD = """
+import sys, time
+from pipeline.runs.lease import Lease
+from pipeline.storage import ObjectStore
+with Lease(ObjectStore(sys.argv[1]), seconds=float(sys.argv[2])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def store(tmp_path):
+    return ObjectStore(tmp_path / "run")
+
+
+@pytest.fixture
+def holding(store):
+    """A real process that holds the lease for 0.8 s spans."""
+    process = subprocess.Popen([sys.executable, "-c", HOLD, store.url, "0.8"], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def leave(store, holder, **changes):
+    """Store the lease of a holder that does nothing."""
+    store.put(KEY, replace(LeaseRecord(holder, "one beat", time.time()), **changes).encode())
+
+
+def pretend_elsewhere(store):
+    """Let the stored lease look as if its holder were on another machine."""
+    data = json.loads(store.get(KEY))
+    data["holder"]["host"] = "far.away"
+    return json.dumps(data).encode()
+
+
+def test_a_lease_is_taken_renewed_and_given_back(store):
+    with Lease(store, seconds=0.4) as lease:
+        first = read_lease(store)
+        assert first.holder == Holder.here()
+        assert not first.released
+        time.sleep(0.5)
+        assert read_lease(store).beat != first.beat
+        lease.check()
+    assert read_lease(store).released
+    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+        assert not read_lease(store).released
+
+
+def test_a_second_driver_on_this_machine_is_refused_at_once(store, holding):
+    with pytest.raises(LeaseError, match=rf"process {holding.pid} on .* works on .*petaseg status"), Lease(store):
+        pass
+
+
+def test_the_lease_of_a_killed_process_of_this_machine_is_taken_at_once(store, holding):
+    holding.send_signal(signal.SIGKILL)
+    holding.wait()
+    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+        assert read_lease(store).holder.pid == os.getpid()
+
+
+def test_a_holder_elsewhere_that_beats_is_seen_to_live(store, holding, monkeypatch):
+    monkeypatch.setattr("socket.gethostname", lambda: "another.machine")
+    with pytest.raises(LeaseError, match="works on"), Lease(store, seconds=5):
+        pass
+
+
+def test_a_silent_holder_elsewhere_is_replaced_after_the_lease_time(store):
+    leave(store, ELSEWHERE)
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        time.sleep(seconds)
+
+    with Lease(store, seconds=0.6, sleep=sleep):
+        assert read_lease(store).holder == Holder.here()
+    assert sum(pauses) >= 0.6
+
+
+@pytest.mark.parametrize("record", [b"", b"{", b'{"holder": {"host": 1}}', b"[]"])
+def test_a_damaged_lease_counts_for_nothing(store, record):
+    store.put(KEY, record)
+    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+        assert read_lease(store).holder == Holder.here()
+
+
+def test_a_process_number_that_was_given_again_is_not_the_holder(store):
+    here = Holder.here()
+    parent = psutil.Process().parent()
+    leave(store, replace(here, pid=parent.pid, started=parent.create_time() - 1000))
+    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+        assert read_lease(store).holder == here
+
+
+def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
+    leave(store, replace(ELSEWHERE, job="slurm 17", start=0))
+    monkeypatch.setenv("SLURM_JOB_ID", "17")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+        assert read_lease(store).holder.start == 1
+
+
+def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
+    with Lease(store, seconds=60) as lease:
+        lease.check()
+        leave(store, ELSEWHERE)  # somebody took over
+        lease.renew()
+        with pytest.raises(LeaseError, match="another driver has taken over"):
+            lease.check()
+    assert read_lease(store).holder == ELSEWHERE, "what the other holds was not released"
+
+
+def test_a_driver_that_is_dead_but_not_yet_buried_holds_nothing(store):
+    """Would refuse the next driver for ever where nobody asks how the last one ended: a script, a container."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    holder = Holder(Holder.here().host, process.pid, psutil.Process(process.pid).create_time())
+    assert not holder.is_surely_dead()
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert holder.is_surely_dead()
+    process.communicate()
+    assert holder.is_surely_dead()
+
+
+class StoreWithLostReplies(ObjectStore):
+    """Does what it is told and, as long as it is told to, says that it has not."""
+
+    deaf = False
+
+    def put_if(self, key, data, version):
+        written = super().put_if(key, data, version)
+        if self.deaf:
+            raise StorageError("no answer")
+        return written
+
+
+def test_a_beat_whose_reply_was_lost_is_no_other_driver(tmp_path):
+    """Would stop a healthy driver that the network has failed for a second."""
+    store = StoreWithLostReplies(tmp_path / "run")
+    lease = Lease(store, seconds=60)
+    lease.acquire()
+    store.deaf = True
+    with pytest.raises(StorageError):
+        lease.renew()
+    store.deaf = False
+    lease.renew()
+    lease.check()
+    store.deaf = True
+    with pytest.raises(StorageError):
+        lease.renew()
+    store.deaf = False
+    lease.release()
+    assert read_lease(store).released
+
+
+def test_a_driver_that_slept_too_long_asks_before_it_writes(store):
+    lease = Lease(store, seconds=0.1)
+    lease.acquire()
+    leave(store, ELSEWHERE)
+    time.sleep(0.1)
+    with pytest.raises(LeaseError, match="another driver has taken over"):
+        lease.check()
+
+
+def take(url, barrier, won):
+    lease = Lease(ObjectStore(url), seconds=30)
+    barrier.wait()
+    with suppress(LeaseError):
+        lease.acquire()
+        won.put(os.getpid())
+    barrier.wait()  # the winner lives until all have tried: of a dead one the next takes over
+
+
+def test_of_many_that_are_fast_one_wins(store):
+    leave(store, ELSEWHERE, released=True)
+    context = get_context("spawn")
+    barrier, won = context.Barrier(6), context.Queue()
+    racers = [context.Process(target=take, args=(store.url, barrier, won)) for _ in range(6)]
+    for racer in racers:
+        racer.start()
+    for racer in racers:
+        racer.join()
+    winners = [won.get(timeout=5)]
+    assert won.empty()
+    assert read_lease(store).holder.pid == winners[0]
+
+
+def test_a_worker_may_write_until_another_driver_has_followed_its_own(store):
+    """Would let it write over a chunk that was done anew, under another configuration."""
+    first, second = Lease(store, seconds=60), Lease(store, seconds=60)
+    first.fence.check()
+    first.acquire()
+    first.renew()
+    first.fence.check()
+    first.release()
+    first.fence.check()
+    second.acquire()
+    second.fence.check()
+    with pytest.raises(LeaseError, match="whose time is over"):
+        first.fence.check()
+
+
+def test_a_fence_travels_to_workers(store):
+    lease = Lease(store, seconds=60)
+    lease.acquire()
+    sent = pickle.loads(pickle.dumps(lease.fence.check))
+    sent()
+    assert sent.__self__ == lease.fence

@@ -1,0 +1,199 @@
+"""Bringing data in: every source, bounded memory, and going on after an interruption."""
+
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import tifffile
+
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.geometry import BoundingBox
+from pipeline.volumes import VolumeSpec, create_volume, open_volume
+from pipeline.volumes.ingest import block_shape, ingest
+
+DATA = np.random.default_rng(0).integers(0, 60000, (21, 34, 55), "uint16")
+Source = Callable[..., str]
+SMALL = {"storage_chunk": (8, 8, 16), "memory_bytes": 8 * 16 * 64 * 2}
+
+
+def tiff_folder(folder: Path, data: np.ndarray = DATA) -> str:
+    (folder / "stack").mkdir()
+    for number, section in enumerate(data):
+        tifffile.imwrite(folder / f"stack/s{number}.tif", section, photometric="minisblack")
+    return str(folder / "stack")
+
+
+def tiff_file(folder: Path, data: np.ndarray = DATA) -> str:
+    tifffile.imwrite(folder / "stack.tif", data, photometric="minisblack")
+    return str(folder / "stack.tif")
+
+
+def hdf5(folder: Path, data: np.ndarray = DATA) -> str:
+    with h5py.File(folder / "a.h5", "w") as file:
+        file["raw"] = data
+    return str(folder / "a.h5")
+
+
+def npy(folder: Path, data: np.ndarray = DATA) -> str:
+    np.save(folder / "a.npy", data)
+    return str(folder / "a.npy")
+
+
+def precomputed(folder: Path, data: np.ndarray = DATA) -> str:
+    spec = VolumeSpec(BoundingBox.from_shape((21, 34, 55)), (1.0, 1.0, 1.0), data.dtype)
+    create_volume(f"precomputed://{folder}/layer", spec).write(spec.bounds, data)
+    return f"precomputed://{folder}/layer"
+
+
+@pytest.mark.parametrize("make", [tiff_folder, tiff_file, hdf5, npy, precomputed])
+@pytest.mark.parametrize("kind", ["zarr", "precomputed"])
+def test_every_source_arrives_as_it_was(make: Source, kind: str, tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    report = ingest(
+        make(tmp_path),
+        f"{tmp_path}/out",
+        resolution_nm=(50, 4.6, 4.6),
+        offset=(3, -2, 1),
+        format=kind,
+        on_progress=lambda done, total: calls.append((done, total)),
+        **SMALL,  # type: ignore[arg-type]
+    )
+    volume = open_volume(f"{tmp_path}/out")
+    assert volume.spec == report.spec
+    assert volume.spec.resolution_nm == (50.0, 4.6, 4.6)
+    assert volume.spec.bounds == BoundingBox.from_shape((21, 34, 55), (3, -2, 1))
+    assert (volume.read(volume.spec.bounds) == DATA).all()
+    assert report.blocks == len(calls) - 1 == 9
+    assert calls[-1] == (9, 9)
+    assert report.voxels == DATA.size
+    assert not list(tmp_path.glob("*.json"))
+
+
+def test_what_the_source_states_is_kept(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["affinities"] = np.stack([DATA, DATA])
+        file["affinities"].attrs["resolution_nm"] = [40.0, 8.0, 8.0]
+        file["affinities"].attrs["offset"] = [1, 2, 3]
+        file["other"] = DATA
+    report = ingest(tmp_path / "a.h5", f"{tmp_path}/out.zarr", dataset="affinities", shard=(64, 64, 128))
+    assert report.spec.resolution_nm == (40.0, 8.0, 8.0)
+    assert report.spec.bounds.start == (1, 2, 3)
+    assert (report.spec.channels, report.spec.storage_shard) == (2, (64, 64, 128))
+
+
+def test_an_unknown_voxel_size_says_how_to_give_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--resolution 8,8,8"):
+        ingest(npy(tmp_path), f"{tmp_path}/out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_dataset_is_for_hdf5_only(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is no HDF5 file"):
+        ingest(npy(tmp_path), f"{tmp_path}/out", dataset="raw")
+
+
+def test_a_whole_bucket_is_no_target(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="name a folder in it: s3://bucket/image"):
+        ingest(npy(tmp_path), "s3://bucket", resolution_nm=(8, 8, 8))
+
+
+def test_types_that_cannot_be_stored_are_refused_and_leave_nothing(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", DATA > 1000)
+    with pytest.raises(VolumeError, match="dtype is bool"):
+        ingest(tmp_path / "a.npy", f"{tmp_path}/out", resolution_nm=(8, 8, 8))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_an_existing_target_is_kept_unless_it_may_be_overwritten(tmp_path: Path) -> None:
+    target = f"{tmp_path}/out"
+    ingest(npy(tmp_path), target, resolution_nm=(8, 8, 8))
+    with pytest.raises(VolumeError, match="exists already"):
+        ingest(npy(tmp_path), target, resolution_nm=(4, 4, 4))
+    assert open_volume(target).spec.resolution_nm == (8.0, 8.0, 8.0)
+    ingest(npy(tmp_path), target, resolution_nm=(4, 4, 4), overwrite=True)
+    assert open_volume(target).spec.resolution_nm == (4.0, 4.0, 4.0)
+
+
+def test_a_folder_with_other_things_stays_as_it_is(tmp_path: Path) -> None:
+    source = npy(tmp_path)
+    for overwrite in (False, True):
+        with pytest.raises(VolumeError, match="other things in it"):
+            ingest(source, str(tmp_path), resolution_nm=(8, 8, 8), overwrite=overwrite)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+class Interruption(Exception):  # noqa: N818  (not an error of the program)
+    """Stops a copy half-way."""
+
+
+def interrupt_at(block: int) -> Callable[[int, int], None]:
+    def stop(done: int, total: int) -> None:
+        if done == block:
+            raise Interruption
+
+    return stop
+
+
+@pytest.mark.parametrize("kind", ["zarr", "precomputed"])
+@pytest.mark.parametrize("block", [0, 1, 6])
+def test_an_interrupted_copy_goes_on_where_it_was(tmp_path: Path, block: int, kind: str) -> None:
+    source, target = npy(tmp_path), f"{kind}://{tmp_path}/out"
+    settings = {"resolution_nm": (8, 8, 8), **SMALL}
+    with pytest.raises(Interruption):
+        ingest(source, target, on_progress=interrupt_at(block), **settings)  # type: ignore[arg-type]
+    report = ingest(source, target, **settings)  # type: ignore[arg-type]
+    assert report.resumed == block
+    assert (f"{block} of 9 blocks by an earlier call" in str(report)) == (block > 0)
+    assert "21 x 34 x 55 voxels of 8 x 8 x 8 nm, uint16" in str(report)
+    assert (open_volume(target).read(report.spec.bounds) == DATA).all()
+
+
+def test_a_copy_of_another_source_is_not_continued(tmp_path: Path) -> None:
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    with pytest.raises(Interruption):
+        ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(3), **SMALL)  # type: ignore[arg-type]
+    np.save(source, DATA + 1)
+    with pytest.raises(VolumeError, match="begun from another source"):
+        ingest(source, target, resolution_nm=(8, 8, 8), **SMALL)  # type: ignore[arg-type]
+    ingest(source, target, resolution_nm=(8, 8, 8), overwrite=True, **SMALL)  # type: ignore[arg-type]
+    assert (open_volume(target).read(BoundingBox.from_shape((21, 34, 55))) == DATA + 1).all()
+
+
+def test_a_target_that_vanished_is_written_again_from_the_start(tmp_path: Path) -> None:
+    """Would leave the blocks before the interruption black."""
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    with pytest.raises(Interruption):
+        ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(5), **SMALL)  # type: ignore[arg-type]
+    (tmp_path / "out").rename(tmp_path / "elsewhere")
+    assert ingest(source, target, resolution_nm=(8, 8, 8), **SMALL).resumed == 0  # type: ignore[arg-type]
+    assert (open_volume(target).read(BoundingBox.from_shape((21, 34, 55))) == DATA).all()
+
+
+@pytest.mark.parametrize("make", [tiff_folder, hdf5, npy])
+def test_memory_stays_bounded_whatever_the_size_of_the_source(make: Source, tmp_path: Path) -> None:
+    """Copies 32 MiB with blocks of 1 MiB; everything that Python and numpy allocate is counted."""
+    source = make(tmp_path, np.random.default_rng(0).integers(0, 60000, (64, 512, 512), "uint16"))
+    settings = {"resolution_nm": (8, 8, 8), "storage_chunk": (32, 64, 64), "memory_bytes": 2**20}
+    tracemalloc.start()
+    ingest(source, f"{tmp_path}/out", **settings)  # type: ignore[arg-type]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 5 * 2**20
+
+
+@pytest.mark.parametrize(
+    ("memory_bytes", "shape"),
+    [
+        (1, (8, 8, 16)),
+        (8 * 8 * 16 * 2 * 3, (8, 8, 48)),
+        (8 * 8 * 64 * 2, (8, 8, 64)),
+        (8 * 16 * 64 * 2 + 1, (8, 16, 64)),
+        (2**40, (24, 40, 64)),
+    ],
+)
+def test_a_block_is_as_many_whole_chunks_as_fit(memory_bytes: int, shape: tuple[int, int, int]) -> None:
+    spec = VolumeSpec(BoundingBox.from_shape((21, 34, 55)), (8.0, 8.0, 8.0), DATA.dtype, None, (8, 8, 16))
+    assert block_shape(spec, memory_bytes) == shape

@@ -1,0 +1,28 @@
+"""The log of a run, where it cannot be written."""
+
+import logging
+
+from workflows.events.run_log import RunLog
+
+
+def test_a_full_disk_costs_messages_and_one_line_and_not_the_run(capsys):
+    """Fails if closing the log hides why a run has stopped, or the terminal fills with tracebacks."""
+    log = RunLog("/dev/full")
+    logger = logging.Logger("of a run")
+    logger.addHandler(log)
+    for _ in range(3):
+        logger.warning("a chunk failed")
+    log.close()
+    assert capsys.readouterr().err.splitlines() == [
+        "petaseg: messages are missing in /dev/full: [Errno 28] No space left on device"
+    ]
+
+
+def test_a_disk_that_is_full_at_the_end_is_told_of_too(tmp_path, capsys):
+    """Fails if what was still to be written when the log was closed is lost without a word."""
+    log = RunLog(tmp_path / "petaseg.log")
+    log.stream.close()
+    log.stream = open("/dev/full", "w")  # noqa: SIM115  (the log closes it)
+    log.stream.write("what was kept back")
+    log.close()
+    assert capsys.readouterr().err.count("No space left on device") == 1

@@ -1,0 +1,116 @@
+"""The state of a run on the terminal: progress of every stage, what failed, and what the run costs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from pipeline.clusters.base import DriverJob, JobState
+from pipeline.runs.cost import COVERAGE, Estimate, RunCost
+from pipeline.runs.status import RunStatus, StageStatus
+from workflows.terminal.tables import console, human_bytes, human_seconds, outdated_note
+
+ERRORS_SHOWN = 10
+NOTES_SHOWN = 5
+"""Of each stage."""
+LIVE_SECONDS = 60.0
+"""Nobody needs to be told when the latest chunk was done, if it is not longer ago."""
+
+
+def show_status(status: RunStatus) -> None:
+    """Print the state of a run, and what to do about what failed."""
+    console.print(status_view(status), highlight=False, soft_wrap=True)
+    outdated_note(status.stages)
+    if any(stage.errors for stage in status.stages):
+        console.print(f"retry with: {status.command}", highlight=False, soft_wrap=True)
+
+
+def show_job(job: DriverJob, state: JobState) -> None:
+    """Print what the cluster says of a submitted driver and its workers."""
+    reason = f" ({state.reason})" if state.reason else ""
+    workers = f"{state.workers_running} workers run, {state.workers_pending} wait"
+    console.print(f"{'submitted':<14}{job.cluster} {job.id}: {state.phase}{reason}; {workers}", highlight=False)
+
+
+def status_view(status: RunStatus) -> Group:
+    """Everything that changes while a run goes on."""
+    parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_problems(status)]
+    parts += [Text(line) for line in driver_lines(status, time.time())]
+    return Group(*parts, *(Text(line) for line in cost_lines(status.cost)))
+
+
+def stage_table(status: RunStatus) -> Table:
+    """A line a stage."""
+    table = Table("stage", "done", "failed", "voxels / s", "time left", "written", "chunk time")
+    for stage in status.stages:
+        colour = "green" if stage.complete else "red" if stage.failed else "yellow"
+        table.add_row(
+            stage.name,
+            f"[{colour}]{stage.done:,} / {stage.total:,}[/]",
+            f"{stage.failed:,}" if stage.failed else "",
+            speed(stage),
+            "" if stage.complete or stage.seconds_left is None else human_seconds(stage.seconds_left),
+            human_bytes(stage.bytes_written) if stage.done else "",
+            human_seconds(stage.seconds / stage.done) if stage.done else "",
+        )
+    return table
+
+
+def speed(stage: StageStatus) -> str:
+    """Voxels per second over the last minute; nothing if there were none."""
+    return f"{stage.voxels_per_second:,.0f}" if stage.voxels_per_second and not stage.complete else ""
+
+
+def driver_lines(status: RunStatus, now: float) -> Iterator[str]:
+    """Who works on a run that is not complete, and when the latest chunk was done, if that is a while ago."""
+    latest = max((stage.last or 0.0 for stage in status.stages), default=0.0)
+    if status.complete or status.lease is None:
+        return
+    if status.lease.released:
+        yield f"{'driver':<14}none; go on with: {status.command}"
+    else:
+        heard = human_seconds(max(0.0, now - status.lease.renewed))
+        yield f"{'driver':<14}{status.lease.holder}, heard of {heard} ago"
+    if latest and now - latest > LIVE_SECONDS:
+        yield f"{'latest chunk':<14}{human_seconds(now - latest)} ago"
+
+
+def cost_lines(cost: RunCost) -> Iterator[str]:
+    """What is spent, and the forecast of the whole run; hours of workers, cores and GPUs only with prices."""
+    for name, unit in cost.units().items():
+        if name != "chunk_hours" and not cost.priced:
+            continue
+        spent, total = cost.spent(unit), cost.total(unit)
+        if spent or total.value:
+            behind = f" {cost.prices.currency}".rstrip() if name == "money" else ""
+            yield f"{name.replace('_', ' '):<14}{_figure(spent)}{behind} spent{_forecast(spent, total, behind)}"
+    if cost.unknown:
+        yield f"{'not included':<14}{', '.join(cost.unknown)}: no chunk done yet, and no sample (petaseg plan --keep)"
+
+
+def _forecast(spent: float, total: Estimate, behind: str) -> str:
+    if total.value <= spent:
+        return ""
+    interval = f"{COVERAGE:.0%}: {_figure(total.low)} to {_figure(total.high)}"
+    return f", {_figure(total.value)}{behind} in all ({interval})"
+
+
+def _figure(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+def _problems(status: RunStatus) -> Iterator[Text]:
+    """The chunks that were set aside, and what else was noted, the newest."""
+    errors = [f"{stage.name} {error}" for stage in status.stages for error in stage.errors]
+    for error in errors[:ERRORS_SHOWN]:
+        yield Text.from_markup(f"[red]failed[/] {escape(error)}")
+    if len(errors) > ERRORS_SHOWN:
+        yield Text(f"and {len(errors) - ERRORS_SHOWN} more")
+    for stage in status.stages:
+        for note in stage.notes[-NOTES_SHOWN:]:
+            yield Text.from_markup(f"[yellow]note[/] {escape(f'{stage.name}: {note}')}")

@@ -1,0 +1,247 @@
+"""What people see: progress bars and tables."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from pipeline.runs.status import StageStatus, read_status
+
+if TYPE_CHECKING:  # a look at a run directory needs no torch, numba, matplotlib or Luigi
+    from pipeline.evaluation.run_length import RunLength
+    from pipeline.evaluation.scores import Scores
+    from pipeline.models.facts import Facts
+    from pipeline.models.spec import ModelCard
+    from pipeline.runs.plan import Plan
+    from pipeline.runs.report import Report
+    from pipeline.runs.run import Run
+    from pipeline.runs.verify import Finding, StageProof
+    from workflows.session import Session
+
+console = Console(width=None if sys.stdout.isatty() else 120)
+"""Results."""
+progress_console = Console(stderr=True)
+"""Progress: apart from results, which may be piped."""
+
+
+def human_bytes(count: float) -> str:
+    """A number of bytes for people: ``1.5 GB``."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} PB"
+
+
+def human_seconds(seconds: float) -> str:
+    """A duration for people: ``12 ms``, ``42 s``, ``3 min 10 s``, ``5 h 20 min``, ``12 days``."""
+    if seconds < 0.1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds // 60:.0f} min {seconds % 60:.0f} s"
+    if seconds < 48 * 3600:
+        return f"{seconds // 3600:.0f} h {seconds % 3600 // 60:.0f} min"
+    return f"{seconds / 86400:.0f} days"
+
+
+def heading(text: str) -> None:
+    """A line above a table, not wrapped to the table's width."""
+    console.print(text, style="italic", highlight=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar that is advanced with (done, total); it goes away if nothing was done before an error."""
+    with _progress() as progress:
+        task = progress.add_task(title, total=None, note="")
+        try:
+            yield lambda done, total: progress.update(task, completed=done, total=total)
+        except BaseException:
+            progress.live.transient = not progress.tasks[task].completed
+            raise
+
+
+@contextmanager
+def bars() -> Iterator[Callable[[str, int, int], None]]:
+    """A progress bar a title, advanced with (title, done, total)."""
+    with _progress() as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(title: str, done: int, total: int) -> None:
+            if title not in tasks:
+                tasks[title] = progress.add_task(title, total=total, note="")
+            progress.update(tasks[title], completed=done)
+
+        yield advance
+
+
+def _progress() -> Progress:
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description:<22}"),
+        BarColumn(bar_width=30),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(compact=True),
+        console=progress_console,
+    )
+
+
+def outdated_note(stages: Iterable[StageStatus]) -> None:
+    """Say which stages were computed under another configuration."""
+    names = [stage.name for stage in stages if stage.outdated]
+    if names:
+        console.print(
+            f"[yellow]made under another configuration[/] (input, weights, rules, threshold), to be computed again: "
+            f"{', '.join(names)}; the run directory itself remembers the configuration of its last run",
+            highlight=False,
+            soft_wrap=True,
+        )
+
+
+def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
+    """What was checked and what was found, printed stage by stage; all findings are returned."""
+    table = Table("stage", "chunks", "done", "stored bytes checked", "computed again", "verdict")
+    findings: list[Finding] = []
+    for proof in proofs:
+        verdict = (
+            "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
+        )
+        counts = (proof.chunks, proof.done, proof.stored, proof.recomputed)
+        table.add_row(proof.stage, *map(str, counts), verdict)
+        findings += proof.findings
+    console.print(table)
+    for finding in findings[:20]:
+        console.print(f"[red]differs[/] {finding.stage} chunk {finding.chunk.name}: {finding.problem}", highlight=False)
+    if len(findings) > 20:
+        console.print(f"and {len(findings) - 20} more")
+    return findings
+
+
+def models_table(cards: Iterable[ModelCard]) -> None:
+    """The bundled models."""
+    table = Table("model", "architecture", "voxels (nm)", "patch", "trained on", "scores")
+    for card in cards:
+        scores = "\n".join(f"{name}: {value}" for name, value in card.scores.items())
+        nm = " x ".join(f"{side:g}" for side in card.resolution_nm)
+        patch = " x ".join(map(str, card.patch_shape))
+        table.add_row(card.name, card.architecture, nm, patch, card.training_data, scores)
+    console.print(table)
+
+
+def facts_table(found: Iterable[Facts]) -> None:
+    """Networks in numbers: bundled models, then architectures with their named sizes."""
+    found = list(found)
+    columns = ["model, or architecture/size", "parameters", "sees (voxels)", "patch", "kMAC / voxel"]
+    measured = any(facts.voxels_per_second is not None for facts in found)
+    table = Table(*columns, *(["voxels / s"] if measured else []))
+    for facts in found:
+        row = [
+            facts.name,
+            f"{facts.parameters:,}"
+            + (f" ({facts.free_parameters:,})" if facts.free_parameters < facts.parameters else ""),
+            " x ".join("all" if side is None else str(side) for side in facts.receptive_field),
+            " x ".join(map(str, facts.patch_shape)),
+            f"{facts.kmac_per_voxel:,.1f}",
+        ]
+        table.add_row(*row, *([f"{facts.voxels_per_second:,.0f}"] if facts.voxels_per_second else []))
+    console.print(table)
+    console.print("parameters: in brackets, what symmetric kernels tie together counted once", highlight=False)
+    console.print("sees: along z, y, x; all: the whole patch. kMAC: thousand multiply-adds", highlight=False)
+
+
+def plan_table(run: Run, plan: Plan) -> None:
+    """Chunks, bytes, waste, memory and time of a run."""
+    table = Table("stage", "chunks", "done", "writes (uncompressed)", "s / chunk", "worker time left")
+    for stage in plan.stages:
+        writes = human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
+        time = human_seconds(stage.seconds)
+        table.add_row(
+            stage.name, f"{stage.chunks:,}", f"{stage.done:,}", writes, f"{stage.seconds_per_chunk:.2f}", time
+        )
+    console.print(table)
+    console.print(f"voxels            {plan.voxels:,} ({run.layout.roi})", highlight=False)
+    if plan.patches:
+        console.print(
+            f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}",
+            highlight=False,
+            soft_wrap=True,
+        )
+    console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
+    console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
+    console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False, soft_wrap=True)
+
+
+def run_table(session: Session) -> None:
+    """Chunks and seconds of every stage of a finished run."""
+    heading(f"run {session.run.url}")
+    table = Table("stage", "chunks", "seconds", "voxels / s")
+    for stage in read_status(session.run):
+        seconds = session.seconds.get(stage.name)
+        cells = ("done before", "") if seconds is None else (f"{seconds:.1f}", f"{stage.voxels / seconds:,.0f}")
+        table.add_row(stage.name, f"{stage.done:,}", *cells)
+    console.print(table)
+
+
+def report_table(run: Run, report: Report) -> None:
+    """Scores of a run, if there is ground truth, and what to look at."""
+    if report.scores is not None:
+        scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
+    if report.best is not None:
+        point = report.best
+        console.print(
+            f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} (petaseg relabel {run.source} "
+            f"--threshold {point.threshold:.3g})",
+            highlight=False,
+            soft_wrap=True,
+        )
+    places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
+    for name, place in places.items():
+        if place:
+            console.print(f"{name:<18}{place}", highlight=False, soft_wrap=True)
+
+
+def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
+    """Scores against ground truth."""
+    heading(title)
+    table = Table("score", "value", "")
+    table.add_row("VOI split", f"{scores.voi_split:.3f} bits", "0 is best; false splits")
+    table.add_row("VOI merge", f"{scores.voi_merge:.3f} bits", "0 is best; false mergers")
+    table.add_row("VOI total", f"{scores.voi:.3f} bits", "")
+    table.add_row("adapted Rand error", f"{scores.adapted_rand_error:.3f}", "0 is best, 1 worst")
+    table.add_row("neurons found", f"{scores.neurons_found} of {scores.neurons}", "by a segment with IoU > 0.5")
+    if length is not None:
+        found, of = length.erl_nm / 1000, length.best_nm / 1000
+        table.add_row("expected run length", f"{found:.2f} um", f"of {of:.2f} um; {length.normalised:.0%}")
+    console.print(table)
+
+
+def next_commands(commands: Mapping[str, str]) -> None:
+    """Commands to try, with what they do, and where the command itself is if the shell would not find it."""
+    width = max(map(len, commands))
+    if shutil.which("petaseg") is None:
+        activate = Path(sys.argv[0]).with_name("activate")
+        console.print(f"source {activate}   # so that your shell finds petaseg", highlight=False, soft_wrap=True)
+    console.print("try next:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<{width}}   {purpose}", highlight=False, soft_wrap=True)
