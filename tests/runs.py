@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from pipeline.geometry import BoundingBox
-from pipeline.runs.merge_tree import read_merge_tree
+from pipeline.runs.report import read_merge_tree
 from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.volumes import create_volume, open_volume

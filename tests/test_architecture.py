@@ -38,15 +38,16 @@ INSIDE = {
     "volumes": {"errors", "geometry", "grid", "storage", "config"},
     "segmentation": {"errors", "geometry"},
     "synthetic": {"errors", "geometry", "config", "volumes"},
-    "evaluation": {"errors", "geometry", "grid", "segmentation", "volumes", "stages"},
+    "evaluation": {"errors", "geometry", "grid", "segmentation", "storage", "volumes"},
     "models": {"errors", "geometry", "config", "storage"},
     "training": {"errors", "geometry", "config", "models", "volumes", "evaluation", "synthetic"},
     "inference": {"errors", "geometry", "grid", "config", "models"},
-    "execution": {"errors", "geometry", "grid", "config", "stages", "ledger", "storage", "clusters"},
+    "needs": set(),
+    "execution": {"errors", "geometry", "grid", "needs", "config", "stages", "ledger", "storage", "clusters"},
     "ledger": {"errors", "geometry", "grid", "stages", "storage"},
     "stages": {
         *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
-        *("evaluation", "execution"),
+        *("evaluation", "needs"),
     },
 }
 """Package or module of ``pipeline`` -> what else of it it may import. ``runs`` and ``experiments`` may all."""

@@ -3,7 +3,7 @@
 import pytest
 
 from pipeline.clusters.base import POOLS, dashboard_of
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 
 
 @pytest.mark.parametrize(

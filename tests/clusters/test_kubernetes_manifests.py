@@ -14,7 +14,7 @@ from kubernetes_validate import ValidationError
 from pipeline.clusters.base import Submission
 from pipeline.clusters.kubernetes.cluster import KubernetesCluster
 from pipeline.clusters.kubernetes.manifests import TLS_FOLDER
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 
 RELEASE = kubernetes_validate.latest_version()

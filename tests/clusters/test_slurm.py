@@ -12,7 +12,7 @@ from pipeline.clusters.base import DriverJob, Submission
 from pipeline.clusters.slurm import cluster as under_test
 from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ClusterError, ConfigError
 from tests.deploy.slurm import Slurm, command, wait_until
 

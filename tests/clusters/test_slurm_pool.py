@@ -19,16 +19,17 @@ from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.clusters.slurm.pool import SlurmPool
 from pipeline.clusters.tls import Tls, create_tls
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.execution.base import Outcome, Resources
+from pipeline.execution.base import Outcome
 from pipeline.execution.dask import DaskExecutor, configure_dask
 from pipeline.execution.pools import ClusterExecutor
+from pipeline.needs import Needs
 from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
 
 pytestmark = pytest.mark.timeout(500)
 SHAPE = {"memory_gb": 0.5, "count": 2}
-NEEDS = Resources(items=2)
+NEEDS = Needs(items=2)
 
 
 def submission(folder: Path, setup: str = "", **cluster: object) -> Submission:
@@ -75,7 +76,7 @@ def test_workers_are_jobs_that_talk_in_cipher(
 ) -> None:
     """Fails if workers do not come, run elsewhere, or anybody on the network may give them work."""
     pool.scale(2)
-    found = nodes(list(executor.map_unordered(partial(where, tmp_path), range(12), resources=NEEDS)))
+    found = nodes(list(executor.map_unordered(partial(where, tmp_path), range(12), needs=NEEDS)))
     assert found <= CPU_NODES
     assert pool.address.startswith("tls://127.0.0.1:")
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tls.key, tls.certificate, tls.ca)} == {0o600}
@@ -111,7 +112,7 @@ def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(
     """Fails if GPUs wait while supervoxels are merged."""
     for wanted in (2, 1):
         pool.scale(wanted)
-        assert nodes(list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))) <= CPU_NODES
+        assert nodes(list(executor.map_unordered(partial(where, tmp_path), range(4), needs=NEEDS))) <= CPU_NODES
         wait_until(lambda: len(slurm.jobs("-t", "R")) == wanted, f"{wanted} jobs")
         pool.scale(0)
         wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no job is left")
@@ -122,7 +123,7 @@ def test_a_lost_node_loses_no_chunk_and_its_worker_is_replaced(
 ) -> None:
     """Fails if a run of weeks ends up with the workers of its last surviving node."""
     pool.scale(4)  # two a node
-    outcomes = executor.map_unordered(partial(where, tmp_path), range(40), resources=NEEDS)
+    outcomes = executor.map_unordered(partial(where, tmp_path), range(40), needs=NEEDS)
     wait_until(lambda: len(slurm.jobs("-t", "R")) == 4, "four jobs")
     executor.client.wait_for_workers(4, timeout=200)
     first = [next(outcomes) for _ in range(4)]
@@ -159,7 +160,7 @@ def test_a_node_that_is_avoided_gets_no_more_workers(
     """Fails if a bad node gets its worker back as soon as it was sent home."""
     pool.avoid("node3")
     pool.scale(2)
-    outcomes = list(executor.map_unordered(partial(where, tmp_path), range(8), resources=NEEDS))
+    outcomes = list(executor.map_unordered(partial(where, tmp_path), range(8), needs=NEEDS))
     assert nodes(outcomes) == {"node4"}
 
 
@@ -198,7 +199,7 @@ def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
                 ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"
             ),
         ):
-            list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
+            list(executor.map_unordered(partial(where, tmp_path), range(4), needs=NEEDS))
     finally:
         executor.close()
     assert not slurm.jobs("-t", "PD,R")

@@ -10,7 +10,7 @@ from pipeline.clusters.base import Submission, cluster_folder, worker_shapes
 from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from tests.deploy.slurm import sbatch_lines
 
 TLS = Tls.at(Path("/home/ada/private tls"))

@@ -15,7 +15,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 from pipeline.clusters.tls import create_tls
-from pipeline.config.run_file import load_config
+from pipeline.config.reading import load_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.volumes import open_volume
 from tests.runs import write_run

@@ -15,8 +15,8 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from pipeline.execution.base import Resources
 from pipeline.execution.dask import SETTINGS, DaskExecutor
+from pipeline.needs import Needs
 
 HANGS_ON = "first"
 pytestmark = pytest.mark.timeout(300)
@@ -71,7 +71,7 @@ def test_a_worker_near_its_walltime_finishes_its_chunk_and_takes_no_more(schedul
         second = threading.Thread(target=replace, args=(first, scheduler))
         second.start()
         executor = DaskExecutor(scheduler=scheduler)
-        outcomes = list(executor.map_unordered(partial(note, tmp_path), range(24), resources=Resources()))
+        outcomes = list(executor.map_unordered(partial(note, tmp_path), range(24), needs=Needs()))
         executor.close()
         second.join()
     assert sorted(outcome.item for outcome in outcomes) == list(range(24))

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.config.run_file import RunConfig, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 
 

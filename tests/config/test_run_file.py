@@ -5,7 +5,9 @@ import json
 import pytest
 import yaml
 
-from pipeline.config.run_file import RunConfig, apply_overrides, fingerprint, json_schema, load_config, parse_config
+from pipeline.config.fingerprint import fingerprint
+from pipeline.config.reading import apply_overrides, json_schema, load_config, parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 from workflows.commands.init import write_example
 

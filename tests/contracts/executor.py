@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from pipeline.errors import ConfigError, ModelError, StorageError
-from pipeline.execution.base import Executor, Outcome, Resources
+from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.serial import SerialExecutor
+from pipeline.needs import Needs
 
-NEEDS = Resources()
+NEEDS = Needs()
 
 
 def square(item: int) -> int:
@@ -80,20 +81,20 @@ class ExecutorContract:
 
     def test_every_item_has_exactly_one_outcome(self, executor: Executor) -> None:
         """Fails if an item is lost, or comes back twice."""
-        outcomes = list(executor.map_unordered(square, range(200), resources=NEEDS))
+        outcomes = list(executor.map_unordered(square, range(200), needs=NEEDS))
         assert sorted(o.item for o in outcomes) == list(range(200))
         assert all(o.ok and o.result == o.item**2 for o in outcomes)
 
     def test_outcomes_equal_those_of_the_plain_loop(self, executor: Executor) -> None:
         """Fails if an executor tells another story of the same items, errors included."""
-        expected = by_item(SerialExecutor().map_unordered(square_of_even, range(60), resources=NEEDS))
-        assert by_item(executor.map_unordered(square_of_even, range(60), resources=NEEDS)) == expected
-        limited = executor.map_unordered(square_of_even, range(60), resources=NEEDS, max_in_flight=3)
+        expected = by_item(SerialExecutor().map_unordered(square_of_even, range(60), needs=NEEDS))
+        assert by_item(executor.map_unordered(square_of_even, range(60), needs=NEEDS)) == expected
+        limited = executor.map_unordered(square_of_even, range(60), needs=NEEDS, max_in_flight=3)
         assert by_item(limited) == expected
 
     def test_an_exception_becomes_an_outcome_with_its_story(self, executor: Executor) -> None:
         """Fails if type, message or traceback are lost on the way, or the message has line breaks."""
-        (outcome,) = executor.map_unordered(square_of_even, [7], resources=NEEDS)
+        (outcome,) = executor.map_unordered(square_of_even, [7], needs=NEEDS)
         assert not outcome.ok
         assert outcome.result is None
         assert outcome.error == "ValueError: item 7 is odd; even ones are squared"
@@ -103,7 +104,7 @@ class ExecutorContract:
 
     def test_the_worker_is_named(self, executor: Executor) -> None:
         """Fails if nobody can tell where a chunk failed."""
-        for outcome in executor.map_unordered(square_of_even, range(4), resources=NEEDS):
+        for outcome in executor.map_unordered(square_of_even, range(4), needs=NEEDS):
             host, _, process = outcome.worker.rpartition(":")
             assert host == socket.gethostname()
             assert int(process) > 0
@@ -111,7 +112,7 @@ class ExecutorContract:
     def test_errors_that_come_again_are_told_from_those_that_may_not(self, executor: Executor) -> None:
         """Fails if a wrong option is tried three times, or a full disk is met chunk by chunk."""
         names = ["configuration", "weights", "lost network", "full disk", "read-only"]
-        found = {o.item: (o.retriable, o.stops_all) for o in executor.map_unordered(refuse, names, resources=NEEDS)}
+        found = {o.item: (o.retriable, o.stops_all) for o in executor.map_unordered(refuse, names, needs=NEEDS)}
         assert found == {
             "configuration": (False, False),
             "weights": (False, False),
@@ -124,7 +125,7 @@ class ExecutorContract:
     def test_items_are_drawn_lazily(self, executor: Executor, window: int) -> None:
         """Fails if memory grows with the number of items: at most ``max_in_flight`` are drawn ahead of outcomes."""
         items, seen = Counted(40), 0
-        for _ in executor.map_unordered(square, items, resources=NEEDS, max_in_flight=window):
+        for _ in executor.map_unordered(square, items, needs=NEEDS, max_in_flight=window):
             assert items.drawn - seen <= window
             seen += 1
         assert seen == 40
@@ -132,24 +133,24 @@ class ExecutorContract:
     def test_the_default_window_is_bounded_too(self, executor: Executor) -> None:
         """Fails if an executor draws everything at once when it is given no limit."""
         items = Counted(100_000)
-        outcomes = executor.map_unordered(square, items, resources=NEEDS)
+        outcomes = executor.map_unordered(square, items, needs=NEEDS)
         next(outcomes)
         outcomes.close()
         assert items.drawn < 1000
 
     def test_no_items_give_no_outcomes(self, executor: Executor) -> None:
         """Fails if a finished stage waits for ever."""
-        assert list(executor.map_unordered(square, [], resources=NEEDS)) == []
+        assert list(executor.map_unordered(square, [], needs=NEEDS)) == []
 
     def test_closing_the_iterator_stops(self, executor: Executor) -> None:
         """Fails if more items are drawn after the consumer has gone, or the executor is of no use afterwards."""
         items = Counted(1000)
-        outcomes = executor.map_unordered(square, items, resources=NEEDS, max_in_flight=4)
+        outcomes = executor.map_unordered(square, items, needs=NEEDS, max_in_flight=4)
         next(outcomes)
         outcomes.close()
         drawn = items.drawn
         assert drawn <= 5
-        (after,) = executor.map_unordered(square, [3], resources=NEEDS)
+        (after,) = executor.map_unordered(square, [3], needs=NEEDS)
         assert after.result == 9
         assert items.drawn == drawn
 
@@ -161,13 +162,13 @@ class ExecutorContract:
             raise ConfigError("no such chunk")
 
         with pytest.raises(ConfigError, match="no such chunk"):
-            list(executor.map_unordered(square, broken(), resources=NEEDS))
+            list(executor.map_unordered(square, broken(), needs=NEEDS))
 
     def test_closing_twice_is_harmless_and_leaves_no_worker(self) -> None:
         """Fails if an executor that was never used, or is closed already, cannot be closed, or its workers stay."""
         before = worker_processes()
         unused, used = self.make(), self.make()
-        assert by_item(used.map_unordered(square, [2], resources=NEEDS)) == [(2, 4, None, True, False)]
+        assert by_item(used.map_unordered(square, [2], needs=NEEDS)) == [(2, 4, None, True, False)]
         for executor in (unused, used, used, unused):
             executor.close()
         assert worker_processes() <= before

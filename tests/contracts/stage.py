@@ -51,7 +51,7 @@ class StageContract:
         assert copied == stage
         assert copied.fingerprint == stage.fingerprint
         assert list(copied.grids()) == list(stage.grids())
-        assert copied.resources() == stage.resources()
+        assert copied.needs() == stage.needs()
 
     def test_it_is_small_when_it_travels(self, stage: Stage) -> None:
         """Fails if arrays travel with every chunk: they are opened once in a process."""

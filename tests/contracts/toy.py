@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import ConfigError, StorageError
-from pipeline.execution.base import Resources, node_name
+from pipeline.execution.base import node_name
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.needs import Needs
 from pipeline.stages.base import Products, Stage
 from pipeline.storage import ObjectStore
 
@@ -80,9 +81,9 @@ class ToyStage(Stage):
         """The object."""
         return self.store.get_arrays(self.key(chunk))
 
-    def resources(self) -> Resources:
+    def needs(self) -> Needs:
         """Nothing out of the ordinary."""
-        return Resources(memory_bytes=1 << 20, network=self.network)
+        return Needs(network=self.network)
 
     def key(self, chunk: Chunk) -> str:
         """Where a chunk is stored."""

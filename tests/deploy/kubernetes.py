@@ -15,7 +15,7 @@ import yaml
 from kubernetes import client
 
 from pipeline.clusters.base import Submission
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
 from tests.deploy.control_plane import ControlPlane

@@ -9,7 +9,7 @@ import yaml
 
 from pipeline.clusters.base import Submission
 from pipeline.clusters.kubernetes import manifests as made
-from pipeline.config.run_file import load_config
+from pipeline.config.reading import load_config
 
 FOLDER = Path(__file__).resolve().parents[2] / "deploy" / "kubernetes"
 HEAD = "# Made from run.yaml and pipeline/clusters/kubernetes/manifests.py; a test compares them.\n"

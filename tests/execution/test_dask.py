@@ -17,8 +17,9 @@ from distributed import LocalCluster
 
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import dask as under_test
-from pipeline.execution.base import Outcome, Resources
+from pipeline.execution.base import Outcome
 from pipeline.execution.dask import DaskExecutor, run_batch
+from pipeline.needs import Needs
 from tests.contracts.executor import NEEDS, square
 
 BAD = 17
@@ -96,7 +97,7 @@ def test_a_worker_that_dies_once_costs_nothing_but_time(
 ) -> None:
     """Fails if a lost node loses chunks, or fails chunks that are in order."""
     function = partial(kill_worker_once, tmp_path / "killed")
-    results, errors = split(executor.map_unordered(function, range(60), resources=NEEDS, max_in_flight=window))
+    results, errors = split(executor.map_unordered(function, range(60), needs=NEEDS, max_in_flight=window))
     assert (results, errors) == (SQUARES, {})
     assert (tmp_path / "killed").exists()
 
@@ -106,9 +107,7 @@ def test_an_item_that_always_kills_its_worker_is_the_only_one_that_fails(
     executor: DaskExecutor, window: int | None
 ) -> None:
     """Fails if neighbours in the same batch, or in the same worker's queue, are blamed with it."""
-    results, errors = split(
-        executor.map_unordered(kill_worker_always, range(60), resources=NEEDS, max_in_flight=window)
-    )
+    results, errors = split(executor.map_unordered(kill_worker_always, range(60), needs=NEEDS, max_in_flight=window))
     assert results == OTHERS
     assert list(errors) == [BAD]
     assert "worker died" in errors[BAD]
@@ -117,8 +116,8 @@ def test_an_item_that_always_kills_its_worker_is_the_only_one_that_fails(
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: DaskExecutor, window: int | None) -> None:
     """Fails if one stuck read holds up a run for ever, or its worker stays blocked."""
-    needs = Resources(timeout_seconds=2.0)
-    results, errors = split(executor.map_unordered(hang, range(60), resources=needs, max_in_flight=window))
+    needs = Needs(timeout_seconds=2.0)
+    results, errors = split(executor.map_unordered(hang, range(60), needs=needs, max_in_flight=window))
     assert results == OTHERS
     assert list(errors) == [BAD]
     assert "no result after 2 seconds" in errors[BAD]
@@ -127,7 +126,7 @@ def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: Dask
 
 def test_a_result_that_cannot_travel_fails_alone(executor: DaskExecutor) -> None:
     """Fails if a batch is lost because of one of its items."""
-    results, errors = split(executor.map_unordered(unpicklable, range(60), resources=NEEDS))
+    results, errors = split(executor.map_unordered(unpicklable, range(60), needs=NEEDS))
     assert results == OTHERS
     assert "pickle" in errors[BAD]
 
@@ -143,7 +142,7 @@ def test_a_batch_ends_in_time_and_gives_the_rest_back() -> None:
 
 def test_items_that_a_batch_gave_back_are_not_lost(executor: DaskExecutor) -> None:
     """Fails if the rest of a slow batch is dropped, or done twice."""
-    results, errors = split(executor.map_unordered(slow_after_ten, range(60), resources=NEEDS))
+    results, errors = split(executor.map_unordered(slow_after_ten, range(60), needs=NEEDS))
     assert (results, errors) == ({item: item for item in range(60)}, {})
 
 
@@ -152,7 +151,7 @@ def test_no_scheduler_at_an_address_is_said_with_the_remedy(monkeypatch: pytest.
     monkeypatch.setattr(under_test, "CONNECT_SECONDS", 1)
     executor = DaskExecutor(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .*execution\.scheduler"):
-        list(executor.map_unordered(square, range(3), resources=NEEDS))
+        list(executor.map_unordered(square, range(3), needs=NEEDS))
     executor.close()
 
 
@@ -161,7 +160,7 @@ def test_what_is_no_address_is_said_too(address: str) -> None:
     """Fails if a typing error in the address is not told from a fault of the program."""
     executor = DaskExecutor(scheduler=address)
     with pytest.raises(ConfigError, match="no Dask scheduler answers at"):
-        list(executor.map_unordered(square, range(3), resources=NEEDS))
+        list(executor.map_unordered(square, range(3), needs=NEEDS))
     executor.close()
 
 
@@ -170,7 +169,7 @@ def test_an_existing_cluster_is_used_and_left_running() -> None:
     with LocalCluster(**IN_THREADS) as cluster:
         for _ in range(2):
             executor = DaskExecutor(workers=7, scheduler=cluster.scheduler_address)
-            results, errors = split(executor.map_unordered(square, range(60), resources=NEEDS))
+            results, errors = split(executor.map_unordered(square, range(60), needs=NEEDS))
             assert (results, errors) == (SQUARES, {})
             executor.close()
         assert len(cluster.scheduler.workers) == 1
@@ -184,7 +183,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_message(window: int | None) -
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
         executor = DaskExecutor(scheduler=process.stdout.readline().strip())
-        outcomes = executor.map_unordered(slow_after_ten, range(1000), resources=NEEDS, max_in_flight=window)
+        outcomes = executor.map_unordered(slow_after_ten, range(1000), needs=NEEDS, max_in_flight=window)
         try:
             assert next(outcomes).ok
         finally:
@@ -212,7 +211,7 @@ def test_workers_whose_nannies_gave_up_are_replaced() -> None:
 
 
 def all_of(executor: DaskExecutor, count: int) -> list[int | None]:
-    return sorted(outcome.result for outcome in executor.map_unordered(square, range(count), resources=NEEDS))
+    return sorted(outcome.result for outcome in executor.map_unordered(square, range(count), needs=NEEDS))
 
 
 def test_a_cluster_that_does_not_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,7 @@
 
 import json
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.ledger.ledger import Ledger

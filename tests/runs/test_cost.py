@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.cluster import Prices
-from pipeline.config.run_file import RunConfig, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.runs.cost import COVERAGE, Estimate, RunCost, Share, StageHours, forecast, rough, share_of, stage_hours
 from pipeline.runs.outline import StageOutline
 from pipeline.stages.base import ChunkReport

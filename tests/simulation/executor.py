@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from pipeline.execution.base import Outcome, Resources, attempt
+from pipeline.execution.base import Outcome, attempt
 from pipeline.grid import Chunk
+from pipeline.needs import Needs
 from pipeline.stages.base import ChunkReport
 from tests.simulation.world import Process, ProcessDied, World
 
@@ -66,12 +67,12 @@ class SimulatedExecutor:
         function: Compute,
         items: Iterable[Chunk],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Told, None, None]:
         """See ``Executor``."""
-        window = 1 if resources.generous else max_in_flight or 2 * self.pool.workers
-        flow = _Flow(self, function, iter(items), resources, window)
+        window = 1 if needs.generous else max_in_flight or 2 * self.pool.workers
+        flow = _Flow(self, function, iter(items), needs, window)
         try:
             while flow.fill():
                 yield from flow.wait()
@@ -95,7 +96,7 @@ class _Flow:
     """What is in flight during one ``map_unordered``; a chunk ends when its time has come, whoever looks."""
 
     def __init__(
-        self, executor: SimulatedExecutor, function: Compute, source: Iterator[Chunk], needs: Resources, window: int
+        self, executor: SimulatedExecutor, function: Compute, source: Iterator[Chunk], needs: Needs, window: int
     ) -> None:
         self.executor, self.world, self.pool = executor, executor.world, executor.pool
         self.function, self.source, self.needs, self.window = function, source, needs, window

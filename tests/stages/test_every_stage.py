@@ -120,7 +120,7 @@ def test_a_driver_without_a_gpu_speaks_of_its_workers_gpu(tmp_path):
     named = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA H200"])
     other = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA A100"])
     assert len({run.stages[0].fingerprint for run in (plain, named, other)}) == 3
-    assert named.stages[0].resources().gpus == 1
+    assert named.stages[0].needs().gpus == 1
     assert named.stages[0].options.precision == "bfloat16"
     with pytest.raises(WorkerEnvironmentError, match="'gpu': 'none'"):
         named.stages[0].compute(next(iter(named.stages[0].grids()[0])), None)

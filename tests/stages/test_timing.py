@@ -68,7 +68,7 @@ def test_laps_add_up() -> None:
 
 def test_every_report_says_where_its_seconds_went(tmp_path: Path) -> None:
     stage = ToyStage(ObjectStore(tmp_path))
-    found = ThreadExecutor(3).map_unordered(stage.run_chunk, stage.chunks(), resources=stage.resources())
+    found = ThreadExecutor(3).map_unordered(stage.run_chunk, stage.chunks(), needs=stage.needs())
     reports = [outcome.result for outcome in found if outcome.result]
     assert len(reports) == 48
     for report in reports:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage, special
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.synthetic.challenge_settings import ChallengeConfig
 from pipeline.synthetic.connectomics_challenge import make_challenge, make_geometry

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.synthetic.pathfinder import PathfinderConfig, _Field, make_pathfinder
 from pipeline.synthetic.sample import sample_rng

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.synthetic.tilt import TiltConfig, make_tilt, orientation_target
 

@@ -3,7 +3,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.config.run_file import load_config
+from pipeline.config.reading import load_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.training.config import TrainConfig
 from pipeline.training.example import example

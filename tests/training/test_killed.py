@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
 from pipeline.training.trainer import train

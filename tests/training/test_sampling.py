@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.training.config import TrainConfig
 from tests.training.trainings import settings

@@ -6,7 +6,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, ModelError, StorageError
 from pipeline.models.spec import load_card, load_model
 from pipeline.training.callbacks import CHECKPOINT

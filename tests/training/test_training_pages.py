@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from pipeline.config.run_file import load_config, parse_config
+from pipeline.config.reading import load_config, parse_config
 from pipeline.models.gamma_net_3d import SIZES
 from pipeline.models.spec import ModelCard, OtherChannels, build
 from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig

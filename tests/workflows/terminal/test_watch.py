@@ -184,7 +184,7 @@ def outline_of(store: ObjectStore, *stages: ToyStage) -> RunOutline:
 
 
 def read_outline_example() -> RunOutline:
-    from pipeline.config.run_file import parse_config
+    from pipeline.config.reading import parse_config
 
     config = parse_config({"run_directory": "run", "input": {"image": "image.zarr"}})
     return RunOutline("", "petaseg run toy.yaml", config, ())
