@@ -195,7 +195,7 @@ def test_a_stage_stops_early_when_most_of_the_first_chunks_fail(bench: Bench) ->
 
 
 def test_many_bad_chunks_among_good_ones_do_not_stop_a_stage(bench: Bench) -> None:
-    """A stage with half of its chunks bad finishes the other half, and so does a second run of bad chunks only."""
+    """A stage does not stop early although half of its chunks fail, nor does a second run of the bad ones alone."""
     bad = sorted(names(bench.stage()))[1::2]
     stage = bench.stage(faults=dict.fromkeys(bad, "fail"))
     assert len(bad) > 20
