@@ -15,7 +15,7 @@ TRIES = 20
 
 
 class Folder:
-    """A folder on a disk that is always in order."""
+    """A folder on a disk on which nothing goes wrong."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
