@@ -172,7 +172,7 @@ def test_a_disk_too_full_for_the_records_keeps_them_readable(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(3)], ids=["serial", "threads"])
 def test_a_disk_that_turns_read_only_says_so_and_loses_nothing(disk: Disk, executor: Executor, tmp_path: Path) -> None:
-    """On a disk that has turned read-only a run says so and keeps its done chunks; it goes on when it may write again."""
+    """A run on a disk that has turned read-only says so and keeps its done chunks; it goes on after a remount."""
     broken = ToyStage(disk.store, faults={"1_2_0": "config"})
     with pytest.raises(StageFailed):
         run(broken, executor)
@@ -232,7 +232,7 @@ def workers() -> Iterator[DaskExecutor]:
 
 
 def test_dying_hanging_and_failing_chunks_cost_nobody_else_anything(workers: DaskExecutor, tmp_path: Path) -> None:
-    """Three bad chunks are set aside with their causes, the others are done, and the next run computes those three only."""
+    """Three bad chunks are set aside with their causes, the others are done, and the next run computes those three."""
     faults = {"0_1_1": "kill", "1_2_0": "hang", "2_0_3": "fail"}
     stage = ToyStage(ObjectStore(tmp_path / "run"), faults=faults)
     with pytest.raises(StageFailed, match="3 of 48 chunks failed and were set aside; the others are done") as caught:
