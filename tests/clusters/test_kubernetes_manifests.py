@@ -96,7 +96,7 @@ def test_the_driver_may_scale_its_own_workers_and_nothing_else() -> None:
 
 
 def test_no_pod_has_rights_that_it_does_not_need() -> None:
-    """Pods meet the profile "restricted" of Kubernetes' Pod Security Standards, and only the driver gets an API token."""
+    """Pods meet the Pod Security Standard "restricted", and only the driver's pod gets an API token."""
     for pod in pods(rendered(FULL)):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
@@ -176,7 +176,7 @@ def test_without_an_image_nothing_is_submitted() -> None:
 
 
 def test_only_who_talks_to_a_cluster_needs_the_client_library(monkeypatch) -> None:
-    """Manifests are rendered without the kubernetes library; submitting without it is an error that says how to install it."""
+    """Rendering manifests needs no kubernetes library; submitting without it is an error that says how to install it."""
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     assert rendered(BARE)
     with pytest.raises(ConfigError, match=r"pip install 'petaseg\[kubernetes\]'"):

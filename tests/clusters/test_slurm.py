@@ -197,7 +197,7 @@ def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
 def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """sbatch sees no SLURM variable of the driver's job but ``SLURM_CONF``: workers do not inherit its memory or cluster."""
+    """sbatch sees none of the SLURM variables of the driver's own job but ``SLURM_CONF``."""
     (tmp_path / "sbatch").write_text("#!/bin/bash\nenv | grep ^SLURM >&2; exit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")

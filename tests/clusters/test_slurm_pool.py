@@ -73,7 +73,7 @@ def nodes(outcomes: list[Outcome[int, str]]) -> set[str | None]:
 def test_workers_are_jobs_that_talk_in_cipher(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path, tls: Tls
 ) -> None:
-    """Workers run as jobs on the CPU nodes and talk TLS to their scheduler, which refuses a client without a certificate."""
+    """Workers run as jobs on the CPU nodes; their scheduler talks TLS and refuses a client without a certificate."""
     pool.scale(2)
     found = nodes(list(executor.map_unordered(partial(where, tmp_path), range(12), resources=NEEDS)))
     assert found <= CPU_NODES
