@@ -176,7 +176,7 @@ def test_without_an_image_nothing_is_submitted() -> None:
 
 
 def test_only_who_talks_to_a_cluster_needs_the_client_library(monkeypatch) -> None:
-    """Rendering manifests needs no kubernetes library; submitting without it is an error that says how to install it."""
+    """Rendering manifests needs no kubernetes library; submitting without it is an error that names the remedy."""
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     assert rendered(BARE)
     with pytest.raises(ConfigError, match=r"pip install 'petaseg\[kubernetes\]'"):

@@ -66,7 +66,7 @@ def hang_on_the_first(folder: Path) -> str:
 
 
 def test_a_worker_near_its_walltime_finishes_its_chunk_and_takes_no_more(scheduler: str, tmp_path: Path) -> None:
-    """A worker near its walltime ends its chunk and leaves; another computes the others, each once, without failures."""
+    """A worker near its walltime ends its chunk and leaves; another computes the rest, each chunk once."""
     with worker(scheduler, "first", JOB_END=time.time() + 12, DRAIN_SECONDS=6) as first:
         second = threading.Thread(target=replace, args=(first, scheduler))
         second.start()
