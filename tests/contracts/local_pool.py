@@ -34,7 +34,7 @@ class LocalPool:
 
     @property
     def workers(self) -> int:
-        """How many are wanted now."""
+        """The number of workers that are wanted now."""
         return len(self.cluster.worker_spec)
 
     def scale(self, workers: int) -> None:
