@@ -24,14 +24,14 @@ SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 UNSHARE = ("/usr/bin/unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child")
 DROP = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups", "--pdeathsig", "KILL")
-"""The last of them again: a change of the user forgets it, and a node that is killed would leave its pods alive."""
+"""The last option stands here again: a change of user resets it, and pods would then outlive a killed node."""
 KERNELS = ROOT / "pipeline" / "segmentation" / "__pycache__"
-"""Compiled kernels; containers of a test share a copy, where in a cluster each compiles them anew, half a minute."""
+"""Compiled kernels. The containers of a test share a copy; in a cluster each compiles them, for half a minute."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of this machine, and where the process sees it."""
+    """A folder or file of this machine, and the path at which the process sees it."""
 
     source: Path
     target: str
@@ -48,7 +48,7 @@ class Sandbox:
     user: int = 1000
     group: int = 1000
     folder_inside: str = "/"
-    """Where the process starts."""
+    """The working directory of the process."""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Further host names and their addresses, in place of a cluster's DNS."""
 
