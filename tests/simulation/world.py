@@ -146,7 +146,7 @@ class World:
             self.acting, self.thread = before
 
     def request(self, what: str, change: Callable[[], Any], tear: Callable[[], None] | None = None) -> Any:
-        """Make one storage operation of the acting process, which may take time, fail, lose its reply, or be its last."""
+        """Make one storage operation of the acting process; it may take time, fail, lose its reply, or be its last."""
         process = self.acting
         if process.driver and process.alive:
             self.wait(self.dice.uniform(0, LONGEST_REQUEST))
