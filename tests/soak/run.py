@@ -56,7 +56,7 @@ def run_on_disk(plan: Plan, references: References, folder: Path) -> Iterator[tu
     file = write_run(folder, execution=plan.execution, **shape, **plan.flavour.tables(references.folder))
     small = any(life.room is not None or life.read_only_after is not None for life in plan.lives)
     disk: Disk = MountedDisk(folder / "run") if small else Folder(folder / "run")
-    (folder / "run" / "petaseg.log").symlink_to(folder / "petaseg.log")  # an open log keeps a disk from turning read-only
+    (folder / "run" / "petaseg.log").symlink_to(folder / "petaseg.log")  # open files forbid a read-only remount
     try:
         yield file, disk
     finally:
