@@ -1,4 +1,4 @@
-"""Workers of a cluster that is this machine: a real scheduler and real worker processes, on nodes that are names."""
+"""Workers of a cluster on this machine: a real scheduler and real worker processes, on nodes that are only names."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ToyStage(Stage):
     """Distances of voxels from the origin, one object a chunk; above level 0 the sum over the chunks below.
 
     ``faults`` says what chunks do (by name): ``"fail"``, ``"config"``, ``"full"``, ``"read-only"``, ``"hang"``,
-    ``"kill"``, ``"memory"``; with ``times`` only the first so many times, counted in the store, whatever process tries.
+    ``"kill"``, ``"memory"``. With ``times`` only that many first tries fail, counted in the store over all processes.
     On ``bad_node`` every chunk fails.
     """
 
@@ -53,7 +53,7 @@ class ToyStage(Stage):
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """Levels from the voxels up."""
+        """The grids of all levels, from the voxels up."""
         return ChunkGrid(WHOLE, self.roi, self.shape).levels()[: self.level_count]
 
     def read(self, chunk: Chunk) -> np.ndarray:

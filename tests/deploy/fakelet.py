@@ -252,7 +252,7 @@ class Pod:
         return found
 
     def mounts(self, group: int) -> list[Mount]:
-        """The mounts for all volumes of the container."""
+        """Make the volumes that the container mounts; returns the mounts."""
         volumes = {volume["name"]: volume for volume in self.spec.get("volumes", ())}
         found = []
         for mount in self.container.get("volumeMounts", ()):

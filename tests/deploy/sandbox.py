@@ -40,7 +40,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What a process may see and be; ``folder`` is for files of its own making."""
+    """The mounts, the user and the host names of a process; ``folder`` is for the sandbox's own files."""
 
     folder: Path
     hostname: str
@@ -53,7 +53,7 @@ class Sandbox:
     """Further host names and their addresses, in place of a cluster's DNS."""
 
     def command(self, *command: str) -> list[str]:
-        """The arguments that run a command in here."""
+        """The arguments that run a command in the sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "root").mkdir(exist_ok=True)
         names = {"localhost": "127.0.0.1", **self.hosts}
@@ -91,7 +91,7 @@ def image_environment() -> dict[str, str]:
 
 
 def copy_kernels(folder: Path) -> None:
-    """The kernels that this machine has compiled so far, where every user may add to them."""
+    """Copy the kernels that this machine has compiled so far to where every user may add to them."""
     shutil.copytree(KERNELS, folder) if KERNELS.exists() else folder.mkdir()
     for path in (folder, *folder.iterdir()):
         path.chmod(0o777)

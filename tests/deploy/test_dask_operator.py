@@ -1,4 +1,4 @@
-"""The files for the Dask operator: their pods are valid and locked. The operator itself is not run here."""
+"""The files for the Dask operator: their pods are valid and locked down. The operator itself is not run here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Dockerfiles, checked instruction by instruction; no engine builds images here, so what can run does."""
+"""The Dockerfiles, checked instruction by instruction. No engine builds images here; a shell runs the RUN lines."""
 
 from __future__ import annotations
 

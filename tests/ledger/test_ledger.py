@@ -20,7 +20,7 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, GRIDS, contents, done, le
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 

@@ -13,12 +13,12 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, done, ledger, record
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 
 class CrashingStore(ObjectStore):
-    """Stands for a driver that is killed: it stops after a number of changes."""
+    """A store of a driver that is killed: it stops after a number of changes."""
 
     def __init__(self, url: str | Path, changes: int) -> None:
         super().__init__(url)

@@ -15,7 +15,7 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, contents, done, ledger, log_byt
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 
@@ -36,7 +36,7 @@ def fickle() -> FickleStore:
 
 
 def comes_true(condition, seconds: float = 30.0) -> bool:
-    """False if a condition does not hold within some time."""
+    """True if a condition holds within some seconds."""
     end = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < end:
         time.sleep(0.01)

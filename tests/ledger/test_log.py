@@ -29,7 +29,7 @@ class CountingStore(ObjectStore):
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> CountingStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return CountingStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 

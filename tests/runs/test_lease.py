@@ -36,7 +36,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def holding(store):
-    """A real process that holds the lease, renewed within 0.8 s."""
+    """A real process that holds a lease of 0.8 s and renews it."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, store.url, "0.8"], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     yield process

@@ -32,7 +32,7 @@ class Pool:
     bad_node: int | None = None
     """Index of a worker on which everything fails."""
     outlives: bool = False
-    """True if workers finish what they have in hand when nobody waits for it any more."""
+    """True if workers finish their chunk when nobody waits for it any more."""
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 1. A chunk that is marked done is stored, with the checksum that is recorded, and with the bytes that it should have;
    under every configuration that was ever run, not only under the present one.
-2. What is done is not computed again, and is not lost: where lines are appended, no record that was returned from; in
+2. A done chunk is not computed again, and is not lost: where lines are appended, no record whose call returned; in
    segments, at most those of the last ``FLUSH_SECONDS`` before the driver died. Only what a driver that was cut off
    had already sent, and what arrives after its time, may cost more; it never makes anything wrong.
 3. A life ends complete, dead, with an error of a store that failed, refused because another driver lives, or with

@@ -148,7 +148,7 @@ def test_the_pages_example_for_prometheus_scrapes_this_port() -> None:
 
 
 class Bench:
-    """Toy stages with metrics."""
+    """Toy stages that run with metrics."""
 
     def __init__(self, folder: Path) -> None:
         self.store, self.metrics = ObjectStore(folder), RunMetrics("toy")
