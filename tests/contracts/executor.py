@@ -1,4 +1,4 @@
-"""What every executor must do. Subclass ``ExecutorContract`` and say how to make one."""
+"""The promises of every executor. Subclass ``ExecutorContract`` and say how to make one."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def square(item: int) -> int:
 
 
 def square_of_even(item: int) -> int:
-    """Raises on odd items."""
+    """Square an even item; raise on an odd one."""
     if item % 2:
         raise ValueError(f"item {item} is odd;\n  even ones are squared")
     return item * item
 
 
 def refuse(item: str) -> None:
-    """Raises the error of a name."""
+    """Raise the error that a name stands for."""
     if item == "configuration":
         raise ConfigError("wrong option")
     if item == "weights":
@@ -59,7 +59,7 @@ def by_item(outcomes: Iterable[Outcome[int, int]]) -> list[tuple[int, int | None
 
 
 def worker_processes() -> set[psutil.Process]:
-    """The processes below this one that multiprocessing has started, without its book-keeper."""
+    """The child processes that multiprocessing has started, without its resource tracker."""
     children = psutil.Process().children(recursive=True)
     return {child for child in children if "spawn_main" in " ".join(child.cmdline())}
 
@@ -80,20 +80,20 @@ class ExecutorContract:
         executor.close()
 
     def test_every_item_has_exactly_one_outcome(self, executor: Executor) -> None:
-        """Fails if an item is lost, or comes back twice."""
+        """Every item has exactly one outcome, which holds its result."""
         outcomes = list(executor.map_unordered(square, range(200), needs=NEEDS))
         assert sorted(o.item for o in outcomes) == list(range(200))
         assert all(o.ok and o.result == o.item**2 for o in outcomes)
 
     def test_outcomes_equal_those_of_the_plain_loop(self, executor: Executor) -> None:
-        """Fails if an executor tells another story of the same items, errors included."""
+        """Outcomes equal those of the serial executor, errors included, also with few items in flight."""
         expected = by_item(SerialExecutor().map_unordered(square_of_even, range(60), needs=NEEDS))
         assert by_item(executor.map_unordered(square_of_even, range(60), needs=NEEDS)) == expected
         limited = executor.map_unordered(square_of_even, range(60), needs=NEEDS, max_in_flight=3)
         assert by_item(limited) == expected
 
     def test_an_exception_becomes_an_outcome_with_its_story(self, executor: Executor) -> None:
-        """Fails if type, message or traceback are lost on the way, or the message has line breaks."""
+        """The outcome of an item that raised holds the exception's type, message and traceback."""
         (outcome,) = executor.map_unordered(square_of_even, [7], needs=NEEDS)
         assert not outcome.ok
         assert outcome.result is None
@@ -103,14 +103,14 @@ class ExecutorContract:
         assert not outcome.stops_all
 
     def test_the_worker_is_named(self, executor: Executor) -> None:
-        """Fails if nobody can tell where a chunk failed."""
+        """Each outcome names the host and the process that computed it."""
         for outcome in executor.map_unordered(square_of_even, range(4), needs=NEEDS):
             host, _, process = outcome.worker.rpartition(":")
             assert host == socket.gethostname()
             assert int(process) > 0
 
     def test_errors_that_come_again_are_told_from_those_that_may_not(self, executor: Executor) -> None:
-        """Fails if a wrong option is tried three times, or a full disk is met chunk by chunk."""
+        """Wrong configuration and weights are not retried; a full or read-only disk stops all chunks."""
         names = ["configuration", "weights", "lost network", "full disk", "read-only"]
         found = {o.item: (o.retriable, o.stops_all) for o in executor.map_unordered(refuse, names, needs=NEEDS)}
         assert found == {
@@ -123,7 +123,7 @@ class ExecutorContract:
 
     @pytest.mark.parametrize("window", [1, 2, 5])
     def test_items_are_drawn_lazily(self, executor: Executor, window: int) -> None:
-        """Fails if memory grows with the number of items: at most ``max_in_flight`` are drawn ahead of outcomes."""
+        """Items are drawn lazily: at most ``max_in_flight`` are ahead of the outcomes."""
         items, seen = Counted(40), 0
         for _ in executor.map_unordered(square, items, needs=NEEDS, max_in_flight=window):
             assert items.drawn - seen <= window
@@ -131,7 +131,7 @@ class ExecutorContract:
         assert seen == 40
 
     def test_the_default_window_is_bounded_too(self, executor: Executor) -> None:
-        """Fails if an executor draws everything at once when it is given no limit."""
+        """Without ``max_in_flight`` an executor still draws a bounded number of items ahead."""
         items = Counted(100_000)
         outcomes = executor.map_unordered(square, items, needs=NEEDS)
         next(outcomes)
@@ -139,11 +139,11 @@ class ExecutorContract:
         assert items.drawn < 1000
 
     def test_no_items_give_no_outcomes(self, executor: Executor) -> None:
-        """Fails if a finished stage waits for ever."""
+        """Without items, as in a finished stage, there are no outcomes and no waiting."""
         assert list(executor.map_unordered(square, [], needs=NEEDS)) == []
 
     def test_closing_the_iterator_stops(self, executor: Executor) -> None:
-        """Fails if more items are drawn after the consumer has gone, or the executor is of no use afterwards."""
+        """After the iterator is closed no item is drawn, and the executor takes further items."""
         items = Counted(1000)
         outcomes = executor.map_unordered(square, items, needs=NEEDS, max_in_flight=4)
         next(outcomes)
@@ -155,7 +155,7 @@ class ExecutorContract:
         assert items.drawn == drawn
 
     def test_an_error_of_the_items_reaches_the_caller(self, executor: Executor) -> None:
-        """Fails if a broken list of chunks passes for an empty one."""
+        """An error raised by the iterator of items reaches the caller."""
 
         def broken() -> Iterator[int]:
             yield 1
@@ -165,7 +165,7 @@ class ExecutorContract:
             list(executor.map_unordered(square, broken(), needs=NEEDS))
 
     def test_closing_twice_is_harmless_and_leaves_no_worker(self) -> None:
-        """Fails if an executor that was never used, or is closed already, cannot be closed, or its workers stay."""
+        """An executor can be closed unused and closed twice, and leaves no worker process."""
         before = worker_processes()
         unused, used = self.make(), self.make()
         assert by_item(used.map_unordered(square, [2], needs=NEEDS)) == [(2, 4, None, True, False)]
