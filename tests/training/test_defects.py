@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.config.base import Table
 from pipeline.config.reading import parse_config
-from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.training.augmentation import PRESETS, Augmentation, augment, change_grey, misalign, warp
 from pipeline.training.augmentation.sections import (

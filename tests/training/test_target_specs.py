@@ -8,8 +8,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from pipeline.config.base import Table
 from pipeline.config.reading import parse_config
-from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.training import targets
 from pipeline.training.loss_specs import AnyLoss
