@@ -38,7 +38,7 @@ OTHER_TEXTS = {
             for key in ("walltime", "queue", "options", "node_selector")
         ),
     },
-    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence", "normalisation.kind"},
+    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence"},
 }
 """Keys whose values are texts, but no paths: a new key with a text belongs here, or needs the type ``DataPath``."""
 
