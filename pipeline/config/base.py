@@ -20,6 +20,8 @@ Shape = tuple[Count, Count, Count]
 """Voxels along z, y and x."""
 Voxel = tuple[int, int, int]
 """A position, a distance or an offset in voxels: z, y, x."""
+STORAGE_CHUNK: Shape = (64, 64, 64)
+"""Voxels of one stored chunk, where nobody chooses others."""
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,8 @@ def _changed(value: Any, marker: PathMarker | None, change: Callable[[str], str]
         case Table():
             return with_paths(value, change)
         case tuple():
-            return tuple(inside(each) for each in value)
+            items = tuple(inside(each) for each in value)
+            return value if items == value else items  # vectors stay vectors
         case dict():
             return {key: inside(each) for key, each in value.items()}
         case str() if marker is not None and marker.is_path(value):

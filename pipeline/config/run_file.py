@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.base import (
+    STORAGE_CHUNK,
     Address,
     Amount,
     Count,
@@ -25,6 +26,9 @@ from pipeline.config.base import (
     Voxel,
 )
 from pipeline.config.cluster import ClusterTable
+
+DEFAULT_THRESHOLD = 0.5
+"""Where the merge tree is cut if neither ``segmentation.threshold`` nor the model's card says it."""
 
 
 class Input(Table):
@@ -170,7 +174,7 @@ class RunConfig(Table):
     input: Input
     chunk_shape: Shape = (128, 128, 128)
     """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
-    storage_chunk_shape: Shape = (64, 64, 64)
+    storage_chunk_shape: Shape = STORAGE_CHUNK
     """Voxels (z, y, x) of one stored object of the output volumes."""
     inference: Inference = Inference()
     supervoxels: Supervoxels = Supervoxels()

@@ -58,7 +58,7 @@ def synthesize(
     kind: str,
     output: str | Path,
     *,
-    count: int = 16,
+    count: int,
     seed: int = 0,
     overrides: Sequence[str] = (),
     on_progress: Progress | None = None,

@@ -113,14 +113,14 @@ def test_focal_loss_is_that_of_the_definition_and_cross_entropy_at_gamma_zero():
     logits, targets, weights = everywhere()
     p = torch.sigmoid(torch.where(targets > 0, logits, -logits))
     expected = (-((1 - p) ** 2) * torch.log(p)).mean()
-    assert focal_loss(logits, targets, weights).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert focal_loss(logits, targets, weights, gamma=2).item() == pytest.approx(expected.item(), rel=1e-12)
     assert focal_loss(logits, targets, weights, gamma=0) == weighted_bce(logits, targets, weights)
 
 
 def test_focal_loss_stays_finite_where_the_network_is_sure():
     """Focal loss and its gradient are finite at logits of 200 and -200."""
     logits = torch.tensor([[200.0, -200.0, 200.0]], requires_grad=True)
-    loss = focal_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 3))
+    loss = focal_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 3), gamma=2)
     loss.backward()
     assert loss.item() == pytest.approx(200 / 3)
     assert torch.isfinite(logits.grad).all()
