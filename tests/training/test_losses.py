@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,13 @@ from pipeline.training.losses import (
     mean_square,
     weighted_bce,
 )
+
+ELEMENTWISE = [
+    weighted_bce,
+    partial(focal_loss, gamma=2.0),
+    partial(dice_loss, smooth=100.0),
+    partial(mean_square, activation="none"),
+]
 
 
 def example(shape=(2, 4, 3, 4, 5), rare=0.2, seed=0):
@@ -150,7 +159,7 @@ def test_cross_entropy_takes_class_numbers():
     assert cross_entropy(logits, classes, torch.ones_like(classes)).item() == pytest.approx(expected.item())
 
 
-@pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square, cross_entropy, balanced_bce])
+@pytest.mark.parametrize("loss", [*ELEMENTWISE, cross_entropy, balanced_bce])
 def test_nothing_that_is_said_or_true_at_masked_voxels_matters(loss):
     """Voxels of weight 0 change neither loss nor gradients, and a loss is finite if all weights are 0."""
     logits, targets, weights = everywhere((2, 1, 4, 5))
@@ -168,7 +177,7 @@ def test_nothing_that_is_said_or_true_at_masked_voxels_matters(loss):
     assert torch.isfinite(loss(logits.detach(), targets, weights * 0))
 
 
-@pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square])
+@pytest.mark.parametrize("loss", ELEMENTWISE)
 def test_losses_of_half_precision_logits_are_computed_in_full(loss):
     logits, targets, weights = (part.float() for part in everywhere())
     short = logits.bfloat16()
