@@ -68,7 +68,7 @@ class Run:
             bounds=spec.bounds,
             roi=self.inputs.roi,
             chunk_shape=self.config.chunk_shape,
-            storage_chunk=self.config.storage_chunk_shape,
+            storage_chunk_shape=self.config.storage_chunk_shape,
             resolution_nm=spec.resolution_nm,
         )
 
