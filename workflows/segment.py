@@ -41,8 +41,8 @@ class RunTask(luigi.Task):
 
     task_namespace = "petaseg"
 
-    config = luigi.Parameter(description="run file or run directory")
-    set = luigi.ListParameter(default=(), description='overrides, like ["inference.batch_size=4"]')
+    config: Any = luigi.Parameter(description="run file or run directory")
+    set: Any = luigi.ListParameter(default=(), description='overrides, like ["inference.batch_size=4"]')
     session: Any = SessionParameter()
 
 
