@@ -17,7 +17,7 @@ import yaml
 from pipeline.config.run_file import RunConfig, parse_config
 from pipeline.errors import CorruptError
 from pipeline.execution.base import Resources
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage import ObjectStore
@@ -126,4 +126,4 @@ def _grid(grid: ChunkGrid) -> dict[str, Any]:
 
 def _parse_grid(data: dict[str, Any]) -> ChunkGrid:
     z, y, x = data["shape"]
-    return ChunkGrid(BoundingBox(*data["bounds"]), BoundingBox(*data["roi"]), (z, y, x), level=data["level"])
+    return ChunkGrid(BoundingBox(*data["bounds"]), BoundingBox(*data["roi"]), Vec(z, y, x), level=data["level"])

@@ -15,7 +15,7 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.stages import opened
 
-STANDARD_OFFSETS: tuple[Vec, Vec, Vec] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+STANDARD_OFFSETS = Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.config.run_file import fingerprint
+from pipeline.geometry import ZERO, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
 from pipeline.stages.affinities import AffinitySource
@@ -38,7 +39,7 @@ class BuildRegionGraph(PartStage):
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid with one voxel of context on the low side."""
-        return [self.layout.grid(((1, 1, 1), (0, 0, 0)))]
+        return [self.layout.grid((Vec(1, 1, 1), ZERO))]
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fragments with their low neighbours, affinities and joins."""
