@@ -140,7 +140,7 @@ def measure(what: str, count: int, folder: str | None) -> tuple[float, float]:
 def run_empty(executor_name: str, stage: EmptyStage, folder: Path) -> float:
     """As ``petaseg run`` does it, with its lease, opening and closing the ledger included."""
     executor = make_executor(executor_name, **({} if executor_name == "serial" else {"workers": WORKERS}))
-    list(executor.map_unordered(len, ["warm up"] * WORKERS, resources=stage.resources()))
+    list(executor.map_unordered(len, ["warm up"] * WORKERS, needs=stage.needs()))
     began = time.perf_counter()
     store = ObjectStore(folder)
     with Lease(store) as lease:

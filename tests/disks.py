@@ -10,30 +10,30 @@ from functools import cache
 from pathlib import Path
 
 PLENTY = 64 << 20
-"""Bytes of a disk on which there is room."""
+"""Size in bytes of a disk that has enough room."""
 TRIES = 20
 
 
 class Folder:
-    """A folder on a disk that is always in order."""
+    """A folder on a disk on which nothing goes wrong."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir()
 
     def mend(self) -> None:
-        """Nothing is broken."""
+        """Do nothing: nothing is broken."""
 
     def leave(self, room: int) -> None:
-        """Not here."""
+        """Raise an error, since a plain folder cannot be made full."""
         raise NotImplementedError("a plain folder cannot be made full")
 
     def set_read_only(self) -> None:
-        """Not here."""
+        """Raise an error, since a plain folder cannot be made read-only."""
         raise NotImplementedError("a plain folder cannot be made read-only")
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there is nothing to release."""
 
 
 class MountedDisk(Folder):
@@ -44,17 +44,17 @@ class MountedDisk(Folder):
         mount("-t", "tmpfs", "-o", f"size={PLENTY}", "tmpfs", str(folder))
 
     def mend(self) -> None:
-        """Make room, and let everybody write."""
+        """Make room, and allow writing."""
         mount("-o", f"remount,rw,size={PLENTY}", str(self.folder))
 
     def leave(self, room: int) -> None:
-        """Let a number of bytes be written, no more."""
+        """Leave room for this number of bytes and no more."""
         stat = os.statvfs(self.folder)
         used = (stat.f_blocks - stat.f_bfree) * stat.f_frsize
         mount("-o", f"remount,size={max(4096, used + room)}", str(self.folder))
 
     def set_read_only(self) -> None:
-        """Let nobody write; as long as a file is open for writing, the kernel refuses."""
+        """Make the disk read-only; the kernel refuses while a file is open for writing, so it is tried again."""
         for _ in range(TRIES):
             try:
                 mount("-o", "remount,ro", str(self.folder))
@@ -63,12 +63,12 @@ class MountedDisk(Folder):
                 time.sleep(0.005)
 
     def close(self) -> None:
-        """Unmount."""
+        """Unmount the disk."""
         subprocess.run(["umount", "--lazy", str(self.folder)], check=True)
 
 
 Disk = Folder
-"""Either."""
+"""A plain folder or a mounted disk."""
 
 
 def mount(*arguments: str) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 
 from pipeline.geometry import BoundingBox
-from pipeline.runs.merge_tree import read_merge_tree
+from pipeline.runs.report import read_merge_tree
 from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.volumes import create_volume, open_volume
@@ -45,19 +45,19 @@ def write_run(folder: Path, **tables) -> Path:
 
 
 def run(file: Path, *overrides: str) -> Run:
-    """Run a run file in this process, as ``petaseg run`` does, and return it."""
+    """Run a run file in this process, as ``petaseg run`` does, and return the run."""
     opened.forget()
     return segment(str(file), overrides).run
 
 
 def petaseg(*arguments: str, **options) -> subprocess.CompletedProcess[str]:
-    """The real command in a process of its own."""
+    """Run the real command in a process of its own."""
     command = [sys.executable, "-m", "workflows.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, **options)
 
 
 def results(finished: Run) -> dict[str, bytes]:
-    """Everything that must not depend on the chunking, as bytes."""
+    """All results that must not depend on the chunking, as bytes."""
     opened.forget()
     has_network = finished.inputs.network is not None
     names = VOLUMES if has_network else VOLUMES[1:]

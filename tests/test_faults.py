@@ -1,4 +1,4 @@
-"""Full and read-only disks, missing rights, dying and hanging workers: said in clear words, and nothing is lost.
+"""Full and read-only disks, missing rights, dying and hanging workers are reported clearly, and no chunk is lost.
 
 Where this process may mount file systems, real ones (tmpfs) are filled and turned read-only. Everywhere, the same
 tests also run with a store that refuses like one.
@@ -29,7 +29,7 @@ COMMAND = "petaseg run tissue.yaml"
 
 
 def run(stage: ToyStage, executor: Executor | None = None, **options) -> Summary:
-    """As ``petaseg run`` does."""
+    """Run a stage as ``petaseg run`` does."""
     settings = RunOptions(retry_command=COMMAND, sleep=lambda _: None, **options)
     ledger = Ledger(stage.store, stage.name, stage.fingerprint, stage.grids())
     try:
@@ -44,7 +44,7 @@ def done(stage: ToyStage) -> set[str]:
 
 
 def undisturbed(folder: Path) -> dict[str, bytes]:
-    """What the stage stores when nothing goes wrong."""
+    """The objects that the stage stores when nothing goes wrong."""
     stage = ToyStage(ObjectStore(folder))
     run(stage)
     return stage.stored()
@@ -55,7 +55,7 @@ class PretendingStore(ObjectStore):
 
     room: int | None = None
     refuses = ""
-    """Keys that begin so are written to the full part of the disk."""
+    """Keys with this prefix are written to the full part of the disk."""
     read_only = False
 
     def put(self, key: str, data: bytes, *, durable: bool = False) -> None:
@@ -77,7 +77,7 @@ class PretendingStore(ObjectStore):
 
 
 class PretendedDisk:
-    """A disk of which a store only says that it is full."""
+    """A disk that is never really full: its store only raises the errors of a full disk."""
 
     def __init__(self, folder: Path) -> None:
         self.store = PretendingStore(folder)
@@ -116,7 +116,7 @@ def mount(*arguments: str) -> None:
 
 
 def disks() -> list[type]:
-    """The kinds of disks that this machine lets us fill."""
+    """The kinds of disks that this machine allows the tests to fill."""
     folder = Path(tempfile.mkdtemp())
     try:
         MountedDisk(folder / "disk").close()
@@ -139,7 +139,7 @@ def disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Disk]:
 
 @pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(3)], ids=["serial", "threads"])
 def test_a_full_disk_says_so_and_loses_nothing(disk: Disk, executor: Executor, tmp_path: Path) -> None:
-    """Fails if a run on a full disk goes on for ever, blames chunks, or must begin anew after making room."""
+    """A full disk ends the run with its remedy, and after making room only the missing chunks are computed."""
     stage = ToyStage(disk.store)
     disk.resize(objects=20)
     with pytest.raises(PetasegError, match="No space left on device") as caught:
@@ -157,7 +157,7 @@ def test_a_full_disk_says_so_and_loses_nothing(disk: Disk, executor: Executor, t
 
 
 def test_a_disk_too_full_for_the_records_keeps_them_readable(tmp_path: Path) -> None:
-    """Fails if a record that did not fit makes the log, or the chunk before it, unreadable."""
+    """Ledger records written before the disk was full stay readable, and the run then goes on from them."""
     store = PretendingStore(tmp_path / "disk")
     stage = ToyStage(store)
     store.refuses, store.room = "ledger/", 2000
@@ -172,7 +172,7 @@ def test_a_disk_too_full_for_the_records_keeps_them_readable(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("executor", [SerialExecutor(), ThreadExecutor(3)], ids=["serial", "threads"])
 def test_a_disk_that_turns_read_only_says_so_and_loses_nothing(disk: Disk, executor: Executor, tmp_path: Path) -> None:
-    """What a file system does after an error of its own, in the middle of a run."""
+    """A run on a disk that has turned read-only says so and keeps its done chunks; it goes on after a remount."""
     broken = ToyStage(disk.store, faults={"1_2_0": "config"})
     with pytest.raises(StageFailed):
         run(broken, executor)
@@ -188,7 +188,7 @@ def test_a_disk_that_turns_read_only_says_so_and_loses_nothing(disk: Disk, execu
 
 
 def test_a_read_only_output_is_refused_before_anything_is_computed(disk: Disk) -> None:
-    """Fails if an hour of computing ends with the news that nothing can be stored."""
+    """A read-only output is refused before any chunk is computed."""
     stage = ToyStage(disk.store)
     disk.set_read_only(True)
     with pytest.raises(StorageError, match="Read-only file system; this file system is mounted read-only: choose"):
@@ -216,7 +216,7 @@ def folder_without_rights() -> Iterator[Path]:
 
 
 def test_missing_rights_are_said_before_anything_is_computed() -> None:
-    """Fails if somebody else's folder is a traceback after three attempts."""
+    """A folder without the right to write is refused with the remedy, and nothing is written."""
     with folder_without_rights() as folder:
         stage = ToyStage(ObjectStore(folder / "run"))
         with pytest.raises(StorageError, match="Permission denied; give this user the right to read and write there"):
@@ -232,7 +232,7 @@ def workers() -> Iterator[DaskExecutor]:
 
 
 def test_dying_hanging_and_failing_chunks_cost_nobody_else_anything(workers: DaskExecutor, tmp_path: Path) -> None:
-    """Fails if the worst chunks, all in one run, take others with them, or the next run does more than those."""
+    """Three bad chunks are set aside with their causes, the others are done, and the next run computes those three."""
     faults = {"0_1_1": "kill", "1_2_0": "hang", "2_0_3": "fail"}
     stage = ToyStage(ObjectStore(tmp_path / "run"), faults=faults)
     with pytest.raises(StageFailed, match="3 of 48 chunks failed and were set aside; the others are done") as caught:
@@ -251,7 +251,7 @@ def test_dying_hanging_and_failing_chunks_cost_nobody_else_anything(workers: Das
 
 
 def test_faults_that_pass_leave_no_trace(workers: DaskExecutor, tmp_path: Path) -> None:
-    """Fails if a preempted node or a lost connection shows in the result."""
+    """Chunks that kill a worker, hang or fail once succeed when retried, and the results are byte-identical."""
     faults = {"0_1_1": "kill", "1_2_0": "hang", "2_0_3": "fail"}
     stage = ToyStage(ObjectStore(tmp_path / "run"), faults=faults, times=1)
     summary = run(stage, workers, attempts=2, timeout_seconds=1.0)

@@ -1,4 +1,4 @@
-"""Boxes and vectors: half-open, z y x, and never silently wrong."""
+"""Boxes and vectors are half-open, in z, y, x, and refuse wrong coordinates."""
 
 import json
 import pickle
@@ -24,7 +24,7 @@ def boxes(draw):
 
 @given(boxes(), boxes())
 def test_the_intersection_holds_exactly_the_common_voxels(a, b):
-    """Would break reads at the dataset's border, where boxes are clipped."""
+    """The intersection of two boxes holds exactly their common voxels; it may be empty, as at the dataset's border."""
     both = a.intersect(b)
     per_axis = [
         len(set(range(*ra)) & set(range(*rb)))
@@ -54,7 +54,7 @@ def test_a_vector_must_be_three_whole_numbers(value):
 
 
 def test_the_linear_index_counts_in_the_full_bounds():
-    """Would break the ids of supervoxels, which must not depend on chunk or region."""
+    """The linear index counts within the bounds of the dataset, so supervoxel ids do not depend on chunk or region."""
     bounds = BoundingBox((10, 20, 30), (14, 25, 36))
     assert linear_index((10, 20, 30), bounds) == 0
     assert linear_index((13, 24, 35), bounds) == bounds.voxels - 1

@@ -26,7 +26,7 @@ def grids(draw):
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_cores_tile_the_region_and_nothing_else(grid):
-    """Would break every stage: a voxel written twice or never."""
+    """The cores of all chunks cover each voxel of the region exactly once, and no voxel outside it."""
     hits = np.zeros(grid.bounds.shape, int)
     for chunk in grid:
         hits[chunk.core.slices(grid.bounds.start)] += 1
@@ -40,7 +40,7 @@ def test_cores_tile_the_region_and_nothing_else(grid):
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_positions_and_indices_are_inverse(grid):
-    """Would break the ledger, which stores a position a chunk."""
+    """A chunk's position in the grid and its index determine each other; the ledger stores the position."""
     indices = list(grid.indices())
     assert [grid.position(index) for index in indices] == list(range(len(grid)))
     assert [grid.index_at(n) for n in range(len(grid))] == indices
@@ -49,7 +49,7 @@ def test_positions_and_indices_are_inverse(grid):
 @settings(max_examples=60, deadline=None)
 @given(grids())
 def test_each_level_covers_the_one_below_exactly_once(grid):
-    """Would break agglomeration: a node left out, or merged twice."""
+    """Each node of a level is the child of exactly one node of the level above, so agglomeration visits it once."""
     levels = grid.levels()
     assert len(levels[-1]) == 1
     for below, above in pairwise(levels):
@@ -61,7 +61,7 @@ def test_each_level_covers_the_one_below_exactly_once(grid):
 
 @given(grids())
 def test_the_grid_does_not_depend_on_the_region_of_interest(grid):
-    """Would break storage alignment: two runs on one dataset must cut it at the same voxels."""
+    """A region of interest cuts the dataset at the same voxels as the grid over the whole dataset."""
     whole = ChunkGrid(grid.bounds, grid.bounds, grid.shape)
     for chunk in grid:
         assert whole.chunk(chunk.index).core.contains(chunk.core)

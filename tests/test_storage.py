@@ -1,4 +1,4 @@
-"""Objects: all or nothing, named errors, equal bytes for equal arrays."""
+"""Objects are written whole or not at all, errors name the cause, and equal arrays give equal bytes."""
 
 import errno
 import os
@@ -118,7 +118,7 @@ while True:
 
 
 def test_kill_9_never_leaves_a_half_written_object(tmp_path: Path) -> None:
-    """Would break every promise of restarting: a torn object would be read as data."""
+    """After kill -9 in the middle of a write the object is a whole one, old or new, and no other file is left."""
     for delay in (0.0, 0.003, 0.011, 0.02):
         with subprocess.Popen([sys.executable, "-c", KILLED_WRITER, tmp_path], stdout=subprocess.PIPE) as process:
             assert process.stdout
@@ -146,7 +146,7 @@ for write in (store.put, store.append):
 
 
 def test_a_write_that_the_system_refuses_leaves_the_old_object_and_no_rubbish(tmp_path: Path) -> None:
-    """A limit on file sizes fails half-way through a write, just as a full disk does."""
+    """A write that a file-size limit stops half-way, as a full disk does, leaves the old object and no partial file."""
     store = ObjectStore(tmp_path)
     store.put("key", b"old")
     run = subprocess.run([sys.executable, "-c", LIMITED_WRITER, tmp_path], capture_output=True, text=True, check=True)
@@ -197,7 +197,7 @@ def test_arrays_come_back_as_they_were(arrays: dict[str, np.ndarray], compress: 
 
 
 def test_equal_arrays_give_equal_bytes_at_any_time_and_in_any_order() -> None:
-    """Would break the comparison of runs by checksum."""
+    """Packed arrays depend only on names and values: not on the time, the memory layout or the order of names."""
     a, b = np.arange(10, dtype="uint64"), np.ones((2, 3), order="F")
     first = [pack_arrays({"a": a, "b": b}, compress=compress) for compress in (False, True)]
     time.sleep(2.1)  # zip files count time in steps of two seconds
@@ -229,7 +229,7 @@ def test_damaged_arrays_are_found(store: ObjectStore, damage: str) -> None:
 
 
 def test_each_keeps_the_order_and_may_be_used_in_itself() -> None:
-    """Would hang: sixteen threads that all wait for a seventeenth."""
+    """``each`` returns results in order, passes errors on, and does not deadlock when its function calls ``each``."""
     store = ObjectStore("mem://bucket/each")
     table = store.each(lambda a: store.each(lambda b: a * b, range(9)), range(40))
     assert [list(row) for row in table] == [[a * b for b in range(9)] for a in range(40)]

@@ -8,7 +8,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config.run_file import RunConfig, Table, json_schema
+from pipeline.config.reading import json_schema
+from pipeline.config.run_file import RunConfig, Table
 
 INTRODUCTION = """\
 # Every key of a run file

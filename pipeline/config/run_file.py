@@ -7,20 +7,12 @@ open volume or a model to be judged (a missing volume, an unaligned region, weig
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.config.address import Address
-from pipeline.config.base import Shape, Share, Table, Voxel
+from pipeline.config.base import Address, Shape, Share, Table, Voxel
 from pipeline.config.cluster import Cluster
-from pipeline.config.problems import explained
-from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
 
 
@@ -210,79 +202,3 @@ def check_thresholds(threshold: float | None, lowest: float | None, stop_score: 
             f"segmentation.min_size_threshold is {lowest}; small pieces follow merges below "
             f"segmentation.threshold {threshold}: choose a smaller value"
         )
-
-
-Model = TypeVar("Model", bound=Table)
-
-
-def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
-    """Read a YAML file into a strict model; ``overrides`` are ``table.key=value`` texts, the value in YAML.
-
-    Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
-    """
-    try:
-        text = Path(path).read_bytes()
-    except OSError as error:
-        raise ConfigError(f"cannot read {path}: {error.strerror}; {model.example}") from None
-    return read_config(text, str(path), overrides, model)
-
-
-def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
-    """Like ``load_config``, of a YAML text; ``source`` is where it comes from, for messages."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{source} holds no table of keys; {model.example}")
-    return parse_config(apply_overrides(data, overrides), model, source=source)
-
-
-def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source: str = "configuration") -> Model:  # type: ignore[assignment]
-    """Check a plain dictionary (lists for shapes, as YAML and JSON give them) into a strict model."""
-    try:
-        return model.model_validate_json(json.dumps(data, default=str))
-    except ValidationError as error:
-        raise ConfigError("\n  - ".join([f"{source} was refused:", *explained(error, model)])) from None
-
-
-def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of ``data`` with each ``a.b=value`` set; values are YAML, so ``[1, 2, 3]``, ``null`` and ``0.4`` work."""
-    result = json.loads(json.dumps(data, default=str))
-    for override in overrides:
-        key, equals, value = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {override!r} must look like key=value, or table.key=value for a key of a table")
-        *tables, leaf = key.strip().split(".")
-        place = result
-        for table in tables:
-            place = place.setdefault(table, {})
-            if not isinstance(place, dict):
-                raise ConfigError(f"--set {override!r}: {table} is a value, not a table of keys")
-        place[leaf] = _value(override, value)
-    return result
-
-
-def _value(override: str, text: str) -> Any:
-    """The value of an override, out of YAML."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r} is not valid YAML: {' '.join(str(error).split())}") from None
-
-
-def fingerprint(*parts: Any) -> str:
-    """Digest of anything that JSON can hold; equal values give equal digests in every process."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=_plain)
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
-
-
-def json_schema(model: type[Table] = RunConfig) -> dict[str, Any]:
-    """The JSON schema of a configuration file, with the description of every key, for editors."""
-    return model.model_json_schema()
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    raise TypeError(f"{type(value).__name__} has no fingerprint")

@@ -9,11 +9,10 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
-from pipeline.evaluation.run_length import RunLength, expected_run_length, merge_nodes, node_segments
+from pipeline.evaluation.run_length import RunLength, Skeletons, expected_run_length, merge_nodes, node_segments
 from pipeline.evaluation.scores import Scores, score
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
-from pipeline.stages import opened
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
@@ -52,7 +51,7 @@ def compare_volumes(
     """
     volumes = open_volume(truth), open_volume(labels)
     box = shared_box(*volumes, box)
-    lines = None if skeletons is None else opened.skeletons(skeletons)
+    lines = None if skeletons is None else Skeletons.load(skeletons)
     grid = ChunkGrid(box, box, BLOCK)
     table, nodes = Contingency.empty(), []
     for number, chunk in enumerate(grid):

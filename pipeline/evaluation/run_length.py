@@ -29,6 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import CorruptError, VolumeError
+from pipeline.storage import store_of
 
 Triple = tuple[float, float, float]
 
@@ -63,17 +64,17 @@ class Skeletons:
             raise VolumeError(f"edge {apart[0]} joins two skeletons: both nodes must have one id; export them again")
 
     @classmethod
-    def load(cls, path: Path | str) -> Skeletons:
-        """Read an npz file with ``nodes_nm``, ``edges`` and ``skeleton``.
+    def load(cls, address: Path | str) -> Skeletons:
+        """Read an npz file with ``nodes_nm``, ``edges`` and ``skeleton``: a path or a URL.
 
         Raises:
             VolumeError: the file is missing, incomplete, or its arrays do not fit each other.
         """
-        try:
-            data = Path(path).read_bytes()
-        except OSError as error:
-            raise VolumeError(f"{path}: {error}; an npz of nodes_nm, edges and skeleton is needed") from error
-        return cls.parse(data, str(path))
+        folder, key = store_of(str(address))
+        data = folder.get_or_none(key)
+        if data is None:
+            raise VolumeError(f"{address} does not exist; an npz of nodes_nm, edges and skeleton is needed")
+        return cls.parse(data, str(address))
 
     @classmethod
     def parse(cls, data: bytes, name: str) -> Skeletons:

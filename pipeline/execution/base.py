@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pipeline.errors import BoundsError, ConfigError, LeaseError, ModelError, WorkerEnvironmentError
+from pipeline.needs import Needs
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -54,22 +55,6 @@ class Outcome(Generic[Item, Result]):
         return self.worker.rpartition(":")[0]
 
 
-@dataclass(frozen=True)
-class Resources:
-    """What one item needs while it runs."""
-
-    network: bool = False
-    """Runs the network: on a cluster, work for the workers with GPUs."""
-    gpus: int = 0
-    memory_bytes: int = 0
-    generous: bool = False
-    """For items that ran out of memory: larger workers, or one item at a time."""
-    items: int | None = None
-    """How many items there are, if that is known; no more workers are started than they keep busy."""
-    timeout_seconds: float | None = None
-    """After this time the item counts as failed and its worker is restarted; ``None`` waits for ever."""
-
-
 class Executor(Protocol):
     """Runs a function over many items, at most ``max_in_flight`` of them submitted at a time."""
 
@@ -78,7 +63,7 @@ class Executor(Protocol):
         function: Callable[[Item], Result],
         items: Iterable[Item],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """Yield one outcome an item, in the order of completion; items are drawn lazily, so memory stays flat.

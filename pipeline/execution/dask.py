@@ -24,8 +24,9 @@ from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
 from pipeline.errors import ConfigError, StageFailed
-from pipeline.execution.base import Item, Outcome, Resources, Result, attempt, node_name, one_line, worker_name
+from pipeline.execution.base import Item, Outcome, Result, attempt, node_name, one_line, worker_name
 from pipeline.execution.local_cluster import SETTINGS, LocalWorkers
+from pipeline.needs import Needs
 
 logger = logging.getLogger("petaseg.execution")
 
@@ -85,15 +86,15 @@ class DaskExecutor:
         function: Callable[[Item], Result],
         items: Iterable[Item],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; by default two items for every worker thread are in flight, generously only one.
 
         Raises ``StageFailed`` if the connection to the scheduler is lost.
         """
-        flow = _Flow(self.client, function, iter(items), resources.timeout_seconds)
-        most = 1 if resources.generous else max_in_flight
+        flow = _Flow(self.client, function, iter(items), needs.timeout_seconds)
+        most = 1 if needs.generous else max_in_flight
         try:
             while flow.fill(most or 2 * self._slots(), 1 if most else BATCH_ITEMS):
                 yield from flow.wait()

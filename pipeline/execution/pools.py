@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, WorkerPool, large
 from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError, StageFailed
-from pipeline.execution.base import Item, Outcome, Resources, Result
+from pipeline.execution.base import Item, Outcome, Result
 from pipeline.execution.dask import DaskExecutor
+from pipeline.needs import Needs
 
 logger = logging.getLogger("petaseg.execution")
 
@@ -58,18 +59,18 @@ class ClusterExecutor:
         function: Callable[[Item], Result],
         items: Iterable[Item],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; ``ClusterError`` if the cluster gives no worker."""
-        name = self._name(resources)
+        name = self._name(needs)
         for other, pool in self._pools.items():
             if other != name:
                 pool.scale(0)
         pool = self._pool(name)
-        pool.scale(max(pool.wanted, workers_for(self._shape(name), resources.items)))
+        pool.scale(max(pool.wanted, workers_for(self._shape(name), needs.items)))
         try:
-            yield from pool.executor.map_unordered(function, items, resources=resources, max_in_flight=max_in_flight)
+            yield from pool.executor.map_unordered(function, items, needs=needs, max_in_flight=max_in_flight)
         except StageFailed as error:
             if pool.workers.problem:
                 raise ClusterError(f"no {name} worker comes: {pool.workers.problem}") from error
@@ -89,9 +90,9 @@ class ClusterExecutor:
             pool.executor.close()
             pool.workers.close()
 
-    def _name(self, resources: Resources) -> str:
-        kind = INFERENCE if resources.network and INFERENCE in self._shapes else GENERAL
-        return kind + (LARGE if resources.generous else "")
+    def _name(self, needs: Needs) -> str:
+        kind = INFERENCE if needs.network and INFERENCE in self._shapes else GENERAL
+        return kind + (LARGE if needs.generous else "")
 
     def _shape(self, name: str) -> WorkerShape:
         shape = self._shapes[name.removesuffix(LARGE)]

@@ -198,13 +198,13 @@ class _StageRun:
         self, grid: ChunkGrid, chunks: Iterable[Chunk], generous: bool
     ) -> Generator[Outcome[Chunk, ChunkReport], None, None]:
         missing = len(grid) - self.ledger.done_count(grid)
-        resources = replace(
-            self.stage.resources(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
+        needs = replace(
+            self.stage.needs(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
             partial(self.stage.run_chunk, before_write=self.options.fence),
             self._allowed(chunks),
-            resources=resources,
+            needs=needs,
             max_in_flight=self.options.max_in_flight,
         )
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable
 
-from pipeline.execution.base import Item, Outcome, Resources, Result, attempt
+from pipeline.execution.base import Item, Outcome, Result, attempt
+from pipeline.needs import Needs
 
 
 class SerialExecutor:
@@ -15,7 +16,7 @@ class SerialExecutor:
         function: Callable[[Item], Result],
         items: Iterable[Item],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``."""

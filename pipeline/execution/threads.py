@@ -10,7 +10,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
 from pipeline.errors import ConfigError
-from pipeline.execution.base import Item, Outcome, Resources, Result, attempt
+from pipeline.execution.base import Item, Outcome, Result, attempt
+from pipeline.needs import Needs
 
 
 class ThreadExecutor:
@@ -26,11 +27,11 @@ class ThreadExecutor:
         function: Callable[[Item], Result],
         items: Iterable[Item],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; by default one item more than threads is drawn, so that none of them waits."""
-        window = 1 if resources.generous else max_in_flight or self.workers + 1
+        window = 1 if needs.generous else max_in_flight or self.workers + 1
         source = iter(items)
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="petaseg")
         running: set[Future[Outcome[Item, Result]]] = set()

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import yaml
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
@@ -26,8 +26,7 @@ from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.experiments.equal_time import clock
 from pipeline.geometry import BoundingBox, Triple, Vec
-from pipeline.runs.merge_tree import read_merge_tree
-from pipeline.runs.report import thresholds_of
+from pipeline.runs.report import read_merge_tree, thresholds_of
 from pipeline.runs.run import Run
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.training.config import TrainConfig

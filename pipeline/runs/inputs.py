@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels, fingerprint
+from pipeline.config.fingerprint import fingerprint
+from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Vec

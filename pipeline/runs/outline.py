@@ -14,12 +14,13 @@ from typing import Any, Protocol
 
 import yaml
 
-from pipeline.config.run_file import RunConfig, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.errors import CorruptError
-from pipeline.execution.base import Resources
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
+from pipeline.needs import Needs
 from pipeline.storage import ObjectStore
 
 KEY = "stages.json"
@@ -42,7 +43,7 @@ class StageLike(Protocol):
         """Its chunks."""
         ...
 
-    def resources(self) -> Resources:
+    def needs(self) -> Needs:
         """What a chunk needs."""
         ...
 
@@ -62,7 +63,7 @@ class StageOutline:
     @classmethod
     def of(cls, stage: StageLike) -> StageOutline:
         """The outline of a stage."""
-        needs = stage.resources()
+        needs = stage.needs()
         return cls(stage.name, stage.fingerprint, tuple(stage.grids()), needs.gpus, needs.network)
 
     @property

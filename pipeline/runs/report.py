@@ -19,9 +19,10 @@ from pipeline.evaluation.run_length import RunLength
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.geometry import BoundingBox
-from pipeline.runs.merge_tree import read_merge_tree
 from pipeline.runs.run import Run
+from pipeline.segmentation.merge_tree import canonical
 from pipeline.stages import opened
+from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 
 FOLDER = "report"
@@ -79,6 +80,17 @@ def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
         draw(path)
         run.store.put(f"{FOLDER}/{name}", path.read_bytes())
     return f"{run.url}/{FOLDER}/{name}"
+
+
+def read_merge_tree(run: Run) -> np.recarray:
+    """All merges of a run in canonical order, best first: the same bytes whatever the chunking.
+
+    It needs 24 bytes of memory a merge; the pipeline itself never builds it.
+    """
+    stage = run.stage(Agglomerate.name)
+    assert isinstance(stage, Agglomerate)
+    parts = [stage.merges(chunk) for grid in stage.grids() for chunk in grid]
+    return canonical(np.concatenate(parts))
 
 
 def thresholds_of(run: Run) -> np.ndarray:

@@ -15,7 +15,8 @@ from typing import Any
 
 import yaml
 
-from pipeline.config.run_file import RunConfig, check_thresholds, parse_config, read_config
+from pipeline.config.reading import parse_config, read_config
+from pipeline.config.run_file import RunConfig, check_thresholds
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
@@ -32,7 +33,8 @@ from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
-from pipeline.stages.relabel import Relabel, WriteSupervoxels
+from pipeline.stages.relabel import Relabel
+from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
 DEFAULT_THRESHOLD = 0.5

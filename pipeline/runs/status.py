@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.config.run_file import RunConfig, read_config
+from pipeline.config.reading import read_config
+from pipeline.config.run_file import RunConfig
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.cost import RunCost, read_rates, share_of, stage_hours
 from pipeline.runs.lease import LeaseRecord, read_lease

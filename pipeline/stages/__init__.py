@@ -10,7 +10,7 @@ STAGES = {
     "agglomerate": "pipeline.stages.agglomerate:Agglomerate",
     "cut_merge_tree": "pipeline.stages.cut_merge_tree:CutMergeTree",
     "assign_segments": "pipeline.stages.assign_segments:AssignSegments",
-    "write_supervoxels": "pipeline.stages.relabel:WriteSupervoxels",
+    "write_supervoxels": "pipeline.stages.write_supervoxels:WriteSupervoxels",
     "relabel": "pipeline.stages.relabel:Relabel",
     "evaluate_segmentation": "pipeline.stages.evaluate_segmentation:EvaluateSegmentation",
 }

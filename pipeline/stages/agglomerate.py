@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import Linkage, NodeResult, agglomerate_node
 from pipeline.segmentation.region_graph import RegionGraph

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.merge_tree import Assignment, NodeCut, assign_node
 from pipeline.stages.base import Products

@@ -19,9 +19,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.execution.base import Resources
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.needs import Needs
 from pipeline.stages.timing import Laps, computing
 
 Products = Mapping[str, np.ndarray]
@@ -98,9 +98,9 @@ class Stage(ABC):
     def prepare(self) -> None:  # noqa: B027  (most stages need nothing)
         """Create output volumes, once, in the driver, before the first chunk; may be repeated."""
 
-    def resources(self) -> Resources:
+    def needs(self) -> Needs:
         """What one chunk needs while it runs."""
-        return Resources()
+        return Needs()
 
     def compute_slot(self) -> AbstractContextManager[Any]:
         """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""

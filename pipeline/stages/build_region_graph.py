@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.geometry import ZERO, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph

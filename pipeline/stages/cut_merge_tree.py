@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import NodeResult
 from pipeline.segmentation.merge_tree import Clusters, CutRules, NodeCut, cut_node, fragment_clusters

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.run_length import NodeSegments, RunLength, expected_run_length, merge_nodes, node_segments
 from pipeline.geometry import BoundingBox

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
 from pipeline.stages import opened

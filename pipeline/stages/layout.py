@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ZERO, Chunk, ChunkGrid
 from pipeline.stages import opened

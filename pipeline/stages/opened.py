@@ -5,9 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from pipeline.errors import VolumeError
 from pipeline.evaluation.run_length import Skeletons
-from pipeline.storage import ObjectStore, store_of
+from pipeline.storage import ObjectStore
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
@@ -36,11 +35,7 @@ def store(url: str) -> ObjectStore:
 @lru_cache(maxsize=4)
 def skeletons(url: str) -> Skeletons:
     """Skeletons of true neurons, a path or URL, read once."""
-    folder, key = store_of(url)
-    data = folder.get_or_none(key)
-    if data is None:
-        raise VolumeError(f"{url} does not exist; an npz of nodes_nm, edges and skeleton is needed")
-    return Skeletons.parse(data, url)
+    return Skeletons.load(url)
 
 
 @lru_cache(maxsize=2)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import WorkerEnvironmentError
-from pipeline.execution.base import Resources
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products, Stage
 from pipeline.stages.layout import Layout
@@ -64,9 +64,9 @@ class PredictAffinities(Stage):
         """Create the volume of affinities."""
         self.layout.create_volume("affinities", "uint8", channels=3)
 
-    def resources(self) -> Resources:
+    def needs(self) -> Needs:
         """One GPU, if there is one to run on."""
-        return Resources(network=True, gpus=int(self.options.resolved_device() == "cuda"))
+        return Needs(network=True, gpus=int(self.options.resolved_device() == "cuda"))
 
     def compute_slot(self) -> AbstractContextManager[Any]:
         """One chunk at a time on a GPU; on a CPU, threads run the network side by side."""

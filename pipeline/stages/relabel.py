@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.remap import apply_remap
 from pipeline.stages.assign_segments import AssignSegments
@@ -62,16 +62,3 @@ class Relabel(Stage):
     def load(self, chunk: Chunk) -> Products:
         """Read the core back."""
         return {self.volume: self.layout.read(self.volume, chunk.core)}
-
-
-@dataclass(frozen=True)
-class WriteSupervoxels(Relabel):
-    """Fragments -> supervoxels (uint64): the parts of a basin that chunk faces had cut get one id again.
-
-    The table's column depends on the joins alone, never on the threshold: so ``upstream`` is the region graph's
-    fingerprint, and another threshold does not write the supervoxels again.
-    """
-
-    name = "write_supervoxels"
-    column = "supervoxel"
-    volume = "supervoxels"

@@ -23,7 +23,8 @@ import numpy as np
 import yaml
 
 from pipeline import __version__
-from pipeline.config.run_file import Table, apply_overrides, parse_config
+from pipeline.config.reading import apply_overrides, parse_config
+from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError, StorageError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.contact_sheet import SHOWN, contact_sheet

@@ -29,7 +29,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card

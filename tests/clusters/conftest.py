@@ -1,4 +1,4 @@
-"""Fixtures of real clusters."""
+"""Fixtures that start real clusters."""
 
 from tests.deploy.kubernetes import lab, plane, reference
 

@@ -1,9 +1,9 @@
-"""Where the dashboards of a run on a cluster are."""
+"""The addresses of a run's dashboards on a cluster."""
 
 import pytest
 
 from pipeline.clusters.base import POOLS, dashboard_of
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 
 
 @pytest.mark.parametrize(
@@ -15,6 +15,6 @@ from pipeline.config.run_file import parse_config
     ],
 )
 def test_no_two_pools_show_their_dashboard_at_one_port(configured, expected):
-    """Fails if the second pool of a run ends it: the port is taken."""
+    """Each pool of workers has a dashboard port of its own, counted up from the configured one; port 0 stays 0."""
     data = {"run_directory": "runs/first", "input": {"affinities": "a.zarr"}, "execution": {"dashboard": configured}}
     assert [dashboard_of(parse_config(data), pool) for pool in POOLS] == expected

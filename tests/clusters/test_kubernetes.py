@@ -27,7 +27,7 @@ NETWORK = {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4
 KINDS = "pods,jobs,deployments,replicasets,services,configmaps,secrets,roles,rolebindings,serviceaccounts"
 SIZE = {"spec": {"replicas": 0}}
 AT_A_TIME = 1
-"""Chunks in flight where something is to be killed in the middle: a run that is done in two seconds has no middle."""
+"""Chunks in flight in tests that kill something: the run must last long enough to be interrupted."""
 Bytes = dict[str, bytes]
 
 
@@ -64,7 +64,7 @@ def test_a_run_with_two_kinds_of_workers_gives_the_same_bytes_as_here(lab: Lab, 
 
 @pytest.mark.slow
 def test_lost_workers_lose_no_chunk(lab: Lab, reference: Bytes) -> None:
-    """Would lose what they had in hand, or run on without them."""
+    """Chunks of workers whose pods are deleted or killed are computed by others, and the bytes are the same."""
     job = CLUSTER.submit(lab.write_run(AT_A_TIME))
     lab.wait_for_chunks()
     for pod in lab.pods("worker-general"):
@@ -78,7 +78,7 @@ def test_lost_workers_lose_no_chunk(lab: Lab, reference: Bytes) -> None:
 
 @pytest.mark.slow
 def test_a_lost_node_is_replaced_by_another(lab: Lab, reference: Bytes) -> None:
-    """The only worker was there: nothing goes on before Kubernetes has noticed."""
+    """A run whose only worker was on a lost node goes on with a worker on another node, and the bytes are the same."""
     workers = {"count": 1, "memory_gb": 1.0, "node_selector": FOR_WORKERS}
     job = CLUSTER.submit(lab.write_run(AT_A_TIME, cluster={"workers": workers}))
     lab.wait_for_chunks()
@@ -90,7 +90,7 @@ def test_a_lost_node_is_replaced_by_another(lab: Lab, reference: Bytes) -> None:
         assert node not in {there for pod, there in lab.pods("worker-general").items() if pod != lost}
         assert_same(lab, job, reference)
     finally:
-        lab.plane.api.delete_node(node)  # as an administrator does; only then its pods are forgotten
+        lab.plane.api.delete_node(node)  # as an administrator does: Kubernetes forgets its pods only then
         lab.plane.add_node(node, labels=FOR_WORKERS)
 
 
@@ -111,7 +111,7 @@ def test_a_driver_that_dies_is_started_again_and_goes_on(lab: Lab, reference: By
 
 @pytest.mark.slow
 def test_what_is_submitted_by_hand_does_the_same(lab: Lab, reference: Bytes, tmp_path: Path) -> None:
-    """Would rot: deploy/kubernetes, as its README says."""
+    """The files of deploy/kubernetes, applied by hand as their README says, give the same bytes."""
     folder = tmp_path / "by-hand"
     shutil.copytree(ROOT / "deploy" / "kubernetes", folder)
     create_tls(folder / "tls")
@@ -124,7 +124,7 @@ def test_what_is_submitted_by_hand_does_the_same(lab: Lab, reference: Bytes, tmp
 
 
 def test_a_quota_refuses_the_submission_and_nothing_is_left(lab: Lab) -> None:
-    """Kubernetes would accept the Job, create no pod, and say why in an event that nobody reads."""
+    """A driver beyond the quota is refused at submission; Kubernetes alone would accept its Job and start no pod."""
     quota(lab, {"requests.memory": "500M"})
     with pytest.raises(
         ClusterError, match=r"exceeded quota: tight.*requests\.memory=1G.*ask for less in cluster\.driver"
@@ -135,7 +135,7 @@ def test_a_quota_refuses_the_submission_and_nothing_is_left(lab: Lab) -> None:
 
 @pytest.mark.slow
 def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab, tmp_path: Path, monkeypatch) -> None:
-    """All of it with the rights of somebody who administers this namespace, and no others."""
+    """With the rights of the namespace's administrator, status names the quota and cancel deletes every resource."""
     lab.plane.kubectl("create", "serviceaccount", "ada", "-n", lab.namespace)
     ada = f"{lab.namespace}:ada"
     lab.plane.kubectl(
@@ -155,12 +155,12 @@ def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab, tmp_path
     CLUSTER.cancel(job)
     assert belongings(lab) == []
     assert CLUSTER.state(job).phase == "unknown"
-    CLUSTER.cancel(job)  # twice does no harm
+    CLUSTER.cancel(job)  # cancelling twice does no harm
 
 
 @pytest.mark.slow
 def test_what_belongs_to_a_run_goes_with_its_job(lab: Lab) -> None:
-    """Would keep the workers, and their GPUs, of a driver that failed for good; its Job is deleted after some hours."""
+    """When the driver's Job is deleted, its workers and all other resources of the run are deleted too."""
     job = CLUSTER.submit(lab.write_run())
     assert len(belongings(lab)) > 8
     lab.plane.kubectl("delete", "job", job.id, "-n", lab.namespace)
@@ -175,14 +175,14 @@ def quota(lab: Lab, hard: dict[str, str]) -> None:
 
 
 def belongings(lab: Lab) -> list[str]:
-    """Everything with petaseg's label."""
+    """All resources with petaseg's label."""
     found = lab.plane.kubectl("get", KINDS, "-n", lab.namespace, "-l", "app.kubernetes.io/name=petaseg", "-o", "name")
     return found.stdout.split()
 
 
 @pytest.mark.slow
 def test_the_driver_may_scale_its_own_workers_and_nothing_else(lab: Lab, tmp_path: Path, monkeypatch) -> None:
-    """Would let a driver that was taken over take over the namespace."""
+    """The driver's account can scale the run's own Deployments; the API server forbids it everything else."""
     job = CLUSTER.submit(lab.write_run())
     lab.plane.kubectl("create", "deployment", "other", "--image=x", "--replicas=0", "-n", lab.namespace)
     file = tmp_path / "driver.kubeconfig"
@@ -206,7 +206,7 @@ def test_the_driver_may_scale_its_own_workers_and_nothing_else(lab: Lab, tmp_pat
 
 
 def account_token(lab: Lab, account: str) -> str:
-    """The token by which pods of a ServiceAccount are known."""
+    """The token with which pods of a ServiceAccount authenticate."""
     for secret in lab.plane.api.list_namespaced_secret(lab.namespace).items:
         if (secret.metadata.annotations or {}).get("kubernetes.io/service-account.name") == account and secret.data:
             return base64.b64decode(secret.data["token"]).decode()

@@ -1,4 +1,4 @@
-"""The resources of a run as text: valid for a recent release, and without rights that they do not need."""
+"""The manifests of a run are valid for a recent release and grant only the rights that are needed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kubernetes_validate import ValidationError
 from pipeline.clusters.base import Submission
 from pipeline.clusters.kubernetes.cluster import KubernetesCluster
 from pipeline.clusters.kubernetes.manifests import TLS_FOLDER
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 
 RELEASE = kubernetes_validate.latest_version()
@@ -52,7 +52,7 @@ def pods(documents: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("table", [BARE, FULL], ids=["bare", "full"])
 def test_every_manifest_fits_the_schemas_of_a_recent_release(table) -> None:
-    """Would rot, and be found where a user submits."""
+    """Every rendered manifest passes strict validation against the schemas of a recent Kubernetes release."""
     documents = rendered(table)
     assert [d["kind"] for d in documents[:4]] == ["ServiceAccount", "Role", "RoleBinding", "ConfigMap"]
     for document in documents:
@@ -68,7 +68,7 @@ def test_every_manifest_fits_the_schemas_of_a_recent_release(table) -> None:
     ],
 )
 def test_that_validation_is_strict(path, value) -> None:
-    """Would let the test above pass with anything."""
+    """The validation of manifests rejects a wrong type, an unknown field and a missing value."""
     document = copy.deepcopy(of_kind(rendered(FULL), "Deployment")[0])
     place = document
     for key in path[:-1]:
@@ -96,7 +96,7 @@ def test_the_driver_may_scale_its_own_workers_and_nothing_else() -> None:
 
 
 def test_no_pod_has_rights_that_it_does_not_need() -> None:
-    """What the profile "restricted" of Kubernetes' Pod Security Standards asks for, and more."""
+    """Pods meet the Pod Security Standard "restricted", and only the driver's pod gets an API token."""
     for pod in pods(rendered(FULL)):
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
@@ -176,7 +176,7 @@ def test_without_an_image_nothing_is_submitted() -> None:
 
 
 def test_only_who_talks_to_a_cluster_needs_the_client_library(monkeypatch) -> None:
-    """Would make whoever only wants to look at the manifests install it, or show a traceback to who has not."""
+    """Rendering manifests needs no kubernetes library; submitting without it is an error that names the remedy."""
     monkeypatch.setitem(sys.modules, "kubernetes", None)
     assert rendered(BARE)
     with pytest.raises(ConfigError, match=r"pip install 'petaseg\[kubernetes\]'"):
@@ -184,7 +184,7 @@ def test_only_who_talks_to_a_cluster_needs_the_client_library(monkeypatch) -> No
 
 
 def test_a_driver_is_not_for_other_places(monkeypatch) -> None:
-    """`petaseg run --on kubernetes` outside of a pod says what to do instead."""
+    """``petaseg run --on kubernetes`` outside of a pod is refused, and the message names ``petaseg submit``."""
     monkeypatch.delenv("PETASEG_NAME", raising=False)
     given = submission(BARE)
     with pytest.raises(ConfigError, match=r"PETASEG_NAME is not set.*petaseg submit --on kubernetes"):

@@ -1,4 +1,4 @@
-"""SLURM's commands, against a real SLURM: what is submitted, seen, refused and cancelled."""
+"""SLURM's commands against a real SLURM: jobs are submitted, observed, refused and cancelled."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from pipeline.clusters.base import DriverJob, Submission
 from pipeline.clusters.slurm import cluster as under_test
 from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ClusterError, ConfigError
 from tests.deploy.slurm import Slurm, command, wait_until
 
@@ -27,7 +27,7 @@ def submission(folder: Path, **cluster: object) -> Submission:
 
 @pytest.fixture
 def program(monkeypatch: pytest.MonkeyPatch):
-    """Lets a driver run some lines of Python in place of ``petaseg run``."""
+    """Let a driver run some lines of Python in place of ``petaseg run``."""
 
     def use(*lines: str) -> None:
         text = "\n".join(["import os, signal, sys, time", *lines])
@@ -55,7 +55,7 @@ def lines_of(job: DriverJob) -> Sequence[str]:
 
 
 def test_a_dry_run_prints_exactly_what_is_submitted(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if what a user reads beforehand is not what SLURM gets."""
+    """The script that a dry run prints is the one that SLURM receives, and a dry run writes nothing."""
     program("time.sleep(600)")
     given = submission(tmp_path / "run", queue="cpu")
     shown = make_cluster("slurm").render(given)
@@ -68,7 +68,7 @@ def test_a_dry_run_prints_exactly_what_is_submitted(slurm: Slurm, tmp_path: Path
 def test_a_driver_is_seen_from_outside_until_long_after_its_end(
     slurm: Slurm, tmp_path: Path, program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails if `petaseg status` knows nothing of a run that ended last week."""
+    """When SLURM has forgotten a job, its state is still read from the driver's log; without the log it is unknown."""
     program("print('hello')", "time.sleep(1)", "sys.exit(3 * (len(sys.argv) > 1))")
     job = SlurmCluster().submit(submission(tmp_path / "run"))
     wait_for(job, "finished")
@@ -96,14 +96,14 @@ def test_a_driver_is_seen_from_outside_until_long_after_its_end(
 def test_what_slurm_refuses_is_said_in_its_words_before_anything_is_queued(
     slurm: Slurm, tmp_path: Path, cluster: dict[str, object], words: str
 ) -> None:
-    """Fails if a wrong partition of the GPU workers shows only when the driver has waited for hours."""
+    """A wrong partition or too large a request, also of workers, is refused in SLURM's words, and no job is queued."""
     with pytest.raises(ClusterError, match=words):
         SlurmCluster().submit(submission(tmp_path, **cluster))
     assert not slurm.jobs("-t", "PD,R")
 
 
 def test_a_driver_that_is_killed_is_queued_again(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if the out-of-memory killer ends a run."""
+    """A driver that is killed by SIGKILL, as by the out-of-memory killer, is queued again and finishes."""
     program(RESTART, "print('life', restart, os.getpid())", "time.sleep(0 if restart else 600)")
     job = SlurmCluster().submit(submission(tmp_path / "run"))
     wait_until(lambda: any(line.startswith("life 0") for line in lines_of(job)), "the driver runs")
@@ -114,7 +114,7 @@ def test_a_driver_that_is_killed_is_queued_again(slurm: Slurm, tmp_path: Path, p
 
 
 def test_a_driver_that_was_asked_to_end_is_not_queued_again(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if a run that was cancelled comes back: its process may end before its script hears of it."""
+    """A driver whose process ends by SIGTERM is not queued again, so a cancelled run stays cancelled."""
     program("print('life', os.getpid())", "time.sleep(600)")
     job = SlurmCluster().submit(submission(tmp_path / "run"))
     wait_until(lambda: any(line.startswith("life") for line in lines_of(job)), "the driver runs")
@@ -126,7 +126,7 @@ def test_a_driver_that_was_asked_to_end_is_not_queued_again(slurm: Slurm, tmp_pa
 
 
 def test_a_driver_that_fails_by_itself_is_not_queued_again(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if a run with a quarantined chunk is started again and again."""
+    """A driver that exits with an error, as after a quarantined chunk, is not queued again."""
     program("sys.exit(1)")
     job = SlurmCluster().submit(submission(tmp_path / "run"))
     wait_for(job, "failed")
@@ -136,7 +136,7 @@ def test_a_driver_that_fails_by_itself_is_not_queued_again(slurm: Slurm, tmp_pat
 
 
 def test_a_driver_leaves_before_its_walltime_and_goes_on_in_a_new_one(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if the walltime kills ``petaseg run`` in the middle of a record."""
+    """Before its walltime a driver gets SIGTERM, ends in order, is queued again and goes on."""
     program(
         RESTART,
         "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(1), print('in order'), sys.exit(143)))",
@@ -149,7 +149,7 @@ def test_a_driver_leaves_before_its_walltime_and_goes_on_in_a_new_one(slurm: Slu
 
 
 def test_cancelling_ends_workers_also_when_their_driver_is_dead(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if `petaseg cancel` leaves jobs behind that nobody will ever end, or ends those of another run."""
+    """Cancelling ends the workers of a run also when its driver is dead, and touches no other run."""
     program("time.sleep(600)")
     given, other = submission(tmp_path / "run"), submission(tmp_path / "other")
     job, neighbour = SlurmCluster().submit(given), SlurmCluster().submit(other)
@@ -166,7 +166,7 @@ def test_cancelling_ends_workers_also_when_their_driver_is_dead(slurm: Slurm, tm
 
 
 def test_workers_that_wait_are_told_with_the_reason(slurm: Slurm, tmp_path: Path, program) -> None:
-    """Fails if a run that waits for GPUs looks like one that works."""
+    """The state of a running driver says how many workers wait in the queue, and why."""
     program("time.sleep(600)")
     given = submission(tmp_path / "run")
     job = SlurmCluster().submit(given)
@@ -178,14 +178,14 @@ def test_workers_that_wait_are_told_with_the_reason(slurm: Slurm, tmp_path: Path
 
 
 def test_a_machine_without_slurm_is_told_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Fails if a missing sbatch is a traceback."""
+    """A missing sbatch command is an error that names the command and the remedy."""
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ClusterError, match=r"no command 'sbatch' on this machine.*submit node"):
         SlurmCluster().submit(submission(tmp_path))
 
 
 def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Fails if a command that hangs holds up the driver for ever."""
+    """A SLURM command that hangs is ended after a time limit, with an error that names it."""
     (tmp_path / "squeue").write_text("#!/bin/bash\nsleep 60\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -197,7 +197,7 @@ def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
 def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Fails if workers get the memory of the driver, or are looked for in the wrong cluster."""
+    """sbatch sees none of the SLURM variables of the driver's own job but ``SLURM_CONF``."""
     (tmp_path / "sbatch").write_text("#!/bin/bash\nenv | grep ^SLURM >&2; exit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
@@ -210,7 +210,7 @@ def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
 def test_a_missing_dask_jobqueue_is_named_before_anything_is_queued(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """Fails if the driver waits in the queue for hours only to miss a library."""
+    """A submission without dask-jobqueue is refused with the command that installs it, before anything is queued."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ConfigError, match=r"pip install 'petaseg\[slurm\]'"):
         SlurmCluster().submit(submission(tmp_path))

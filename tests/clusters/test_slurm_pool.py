@@ -1,4 +1,4 @@
-"""Workers as SLURM jobs, on a real SLURM: they come, are replaced, drain, and go."""
+"""Workers as jobs of a real SLURM: they start, are replaced when lost, drain, and end."""
 
 import re
 import stat
@@ -19,16 +19,17 @@ from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.clusters.slurm.pool import SlurmPool
 from pipeline.clusters.tls import Tls, create_tls
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.execution.base import Outcome, Resources
+from pipeline.execution.base import Outcome
 from pipeline.execution.dask import DaskExecutor, configure_dask
 from pipeline.execution.pools import ClusterExecutor
+from pipeline.needs import Needs
 from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
 
 pytestmark = pytest.mark.timeout(500)
 SHAPE = {"memory_gb": 0.5, "count": 2}
-NEEDS = Resources(items=2)
+NEEDS = Needs(items=2)
 
 
 def submission(folder: Path, setup: str = "", **cluster: object) -> Submission:
@@ -73,9 +74,9 @@ def nodes(outcomes: list[Outcome[int, str]]) -> set[str | None]:
 def test_workers_are_jobs_that_talk_in_cipher(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path, tls: Tls
 ) -> None:
-    """Fails if workers do not come, run elsewhere, or anybody on the network may give them work."""
+    """Workers run as jobs on the CPU nodes; their scheduler talks TLS and refuses a client without a certificate."""
     pool.scale(2)
-    found = nodes(list(executor.map_unordered(partial(where, tmp_path), range(12), resources=NEEDS)))
+    found = nodes(list(executor.map_unordered(partial(where, tmp_path), range(12), needs=NEEDS)))
     assert found <= CPU_NODES
     assert pool.address.startswith("tls://127.0.0.1:")
     assert {stat.S_IMODE(path.stat().st_mode) for path in (tls.key, tls.certificate, tls.ca)} == {0o600}
@@ -92,7 +93,7 @@ def test_workers_are_jobs_that_talk_in_cipher(
 def test_each_pool_shows_a_dashboard_on_this_node_where_it_is_asked_for(
     slurm: Slurm, tmp_path: Path, tls: Tls, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Fails if a run on a cluster cannot be looked at, or the whole network can look."""
+    """With ``execution.dashboard`` set, a pool serves its dashboard on 127.0.0.1 and logs the link."""
     given = submission(tmp_path / "run")
     config = parse_config({**given.config.model_dump(mode="json"), "execution": {"dashboard": "127.0.0.1:0"}})
     caplog.set_level("INFO", "petaseg.clusters")
@@ -108,10 +109,10 @@ def test_each_pool_shows_a_dashboard_on_this_node_where_it_is_asked_for(
 def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path
 ) -> None:
-    """Fails if GPUs wait while supervoxels are merged."""
+    """Scaling to 0 ends all jobs of the pool, and scaling up again starts new ones."""
     for wanted in (2, 1):
         pool.scale(wanted)
-        assert nodes(list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))) <= CPU_NODES
+        assert nodes(list(executor.map_unordered(partial(where, tmp_path), range(4), needs=NEEDS))) <= CPU_NODES
         wait_until(lambda: len(slurm.jobs("-t", "R")) == wanted, f"{wanted} jobs")
         pool.scale(0)
         wait_until(lambda: not slurm.jobs("-t", "PD,R"), "no job is left")
@@ -120,9 +121,9 @@ def test_scaling_to_nothing_ends_the_jobs_and_the_pool_can_be_used_again(
 def test_a_lost_node_loses_no_chunk_and_its_worker_is_replaced(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path
 ) -> None:
-    """Fails if a run of weeks ends up with the workers of its last surviving node."""
+    """When a node is lost, every item still has its outcome, and new jobs replace the workers of that node."""
     pool.scale(4)  # two a node
-    outcomes = executor.map_unordered(partial(where, tmp_path), range(40), resources=NEEDS)
+    outcomes = executor.map_unordered(partial(where, tmp_path), range(40), needs=NEEDS)
     wait_until(lambda: len(slurm.jobs("-t", "R")) == 4, "four jobs")
     executor.client.wait_for_workers(4, timeout=200)
     first = [next(outcomes) for _ in range(4)]
@@ -137,7 +138,7 @@ def test_a_lost_node_loses_no_chunk_and_its_worker_is_replaced(
 
 
 def test_a_job_that_never_became_a_worker_is_replaced(slurm: Slurm, pool: SlurmPool, executor: DaskExecutor) -> None:
-    """Fails if a job that was cancelled in the queue is waited for until the end of time."""
+    """A job that is cancelled while it waits in the queue is replaced by another."""
     command("scontrol", "update", "PartitionName=cpu", "State=DOWN")
     try:
         pool.scale(2)
@@ -156,17 +157,17 @@ def test_a_job_that_never_became_a_worker_is_replaced(slurm: Slurm, pool: SlurmP
 def test_a_node_that_is_avoided_gets_no_more_workers(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, tmp_path: Path
 ) -> None:
-    """Fails if a bad node gets its worker back as soon as it was sent home."""
+    """No worker is started on a node that the pool avoids."""
     pool.avoid("node3")
     pool.scale(2)
-    outcomes = list(executor.map_unordered(partial(where, tmp_path), range(8), resources=NEEDS))
+    outcomes = list(executor.map_unordered(partial(where, tmp_path), range(8), needs=NEEDS))
     assert nodes(outcomes) == {"node4"}
 
 
 def test_jobs_of_a_driver_that_died_are_ended_by_the_next_one(
     slurm: Slurm, pool: SlurmPool, tmp_path: Path, tls: Tls
 ) -> None:
-    """Fails if every death of a driver leaves jobs in the queue that look for it in vain."""
+    """A new pool of the same run ends the jobs that a dead driver left in the queue."""
     command("scontrol", "update", "PartitionName=cpu", "State=DOWN")
     try:
         pool.scale(1)
@@ -183,7 +184,7 @@ def test_jobs_of_a_driver_that_died_are_ended_by_the_next_one(
 def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
     slurm: Slurm, tmp_path: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails if a driver waits for ever for workers whose setup lines are wrong."""
+    """When every job fails early, the run fails with an error that names the log of a job."""
     monkeypatch.setattr(slurm_pool, "LOOK_SECONDS", 0.2)
     monkeypatch.setattr(slurm_pool, "HOPELESS", 4)
     given = submission(tmp_path / "run", setup="module load nothing-of-this-name\n")
@@ -193,12 +194,12 @@ def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
         with (
             dask.config.set(
                 {"distributed.comm.timeouts.connect": "2s"}
-            ),  # how long the executor looks for the scheduler
+            ),  # how long the executor tries to reach the scheduler
             pytest.raises(
                 ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"
             ),
         ):
-            list(executor.map_unordered(partial(where, tmp_path), range(4), resources=NEEDS))
+            list(executor.map_unordered(partial(where, tmp_path), range(4), needs=NEEDS))
     finally:
         executor.close()
     assert not slurm.jobs("-t", "PD,R")
@@ -207,7 +208,7 @@ def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
 def test_a_refused_submission_is_tried_again(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails if a controller that restarts, or a limit on jobs, costs workers for the rest of the run."""
+    """A submission that SLURM refuses, as at a limit on jobs, is tried again until all workers have started."""
     submit, refusals = slurm_pool.submit_script, iter(["SLURM refused: limit"] * 3)
 
     def sometimes(script: str) -> str:
@@ -222,7 +223,7 @@ def test_a_refused_submission_is_tried_again(
 
 
 def test_an_interface_that_is_not_there_is_named(slurm: Slurm, tmp_path: Path) -> None:
-    """Fails if a driver on a node of another kind ends with a traceback of Dask."""
+    """An unknown ``cluster.interface`` is an error that names it and lists the interfaces of the node."""
     given = submission(tmp_path / "run", interface="ib7")
     with pytest.raises(ConfigError, match=r"cluster.interface 'ib7': 'ib7' is not a valid network interface.*'lo'"):
         SlurmCluster().pool("general", given.config.cluster.workers, given, None)

@@ -10,7 +10,7 @@ from pipeline.clusters.base import Submission, cluster_folder, worker_shapes
 from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from tests.deploy.slurm import sbatch_lines
 
 TLS = Tls.at(Path("/home/ada/private tls"))
@@ -29,7 +29,7 @@ def worker(given: Submission, pool: str = "general", **options: object) -> str:
 @pytest.mark.parametrize("setup", ["", "module load cuda\nexport A='it''s'"])
 @pytest.mark.parametrize("url", ["/data/runs/first", "/data/my runs/it's 100%", "s3://bucket/run"])
 def test_scripts_are_valid_bash(setup: str, url: str) -> None:
-    """Fails if a path with a blank or a quote tears a script apart."""
+    """Scripts are valid bash also when paths or setup lines hold blanks, quotes or percent signs."""
     given = submission(url, setup)
     for script in (scripts.driver_script(given), worker(given)):
         checked = subprocess.run(["bash", "-n"], input=script, text=True, capture_output=True)
@@ -40,7 +40,7 @@ def test_scripts_are_valid_bash(setup: str, url: str) -> None:
 
 
 def test_a_driver_can_be_queued_again_and_hears_of_its_walltime() -> None:
-    """Fails if a run of weeks ends with the first walltime of its driver."""
+    """The driver's script can be requeued, appends to its log, and gets a signal 120 s before its walltime."""
     table = {"queue": "long", "account": "em", "driver": {"walltime": "1-00:00:00", "cpus": 2, "memory_gb": 8.0}}
     lines = sbatch_lines(scripts.driver_script(submission(**table)))
     assert {"requeue", "open-mode", "signal"} <= set(lines)
@@ -50,14 +50,14 @@ def test_a_driver_can_be_queued_again_and_hears_of_its_walltime() -> None:
 
 
 def test_a_worker_gets_what_its_shape_says() -> None:
-    """Fails if SLURM grants something else than the run file asks for."""
+    """A worker's script asks SLURM for the cores, memory, walltime and partition of its shape in the run file."""
     shape = {"cpus": 4, "memory_gb": 2.0, "threads": 3, "walltime": "02:00:00", "queue": "short"}
     script = worker(submission(queue="long", interface="ib0", workers=shape))
     lines = sbatch_lines(script)
     assert (lines["partition"], lines["time"], lines["cpus-per-task"]) == ("short", "02:00:00", "4")
     assert lines["mem"] == "1908M"
     assert "gres" not in lines
-    assert "no-requeue" in lines  # the driver replaces it
+    assert "no-requeue" in lines  # the driver replaces a lost worker
     for part in ("--nthreads 3", "--memory-limit 1812MiB", "--interface ib0", "--dashboard-address 127.0.0.1:0"):
         assert part in script
 
@@ -71,7 +71,7 @@ def test_a_worker_gets_what_its_shape_says() -> None:
     ],
 )
 def test_gpu_workers_ask_for_one_gpu_in_the_way_of_the_site(options: list[str], wanted: dict[str, str]) -> None:
-    """Fails if a site that wants its own word for a GPU cannot be given it."""
+    """GPU workers ask for ``--gres=gpu:1`` unless the shape's options ask for a GPU in the site's own way."""
     shape = {"gpus": 1, "queue": "gpu", "options": options}
     given = submission(inference_workers=shape)
     lines = sbatch_lines(worker(given, "inference"))
@@ -81,14 +81,14 @@ def test_gpu_workers_ask_for_one_gpu_in_the_way_of_the_site(options: list[str], 
 
 
 def test_nodes_to_avoid_join_those_that_the_shape_excludes() -> None:
-    """Fails if the second --exclude replaces the first."""
+    """Nodes to avoid are added to those that the shape's ``--exclude`` names already."""
     given = submission(workers={"options": ["--exclude=n1", "--qos=long"]})
     lines = sbatch_lines(worker(given, avoid=["n7", "n8"]))
     assert (lines["exclude"], lines["qos"]) == ("n1,n7,n8", "long")
 
 
 def test_jobs_of_a_run_are_found_by_name_and_those_of_another_run_are_not() -> None:
-    """Fails if cancelling one run ends the workers of another."""
+    """The jobs of a run share a name prefix that no other run has, so that cancelling finds them and no others."""
     names = {
         sbatch_lines(text)["job-name"]
         for given in (submission(),)
@@ -101,18 +101,18 @@ def test_jobs_of_a_run_are_found_by_name_and_those_of_another_run_are_not() -> N
 
 
 def test_secrets_stay_out_of_the_scripts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails if a key can be read in SLURM's copy of a script, or with ps on a node."""
+    """Scripts hold no credentials, and no command line holds the path of the TLS key."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hush")
     given = submission("s3://bucket/run")
     for script in (scripts.driver_script(given), worker(given)):
         assert "hush" not in script
     command = worker(given).splitlines()[-1]
     assert str(TLS.key) not in command
-    assert f"'{TLS.key}'" in worker(given)  # a path, in a variable
+    assert f"'{TLS.key}'" in worker(given)  # the path is in a variable of the environment
 
 
 def test_logs_of_a_run_in_a_bucket_go_to_the_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Fails if SLURM is told to write into an object store."""
+    """SLURM writes logs into the run directory on a disk, and into the home directory for a run in a bucket."""
     monkeypatch.setenv("HOME", str(tmp_path))
     assert cluster_folder("s3://bucket/run").is_relative_to(tmp_path)
     assert cluster_folder("/data/run") == Path("/data/run/cluster")
@@ -120,7 +120,7 @@ def test_logs_of_a_run_in_a_bucket_go_to_the_home(monkeypatch: pytest.MonkeyPatc
 
 
 def test_setup_lines_reach_the_workers_through_the_driver() -> None:
-    """Fails if `module load` happens in the driver only."""
+    """The driver's script passes the setup lines on to its workers, unchanged by quoting."""
     script = scripts.driver_script(submission(setup="true 'x y'\n"))
     lines = script.splitlines()
     setting = next(line for line in lines if line.startswith(f"export {scripts.SETUP_VARIABLE}="))
@@ -139,7 +139,7 @@ def test_setup_lines_reach_the_workers_through_the_driver() -> None:
     [("0:01:00", 60, 30), ("04:00:00", 14400, 900), ("00:30:00", 1800, 180), ("2-01:02:03", 176523, 900)],
 )
 def test_workers_drain_before_their_walltime(walltime: str, seconds: int, drain: int) -> None:
-    """Fails if a worker is killed in the middle of its chunk, or spends half of its life draining."""
+    """Workers stop taking chunks some time before their walltime: 30 s for a minute, 900 s for hours."""
     assert scripts.seconds(walltime) == seconds
     assert scripts.drain_seconds(walltime) == drain
     script = worker(submission(workers=WorkerShape(walltime=walltime).model_dump(mode="json")))

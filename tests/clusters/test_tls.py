@@ -1,4 +1,4 @@
-"""What comes from outside executes nothing, and only a run's own processes talk to its scheduler."""
+"""Data from outside is never executed as code, and only a run's own processes can talk to its scheduler."""
 
 import json
 import os
@@ -15,7 +15,7 @@ import zarr
 from distributed import Client, LocalCluster
 
 from pipeline.clusters.tls import create_tls
-from pipeline.config.run_file import load_config
+from pipeline.config.reading import load_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.volumes import open_volume
 from tests.runs import write_run
@@ -24,7 +24,7 @@ PICKLE = {"id": "pickle", "protocol": 5}
 
 
 class Trap:
-    """Makes a file when it is unpickled."""
+    """An object that makes a file when it is unpickled."""
 
     def __init__(self, mark: Path) -> None:
         self.mark = mark
@@ -118,7 +118,7 @@ def test_only_processes_with_the_certificate_reach_the_scheduler(tmp_path):
 
 
 def test_certificates_pass_the_strict_rules_of_newer_pythons(tmp_path):
-    """Would fail on Python 3.13 only: without key identifiers no worker could reach its scheduler there."""
+    """A run's certificates pass X.509 strict verification, which Python 3.13 applies by default."""
     tls = create_tls(tmp_path / "tls")
     server = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=tls.ca)
     client = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=tls.ca)

@@ -1,4 +1,4 @@
-"""Workers that leave in order: nothing is lost, nothing is done twice, nobody is blamed."""
+"""Workers that end before their walltime lose no chunk, compute none twice, and their chunks are not blamed."""
 
 import os
 import signal
@@ -15,8 +15,8 @@ import dask
 import pytest
 from distributed import Client, LocalCluster
 
-from pipeline.execution.base import Resources
 from pipeline.execution.dask import SETTINGS, DaskExecutor
+from pipeline.needs import Needs
 
 HANGS_ON = "first"
 pytestmark = pytest.mark.timeout(300)
@@ -34,7 +34,7 @@ def scheduler() -> Iterator[str]:
 
 @contextmanager
 def worker(address: str, name: str, **variables: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker with its nanny, in a session of its own as in a job."""
+    """A worker with its nanny, in a process session of its own as in a SLURM job."""
     command = [sys.executable, "-m", "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-dashboard"]
     command += ["--worker-class", "pipeline.clusters.worker.DrainingWorker", "--dashboard-address", "127.0.0.1:0"]
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path), "PETASEG_NODE": name}
@@ -49,7 +49,7 @@ def worker(address: str, name: str, **variables: object) -> Iterator[subprocess.
 
 
 def note(folder: Path, item: int) -> str:
-    """Takes a moment and leaves a mark each time it is called."""
+    """Take a moment, and leave a mark for each call."""
     time.sleep(0.3)
     with open(folder / str(item), "a") as file:
         file.write("x")
@@ -57,7 +57,7 @@ def note(folder: Path, item: int) -> str:
 
 
 def hang_on_the_first(folder: Path) -> str:
-    """Never ends on the first worker."""
+    """Hang for ever on the first worker, return at once on others."""
     node = os.environ["PETASEG_NODE"]
     (folder / node).touch()
     while node == HANGS_ON:
@@ -66,12 +66,12 @@ def hang_on_the_first(folder: Path) -> str:
 
 
 def test_a_worker_near_its_walltime_finishes_its_chunk_and_takes_no_more(scheduler: str, tmp_path: Path) -> None:
-    """Fails if every walltime costs a chunk's work, or if chunks of a worker that left are failures."""
+    """A worker near its walltime ends its chunk and leaves; another computes the rest, each chunk once."""
     with worker(scheduler, "first", JOB_END=time.time() + 12, DRAIN_SECONDS=6) as first:
         second = threading.Thread(target=replace, args=(first, scheduler))
         second.start()
         executor = DaskExecutor(scheduler=scheduler)
-        outcomes = list(executor.map_unordered(partial(note, tmp_path), range(24), resources=Resources()))
+        outcomes = list(executor.map_unordered(partial(note, tmp_path), range(24), needs=Needs()))
         executor.close()
         second.join()
     assert sorted(outcome.item for outcome in outcomes) == list(range(24))
@@ -99,14 +99,14 @@ def wait_until_idle(client: Client) -> None:
 def test_a_chunk_that_does_not_end_in_time_is_given_back_and_not_blamed(
     scheduler: str, tmp_path: Path, end: str
 ) -> None:
-    """Fails if a preempted worker makes suspects of its chunks, each of which then runs with nothing beside it."""
+    """A chunk in hand when its worker must end is computed by another worker, and no failure is counted against it."""
     variables = {"JOB_END": time.time() + 8, "DRAIN_SECONDS": 4} if end == "walltime" else {}
     with worker(scheduler, HANGS_ON, **variables) as first, Client(scheduler, set_as_default=False) as client:
         future = client.submit(hang_on_the_first, tmp_path, retries=0)
         while not (tmp_path / HANGS_ON).exists() and first.poll() is None:
             time.sleep(0.05)
         with worker(scheduler, "second"):
-            if end == "TERM":  # what SLURM does: to every process of the job
+            if end == "TERM":  # as SLURM does: TERM goes to every process of the job
                 os.killpg(first.pid, signal.SIGTERM)
             assert future.result(timeout=120) == "second"
         first.wait(timeout=120)

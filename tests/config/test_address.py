@@ -2,7 +2,8 @@
 
 import pytest
 
-from pipeline.config.run_file import RunConfig, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 
 
@@ -20,6 +21,6 @@ def test_host_and_port_are_taken(address: str) -> None:
     "address", ["9095", 9095, ":9095", "127.0.0.1", "127.0.0.1:", "host:65536", "host:x", "host:²"]
 )
 def test_anything_else_is_refused_with_examples(address: object) -> None:
-    """Fails if a port alone opens it to the whole network, or a slip is found when the run has begun."""
+    """An address without a host, or with a wrong port, is refused with examples of right ones."""
     with pytest.raises(ConfigError, match=r"execution\.metrics.*127\.0\.0\.1:9095 for this machine only"):
         config(metrics=address)

@@ -5,7 +5,9 @@ import json
 import pytest
 import yaml
 
-from pipeline.config.run_file import RunConfig, apply_overrides, fingerprint, json_schema, load_config, parse_config
+from pipeline.config.fingerprint import fingerprint
+from pipeline.config.reading import apply_overrides, json_schema, load_config, parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 from workflows.commands.init import write_example
 
@@ -69,7 +71,7 @@ def test_an_override_that_is_no_assignment_is_refused(override):
 
 
 def test_the_example_of_init_is_valid_and_its_schema_describes_every_key(tmp_path):
-    """A broken example would be the first thing that a newcomer meets."""
+    """The example that ``petaseg init`` writes is valid, and its schema describes every key."""
     file = tmp_path / "run.yaml"
     write_example(file, "image.zarr")
     assert load_config(file).input.image == "image.zarr"
@@ -109,7 +111,7 @@ def test_fingerprints_depend_on_values_only():
 
 
 def test_the_page_of_all_keys_is_up_to_date():
-    """Would leave a key undocumented: `petaseg init --keys > docs/configuration.md` writes the page."""
+    """docs/configuration.md is exactly what ``petaseg init --keys`` prints."""
     from pathlib import Path
 
     from pipeline.config.reference import markdown

@@ -1,4 +1,4 @@
-"""What every executor must do. Subclass ``ExecutorContract`` and say how to make one."""
+"""The promises of every executor. Subclass ``ExecutorContract`` and say how to make one."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from pipeline.errors import ConfigError, ModelError, StorageError
-from pipeline.execution.base import Executor, Outcome, Resources
+from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.serial import SerialExecutor
+from pipeline.needs import Needs
 
-NEEDS = Resources()
+NEEDS = Needs()
 
 
 def square(item: int) -> int:
@@ -22,14 +23,14 @@ def square(item: int) -> int:
 
 
 def square_of_even(item: int) -> int:
-    """Raises on odd items."""
+    """Square an even item; raise on an odd one."""
     if item % 2:
         raise ValueError(f"item {item} is odd;\n  even ones are squared")
     return item * item
 
 
 def refuse(item: str) -> None:
-    """Raises the error of a name."""
+    """Raise the error that a name stands for."""
     if item == "configuration":
         raise ConfigError("wrong option")
     if item == "weights":
@@ -58,7 +59,7 @@ def by_item(outcomes: Iterable[Outcome[int, int]]) -> list[tuple[int, int | None
 
 
 def worker_processes() -> set[psutil.Process]:
-    """The processes below this one that multiprocessing has started, without its book-keeper."""
+    """The child processes that multiprocessing has started, without its resource tracker."""
     children = psutil.Process().children(recursive=True)
     return {child for child in children if "spawn_main" in " ".join(child.cmdline())}
 
@@ -79,21 +80,21 @@ class ExecutorContract:
         executor.close()
 
     def test_every_item_has_exactly_one_outcome(self, executor: Executor) -> None:
-        """Fails if an item is lost, or comes back twice."""
-        outcomes = list(executor.map_unordered(square, range(200), resources=NEEDS))
+        """Every item has exactly one outcome, which holds its result."""
+        outcomes = list(executor.map_unordered(square, range(200), needs=NEEDS))
         assert sorted(o.item for o in outcomes) == list(range(200))
         assert all(o.ok and o.result == o.item**2 for o in outcomes)
 
     def test_outcomes_equal_those_of_the_plain_loop(self, executor: Executor) -> None:
-        """Fails if an executor tells another story of the same items, errors included."""
-        expected = by_item(SerialExecutor().map_unordered(square_of_even, range(60), resources=NEEDS))
-        assert by_item(executor.map_unordered(square_of_even, range(60), resources=NEEDS)) == expected
-        limited = executor.map_unordered(square_of_even, range(60), resources=NEEDS, max_in_flight=3)
+        """Outcomes equal those of the serial executor, errors included, also with few items in flight."""
+        expected = by_item(SerialExecutor().map_unordered(square_of_even, range(60), needs=NEEDS))
+        assert by_item(executor.map_unordered(square_of_even, range(60), needs=NEEDS)) == expected
+        limited = executor.map_unordered(square_of_even, range(60), needs=NEEDS, max_in_flight=3)
         assert by_item(limited) == expected
 
     def test_an_exception_becomes_an_outcome_with_its_story(self, executor: Executor) -> None:
-        """Fails if type, message or traceback are lost on the way, or the message has line breaks."""
-        (outcome,) = executor.map_unordered(square_of_even, [7], resources=NEEDS)
+        """The outcome of an item that raised holds the exception's type, message and traceback."""
+        (outcome,) = executor.map_unordered(square_of_even, [7], needs=NEEDS)
         assert not outcome.ok
         assert outcome.result is None
         assert outcome.error == "ValueError: item 7 is odd; even ones are squared"
@@ -102,16 +103,16 @@ class ExecutorContract:
         assert not outcome.stops_all
 
     def test_the_worker_is_named(self, executor: Executor) -> None:
-        """Fails if nobody can tell where a chunk failed."""
-        for outcome in executor.map_unordered(square_of_even, range(4), resources=NEEDS):
+        """Each outcome names the host and the process that computed it."""
+        for outcome in executor.map_unordered(square_of_even, range(4), needs=NEEDS):
             host, _, process = outcome.worker.rpartition(":")
             assert host == socket.gethostname()
             assert int(process) > 0
 
     def test_errors_that_come_again_are_told_from_those_that_may_not(self, executor: Executor) -> None:
-        """Fails if a wrong option is tried three times, or a full disk is met chunk by chunk."""
+        """Wrong configuration and weights are not retried; a full or read-only disk stops all chunks."""
         names = ["configuration", "weights", "lost network", "full disk", "read-only"]
-        found = {o.item: (o.retriable, o.stops_all) for o in executor.map_unordered(refuse, names, resources=NEEDS)}
+        found = {o.item: (o.retriable, o.stops_all) for o in executor.map_unordered(refuse, names, needs=NEEDS)}
         assert found == {
             "configuration": (False, False),
             "weights": (False, False),
@@ -122,52 +123,52 @@ class ExecutorContract:
 
     @pytest.mark.parametrize("window", [1, 2, 5])
     def test_items_are_drawn_lazily(self, executor: Executor, window: int) -> None:
-        """Fails if memory grows with the number of items: at most ``max_in_flight`` are drawn ahead of outcomes."""
+        """Items are drawn lazily: at most ``max_in_flight`` are ahead of the outcomes."""
         items, seen = Counted(40), 0
-        for _ in executor.map_unordered(square, items, resources=NEEDS, max_in_flight=window):
+        for _ in executor.map_unordered(square, items, needs=NEEDS, max_in_flight=window):
             assert items.drawn - seen <= window
             seen += 1
         assert seen == 40
 
     def test_the_default_window_is_bounded_too(self, executor: Executor) -> None:
-        """Fails if an executor draws everything at once when it is given no limit."""
+        """Without ``max_in_flight`` an executor still draws a bounded number of items ahead."""
         items = Counted(100_000)
-        outcomes = executor.map_unordered(square, items, resources=NEEDS)
+        outcomes = executor.map_unordered(square, items, needs=NEEDS)
         next(outcomes)
         outcomes.close()
         assert items.drawn < 1000
 
     def test_no_items_give_no_outcomes(self, executor: Executor) -> None:
-        """Fails if a finished stage waits for ever."""
-        assert list(executor.map_unordered(square, [], resources=NEEDS)) == []
+        """Without items, as in a finished stage, there are no outcomes and no waiting."""
+        assert list(executor.map_unordered(square, [], needs=NEEDS)) == []
 
     def test_closing_the_iterator_stops(self, executor: Executor) -> None:
-        """Fails if more items are drawn after the consumer has gone, or the executor is of no use afterwards."""
+        """After the iterator is closed no item is drawn, and the executor takes further items."""
         items = Counted(1000)
-        outcomes = executor.map_unordered(square, items, resources=NEEDS, max_in_flight=4)
+        outcomes = executor.map_unordered(square, items, needs=NEEDS, max_in_flight=4)
         next(outcomes)
         outcomes.close()
         drawn = items.drawn
         assert drawn <= 5
-        (after,) = executor.map_unordered(square, [3], resources=NEEDS)
+        (after,) = executor.map_unordered(square, [3], needs=NEEDS)
         assert after.result == 9
         assert items.drawn == drawn
 
     def test_an_error_of_the_items_reaches_the_caller(self, executor: Executor) -> None:
-        """Fails if a broken list of chunks passes for an empty one."""
+        """An error raised by the iterator of items reaches the caller."""
 
         def broken() -> Iterator[int]:
             yield 1
             raise ConfigError("no such chunk")
 
         with pytest.raises(ConfigError, match="no such chunk"):
-            list(executor.map_unordered(square, broken(), resources=NEEDS))
+            list(executor.map_unordered(square, broken(), needs=NEEDS))
 
     def test_closing_twice_is_harmless_and_leaves_no_worker(self) -> None:
-        """Fails if an executor that was never used, or is closed already, cannot be closed, or its workers stay."""
+        """An executor can be closed unused and closed twice, and leaves no worker process."""
         before = worker_processes()
         unused, used = self.make(), self.make()
-        assert by_item(used.map_unordered(square, [2], resources=NEEDS)) == [(2, 4, None, True, False)]
+        assert by_item(used.map_unordered(square, [2], needs=NEEDS)) == [(2, 4, None, True, False)]
         for executor in (unused, used, used, unused):
             executor.close()
         assert worker_processes() <= before

@@ -1,4 +1,4 @@
-"""Workers of a cluster that is this machine: a real scheduler and real worker processes, on nodes that are names."""
+"""Workers of a cluster on this machine: a real scheduler and real worker processes, on nodes that are only names."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class LocalPool:
 
     @property
     def workers(self) -> int:
-        """How many are wanted now."""
+        """The number of workers that are wanted now."""
         return len(self.cluster.worker_spec)
 
     def scale(self, workers: int) -> None:

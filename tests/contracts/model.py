@@ -1,4 +1,4 @@
-"""What every architecture must do. Subclass ``ModelContract`` and name the architecture with small arguments."""
+"""The promises of every architecture. Subclass ``ModelContract``; name the architecture and small arguments."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ class ModelContract:
 
     architecture: ClassVar[str]
     arguments: ClassVar[dict[str, Any]]
-    """Small ones, so that a forward pass takes milliseconds; ``out_channels`` is among them and at least 3."""
+    """Small arguments, for forward passes of milliseconds; ``out_channels`` is among them and at least 3."""
     patches: ClassVar[tuple[Vec, ...]]
     """Patch shapes that fit, with three different sides; the first is used throughout."""
     refused: ClassVar[tuple[Vec, ...]] = ()
-    """Patch shapes that do not fit; none if every shape does."""
+    """Patch shapes that do not fit; empty if every shape fits."""
 
     def network(self, seed: int = 0) -> nn.Module:
         """A network whose random weights are those of a seed."""
@@ -57,7 +57,7 @@ class ModelContract:
         )
 
     def test_gives_one_channel_an_affinity_in_the_shape_of_the_patch(self) -> None:
-        """Fails if axes are swapped, or voxels lost or made up at borders."""
+        """Logits have one channel an affinity and the shape of the patch, and are finite."""
         network = self.network()
         assert network.out_channels == self.arguments["out_channels"]
         for patch in self.patches:
@@ -68,13 +68,13 @@ class ModelContract:
                 assert logits.isfinite().all()
 
     def test_refuses_patches_that_do_not_fit_and_says_which_do(self) -> None:
-        """Fails if a patch is cropped or padded in silence, or dies deep inside the network."""
+        """A patch whose shape does not fit is refused, and the error names the multiple that does."""
         for patch in self.refused:
             with pytest.raises(ModelError, match="multiple of"):
                 self.network()(images(1, patch))
 
     def test_other_patches_of_the_batch_change_no_bit(self) -> None:
-        """Fails if anything is normalised over the batch: a voxel would depend on what else is computed."""
+        """The logits of a patch do not depend, in any bit, on the other patches of its batch."""
         network, batch = self.network(), images(3, self.patches[0])
         others = images(3, self.patches[0], seed=1)
         others[1] = batch[1]
@@ -82,10 +82,10 @@ class ModelContract:
             assert torch.equal(network(batch)[1], network(others)[1])
 
     def test_a_patch_alone_gives_the_same_but_for_rounding(self) -> None:
-        """Fails if the size of the batch matters.
+        """The batch size changes the logits of a patch by no more than rounding.
 
-        Not bit for bit: convolutions of another batch size may be summed in another order. So inference, which
-        promises bits, keeps to one batch size.
+        They are not equal bit for bit: convolutions of another batch size may be summed in another order. Therefore
+        inference, whose bytes must not change, uses one batch size.
         """
         network, batch = self.network(), images(3, self.patches[0])
         with torch.inference_mode():
@@ -93,7 +93,7 @@ class ModelContract:
             torch.testing.assert_close(network(batch), alone, rtol=1e-3, atol=1e-4)
 
     def test_a_call_leaves_nothing_behind(self) -> None:
-        """Fails if a state lives on from one call to the next, or a call draws random numbers."""
+        """A call keeps no state and draws no random numbers: the same patch gives the same logits later."""
         network, one, two = self.network(), images(1, self.patches[0]), images(1, self.patches[-1], seed=1)
         with torch.inference_mode():
             first = network(one)
@@ -101,19 +101,19 @@ class ModelContract:
             assert torch.equal(network(one), first)
 
     def test_training_mode_computes_the_same(self) -> None:
-        """Fails if running statistics or dropout make the trained network another one than the validated one."""
+        """Training mode and evaluation mode give the same logits: there is no dropout and no running mean."""
         network, image = self.network(), images(1, self.patches[0])
         with torch.inference_mode():
             assert torch.equal(network.eval()(image), network.train()(image))
 
     def test_the_seed_decides_about_the_weights(self) -> None:
-        """Fails if a training cannot be repeated, or if all networks begin alike."""
+        """Equal seeds give equal weights, and different seeds give different ones."""
         one, same, other = (self.network(seed).state_dict() for seed in (1, 1, 2))
         assert all(torch.equal(one[name], same[name]) for name in one)
         assert not one or any(not torch.equal(one[name], other[name]) for name in one)
 
     def test_gradients_reach_every_parameter(self) -> None:
-        """Fails if a part of the network is not connected to the output, or its gradient is not finite."""
+        """Every parameter gets a finite gradient that is not zero."""
         network = self.network()
         logits = network(images(2, self.patches[0]))
         parameters = dict(network.named_parameters())
@@ -125,14 +125,14 @@ class ModelContract:
             assert parameter.grad.abs().max() > 0, f"{name} gets no gradient"
 
     def test_arguments_survive_json(self) -> None:
-        """Fails if an argument cannot stand in a card: there, tuples become lists."""
+        """Arguments that went through JSON, where tuples become lists, build the same network."""
         told = json.loads(json.dumps(self.arguments))
         ours, theirs = self.network().state_dict(), seeded(self.architecture, told).state_dict()
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
     def test_a_saved_model_comes_back_bit_for_bit(self, tmp_path: Path) -> None:
-        """Fails if weights or arguments change on their way through the files."""
+        """A model that was saved and loaded has the same card, weights and logits, bit for bit."""
         network, image = self.network(), images(1, self.patches[0])
         card = save_model(tmp_path, network, self.card())
         loaded = load_model(load_card(tmp_path))
@@ -148,7 +148,7 @@ class BatchNormContract(ModelContract):
     """The same promises for a network with batch norms, whose training mode computes something else by design."""
 
     def test_training_mode_computes_the_same(self) -> None:
-        """Fails if training does not use the statistics of the batch, or evaluation changes or ignores learned ones."""
+        """Training mode uses the statistics of the batch and learns them; evaluation mode uses what was learned."""
         network, image = self.network(), images(2, self.patches[0])
         with torch.inference_mode():
             before = network.eval()(image)

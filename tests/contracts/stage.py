@@ -1,4 +1,4 @@
-"""What every stage must do. Subclass ``StageContract`` and say how to make one whose inputs are there."""
+"""The promises of every stage. Subclass ``StageContract`` and say how to make a stage whose inputs are stored."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class StageContract:
         return stage
 
     def test_it_is_a_frozen_value_with_a_name(self, stage: Stage) -> None:
-        """Fails if a stage can change between two of its chunks, or its ledger folder would have an odd name."""
+        """A stage is a frozen dataclass whose name has only lower-case letters and underscores."""
         assert dataclasses.is_dataclass(stage)
         with pytest.raises(dataclasses.FrozenInstanceError):
             setattr(stage, dataclasses.fields(stage)[0].name, None)
@@ -46,19 +46,19 @@ class StageContract:
         assert stage.name == stage.name.lower()
 
     def test_it_travels_to_workers_and_stays_the_same(self, stage: Stage) -> None:
-        """Fails if a worker processes something else than the driver planned."""
+        """A pickled stage keeps its fingerprint, grids and resources on the worker."""
         copied = pickle.loads(pickle.dumps(stage))
         assert copied == stage
         assert copied.fingerprint == stage.fingerprint
         assert list(copied.grids()) == list(stage.grids())
-        assert copied.resources() == stage.resources()
+        assert copied.needs() == stage.needs()
 
     def test_it_is_small_when_it_travels(self, stage: Stage) -> None:
-        """Fails if arrays travel with every chunk: they are opened once in a process."""
+        """A pickled stage is under 100 kB: arrays are opened in each process and not sent."""
         assert len(pickle.dumps(stage)) < 100_000
 
     def test_its_fingerprint_is_the_same_in_every_process(self, stage: Stage) -> None:
-        """Fails if it depends on ``hash()`` or the order of a set: every restart would begin anew."""
+        """The fingerprint does not depend on the process, in particular not on the hash seed."""
         command = [sys.executable, "-c", FINGERPRINT]
         stored = base64.b64encode(pickle.dumps(stage)).decode()
         environment = {"PYTHONHASHSEED": "20", "PYTHONPATH": ":".join(sys.path)}
@@ -66,7 +66,7 @@ class StageContract:
         assert done.stdout == stage.fingerprint
 
     def test_its_grids_hold_chunks_of_their_level(self, stage: Stage) -> None:
-        """Fails if there is nothing to do, or two grids would share their marks."""
+        """A stage has chunks in every grid, and each grid has a level of its own."""
         grids = stage.grids()
         assert len(grids) > 0
         assert all(len(grid) > 0 for grid in grids)
@@ -74,28 +74,28 @@ class StageContract:
         assert all(chunk.level == grid.level for grid in grids for chunk in grid)
 
     def test_preparing_again_keeps_what_is_stored(self, stage: Stage) -> None:
-        """Fails if a resumed run empties its own output."""
+        """Preparing a stage again, as a resumed run does, keeps its stored chunks."""
         reports = [stage.run_chunk(chunk) for chunk in every_chunk(stage)]
         stage.prepare()
         for chunk, report in zip(every_chunk(stage), reports, strict=True):
             assert checksum_of(stage.load(chunk)) == report.checksum
 
     def test_what_is_stored_is_what_was_reported(self, stage: Stage) -> None:
-        """Fails if ``load`` returns other products than ``compute`` made: verify would cry wolf, or see nothing."""
+        """``load`` returns the arrays whose checksum ``run_chunk`` reported."""
         for chunk in every_chunk(stage):
             report = stage.run_chunk(chunk)
             assert (report.level, report.index, report.voxels) == (chunk.level, chunk.index, chunk.core.voxels)
             assert checksum_of(stage.load(chunk)) == report.checksum
 
     def test_a_chunk_may_be_computed_again_at_any_time(self, stage: Stage) -> None:
-        """Fails if a retry, a worker that was thought dead, or the chunks after it change a chunk."""
+        """A chunk that is computed again, by a retry or a late worker, gives the same bytes."""
         first = [stage.run_chunk(chunk).checksum for chunk in every_chunk(stage)]
         again = [stage.run_chunk(chunk).checksum for chunk in every_chunk(stage)]
         assert again == first
         assert [checksum_of(stage.load(chunk)) for chunk in every_chunk(stage)] == first
 
     def test_chunks_of_a_level_come_in_any_order(self, stage: Stage) -> None:
-        """Fails if a chunk overwrites its neighbour, or reads what the neighbour has just written."""
+        """The chunks of a level give the same bytes in any order."""
         expected = {chunk: stage.run_chunk(chunk).checksum for chunk in every_chunk(stage)}
         for grid in stage.grids():
             for chunk in reversed(list(grid)):
@@ -104,7 +104,7 @@ class StageContract:
             assert checksum_of(stage.load(chunk)) == checksum
 
     def test_computing_is_a_pure_function_of_the_inputs(self, stage: Stage) -> None:
-        """Fails if ``compute`` changes its inputs, remembers something, or depends on time and chance."""
+        """``compute`` does not change its inputs, and equal inputs give equal arrays."""
         for chunk in every_chunk(stage):
             inputs = stage.read(chunk)
             before = frozen(inputs)
@@ -117,7 +117,7 @@ class StageContract:
             stage.write(chunk, first)
 
     def products(self, stage: Stage, chunk: Chunk, inputs: Any) -> Products:
-        """What one chunk gives, with its counters checked."""
+        """Compute one chunk and check its counters; returns its arrays."""
         with stage.compute_slot():
             products, counters = stage.compute(chunk, inputs)
         assert all(isinstance(value, int | float | np.number) for value in counters.values())

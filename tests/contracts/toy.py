@@ -13,15 +13,16 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.errors import ConfigError, StorageError
-from pipeline.execution.base import Resources, node_name
+from pipeline.execution.base import node_name
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.needs import Needs
 from pipeline.stages.base import Products, Stage
 from pipeline.storage import ObjectStore
 
 WHOLE = BoundingBox((2, -3, 5), (14, 13, 25))
 SHAPE = (4, 4, 5)
-"""3 x 4 x 4 = 48 chunks; two levels more have 8 and 1."""
+"""These shapes give 3 x 4 x 4 = 48 chunks; the two levels above have 8 and 1."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class ToyStage(Stage):
     """Distances of voxels from the origin, one object a chunk; above level 0 the sum over the chunks below.
 
     ``faults`` says what chunks do (by name): ``"fail"``, ``"config"``, ``"full"``, ``"read-only"``, ``"hang"``,
-    ``"kill"``, ``"memory"``; with ``times`` only the first so many times, counted in the store, whatever process tries.
+    ``"kill"``, ``"memory"``. With ``times`` only that many first tries fail, counted in the store over all processes.
     On ``bad_node`` every chunk fails.
     """
 
@@ -43,21 +44,21 @@ class ToyStage(Stage):
     times: int = 1_000_000
     name: str = "measure_distances"
     network: bool = False
-    """Ask for the workers that run networks."""
+    """True if the stage needs the workers that run networks."""
     bad_node: str = ""
 
     @property
     def fingerprint(self) -> str:
-        """Faults are not part of it: mending them is no change of the stage."""
+        """The digest of what decides the voxels; faults are no part of it, since mending them changes no voxel."""
         text = f"{self.name}:{self.roi}:{self.shape}:{self.level_count}:{self.version}"
         return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """Levels from the voxels up."""
+        """The grids of all levels, from the voxels up."""
         return ChunkGrid(WHOLE, self.roi, self.shape).levels()[: self.level_count]
 
     def read(self, chunk: Chunk) -> np.ndarray:
-        """Coordinates of the core, (3, z, y, x); above level 0 the sums of the children, (n,)."""
+        """Read the coordinates of the core, (3, z, y, x); above level 0 the sums of the children, (n,)."""
         self._misbehave(chunk)
         if chunk.level == 0:
             axes = (range(a, b) for a, b in zip(chunk.core.start, chunk.core.stop, strict=True))
@@ -66,26 +67,26 @@ class ToyStage(Stage):
         return np.array([self.load(child)["total"] for child in below.children(chunk)])
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
-        """Squared distances and their sum."""
+        """Compute squared distances and their sum."""
         if chunk.level:
             return {"total": np.array(inputs.sum())}, {"sums": 1}
         distances = (inputs**2).sum(0) + self.version
         return {"distances": distances.astype(np.uint32), "total": np.array(distances.sum())}, {"corners": 8}
 
     def write(self, chunk: Chunk, products: Products) -> None:
-        """One object."""
+        """Write one object."""
         self.store.put_arrays(self.key(chunk), products)
 
     def load(self, chunk: Chunk) -> Products:
-        """The object."""
+        """Read the object."""
         return self.store.get_arrays(self.key(chunk))
 
-    def resources(self) -> Resources:
-        """Nothing out of the ordinary."""
-        return Resources(memory_bytes=1 << 20, network=self.network)
+    def needs(self) -> Needs:
+        """The default needs."""
+        return Needs(network=self.network)
 
     def key(self, chunk: Chunk) -> str:
-        """Where a chunk is stored."""
+        """The key under which a chunk is stored."""
         return f"toy/{chunk.name}.npz"
 
     def chunks(self, level: int = 0) -> list[Chunk]:
@@ -93,7 +94,7 @@ class ToyStage(Stage):
         return list(self.grids()[level])
 
     def stored(self) -> dict[str, bytes]:
-        """Everything it has stored, by key."""
+        """Everything that the stage has stored, by key."""
         return {key: self.store.get(key) for key in self.store.list("toy/")}
 
     def _misbehave(self, chunk: Chunk) -> None:
@@ -105,7 +106,7 @@ class ToyStage(Stage):
             misbehave(self.faults[chunk.name], chunk)
 
     def tries(self, chunk: Chunk) -> int:
-        """How often a chunk was begun, in any process."""
+        """The number of times that a chunk was begun, in any process."""
         return len(self.store.list(f"tries/{chunk.name}/"))
 
     def places(self) -> set[tuple[str, str]]:
@@ -114,18 +115,18 @@ class ToyStage(Stage):
         return {(node, pool) for node, _, pool in places}
 
     def tried(self) -> dict[str, int]:
-        """How often each chunk was begun since ``forget_tries``, by name."""
+        """The number of times that each chunk was begun since ``forget_tries``, by name."""
         names = [key.split("/")[1] for key in self.store.list("tries/")]
         return {name: names.count(name) for name in names}
 
     def forget_tries(self) -> None:
-        """Count from zero."""
+        """Count tries from zero again."""
         for key in self.store.list("tries/"):
             self.store.delete(key)
 
 
 def misbehave(fault: str, chunk: Chunk) -> None:
-    """Do what a fault's name says."""
+    """Do what the name of a fault says."""
     if fault == "fail":
         raise ValueError(f"chunk {chunk.name} cannot be computed")
     if fault == "config":

@@ -1,4 +1,4 @@
-"""What every storage format must do. Subclass ``ReadContract`` or ``WriteContract`` and say how to make a volume."""
+"""The promises of every storage format. Subclass ``ReadContract`` or ``WriteContract``; say how to make a volume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHUNK = (16, 8, 32)
 
 
 def voxels(shape: tuple[int, ...], dtype: str, seed: int = 0) -> np.ndarray:
-    """Random voxels over the whole range of a type: no swap of axes and no lost bit goes unseen."""
+    """Random voxels over the whole range of a type, so that a swap of axes or a lost bit is noticed."""
     rng = np.random.default_rng(seed)
     if np.dtype(dtype).kind == "f":
         return rng.normal(size=shape).astype(dtype)
@@ -45,7 +45,7 @@ class ReadContract:
         return voxels(shape, dtype or self.dtypes[0])
 
     def test_reads_back_every_type_and_channel_count(self, tmp_path: Path) -> None:
-        """Fails if a type is converted, an axis swapped, or channels are not first."""
+        """Voxels come back with their type, shape and values, channels first."""
         for channels in self.channels:
             for dtype in self.dtypes:
                 data = self.data(dtype, channels)
@@ -57,13 +57,13 @@ class ReadContract:
                 assert (found == data).all()
 
     def test_keeps_resolution_and_offset(self, tmp_path: Path) -> None:
-        """Fails if nanometres or the first voxel get lost or turned round."""
+        """The resolution in nanometres and the bounds come back, axis by axis."""
         spec = open_volume(self.stored(tmp_path, self.data())).spec
         assert spec.resolution_nm == pytest.approx(self.resolution_nm, rel=1e-6)
         assert spec.bounds == self.bounds
 
     def test_reads_any_box(self, tmp_path: Path) -> None:
-        """Fails for boxes inside a chunk, across chunks, at the border, or one voxel thin."""
+        """Any box reads right: within a chunk, across chunks, at the border, one voxel thin."""
         for channels in self.channels:
             data = self.data(channels=channels)
             volume = open_volume(self.stored(tmp_path / str(channels), data))
@@ -71,26 +71,26 @@ class ReadContract:
                 assert (volume.read(box) == data[(..., *box.slices(self.bounds.start))]).all()
 
     def test_an_empty_box_has_no_voxels(self, tmp_path: Path) -> None:
-        """Fails if clipped-away boxes need special care by callers."""
+        """Reading an empty box gives an empty array of its shape."""
         volume = open_volume(self.stored(tmp_path, self.data()))
         assert volume.read(BoundingBox.from_shape((0, 2, 3), self.bounds.start)).shape == (0, 2, 3)
 
     def test_refuses_a_box_outside(self, tmp_path: Path) -> None:
-        """Fails if voxels that do not exist are made up."""
+        """Reading a box that leaves the bounds is an error."""
         volume = open_volume(self.stored(tmp_path, self.data()))
         for box in (self.bounds.grow((1, 0, 0), (0, 0, 0)), self.bounds.grow((0, 0, 0), (0, 0, 1))):
             with pytest.raises(BoundsError, match="outside"):
                 volume.read(box)
 
     def test_what_was_read_belongs_to_the_reader(self, tmp_path: Path) -> None:
-        """Fails if changing a result in place changes the volume."""
+        """Changing an array that was read does not change the volume."""
         data = self.data()
         volume = open_volume(self.stored(tmp_path, data))
         volume.read(self.bounds)[:] = 0
         assert (volume.read(self.bounds) == data).all()
 
     def test_threads_may_share_a_volume(self, tmp_path: Path) -> None:
-        """Fails if reading is not safe from several threads."""
+        """Several threads read one volume at once and get the right voxels."""
         data = self.data()
         volume = open_volume(self.stored(tmp_path, data))
         boxes = random_boxes(self.bounds, 24)
@@ -99,7 +99,7 @@ class ReadContract:
                 assert (found == data[box.slices(self.bounds.start)]).all()
 
     def test_a_volume_open_for_reading_refuses_to_write(self, tmp_path: Path) -> None:
-        """Fails if a source can be changed by accident."""
+        """Writing to a volume that was opened for reading is an error."""
         volume = open_volume(self.stored(tmp_path, self.data()))
         with pytest.raises(VolumeError, match="reading only"):
             volume.write(self.bounds, self.data())
@@ -120,19 +120,19 @@ class WriteContract(ReadContract):
         return VolumeSpec(self.bounds, self.resolution_nm, dtype_, channels, CHUNK, self.storage_shard)
 
     def stored(self, folder: Path, data: np.ndarray) -> str:
-        """Create, write, forget."""
+        """Create a volume, write it, and return its URL."""
         spec = self.spec(str(data.dtype), len(data) if data.ndim == 4 else None)
         create_volume(self.url(folder), spec).write(self.bounds, data)
         return self.url(folder)
 
     def test_a_new_volume_is_all_zero(self, tmp_path: Path) -> None:
-        """Fails if unwritten voxels are an error or noise."""
+        """Voxels that were never written are zero."""
         for channels in self.channels:
             volume = create_volume(self.url(tmp_path / str(channels)), self.spec(channels=channels))
             assert not volume.read(self.bounds).any()
 
     def test_the_specification_survives_reopening(self, tmp_path: Path) -> None:
-        """Fails if any field of the specification is not stored."""
+        """Every field of the specification comes back when the volume is opened again."""
         for channels in self.channels:
             spec = self.spec(channels=channels)
             url = self.url(tmp_path / str(channels))
@@ -141,7 +141,7 @@ class WriteContract(ReadContract):
             assert open_volume(url, mode="r+").spec == spec
 
     def test_writing_touches_only_its_box(self, tmp_path: Path) -> None:
-        """Fails if a write that is not aligned to chunks changes a neighbour; compares with a plain array."""
+        """A write that is not aligned to chunks changes only the voxels of its box."""
         for channels in self.channels:
             spec = self.spec(channels=channels)
             volume = create_volume(self.url(tmp_path / str(channels)), spec)
@@ -153,14 +153,14 @@ class WriteContract(ReadContract):
             assert (open_volume(volume.url).read(self.bounds) == expected).all()
 
     def test_zeros_replace_what_was_there(self, tmp_path: Path) -> None:
-        """Fails if an all-zero chunk is skipped and the older one stays."""
+        """Writing zeros replaces the voxels that were there."""
         volume = create_volume(self.url(tmp_path), self.spec())
         volume.write(self.bounds, self.data())
         volume.write(self.bounds, np.zeros_like(self.data()))
         assert not open_volume(volume.url).read(self.bounds).any()
 
     def test_writes_arrays_of_any_memory_order(self, tmp_path: Path) -> None:
-        """Fails if transposed or read-only arrays are stored wrongly."""
+        """Transposed and read-only arrays are written right."""
         data = self.data()
         turned = np.asfortranarray(data)
         turned.flags.writeable = False
@@ -169,32 +169,32 @@ class WriteContract(ReadContract):
         assert (volume.read(self.bounds) == data).all()
 
     def test_creating_an_equal_volume_again_keeps_its_voxels(self, tmp_path: Path) -> None:
-        """Fails if a resumed run empties its own output."""
+        """Creating a volume again with an equal specification, as a resumed run does, keeps its voxels."""
         url = self.stored(tmp_path, self.data())
         assert (create_volume(url, self.spec()).read(self.bounds) == self.data()).all()
 
     def test_creating_a_different_volume_says_what_differs(self, tmp_path: Path) -> None:
-        """Fails if output of another form is mixed into a volume."""
+        """Creating a volume over one of another specification is an error that says what differs."""
         url = self.stored(tmp_path, self.data())
         other = spec_like(self.spec(), dtype="uint16", storage_shard=self.storage_shard)
         with pytest.raises(VolumeError, match=r"dtype is uint8, not uint16.*overwrite"):
             create_volume(url, other)
 
     def test_overwriting_leaves_nothing_of_the_old_volume(self, tmp_path: Path) -> None:
-        """Fails if old chunks show through in the new volume."""
+        """A volume created with ``overwrite`` is all zero and has the new specification."""
         url = self.stored(tmp_path, self.data())
         spec = spec_like(self.spec(), dtype="uint16", storage_shard=self.storage_shard)
         assert not create_volume(url, spec, overwrite=True).read(self.bounds).any()
         assert open_volume(url).spec == spec
 
     def test_refuses_a_write_outside(self, tmp_path: Path) -> None:
-        """Fails if voxels beyond the bounds are dropped silently."""
+        """Writing beyond the bounds is an error."""
         volume = create_volume(self.url(tmp_path), self.spec())
         with pytest.raises(BoundsError, match="outside"):
             volume.write(self.bounds.translate((0, 0, 1)), self.data())
 
     def test_refuses_wrong_shapes_and_types(self, tmp_path: Path) -> None:
-        """Fails if values are broadcast or converted."""
+        """Writing an array of another shape or type than the box and the volume have is an error."""
         volume = create_volume(self.url(tmp_path), self.spec())
         with pytest.raises(VolumeError, match="shape"):
             volume.write(self.bounds, self.data()[:1])
@@ -202,7 +202,7 @@ class WriteContract(ReadContract):
             volume.write(self.bounds, self.data().astype("int64"))
 
     def test_threads_may_write_different_objects_at_once(self, tmp_path: Path) -> None:
-        """Fails if writers of different write units disturb each other."""
+        """Threads that write different write units at once do not disturb each other."""
         data = self.data()
         volume = create_volume(self.url(tmp_path), self.spec())
         boxes = list(unit_boxes(self.bounds, volume.spec.write_unit))

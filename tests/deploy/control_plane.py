@@ -38,11 +38,11 @@ UP_SECONDS = 120
 BUILD = Path(__file__).with_name("k8s-build.sh")
 CAPACITY = {"cpu": "4", "memory": "16G", "pods": "30"}
 LOST_AFTER_SECONDS = 15
-"""A node that says nothing for so long is lost; 40 s by default."""
+"""Seconds without a heartbeat after which a node counts as lost; 40 s by default."""
 EVICTED_AFTER_SECONDS = 1
-"""Its pods are replaced so much later; 300 s by default."""
+"""Seconds after that until its pods are replaced; 300 s by default."""
 CONTROLLERS = "*,-cloud-node-lifecycle,-nodeipam,-route,-ttl,-endpoint,-endpointslice,-endpointslicemirroring"
-"""No cloud; and no endpoints, which may not be on loopback, where all pods are."""
+"""Controllers for clouds are off; so are those for endpoints, which may not be on loopback, where all pods are."""
 
 
 class ControlPlane:
@@ -104,7 +104,7 @@ class ControlPlane:
         return subprocess.run(command, check=check, capture_output=True, text=True, env=environment, **options)
 
     def apply(self, *manifests: dict[str, object]) -> None:
-        """Create resources, or change them."""
+        """Create or change resources."""
         self.kubectl("apply", "-f", "-", input=yaml.safe_dump_all(manifests))
 
     def add_node(self, name: str, capacity: dict[str, str] | None = None, labels: dict[str, str] | None = None) -> None:
@@ -122,13 +122,13 @@ class ControlPlane:
         self.wait(lambda: not self.api.read_node(name).spec.taints, f"node {name} does not become ready")
 
     def lose_node(self, name: str) -> None:
-        """The machine is gone, with all that runs on it, and tells nobody."""
+        """End a node and all that runs on it at once, without a word to the cluster."""
         process = self.nodes.pop(name)
         process.kill()
         process.wait()
 
     def remove_node(self, name: str) -> None:
-        """What an administrator, or a cloud, does with a node that does not come back."""
+        """Delete a node that does not come back, as an administrator or a cloud does."""
         if name in self.nodes:
             self.lose_node(name)
         self.api.delete_node(name)
@@ -145,7 +145,7 @@ class ControlPlane:
         return subprocess.run(sandbox.command(*command), env=environment, capture_output=True, text=True)
 
     def wait(self, condition: Callable[[], bool], complaint: str, seconds: float = UP_SECONDS) -> None:
-        """Until something is true; errors of the API mean "not yet"."""
+        """Wait until a condition holds; errors of the API mean "not yet"."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             for name, process in self.processes.items():

@@ -38,17 +38,17 @@ Json = dict[str, Any]
 LOOK_SECONDS = 0.2
 HEARTBEAT_SECONDS = 1.0
 RESTART_SECONDS = 1.0
-"""A kubelet waits 10 s and more."""
+"""Seconds before a container is restarted; a kubelet waits 10 s and more."""
 LAST_WORDS = 2048
 
 
 @dataclass(frozen=True)
 class NodeSettings:
-    """What a node is told on its command line."""
+    """The settings of a node, given on its command line."""
 
     name: str
     folder: str
-    """For the files of its pods."""
+    """Folder for the files of its pods."""
     kernels: str
     """Cache of compiled kernels, shared by all nodes."""
     network: str
@@ -72,7 +72,7 @@ class Node:
         self.log_port = serve_logs(self.folder)
 
     def run(self) -> None:
-        """Be a node for ever."""
+        """Run a node until the process is killed."""
         heartbeat = -HEARTBEAT_SECONDS
         while True:
             try:
@@ -136,13 +136,13 @@ class Pod:
         self.restarts = 0
 
     def live(self) -> None:
-        """From the first start to the last end."""
+        """Run the pod from its first start to its last end."""
         self.log.parent.mkdir(parents=True, exist_ok=True)
         while not self.ending.is_set():
             started = now()
             try:
                 command, environment = self.prepare()
-            except ApiException as error:  # a ConfigMap or Secret that is not there yet
+            except ApiException as error:  # the ConfigMap or Secret is not there yet
                 waiting = {"reason": "CreateContainerConfigError", "message": f"{error.reason}"}
                 self.tell("Pending", {"waiting": waiting})
                 self.ending.wait(RESTART_SECONDS)
@@ -167,7 +167,7 @@ class Pod:
         return bool(policy == "Always" or (policy == "OnFailure" and code))
 
     def end(self, grace_seconds: float) -> None:
-        """TERM, after the grace period KILL, then tell the cluster that the pod is gone."""
+        """Send TERM and, after the grace period, KILL; then tell the cluster that the pod is gone."""
         if not self.ending.is_set():
             self.ending.set()
             threading.Thread(target=self._end, args=(grace_seconds,), daemon=True).start()
@@ -192,7 +192,7 @@ class Pod:
             os.kill(int(child), number)
 
     def terminated(self, code: int, started: str) -> Json:
-        """How the container ended, with its last words if it asks for them."""
+        """The status of an ended container, with the last words of its log if it asks for them."""
         number = code if code >= 0 else 128 - code
         ended = {"exitCode": number, "reason": "Error" if number else "Completed"}
         if number and self.container.get("terminationMessagePolicy") == "FallbackToLogsOnError":
@@ -220,7 +220,7 @@ class Pod:
                 raise
 
     def prepare(self) -> tuple[list[str], dict[str, str]]:
-        """Mounts, variables and user: the arguments and the environment of the container's process."""
+        """Make mounts, variables and user; returns the arguments and the environment of the container's process."""
         context = {**self.spec.get("securityContext", {}), **self.container.get("securityContext", {})}
         user = context.get("runAsUser", 1000)
         if not context.get("readOnlyRootFilesystem") or (context.get("runAsNonRoot") and user == 0):
@@ -242,7 +242,7 @@ class Pod:
         return sandbox.command(*arguments), {**image_environment(), **self.node.service, **variables}
 
     def services(self) -> dict[str, str]:
-        """Every Service of the namespace that leads to a running pod now, in place of DNS."""
+        """The addresses of all Services of the namespace that lead to a running pod now; they stand in for DNS."""
         api, found = self.node.api, {}
         for service in api.list_namespaced_service(self.namespace).items:
             labels = ",".join(f"{key}={value}" for key, value in (service.spec.selector or {}).items())
@@ -252,7 +252,7 @@ class Pod:
         return found
 
     def mounts(self, group: int) -> list[Mount]:
-        """The volumes that the container mounts, made real."""
+        """Make the volumes that the container mounts; returns the mounts."""
         volumes = {volume["name"]: volume for volume in self.spec.get("volumes", ())}
         found = []
         for mount in self.container.get("volumeMounts", ()):
@@ -303,7 +303,7 @@ class Pod:
 
 
 def serve_logs(folder: Path) -> int:
-    """What ``kubectl logs`` asks a kubelet for, on a free port; returns it."""
+    """Serve what ``kubectl logs`` asks a kubelet for, on a free port; returns the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:

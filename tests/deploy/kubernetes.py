@@ -15,7 +15,7 @@ import yaml
 from kubernetes import client
 
 from pipeline.clusters.base import Submission
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
 from tests.deploy.control_plane import ControlPlane
@@ -48,7 +48,7 @@ class Lab:
         self.plane.kubectl("delete", "namespace", self.namespace, "--wait=false")
 
     def write_run(self, max_in_flight: int | None = None, **tables: Any) -> Submission:
-        """Write ``run.yaml`` as its user would: paths are those that driver and workers see."""
+        """Write ``run.yaml`` as its user would, with the paths that driver and workers see."""
         workers = {"count": 2, "memory_gb": 1.0, "node_selector": FOR_WORKERS}
         where = {"image": "petaseg:test", "namespace": self.namespace, "claim": "data"}
         cluster = {**where, "driver": {"memory_gb": 1.0}, "workers": workers, **tables.pop("cluster", {})}
@@ -64,33 +64,33 @@ class Lab:
         return Submission("/data/run", parse_config(self.config))
 
     def petaseg(self, *arguments: str) -> str:
-        """The real command, as a user of the cluster runs it; what it prints."""
+        """Run the real command as a user of the cluster does; returns what it prints."""
         done = self.plane.login(self.data, "python", "-P", "-m", "workflows.cli", *arguments)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def opened(self) -> Run:
-        """The run as this process sees it."""
+        """The run, opened by this process."""
         here = {"run_directory": self.data / "run"}
         for key, path in self.config["input"].items():
             here[f"input.{key}"] = self.data / Path(path).relative_to("/data")
         return Run.open(self.data / "run.yaml", [f"{key}={path}" for key, path in here.items()])
 
     def chunks_done(self) -> int:
-        """Chunks in the ledger, of all stages."""
+        """The number of chunks in the ledger, over all stages."""
         return sum(stage.done for stage in read_status(self.opened()))
 
     def wait_for_chunks(self, more_than: int = 0) -> None:
-        """Until the ledger holds more than so many chunks."""
+        """Wait until the ledger holds more than a number of chunks."""
         self.plane.wait(lambda: self.chunks_done() > more_than, "no chunk is finished", LIMIT_SECONDS)
 
     def all_pods(self, component: str = "") -> list[client.V1Pod]:
-        """The pods that are there."""
+        """All pods of the namespace."""
         label = f"app.kubernetes.io/component={component}" if component else ""
         return self.plane.api.list_namespaced_pod(self.namespace, label_selector=label).items
 
     def pods(self, component: str = "") -> dict[str, str]:
-        """The pods that run and are not about to go, with their nodes."""
+        """The running pods that are not being deleted, with their nodes."""
         return {
             pod.metadata.name: pod.spec.node_name
             for pod in self.all_pods(component)
@@ -111,12 +111,12 @@ class Lab:
 
 
 def runs_pod(process: psutil.Process, uid: str) -> bool:
-    """True for the process that waits for a pod's process 1; it takes the pod with it."""
+    """True for the process that waits for a pod's process 1; killing it ends the pod."""
     return any(f"{uid}/enter.sh" in part for part in process.info["cmdline"] or ())
 
 
 def claim(namespace: str, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A folder of this machine as the claim "data" of a namespace."""
+    """Make a folder of this machine the claim "data" of a namespace."""
     size = {"storage": "1Gi"}
     shared = {"accessModes": ["ReadWriteMany"], "storageClassName": ""}
     volume = {
@@ -133,7 +133,7 @@ def claim(namespace: str, data: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def reference(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The bytes of a run of the lab's affinities on this machine."""
+    """The bytes of a run on the lab's affinities, computed on this machine."""
     folder = tmp_path_factory.mktemp("reference")
     affinities = write_volume(folder / "affinities.zarr", real_affinities(shared_data, SHAPE))
     return results(run(write_run(folder, input={"affinities": affinities}, **CHUNKS)))

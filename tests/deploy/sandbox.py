@@ -24,14 +24,14 @@ SYSTEM = ("/usr", "/etc", "/bin", "/sbin", "/lib", "/lib64")
 DEVICES = ("null", "zero", "full", "random", "urandom")
 UNSHARE = ("/usr/bin/unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child")
 DROP = ("--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", "--clear-groups", "--pdeathsig", "KILL")
-"""The last of them again: a change of the user forgets it, and a node that is killed would leave its pods alive."""
+"""The last option stands here again: a change of user resets it, and pods would then outlive a killed node."""
 KERNELS = ROOT / "pipeline" / "segmentation" / "__pycache__"
-"""Compiled kernels; containers of a test share a copy, where in a cluster each compiles them anew, half a minute."""
+"""Compiled kernels. The containers of a test share a copy; in a cluster each compiles them, for half a minute."""
 
 
 @dataclass(frozen=True)
 class Mount:
-    """A folder or file of this machine, and where the process sees it."""
+    """A folder or file of this machine, and the path at which the process sees it."""
 
     source: Path
     target: str
@@ -40,7 +40,7 @@ class Mount:
 
 @dataclass(frozen=True)
 class Sandbox:
-    """What a process may see and be; ``folder`` is for files of its own making."""
+    """The mounts, the user and the host names of a process; ``folder`` is for the sandbox's own files."""
 
     folder: Path
     hostname: str
@@ -48,12 +48,12 @@ class Sandbox:
     user: int = 1000
     group: int = 1000
     folder_inside: str = "/"
-    """Where the process starts."""
+    """The working directory of the process."""
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Further host names and their addresses, in place of a cluster's DNS."""
 
     def command(self, *command: str) -> list[str]:
-        """The arguments that run a command in here."""
+        """The arguments that run a command in the sandbox."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "root").mkdir(exist_ok=True)
         names = {"localhost": "127.0.0.1", **self.hosts}
@@ -91,7 +91,7 @@ def image_environment() -> dict[str, str]:
 
 
 def copy_kernels(folder: Path) -> None:
-    """The kernels that this machine has compiled so far, where every user may add to them."""
+    """Copy the kernels that this machine has compiled so far to where every user may add to them."""
     shutil.copytree(KERNELS, folder) if KERNELS.exists() else folder.mkdir()
     for path in (folder, *folder.iterdir()):
         path.chmod(0o777)

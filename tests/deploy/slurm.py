@@ -26,12 +26,12 @@ class Slurm:
         self.environment = {**os.environ, "SLURM_ROOT": str(root), "NODES": str(NODES), "PORT": str(free_ports())}
 
     def do(self, *arguments: str) -> None:
-        """A command of ``slurm-up.sh``."""
+        """Run a command of ``slurm-up.sh``."""
         done = subprocess.run([SCRIPT, *arguments], env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, done.stdout + done.stderr
 
     def kill_node(self, node: str) -> None:
-        """Its daemon and all processes of its jobs are gone at once."""
+        """Kill the daemon of a node and all processes of its jobs at once."""
         self.do("kill-node", node)
 
     def start_node(self, node: str) -> None:
@@ -41,7 +41,7 @@ class Slurm:
 
     @staticmethod
     def jobs(*options: str) -> dict[str, tuple[str, str, str]]:
-        """Jobs that wait, run or end: number -> (name, state, node)."""
+        """Jobs that wait, run or end, as number -> (name, state, node)."""
         lines = command("squeue", "-h", "-o", "%A|%j|%t|%N", *options).splitlines()
         return {number: (name, state, node) for number, name, state, node in (line.split("|") for line in lines)}
 
@@ -59,14 +59,14 @@ class Slurm:
 
 
 def command(*words: str, check: bool = True) -> str:
-    """What one of SLURM's commands prints."""
+    """Run one of SLURM's commands; returns what it prints."""
     done = subprocess.run(words, capture_output=True, text=True)
     assert not check or done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 240.0) -> None:
-    """Wait for something that must happen."""
+    """Wait until a condition holds; fail after a time limit."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds:g} s: {what}"
@@ -115,7 +115,7 @@ def sbatch_lines(script: str) -> dict[str, str]:
 
 
 def where(folder: Path, item: int) -> str:
-    """For workers: the node. Leaves a mark for each try, and takes a moment, so that all workers get some items."""
+    """Return the worker's node. Each call leaves a mark and takes a moment, so that all workers get some items."""
     time.sleep(0.2)
     with open(folder / str(item), "a") as file:
         file.write("x")

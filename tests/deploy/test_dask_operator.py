@@ -1,4 +1,4 @@
-"""The files for the Dask operator: their pods are valid and locked. The operator itself is not run here."""
+"""The files for the Dask operator: their pods are valid and locked down. The operator itself is not run here."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_service_is_one_for_the_scheduler() -> None:
 
 
 def test_everybody_has_the_certificates_that_dask_asks_for() -> None:
-    """Would show only in a cluster: a variable that Dask does not know is not used, and nothing says so."""
+    """Every pod gets certificates through variables that Dask knows; Dask ignores unknown ones silently."""
     known = Tls.at(Path("/petaseg/tls")).environment()
     for pod in pods():
         (container,) = pod["containers"]

@@ -1,4 +1,4 @@
-"""The Dockerfiles, instruction by instruction; no engine builds them here, so what can be run is run without one."""
+"""The Dockerfiles, checked instruction by instruction. No engine builds images here; a shell runs the RUN lines."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def texts(stage: list[Instruction], name: str) -> list[str]:
 
 
 def copied(stage: list[Instruction]) -> list[tuple[list[str], str]]:
-    """Sources from the project and where they go."""
+    """The files copied from the project, and their destinations."""
     pairs = [text.split() for text in texts(stage, "COPY") if not text.startswith("--from=")]
     return [(words[:-1], words[-1]) for words in pairs]
 
@@ -65,7 +65,7 @@ def test_every_instruction_is_known_and_every_base_is_pinned(file: Path) -> None
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_every_copied_file_exists_and_reaches_the_build(file: Path) -> None:
-    """Would fail only where somebody builds: a file that was renamed, or that .dockerignore hides."""
+    """Every file that a Dockerfile copies exists in the project and is not hidden by .dockerignore."""
     first, *others = file.with_name(f"{file.name}.dockerignore").read_text().split()
     assert first == "*"
     allowed = [line.removeprefix("!") for line in others if line.startswith("!")]
@@ -93,7 +93,7 @@ def test_the_image_runs_petaseg_as_a_user_without_rights(file: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def test_its_commands_install_petaseg_from_what_was_copied(file: Path, tmp_path: Path) -> None:
-    """Runs every RUN line as a shell would, but for the libraries: those of this environment stand in for them."""
+    """The RUN lines, run by a shell on the copied files, install petaseg; this environment provides the libraries."""
     build = parse(file)[0]
     source, target = tmp_path / "source", tmp_path / "petaseg"
     for group, _ in copied(build):

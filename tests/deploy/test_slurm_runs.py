@@ -1,4 +1,4 @@
-"""Whole runs on a real SLURM, as a user submits them: the same bytes as here, whatever breaks."""
+"""Whole runs on a real SLURM, as a user submits them, give the same bytes as here, whatever breaks."""
 
 import json
 import os
@@ -40,14 +40,14 @@ def reference(affinities: str, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 
 def do(*arguments: object) -> str:
-    """A command of petaseg that must succeed."""
+    """Run a petaseg command that must succeed."""
     done = petaseg(*arguments)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
 
 def driver(file: Path) -> str:
-    """The number of the driver's job."""
+    """The job number of the driver."""
     return str(json.loads((file.parent / "run" / "cluster" / "driver.json").read_text())["id"])
 
 
@@ -66,7 +66,7 @@ def driver_process(file: Path) -> int | None:
 
 
 def chunks(file: Path) -> list[dict[str, str]]:
-    """What the run's log says of every chunk that was done."""
+    """The lines of the run's event log about done chunks."""
     log = file.parent / "run" / "petaseg.jsonl"
     lines = log.read_text().splitlines(keepends=True) if log.exists() else []
     found = [json.loads(line) for line in lines if line.endswith("\n")]
@@ -85,7 +85,7 @@ def wait_for_the_end(file: Path, slurm: Slurm) -> None:
 
 
 def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Path, shared_data: Path) -> None:
-    """Fails if a GPU computes what a core could, or a core waits for a network that it cannot run."""
+    """Only GPU workers run the network and only CPU workers the other stages; the bytes are those of a local run."""
     with h5py.File(shared_data / "gala_example.h5") as source:
         image = write_volume(tmp_path / "image.zarr", source["raw"][:32, :48, :48], (10, 10, 10))
     inference = {"model": "identity", "patch_shape": [16, 16, 16], "overlap": [4, 4, 4], "device": "cpu"}
@@ -117,7 +117,7 @@ def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Pa
 def test_a_driver_that_is_killed_meets_its_walltime_or_is_cancelled_goes_on(
     slurm: Slurm, tmp_path: Path, affinities: str, reference: dict[str, bytes]
 ) -> None:
-    """Fails if anything that ends a driver in a run of weeks costs more than what was in flight."""
+    """A driver that is killed, meets its walltime and is cancelled goes on each time, and the bytes are the same."""
     tables = {**TABLES, "execution": {"max_in_flight": IN_FLIGHT}}
     file = write_run(tmp_path, input={"affinities": affinities}, cluster=CLUSTER, **tables)
     do("submit", file)
@@ -125,15 +125,15 @@ def test_a_driver_that_is_killed_meets_its_walltime_or_is_cancelled_goes_on(
     wait_for_more_chunks(file)
     process = driver_process(file)
     assert process is not None
-    os.kill(process, signal.SIGKILL)  # SLURM starts it again
+    os.kill(process, signal.SIGKILL)  # SLURM queues the driver again
 
     wait_until(lambda: driver_state(file) == "PENDING", "the driver is queued again")
     wait_for_more_chunks(file)
-    command("scancel", "--signal=USR1", "--batch", driver(file))  # what SLURM does when the walltime is near
+    command("scancel", "--signal=USR1", "--batch", driver(file))  # as SLURM does when the walltime is near
 
     wait_until(lambda: driver_state(file) == "PENDING", "the driver is queued again")
     wait_for_more_chunks(file)
-    command("scancel", driver(file))  # SLURM does not start it again
+    command("scancel", driver(file))  # SLURM does not queue it again
     wait_until(lambda: driver_state(file) == "CANCELLED", "the driver is cancelled")
     do("cancel", file)
     assert not slurm.jobs("-t", "PD,R")
@@ -148,7 +148,7 @@ def test_a_driver_that_is_killed_meets_its_walltime_or_is_cancelled_goes_on(
 def test_the_loss_of_the_node_of_driver_and_workers_costs_no_byte(
     slurm: Slurm, tmp_path: Path, affinities: str, reference: dict[str, bytes]
 ) -> None:
-    """Fails if a node that burns takes a run with it."""
+    """When the node of the driver and a worker is lost, the run goes on on another node, and the bytes are the same."""
     file = write_run(tmp_path, input={"affinities": affinities}, cluster=CLUSTER, **TABLES)
     do("submit", file)
     wait_for_more_chunks(file)
@@ -165,7 +165,7 @@ def test_the_loss_of_the_node_of_driver_and_workers_costs_no_byte(
 def test_scripts_for_sites_that_submit_by_hand_do_the_same(
     slurm: Slurm, tmp_path: Path, affinities: str, reference: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Fails if deploy/slurm rots."""
+    """The scripts of deploy/slurm, submitted by hand, give the same bytes, also after the driver is requeued."""
     monkeypatch.setenv("PETASEG_PYTHON", os.sys.executable)
     monkeypatch.setenv("PETASEG_INTERFACE", "lo")
     monkeypatch.chdir(tmp_path)
@@ -186,7 +186,7 @@ def test_scripts_for_sites_that_submit_by_hand_do_the_same(
 
 @pytest.mark.parametrize("script", ["driver.sbatch", "workers.sbatch"])
 def test_scripts_for_hand_are_accepted_by_bash_and_slurm(slurm: Slurm, script: str) -> None:
-    """Fails if an option in a script is none of sbatch's."""
+    """bash and sbatch accept the scripts of deploy/slurm."""
     assert subprocess.run(["bash", "-n", DEPLOY / script], capture_output=True, text=True).stderr == ""
     assert sbatch_lines((DEPLOY / script).read_text())["time"]
     command("sbatch", "--test-only", "--cpus-per-task=1", "--mem=100", str(DEPLOY / script), "run.yaml")

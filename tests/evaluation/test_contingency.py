@@ -1,4 +1,4 @@
-"""The table of true and predicted ids, chunk by chunk and as a whole."""
+"""The table of true and predicted ids is the same when it is counted chunk by chunk and as a whole."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pictures are drawn, whole, and colours mean what they should."""
+"""Pictures are written whole or not at all, and colours identify segments."""
 
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def test_volumes_become_a_picture_with_or_without_truth_and_affinities(tmp_path:
 
 
 def test_two_planes_make_the_same_picture_as_the_volume(tmp_path: Path) -> None:
-    """A run reads two planes of a large volume, not the volume."""
+    """Two planes give the same picture as the volume, so a run need not read the whole of a large volume."""
     tissue = make_tissue((9, 30, 33), seed=0)
     image, labels = tissue.image, tissue.labels
     comparison_picture(tmp_path / "volume.png", segmentation=labels, image=image, truth=labels)

@@ -1,4 +1,4 @@
-"""Scores of papers and published codes: their own numbers, and definitions by loops."""
+"""Scores of papers and published codes agree with their numbers and with their definitions, written out here."""
 
 import numpy as np
 import pytest
@@ -10,19 +10,19 @@ PATHFINDER = [
     *((0.9931, 0.98), (0.9918, 0.98), (0.8332, 0.71), (0.9804, 0.96), (0.8825, 0.78)),  # 14: BPTT, C-BPTT, ...
     *((0.8944, 0.81), (0.8466, 0.73)),  # 14, ConvLSTM: BPTT, RBP
 ]
-"""F1 of the C-RBP logs, and the "IoU" that the paper prints; but it prints 0.95 for C-RBP, whose log says 0.96."""
+"""F1 of the C-RBP logs and the printed "IoU"; the paper prints 0.95 for C-RBP, but its log says 0.96, as here."""
 LOGGED = [
     *((0.9931, 0.986), (0.9918, 0.984), (0.8332, 0.714), (0.9804, 0.962), (0.8825, 0.790)),  # paths of 14
     *((0.9395, 0.886), (0.9144, 0.842), (0.7690, 0.625), (0.9725, 0.947), (0.7765, 0.635)),  # 20
     *((0.8402, 0.724), (0.8469, 0.734), (0.7424, 0.590), (0.9679, 0.938), (0.7208, 0.564)),  # 25
     *((0.8944, 0.809), (0.8466, 0.734), (0.9653, 0.933)),  # 14, ConvLSTM
 ]
-"""F1 of the logs and IoU."""
+"""F1 and IoU of the logs."""
 
 
 @pytest.mark.parametrize(("f1", "printed"), PATHFINDER)
 def test_the_papers_iou_is_a_function_of_f1(f1, printed):
-    """Would compare our IoU with another measure."""
+    """The IoU that the paper prints is a function of its F1, F1 / (2 - F1)."""
     assert f1_to_iou(f1) == pytest.approx(printed, abs=0.01)
 
 
@@ -37,7 +37,7 @@ def volumes(seed=0, shape=(4, 9, 8)):
 
 
 def test_masks_are_scored_by_counts():
-    """Would give the ratios of other counts."""
+    """The scores of a mask are ratios of counts of voxels, and volumes that give no ratio are refused."""
     truth = np.array([1, 1, 1, 0, 0, 0, 0, 0])
     prediction = np.array([0.9, 0.6, 0.2, 0.7, 0.5, 0.1, 0.1, 0.1])
     found = mask_scores(prediction, truth)
@@ -51,7 +51,10 @@ def test_masks_are_scored_by_counts():
 
 
 def test_distances_are_means_to_the_nearest_voxel():
-    """Would measure in voxels, or from the wrong side; and the paper's table: (84.037 + 24.433) / 2 = 54.23."""
+    """Distances are means over the voxels of one mask, in nm, to the nearest voxel of the other.
+
+    CREMI's score is the mean of both, as in the paper's table: (84.037 + 24.433) / 2 = 54.23.
+    """
     prediction, truth = (part == 1 for part in volumes())
     places = [np.argwhere(part) * (40, 4, 4) for part in (prediction, truth)]
     apart = np.sqrt(((places[0][:, None] - places[1]) ** 2).sum(-1))
@@ -64,7 +67,7 @@ def test_distances_are_means_to_the_nearest_voxel():
 
 
 def test_the_rand_error_has_the_sums_of_the_snemi_script():
-    """Would count pairs of distinct voxels, as the pipeline's own score does."""
+    """The Rand error has the sums of the SNEMI script; the pipeline's own score counts pairs of distinct voxels."""
     prediction, truth = volumes(1)
     table = np.zeros((5, 6))
     np.add.at(table, (truth.ravel(), prediction.ravel()), 1)
@@ -80,7 +83,7 @@ def test_the_rand_error_has_the_sums_of_the_snemi_script():
 
 
 def test_objects_are_matched_one_to_one():
-    """Would count a true object twice, or one that overlaps too little."""
+    """Each true object is matched with one segment at most, and only if they overlap by the threshold."""
     truth = np.repeat([1, 1, 2, 2, 0, 3, 3, 0], 5)
     prediction = np.repeat([7, 7, 8, 9, 0, 0, 6, 5], 5)
     found = matched_objects(prediction, truth)

@@ -1,4 +1,4 @@
-"""Expected run length: cases worked out by hand."""
+"""The expected run length has the values that are worked out by hand here."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Scores from the table against scikit-image from the voxels."""
+"""Scores computed from the table equal those that scikit-image computes from the voxels."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A sweep over the merge tree against relabelled voxels."""
+"""A sweep over the merge tree scores each threshold as relabelling the voxels does."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Dask workers that die, hang, or are not there: every item still has its outcome."""
+"""Every item has its outcome, even if Dask workers die, hang, or are not there."""
 
 import os
 import signal
@@ -17,8 +17,9 @@ from distributed import LocalCluster
 
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import dask as under_test
-from pipeline.execution.base import Outcome, Resources
+from pipeline.execution.base import Outcome
 from pipeline.execution.dask import DaskExecutor, run_batch
+from pipeline.needs import Needs
 from tests.contracts.executor import NEEDS, square
 
 BAD = 17
@@ -29,7 +30,7 @@ IN_THREADS = {
     "protocol": "tcp",
     "dashboard_address": "127.0.0.1:0",
 }
-"""A cluster that takes no time to start."""
+"""A cluster with these options starts at once."""
 SCHEDULER = f"""
 import time
 import urllib.request
@@ -48,7 +49,7 @@ def executor() -> Iterator[DaskExecutor]:
 
 
 def kill_worker_once(mark: Path, item: int) -> int:
-    """Kills its process on one item, the first time only."""
+    """The function kills its process on one item, the first time only."""
     if item == BAD and not mark.exists():
         mark.touch()
         os.kill(os.getpid(), signal.SIGKILL)
@@ -56,14 +57,14 @@ def kill_worker_once(mark: Path, item: int) -> int:
 
 
 def kill_worker_always(item: int) -> int:
-    """Kills its process on one item, every time."""
+    """The function kills its process on one item, every time."""
     if item == BAD:
         os.kill(os.getpid(), signal.SIGKILL)
     return square(item)
 
 
 def hang(item: int) -> int:
-    """Never ends on one item."""
+    """The function never ends on one item."""
     while item == BAD:
         time.sleep(0.05)
     return square(item)
@@ -94,9 +95,9 @@ OTHERS = {item: value for item, value in SQUARES.items() if item != BAD}
 def test_a_worker_that_dies_once_costs_nothing_but_time(
     executor: DaskExecutor, tmp_path: Path, window: int | None
 ) -> None:
-    """Fails if a lost node loses chunks, or fails chunks that are in order."""
+    """All items have their results although one of them killed its worker the first time."""
     function = partial(kill_worker_once, tmp_path / "killed")
-    results, errors = split(executor.map_unordered(function, range(60), resources=NEEDS, max_in_flight=window))
+    results, errors = split(executor.map_unordered(function, range(60), needs=NEEDS, max_in_flight=window))
     assert (results, errors) == (SQUARES, {})
     assert (tmp_path / "killed").exists()
 
@@ -105,10 +106,8 @@ def test_a_worker_that_dies_once_costs_nothing_but_time(
 def test_an_item_that_always_kills_its_worker_is_the_only_one_that_fails(
     executor: DaskExecutor, window: int | None
 ) -> None:
-    """Fails if neighbours in the same batch, or in the same worker's queue, are blamed with it."""
-    results, errors = split(
-        executor.map_unordered(kill_worker_always, range(60), resources=NEEDS, max_in_flight=window)
-    )
+    """Only the item that kills its worker fails, and not others of its batch or of the worker's queue."""
+    results, errors = split(executor.map_unordered(kill_worker_always, range(60), needs=NEEDS, max_in_flight=window))
     assert results == OTHERS
     assert list(errors) == [BAD]
     assert "worker died" in errors[BAD]
@@ -116,9 +115,9 @@ def test_an_item_that_always_kills_its_worker_is_the_only_one_that_fails(
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: DaskExecutor, window: int | None) -> None:
-    """Fails if one stuck read holds up a run for ever, or its worker stays blocked."""
-    needs = Resources(timeout_seconds=2.0)
-    results, errors = split(executor.map_unordered(hang, range(60), resources=needs, max_in_flight=window))
+    """An item that hangs fails after its time limit, the others succeed, and its worker is replaced."""
+    needs = Needs(timeout_seconds=2.0)
+    results, errors = split(executor.map_unordered(hang, range(60), needs=needs, max_in_flight=window))
     assert results == OTHERS
     assert list(errors) == [BAD]
     assert "no result after 2 seconds" in errors[BAD]
@@ -126,14 +125,14 @@ def test_a_hanging_item_fails_after_its_time_and_the_rest_goes_on(executor: Dask
 
 
 def test_a_result_that_cannot_travel_fails_alone(executor: DaskExecutor) -> None:
-    """Fails if a batch is lost because of one of its items."""
-    results, errors = split(executor.map_unordered(unpicklable, range(60), resources=NEEDS))
+    """An item whose result cannot be pickled fails alone, and the rest of its batch succeeds."""
+    results, errors = split(executor.map_unordered(unpicklable, range(60), needs=NEEDS))
     assert results == OTHERS
     assert "pickle" in errors[BAD]
 
 
 def test_a_batch_ends_in_time_and_gives_the_rest_back() -> None:
-    """Fails if 32 chunks wait behind each other in one worker because the chunks before them were empty."""
+    """A batch ends after BATCH_SECONDS and gives back the items that it has not begun."""
     outcomes, took, stuck = run_batch(slow_after_ten, range(32), None)
     assert [o.item for o in outcomes] == list(range(len(outcomes)))
     assert 11 < len(outcomes) < 32
@@ -142,35 +141,35 @@ def test_a_batch_ends_in_time_and_gives_the_rest_back() -> None:
 
 
 def test_items_that_a_batch_gave_back_are_not_lost(executor: DaskExecutor) -> None:
-    """Fails if the rest of a slow batch is dropped, or done twice."""
-    results, errors = split(executor.map_unordered(slow_after_ten, range(60), resources=NEEDS))
+    """Every item that a slow batch gave back has exactly one result."""
+    results, errors = split(executor.map_unordered(slow_after_ten, range(60), needs=NEEDS))
     assert (results, errors) == ({item: item for item in range(60)}, {})
 
 
 def test_no_scheduler_at_an_address_is_said_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails if a wrong address is a time-out deep in somebody else's traceback."""
+    """If no scheduler answers, a ConfigError names the address and the setting to change."""
     monkeypatch.setattr(under_test, "CONNECT_SECONDS", 1)
     executor = DaskExecutor(scheduler="tcp://127.0.0.1:9")
     with pytest.raises(ConfigError, match=r"no Dask scheduler answers at tcp://127\.0\.0\.1:9 .*execution\.scheduler"):
-        list(executor.map_unordered(square, range(3), resources=NEEDS))
+        list(executor.map_unordered(square, range(3), needs=NEEDS))
     executor.close()
 
 
 @pytest.mark.parametrize("address", ["", "localhost", "tcp://localhost", "no scheme://here:8786"])
 def test_what_is_no_address_is_said_too(address: str) -> None:
-    """Fails if a typing error in the address is not told from a fault of the program."""
+    """A malformed address raises the same ConfigError as an address without a scheduler."""
     executor = DaskExecutor(scheduler=address)
     with pytest.raises(ConfigError, match="no Dask scheduler answers at"):
-        list(executor.map_unordered(square, range(3), resources=NEEDS))
+        list(executor.map_unordered(square, range(3), needs=NEEDS))
     executor.close()
 
 
 def test_an_existing_cluster_is_used_and_left_running() -> None:
-    """Fails if a lab's own cluster cannot be used, or is stopped after the first stage."""
+    """An existing cluster serves one executor after the other and goes on running when they close."""
     with LocalCluster(**IN_THREADS) as cluster:
         for _ in range(2):
             executor = DaskExecutor(workers=7, scheduler=cluster.scheduler_address)
-            results, errors = split(executor.map_unordered(square, range(60), resources=NEEDS))
+            results, errors = split(executor.map_unordered(square, range(60), needs=NEEDS))
             assert (results, errors) == (SQUARES, {})
             executor.close()
         assert len(cluster.scheduler.workers) == 1
@@ -178,13 +177,13 @@ def test_an_existing_cluster_is_used_and_left_running() -> None:
 
 @pytest.mark.parametrize("window", [None, 4])
 def test_a_scheduler_that_dies_ends_the_run_with_a_message(window: int | None) -> None:
-    """Fails if a run waits for ever, or blames its chunks, when the cluster is gone."""
+    """When the scheduler dies, the run ends with a StageFailed that says how to continue, and no chunk fails."""
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     command = [sys.executable, "-c", SCHEDULER]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout
         executor = DaskExecutor(scheduler=process.stdout.readline().strip())
-        outcomes = executor.map_unordered(slow_after_ten, range(1000), resources=NEEDS, max_in_flight=window)
+        outcomes = executor.map_unordered(slow_after_ten, range(1000), needs=NEEDS, max_in_flight=window)
         try:
             assert next(outcomes).ok
         finally:
@@ -195,7 +194,7 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_message(window: int | None) -
 
 
 def test_workers_whose_nannies_gave_up_are_replaced() -> None:
-    """Would wait for ever: a nanny whose worker dies while it starts is not replaced by Dask."""
+    """Workers are replaced after their nannies have closed, although Dask itself does not replace them."""
     executor = DaskExecutor(workers=2)
     try:
         assert all_of(executor, 4) == [0, 1, 4, 9]
@@ -212,7 +211,7 @@ def test_workers_whose_nannies_gave_up_are_replaced() -> None:
 
 
 def all_of(executor: DaskExecutor, count: int) -> list[int | None]:
-    return sorted(outcome.result for outcome in executor.map_unordered(square, range(count), resources=NEEDS))
+    return sorted(outcome.result for outcome in executor.map_unordered(square, range(count), needs=NEEDS))
 
 
 def test_a_cluster_that_does_not_start_is_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,7 +233,7 @@ def test_a_cluster_that_does_not_start_is_started_again(monkeypatch: pytest.Monk
 
 
 def test_the_dashboard_is_there_when_it_is_asked_for_and_only_here() -> None:
-    """Fails if the printed address leads nowhere, or the whole network can look."""
+    """The dashboard answers at its printed address, shows the workers, and listens on this machine alone."""
     executor = DaskExecutor(workers=1, dashboard="127.0.0.1:0")
     try:
         link = urlsplit(executor.dashboard_link)

@@ -32,7 +32,7 @@ class TestDask(ExecutorContract):
 
 
 def test_executors_are_made_by_name() -> None:
-    """Fails if a run file that asks for a cluster of Dask gets a loop, or a new executor has no contract here."""
+    """Each name in the registry gives its executor, and every executor has its contract tests in this file."""
     made = {name: type(make_executor(name)) for name in EXECUTORS}
     assert made == {"serial": SerialExecutor, "threads": ThreadExecutor, "dask": DaskExecutor}
 
@@ -49,7 +49,7 @@ def test_no_workers_are_refused(name: str) -> None:
 
 
 def test_dask_is_loaded_only_when_asked_for() -> None:
-    """Fails if a run on one core pays the seconds that distributed takes to load."""
+    """Importing the runner and making a thread executor do not load distributed, which takes seconds."""
     code = (
         "import sys; from pipeline.execution import make_executor; import pipeline.execution.runner;"
         "make_executor('threads'); sys.exit('distributed' in sys.modules)"

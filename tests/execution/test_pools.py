@@ -1,4 +1,4 @@
-"""Each stage goes to the workers that suit it; bad nodes and chunks that need more memory are dealt with."""
+"""Each stage runs on the workers that suit it, bad nodes are avoided, and chunks get more memory if needed."""
 
 from collections.abc import Iterator
 from pathlib import Path

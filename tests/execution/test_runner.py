@@ -1,4 +1,4 @@
-"""The runner: what is pending is computed, what fails is tried again or set aside, and nothing done is lost."""
+"""The runner computes what is pending, retries or sets aside what fails, and loses nothing that is done."""
 
 import re
 from collections.abc import Iterator
@@ -90,7 +90,7 @@ def test_a_finished_stage_computes_nothing(bench: Bench) -> None:
 
 
 def test_only_pending_chunks_run(bench: Bench) -> None:
-    """Fails if a resumed run does again what is recorded."""
+    """A resumed run computes only the chunks that are not recorded as done."""
     stage = bench.stage()
     bench.run(stage)
     ledger = bench.ledger(stage)
@@ -102,7 +102,7 @@ def test_only_pending_chunks_run(bench: Bench) -> None:
 
 
 def test_another_fingerprint_computes_everything(bench: Bench) -> None:
-    """Fails if a change of the configuration keeps an old chunk, or if changing it back does."""
+    """A change of the fingerprint makes every chunk run again, and so does changing it back."""
     first = bench.stage()
     bench.run(first)
     expected = first.stored()
@@ -114,7 +114,7 @@ def test_another_fingerprint_computes_everything(bench: Bench) -> None:
 
 
 def test_the_old_marks_end_before_the_first_chunk_is_overwritten(bench: Bench) -> None:
-    """Fails if a run that was killed before its first record leaves another configuration's chunks as done."""
+    """No chunk of the old configuration counts as done once a run with another one has begun."""
     first = bench.stage()
     bench.run(first)
     bench.failing(bench.stage(version=2, faults=dict.fromkeys(names(first), "full")))
@@ -122,7 +122,7 @@ def test_the_old_marks_end_before_the_first_chunk_is_overwritten(bench: Bench) -
 
 
 def test_failed_chunks_are_tried_again_after_doubling_pauses(bench: Bench) -> None:
-    """Fails if a passing fault of the network ends a run, or if the others wait for it."""
+    """Failing chunks are retried after pauses that double, and each of the other chunks runs once."""
     stage = bench.stage(faults={"1_2_0": "fail", "2_0_3": "fail"}, times=3)
     summary = bench.run(stage, attempts=5, backoff_seconds=0.5)
     assert bench.pauses == [0.5, 1.0, 2.0]
@@ -140,7 +140,7 @@ def test_pauses_have_a_longest(bench: Bench) -> None:
 
 
 def test_a_chunk_that_always_fails_is_set_aside_and_the_rest_finishes(bench: Bench) -> None:
-    """Fails if one bad chunk in a million ends a run, passes for success, or is not named with the command."""
+    """One bad chunk is set aside after three attempts, the rest finishes, and the error names chunk and command."""
     stage = bench.stage(faults={"1_2_0": "fail"})
     message = bench.failing(stage)
     assert bench.done(stage) == names(stage) - {"1_2_0"}
@@ -160,7 +160,7 @@ def test_many_failures_are_counted_and_some_named(bench: Bench) -> None:
 
 
 def test_errors_that_come_again_are_not_tried_again(bench: Bench) -> None:
-    """Fails if a wrong option costs three attempts and two pauses."""
+    """A ConfigError, which every attempt would raise again, costs one attempt and no pause."""
     stage = bench.stage(faults={"1_2_0": "config"})
     assert "ConfigError: chunk 1_2_0 has a wrong option" in bench.failing(stage)
     assert bench.pauses == []
@@ -170,7 +170,7 @@ def test_errors_that_come_again_are_not_tried_again(bench: Bench) -> None:
 
 @pytest.mark.parametrize("fault", ["full", "read-only"])
 def test_a_fault_of_the_disk_stops_at_once_and_keeps_what_is_done(bench: Bench, fault: str) -> None:
-    """Fails if a full disk is met chunk by chunk, or marks chunks that are in order as failed."""
+    """A full or read-only disk stops the run at once, sets no chunk aside and keeps the finished ones."""
     stage = bench.stage(faults={"1_2_0": fault})
     message = bench.failing(stage)
     for part in ("stopped at chunk 1_2_0", "cannot write chunk", "Nothing that was finished is lost", COMMAND):
@@ -185,7 +185,7 @@ def test_a_fault_of_the_disk_stops_at_once_and_keeps_what_is_done(bench: Bench, 
 
 
 def test_a_stage_stops_early_when_most_of_the_first_chunks_fail(bench: Bench) -> None:
-    """Fails if a wrong path is tried a million times, three times each."""
+    """A stage stops without a retry if the first 20 chunks all fail."""
     stage = bench.stage(faults=dict.fromkeys(names(bench.stage()), "fail"))
     message = bench.failing(stage)
     assert "stopped early: 20 of the first 20 chunks failed" in message
@@ -195,7 +195,7 @@ def test_a_stage_stops_early_when_most_of_the_first_chunks_fail(bench: Bench) ->
 
 
 def test_many_bad_chunks_among_good_ones_do_not_stop_a_stage(bench: Bench) -> None:
-    """Fails if the second round, or the next run, which sees bad chunks only, takes them for everything."""
+    """A stage does not stop early although half of its chunks fail, nor does a second run of the bad ones alone."""
     bad = sorted(names(bench.stage()))[1::2]
     stage = bench.stage(faults=dict.fromkeys(bad, "fail"))
     assert len(bad) > 20
@@ -206,7 +206,7 @@ def test_many_bad_chunks_among_good_ones_do_not_stop_a_stage(bench: Bench) -> No
 
 
 def test_after_mending_the_next_run_computes_only_what_is_missing(bench: Bench) -> None:
-    """Fails if a chunk that was set aside is never tried again, or stays listed as failed."""
+    """The next run computes the chunks that were set aside, and they are no longer listed as failed."""
     broken = bench.stage(faults={"1_2_0": "fail", "0_0_1": "config"})
     bench.failing(broken)
     whole = bench.stage()
@@ -217,7 +217,7 @@ def test_after_mending_the_next_run_computes_only_what_is_missing(bench: Bench) 
 
 
 def test_a_level_begins_when_the_one_below_is_complete(bench: Bench) -> None:
-    """Fails if a tree is built over a chunk that is not there."""
+    """No chunk of a level runs before all chunks of the level below are done."""
     stage = bench.stage(level_count=3, faults={"1_2_0": "fail"})
     message = bench.failing(stage)
     assert "1 of 48 chunks failed" in message
@@ -237,7 +237,7 @@ def test_a_failure_above_names_its_level(bench: Bench) -> None:
 
 
 def test_events_tell_the_story_in_order(bench: Bench) -> None:
-    """Fails if progress shows a chunk before its stage, or the stage's end before its chunks."""
+    """The start of a stage is told first, its chunks level by level, and its end last."""
     stage = bench.stage(level_count=2, faults={"1_2_0": "fail"}, times=1)
     summary = bench.run(stage)
     first, *middle, last = bench.events
@@ -257,7 +257,7 @@ def test_the_last_attempt_is_told_as_final(bench: Bench) -> None:
 
 
 def test_an_interrupted_run_keeps_what_it_has_recorded(bench: Bench) -> None:
-    """Fails if Ctrl-C loses chunks, or leaves threads at work behind it."""
+    """After Ctrl-C, recorded chunks stay done and hardly any other chunk is begun."""
     stage = bench.stage()
     count = 0
 
@@ -280,7 +280,7 @@ def test_an_interrupted_run_keeps_what_it_has_recorded(bench: Bench) -> None:
 
 
 def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Bench) -> None:
-    """Fails if a driver that was cut off goes on beside the one that has taken over, or spoils its records."""
+    """A driver that has lost its lease hands out no more chunks and writes no more records."""
     stage = bench.stage()
     count = 0
 
@@ -302,7 +302,7 @@ def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Ben
 
 
 def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Bench) -> None:
-    """Fails if what comes late is written over what another driver has done, or all chunks are tried in vain."""
+    """A worker of a replaced driver writes nothing, and the stage stops after the chunks in flight."""
     stage = bench.stage()
 
     def fence() -> None:

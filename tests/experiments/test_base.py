@@ -1,4 +1,4 @@
-"""The frame of experiments: trials that are kept, reports, the command."""
+"""Experiments keep their trials, write reports and are run by a command."""
 
 import csv
 import json
@@ -37,7 +37,7 @@ SQUARES = Experiment(name="squares", title="How large is a square?", run=squares
 
 
 def test_a_trial_is_computed_once_and_read_afterwards(tmp_path):
-    """Would train everything again after an interruption."""
+    """A trial is computed once and read from its file afterwards, also by another store."""
     said, computed = [], []
     for store in [Trials(tmp_path, said.append)] * 2 + [Trials(tmp_path, said.append)]:
         assert store.get({"trial": "a", "seed": 1}, lambda: computed.append(1) or {"pair": (1, 2)}) == {"pair": [1, 2]}
@@ -54,14 +54,14 @@ def test_a_trial_with_another_key_is_another_trial(tmp_path):
 
 
 def test_a_trial_that_fails_leaves_nothing(tmp_path):
-    """Would take half a training for a whole one."""
+    """A trial that fails is not stored, and the next call computes it."""
     with pytest.raises(ZeroDivisionError):
         Trials(tmp_path).get({"trial": "a"}, lambda: {"x": 1 / 0})
     assert Trials(tmp_path).get({"trial": "a"}, lambda: {"x": 1}) == {"x": 1}
 
 
 def test_another_version_of_torch_is_another_trial(tmp_path, monkeypatch):
-    """Would mix numbers that differ in their last digits, or in more."""
+    """A trial has another name under another version of torch, whose numbers may differ."""
     name = Trials(tmp_path).name({"trial": "a"})
     monkeypatch.setattr("torch.__version__", "1.0")
     assert Trials(tmp_path).name({"trial": "a"}) != name
@@ -84,7 +84,7 @@ def test_a_report_is_table_plot_and_everything_that_made_it(tmp_path):
 
 
 def test_an_experiment_goes_on_where_it_was(tmp_path):
-    """Promise 2: kill it at any time; only what was in flight is computed again."""
+    """An experiment that is run again computes only the trials that are missing (promise 2)."""
     run_experiment(SQUARES, tmp_path, Scale(seeds=(2,)))
     said = []
     run_experiment(SQUARES, tmp_path, Scale(seeds=(2, 3)), said.append)
@@ -108,14 +108,14 @@ def test_a_scale_that_trains_nothing_is_refused(scale, rule):
 
 
 def test_minutes_are_refused_where_updates_are_counted(tmp_path):
-    """Would take a number and do as if it had none."""
+    """Minutes are refused for an experiment that counts updates, and nothing is written."""
     with pytest.raises(ConfigError, match="minutes is 2; squares counts updates"):
         run_experiment(SQUARES, tmp_path, Scale(seeds=(2,), minutes=2))
     assert not list(tmp_path.iterdir())
 
 
 def test_an_output_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
-    """Would end the first training with an error of the system."""
+    """An output folder that cannot be made is refused before anything is trained, with an error of our own."""
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ConfigError, match=r"--output is .*file/trials; no folder can be made there"):
         run_experiment(SQUARES, tmp_path / "file", Scale(seeds=(2,)))
@@ -128,7 +128,7 @@ def test_an_unknown_experiment_is_refused():
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_what_the_list_says(name):
-    """Would list what cannot be run."""
+    """Every listed experiment exists and has the listed name and title."""
     experiment, (_, title) = find_experiment(name), EXPERIMENTS[name]
     assert (experiment.name, experiment.title) == (name, title)
 
@@ -141,7 +141,7 @@ def test_the_command_lists_experiments():
 
 @pytest.fixture
 def listed(monkeypatch):
-    """``squares`` as an experiment of the command."""
+    """List ``squares`` as an experiment of the command."""
     monkeypatch.setitem(EXPERIMENTS, "squares", (__name__, SQUARES.title))
     monkeypatch.setattr("pipeline.experiments.base.find_experiment", lambda name: SQUARES)
 

@@ -1,4 +1,4 @@
-"""Pictures in memory, the small training loop, and average precision."""
+"""The challenge experiments draw pictures in memory, train in a small loop and score average precision."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,10 @@ UNET = ("residual_unet", {"widths": [4, 6], "dimensions": 2, "norm": "instance"}
 
 
 def test_average_precision_of_scores_that_can_be_checked_by_hand():
-    """Hits at ranks 1 and 3 of four: (1 / 1 + 2 / 3) / 2; best F1 with three said: 2 * 2 / (3 + 2)."""
+    """With hits at ranks 1 and 3 of four, average precision is (1 / 1 + 2 / 3) / 2.
+
+    The best F1 calls three positive and is 2 * 2 / (3 + 2).
+    """
     assert precision(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False])) == pytest.approx(
         (5 / 6, 0.8)
     )
@@ -18,7 +21,7 @@ def test_average_precision_of_scores_that_can_be_checked_by_hand():
 
 
 def test_equal_scores_stand_together():
-    """Would reward a network that says the same everywhere, if the true pixels happen to come first."""
+    """Equal scores share one rank, so a network that says the same everywhere gets the share of true pixels."""
     truth = np.array([True, True, False, False, False, False, False, False])
     assert precision(np.zeros(8), truth)[0] == precision(np.zeros(8), truth[::-1])[0] == 0.25
 
@@ -32,7 +35,7 @@ def test_a_share_of_the_labels_is_the_first_pictures():
 
 
 def test_patches_are_cut_and_turned_alike_in_image_and_target():
-    """Would train on targets that do not lie on the image."""
+    """A patch is cut and turned alike in image and target."""
     numbers = np.arange(2 * 40 * 40, dtype=np.float32).reshape(2, 40, 40)
     learner = Learner(*UNET, Pictures(numbers, numbers), Fit(1, patch=16), seed=3)
     drawn = [learner.draw() for _ in range(20)]
@@ -41,7 +44,7 @@ def test_patches_are_cut_and_turned_alike_in_image_and_target():
 
 
 def test_the_same_seed_gives_the_same_network_and_training_helps():
-    """Would make seeds meaningless."""
+    """Two trainings with the same seed score the same, and training with more updates scores higher."""
     data = pictures(2, 0)
     scores = []
     for updates in (1, 25, 25):

@@ -1,4 +1,4 @@
-"""Parts of the real volume: nothing is trained on what is reported on."""
+"""Experiments on the real volume train on other parts of it than they report on."""
 
 from pathlib import Path
 
@@ -25,7 +25,7 @@ def config(boxes, **changes):
 
 
 def test_planes_of_validation_and_test_are_never_trained_on():
-    """Would report on what was learned by heart."""
+    """Training on planes of validation or test is refused, and the parts of the volume do not overlap."""
     for part_of_it in (fib25.WATCH, fib25.TEST, (160, 170)):
         with pytest.raises(ConfigError, match="only planes below 169"):
             config([fib25.planes(part_of_it)])
@@ -54,7 +54,7 @@ def test_without_the_volume_it_says_what_is_missing(monkeypatch, tmp_path):
 
 
 def test_a_cut_out_holds_the_voxels_of_the_volume(tmp_path):
-    """Would score one place against the labels of another."""
+    """A cut-out holds the voxels that the volume has at the same place."""
     urls = fib25.cut_out(tmp_path, (186, 190), side=16)
     whole = open_volume(f"{fib25.data_file()}:labels")
     cut = open_volume(urls["labels"])
@@ -63,7 +63,7 @@ def test_a_cut_out_holds_the_voxels_of_the_volume(tmp_path):
 
 
 def test_the_time_of_an_update_is_measured_in_turns():
-    """Would compare one network on a busy machine with another on an idle one."""
+    """The time of an update is measured for each of several networks, which take turns on the machine."""
     configs = [config([fib25.planes(fib25.TRAIN)], patch=(16, 16, 16))] * 2
     found = seconds_per_update([fib25.Pace(each) for each in configs], rounds=2, updates=2)
     assert len(found) == 2

@@ -1,4 +1,4 @@
-"""The training loop: deterministic, fair to every rule, and read at any step."""
+"""The training loop is deterministic, treats every rule alike, and can be read at any step."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def trained_once(data, rule=None, penalty=0.0, seed=0):
 
 
 def test_the_same_seed_gives_the_same_weights(data):
-    """Would make a trial that is read another than one that is computed."""
+    """Two trainings with the same seed give the same weights and the same losses."""
     (a, first), (b, second) = trained_once(data), trained_once(data)
     assert all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
     assert first.losses == second.losses
@@ -62,7 +62,7 @@ def test_the_penalty_is_added(data):
 
 
 def test_reading_the_last_step_is_the_network_itself(data):
-    """Would score another network than the one that was trained."""
+    """The F1 that is read at the last step is that of the network's own output."""
     network = fresh_network(TINY, 4, 0)
     with torch.no_grad():
         output = network(data.images)
@@ -73,7 +73,7 @@ def test_reading_the_last_step_is_the_network_itself(data):
 
 
 def test_the_first_step_goes_all_the_way(data):
-    """From nothing, the distance is the state."""
+    """The relative distance of the first step is 1, since the state begins at zero."""
     assert followed(fresh_network(TINY, 4, 0), data, 3)[1][0] == 1
 
 

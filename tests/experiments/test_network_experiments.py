@@ -1,4 +1,4 @@
-"""Label efficiency, RIGNet iterations and the comparison: a few updates of each, to show that the code runs."""
+"""Label efficiency, RIGNet iterations and the comparison run to their report, here with a few updates of each."""
 
 import csv
 import json
@@ -36,7 +36,7 @@ def test_label_efficiency_compares_at_equal_updates_and_at_equal_time(tmp_path, 
 
 
 def test_rignet_with_one_iteration_is_the_plain_network(tmp_path):
-    """Would compare networks that differ in more than the iterations."""
+    """One iteration has no gates, so it has fewer parameters, less work, and more updates in the same time."""
     rows = table(run_experiment(find_experiment("rignet-iterations"), tmp_path, TINY))
     assert [int(row["iterations"]) for row in rows] == list(rignet_iterations.ITERATIONS)
     assert [row["updates"] for row in rows] == ["3"] * 4
@@ -46,7 +46,7 @@ def test_rignet_with_one_iteration_is_the_plain_network(tmp_path):
 
 
 def test_the_comparison_has_a_row_a_network_with_all_its_seeds():
-    """Would show one seed, whose VOI may be far from that of the next."""
+    """A row of the comparison gives mean and spread over all seeds, and the VOI of each seed."""
     test = {"voi": 2.0, "voi_split": 0.5, "voi_merge": 1.5, "adapted_rand_error": 0.25}
     result = {"parameters": 7, "steps": 600, "pace": 0.5, "validation_f1": 0.5, "threshold": 0.25, "test": test}
     results = [{**result, "best_test_voi": voi, "test": {**test, "voi": voi}} for voi in (2.0, 2.2)]

@@ -1,4 +1,4 @@
-"""The three experiments on Pathfinder, at a scale that only shows that they run, and what they measure."""
+"""The three experiments on Pathfinder run at a tiny scale, and measure gradients, memory and spectral radii."""
 
 import json
 
@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def output(tmp_path_factory):
-    """One folder for all, as a user would have it: trials are shared."""
+    """One folder serves all experiments, as a user would have it, so that they share trials."""
     return tmp_path_factory.mktemp("experiments")
 
 
@@ -35,7 +35,7 @@ def test_a_tiny_scale_ends_in_a_report(output, name):
 
 
 def test_a_network_is_trained_once_for_all_experiments(output):
-    """Would double the time of a command, and compare networks that are not the same."""
+    """A network that several experiments need is trained once, and each of them reads the same one."""
     for name in "crbp-pathfinder", "stability":
         run_experiment(find_experiment(name), output, SCALE)
     trainings = list((output / "trials").glob("pathfinder-*.safetensors"))
@@ -58,7 +58,7 @@ def test_held_out_images_are_others(store):
 
 
 def test_memory_grows_with_steps_for_bptt_alone(store):
-    """The promise of C-RBP, at any number of steps."""
+    """The memory of back-propagation through time grows with the number of steps, and that of C-RBP does not."""
     memory = {name: list(sizes.values()) for name, sizes in memory_of(SCALE, store).items()}
     through_time, constrained = memory[METHODS[0].name], memory[CONSTRAINED.name]
     assert through_time[0] < through_time[1] < through_time[2]
@@ -66,7 +66,7 @@ def test_memory_grows_with_steps_for_bptt_alone(store):
 
 
 def test_the_absolute_cap_gives_the_gradient_of_one_step(store):
-    """The published code's rule, whenever the loss has a gradient above 1."""
+    """With the published code's cap, a loss whose gradient exceeds 1 gives the gradient of one step, with no series."""
     network = fresh_network(TINY, 4, 0)
     data = images(store, TINY, CPU)[0]
     capped, report = gradient(network, RecurrentBackpropagation(reference_stopping=True), data, loudness=1e3)
@@ -78,7 +78,7 @@ def test_more_terms_come_nearer_to_the_steady_state(store):
     network = fresh_network(TINY, 40, 0)
     with torch.no_grad():
         network.cell.alpha.zero_()
-        network.cell.mu.zero_()  # no influence of the state but by the gate: a contraction
+        network.cell.mu.zero_()  # the state acts only through the gate: a contraction
     data = images(store, TINY, CPU)[0]
     exact = gradient(network, RecurrentBackpropagation(200, tolerance=1e-7), data)[0]
     errors = [(gradient(network, RecurrentBackpropagation(k, 0.0), data)[0] - exact).norm().item() for k in (0, 3, 9)]
@@ -90,7 +90,7 @@ def test_errors_are_measured_once(store):
 
 
 def test_the_spectral_radius_of_a_leak_is_what_stays(store):
-    """With nothing that comes back from the state, J is the share that the gate keeps."""
+    """Where the candidate does not depend on the state, the spectral radius is the share that the gate keeps: 0.5."""
     network = fresh_network(TINY, 2, 0)
     cell = network.cell
     with torch.no_grad():

@@ -7,7 +7,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.inference.lattice import PatchLattice
 
 patient = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""Settings under which a busy machine fails no test."""
+"""Under these settings, no test fails because the machine is busy."""
 
 
 @st.composite

@@ -1,4 +1,4 @@
-"""The patch lattice against its definition, spelled out voxel by voxel."""
+"""The patch lattice agrees with its definition, spelled out voxel by voxel."""
 
 from itertools import product
 

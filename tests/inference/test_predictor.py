@@ -1,4 +1,4 @@
-"""The promise of inference: one byte for one voxel, whatever the chunks, the batches and the neighbours."""
+"""The byte of a voxel does not depend on the chunks, the batches or the neighbours of its patch."""
 
 from itertools import product
 
@@ -48,7 +48,7 @@ def in_chunks(predictor, image, lattice, chunk_shape):
 
 
 def unrounded(predictor, image, lattice, core=None):
-    """float32 before rounding to uint8, which hides a difference in the last bit in all but one case of a million."""
+    """The float32 result before rounding to uint8, which hides nearly every difference in the last bit."""
     with forward_state(predictor.options):
         values, _ = predictor.blended(reader(image, lattice), core=core or lattice.bounds, lattice=lattice)
         return values.numpy().copy()
@@ -74,7 +74,7 @@ CONVOLUTIONAL = Predictor(convolutional(), PredictOptions())
 @settings(patient, max_examples=20)
 @given(st.data())
 def test_no_bit_depends_on_the_chunks(data):
-    """The network has instance norms: every voxel of a patch depends on all of it."""
+    """The network has instance norms, so every voxel of a patch depends on the whole patch."""
     shape = data.draw(shapes)
     lattice = lattice_of(shape)
     image = image_of(shape, data.draw(st.integers(0, 9)))
@@ -93,7 +93,7 @@ def test_no_byte_depends_on_the_chunks_with_augmentation(tta):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(threads):
-    """Odd sizes: vector kernels treat the tail of a tensor differently, and a batch of patches has one tail."""
+    """The sizes are odd, because vector kernels treat a tensor's tail differently and a batch has only one tail."""
     predictor = Predictor(convolutional(), PredictOptions(threads=threads, batch_size=4))
     lattice = lattice_of((33, 37, 29), patch=(11, 37, 29), overlap=(0, 0, 0))
     image = image_of((33, 37, 29))
@@ -105,7 +105,7 @@ def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(th
 
 @pytest.mark.parametrize("name", ["flips", "flips+transpose", "flips+permutations"])
 def test_an_augmented_prediction_turns_with_the_image(name):
-    """Averaged over all variants, the affinities of a turned image are the turned affinities, but for rounding."""
+    """The mean affinities over all variants of a turned image are the turned affinities, but for rounding."""
     predictor = Predictor(convolutional(), PredictOptions(tta=name))
     image, lattice = image_of((10, 10, 10)), lattice_of((10, 10, 10), patch=(10, 10, 10))
     straight = torch.from_numpy(whole(predictor, image, lattice).astype(int))
@@ -131,7 +131,7 @@ def test_on_a_cpu_the_batch_size_changes_no_bit(threads):
 
 
 class _Batched(Predictor):
-    """Runs whole batches on a CPU too, so that filling and padding them is tested without a GPU."""
+    """This predictor runs whole batches on a CPU too, so that padding is tested without a GPU."""
 
     batch_size = 4
 
@@ -250,7 +250,7 @@ def test_bfloat16_is_close_to_float32():
 
 @pytest.mark.parametrize("channels_last", [True, False])
 def test_a_network_of_two_dimensions_sees_each_section_by_itself(channels_last):
-    """Would refuse 2D networks: the layout with the channels last exists for kernels of five axes alone."""
+    """A 2D network predicts each section by itself, and ignores `channels_last`, which only 3D kernels have."""
     torch.manual_seed(0)
     network = GammaNet2D(widths=(3, 4), horizontal=(3, 3), steps=2, out_channels=3)
     predictor = Predictor(Loaded(Card(), network), PredictOptions(channels_last=channels_last))

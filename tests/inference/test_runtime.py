@@ -1,4 +1,4 @@
-"""The state of torch around a forward pass."""
+"""A forward pass sets the state of torch that its results depend on, and restores it."""
 
 import subprocess
 import sys
@@ -35,7 +35,7 @@ def test_another_process_computes_the_same_bytes():
 
 
 def test_options_and_lattices_load_no_torch():
-    """They are used to plan and to configure, on machines and at moments where three seconds of import matter."""
+    """Options and lattices are used to plan and to configure, where three seconds of import matter."""
     code = "import pipeline.inference.options, pipeline.inference.lattice, sys; sys.exit('torch' in sys.modules)"
     command = [sys.executable, "-c", f"import sys; sys.path[:] = {sys.path!r}; {code}"]
     assert subprocess.run(command, check=False).returncode == 0

@@ -1,4 +1,4 @@
-"""Turned images against turned labels: the affinities of turned labels, turned back, are those of the labels."""
+"""The affinities of turned labels, turned back, are those of the labels."""
 
 import numpy as np
 import pytest

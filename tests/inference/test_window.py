@@ -1,4 +1,4 @@
-"""The blend window: positive, smooth, symmetric, and its sums."""
+"""The blend window is positive, smooth and symmetric, and its sums are right at any place."""
 
 import numpy as np
 import pytest

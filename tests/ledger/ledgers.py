@@ -1,4 +1,4 @@
-"""A small ledger for tests, its chunks, and what it says of them."""
+"""A small ledger for tests, with its chunks, their reports, and queries of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def ledger(store: ObjectStore, fingerprint: str = "A", *, read_only: bool = Fals
 
 
 def report(chunk: Chunk, checksum: str | None = None) -> ChunkReport:
-    """A report with numbers that tell chunks apart."""
+    """A report of a chunk, whose numbers differ from those of other chunks."""
     return ChunkReport(chunk.level, chunk.index, checksum or digest(chunk), 0.5, 80, 1000, {"patches": 2.0})
 
 
@@ -36,7 +36,7 @@ def record(book: Ledger, chunks: list[Chunk]) -> Ledger:
 
 
 def done(book: Ledger) -> set[Chunk]:
-    """The chunks of all levels that are done, each with the right checksum."""
+    """The chunks of all levels that are done; asserts that each has the right checksum."""
     found = {chunk for grid in GRIDS for chunk in grid if book.is_done(chunk)}
     assert all(book.checksum(chunk) == digest(chunk) for chunk in found)
     return found

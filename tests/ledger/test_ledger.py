@@ -1,4 +1,4 @@
-"""The ledger: what is recorded is done, whatever happens to its files; what is not recorded is never done."""
+"""A chunk counts as done exactly if its record was written, whatever happens to the ledger's files."""
 
 import json
 import uuid
@@ -20,7 +20,7 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, GRIDS, contents, done, le
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 
@@ -45,7 +45,7 @@ def test_the_checksum_of_a_missing_chunk_is_refused(store: ObjectStore) -> None:
 
 
 def test_sums_are_the_same_after_reopening_and_compacting(store: ObjectStore) -> None:
-    """Fails if status shows other numbers after a restart."""
+    """The sums of a ledger are the same after it is reopened and after it is compacted."""
     book = record(ledger(store), CHUNKS[:5])
     book.record_failure(CHUNKS[7], "ValueError: no", "trace", 1, final=False)
     book.record_failure(CHUNKS[7], "ValueError: no", "trace", 2, final=True)
@@ -73,7 +73,7 @@ def test_a_forgotten_chunk_is_pending_until_it_is_recorded_again(store: ObjectSt
 
 
 def test_a_forgotten_chunk_does_not_come_back_with_a_damaged_line(store: ObjectStore) -> None:
-    """Fails if a chunk that verify found to be wrong is done again because the line that says so is torn."""
+    """A chunk that was forgotten does not count as done again when the line that forgets it is damaged."""
     book = record(ledger(store), CHUNKS[:3])
     book.forget(CHUNKS[1])
     book.close()
@@ -83,7 +83,7 @@ def test_a_forgotten_chunk_does_not_come_back_with_a_damaged_line(store: ObjectS
 
 
 def test_a_chunk_that_was_set_aside_is_kept_with_its_error_until_it_is_done(store: ObjectStore) -> None:
-    """Fails if a restart, or compaction, loses which chunks failed and why."""
+    """Restarts and compaction keep a chunk that was set aside, with its error, until it is done."""
     book = ledger(store)
     book.record_failure(CHUNKS[4], "ValueError: first", "trace 1", 1, final=False)
     assert book.quarantined() == []
@@ -102,7 +102,7 @@ def test_a_chunk_that_was_set_aside_is_kept_with_its_error_until_it_is_done(stor
 
 @pytest.mark.parametrize("compacted", [False, True])
 def test_old_marks_never_come_back_under_another_fingerprint(store: ObjectStore, compacted: bool) -> None:
-    """A, then B, then A again: B's chunks have overwritten A's, so nothing of A is done."""
+    """After A, then B, then A again nothing of A is done, because B's chunks have overwritten A's."""
     for fingerprint in "ABAB":
         book = ledger(store, fingerprint)
         assert done(book) == set()
@@ -113,14 +113,14 @@ def test_old_marks_never_come_back_under_another_fingerprint(store: ObjectStore,
 
 
 def test_beginning_is_enough_to_end_the_old_marks(store: ObjectStore) -> None:
-    """Fails if a driver is killed after its first chunk was written and before it was recorded."""
+    """``begin`` under a new fingerprint invalidates the old marks before any chunk is recorded."""
     record(ledger(store, "A"), CHUNKS[:4]).compact()
     ledger(store, "B").begin()
     assert done(ledger(store, "A")) == set()
 
 
 def test_looking_at_another_fingerprint_ends_nothing(store: ObjectStore) -> None:
-    """Fails if `plan` or `status` with a changed run file costs a recomputation."""
+    """Opening a ledger under another fingerprint, as ``plan`` and ``status`` do, keeps the marks."""
     record(ledger(store, "A"), CHUNKS[:4])
     ledger(store, "B").close()
     assert done(ledger(store, "A")) == set(CHUNKS[:4])
@@ -133,7 +133,7 @@ def test_beginning_again_under_the_same_fingerprint_keeps_everything(store: Obje
 
 
 def test_a_torn_last_line_costs_its_chunk_alone(tmp_path: Path) -> None:
-    """What a power cut leaves: later records stand on lines of their own."""
+    """A last line that a power cut has torn costs its chunk only; later records stand on lines of their own."""
     store = ObjectStore(tmp_path)
     record(ledger(store), CHUNKS[:4])
     key = log_of(store)
@@ -148,7 +148,7 @@ def test_a_torn_last_line_costs_its_chunk_alone(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_costs_its_chunk_alone(store: ObjectStore) -> None:
-    """Fails if one bad sector loses a log, or makes another chunk done."""
+    """A flipped bit in one record makes that chunk pending and no other."""
     record(ledger(store), CHUNKS[:6])
     key = log_of(store)
     lines = store.get(key).splitlines(keepends=True)
@@ -166,7 +166,7 @@ def test_a_flipped_bit_costs_its_chunk_alone(store: ObjectStore) -> None:
 
 
 def test_a_damaged_first_line_does_not_cost_the_log(store: ObjectStore) -> None:
-    """Fails if a flipped bit in the fingerprint recomputes a month of work."""
+    """Flipped bits in the log's first line, which holds the fingerprint, cost no record."""
     record(ledger(store), CHUNKS[:6])
     key = store.list(f"{FOLDER}/log")[0]
     data = bytearray(store.get(key))
@@ -182,7 +182,7 @@ DAMAGE = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_siz
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=DAMAGE, cut=st.integers(0, 60), compacted=st.booleans(), where=st.sampled_from(["log", "compact"]))
 def test_damage_never_makes_a_chunk_done(damage, cut: int, compacted: bool, where: str) -> None:
-    """Random bytes in the files: what is done was recorded, with the checksum that was recorded, or it is pending."""
+    """However the files are damaged, each chunk that counts as done was recorded, with its recorded checksum."""
     store = ObjectStore(f"mem://{uuid.uuid4().hex}")
     book = record(ledger(store), CHUNKS[:8])
     if compacted:
@@ -214,7 +214,7 @@ def test_damage_never_makes_a_chunk_done(damage, cut: int, compacted: bool, wher
     folder=st.booleans(),
 )
 def test_any_history_is_told_alike_after_reopening(tmp_path_factory, steps, folder: bool) -> None:
-    """Compaction, restarts and crashes in between change nothing of what is done or set aside."""
+    """Compaction, restarts and crashes do not change which chunks are done or set aside."""
     path = tmp_path_factory.mktemp("history") if folder else f"mem://{uuid.uuid4().hex}"
     store = ObjectStore(path)
     book, marked, failed = ledger(store), set(), set()
@@ -228,7 +228,7 @@ def test_any_history_is_told_alike_after_reopening(tmp_path_factory, steps, fold
             marked = marked - {chunk}
         elif step == "fail":
             book.record_failure(chunk, "no", "trace", 3, final=True)
-            failed = failed | ({chunk} - marked)  # what is done stays done: the failure comes late
+            failed = failed | ({chunk} - marked)  # a late failure does not undo a done chunk
         elif step == "torn compact":
             book.flush()
             before = contents(store)
@@ -253,7 +253,7 @@ def restore(store: ObjectStore, before: dict[str, bytes], only: str) -> None:
 
 
 def test_compaction_makes_a_long_log_short(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails if opening a ledger of a million chunks reads a million lines each time."""
+    """Closing a ledger with a long log compacts it, and all its records stay."""
     monkeypatch.setattr(under_test, "COMPACT_RECORDS", 10)
     book = record(ledger(store), CHUNKS[:20])
     long = log_bytes(store)
@@ -265,14 +265,14 @@ def test_compaction_makes_a_long_log_short(store: ObjectStore, monkeypatch: pyte
 
 
 class RefusingStore(ObjectStore):
-    """Takes no arrays: a disk that is too full for ``compact.npz``."""
+    """A store that takes no arrays, like a disk that is too full for ``compact.npz``."""
 
     def put_arrays(self, key: str, arrays, *, compress: bool = False) -> None:
         raise StorageError("no space")
 
 
 def test_a_log_that_cannot_be_compacted_stays(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """Fails if a full disk at the very end turns a finished stage into a failed one."""
+    """A log that cannot be compacted, as on a full disk, stays as it is, and closing raises no error."""
     book = record(ledger(RefusingStore(tmp_path)), CHUNKS[:3])
     book.forget(CHUNKS[0])
     book.close()
@@ -281,7 +281,7 @@ def test_a_log_that_cannot_be_compacted_stays(tmp_path: Path, caplog: pytest.Log
 
 
 def test_reading_only_never_writes(store: ObjectStore) -> None:
-    """Fails if `status` beside a running driver, or of another user's run, changes a byte."""
+    """A ledger opened for reading only refuses every write and changes no byte."""
     record(ledger(store), CHUNKS[:3])
     before = contents(store)
     for fingerprint in "AB":
@@ -299,7 +299,7 @@ def test_reading_only_never_writes(store: ObjectStore) -> None:
 
 
 def test_reading_only_leaves_a_torn_line_as_it_is(tmp_path: Path) -> None:
-    """Fails if `status` writes into the log while the driver is in the middle of a line."""
+    """A ledger opened for reading only does not repair a torn line, which its driver may be writing."""
     store = ObjectStore(tmp_path)
     record(ledger(store), CHUNKS[:3])
     key = log_of(store)
@@ -310,7 +310,7 @@ def test_reading_only_leaves_a_torn_line_as_it_is(tmp_path: Path) -> None:
 
 
 def test_without_appending_records_wait_for_a_flush() -> None:
-    """Where objects are written whole, one object a few seconds, and what is not flushed is computed again."""
+    """In a bucket, records are written together every few seconds; those not flushed are computed again."""
     store = ObjectStore(f"mem://{uuid.uuid4().hex}")
     book = record(ledger(store), CHUNKS[:2])
     book.record(report(CHUNKS[2]))
@@ -333,7 +333,7 @@ def test_segments_are_written_after_a_number_of_records(monkeypatch: pytest.Monk
 
 
 def test_a_file_system_has_every_record_at_once(tmp_path: Path) -> None:
-    """Fails if kill -9 costs more than the chunks in flight."""
+    """On a file system each record is stored before ``record`` returns."""
     store = ObjectStore(tmp_path)
     book = ledger(store)
     for number, chunk in enumerate(CHUNKS[:5]):
@@ -342,7 +342,7 @@ def test_a_file_system_has_every_record_at_once(tmp_path: Path) -> None:
 
 
 def test_a_chunk_costs_thirty_bytes_of_memory() -> None:
-    """A hundred million chunks fit into 3 GB."""
+    """A chunk costs at most thirty bytes, so a hundred million chunks fit into 3 GB of memory."""
     bounds = BoundingBox.from_shape((100, 100, 100))
     grid = ChunkGrid(bounds, bounds, (1, 1, 1))
     book = Ledger(ObjectStore(f"mem://{uuid.uuid4().hex}"), "count_voxels", "A", [grid])
@@ -353,7 +353,7 @@ def test_a_chunk_costs_thirty_bytes_of_memory() -> None:
 
 
 def test_pending_chunks_are_listed_lazily() -> None:
-    """Fails if a grid of 10^12 chunks is turned into a list."""
+    """Pending chunks are listed lazily, not as a list of the whole grid."""
     bounds = BoundingBox.from_shape((400, 400, 400))
     grid = ChunkGrid(bounds, bounds, (4, 4, 4))
     book = Ledger(ObjectStore(f"mem://{uuid.uuid4().hex}"), "count_voxels", "A", [grid])

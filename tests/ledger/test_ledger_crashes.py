@@ -1,4 +1,4 @@
-"""A driver that is killed while the ledger changes its files: whatever is left says nothing wrong."""
+"""A driver that is killed while it changes the ledger's files leaves no wrong record behind."""
 
 import uuid
 from collections.abc import Callable
@@ -13,12 +13,12 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, done, ledger, record
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 
 class CrashingStore(ObjectStore):
-    """Stands for a driver that is killed: it stops after a number of changes."""
+    """A store of a driver that is killed: it stops after a number of changes."""
 
     def __init__(self, url: str | Path, changes: int) -> None:
         super().__init__(url)
@@ -43,7 +43,7 @@ class CrashingStore(ObjectStore):
 
 
 def in_segments(store: ObjectStore, fingerprint: str) -> Ledger:
-    """A ledger of several segments (where there are any), with a failure and a chunk computed twice."""
+    """A ledger with a failure and a chunk computed twice, in several segments where the store has segments."""
     book = record(ledger(store, fingerprint), CHUNKS[:3])
     book.record_failure(CHUNKS[9], "no", "trace", 3, final=True)
     book.flush()
@@ -54,7 +54,7 @@ def in_segments(store: ObjectStore, fingerprint: str) -> Ledger:
 
 @pytest.mark.parametrize("changes", range(8))
 def test_a_crash_at_any_point_of_compaction_loses_nothing(store: ObjectStore, changes: int) -> None:
-    """Fails if compact.npz and the log disagree, or segments go before what replaces them is there."""
+    """A crash at any point of compaction loses no record, and the ledger goes on."""
     in_segments(store, "A")
     book = ledger(CrashingStore(store.url, changes), "A")
     crashed = interrupted(book.compact)
@@ -73,7 +73,7 @@ def test_a_crash_at_any_point_of_compaction_loses_nothing(store: ObjectStore, ch
 def test_a_crash_at_any_point_of_a_new_beginning_mixes_nothing(
     store: ObjectStore, changes: int, compacted: bool
 ) -> None:
-    """Fails if marks of A count under B, or come back under A after B has begun."""
+    """After a crash at any point of ``begin``, marks of one fingerprint never count under another."""
     book = in_segments(store, "A")
     if compacted:
         book.compact()

@@ -1,4 +1,4 @@
-"""A ledger over weeks: records wait seconds, long logs become short, and nobody writes whose time is over."""
+"""A ledger over weeks: records are flushed in seconds, long logs are compacted, and overtaken drivers cannot write."""
 
 import time
 import uuid
@@ -15,12 +15,12 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, contents, done, ledger, log_byt
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return ObjectStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 
 class FickleStore(ObjectStore):
-    """A store of whole objects that refuses some of them, as long as it is told to."""
+    """A store of whole objects that can be told to refuse some of them."""
 
     refuses = ""
 
@@ -36,7 +36,7 @@ def fickle() -> FickleStore:
 
 
 def comes_true(condition, seconds: float = 30.0) -> bool:
-    """False if a condition does not hold within some time."""
+    """True if a condition holds within some seconds."""
     end = time.monotonic() + seconds
     while not (holds := condition()) and time.monotonic() < end:
         time.sleep(0.01)
@@ -44,7 +44,7 @@ def comes_true(condition, seconds: float = 30.0) -> bool:
 
 
 def test_a_record_is_stored_in_time_if_no_other_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails if a crash in the fifth hour of a chunk costs the chunks that were done before it began."""
+    """In a bucket a record is stored within seconds, also when no other record follows."""
     monkeypatch.setattr(under_test, "FLUSH_SECONDS", 0.05)
     store = ObjectStore(f"mem://{uuid.uuid4().hex}")
     book = ledger(store)
@@ -56,7 +56,7 @@ def test_a_record_is_stored_in_time_if_no_other_comes(monkeypatch: pytest.Monkey
 
 
 def test_a_flush_in_time_that_fails_is_made_up_for(fickle: FickleStore, monkeypatch, caplog) -> None:
-    """Fails if an outage of seconds ends a run, or loses what was recorded in it."""
+    """A flush that fails is logged and no error; the next flush stores its records too."""
     monkeypatch.setattr(under_test, "FLUSH_SECONDS", 0.05)
     book = record(ledger(fickle), CHUNKS[:2])
     fickle.refuses = "log-"
@@ -69,7 +69,7 @@ def test_a_flush_in_time_that_fails_is_made_up_for(fickle: FickleStore, monkeypa
 
 
 def test_a_long_log_becomes_arrays_while_its_stage_runs(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails if a driver that is killed after a month needs hours to read what was done."""
+    """A log that grows long is compacted while its stage runs, and keeps all records."""
     monkeypatch.setattr(under_test, "LONG_LOG", 10)
     book, longest = ledger(store), 0
     for chunk in CHUNKS[:35]:
@@ -82,7 +82,7 @@ def test_a_long_log_becomes_arrays_while_its_stage_runs(store: ObjectStore, monk
 
 
 def test_many_segments_become_one_while_their_stage_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fails if a driver on an object store sends a request for every five seconds of the last month."""
+    """In a bucket the segments of a log are merged while its stage runs, so there are never many."""
     monkeypatch.setattr(under_test, "LONG_SEGMENTS", 4)
     store = ObjectStore(f"mem://{uuid.uuid4().hex}")
     book = ledger(store)
@@ -93,7 +93,7 @@ def test_many_segments_become_one_while_their_stage_runs(monkeypatch: pytest.Mon
 
 
 def test_a_log_that_cannot_be_made_short_goes_on(fickle: FickleStore, monkeypatch, caplog) -> None:
-    """Fails if the log begins anew although its arrays are not stored, or each record tries again in vain."""
+    """A log whose compaction fails keeps its records, does not retry at each record, and compacts later."""
     monkeypatch.setattr(under_test, "LONG_LOG", 4)
     fickle.refuses = "compact"
     book = ledger(fickle)
@@ -109,7 +109,7 @@ def test_a_log_that_cannot_be_made_short_goes_on(fickle: FickleStore, monkeypatc
 
 @pytest.mark.parametrize("refused", ["compact", "log-000000"])
 def test_a_log_goes_on_where_it_was_after_it_could_not_begin_anew(fickle: FickleStore, refused: str) -> None:
-    """Fails if the next segment takes the place of the first, without which none of them counts."""
+    """After a compaction that failed, new segments follow the old ones and replace none of them."""
     book = ledger(fickle)
     for chunk in CHUNKS[:3]:
         record(book, [chunk])
@@ -122,7 +122,7 @@ def test_a_log_goes_on_where_it_was_after_it_could_not_begin_anew(fickle: Fickle
 
 
 def test_a_line_that_arrives_late_does_not_count_in_another_log(store: ObjectStore) -> None:
-    """Fails if what a dead driver had sent under A is believed under B, or under A after B."""
+    """A line of an earlier log that a dead driver sent late does not count in the present log."""
     record(ledger(store, "A"), CHUNKS[:2])
     late = store.get(log_of(store)).splitlines(keepends=True)[-1]
     for fingerprint in "BA":
@@ -134,7 +134,7 @@ def test_a_line_that_arrives_late_does_not_count_in_another_log(store: ObjectSto
 
 
 def test_arrays_that_arrive_late_do_not_count_in_another_log(store: ObjectStore) -> None:
-    """Fails if A's marks come back although B has overwritten A's data meanwhile."""
+    """Compacted arrays of an earlier fingerprint that arrive late do not count."""
     record(ledger(store, "A"), CHUNKS[:4]).compact()
     late = store.get(f"{FOLDER}/compact.npz")
     for fingerprint in "BA":
@@ -144,7 +144,7 @@ def test_arrays_that_arrive_late_do_not_count_in_another_log(store: ObjectStore)
 
 
 def test_a_failure_that_arrives_late_does_not_set_a_done_chunk_aside(store: ObjectStore) -> None:
-    """Fails if `status` shows a failed chunk that is done, and no retry ever mends it."""
+    """A failure that is recorded after its chunk was done does not set the chunk aside."""
     book = record(ledger(store), CHUNKS[:2])
     book.record_failure(CHUNKS[1], "no", "trace", 3, final=True)
     book.flush()
@@ -154,7 +154,7 @@ def test_a_failure_that_arrives_late_does_not_set_a_done_chunk_aside(store: Obje
 
 
 def test_who_may_not_write_any_more_writes_nothing(store: ObjectStore) -> None:
-    """Fails if a driver that was cut off spoils, at its end, the log of the one that has taken over."""
+    """A driver that has lost its lease changes no byte of the ledger, also when it closes."""
 
     def refuse() -> None:
         raise LeaseError("another driver has taken over")

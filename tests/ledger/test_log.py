@@ -1,4 +1,4 @@
-"""A ledger that another process writes is read again and again: each time only what is new, and always the truth."""
+"""A reader that follows a ledger of another process reads only new lines, and sees what is recorded."""
 
 import uuid
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.ledger.ledgers import CHUNKS, FOLDER, done, ledger, log_of, record
 
 
 class CountingStore(ObjectStore):
-    """Counts the bytes that are read and the listings."""
+    """A store that counts listings and the bytes that are read."""
 
     def __init__(self, url: str | Path) -> None:
         super().__init__(url)
@@ -29,7 +29,7 @@ class CountingStore(ObjectStore):
 
 @pytest.fixture(params=["folder", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> CountingStore:
-    """A file system, where lines are appended, and a store of whole objects, where segments are."""
+    """A store on a file system, which appends lines, and one in memory that writes whole segments, as in a bucket."""
     return CountingStore(tmp_path if request.param == "folder" else f"mem://{uuid.uuid4().hex}")
 
 
@@ -45,7 +45,7 @@ def test_new_records_appear_after_a_refresh(store: CountingStore) -> None:
 
 
 def test_a_refresh_reads_only_what_is_new(store: CountingStore) -> None:
-    """Fails if watching a run of a million chunks costs seconds at every look."""
+    """A refresh reads only the bytes added since the last one, and lists nothing."""
     writer = record(ledger(store), CHUNKS[:11])
     reader = ledger(store, read_only=True)
     store.bytes_read = store.listings = 0
@@ -60,7 +60,7 @@ def test_a_refresh_reads_only_what_is_new(store: CountingStore) -> None:
 
 
 def test_a_log_that_was_begun_anew_is_noticed(store: CountingStore) -> None:
-    """Fails if a watcher goes on behind the end of a log that is not there any more."""
+    """A refresh returns False when the log was compacted or begun anew."""
     writer = record(ledger(store), CHUNKS[:5])
     reader = ledger(store, read_only=True)
     writer.compact()
@@ -82,7 +82,7 @@ def test_a_log_that_begins_later_is_noticed(store: CountingStore) -> None:
 
 
 def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
-    """Fails if a record that is just being written is lost to the watcher."""
+    """A line that is half written is read by the refresh after it is complete."""
     store = ObjectStore(tmp_path)
     record(ledger(store), CHUNKS[:5])
     whole = store.get(log_of(store))
@@ -95,7 +95,7 @@ def test_half_a_line_is_read_when_it_is_whole(tmp_path: Path) -> None:
 
 
 def test_a_long_log_is_read_block_by_block(tmp_path: Path) -> None:
-    """Fails if a line at the seam of two blocks is lost or read twice."""
+    """A log of several blocks is read line by line, and lines that cross two blocks are read once."""
     store = ObjectStore(tmp_path)
     lines = [b"%d " % n + b"x" * (n % 1000) for n in range(2 * BLOCK_BYTES // 500)]
     store.put(f"{FOLDER}/log.jsonl", b"\n".join(lines) + b"\n")
@@ -108,7 +108,7 @@ def test_a_long_log_is_read_block_by_block(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("direction", ["to a bucket", "to a folder"])
 def test_a_run_directory_may_be_copied_between_kinds_of_store(tmp_path: Path, direction: str) -> None:
-    """Fails if a run that went from a cluster's disk to a bucket, or back, begins again or cannot be opened."""
+    """A ledger copied from a disk to a bucket, or back, keeps its done chunks and goes on."""
     folder, bucket = ObjectStore(tmp_path), ObjectStore(f"mem://{uuid.uuid4().hex}")
     here, there = (folder, bucket) if direction == "to a bucket" else (bucket, folder)
     record(ledger(here), CHUNKS[:5])

@@ -1,4 +1,4 @@
-"""A record as a line: it comes back, or it is nothing."""
+"""A record written as a line comes back as it was, or, if the line is damaged, not at all."""
 
 import json
 import zlib
@@ -23,7 +23,7 @@ def test_a_line_says_what_was_written(record, log):
 def test_a_line_with_a_flipped_bit_says_nothing(record, log, place, bit):
     line = bytearray(encode(record, log)[:-1])
     line[place % len(line)] ^= 1 << bit
-    assert decode(bytes(line), log) in (None, record)  # the checksum in capital letters is the same number
+    assert decode(bytes(line), log) in (None, record)  # a digit in upper case is the same number
 
 
 def test_a_line_of_another_log_says_nothing():
@@ -32,13 +32,13 @@ def test_a_line_of_another_log_says_nothing():
 
 @given(line=st.binary())
 def test_bytes_that_are_no_line_say_nothing(line):
-    """Fails if a damaged log ends a run in a traceback, or counts."""
+    """Random bytes decode to no record and raise no error."""
     assert decode(line) is None
 
 
 @given(text=st.binary())
 def test_a_line_that_is_whole_but_is_not_json_says_nothing(text):
-    """Fails if what something else has written into the log, with a checksum, ends a run in a traceback."""
+    """A line with a right checksum whose text is no JSON decodes to no record and raises no error."""
     try:
         expected = json.loads(text)
     except ValueError:

@@ -31,13 +31,13 @@ class TestCanvas(BatchNormContract):
 
 @pytest.mark.parametrize(("classes", "count"), [(21, 6_055_736), (19, 6_053_360)])
 def test_parameters_of_the_head_are_those_of_the_paper(classes, count):
-    """Would have peepholes, two biases a gate, or another number of channels."""
+    """The head has the paper's parameter counts, which allow one bias for each gate and no peepholes."""
     with torch.device("meta"):
         assert parameters(CanvasHead(2048, (512, 256), classes)) == count
 
 
 def test_the_features_have_the_size_of_the_paper():
-    """Would have another output stride than 16: 513 x 513 -> 33 x 33, 1025 x 2049 -> 65 x 129."""
+    """Features have an output stride of 16, as in the paper: 513 x 513 -> 33 x 33, 1025 x 2049 -> 65 x 129."""
     with torch.device("meta"):
         network = CanvasLSTM(in_channels=3)
     for image, size in (((513, 513), (33, 33)), ((1025, 2049), (65, 129))):
@@ -53,16 +53,16 @@ def head(scale=1.0, dtype=torch.float32):
 
 
 def canvases(found, features, steps):
-    """The canvas after each step."""
+    """Return the canvas after each step."""
     with torch.inference_mode():
         return [state[-1] for state in Backpropagation()(found, features, steps, keep=True).states]
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5])
 def test_logits_are_less_than_the_number_of_steps(steps):
-    """Would paint with something else than h: |h| < 1, so |canvas_T| < T, however large the weights are.
+    """After T steps |canvas| < T, however large the weights are, since each step adds an h with |h| < 1.
 
-    In float64: where tanh and sigmoid round to 1, the bound is reached.
+    The test uses float64: the bound would be reached where tanh and sigmoid round to 1.
     """
     features = torch.randn(2, 7, 5, 6, generator=torch.Generator().manual_seed(1)).double()
     painted = canvases(head(scale=10.0, dtype=torch.float64), features, steps)
@@ -72,7 +72,7 @@ def test_logits_are_less_than_the_number_of_steps(steps):
 
 
 def test_pixels_may_change_places_before_or_after_the_head():
-    """Would look at neighbours: with kernel 1, a permutation of pixels commutes with the head."""
+    """With kernel 1 the head treats each pixel by itself, so a permutation of pixels commutes with it."""
     features = torch.randn(2, 7, 4, 6, generator=torch.Generator().manual_seed(1))
     order = torch.randperm(24, generator=torch.Generator().manual_seed(2))
 
@@ -83,7 +83,7 @@ def test_pixels_may_change_places_before_or_after_the_head():
 
 
 def test_each_step_adds_the_state_of_the_last_lstm():
-    """Would overwrite the canvas, or read it from another layer."""
+    """Each step adds the h of the last LSTM to the canvas."""
     found, features = head(), torch.randn(1, 7, 2, 2)
     with torch.inference_mode():
         states = [cell.initial(features) for cell in found.cells]
@@ -99,7 +99,7 @@ def test_each_step_adds_the_state_of_the_last_lstm():
 
 @pytest.mark.parametrize("rule", [CheckpointedBackpropagation(), TruncatedBackpropagation(window=3)])
 def test_it_is_trained_by_the_rules_of_recurrences(rule):
-    """Would be the one recurrent network that only plain back-propagation can train."""
+    """Checkpointed and truncated back-propagation (with a window of all steps) give the plain one's gradients."""
     network, image = seeded("canvas_lstm", MINI), images(1, (1, 40, 50))[:, :, 0]
     network(image).square().sum().backward()
     expected = [parameter.grad.clone() for parameter in network.parameters()]
@@ -111,13 +111,13 @@ def test_it_is_trained_by_the_rules_of_recurrences(rule):
 
 
 def test_recurrent_back_propagation_is_refused():
-    """Would sum a series that never ends: the canvas has no steady state."""
+    """Recurrent back-propagation is refused, since the canvas grows with every step and has no steady state."""
     with pytest.raises(ConfigError, match="grows with every step"):
         check_rule(seeded("canvas_lstm", MINI), Recurrent(), "canvas_lstm", (1, 32, 32))
 
 
 def test_every_step_can_be_shown():
-    """Would hide how the picture comes about."""
+    """The network can return the logits of every step, of which the last are its output."""
     network, image = seeded("canvas_lstm", MINI), images(1, (2, 40, 50))
     with torch.inference_mode():
         steps = network(image, every_step=True)
@@ -127,7 +127,7 @@ def test_every_step_can_be_shown():
 
 
 def test_initial_weights_are_normal_with_glorots_deviation():
-    """Would start from the library's uniform ones."""
+    """Initial weights have the standard deviation of Glorot's rule, and biases begin at zero."""
     torch.manual_seed(0)
     layer = CanvasHead(600, (300,), 5).cells[0].from_input
     wanted = (2 / (600 + 4 * 300)) ** 0.5
@@ -137,6 +137,6 @@ def test_initial_weights_are_normal_with_glorots_deviation():
 
 
 def test_no_step_is_refused():
-    """Would give an empty canvas."""
+    """A network with zero steps is refused, since its canvas would stay empty."""
     with pytest.raises(ModelError, match="at least one"):
         CanvasLSTM(**{**MINI, "steps": 0})

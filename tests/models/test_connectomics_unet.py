@@ -56,12 +56,15 @@ WIDE = {"widths": (32, 64, 96, 128, 160), "out_channels": 1}
     ],
 )
 def test_parameters_are_those_of_the_published_networks(arguments, count):
-    """Would be another network; with ``published`` the code's quirks are there, without, blocks follow their level."""
+    """With ``published`` the parameter count is that of the published code, whose quirks are kept.
+
+    Without it, blocks follow their level and the key has no bias, which changes the count by a known number.
+    """
     with torch.device("meta"):
         assert parameters(ConnectomicsUNet(**arguments, published=True)) == count
         ours = parameters(ConnectomicsUNet(**arguments))
     widths, levels = arguments.get("widths", (28, 36, 48, 64, 80)), (3, 4)
-    more = sum(2 * 18 * widths[level] ** 2 for level in levels) + 2 * 18 * widths[3] ** 2  # also on the way up
+    more = sum(2 * 18 * widths[level] ** 2 for level in levels) + 2 * 18 * widths[3] ** 2  # and the block on the way up
     key = widths[-1] // 2 if arguments.get("plus") else 0
     assert ours == count + more - key
 
@@ -71,7 +74,7 @@ def kernels(network):
 
 
 def test_blocks_follow_the_isotropy_of_their_level():
-    """Would bring back quirk 1: isotropic levels with blocks that do not look along z."""
+    """Blocks of isotropic levels look along z; with ``published`` (quirk 1) no block does."""
     thin, cubic = (1, 3, 3), (3, 3, 3)
     assert kernels(ConnectomicsUNet(**MINI)) == [thin, thin, cubic]
     assert kernels(ConnectomicsUNet(**MINI, published=True)) == [thin] * 3
@@ -79,7 +82,10 @@ def test_blocks_follow_the_isotropy_of_their_level():
 
 
 def test_sides_of_two_n_plus_one_go_through_unpadded():
-    """Would break the published patches of 17 x 257 x 257, on whose voxels the strided levels lie."""
+    """Patches with sides of 2 n + 1, such as the published 17 x 257 x 257, run without padding.
+
+    Even sides are padded by repeating the last voxel.
+    """
     network = seeded("connectomics_unet", MINI)
     image = images(1, (5, 9, 13))
     assert network.prepare(image).shape == (1, 1, 5, 9, 13)
@@ -91,14 +97,14 @@ def test_sides_of_two_n_plus_one_go_through_unpadded():
 
 
 def test_strided_levels_lie_on_every_second_voxel():
-    """Would shift coarse levels by half a voxel against fine ones: a ramp halved and enlarged must be the same ramp."""
+    """Voxels of a strided level lie on every second finer voxel, so a ramp halved and enlarged stays the same."""
     network = ConnectomicsUNet(**MINI)
     ramp = torch.arange(9.0).view(1, 1, 1, 1, 9)
     torch.testing.assert_close(network.up[0]._enlarged(ramp[..., ::2], ramp), ramp)
 
 
 def test_squeeze_and_excitation_is_one_factor_a_channel():
-    """Would gate voxels instead of channels."""
+    """Squeeze-and-excitation multiplies all voxels of a channel by one factor, which the channels' means decide."""
     torch.manual_seed(0)
     layer, x = SqueezeExcitation(8, 4), torch.randn(2, 8, 2, 3, 4)
     factor = layer(x) / x
@@ -108,7 +114,7 @@ def test_squeeze_and_excitation_is_one_factor_a_channel():
 
 
 def test_the_non_local_block_begins_as_the_identity_and_has_no_useless_bias():
-    """Would disturb what a network without it learns first; quirk 5: a bias of the key changes nothing."""
+    """The non-local block begins as the identity, and has no bias of the key, which changes nothing (quirk 5)."""
     torch.manual_seed(0)
     block, x = NonLocal(4, "batch", key_bias=True).eval(), torch.randn(1, 4, 2, 3, 3)
     assert torch.equal(block(x), x)
@@ -121,7 +127,7 @@ def test_the_non_local_block_begins_as_the_identity_and_has_no_useless_bias():
 
 
 def test_plus_sees_the_whole_patch_once_it_is_trained():
-    """Would leave the lowest level unsent, or the non-local block out of the way."""
+    """With ``plus`` and a non-local block that is not the identity, a change at one x changes logits at every x."""
     network, image = seeded("connectomics_unet", {**MINI, "plus": True}), images(1, (4, 8, 48))
     torch.nn.init.ones_(network.down[-1][2].norm.weight)
     other = image.clone()
@@ -139,7 +145,7 @@ def test_plus_sees_the_whole_patch_once_it_is_trained():
     [("B", {"foreground"}), ("BC", {"foreground", "contour"}), ("BCD", {"foreground", "contour", "distance"})],
 )
 def test_heads_have_their_activation(heads, names):
-    """Would give a signed distance that is never negative, or probabilities beyond one."""
+    """Heads give their outputs by name: the foreground passes a sigmoid, and the signed distance tanh."""
     network = ConnectomicsUNet(widths=(4, 5), isotropy=(False, True), heads=heads).eval()
     assert network.out_channels == len(names)
     with torch.inference_mode():
@@ -154,7 +160,7 @@ def test_heads_have_their_activation(heads, names):
 
 
 def test_affinities_have_no_heads():
-    """Would give affinities another meaning."""
+    """A network without heads refuses to activate them, since its outputs are affinities."""
     with pytest.raises(ModelError, match="its outputs are affinities"):
         ConnectomicsUNet(**MINI).activate(torch.zeros(1, 3, 1, 1, 1))
 
@@ -170,12 +176,12 @@ def test_affinities_have_no_heads():
     ],
 )
 def test_impossible_arguments_are_refused(change, message):
-    """Would die deep inside torch, or build another network than asked for."""
+    """Arguments that no U-Net can be built from are refused, and the message says what is allowed."""
     with pytest.raises(ModelError, match=message):
         ConnectomicsUNet(**{**MINI, **change})
 
 
 def test_every_named_size_can_be_built():
-    """Would offer sizes that do not exist."""
+    """Every named size can be built, and has 12 output channels."""
     with torch.device("meta"):
         assert all(ConnectomicsUNet(**arguments).out_channels == 12 for arguments in SIZES.values())

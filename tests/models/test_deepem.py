@@ -14,7 +14,7 @@ def reference(shared_fixtures):
 
 
 def test_the_network_agrees_with_the_published_code(reference):
-    """Would be another network with the same number of parameters: order of layers, padding, upsampling, norms."""
+    """With the published weights, our RSUNet gives the outputs of DeepEM's code."""
     network = rsunet_from_deepem(reference, torch.float64)
     with torch.inference_mode():
         found = network(torch.from_numpy(reference["x"])).numpy()
@@ -23,7 +23,7 @@ def test_the_network_agrees_with_the_published_code(reference):
 
 
 def test_the_state_of_a_live_model_is_taken_too(reference):
-    """Would only work on the arrays of a file: names without prefix, tensors, one output."""
+    """The state of a live model is accepted as well: tensors whose names have no prefix, and a single output."""
     state = {k.removeprefix("w__"): torch.from_numpy(v) for k, v in reference.items() if k.startswith("w__")}
     state = {name: value for name, value in state.items() if not name.startswith("out.long_range")}
     network = rsunet_from_deepem(state)
@@ -33,7 +33,7 @@ def test_the_state_of_a_live_model_is_taken_too(reference):
 
 
 def test_a_network_that_pools_z_is_taken_with_its_weights_along_z(reference):
-    """Would refuse isotropic variants; their weights do not fall along z, and are twice too large there."""
+    """A network that pools z is accepted, and its upsampling keeps the published weights, twice too large along z."""
     arrays = {name: value for name, value in reference.items() if name.startswith("w__")}
     for k in range(2):
         name = f"w__core.uconvs.{k}.up.up.0.weight"
@@ -50,7 +50,10 @@ def test_a_network_that_pools_z_is_taken_with_its_weights_along_z(reference):
 
 @pytest.mark.parametrize(("factor", "line"), [(3, [1, 2, 3, 2, 1]), (4, [1, 3, 5, 7, 7, 5, 3, 1])])
 def test_a_network_that_pools_by_three_or_four_is_taken(reference, factor, line):
-    """Would read the factor wrong from the constant weights, of side 2 p - p mod 2, or round a third to 32 bits."""
+    """Pooling by three or four is recognised from the upsampling weights; a third is not rounded to 32 bits.
+
+    For a factor p these weights have sides of 2 p - p mod 2.
+    """
     arrays = {name: value for name, value in reference.items() if name.startswith("w__")}
     weights = np.array(line) * factor / sum(line)
     for k, channels in enumerate((8, 6)):
@@ -58,10 +61,10 @@ def test_a_network_that_pools_by_three_or_four_is_taken(reference, factor, line)
     network = rsunet_from_deepem(arrays, torch.float64)
     assert network.pools == [(1, factor, factor)] * 2
     ramp = torch.arange(5.0, dtype=torch.float64).expand(1, 8, 1, 5, 5)
-    middle = slice(factor, -factor)  # beyond the border it sees zeros
+    middle = slice(factor, -factor)  # near the border, the interpolation sees zeros
     with torch.inference_mode():
         found = network.up[0].enlarge(ramp)[..., middle, middle]
-        steps = (torch.arange(5.0 * factor, dtype=torch.float64) + 0.5) / factor - 0.5  # pixels lie between those below
+        steps = (torch.arange(5.0 * factor, dtype=torch.float64) + 0.5) / factor - 0.5  # places in coarse pixels
         expected = network.up[0].enlarge.project(steps[middle].expand_as(found.new_empty(1, 8, *found.shape[2:])))
     torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
 
@@ -80,7 +83,7 @@ def test_a_network_that_pools_by_three_or_four_is_taken(reference, factor, line)
     ],
 )
 def test_weights_of_another_network_are_refused(reference, damage, message):
-    """Would run with weights that do not belong together."""
+    """Weights that do not make one RSUNet of DeepEM are refused, and the message says what is wrong."""
     arrays = dict(reference)
     damage(arrays)
     with pytest.raises(ModelError, match=message):

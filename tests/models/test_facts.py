@@ -23,18 +23,18 @@ REMEDY = "run python -m pipeline.models.facts NAME"
 
 
 def test_every_size_and_every_bundled_model_has_its_facts():
-    """Would list a network without numbers, or numbers of one that is gone."""
+    """Facts are stored for every named size and every bundled model, and for nothing else."""
     assert list(STORED) == all_names(), REMEDY
 
 
 def test_every_architecture_has_its_facts():
-    """Would forget an architecture whose module names no sizes."""
+    """Facts are stored for every architecture, even if its module names no sizes."""
     assert {facts.architecture for facts in STORED.values()} == set(MODELS)
 
 
 @pytest.mark.parametrize("name", list(STORED))
 def test_stored_parameters_and_work_are_still_true(name):
-    """Would print numbers of an earlier network."""
+    """The stored parameters, patch shape and multiply-adds are those of the network as it is now."""
     stored, now = STORED[name], subject(name)
     with torch.device("meta"):
         network = build(now.architecture, now.arguments)
@@ -53,12 +53,12 @@ def test_stored_parameters_and_work_are_still_true(name):
     ],
 )
 def test_stored_fields_are_still_true(name):
-    """Would print the field of an earlier network; the others take longer, and are built of the same parts."""
+    """All stored facts are those computed now; models left out take longer, and are built of the same parts."""
     assert compute(subject(name)) == STORED[name], REMEDY
 
 
 def test_known_numbers():
-    """Would count another thing: published counts, and multiply-adds that were counted by hand."""
+    """The facts agree with published parameter counts, and with multiply-adds and fields that were counted by hand."""
     assert STORED["residual_unet/lee"].parameters == 1_479_060
     assert STORED["gamma_net_3d/base"].kmac_per_voxel == pytest.approx(1010, abs=0.5)
     assert STORED["residual_unet/lee"].kmac_per_voxel == pytest.approx(189, abs=0.5)
@@ -70,13 +70,13 @@ def test_known_numbers():
 
 
 def test_speed_is_in_voxels_per_second():
-    """Would print patches, or seconds."""
+    """Speed is measured in voxels per second, not in patches per second."""
     speed = voxels_per_second(nn.Identity(), (4, 5, 6), budget=0.01)
     assert speed > 120
 
 
 def test_the_parts_of_a_subject_are_those_of_its_name():
-    """Would print facts of one model under the name of another."""
+    """A name gives the architecture and patch shape of its model; an unknown or incomplete name is refused."""
     card = subject("synthetic-tiny")
     assert (card.architecture, card.patch_shape) == ("gamma_net_3d", (48, 48, 48))
     assert subject("residual_unet/2d").patch_shape == (1, 256, 256)
@@ -92,6 +92,6 @@ def test_the_parts_of_a_subject_are_those_of_its_name():
 
 
 def test_names_are_unique():
-    """Would show one network twice."""
+    """No two facts have the same name."""
     names = sorted(STORED)
     assert all(a != b for a, b in pairwise(names))

@@ -53,19 +53,19 @@ class TestTheCodesKernels(ModelContract):
     ],
 )
 def test_each_reading_of_the_paper_has_its_count(reading, free, stored):
-    """Would lose the reading that gives the paper's 450K, or the others that it was chosen from."""
+    """Each reading of the paper has its own count of parameters, and '450K' has the number that the paper gives."""
     network = GammaNet2D(**READINGS[reading])
     assert free_parameters(network) == free
     assert sum(parameter.numel() for parameter in network.parameters()) == stored
 
 
 def test_a_readout_as_printed_would_have_more():
-    """Would miscount the table's slip: 24 outputs for one."""
+    """The 24 outputs that the table prints (a slip for one) raise its free parameters to 442,656."""
     assert free_parameters(GammaNet2D(**READINGS["table"], out_channels=24)) == 442_656
 
 
 def test_one_step_is_what_the_table_says():
-    """Would break the order of things: written out for two levels, one step, from the cells alone."""
+    """One step on two levels equals the table's equations, written out here with the cells alone."""
     torch.manual_seed(0)
     network = GammaNet2D(**{**READINGS["table"], **MINI, "steps": 1}).double()
     image = torch.rand(1, 1, 8, 12, dtype=torch.float64)
@@ -79,7 +79,7 @@ def test_one_step_is_what_the_table_says():
 
 
 def test_the_image_can_be_sent_up_too():
-    """Would break the option: nothing, level 0, or all levels send H + X."""
+    """No level, the first one or all send H + X up, as ``skip`` says, and each choice gives other logits."""
     outputs = []
     for skip in ("none", "first", "all"):
         network = seeded("gamma_net_2d", {**MINI, "widths": (3, 4, 5), "horizontal": (3, 3, 3), "skip": skip})
@@ -89,7 +89,7 @@ def test_the_image_can_be_sent_up_too():
 
 
 def test_sections_of_a_volume_do_not_meet():
-    """Would break 2D: each section of a volume must give what it gives alone."""
+    """Each section of a volume gives what it gives alone."""
     network, volume = seeded("gamma_net_2d", MINI), images(1, (3, 8, 12))
     with torch.inference_mode():
         whole = network(volume)
@@ -98,7 +98,7 @@ def test_sections_of_a_volume_do_not_meet():
 
 
 def test_every_step_can_be_read():
-    """Would break auxiliary losses: step t of a longer run is the end of a shorter one."""
+    """The network can return the logits of every step, and step t of a longer run is the end of a shorter one."""
     network, image = seeded("gamma_net_2d", MINI), images(1, (2, 8, 12))
     with torch.inference_mode():
         every = network(image, every_step=True)
@@ -111,7 +111,7 @@ def test_every_step_can_be_read():
 
 @pytest.mark.parametrize("side", [2, 3, 4])
 def test_the_transposed_convolution_doubles(side):
-    """Would lose a row at the border of odd kernels."""
+    """The transposed convolution doubles both sides of an image exactly, for odd kernels too."""
     assert unpool(2, 3, side, 3, None)(torch.rand(1, 2, 5, 6)).shape == (1, 3, 10, 12)
 
 
@@ -131,12 +131,12 @@ def test_the_transposed_convolution_doubles(side):
     ],
 )
 def test_refuses_arguments_that_make_no_network(wrong, message):
-    """Would break a card only when its network is run, with an error of the library underneath."""
+    """Arguments that make no network are refused when it is built, and the message says what is wrong."""
     with pytest.raises(ModelError, match=message):
         build("gamma_net_2d", {**MINI, **wrong})
 
 
 def test_refuses_images_without_batch_or_channels():
-    """Would take an axis for another."""
+    """An image without axes for batch and channels is refused."""
     with pytest.raises(ModelError, match="takes 4 axes"):
         seeded("gamma_net_2d", MINI)(torch.rand(8, 12))

@@ -57,7 +57,7 @@ class TestThreeLevels(ModelContract):
 
 @pytest.mark.parametrize("sees_image", [False, True])
 def test_two_steps_are_what_the_file_says(sees_image):
-    """Would break the order of things, or forget a memory: written out for two levels from the cells alone."""
+    """Two steps on two levels equal the equations in the module's docstring, written out here with the cells alone."""
     torch.manual_seed(0)
     network = GammaNet3D(**{**MINI, "steps": 2, "readout_sees_image": sees_image}).double()
     image = torch.rand(1, 1, 3, 8, 12, dtype=torch.float64)
@@ -75,7 +75,7 @@ def test_two_steps_are_what_the_file_says(sees_image):
 
 
 def test_without_norms_over_space_far_voxels_change_nothing():
-    """Would break block-wise inference with 'rms': beyond the receptive field, blocks agree bit for bit."""
+    """With 'rms' a changed section leaves far sections the same bit for bit; with 'instance' it changes them all."""
     changed = {}
     for norm in ("rms", "instance"):
         network = seeded("gamma_net_3d", {**MINI, "steps": 1, "norm": norm})
@@ -92,7 +92,10 @@ def test_without_norms_over_space_far_voxels_change_nothing():
 
 @pytest.mark.parametrize("norm", ["rms", "channel"])
 def test_blocks_agree_with_the_whole_beyond_the_receptive_field(norm):
-    """Would leave seams between blocks: with a norm over the channels of a voxel, blocks with a halo are the whole."""
+    """With a norm over the channels of a voxel, a block with a halo gives what the whole volume gives there.
+
+    With the instance norm, which sees the whole patch, it does not.
+    """
     network = seeded("gamma_net_3d", {**MINI, "steps": 2, "norm": norm}).double()
     image, halo = images(1, (66, 8, 8)).double(), 26
     with torch.inference_mode():
@@ -107,7 +110,7 @@ def test_blocks_agree_with_the_whole_beyond_the_receptive_field(norm):
 
 @pytest.mark.parametrize(("steps", "radius"), [(1, 13), (2, 23)])
 def test_the_base_size_sees_so_many_sections(steps, radius):
-    """Would break the reach along z that its kernels are meant to have, and the overlap that inference needs."""
+    """The base size sees 13 sections to each side after one step, and 23 after two."""
     network = seeded("gamma_net_3d", {**SIZES["base"], "widths": (6,) * 5, "steps": steps, "norm": "rms"}).double()
     image = images(1, (2 * radius + 9, 16, 16)).double().requires_grad_()
     middle = image.shape[2] // 2
@@ -117,7 +120,7 @@ def test_the_base_size_sees_so_many_sections(steps, radius):
 
 
 def test_more_steps_are_another_computation_and_the_early_ones_the_same():
-    """Would break recurrence: step t of a longer run is the end of a shorter one, and steps change the answer."""
+    """Step t of a longer run equals the end of a run of t steps, and each further step changes the logits."""
     network, image = seeded("gamma_net_3d", MINI), images(1, (3, 8, 12))
     with torch.inference_mode():
         every = network(image, every_step=True)
@@ -131,7 +134,7 @@ def test_more_steps_are_another_computation_and_the_early_ones_the_same():
 
 
 def test_constant_images_give_finite_answers_and_gradients():
-    """Would break empty parts of volumes: the deviation that a norm divides by is zero there."""
+    """Constant images give finite logits and gradients, although the deviation that norms divide by is zero there."""
     for norm in ("instance", "rms"):
         for value in (0.0, 1.0):
             network = seeded("gamma_net_3d", {**MINI, "norm": norm})
@@ -146,7 +149,7 @@ def test_constant_images_give_finite_answers_and_gradients():
     ("size", "count", "multiple"), [("tiny", 832_216, (16, 16, 16)), ("base", 1_099_901, (1, 16, 16))]
 )
 def test_sizes_have_the_parameters_that_the_documentation_says(size, count, multiple):
-    """Would make checkpoints of a named size unusable: they no longer fit."""
+    """Each named size has the parameter count and the patch multiple that the documentation gives."""
     with torch.device("meta"):
         network = GammaNet3D(**SIZES[size])
     assert sum(parameter.numel() for parameter in network.parameters()) == count
@@ -161,7 +164,7 @@ def test_sizes_have_the_parameters_that_the_documentation_says(size, count, mult
     ],
 )
 def test_the_papers_kernels_give_the_papers_count_and_work(horizontal, vertical, count, kmac):
-    """Would break where a part of the published network is missing, or has a kernel or a bias of its own."""
+    """With the paper's kernels, the network has the paper's parameter count and multiply-adds for each voxel."""
     paper = {**SIZES["base"], "horizontal": horizontal, "down": (vertical,) * 4, "up": (vertical,) * 4}
     with torch.device("meta"):
         network = GammaNet3D(**paper)
@@ -187,6 +190,6 @@ def test_the_papers_kernels_give_the_papers_count_and_work(horizontal, vertical,
     ],
 )
 def test_refuses_arguments_that_make_no_network(wrong, message):
-    """Would break a card only when its network is run, with an error of the library underneath."""
+    """Arguments that make no network are refused when it is built, and the message says what is wrong."""
     with pytest.raises(ModelError, match=message):
         build("gamma_net_3d", {**MINI, **wrong})

@@ -42,7 +42,7 @@ class TestLikeThePort(ModelContract):
     ],
 )
 def test_each_reading_of_the_paper_has_its_count(reading, free, stored):
-    """Would lose the reading that gives the paper's 20M, or the authors' own number for their port."""
+    """The reading '20M' has the paper's count of parameters, and 'torch_port' that of the authors' port."""
     with torch.device("meta"):
         network = GammaNetVGG(**READINGS[reading])
     assert free_parameters(network) == free
@@ -55,7 +55,7 @@ def norm(r, w, name):
 
 
 def port_unit(w, name, x, h, top_down):
-    """The torch port's unit, under its own names."""
+    """Compute a unit of the torch port from weights under the port's names."""
     w = {key.removeprefix(f"{name}."): tensor for key, tensor in w.items() if key.startswith(f"{name}.")}
 
     def attention(kind, padding):
@@ -76,7 +76,7 @@ def port_unit(w, name, x, h, top_down):
 
 
 def port_network(w, image, steps):
-    """The torch port around its units, for the layers of ``MINI``, under its own names."""
+    """Compute the torch port with the layers of ``MINI`` from weights under the port's names."""
 
     def vgg(r, *layers):
         for layer in layers:
@@ -107,7 +107,7 @@ def port_network(w, image, steps):
 
 
 def port_weights(widths):
-    """Random weights of the port, under its names; the convolutions of VGG16 are there twice."""
+    """Draw random weights under the port's names, which hold the convolutions of VGG16 twice."""
     shapes = {"readout_conv.weight": (3, widths[0], 1, 1), "readout_conv.bias": (3,)}
     norms = [("readout_norm", widths[0])]
     layers = {
@@ -141,7 +141,7 @@ def port_weights(widths):
 
 
 def test_the_authors_port_gives_the_same_under_its_own_names():
-    """Would break the whole network, the order of its ways down, or the names of its weights."""
+    """With the weights of the authors' port under their own names, our network gives the port's output."""
     network = GammaNetVGG(**{**MINI, **READINGS["torch_port"], "horizontal": (3, 3, 1)}).double()
     widths = [cell.alpha.numel() for cell in network.horizontal]
     w = port_weights(widths)
@@ -151,13 +151,13 @@ def test_the_authors_port_gives_the_same_under_its_own_names():
 
 
 def test_one_channel_is_shown_to_all_three():
-    """Would refuse electron microscopy."""
+    """A grey image gives what three channels equal to it give."""
     network, image = seeded("gamma_net_vgg", MINI), images(1, (2, 13, 18))
     assert torch.equal(network(image), network(image.expand(-1, 3, -1, -1, -1)))
 
 
 def test_the_convolutions_of_vgg16_are_part_of_the_recurrence():
-    """Would leave them out of it: the drive of higher levels changes from step to step."""
+    """The convolutions of VGG16 run again in each step, so the highest level's state changes from step to step."""
     network = seeded("gamma_net_vgg", {**MINI, "steps": 3})
     x = network.drive(images(1, (1, 16, 16))[:, :, 0])
     first = network.step(x, ())
@@ -178,6 +178,6 @@ def test_the_convolutions_of_vgg16_are_part_of_the_recurrence():
     ],
 )
 def test_refuses_arguments_that_make_no_network(wrong, message):
-    """Would fail only when the network is run."""
+    """Arguments that make no network are refused when it is built, and the message says what is wrong."""
     with pytest.raises(ModelError, match=message):
         build("gamma_net_vgg", {**MINI, **wrong})

@@ -37,7 +37,7 @@ class TestFeedforward(ModelContract):
     patches = PATCHES
 
     def test_gradients_reach_every_parameter(self) -> None:
-        """But for the gradient of biases before an instance norm, which is zero: the norm removes them."""
+        """Every parameter has a gradient, which is zero only for biases that an instance norm removes."""
         network = self.network()
         network(torch.rand(2, 1, *self.patches[0])).square().mean().backward()
         for name, parameter in network.named_parameters():
@@ -52,18 +52,18 @@ def count(network):
 
 @pytest.mark.parametrize(("kernel", "expected"), [(3, 14_227), (5, 34_227), (9, 104_227), (15, 284_227)])
 def test_the_network_has_the_published_parameters(kernel, expected):
-    """Would break the paper's comparison, in which the recurrent network is the smallest."""
+    """For each kernel size, the hGRU network has the published number of parameters."""
     assert count(HGRUContour(kernel)) == expected
 
 
 def test_its_controls_have_the_published_parameters():
-    """Would compare with controls of another size: three and four times as large."""
+    """The controls have the published numbers of parameters, about three and four times those of the hGRU network."""
     assert count(FeedforwardContour()) == 845_527
     assert count(ConvLSTMContour()) == 1_126_452
 
 
 def test_the_gabor_bank_is_the_published_one(shared_fixtures):
-    """Would begin from other filters; there they are stored as float32, and here times 0.1."""
+    """The Gabor bank is the published one, which is stored as float32; the fixture holds it times 0.1."""
     published = np.load(shared_fixtures / "crbp_rbp_contractive_f64.npz")["w__conv0__weight"] * 10
     bank = gabor_bank().double()
     assert bank.shape == (25, 1, 7, 7)
@@ -71,7 +71,7 @@ def test_the_gabor_bank_is_the_published_one(shared_fixtures):
 
 
 def test_filters_have_no_mean_and_unit_length_and_the_last_is_a_disk():
-    """Would break the energy that the network sees."""
+    """Every Gabor filter has a zero mean and unit length, and the last filter of the bank is a disk."""
     bank = gabor_bank(orientations=4)
     torch.testing.assert_close(bank[:-1].sum((1, 2, 3)), torch.zeros(8), atol=1e-5, rtol=0)
     torch.testing.assert_close(bank[:-1].flatten(1).norm(dim=1), torch.ones(8))
@@ -80,7 +80,7 @@ def test_filters_have_no_mean_and_unit_length_and_the_last_is_a_disk():
 
 
 def test_the_published_network_reaches_the_same_steady_state(shared_fixtures):
-    """Would break the drive, its square, or the names of its weights."""
+    """With the published weights under their own names, 60 steps reach the published steady state."""
     arrays = np.load(shared_fixtures / "crbp_rbp_contractive_f64.npz")
     network = HGRUContour(5).double()
     network.load_state_dict(reference.contour(reference.tensors_of(arrays)))
@@ -93,7 +93,7 @@ def test_the_published_network_reaches_the_same_steady_state(shared_fixtures):
 
 
 def test_the_readout_normalises_over_the_batch_and_begins_at_a_rare_class():
-    """Would break the published readout: batch norm, 1x1 convolution, both biases log(99)."""
+    """The readout is a batch norm over the current batch and a 1x1 convolution, whose biases begin at log(99)."""
     network, h = HGRUContour(3).double(), torch.randn(2, 25, 6, 7, dtype=torch.float64)
     assert network.readout.bias.tolist() == pytest.approx([log(99)] * 2)
     expected = F.conv2d(F.batch_norm(h, None, None, training=True, eps=1e-3), network.readout.weight) + log(99)
@@ -101,7 +101,7 @@ def test_the_readout_normalises_over_the_batch_and_begins_at_a_rare_class():
 
 
 def test_the_convlstm_control_reads_h_and_not_c():
-    """Would read the memory."""
+    """The readout of the ConvLSTM control depends on the state h and not on the memory c."""
     network = ConvLSTMContour(3, orientations=2)
     image = torch.rand(1, 1, 8, 8)
     x = network.drive(image)
@@ -110,7 +110,7 @@ def test_the_convlstm_control_reads_h_and_not_c():
 
 
 def test_names_of_the_controls_fit():
-    """Would refuse the weights of the published controls."""
+    """The weights of the published controls load under the names that the published code gives them."""
     lstm, feedforward = ConvLSTMContour(3), FeedforwardContour(3)
     theirs = {"conv0.weight": torch.rand(25, 1, 7, 7), "conv0.bias": torch.rand(25)}
     theirs |= {"bn.weight": torch.rand(25), "bn.bias": torch.rand(25)}
@@ -126,7 +126,7 @@ def test_names_of_the_controls_fit():
 
 
 def test_each_step_sees_two_kernels_further():
-    """Would break the reach that the paper argues with. The first step inhibits nothing, since h begins at 0."""
+    """From h = 0 the first step sees one kernel radius far, and each later step sees two radii further."""
     unit = HGRU(2, (3, 3), norm="rms").double()
     for steps in (1, 2, 4):
         x = torch.rand(1, 2, 31, 31, dtype=torch.float64, requires_grad=True)
@@ -140,7 +140,10 @@ def test_each_step_sees_two_kernels_further():
 
 @pytest.mark.parametrize(("side", "steps"), [(3, 1), (5, 2), (3, 4)])
 def test_the_published_reach_holds_for_a_state_that_is_not_zero(side, steps):
-    """Would break the formula 2 floor(S / 2) T + 3: 87 pixels for S = 15 and T = 6, 603 for S = 3 and T = 300."""
+    """From a state that is not zero, the network sees 2 floor(S / 2) T + 3 pixels to each side.
+
+    The paper's figures follow: 87 pixels for S = 15 and T = 6, and 603 for S = 3 and T = 300.
+    """
     network = HGRUContour(side, orientations=1).double()
     network.cell = HGRU(network.width, (side, side), norm="rms").double()
     radius = 2 * (side // 2) * steps + 3
@@ -157,7 +160,7 @@ def test_the_published_reach_holds_for_a_state_that_is_not_zero(side, steps):
 
 
 def test_unknown_names_of_a_reference_are_refused():
-    """Would leave weights out in silence."""
+    """Published weights with an unknown or a missing name are refused, and the message gives the name."""
     with pytest.raises(ModelError, match="unit2"):
         reference.contour({"unit2.alpha": torch.zeros(25)})
     kernels = {f"W{side}{gate}.weight": torch.zeros(3, 3, 1, 1) for side in "xh" for gate in "ifco"}
@@ -167,12 +170,12 @@ def test_unknown_names_of_a_reference_are_refused():
 
 @pytest.mark.parametrize("architecture", ["hgru_contour", "convlstm_contour", "feedforward_contour"])
 def test_refuses_norms_that_do_not_exist(architecture):
-    """Would fail only when the network is run."""
+    """A norm that the network does not offer is refused when the network is built."""
     with pytest.raises(ModelError, match="'batch' or 'instance'"):
         build(architecture, {"norm": "rms"})
 
 
 def test_refuses_to_run_no_step():
-    """Would read a state that nothing was done to."""
+    """A network with zero steps is refused."""
     with pytest.raises(ModelError, match="steps is 0"):
         HGRUContour(3, steps=0)

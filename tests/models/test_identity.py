@@ -13,7 +13,7 @@ class TestIdentity(ModelContract):
 
 
 def test_every_channel_is_the_image():
-    """Would hide errors of tiling and blending: what comes out must be what went in."""
+    """Every output channel of the identity model is the image, so errors of tiling and blending show in its output."""
     image = images(2, (3, 4, 5))
     logits = load_model(load_card("identity")).module(image)
     assert logits.shape == (2, 3, 3, 4, 5)

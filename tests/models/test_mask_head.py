@@ -8,7 +8,7 @@ from pipeline.training.rules import Backpropagation, RecurrentBackpropagation, c
 
 
 def test_the_recurrent_head_is_smaller_by_what_the_paper_says():
-    """Would be another head: 45,751,590 - 44,968,038 parameters."""
+    """The recurrent head has 783,552 parameters fewer than the plain one, the difference of the paper's totals."""
     with torch.device("meta"):
         plain, recurrent = PlainMaskHead(), RecurrentMaskHead()
     assert parameters(plain) - parameters(recurrent) == 45_751_590 - 44_968_038 == 783_552
@@ -17,7 +17,7 @@ def test_the_recurrent_head_is_smaller_by_what_the_paper_says():
 
 
 def test_masks_have_twice_the_resolution_and_a_channel_a_class():
-    """Would read the features in another order: convolutions, enlarge, ReLU, predict."""
+    """The plain head convolves, doubles the resolution, applies ReLU and predicts one mask for each class."""
     torch.manual_seed(0)
     plain, features = PlainMaskHead(8, 3), torch.rand(2, 8, 5, 6)
     r = features
@@ -30,7 +30,7 @@ def test_masks_have_twice_the_resolution_and_a_channel_a_class():
 
 
 def test_the_recurrent_head_reads_the_state_after_all_steps():
-    """Would read the features past the recurrence."""
+    """The recurrent head reads its masks from the state after the last step, and can return those of every step."""
     torch.manual_seed(0)
     head, features = RecurrentMaskHead(8, 3, steps=3), torch.rand(2, 8, 5, 6)
     h = torch.zeros_like(features)
@@ -42,7 +42,7 @@ def test_the_recurrent_head_reads_the_state_after_all_steps():
 
 @pytest.mark.parametrize("rule", [Backpropagation(), RecurrentBackpropagation()])
 def test_any_rule_trains_it(rule):
-    """Would leave parameters without a gradient; the penalty needs second derivatives."""
+    """Each rule gives every parameter a finite gradient, also through the penalty, which needs second derivatives."""
     torch.manual_seed(0)
     head, features = RecurrentMaskHead(8, 3, steps=4), torch.rand(2, 8, 5, 6)
     path = rule(head, head.drive(features), steps=4)

@@ -9,14 +9,14 @@ from pipeline.models.pretrained import fit, read_weights
 
 
 class Payload:
-    """What must never be unpickled."""
+    """An object that prints when it is unpickled, which must never happen."""
 
     def __reduce__(self):
         return (print, ("this ran",))
 
 
 def test_a_torch_file_with_code_in_it_is_refused_and_does_not_run(tmp_path, capsys):
-    """Would run a stranger's code: weights are tensors, nothing else."""
+    """A torch file that holds anything but tensors is refused, and the code in it does not run."""
     for name, value in (("bare.pt", Payload()), ("hidden.pth", {"weight": torch.zeros(1), "more": Payload()})):
         torch.save(value, tmp_path / name)
         with pytest.raises(ModelError, match="code in weights is never run"):
@@ -29,7 +29,7 @@ def test_a_torch_file_with_code_in_it_is_refused_and_does_not_run(tmp_path, caps
 
 @pytest.mark.parametrize("table", ["state_dict", "model", None])
 def test_a_table_of_tensors_is_found(tmp_path, table):
-    """Would refuse the files that trainers usually write."""
+    """The tensors of a torch file are found at its top level and under the keys that trainers usually write."""
     state = {"weight": torch.arange(3.0)}
     torch.save(state if table is None else {table: state, "epoch": 3}, tmp_path / "w.pth")
     assert torch.equal(read_weights(tmp_path / "w.pth")["weight"], state["weight"])
@@ -44,7 +44,7 @@ def test_a_table_of_tensors_is_found(tmp_path, table):
     ],
 )
 def test_files_that_are_none_are_refused(tmp_path, name, content, message):
-    """Would show a traceback of another library."""
+    """A missing file and a file of another format are refused with an error of our own."""
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ModelError, match=message):
@@ -52,14 +52,14 @@ def test_files_that_are_none_are_refused(tmp_path, name, content, message):
 
 
 def test_what_is_no_table_of_tensors_is_refused(tmp_path):
-    """Would take a list of numbers for weights."""
+    """A torch file with a list of numbers is refused, since weights are a table of tensors."""
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ModelError, match="no table of tensors"):
         read_weights(tmp_path / "list.pth")
 
 
 def test_counters_of_batches_may_be_missing():
-    """Would refuse weights for numbers that decide nothing."""
+    """Weights fit without the counters of batches, which change no output; without a bias they are refused."""
     layer = nn.BatchNorm3d(2)
     state = {name: value + 1 for name, value in layer.state_dict().items() if "num" not in name}
     fit(layer, state, "it")

@@ -1,4 +1,4 @@
-"""The U-Net of PyTorch Connectomics by hand, from its names and equations, against ours with the same weights."""
+"""Our U-Net computes that of PyTorch Connectomics, which is written here by hand from its names and equations."""
 
 import pytest
 import torch
@@ -12,7 +12,10 @@ FUNCTIONS = {"elu": F.elu, "relu": F.relu, "leaky_relu_0.2": lambda r: F.leaky_r
 
 
 class ByHand:
-    """Weights under published names, drawn when asked for, and what is done with them; r is (b, c, z, y, x) or 2D."""
+    """The published network by hand; its weights, under published names, are drawn when first used.
+
+    r is (b, c, z, y, x), or (b, c, y, x) in two dimensions.
+    """
 
     def __init__(self, activation="elu", pooling=False, padding="replicate", squeeze=False, pre=False, plus=False):
         self.f, self.pooling, self.padding = FUNCTIONS[activation], pooling, padding
@@ -82,7 +85,7 @@ class ByHand:
         lowest = r = self.non_local(r) if self.plus else r
         for i in reversed(range(len(WIDTHS) - 1)):
             r = self.up(self.unit(r, f"up_layers.{i}.0", WIDTHS[i], sides[i + 1]), skips[i]) + skips[i]
-            if self.plus:  # a kernel of one, padded all the same
+            if self.plus:  # the published code pads, though the kernel is 1
                 r = self.up(self.unit(lowest, f"feat_layers.{i}", WIDTHS[i], (1, 1, 1), wide=1), r) + r
             r = self.block(r, f"up_layers.{i}.1")
         return self.conv(r, "conv_out.0", 2, ends, bias=True)
@@ -103,7 +106,7 @@ class ByHand:
     ],
 )
 def test_the_network_is_the_published_one_whatever_its_options(options, shape):
-    """Would refuse its weights, put them into other places, or compute something else with them."""
+    """With the published weights, our network gives the output of the published one for any of its options."""
     hand = ByHand(**options)
     image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = hand(image)
@@ -116,7 +119,7 @@ def test_the_network_is_the_published_one_whatever_its_options(options, shape):
 
 @pytest.mark.parametrize("pooling", [False, True])
 def test_the_network_in_two_dimensions_is_the_published_one(pooling):
-    """Would lose the axis that flat kernels have."""
+    """Published weights with kernels of two axes make a two-dimensional network with the published output."""
     hand = ByHand(pooling=pooling)
     image = torch.rand(2, 1, 17, 13, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = hand(image)
@@ -127,7 +130,7 @@ def test_the_network_in_two_dimensions_is_the_published_one(pooling):
 
 
 def test_weights_of_something_else_are_refused():
-    """Would run with random weights."""
+    """Weights of another network are refused, and a missing tensor is named."""
     with pytest.raises(ModelError, match="not the weights of a U-Net of PyTorch Connectomics"):
         unet_from_connectomics({"features.0.weight": torch.zeros(3)})
     hand = ByHand()

@@ -6,7 +6,7 @@ from pipeline.models.receptive_field import Passing, receptive_field
 
 
 class Stack(nn.Module):
-    """Convolutions with max pools and rectifiers between them; the field is known."""
+    """A stack of convolutions with rectifiers between them and a max pool, whose receptive field is known."""
 
     def __init__(self, *kernels, whole=False):
         super().__init__()
@@ -26,7 +26,10 @@ class Stack(nn.Module):
 
 
 def test_a_field_is_measured_although_nothing_would_get_through():
-    """Would be too small: dead rectifiers, the one voxel of a max pool, full gates and weights of zero hide it."""
+    """The whole field is measured, although dead rectifiers, a max pool, full gates and zero weights hide it.
+
+    The measurement changes no weight, and a network that sees the whole patch has no finite field.
+    """
     kernels = ((3, 1, 5), (1, 3, 1))
     expected = tuple(
         sum(k - 1 for k in sides) + pool for sides, pool in zip(zip(*kernels, strict=True), (1, 2, 4), strict=True)
@@ -39,7 +42,7 @@ def test_a_field_is_measured_although_nothing_would_get_through():
 
 
 def test_only_within_the_measurement_everything_passes():
-    """Would change the results of every network afterwards."""
+    """A rectifier lets negative values pass inside ``Passing`` and is an ordinary rectifier again afterwards."""
     x = torch.tensor([-1.0, 2.0])
     with Passing(0):
         assert torch.equal(torch.relu(x), x)

@@ -69,21 +69,21 @@ PUBLISHED = (16, 32, 64, 128, 256, 512)
     ],
 )
 def test_parameters_are_those_of_the_published_networks(make, count):
-    """Would be another network: these are the counts of Lee et al.'s readings and of DeepEM's RSUNet."""
+    """Parameter counts are those of the readings of Lee et al. and of DeepEM's RSUNet."""
     with torch.device("meta"):
         assert parameters(make()) == count
 
 
 @pytest.mark.parametrize(("widths", "count"), [(PUBLISHED[:4], 2_653_760), ((28, 36, 48, 64, 80), 2_451_680)])
 def test_parameters_of_the_core_alone(widths, count):
-    """Would hide an error of the core behind one of entry and exit."""
+    """The RSUNet's core alone has the right parameter count, so no error in it hides behind one in entry or exit."""
     with torch.device("meta"):
         network = rsunet(widths, 3)
     assert parameters(network) - parameters(network.entry) - parameters(network.exit[2]) == count
 
 
 def test_a_module_computes_the_equation():
-    """Would break M = f(N3 (C3 f(N2 C2 y) + y)), y = f(N1 C1 x): a norm or the sum in another place."""
+    """A module computes M = f(N3 (C3 f(N2 C2 y) + y)) with y = f(N1 C1 x)."""
     torch.manual_seed(0)
     module = PostModule(2, 3, (1, 3, 3), Parts(3, "batch", 0.1)).eval()
     for layer in (module.norm1, module.norm2, module.norm3):
@@ -106,7 +106,7 @@ def test_a_module_computes_the_equation():
 
 
 def test_the_plain_network_is_its_stages_in_a_row():
-    """Would break everything that acts between stages, and the depths that they add up to."""
+    """The network equals its stages run in a row, and they declare their channels and convolutions correctly."""
     network, image = seeded("residual_unet", MINI), images(1, (3, 8, 12))
     with torch.inference_mode():
         assert torch.equal(network(image), run_stages(network, image))
@@ -121,7 +121,7 @@ def test_the_plain_network_is_its_stages_in_a_row():
 
 
 def test_sections_apart_know_nothing_of_each_other():
-    """Would make a two-dimensional network depend on z."""
+    """In a two-dimensional network, a change in one section changes no logit of another section."""
     network, image = seeded("residual_unet", {**MINI, "dimensions": 2}), images(1, (3, 8, 12))
     other = image.clone()
     other[:, :, 0] = 1 - other[:, :, 0]
@@ -133,7 +133,7 @@ def test_sections_apart_know_nothing_of_each_other():
 
 
 def test_voxels_beyond_the_receptive_field_change_nothing():
-    """Would leave seams between blocks: with learned statistics, nothing is seen of the rest of the patch."""
+    """With learned batch statistics, a changed section changes no logit more than 10 sections away."""
     network, image = seeded("residual_unet", MINI), images(1, (60, 4, 4))
     other = image.clone()
     other[:, :, -1] += 1
@@ -144,7 +144,10 @@ def test_voxels_beyond_the_receptive_field_change_nothing():
 
 
 def test_the_fixed_kernel_interpolates_linearly():
-    """Would make DeepEM's upsampling another one; along a pooled z, where the published weights are twice too large."""
+    """The fixed kernel of DeepEM's upsampling interpolates linearly, also along a pooled z.
+
+    The published weights are twice too large along a pooled z; ours are not.
+    """
     kernel = linear_kernel(1, (2, 2, 1))
     assert kernel.shape == (1, 1, 4, 4, 1)
     line = torch.tensor([0.25, 0.75, 0.75, 0.25])
@@ -166,6 +169,6 @@ def test_the_fixed_kernel_interpolates_linearly():
     ],
 )
 def test_impossible_arguments_are_refused(change, message):
-    """Would die deep inside torch, or build another network than asked for."""
+    """Arguments that no residual U-Net can be built from are refused, and the message says what is allowed."""
     with pytest.raises(ModelError, match=message):
         ResidualUNet(**{**MINI, **change})

@@ -30,7 +30,7 @@ class TestFineScores(BatchNormContract):
 
 @pytest.mark.parametrize(("size", "count"), [("resnet50", 23_508_032), ("resnet101", 42_500_160)])
 def test_backbones_have_the_parameters_of_the_classical_networks(size, count):
-    """Would be another ResNet: these are those of the well-known ones without their classifier."""
+    """ResNet-50 and ResNet-101 have the parameters of the well-known networks without their classifier."""
     with torch.device("meta"):
         assert parameters(resnet_blocks(in_channels=3, **SIZES[size])) == count
 
@@ -43,7 +43,7 @@ def on_meta(blocks, shape):
 
 
 def test_a_dilated_block_keeps_the_resolution():
-    """Would give an output stride of 32, or dilate by one rate everywhere."""
+    """A dilated last block keeps the output stride at 16, and each of its residual units has its own dilation."""
     with torch.device("meta"):
         blocks = resnet_blocks(depths=(3, 4, 23, 3), stride_first=True)
         dilate(blocks[-1], (2, 4, 8))
@@ -55,14 +55,14 @@ def test_a_dilated_block_keeps_the_resolution():
 
 
 def test_the_first_kind_has_its_stride_in_the_small_kernel():
-    """Would mix up the paper's network (v1) and the one that most files of weights are for (v1.5)."""
+    """The stride is in the 1x1 kernel with ``stride_first`` (the paper's v1), and in the 3x3 kernel without (v1.5)."""
     for first, strides in ((True, [(2, 2), (1, 1)]), (False, [(1, 1), (2, 2)])):
         unit = resnet_blocks(**{k: MINI[k] for k in ("widths", "depths")}, stride_first=first)[2].layers[0]
         assert [layer.convolution.stride for layer in unit.layer[:2]] == strides
 
 
 def test_scores_of_finer_blocks_are_added():
-    """Would make FCN-8s the same as FCN-32s."""
+    """Scores of finer blocks are added to those of the last one: two scores in FCN-16s, three in FCN-8s."""
     network, image = seeded("resnet_fcn", {**MINI, "finest": 16}), images(1, (1, 64, 64))
     with torch.inference_mode():
         before = network(image)
@@ -95,7 +95,7 @@ def blocks_of(channels, seed):
 
 
 def written(folder, blocks, rules, ending):
-    """A file with the weights of blocks under the names of another library, and a classifier."""
+    """Write the weights of blocks under the names of another library, with a classifier, and return the file."""
     state = {"fc.weight": torch.zeros(3, 20), "fc.bias": torch.zeros(3)}
     for name, value in blocks.state_dict().items():
         for pattern, replacement in rules:
@@ -109,7 +109,7 @@ def written(folder, blocks, rules, ending):
 @pytest.mark.parametrize("ending", [".safetensors", ".pth"])
 @pytest.mark.parametrize("rules", [TORCHVISION, TRANSFORMERS], ids=["torchvision", "transformers"])
 def test_pretrained_weights_of_other_libraries_are_taken(tmp_path, rules, ending):
-    """Would leave a layer random: every tensor must come back bit for bit."""
+    """Weights under the names of torchvision or transformers load into our backbone bit for bit."""
     theirs, ours = blocks_of(3, seed=1), blocks_of(3, seed=2)
     load_backbone(ours, written(tmp_path, theirs, rules, ending))
     expected, found = theirs.state_dict(), ours.state_dict()
@@ -140,7 +140,7 @@ def norm_shapes(name, channels):
 
 @pytest.mark.parametrize(("size", "tensors"), [("resnet50", 318), ("resnet101", 624)])
 def test_every_name_and_shape_of_torchvisions_files_is_known(size, tensors):
-    """Would refuse the files that everybody has, or leave a layer random."""
+    """Every tensor of torchvision's ResNet files has a place of its shape in our backbone, and no place stays empty."""
     shapes = torchvision_shapes(SIZES[size]["depths"])
     assert len(shapes) == tensors
     with torch.device("meta"):
@@ -151,7 +151,7 @@ def test_every_name_and_shape_of_torchvisions_files_is_known(size, tensors):
 
 
 def test_a_grey_image_gives_what_it_gives_in_colour(tmp_path):
-    """Would waste pretrained weights on microscopes, which see no colours."""
+    """A grey backbone gives for an image what the pretrained one gives for three channels equal to it."""
     colour, grey = blocks_of(3, seed=1), blocks_of(1, seed=2)
     load_backbone(grey, written(tmp_path, colour, TORCHVISION, ".pth"))
     image = images(1, (1, 40, 40))[:, 0]
@@ -160,7 +160,7 @@ def test_a_grey_image_gives_what_it_gives_in_colour(tmp_path):
 
 
 def test_weights_of_another_network_are_refused(tmp_path):
-    """Would train on with half of the weights."""
+    """Weights of a ResNet with other depths are refused, and a missing tensor is named."""
     path = written(tmp_path, blocks_of(3, seed=1), TORCHVISION, ".pth")
     with pytest.raises(ModelError, match=r"do not fit this ResNet: .* is missing"):
         load_backbone(resnet_blocks(3, 4, (8, 12, 16, 20), (2, 2, 1, 2)), path)
@@ -175,6 +175,6 @@ def test_weights_of_another_network_are_refused(tmp_path):
     ],
 )
 def test_impossible_arguments_are_refused(change, message):
-    """Would die deep inside the library."""
+    """Arguments that no ResNet can be built from are refused, and the message says what is allowed."""
     with pytest.raises(ModelError, match=message):
         ResNetFCN(**{**MINI, **change})

@@ -57,7 +57,7 @@ def wrapped(host, iterations, unrolling, gates, feedback=None):
 @pytest.mark.parametrize(("unrolling", "gates"), WAYS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_one_iteration_is_the_plain_network_bit_for_bit(host, unrolling, gates):
-    """Would break the comparison with the network without gates; gates act from the second iteration on."""
+    """With one iteration a RIGNet is the plain network bit for bit; gates act from the second iteration on."""
     plain, network, image = wrapped(host, 1, unrolling, gates)
     _, twice, _ = wrapped(host, 2, unrolling, gates)
     with torch.inference_mode():
@@ -68,9 +68,10 @@ def test_one_iteration_is_the_plain_network_bit_for_bit(host, unrolling, gates):
 @pytest.mark.parametrize(("unrolling", "gates"), WAYS)
 @pytest.mark.parametrize("host", HOSTS)
 def test_open_gates_change_no_bit(host, unrolling, gates):
-    """Would let through almost everything: with a bias of infinity m is exactly 1, also after the interpolation.
+    """Gates that are fully open leave the output of the plain network unchanged, bit for bit.
 
-    A block that repeats on its own input gives its own output, so only the gates tell iterations apart.
+    With a bias of infinity m is exactly 1, also after the interpolation. A block that runs again on the same input
+    gives the same output, so only the gates can make iterations differ.
     """
     plain, network, image = wrapped(host, 3, unrolling, gates)
     for gate in network.gates.values():
@@ -80,7 +81,7 @@ def test_open_gates_change_no_bit(host, unrolling, gates):
 
 
 def test_a_gate_computes_equation_one():
-    """Would pool, convolve, squash and enlarge in another order."""
+    """A gate pools, convolves, applies the sigmoid and then interpolates, as in the paper's equation 1."""
     torch.manual_seed(0)
     gate = Gate(Stage(3, 5, 1), axes=2, kernel=3)
     f_out = torch.randn(2, 5, 8, 6)
@@ -93,7 +94,7 @@ def test_a_gate_computes_equation_one():
 
 
 def test_a_multi_range_gate_sees_the_last_block_beside_its_own():
-    """Would leave out the farthest context."""
+    """A multi-range gate convolves the output of its own block together with that of the last block."""
     torch.manual_seed(0)
     gate = Gate(Stage(3, 4, 1), axes=3, kernel=3, far_channels=7)
     f_out, last = torch.randn(1, 4, 3, 8, 6), torch.randn(1, 7, 3, 2, 2)
@@ -131,7 +132,7 @@ class Row(nn.Module):
 
 
 def longest_way(tensor):
-    """Most cosines on a way through the graph back to the image."""
+    """Return the largest number of cosines on any path through the graph back to the image."""
     deepest, order, seen = {}, [(tensor.grad_fn, False)], set()
     while order:
         node, done = order.pop()
@@ -156,7 +157,7 @@ def row(layers, iterations, unrolling, feedback, gates="basic"):
     [((1, 2, 3, 4), None), ((3, 2, 2, 5), (2, 4)), ((2, 3, 1), (2,)), ((1, 1, 2, 3, 1), (1, 3, 4))],
 )
 def test_depths_are_those_of_the_paper(layers, feedback, iterations):
-    """Would count layers that are not there: l_f + l_r u, and l_f + l_rj + l_rk u, against the longest way."""
+    """The reported depth is the paper's, l_f + l_r u or l_f + l_rj + l_rk u, and the longest path of the graph."""
     gated = feedback or range(1, len(layers) + 1)
     l_r = sum(layers[block - 1] for block in gated)
     l_f, l_rk = sum(layers) - l_r, layers[max(gated) - 1]
@@ -169,14 +170,20 @@ def test_depths_are_those_of_the_paper(layers, feedback, iterations):
 
 
 def test_the_paper_counts_the_last_gated_block_also_where_an_earlier_one_is_deeper():
-    """Would hide that its formula is then not the longest way: that goes u times through the deepest block."""
+    """Where an earlier block is deeper than the last gated one, the reported depth is still the paper's.
+
+    The longest path of the graph is then longer, since it goes u times through the deepest block.
+    """
     network, way = row((1, 9, 2), 3, "parallel", None)
     assert network.depth == depth(network.network.stages, [0, 1, 2], 3, "parallel") == 1 + 9 + 2 * 3
     assert way == 1 + 9 * 3 + 2
 
 
 def test_blocks_run_in_the_order_of_their_unrolling():
-    """Would mix up the two ways, or run blocks before the first gate again."""
+    """Sequential unrolling repeats each gated block in its place.
+
+    Parallel unrolling repeats the whole row of blocks from the first gated one on.
+    """
     sequential, _ = row((1, 1, 1), 3, "sequential", (1, 3))
     assert sequential.network.calls == [1, 1, 1, 2, 3, 3, 3]
     parallel, _ = row((1, 1, 1, 1), 3, "parallel", (2, 3))
@@ -184,7 +191,7 @@ def test_blocks_run_in_the_order_of_their_unrolling():
 
 
 def test_only_the_named_blocks_have_gates():
-    """Would give all blocks feedback, whatever the argument says."""
+    """Only the blocks that ``feedback`` names have gates, and the last block's gate has no far input."""
     _, network, _ = wrapped("residual_unet", 2, "parallel", "multi-range", (1, 6))
     assert set(network.gates) == {"0", "5"}
     assert network.gates["0"].far is not None
@@ -204,12 +211,12 @@ def test_only_the_named_blocks_have_gates():
     ],
 )
 def test_impossible_arguments_are_refused(options, message):
-    """Would fail deep inside, or run another network than asked for."""
+    """Arguments that no RIGNet can be built from are refused, and the message says what is allowed."""
     with pytest.raises(ModelError, match=message):
         rignet(**{"host_arguments": UNET, **options})
 
 
 def test_a_wrapped_network_says_what_patches_fit():
-    """Would let the trainer find out at the first step."""
+    """A RIGNet has the ``multiple`` of its host, so that patch shapes can be checked before training begins."""
     assert build("rignet", {"host_arguments": UNET}).multiple == (1, 4, 4)
     assert build("rignet", {"host": "resnet_fcn", "host_arguments": RESNET}).multiple == (1, 1, 1)

@@ -53,20 +53,20 @@ def folder(tmp_path):
 
 
 def edit(folder, **changes):
-    """Change keys of a stored card; None removes one."""
+    """Change keys of a stored card; None removes a key."""
     path = folder / "card.yaml"
     card = yaml.safe_load(path.read_text()) | changes
     path.write_text(yaml.safe_dump({key: value for key, value in card.items() if value is not None}))
 
 
 def replace_weights(folder, data):
-    """Other weights, with a card that names their checksum."""
+    """Write other weights, and name their checksum in the card."""
     (folder / "weights.safetensors").write_bytes(data)
     edit(folder, sha256=hashlib.sha256(data).hexdigest())
 
 
 def test_a_card_comes_back_with_every_field(folder):
-    """Would lose what a model is, or how its input is normalised, on the way through the file."""
+    """A saved card comes back with every field, and with the checksum of the weights."""
     card = load_card(folder)
     given = CARD.model_dump(exclude={"weights", "sha256", "arguments"})
     assert card.model_dump(exclude={"weights", "sha256", "arguments"}) == given
@@ -75,7 +75,7 @@ def test_a_card_comes_back_with_every_field(folder):
 
 
 def test_a_model_is_named_by_its_card_its_folder_or_as_bundled(folder, monkeypatch):
-    """Would refuse one of the three names that the documentation gives."""
+    """A model can be named by its card, by its folder, or by the name of a bundled model."""
     assert load_card(folder) == load_card(str(folder)) == load_card(folder / "card.yaml")
     monkeypatch.chdir(folder)
     assert load_card("card.yaml") == load_card(folder)
@@ -83,19 +83,19 @@ def test_a_model_is_named_by_its_card_its_folder_or_as_bundled(folder, monkeypat
 
 
 def test_the_folder_may_move(folder, tmp_path):
-    """Would tie a card to the place where it was trained."""
+    """A saved model loads after its folder has moved, because the card holds no absolute path."""
     moved = folder.rename(tmp_path / "elsewhere")
     assert load_model(load_card(moved)).card.weights_url == str(moved / "weights.safetensors")
     assert str(tmp_path) not in (moved / "card.yaml").read_text()
 
 
 def test_only_the_model_and_its_card_are_left_in_the_folder(folder):
-    """Would leave partial files behind."""
+    """Saving a model leaves its card and its weights in the folder, and no partial file."""
     assert sorted(path.name for path in folder.iterdir()) == ["card.yaml", "weights.safetensors"]
 
 
 def test_one_changed_bit_of_the_weights_is_found(folder):
-    """Would compute with damaged weights: the message says both checksums."""
+    """Weights with one changed bit are refused, and the message gives both checksums."""
     path = folder / "weights.safetensors"
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
@@ -107,20 +107,20 @@ def test_one_changed_bit_of_the_weights_is_found(folder):
 
 
 def test_truncated_weights_are_found(folder):
-    """Would compute with half a file."""
+    """Truncated weights are refused because of their checksum."""
     path = folder / "weights.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     assert "sha256" in load_card_error(folder)
 
 
 def test_missing_weights_are_named(folder):
-    """Would run with random weights."""
+    """A card without its weights is refused, and the message names the missing file."""
     (folder / "weights.safetensors").unlink()
     assert "weights.safetensors does not exist" in load_card_error(folder)
 
 
 def load_card_error(name):
-    """What the refusal of a card says."""
+    """Load a card that must be refused, and return the message."""
     with pytest.raises(ModelError) as caught:
         load_card(name)
     return str(caught.value)
@@ -144,13 +144,13 @@ def load_card_error(name):
     ],
 )
 def test_a_wrong_card_is_refused(folder, changes, message):
-    """Would fail in the middle of a run, or compute something else than the card says."""
+    """A card with a wrong field is refused when it is loaded, and the message says what is wrong."""
     edit(folder, **changes)
     assert message in load_card_error(folder)
 
 
 def test_unknown_models_are_refused_with_the_names_of_the_known(tmp_path):
-    """Would leave a user who mistyped a name without the list."""
+    """A name or path that is no model is refused, and the message repeats it and lists the bundled models."""
     for name in ("fib52-tiny", str(tmp_path / "card.yaml"), str(tmp_path)):
         said = load_card_error(name)
         assert name in said
@@ -158,14 +158,14 @@ def test_unknown_models_are_refused_with_the_names_of_the_known(tmp_path):
 
 
 def test_arguments_that_the_network_does_not_have_are_refused(folder):
-    """Would drop an argument in silence, and build another network."""
+    """An argument that the network does not have is refused, and the message lists those that it takes."""
     edit(folder, arguments={**ARGUMENTS, "depth": 3} | {"widths": [3, 4]})
     with pytest.raises(ModelError, match=r"refuses its arguments depth: .*it takes widths, horizontal"):
         load_model(load_card(folder))
 
 
 def test_weights_that_do_not_fit_are_named(folder):
-    """Would load what fits and leave the rest random."""
+    """Weights that do not fit are refused, and every missing, unknown or wrongly shaped tensor is named."""
     state = seeded("gamma_net_3d", ARGUMENTS).state_dict()
     del state["readout_norm.gain"]
     state["readout.bias"] = torch.zeros(5)
@@ -178,7 +178,7 @@ def test_weights_that_do_not_fit_are_named(folder):
 
 
 def test_another_number_of_affinities_than_offsets_is_refused(folder):
-    """Would write affinities to channels of other offsets."""
+    """A card is refused if its network has another number of affinities than it has offsets."""
     edit(folder, offsets=[list(offset) for offset in NEAREST])
     with pytest.raises(ModelError, match=re.escape("3 offsets")):
         load_model(load_card(folder))
@@ -195,7 +195,7 @@ class Trap:
 
 
 def test_a_pickle_is_refused_and_never_run(folder, tmp_path):
-    """Would run any code that a downloaded model brings along."""
+    """Weights in a pickle are refused, and the code in it never runs."""
     torch.save({"readout.bias": Trap(tmp_path / "sprung")}, tmp_path / "weights.pt")
     replace_weights(folder, (tmp_path / "weights.pt").read_bytes())
     with pytest.raises(ModelError, match="safetensors"):
@@ -204,7 +204,7 @@ def test_a_pickle_is_refused_and_never_run(folder, tmp_path):
 
 
 def test_every_bundled_model_loads():
-    """Would ship a model that its own users cannot run: each must fit its card and say what it was trained on."""
+    """Every bundled model loads, takes patches of its card's shape, and states its training data and licence."""
     assert "identity" in bundled_names()
     for name, card in zip(bundled_names(), bundled_cards(), strict=True):
         assert card.name == name
@@ -217,14 +217,14 @@ def test_every_bundled_model_loads():
 
 
 def test_every_listed_architecture_exists():
-    """Would name a class that is not there."""
+    """Every listed architecture has a class, which refuses an argument that it does not know."""
     for architecture in MODELS:
         with pytest.raises(ModelError, match="refuses its arguments"):
             build(architecture, {"no such argument": 1})
 
 
 def test_the_digest_is_of_what_decides_about_the_output():
-    """Would compute a whole run again for another name, or not at all for other weights."""
+    """The digest depends on what decides the output, and not on name, scores, threshold, training data or licence."""
     same = CARD.model_copy(
         update={"name": "other", "scores": {}, "threshold": None, "training_data": "", "licence": ""}
     )

@@ -1,4 +1,4 @@
-"""Lee et al.'s U-Net by hand under the names of two published codes, against ours with the same weights."""
+"""Our U-Net computes that of Lee et al., which is written here by hand under the names of two published codes."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ WIDTHS = {"pni": (4, 5, 6, 7, 8), "rsunet": (4, 6, 8)}
 
 
 class ByHand:
-    """Weights under published names, drawn when asked for; r is (b, c, z, y, x)."""
+    """The published network by hand; its weights are drawn when first used. r is (b, c, z, y, x)."""
 
     def __init__(self, code, f=F.elu):
         self.pni, self.widths, self.f = code == "pni", WIDTHS[code], f
@@ -75,7 +75,7 @@ class ByHand:
 @pytest.mark.parametrize("order", [list, sorted])
 @pytest.mark.parametrize("code", ["pni", "rsunet"])
 def test_the_network_is_the_published_one(code, order):
-    """Would refuse its weights, whatever their order, put them into other places, or compute something else."""
+    """With the weights of either published code, in any order, our network gives the published output."""
     hand, size = ByHand(code), 2 ** len(WIDTHS[code])
     image = torch.rand(1, 1, 3, size, size, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
     expected = hand(image)
@@ -85,7 +85,7 @@ def test_the_network_is_the_published_one(code, order):
 
 
 def test_another_activation_can_be_told():
-    """Would refuse variants whose weights look alike."""
+    """The activation, which cannot be told from the weights, is an argument."""
     hand, image = ByHand("rsunet", F.relu), torch.rand(1, 1, 3, 8, 8, dtype=torch.float64)
     expected = hand(image)
     network = unet_from_superhuman(hand.w, torch.float64, activation="relu")
@@ -94,7 +94,7 @@ def test_another_activation_can_be_told():
 
 
 def test_weights_of_something_else_are_refused():
-    """Would run with random weights."""
+    """Weights of another network are refused, and so are incomplete ones."""
     with pytest.raises(ModelError, match="neither UNet_PNI nor Superhuman's RSUNet"):
         unet_from_superhuman({"features.0.weight": torch.zeros(3)})
     with pytest.raises(ModelError, match="first module or output are missing"):

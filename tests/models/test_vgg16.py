@@ -9,13 +9,13 @@ from pipeline.models.vgg16 import LAYERS, TORCHVISION, VGG16
 
 
 def test_it_has_the_parameters_of_the_paper():
-    """Would break weights from elsewhere: 13 convolutions."""
+    """The 13 convolutions of VGG16 have the paper's 14,714,688 parameters."""
     with torch.device("meta"):
         assert sum(parameter.numel() for parameter in VGG16().parameters()) == 14_714_688
 
 
 def test_it_computes_convolutions_with_pools_between_blocks():
-    """Would pool in the wrong places: after conv1_2, conv2_2, conv3_3 and conv4_3, and nowhere else."""
+    """A max pool follows conv1_2, conv2_2, conv3_3 and conv4_3, and no other layer."""
     torch.manual_seed(0)
     network = VGG16(width=0.05)
     r = image = torch.rand(1, 3, 37, 48)
@@ -28,7 +28,7 @@ def test_it_computes_convolutions_with_pools_between_blocks():
 
 
 def test_it_can_be_run_in_parts():
-    """Would break the recurrence around it, which runs it from unit to unit."""
+    """VGG16 run in parts, from layer to layer, gives the output of VGG16 run as a whole."""
     network, image = VGG16(width=0.05), torch.rand(1, 3, 32, 32)
     parts = image
     for after, until in ((None, "conv2_2"), ("conv2_2", "conv3_1"), ("conv3_1", "conv5_3")):
@@ -38,7 +38,7 @@ def test_it_can_be_run_in_parts():
 
 @pytest.mark.parametrize("names", ["ours", "torchvision"])
 def test_weights_load_from_a_file_under_either_name(names, tmp_path):
-    """Would make users rename tensors; what is beyond the last layer is ignored."""
+    """Weights load under our names and under torchvision's, and tensors beyond the last layer are ignored."""
     from safetensors.torch import load_file, save_file
 
     source, network = VGG16("conv3_1", width=0.05), VGG16("conv2_2", width=0.05)
@@ -75,7 +75,7 @@ def torchvision_shapes(batch_norm=False):
 
 
 def test_torchvisions_file_is_taken_and_that_with_batch_norms_refused(tmp_path):
-    """Would load the wrong layers: the names of torchvision count activations and pools."""
+    """Each tensor of torchvision's vgg16 file has a layer of its name and shape; the file of vgg16_bn is refused."""
     shapes = torchvision_shapes()
     assert len(shapes) == 32
     assert sum(prod(shape) for shape in shapes.values()) == 138_357_544, "the published count, classifier included"
@@ -101,7 +101,7 @@ def test_torchvisions_file_is_taken_and_that_with_batch_norms_refused(tmp_path):
 
 
 def test_refuses_weights_of_something_else():
-    """Would run with random weights, in silence."""
+    """A missing tensor, a tensor of another shape and an unknown layer are refused by name."""
     network = VGG16("conv1_2", width=0.05)
     with pytest.raises(ModelError, match=r"conv1_1.weight is missing"):
         network.load({"conv1_2.weight": torch.zeros(3, 3, 3, 3)})

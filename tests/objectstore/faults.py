@@ -1,4 +1,4 @@
-"""A server in front of the S3 server that does what networks and stores do: 500, 503, slow, cut, lost, reset.
+"""A server in front of the S3 server that behaves as bad networks and stores do: 500, 503, slow, cut, lost, reset.
 
 Which request meets which fault is decided by the seed, the method, the path and how often that was asked before, so a
 seed gives the same faults in every run, whatever order threads send their requests in.
@@ -10,8 +10,8 @@ seed gives the same faults in every run, whatever order threads send their reque
     upload     half of what was sent is stored, without an error: only a checksum sees it
     lost       carried out, but the connection is reset before the answer
     reset      the connection is reset before the store has seen the request
-    deaf       conditions (If-Match, If-None-Match) are not heard; not among the faults that pass
-    403        refused as S3 refuses who has no rights; not among the faults that pass
+    deaf       conditions (If-Match, If-None-Match) are ignored; not among the faults that pass
+    403        refused as S3 refuses users without rights; not among the faults that pass
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ NOT_PASSED_ON = ("connection", "transfer-encoding", "content-length", "server", 
 
 
 class FaultyServer(ThreadingHTTPServer):
-    """Passes requests on to ``upstream``; ``rate`` of them meet a fault of one of ``kinds``."""
+    """A server that passes requests on to ``upstream``; a share ``rate`` of them meet a fault of one of ``kinds``."""
 
     daemon_threads = True
 
@@ -53,18 +53,18 @@ class FaultyServer(ThreadingHTTPServer):
         self.upstream = urlsplit(upstream).netloc
         self.seed, self.rate, self.kinds = seed, rate, kinds
         self.asked: Counter[tuple[str, str]] = Counter()
-        """How often each method and path, without its bucket, was asked."""
+        """Number of requests for each method and path, without its bucket."""
         self.faults: Counter[str] = Counter()
-        """How often each fault was met."""
+        """Number of requests that met each fault."""
         self.requests = 0
         self.down_at: str | None = None
-        """From the first request on whose path holds this, all are answered with 503."""
+        """All requests are answered with 503 from the first one on whose path contains this text."""
         self.down = False
         self.lock = threading.Lock()
 
     @property
     def endpoint(self) -> str:
-        """Its address."""
+        """The address of the server."""
         return f"http://127.0.0.1:{self.server_address[1]}"
 
     def fate(self, method: str, path: str) -> str:
@@ -74,7 +74,7 @@ class FaultyServer(ThreadingHTTPServer):
             self.down = self.down or (self.down_at is not None and self.down_at in path)
             if self.down:
                 return "503"
-            key = method, BUCKET.sub("", path)  # the bucket has another name in every run
+            key = method, BUCKET.sub("", path)  # the name of the bucket differs between runs
             self.asked[key] += 1
             dice = random.Random(f"{self.seed} {key} {self.asked[key]}")
             kind = dice.choice(self.kinds) if dice.random() < self.rate else ""
@@ -83,18 +83,18 @@ class FaultyServer(ThreadingHTTPServer):
             return kind
 
     def handle_error(self, *_: object) -> None:
-        """Clients that hang up are what this is about."""
+        """Ignore clients that hang up: the faults make them do so."""
 
 
 class Handler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
+    disable_nagle_algorithm = True  # without this each answer waits 40 ms for an acknowledgement
     server: FaultyServer
 
     def pass_on(self) -> None:
-        """Answer one request, perhaps badly."""
+        """Answer one request, perhaps with a fault."""
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         fate = self.server.fate(self.command, self.path)
         if fate == "reset":
@@ -113,7 +113,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on  # noqa: N815  (names of http.server)
 
     def upstream(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """What the store says to a request with this body."""
+        """Send the request with this body to the store; returns its answer."""
         connection = http.client.HTTPConnection(self.server.upstream, timeout=60)
         headers = {name: value for name, value in self.headers.items() if name.lower() not in NOT_PASSED_ON}
         if self.server.kinds == ("deaf",):
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
             return response.status, kept, response.read()
 
     def answer(self, status: int, headers: dict[str, str], data: bytes, *, cut: bool = False) -> None:
-        """Send an answer, or the half of it."""
+        """Send an answer, or half of it."""
         self.send_response_only(status)
         headers = {name: value for name, value in headers.items() if name.lower() not in ("connection", "server")}
         if "content-length" not in map(str.lower, headers):
@@ -139,18 +139,18 @@ class Handler(BaseHTTPRequestHandler):
         self.close_connection = self.close_connection or cut
 
     def reset(self) -> None:
-        """End the connection rudely."""
+        """Reset the connection."""
         with suppress(OSError):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close_connection = True
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextmanager
 def faulty_server(upstream: str, **options: object) -> Iterator[FaultyServer]:
-    """Start such a server on a free port, and stop it."""
+    """Start a faulty server on a free port; it stops at the end of the context."""
     with FaultyServer(upstream, **options) as server:  # type: ignore[arg-type]
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
@@ -163,7 +163,7 @@ def faulty_server(upstream: str, **options: object) -> Iterator[FaultyServer]:
 
 @contextmanager
 def behind_faults(store: S3Server, patience: Patience, patch: pytest.MonkeyPatch) -> Iterator[FaultyServer]:
-    """A server in front of a store, without faults yet; this process and its children take it for the store."""
+    """A server in front of a store, without faults yet; this process and its children connect to it."""
     patch.setattr(bucket_client, "PATIENCE", patience)
     patch.setattr(bucket, "FIRST_PAUSE", 0.01)
     with faulty_server(store.endpoint) as server:

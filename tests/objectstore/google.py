@@ -1,6 +1,6 @@
-"""An imitation of the part of Google's storage that is used, in memory: objects with generations, and its own habits.
+"""An imitation, in memory, of the part of Google's storage that petaseg uses: objects with generations.
 
-It shows that our side speaks the protocol as Google documents it. It is not Google.
+It shows that petaseg speaks the protocol as Google documents it; it does not show that Google's servers agree.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ DATE = "Fri, 20 Nov 2026 10:00:00 GMT"
 
 @dataclass
 class Stored:
-    """An object."""
+    """An object with its generation and headers."""
 
     data: bytes
     headers: dict[str, str]
@@ -32,7 +32,7 @@ class Stored:
 
 
 class GoogleServer(ThreadingHTTPServer):
-    """Holds one bucket."""
+    """A server that holds one bucket."""
 
     daemon_threads = True
 
@@ -43,7 +43,7 @@ class GoogleServer(ThreadingHTTPServer):
         self.lock = threading.Lock()
 
     def key_file(self, path: Path) -> Path:
-        """Write the file of a service account that leads here; returns its path."""
+        """Write the key file of a service account that leads to this server; returns its path."""
         server = f"http://127.0.0.1:{self.server_address[1]}"
         known = {"gcs_base_url": server, "disable_oauth": True, "project_id": "project"}
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -55,7 +55,7 @@ class Handler(BaseHTTPRequestHandler):
     """One connection of a client."""
 
     protocol_version = "HTTP/1.1"
-    disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
+    disable_nagle_algorithm = True  # without this each answer waits 40 ms for an acknowledgement
     server: GoogleServer
 
     def handle_request(self) -> None:
@@ -81,7 +81,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_DELETE = handle_request  # noqa: N815  (names of http.server)
 
     def store(self, key: str, found: Stored | None, body: bytes) -> None:
-        """Store an object if its generation is the one that was asked for, 0 for none."""
+        """Store an object if its generation is the one that the request names; 0 stands for no object."""
         wanted = self.headers.get("x-goog-if-generation-match")
         if wanted is not None and int(wanted) != (found.generation if found else 0):
             return self.answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
@@ -92,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.answer(200, b"", marks(self.server.objects[key]))
 
     def send(self, found: Stored) -> None:
-        """An object or a range; compressed ones are unpacked, without a length, for who does not say he can do it."""
+        """Send an object or a range; compressed objects are unpacked for clients that do not accept gzip."""
         headers = {**found.headers, **marks(found), "Last-Modified": DATE}
         span = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
         if headers.get("content-encoding") == "gzip" and "gzip" not in self.headers.get("Accept-Encoding", ""):
@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 def marks(found: Stored) -> dict[str, str]:
@@ -142,7 +142,7 @@ def marks(found: Stored) -> dict[str, str]:
 
 @contextmanager
 def google_server() -> Iterator[GoogleServer]:
-    """Start such a server on a free port, and stop it."""
+    """Start an imitation on a free port; it stops at the end of the context."""
     with GoogleServer() as server:
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()

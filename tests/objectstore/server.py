@@ -1,4 +1,4 @@
-"""A real S3 server on loopback, in a process of its own, and what a user sets to reach it."""
+"""A real S3 server on loopback, in a process of its own, and the environment that reaches it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ print(server.get_host_and_port()[1], flush=True)
 sys.stdin.read()
 server.stop()
 """
-"""Prints its port, and ends with its input, so that none is left behind.
+"""The server prints its port, and ends when its input is closed, so that none is left behind.
 
 Conditional requests come one at a time: moto compares and writes in two steps, a real store in one.
 """
@@ -49,7 +49,7 @@ class S3Server:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a user exports."""
+        """The variables that a user of this server exports."""
         return {
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_ACCESS_KEY_ID": KEY,
@@ -59,7 +59,7 @@ class S3Server:
         }
 
     def client(self):
-        """A client of Amazon's own library."""
+        """A client of Amazon's own library, boto3."""
         import boto3
 
         return boto3.client(
@@ -79,7 +79,7 @@ class S3Server:
 
 @contextmanager
 def s3_server(**environment: str) -> Iterator[S3Server]:
-    """Start a server on a free port, and stop it."""
+    """Start a server on a free port; it stops at the end of the context."""
     command = [sys.executable, "-W", "ignore", "-c", PROGRAM]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen(command, **pipes, text=True, env={**os.environ, **environment}) as process:  # type: ignore[call-overload]

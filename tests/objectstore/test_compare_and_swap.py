@@ -1,4 +1,4 @@
-"""``put_if``: of several writers exactly one wins, on every kind of storage. The lease of a run stands on it."""
+"""``put_if``, on which the lease of a run rests, lets exactly one of several writers win on every kind of storage."""
 
 import os
 import pickle
@@ -70,7 +70,7 @@ def test_versions_travel_as_text_between_processes(store: ObjectStore) -> None:
 
 
 def test_a_server_that_ignores_conditions_is_refused(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would let two drivers write one run: old servers store whatever they are sent, and say that all is well."""
+    """A server that ignores conditional writes is refused, since on it two drivers could hold one lease."""
     with faulty_server(server.endpoint, kinds=("deaf",)) as deaf:
         set_environment(monkeypatch, {**server.environment, "AWS_ENDPOINT_URL": deaf.endpoint})
         store = ObjectStore(f"s3://{server.new_bucket()}/run")
@@ -86,7 +86,7 @@ def test_nothing_beside_the_object_is_listed(store: ObjectStore) -> None:
 
 
 def test_threads_that_create_and_count_lose_nothing(store: ObjectStore) -> None:
-    """Would give two drivers one lease."""
+    """Of four threads exactly one creates an object, and a counter that all increment loses no step."""
     created: list[str] = []
     start = threading.Barrier(4)
 
@@ -106,7 +106,7 @@ def test_threads_that_create_and_count_lose_nothing(store: ObjectStore) -> None:
 
 
 def count(store: ObjectStore, times: int) -> None:
-    """Add one, so often, to a number that others count too."""
+    """Add one, a number of times, to a counter that other writers increment too."""
     done = 0
     while done < times:
         data, version = store.get_versioned("counter") or (b"0", None)
@@ -154,7 +154,7 @@ with locked(Path(sys.argv[1])):
 def test_a_killed_holder_frees_the_lock_and_a_stopped_one_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would leave a run locked for ever after a kill -9 in the middle of a renewal."""
+    """A killed process frees the lock of a lease; while a stopped process holds the lock, the error says so."""
     monkeypatch.setattr("pipeline.storage.local.LOCK_SECONDS", 0.2)
     store = ObjectStore(tmp_path)
     command = [sys.executable, "-c", HOLDER, str(tmp_path / "lease")]

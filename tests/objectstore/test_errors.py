@@ -1,4 +1,4 @@
-"""What a user reads when a bucket cannot be used: the cause and the remedy, and never a credential."""
+"""Errors about a bucket that cannot be used name the cause and the remedy, and never show a credential."""
 
 import json
 import pickle
@@ -20,7 +20,7 @@ TOKEN = "SessionTokenThatMustNeverBeWrittenAnywhere/0000=="
 
 @pytest.fixture(scope="module")
 def strict() -> Iterator[tuple[S3Server, dict[str, str]]]:
-    """A server that checks signatures, with a bucket, and a user who may do nothing; its keys."""
+    """A server that checks signatures, with a bucket and a user without rights; yields the keys."""
     with s3_server(INITIAL_NO_AUTH_ACTION_COUNT="3") as server:
         import boto3
 
@@ -33,7 +33,7 @@ def strict() -> Iterator[tuple[S3Server, dict[str, str]]]:
 
 
 def refusal(store: ObjectStore, secrets: tuple[str, ...]) -> str:
-    """The message of the error that a write raises; its traceback holds no secret either."""
+    """The message of the error that a write raises; asserts that its traceback holds no secret either."""
     with pytest.raises(StorageError) as caught:
         store.put("key", b"x")
     shown = "".join(traceback.format_exception(caught.value)) + repr(caught.value) + repr(store)
@@ -71,7 +71,7 @@ def test_missing_credentials_are_named(server, monkeypatch):
 
 
 def test_a_missing_bucket_is_named_by_every_operation(bucket):
-    """Would make a misspelt bucket look like an empty one, and a run in it like a new one."""
+    """Every operation on a missing bucket is an error that names it; it does not look like an empty bucket."""
     store = ObjectStore("s3://no-such-bucket/run")
     operations = [
         lambda: store.get_or_none("key"),
@@ -113,7 +113,7 @@ def test_an_address_that_is_none_is_refused(endpoint, monkeypatch):
     ],
 )
 def test_credentials_in_a_url_are_refused_and_not_repeated(url):
-    """Would write them into run.yaml, the ledger's messages and every stage."""
+    """A URL with credentials is refused, and the error does not repeat them."""
     with pytest.raises(ConfigError, match="holds credentials; they belong in the environment") as caught:
         ObjectStore(url)
     assert SECRET not in "".join(traceback.format_exception(caught.value)).replace(repr(url), "")
@@ -125,7 +125,7 @@ def test_a_url_without_a_bucket_is_refused():
 
 
 def test_a_server_of_a_lab_with_its_own_certificates(server, monkeypatch, tmp_path: Path):
-    """AWS_CA_BUNDLE is what all S3 tools take; without it such a server is not trusted."""
+    """``AWS_CA_BUNDLE`` makes a server with a lab's own certificate trusted; without it the server is refused."""
     files = create_tls(tmp_path / "tls")
     with faulty_server(server.endpoint) as private:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -155,7 +155,7 @@ def test_an_odd_key_is_refused_and_an_unusual_one_is_not(bucket, server):
 
 
 def test_keys_come_from_a_profile_or_from_cloud_volumes_file(server, monkeypatch, tmp_path: Path):
-    """The usual files, as every other tool reads them; a session token may be missing in each of them."""
+    """Keys come from an AWS profile or cloud-volume's secrets file; a session token may be missing in each."""
     name = server.new_bucket()
     (tmp_path / "credentials").write_text(f"[lab]\naws_access_key_id = {KEY}\naws_secret_access_key = {SECRET}\n")
     (tmp_path / "config").write_text(f"[profile lab]\nregion = us-east-1\nendpoint_url = {server.endpoint}\n")

@@ -1,4 +1,4 @@
-"""A bucket behind a bad network: what is read is what was written, or an error says why not."""
+"""Behind a bad network, a read returns what was written or raises an error that names the cause."""
 
 import random
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def store(server: S3Server, faulty: FaultyServer) -> ObjectStore:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_fault_is_survived_by_every_operation(kind: str, store: ObjectStore, faulty: FaultyServer) -> None:
-    """Would lose a chunk, or read half of one as a whole."""
+    """Under each kind of fault every operation gives the result that it gives without faults."""
     faulty.kinds, faulty.rate, faulty.seed = (kind,), 0.4, 1
     dice = random.Random(kind)
     model: dict[str, bytes] = {}
@@ -53,7 +53,7 @@ def test_every_fault_is_survived_by_every_operation(kind: str, store: ObjectStor
 
 
 def test_all_faults_together_and_conditional_writes(store: ObjectStore, faulty: FaultyServer) -> None:
-    """Would lose a lease to oneself: a write that was carried out, whose answer was lost, is sent again."""
+    """A conditional write whose answer was lost is recognised as one's own, so a holder does not lose its lease."""
     faulty.rate, faulty.seed = 0.3, 4
     faulty.kinds = ("500", "503", "slow", "lost", "reset", "cut")
     version = None
@@ -66,7 +66,7 @@ def test_all_faults_together_and_conditional_writes(store: ObjectStore, faulty: 
 
 
 def test_what_was_stored_damaged_is_stored_again(store: ObjectStore, faulty: FaultyServer) -> None:
-    """The server says that all is well, and holds half of the object."""
+    """An object of which the server stored only half, without an error, is written again."""
     faulty.kinds, faulty.rate, faulty.seed = ("upload",), 0.5, 6
     for number in range(12):
         store.put(f"key{number}", bytes([number]) * 100)
@@ -86,7 +86,7 @@ def test_damage_that_stays_is_a_corrupt_error(kind: str, store: ObjectStore, fau
 def test_large_objects_are_sent_in_parts_and_read_back(
     server: S3Server, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The ETag of parts is no MD5 of the whole."""
+    """Large objects are sent in parts and read back, although the ETag of parts is no MD5 of the whole."""
     monkeypatch.setattr(bucket, "PART_BYTES", 5 << 20)
     data = random.Random(0).randbytes(11 << 20)
     store.put("key", data)
@@ -97,7 +97,7 @@ def test_large_objects_are_sent_in_parts_and_read_back(
 
 
 def test_bytes_that_change_in_the_store_are_found(server: S3Server, store: ObjectStore) -> None:
-    """Nobody wrote them through this program, but the object still carries our checksum."""
+    """Bytes that change in the store are found by the checksum that each object carries."""
     store.put("key", b"0123456789")
     name = store.url.split("/")[2]
     known = server.client().head_object(Bucket=name, Key="run/key")["Metadata"]
@@ -109,7 +109,7 @@ def test_bytes_that_change_in_the_store_are_found(server: S3Server, store: Objec
 def test_an_outage_is_waited_for_and_a_longer_one_is_named(
     store: ObjectStore, faulty: FaultyServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would set chunks aside because a store was away for a minute."""
+    """An outage longer than the patience is an error that names it; a write of the lease gives up sooner."""
     store.put("key", b"x")
     client = bucket_client.connect(bucket_client.parse_address(store.url)[0])
     monkeypatch.setattr(client, "patience", Patience(outage_seconds=1.0, longest_pause=0.1))

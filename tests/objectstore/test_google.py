@@ -17,7 +17,7 @@ from tests.objectstore.server import set_environment
 
 @pytest.fixture
 def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleServer]:
-    """A server, and the key file that cloud-volume's users have."""
+    """A server, and a key file as cloud-volume's users have one."""
     with google_server() as server:
         server.key_file(tmp_path / "secrets" / "google-secret.json")
         set_environment(monkeypatch, {"CLOUD_VOLUME_DIR": str(tmp_path)})
@@ -60,14 +60,14 @@ def test_volumes_are_written_and_read(google: GoogleServer, kind: str) -> None:
     data = np.random.default_rng(0).integers(1, 99, spec.bounds.shape, "uint64")
     create_volume(f"{kind}gs://bucket/v", spec).write(spec.bounds, data)
     assert (open_volume(f"{kind}gs://bucket/v").read(spec.bounds) == data).all()
-    for key, found in list(google.objects.items()):  # as cloud-volume stores them by default
+    for key, found in list(google.objects.items()):  # gzip, as cloud-volume stores them by default
         if kind and not key.endswith("info"):
             google.objects[key] = Stored(gzip.compress(found.data), {"content-encoding": "gzip"}, 7)
     assert (open_volume(f"{kind}gs://bucket/v").read(spec.bounds) == data).all()
 
 
 def test_public_data_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """obstore would ask for the service account of a machine that is not Google's, for minutes."""
+    """Requests are signed on Google's machines and with a key file; elsewhere public data needs no credentials."""
     set_environment(monkeypatch, {"HOME": str(tmp_path)})
     monkeypatch.setattr(credentials, "PRODUCT", tmp_path / "product_name")
     assert not credentials.google_access().signed

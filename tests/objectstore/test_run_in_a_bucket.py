@@ -1,4 +1,4 @@
-"""A whole run with everything in a bucket: input, run file, run directory, ledger, model, report. The same bytes."""
+"""A run whose input, run directory, ledger, model and report are in a bucket gives the same bytes as on a disk."""
 
 import os
 import pickle
@@ -72,7 +72,7 @@ def run_file(bucket: str, affinities: np.ndarray) -> str:
 def test_from_the_image_to_neurons_in_a_bucket(
     bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, affinities: np.ndarray
 ) -> None:
-    """Image (precomputed), model card, truth and everything that is written; and not one credential among it."""
+    """A run from image to scores, all in a bucket, gives the same bytes, and stores no credential."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", TOKEN)
     bucket_client.connect.cache_clear()
     image = affinities.mean(axis=0).astype(np.uint8)[:32, :56, :32]
@@ -109,7 +109,7 @@ def test_from_the_image_to_neurons_in_a_bucket(
 
 
 def refuse_secrets(finished: Run) -> None:
-    """Search what is stored and what travels to workers."""
+    """Assert that no secret is in what is stored or sent to workers."""
     everything = {key: finished.store.get(key) for key in finished.store.list()}
     everything |= {stage.name: pickle.dumps(stage) for stage in finished.stages}
     everything["run"] = pickle.dumps((finished.config, finished.inputs, finished.store))
@@ -150,7 +150,7 @@ def faulty(server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faulty
 
 @pytest.fixture
 def faulty_run(server: S3Server, affinities: np.ndarray, faulty: FaultyServer) -> str:
-    """A run file in a bucket behind that server."""
+    """A run file in a bucket behind the faulty server."""
     name = f"s3://{server.new_bucket()}"
     store_volume(f"{name}/lab/affinities.zarr", affinities)
     return store_run_file(name, input={"affinities": "affinities.zarr"}, execution={"executor": "threads"})
@@ -162,7 +162,7 @@ bucket_client.PATIENCE = bucket_client.Patience(tries=1, outage_seconds=0, first
 from workflows.cli import main
 main()
 """
-"""The command, with no patience for an outage."""
+"""The petaseg command, set to wait for no outage."""
 
 
 def done_by_stage(file: str) -> dict[str, int]:
@@ -171,7 +171,7 @@ def done_by_stage(file: str) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_kill_9_of_the_driver_and_on(faulty_run: str, faulty: FaultyServer, reference: dict[str, bytes]) -> None:
-    """Would compute again what is recorded, or take for done what is not."""
+    """After kill -9 of the driver, recorded chunks are not written again, and the bytes are the same."""
     dice = random.Random(11)
     command = [sys.executable, "-m", "workflows.cli", "run", faulty_run, "--quiet"]
     for _ in range(2):
@@ -203,7 +203,7 @@ def test_kill_9_of_the_driver_and_on(faulty_run: str, faulty: FaultyServer, refe
 def test_a_run_behind_a_bad_network_gives_the_same_bytes(
     seed: int, faulty_run: str, faulty: FaultyServer, reference: dict[str, bytes]
 ) -> None:
-    """500, 503, slow, cut, short, damaged, lost and reset: one request in ten meets one of them."""
+    """A run in which one request in ten meets a fault of any kind gives the same bytes."""
     faulty.seed, faulty.rate = seed, 0.1
     finished = run(faulty_run)  # type: ignore[arg-type]
     assert len(faulty.faults) >= 7, faulty.faults
@@ -217,7 +217,7 @@ def test_a_run_behind_a_bad_network_gives_the_same_bytes(
 def test_an_outage_fails_clearly_and_the_run_goes_on_afterwards(
     moment: str, faulty_run: str, faulty: FaultyServer, reference: dict[str, bytes]
 ) -> None:
-    """Would leave a run that says it is finished, or one that cannot go on."""
+    """An outage ends the run with a clear error; run again, it gives the same bytes."""
     faulty.down_at = moment
     command = [sys.executable, "-c", IMPATIENT, "run", faulty_run, "--quiet", "--set", "execution.backoff_seconds=0"]
     failed = subprocess.run(command, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""Volumes on a real S3 server: the contract of volumes, and what cloud-volume does differently there."""
+"""Volumes on a real S3 server fulfil the contract of volumes, also where cloud-volume behaves otherwise."""
 
 import json
 import pickle
@@ -25,7 +25,7 @@ DATA = np.random.default_rng(0).integers(1, 99, BOUNDS.shape, "uint64")
 
 
 class InABucket(WriteContract):
-    """The contract, with a few types: the codecs are tested on local files."""
+    """The contract with only a few types, since the codecs are tested on local files."""
 
     __test__ = False
     dtypes = ("uint8", "uint64")
@@ -57,7 +57,7 @@ class TestPrecomputed(InABucket):
 def test_another_server_is_named_in_the_address_itself(
     kind: str, server: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """cloud-volume refuses such an address; then a lab's own store could not hold a precomputed layer."""
+    """A volume opens at an address that names its server; cloud-volume itself refuses such an address."""
     without = {name: value for name, value in server.environment.items() if name != "AWS_ENDPOINT_URL"}
     set_environment(monkeypatch, without)
     url = f"{kind}s3://{server.endpoint}/{server.new_bucket()}/data/v"
@@ -68,7 +68,7 @@ def test_another_server_is_named_in_the_address_itself(
 
 
 def test_keys_without_a_session_token_are_enough(bucket: str) -> None:
-    """cloud-files raises KeyError: AWS_SESSION_TOKEN with the environment that every other tool takes."""
+    """Keys without ``AWS_SESSION_TOKEN`` are enough; cloud-files alone raises KeyError."""
     url = f"precomputed://{bucket}/layer"
     create_volume(url, SPEC).write(BOUNDS, DATA)
     assert (open_volume(url).read(BOUNDS) == DATA).all()
@@ -78,7 +78,7 @@ def test_keys_without_a_session_token_are_enough(bucket: str) -> None:
 
 @pytest.fixture
 def cloud_volume_options(bucket: str, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    """What cloud-volume needs for the test server besides AWS_ENDPOINT_URL."""
+    """The options that cloud-volume needs for the test server besides ``AWS_ENDPOINT_URL``."""
     monkeypatch.setenv("AWS_SESSION_TOKEN", "token")
     return {"progress": False, "secrets": {"AWS_ACCESS_KEY_ID": KEY, "AWS_SECRET_ACCESS_KEY": SECRET}}
 
@@ -91,7 +91,7 @@ def test_cloud_volume_reads_what_was_written(bucket: str, cloud_volume_options: 
 
 
 def layer(url: str, options: dict[str, object], **changes: object) -> cloudvolume.CloudVolume:
-    """A layer as cloud-volume makes it; everything is x, y, z."""
+    """A layer as cloud-volume makes it, with all vectors in x, y, z."""
     info = cloudvolume.CloudVolume.create_new_info(
         **{
             "num_channels": 1,
@@ -114,7 +114,7 @@ def layer(url: str, options: dict[str, object], **changes: object) -> cloudvolum
 def test_reads_what_cloud_volume_wrote_compressed(
     bucket: str, cloud_volume_options: dict[str, object], compress: object
 ) -> None:
-    """In a bucket it notes the compression in the object's metadata, which no codec of the format sees."""
+    """Chunks that cloud-volume compressed are read, although only the object's metadata says so."""
     url = f"precomputed://{bucket}/layer"
     layer(url, {**cloud_volume_options, "compress": compress})[7:57, -6:34, 5:45] = DATA.T[..., None]
     assert (open_volume(url).read(BOUNDS) == DATA).all()
@@ -126,7 +126,7 @@ def test_reads_what_cloud_volume_wrote_compressed(
 
 
 def test_reads_sharded_layers(bucket: str, cloud_volume_options: dict[str, object]) -> None:
-    """By byte ranges of shards, with a shard and chunks that are missing."""
+    """Sharded layers are read by byte ranges, also where a shard or a chunk is missing."""
     url = f"precomputed://{bucket}/layer"
     size = [70, 64, 64]
     other = layer(url, cloud_volume_options, volume_size=size, chunk_size=[16, 16, 16], encoding="raw")
@@ -157,7 +157,7 @@ def test_reads_sharded_layers(bucket: str, cloud_volume_options: dict[str, objec
 
 
 def test_a_damaged_chunk_of_another_program_is_an_error(bucket: str, server: S3Server) -> None:
-    """It has no checksum of ours; what its codec cannot decode is still no data."""
+    """A damaged chunk of another program, which has no checksum, is an error when its codec cannot decode it."""
     create_volume(f"precomputed://{bucket}/v", SPEC).write(BOUNDS, DATA)
     client, name = server.client(), bucket.removeprefix("s3://")
     keys = [item["Key"] for item in client.list_objects_v2(Bucket=name)["Contents"] if "7-39_" in item["Key"]]
@@ -168,7 +168,7 @@ def test_a_damaged_chunk_of_another_program_is_an_error(bucket: str, server: S3S
 
 
 def test_stores_travel_without_credentials(bucket: str) -> None:
-    """obstore's own stores write the secret key into their pickles."""
+    """A pickled store holds no credentials, unlike obstore's own stores."""
     volume = create_volume(f"{bucket}/v.zarr", SPEC)
     assert isinstance(volume, ZarrVolume)
     store = ZarrStore(ObjectStore(f"{bucket}/v.zarr/0"))

@@ -1,8 +1,8 @@
-"""A run whose directory is a bucket is watched, and tells what happens, as one on a disk does."""
+"""A run whose directory is in a bucket is watched, and logs its events, like one on a disk."""
 
 import json
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.ledger.ledger import Ledger
@@ -14,7 +14,7 @@ from workflows.events.event_log import FOLDER, event_log
 
 
 def test_a_run_in_a_bucket_is_watched(bucket: str, tmp_path) -> None:
-    """Fails if the state of a run on a cluster without a common disk cannot be seen from a laptop."""
+    """The state of a run in a bucket is followed from the bucket alone, chunk by chunk to its end."""
     store = find_run_directory(f"{bucket}/run")
     stage = ToyStage(ObjectStore(tmp_path), level_count=3)
     config = parse_config({"run_directory": store.url, "input": {"image": "image.zarr"}})

@@ -1,4 +1,4 @@
-"""What a run has cost and will cost: hours, money, and an interval that holds what it promises."""
+"""The hours and the money that a run has cost and will cost, with an interval of the promised coverage."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pipeline.config.cluster import Prices
-from pipeline.config.run_file import RunConfig, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import RunConfig
 from pipeline.runs.cost import COVERAGE, Estimate, RunCost, Share, StageHours, forecast, rough, share_of, stage_hours
 from pipeline.runs.outline import StageOutline
 from pipeline.stages.base import ChunkReport
@@ -25,7 +26,7 @@ def config(**tables: object) -> RunConfig:
 
 
 def held(samples: list[tuple[np.ndarray, int]]) -> float:
-    """In how many of many runs the interval held the truth, after so many chunks."""
+    """The share of the samples whose forecast interval, made after some chunks, held the true sum."""
     hits = 0
     for seconds, done in samples:
         found = forecast(seconds[:done], len(seconds) - done)
@@ -35,14 +36,14 @@ def held(samples: list[tuple[np.ndarray, int]]) -> float:
 
 @pytest.mark.parametrize("done", [2, 5, 30, 400])
 def test_the_interval_holds_the_truth_as_often_as_it_says(done: int) -> None:
-    """Fails if a lab asks for too little money twice as often as it was told."""
+    """The interval of a forecast holds the true sum in the promised share of runs."""
     dice = np.random.default_rng(done)
     samples = [(dice.normal(10, 2, 1000).astype(np.float32), done) for _ in range(400)]
     assert held(samples) == pytest.approx(COVERAGE, abs=0.06)
 
 
 def test_neighbouring_chunks_that_resemble_each_other_widen_the_interval() -> None:
-    """Fails if blood vessels and cell bodies, which fill many chunks in a row, are taken for chance."""
+    """The interval is wider when neighbouring chunks resemble each other, as in blood vessels and cell bodies."""
     dice = np.random.default_rng(0)
     samples = [(np.repeat(dice.lognormal(2, 0.6, 100), 20), 1000) for _ in range(400)]
     assert held(samples) > 0.8
@@ -63,7 +64,7 @@ def test_chance_adds_up_as_squares_and_ignorance_as_it_is() -> None:
 
 
 def recorded(folder: Path, seconds: dict[int, list[float]]):
-    """A ledger whose chunks took so long, by level."""
+    """A ledger whose chunks took given seconds, by level."""
     book = ledger(ObjectStore(folder))
     for level, each in seconds.items():
         for chunk, took in zip(GRIDS[level], each, strict=False):
@@ -83,7 +84,7 @@ def test_hours_are_those_of_the_ledger_and_the_mean_of_what_is_missing(tmp_path:
 
 
 def test_a_level_is_judged_by_itself_as_soon_as_it_can_be(tmp_path: Path) -> None:
-    """Fails if the few large merges at the top are forecast from the many small ones."""
+    """A level is forecast from its own chunks once enough of them are done, not from those below."""
     above = len(GRIDS[1])
     done = recorded(tmp_path, {0: [HOUR] * len(GRIDS[0]), 1: [3 * HOUR] * (above - 1)})
     hours = stage_hours(STAGE, done, Share(), None)
@@ -97,7 +98,7 @@ def test_a_finished_stage_has_nothing_left(tmp_path: Path) -> None:
 
 
 def test_a_stage_without_chunks_is_unknown_until_a_sample_was_measured(tmp_path: Path) -> None:
-    """Fails if a forecast leaves out half of the run and does not say so."""
+    """A stage without done chunks or a measured sample is named as unknown in the forecast."""
     empty = recorded(tmp_path, {})
     unknown = stage_hours(STAGE, empty, Share(), None)
     assert unknown.left is None
@@ -121,12 +122,12 @@ def test_a_stage_without_chunks_is_unknown_until_a_sample_was_measured(tmp_path:
     ],
 )
 def test_on_one_machine_chunks_share_its_gpu(execution: dict, stage: StageOutline, share: Share) -> None:
-    """Fails if four threads that take turns on a GPU count as four GPUs."""
+    """On one machine all chunks in flight share one GPU and the cores."""
     assert share_of(config(execution=execution), None, stage) == share
 
 
 def test_on_a_cluster_a_chunk_holds_its_part_of_a_worker() -> None:
-    """Fails if GPUs that workers keep while they merge supervoxels cost nothing."""
+    """On a cluster a chunk is charged its share of the worker's cores and GPUs, whether it uses the GPUs or not."""
     gpu = {"cpus": 8, "gpus": 1, "threads": 2}
     apart = config(cluster={"workers": {"cpus": 4, "threads": 4}, "inference_workers": gpu})
     assert share_of(apart, "slurm", STAGE) == Share(1 / 4, 1, 0)
@@ -154,7 +155,7 @@ def test_money_is_hours_times_prices() -> None:
 
 @pytest.mark.slow
 def test_status_tells_the_cost_before_during_and_after_a_run(tmp_path: Path) -> None:
-    """The way of docs/watching.md: a sample, a forecast with what is uncertain, and then what was spent."""
+    """Status gives no cost before a sample, then a forecast with an interval, and after the run what was spent."""
     affinities = np.kron(np.random.default_rng(0).integers(0, 2, (3, 4, 5, 6)), np.ones((1, 8, 8, 8))).astype(np.uint8)
     file = write_run(
         tmp_path,

@@ -1,4 +1,4 @@
-"""One driver a run: a lease is taken once, kept while its holder lives, and taken over when the holder is dead."""
+"""One driver works on a run: its lease is kept while it lives, and taken over once it is dead."""
 
 import json
 import os
@@ -36,7 +36,7 @@ def store(tmp_path):
 
 @pytest.fixture
 def holding(store):
-    """A real process that holds the lease for 0.8 s spans."""
+    """A real process that holds a lease of 0.8 s and renews it."""
     process = subprocess.Popen([sys.executable, "-c", HOLD, store.url, "0.8"], stdout=subprocess.PIPE, text=True)
     assert process.stdout.readline() == "held\n"
     yield process
@@ -46,7 +46,7 @@ def holding(store):
 
 
 def leave(store, holder, **changes):
-    """Store the lease of a holder that does nothing."""
+    """Store a lease whose holder renews nothing."""
     store.put(KEY, replace(LeaseRecord(holder, "one beat", time.time()), **changes).encode())
 
 
@@ -127,7 +127,7 @@ def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
 def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
     with Lease(store, seconds=60) as lease:
         lease.check()
-        leave(store, ELSEWHERE)  # somebody took over
+        leave(store, ELSEWHERE)  # another driver took over
         lease.renew()
         with pytest.raises(LeaseError, match="another driver has taken over"):
             lease.check()
@@ -135,7 +135,7 @@ def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
 
 
 def test_a_driver_that_is_dead_but_not_yet_buried_holds_nothing(store):
-    """Would refuse the next driver for ever where nobody asks how the last one ended: a script, a container."""
+    """A killed driver whose exit status nobody has collected (a zombie) counts as dead."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     holder = Holder(Holder.here().host, process.pid, psutil.Process(process.pid).create_time())
     assert not holder.is_surely_dead()
@@ -148,7 +148,7 @@ def test_a_driver_that_is_dead_but_not_yet_buried_holds_nothing(store):
 
 
 class StoreWithLostReplies(ObjectStore):
-    """Does what it is told and, as long as it is told to, says that it has not."""
+    """A store that carries out every conditional write and, while ``deaf``, reports a failure."""
 
     deaf = False
 
@@ -160,7 +160,7 @@ class StoreWithLostReplies(ObjectStore):
 
 
 def test_a_beat_whose_reply_was_lost_is_no_other_driver(tmp_path):
-    """Would stop a healthy driver that the network has failed for a second."""
+    """A renewal or release whose reply was lost is recognised as one's own, and the driver keeps its lease."""
     store = StoreWithLostReplies(tmp_path / "run")
     lease = Lease(store, seconds=60)
     lease.acquire()
@@ -193,7 +193,7 @@ def take(url, barrier, won):
     with suppress(LeaseError):
         lease.acquire()
         won.put(os.getpid())
-    barrier.wait()  # the winner lives until all have tried: of a dead one the next takes over
+    barrier.wait()  # the winner lives until all have tried, since a dead one's lease is taken over
 
 
 def test_of_many_that_are_fast_one_wins(store):
@@ -211,7 +211,7 @@ def test_of_many_that_are_fast_one_wins(store):
 
 
 def test_a_worker_may_write_until_another_driver_has_followed_its_own(store):
-    """Would let it write over a chunk that was done anew, under another configuration."""
+    """A worker may write until another driver holds the lease; after that its fence raises an error."""
     first, second = Lease(store, seconds=60), Lease(store, seconds=60)
     first.fence.check()
     first.acquire()

@@ -1,4 +1,4 @@
-"""What is stored against what was recorded, and a sample computed again: chunk by chunk, whatever their number."""
+"""Verification compares stored bytes with recorded checksums and recomputes a sample, chunk by chunk."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.contracts.toy import ToyStage
 
 
 class AskedLedger(Ledger):
-    """Remembers of which chunks it was asked."""
+    """A ledger that remembers for which chunks it was asked."""
 
     def __init__(self, stage: ToyStage) -> None:
         super().__init__(stage.store, stage.name, stage.fingerprint, stage.grids(), read_only=True)
@@ -48,7 +48,7 @@ def test_a_finished_stage_is_proven_and_so_many_chunks_are_computed_again(
 
 
 def test_memory_does_not_grow_with_the_chunks(stage: ToyStage) -> None:
-    """Fails if all chunks are listed before the first is checked: a kilobyte each, and a run has millions."""
+    """Chunks are drawn from the ledger one at a time while they are checked, never listed at once."""
     ledger = AskedLedger(stage)
     seen: list[tuple[str, int, int]] = []
 
@@ -61,7 +61,7 @@ def test_memory_does_not_grow_with_the_chunks(stage: ToyStage) -> None:
 
 
 def test_changed_bytes_and_changed_arithmetic_are_told_apart(stage: ToyStage) -> None:
-    """Fails if an edited input, or another library, passes for what was computed."""
+    """Changed bytes are reported as stored wrongly, changed arithmetic as recomputed otherwise."""
     damaged, edited = stage.chunks()[3], stage.chunks()[7]
     stage.store.put_arrays(stage.key(damaged), stage.load(edited))
     stored = verify_stage(stage, AskedLedger(stage), 0, seed=0)

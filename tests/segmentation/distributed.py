@@ -1,7 +1,7 @@
-"""Supervoxels cut at chunk faces, agglomerated and cut to segments chunk by chunk as the stages do; and a slow reading.
+"""The tests agglomerate and cut supervoxels chunk by chunk here, as the stages do, and by a slow reading of the rules.
 
-The slow one has no chunks, no numbers for regions and no heap: it looks at all contacts for the best one, again and
-again.
+The slow reading has no chunks, no numbers for regions and no heap: it looks at all contacts for the best one, again
+and again.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def stored(kind, value):
 
 
 def stored_in_file(kind, value):
-    """The value after a way through a file without pickle."""
+    """The value, written to a file without pickle and read back."""
     file = io.BytesIO()
     np.savez(file, **value.to_arrays())
     file.seek(0)
@@ -128,7 +128,7 @@ def stored_in_file(kind, value):
 
 
 def run(case: Case, chunk_shape, linkage: Linkage, stop_score: float, rules: CutRules, *, connected=True) -> Outcome:
-    """The whole way from fragments to segments, every product through its plain arrays."""
+    """Compute segments from fragments; every product is stored and read back as plain arrays."""
     grid = ChunkGrid(case.bounds, case.roi, chunk_shape)
     fragments, joins = cut_at_faces(case, grid, connected=connected)
     return run_fragments(case, grid, fragments, joins, linkage, stop_score, rules)

@@ -1,4 +1,4 @@
-"""Distributed agglomeration: the same tree for any chunks, and the tree of a slow global loop."""
+"""Distributed agglomeration gives, for any chunks, the tree of a slow global loop."""
 
 import h5py
 import numpy as np
@@ -39,7 +39,7 @@ RULES = CutRules(0.6, 9, 0.3)
 @settings(max_examples=100, deadline=None)
 @given(st.integers(0, 2**32), SHAPES, SHAPES, CASES, LINKAGES, st.sampled_from([0.0, 0.1, 0.5]), st.booleans())
 def test_any_chunks_give_the_tree_of_a_slow_global_loop(seed, shape, chunk_shape, options, linkage, stop, connected):
-    """Would break where a region merges before all of its contacts are known, and where ties go the wrong way."""
+    """Any chunks give the tree of a slow loop over all contacts, byte for byte, also where scores are equal."""
     case = random_case(np.random.default_rng(seed), shape, **options)
     found = run(case, chunk_shape, linkage, stop, RULES, connected=connected)
     slow = slow_tree(slow_contacts(case.supervoxels, case.affinities), linkage, stop)
@@ -51,7 +51,7 @@ def test_any_chunks_give_the_tree_of_a_slow_global_loop(seed, shape, chunk_shape
 @given(st.integers(0, 2**32), st.tuples(*[st.integers(3, 12)] * 3), LINKAGES, st.sampled_from([2, 4, 256]))
 @example(0, (12, 12, 12), Linkage(), 2)
 def test_larger_volumes_give_the_same_bytes_in_any_chunks(seed, chunk_shape, linkage, values):
-    """Would break where a region waits through several levels."""
+    """Any chunks give the same tree and segments if regions wait through several levels for their contacts."""
     case = random_case(np.random.default_rng(seed), (24, 24, 24), block=2, kinds=9, values=values, empty=0.1)
     whole = run(case, case.roi.shape, linkage, 0.1, RULES)
     parts = run(case, chunk_shape, linkage, 0.1, RULES)
@@ -63,7 +63,7 @@ def test_larger_volumes_give_the_same_bytes_in_any_chunks(seed, chunk_shape, lin
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 2**32), LINKAGES)
 def test_scores_never_rise_on_the_way_up(seed, linkage):
-    """Would make a higher threshold merge what a lower one does not."""
+    """A merge never has a higher score than the merges that made its two regions."""
     case = random_case(np.random.default_rng(seed), (10, 10, 10), block=1, kinds=9, values=256, empty=0.1)
     tree = run(case, (4, 5, 6), linkage, 0.0, RULES).tree
     made_at = {}
@@ -124,7 +124,7 @@ def run_real(case, chunk_shape, linkage):
 @pytest.mark.slow
 @pytest.mark.parametrize("linkage", [Linkage(), Linkage("quantile", 0.5)], ids=["mean", "median"])
 def test_real_tissue_gives_the_same_bytes_in_any_chunks(shared_data, linkage):
-    """Would break promise 1 on the numbers of regions, hubs and ties of real tissue."""
+    """Any chunks of real tissue give the same tree, supervoxels and segments, byte for byte."""
     case = real_case(shared_data, (60, 150, 150))
     found = [run_real(case, shape, linkage) for shape in [(60, 150, 150), (32, 32, 32), (25, 83, 47)]]
     assert len(found[0].tree) > 1500
@@ -135,7 +135,7 @@ def test_real_tissue_gives_the_same_bytes_in_any_chunks(shared_data, linkage):
 
 
 def test_closed_regions_do_not_go_up(shared_data):
-    """Would let memory grow with the volume instead of with the surface."""
+    """Regions whose contacts are all known stay in their chunk, so fewer than 3/4 of the regions go up."""
     case = real_case(shared_data, (48, 96, 96))
     outcome = run_real(case, (48, 48, 48), Linkage())
     whole = sum(len(graph.regions) for graph in outcome.graphs.values())
@@ -164,7 +164,7 @@ def test_two_voxels_in_two_chunks_merge_in_their_parent():
 
 
 def test_a_child_too_few_is_refused():
-    """Would merge regions whose contacts are missing."""
+    """A node is refused if it has no children or if they do not tile its box."""
     roi, graphs = two_halves()
     with pytest.raises(ConfigError, match="must tile"):
         agglomerate_node([graphs[0], graphs[0]], roi=roi, linkage=Linkage(), stop_score=0.1)

@@ -1,4 +1,4 @@
-"""Cutting the tree: node by node against a slow reading of the rules, and the remap of voxels."""
+"""Cutting the tree node by node agrees with a slow reading of the rules, and remaps replace every id."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ RULES = st.builds(
     st.booleans(),
 )
 def test_any_chunks_give_the_segments_of_a_slow_reading(seed, shape, chunk_shape, linkage, rules, values, connected):
-    """Would break where a cluster, a size or an id is lost between levels."""
+    """Any chunks give the segments of a slow reading of the cut rules."""
     case = random_case(np.random.default_rng(seed), shape, block=2, kinds=6, values=values, empty=0.15)
     found = run(case, chunk_shape, linkage, 0.1, rules, connected=connected)
     ids, sizes = np.unique(case.supervoxels[case.supervoxels > 0], return_counts=True)
@@ -44,7 +44,7 @@ def test_any_chunks_give_the_segments_of_a_slow_reading(seed, shape, chunk_shape
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), st.sampled_from([Linkage(), Linkage("quantile", 0.5)]))
 def test_a_lower_threshold_only_merges_more(seed, linkage):
-    """Would make the choice of a threshold a gamble."""
+    """A lower threshold merges segments and never divides one."""
     case = random_case(np.random.default_rng(seed), (8, 8, 8), block=2, kinds=9, values=256, empty=0.1)
     tree = run(case, (4, 4, 4), linkage, 0.0, CutRules(1.0)).tree
     ids, sizes = np.unique(case.supervoxels[case.supervoxels > 0], return_counts=True)

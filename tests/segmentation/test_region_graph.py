@@ -1,4 +1,4 @@
-"""The region graph: one pass over the voxels against a loop over them, and chunks that add up to the whole."""
+"""The region graph agrees with a loop over all voxels, and the graphs of all chunks add up to the whole."""
 
 from collections import Counter
 
@@ -34,7 +34,7 @@ def contacts_of(graph):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), SHAPES, SHAPES, st.booleans())
 def test_chunks_count_every_affinity_once(seed, shape, chunk_shape, connected):
-    """Would break where a row, a plane or a face is left out or read twice."""
+    """The graphs of all chunks together count each affinity and each voxel exactly once."""
     case = random_case(np.random.default_rng(seed), shape, block=2, kinds=4, values=5, empty=0.2)
     fragments, graphs = graphs_of(case, chunk_shape, connected)
     total = {}
@@ -63,7 +63,7 @@ def test_sums_and_counts_are_those_of_the_histograms(seed, shape, chunk_shape):
 @settings(max_examples=30, deadline=None)
 @given(st.integers(0, 2**32), SHAPES, SHAPES)
 def test_ports_are_the_fragments_that_others_may_know(seed, shape, chunk_shape):
-    """Would let a region merge while it has contacts elsewhere."""
+    """The ports of a chunk are its fragments at faces to later chunks, and the fragments of earlier chunks."""
     case = random_case(np.random.default_rng(seed), shape, block=2, kinds=4, values=5, empty=0.2)
     fragments, graphs = graphs_of(case, chunk_shape)
     for graph in graphs:
@@ -81,7 +81,7 @@ def test_ports_are_the_fragments_that_others_may_know(seed, shape, chunk_shape):
 
 
 def test_large_ids_and_long_rows_are_no_trouble():
-    """Would break where a table does not grow in time, or an id is cut to 32 bits."""
+    """A graph of 84000 regions with ids beyond 2^63 has every voxel and every affinity."""
     rng = np.random.default_rng(3)
     shape = (3, 40, 700)
     ids = rng.permutation(np.prod(shape)).reshape(shape).astype(np.uint64) + np.uint64(2**63)

@@ -1,4 +1,4 @@
-"""Seams: labels agree across chunk faces as often as one voxel inside, on real tissue."""
+"""Labels of real tissue agree across chunk faces as often as one voxel away from them."""
 
 import h5py
 import numpy as np
@@ -44,7 +44,7 @@ def agreement(ids, axis):
 
 
 def seams_and_noise(ids):
-    """At every chunk face: agreement there minus the mean of one voxel before and after; the same where no face is."""
+    """Agreement at each face minus the mean of one voxel before and after; the same at planes near the face."""
     seams, noise = [], []
     for axis in range(3):
         shares = agreement(ids, axis)
@@ -57,13 +57,13 @@ def seams_and_noise(ids):
 
 @pytest.mark.parametrize("kind", ["supervoxels", "segments"])
 def test_a_chunk_face_looks_like_any_other_plane(labels, kind):
-    """Would break where chunks divide or join cells by what they do not see."""
+    """Labels agree across a chunk face as often as across planes nearby, within the noise of the tissue."""
     seams, noise = seams_and_noise(labels[kind])
     assert abs(seams.mean() - noise.mean()) < 3 * noise.std() / np.sqrt(len(seams))
     assert (abs(seams - noise.mean()) < 4 * noise.std()).all()
 
 
 def test_labels_that_are_cut_at_faces_would_be_noticed(labels):
-    """The control: fragments end at every face, and the same measure says so."""
+    """Fragments, which end at every chunk face, lie far outside of the noise by the same measure."""
     seams, noise = seams_and_noise(labels["fragments"])
     assert (seams < noise.mean() - 20 * noise.std()).all()

@@ -1,4 +1,4 @@
-"""Supervoxels: the kernels against a slow reading of the rules, and chunked against unchunked, byte for byte."""
+"""The kernels agree with a slow reading of the rules, and chunked with unchunked runs, byte for byte."""
 
 import itertools
 from math import isqrt
@@ -27,7 +27,7 @@ from pipeline.segmentation.supervoxels import (
 NO_HEIGHT = -(10**12)
 
 
-# ---------------------------------------------------------------- the rules, read slowly
+# ---------------------------------------------------------------- a slow implementation of the rules
 
 
 def slow_evidence(affinities, rules):
@@ -108,7 +108,7 @@ def component_ids(heights, pairs, start, bounds):
     return np.where(heights == NO_HEIGHT, np.uint64(0), ids)
 
 
-# ---------------------------------------------------------------- chunks, and what joins them
+# ---------------------------------------------------------------- chunks and their joins
 
 
 def extract(affinities, mask, roi, bounds, rules, core=None, read_box=None) -> Supervoxels:
@@ -206,7 +206,7 @@ def test_the_kernels_follow_the_rules_as_written(problem):
 @given(problems(), CHUNKS, st.sampled_from([1, 1, 2, supervoxels.RIM]))
 @settings(max_examples=200, deadline=None)
 def test_chunks_united_over_joins_equal_the_unchunked_run(problem, chunk_shape, rim):
-    """Also with the thinnest rim: a wide one hides a halo that is too small for all but the rarest volumes."""
+    """The equality holds also for the thinnest rim; a wide rim nearly always hides a halo that is too small."""
     affinities, mask, roi, bounds, rules = problem
     expected = extract(affinities, mask, roi, bounds, rules).ids
     with pytest.MonkeyPatch.context() as patch:
@@ -217,7 +217,7 @@ def test_chunks_united_over_joins_equal_the_unchunked_run(problem, chunk_shape, 
 @pytest.mark.parametrize("per_section", [False, True])
 @pytest.mark.parametrize("smoothness", [0, 1, 2])
 def test_many_small_chunks_of_large_noise_equal_one_chunk(per_section, smoothness, monkeypatch):
-    """Many faces, with short distances: every voxel of the halo decides something somewhere."""
+    """There are many faces and short distances, so every voxel of the halo decides something somewhere."""
     monkeypatch.setattr(supervoxels, "RIM", 1)
     roi = BoundingBox.from_shape((48, 48, 48))
     affinities = tissue(np.random.default_rng(smoothness), roi.shape, smoothness)
@@ -260,7 +260,7 @@ def test_affinities_on_the_first_planes_of_the_region_are_not_used():
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("side", [0, 1])
 def test_the_halo_is_the_smallest_that_is_enough(per_section, axis, side):
-    """One voxel less of context on this side must change some result; else every chunk reads too much."""
+    """One voxel less of context on this side changes some result, so no chunk reads more than it needs."""
     rules = SupervoxelRules(700 if not per_section else 450, 20, 3, per_section, (8, 8, 8))
     halo = [list(v) for v in rules.halo()]
     if halo[side][axis] == 0:

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def story_of(seed: int, error: BaseException) -> str:
-    """What is broken, and how to see it again."""
+    """The broken promise, and the command that replays it."""
     return f"seed {seed}: {error}\nreplay: python -m tests.simulation --seeds {seed}:{seed + 1} --verbose"
 
 

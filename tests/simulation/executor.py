@@ -1,4 +1,4 @@
-"""SimulatedExecutor: workers on the simulated clock, which die, hang, get lost and come back late."""
+"""SimulatedExecutor, whose workers live on the simulated clock, die, hang, get lost and come back late."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
 
-from pipeline.execution.base import Outcome, Resources, attempt
+from pipeline.execution.base import Outcome, attempt
 from pipeline.grid import Chunk
+from pipeline.needs import Needs
 from pipeline.stages.base import ChunkReport
 from tests.simulation.world import Process, ProcessDied, World
 
@@ -20,11 +21,11 @@ LOST = "its worker died on this chunk"
 
 @dataclass(frozen=True)
 class Pool:
-    """Workers and what becomes of them."""
+    """The workers and their faults."""
 
     workers: int = 2
     seconds: float = 1.0
-    """A chunk takes so long on average."""
+    """Mean duration of a chunk."""
     trouble: float = 0.0
     """Share of the chunks that meet one of ``FATES``."""
     unreliable: float = 0.0
@@ -32,12 +33,12 @@ class Pool:
     bad_node: int | None = None
     """Index of a worker on which everything fails."""
     outlives: bool = False
-    """True if workers finish what they have in hand when nobody waits for it any more."""
+    """True if workers finish their chunk when nobody waits for it any more."""
 
 
 @dataclass(frozen=True)
 class Attempt:
-    """A chunk on a worker."""
+    """One attempt to compute a chunk on a worker."""
 
     chunk: Chunk
     worker: int
@@ -46,12 +47,12 @@ class Attempt:
 
     @property
     def node(self) -> str:
-        """The worker's."""
+        """The node of the worker."""
         return f"node-{self.worker}"
 
 
 class SimulatedExecutor:
-    """A fake behind the ``Executor`` protocol: one outcome an item, but what is lost may still write.
+    """A fake behind the ``Executor`` protocol: each item has one outcome, but a lost attempt may still write.
 
     on_start: told of every chunk that is drawn.
     """
@@ -59,19 +60,19 @@ class SimulatedExecutor:
     def __init__(self, world: World, pool: Pool, on_start: Callable[[Chunk], None]) -> None:
         self.world, self.pool, self.on_start = world, pool, on_start
         self.workers = list(range(pool.workers))
-        """Those that are not avoided."""
+        """The workers that are not avoided."""
 
     def map_unordered(
         self,
         function: Compute,
         items: Iterable[Chunk],
         *,
-        resources: Resources,
+        needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Told, None, None]:
         """See ``Executor``."""
-        window = 1 if resources.generous else max_in_flight or 2 * self.pool.workers
-        flow = _Flow(self, function, iter(items), resources, window)
+        window = 1 if needs.generous else max_in_flight or 2 * self.pool.workers
+        flow = _Flow(self, function, iter(items), needs, window)
         try:
             while flow.fill():
                 yield from flow.wait()
@@ -92,10 +93,10 @@ class SimulatedExecutor:
 
 
 class _Flow:
-    """What is in flight during one ``map_unordered``; a chunk ends when its time has come, whoever looks."""
+    """The chunks in flight during one ``map_unordered``; each ends at its time, whether or not anybody waits."""
 
     def __init__(
-        self, executor: SimulatedExecutor, function: Compute, source: Iterator[Chunk], needs: Resources, window: int
+        self, executor: SimulatedExecutor, function: Compute, source: Iterator[Chunk], needs: Needs, window: int
     ) -> None:
         self.executor, self.world, self.pool = executor, executor.world, executor.pool
         self.function, self.source, self.needs, self.window = function, source, needs, window
@@ -104,7 +105,7 @@ class _Flow:
         self.suspects: deque[Chunk] = deque()
         self.told: list[Told] = []
         self.changed = False
-        """True if a chunk has ended since somebody asked."""
+        """True if a chunk has ended since the last look."""
         self.closed = False
         """True if nobody waits for outcomes any more."""
 
@@ -119,7 +120,7 @@ class _Flow:
         return bool(self.running or self.told)
 
     def wait(self) -> list[Told]:
-        """Let time pass until a chunk ends in one way or another; a suspect has no outcome yet."""
+        """Let time pass until a chunk ends in some way; a suspect chunk has no outcome yet."""
         while not self.changed:
             self.world.wait_for_event()
         self.changed = False
@@ -136,7 +137,7 @@ class _Flow:
         self.world.later(self.free[worker] - now, lambda: self._end(tried))
 
     def _end(self, tried: Attempt) -> None:
-        """Whatever becomes of an attempt, at the time at which it does."""
+        """End an attempt, in whatever way, at its time."""
         self.running -= 1
         self.changed = True
         outcome = self._compute(tried, mortal=not self.pool.outlives) if self.closed else self._meet(tried)
@@ -146,7 +147,7 @@ class _Flow:
             self.told.append(outcome or Outcome(tried.chunk, error=LOST, out_of_memory=True))
 
     def _meet(self, tried: Attempt) -> Told | None:
-        """What the fate of an attempt is; None if the worker is lost."""
+        """Apply the fate of an attempt; None if the worker is lost."""
         if tried.fate not in ("ends", "dies"):
             self.world.later(self.world.dice.expovariate(0.1), lambda: self._come_back(tried))
         if tried.fate == "hangs":
@@ -157,12 +158,12 @@ class _Flow:
         return self._compute(tried, mortal=tried.fate == "dies")
 
     def _come_back(self, tried: Attempt) -> None:
-        """A worker for which nobody waits finishes the chunk."""
+        """Let a worker for which nobody waits any more finish its chunk."""
         self.world.tell("late write", f"{tried.node} finishes {tried.chunk.name}")
         self._compute(tried, mortal=self.world.dice.random() < 0.3)
 
     def _compute(self, tried: Attempt, *, mortal: bool) -> Told | None:
-        """The outcome of a chunk, or None if its worker dies; what it has stored by then stays."""
+        """The outcome of a chunk, or None if its worker dies; what the chunk has stored by then stays."""
         dice = self.world.dice
         dies_at, how = (dice.randint(1, 6), dice.choice(["before", "after"])) if mortal else (None, "before")
         worker = Process(f"{tried.node}:1", dies_at=dies_at, how=how, unreliable=self.pool.unreliable)

@@ -1,4 +1,4 @@
-"""What a seed says: the settings of a run, and what goes wrong in each of its lives."""
+"""The fate that a seed decides: the settings of a run, and what goes wrong in each of its lives."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ COUNTS = ((1, 1, 1), (1, 1, 5), (2, 2, 3), (1, 5, 5), (3, 3, 3), (2, 4, 5))
 """Chunks along each axis; grids of 20 and more can stop early."""
 SETTINGS = (Setting(1, 1), Setting(1, 2), Setting(2, 1))
 FAULTS = ("fail", "fail", "config", "memory", "more memory", "kill")
-"""What goes wrong with chunks; "memory" is mended by more of it."""
+"""The faults of chunks; more memory mends "memory"."""
 MOST_LIVES = 6
 
 
 @dataclass(frozen=True)
 class Life:
-    """From one ``petaseg run`` to its end, and what goes wrong meanwhile; by default nothing."""
+    """One ``petaseg run`` from begin to end, and what goes wrong in it; by default nothing does."""
 
     setting: Setting
     begins_after: float = 0.0
-    """Seconds since the end of the last one."""
+    """Seconds since the end of the last life."""
     host: str = "here"
     dies_at: int | None = None
-    """The storage operation at which the driver dies, ``how``: see ``Process``."""
+    """The storage operation at which the driver dies; ``how`` is explained at ``Process``."""
     how: str = "before"
     dies_after: float = float("inf")
-    """Seconds after which it dies anyway."""
+    """Seconds after which the driver dies in any case."""
     cut_off_at: int | None = None
-    """The storage operation at which the driver stands still, while the next life is lived."""
+    """The storage operation at which the driver stands still, while the next life runs."""
     rival_at: int | None = None
     """The storage operation at which somebody starts a second driver, although the first is well."""
     interrupted_at: int | None = None
@@ -44,7 +44,7 @@ class Life:
     unreliable: float = 0.0
     """Share of the driver's requests that fail."""
     room: int | None = None
-    """Bytes that fit on the disk."""
+    """Bytes that still fit on the disk."""
     read_only_after: float | None = None
     faults: Mapping[tuple[str, str], tuple[str, int]] = field(default_factory=dict)
     """(stage, chunk) -> what goes wrong with it, and how many times."""
@@ -64,13 +64,13 @@ class Life:
 
 @dataclass(frozen=True)
 class Fate:
-    """All lives of a run; nothing goes wrong in the last one."""
+    """All lives of a run; in the last one nothing goes wrong."""
 
     file_system: bool
     grid: ChunkGrid
     lives: tuple[Life, ...]
     constants: Mapping[str, Any]
-    """Of ``pipeline.ledger.ledger``: small numbers, so that what is rare in a short run happens often."""
+    """Constants of ``pipeline.ledger.ledger``, so small that rare events happen often in a short run."""
 
 
 @cache
@@ -84,7 +84,7 @@ def grid_of(counts: tuple[int, int, int]) -> ChunkGrid:
 
 
 def draw(dice: random.Random) -> Fate:
-    """Everything that is decided before a run begins."""
+    """Draw everything that is decided before a run begins."""
     grid = grid_of(dice.choice(COUNTS))
     lives = []
     setting = SETTINGS[0]
@@ -103,7 +103,7 @@ def draw(dice: random.Random) -> Fate:
 
 
 def draw_life(dice: random.Random, grid: ChunkGrid, setting: Setting) -> Life:
-    """One life; each kind of trouble comes or does not."""
+    """Draw one life, with a random set of faults."""
 
     def sometimes(share: float, value: Any, otherwise: Any) -> Any:
         return value if dice.random() < share else otherwise
@@ -133,7 +133,7 @@ def draw_life(dice: random.Random, grid: ChunkGrid, setting: Setting) -> Life:
 
 
 def draw_pool(dice: random.Random, workers: int, seconds: float) -> Pool:
-    """Workers, good and bad."""
+    """Draw the workers, good and bad."""
     return Pool(
         workers,
         seconds,
@@ -145,7 +145,7 @@ def draw_pool(dice: random.Random, workers: int, seconds: float) -> Pool:
 
 
 def draw_faults(dice: random.Random, grid: ChunkGrid) -> dict[tuple[str, str], tuple[str, int]]:
-    """A few chunks that fail, or, now and then, most of them."""
+    """Draw a few chunks that fail or, rarely, most of them."""
     stage = dice.choice(["paint_voxels", "gather_totals"])
     chunks = [chunk for level in (levels(grid) if stage == "gather_totals" else [grid]) for chunk in chunks_of(level)]
     many = len(chunks) if dice.random() < 0.1 else dice.randint(1, 3)

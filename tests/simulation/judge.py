@@ -1,8 +1,8 @@
-"""What must hold after every life of a run, and in the end. Nothing here looks into the runner or the ledger.
+"""The promises checked after every life of a run and at its end. Nothing here looks into the runner or the ledger.
 
 1. A chunk that is marked done is stored, with the checksum that is recorded, and with the bytes that it should have;
    under every configuration that was ever run, not only under the present one.
-2. What is done is not computed again, and is not lost: where lines are appended, no record that was returned from; in
+2. A done chunk is not computed again, and is not lost: where lines are appended, no record whose call returned; in
    segments, at most those of the last ``FLUSH_SECONDS`` before the driver died. Only what a driver that was cut off
    had already sent, and what arrives after its time, may cost more; it never makes anything wrong.
 3. A life ends complete, dead, with an error of a store that failed, refused because another driver lives, or with
@@ -30,15 +30,15 @@ from tests.simulation.store import Disk, SimulatedStore
 from tests.simulation.world import LONGEST_REQUEST, Process, World
 
 Ending = BaseException | None
-"""How a life ended; None if the run is complete."""
+"""The error that ended a life; None if the run is complete."""
 SET_ASIDE = re.compile(r"(\d+) of (\d+) chunks failed and were set aside.* Chunks (.+?)(?: and (\d+) more)?\. First")
 STOPPED_EARLY = re.compile(r"stopped early: (\d+) of the first (\d+) chunks failed")
 TOO_LATE_TO_TRY_AGAIN = ("MemoryError", "ConfigError", LOST)
-"""Errors after which a chunk need not be tried as often as others."""
+"""Errors after which a chunk may be set aside after fewer attempts."""
 
 
 class BrokenPromiseError(BaseException):
-    """Something does not hold; no ``Exception``, which the store would take for an error of its own."""
+    """A promise is broken. It is no ``Exception``, which the store would take for an error of its own."""
 
 
 def require(condition: bool, text: str) -> None:
@@ -48,7 +48,7 @@ def require(condition: bool, text: str) -> None:
 
 
 class Witness:
-    """Watches one life, and what its driver says of chunks."""
+    """Watches one life, and what its driver reports about chunks."""
 
     def __init__(self, judge: Judge, life: Life, driver: Process) -> None:
         self.judge, self.life, self.driver = judge, life, driver
@@ -56,22 +56,22 @@ class Witness:
         self.overtaken = False
         """True once another driver has taken over the run."""
         self.met_another = False
-        """True once another driver had the lease meanwhile, though perhaps this one had none to lose."""
+        """True once another driver has held the lease during this life, whether or not this one held it before."""
         self.after_all = 0
-        """Records since then; one may have been on its way."""
+        """Records since then; one is allowed, since it may have been on its way."""
 
     def stage_begins(self, stage: SimulatedStage) -> None:
-        """Before its ledger is opened for writing."""
+        """Called before the ledger of a stage is opened for writing."""
         self.stage, self.done = stage, done_chunks(stage, self.judge.ledger(stage))
         self.errors = {}
 
     def chunk_begins(self, chunk: Chunk) -> None:
-        """Drawn by the executor."""
+        """Called when the executor draws a chunk."""
         require(not self.overtaken, f"{self.driver.name} hands out {chunk.name}, though another driver has taken over")
         require(chunk not in self.done, f"{self.stage.name} {chunk.name} is done and is computed again")
 
     def hear(self, event: Event) -> None:
-        """Listen to the runner."""
+        """Check an event of the runner."""
         if isinstance(event, ChunkDone):
             chunk = self.stage.grids()[event.report.level].chunk(event.report.index)
             self.done.add(chunk)
@@ -82,7 +82,7 @@ class Witness:
             self._hear_failure(event)
         elif isinstance(event, NodeAvoided):
             broken = self.life.pool.bad_node is not None and event.node == f"node-{self.life.pool.bad_node}"
-            count = 1 + sum(map(len, self.errors.values()))  # the last one is told of afterwards
+            count = 1 + sum(map(len, self.errors.values()))  # the last attempt is reported afterwards
             require(broken or count >= IN_A_ROW, f"{event.node} is avoided after {count} failures")
         elif isinstance(event, StageStarted) and event.done < event.total:
             self.judge.others_may_be_overwritten(self.stage)
@@ -106,19 +106,19 @@ class Judge:
         self._late_requests = 0
 
     def life_begins(self, life: Life, driver: Process) -> Witness:
-        """Before the first stage."""
+        """Called before the first stage of a life."""
         if life.setting not in self.settings:
             self.settings.append(life.setting)
         return Witness(self, life, driver)
 
     def others_may_be_overwritten(self, stage: SimulatedStage) -> None:
-        """A stage is computed under one fingerprint: from here on, nothing is promised of the others."""
+        """From now on nothing is promised of chunks that this stage made under other fingerprints."""
         for name, fingerprint in self.recorded:
             if name == stage.name and fingerprint != stage.fingerprint:
                 self.recorded[name, fingerprint] = {}
 
     def life_ends(self, witness: Witness, ending: Ending) -> None:
-        """After a life, whatever its end."""
+        """Check all promises after a life, however it ended."""
         excused = witness.overtaken or self.world.late_requests > self._late_requests
         self._late_requests = self.world.late_requests
         for setting in self.settings:
@@ -133,7 +133,7 @@ class Judge:
         self._check_ending(witness, ending, excused=excused)
 
     def run_ends(self, setting: Setting) -> None:
-        """After the last life, in which nothing goes wrong."""
+        """Check all promises after the last life, in which nothing goes wrong."""
         stored = {key: data for key, data in self.disk.objects.items() if not key.startswith(("ledger/", "lease"))}
         require(stored == undisturbed(self.grid, setting), "the result differs from the undisturbed run's")
         for stage in chain(self.world, self.store, self.grid, setting):
@@ -146,12 +146,12 @@ class Judge:
             require(summary.counters == counters(stage), f"{stage.name} has counters {summary.counters}")
 
     def ledger(self, stage: SimulatedStage) -> Ledger:
-        """A fresh look at what is stored."""
+        """Open a ledger afresh from what is stored."""
         with self.world.acting_as(self.world.observer):
             return Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=True)
 
     def records(self, stage: SimulatedStage) -> dict[Chunk, tuple[Witness, float]]:
-        """What runners have recorded of a stage."""
+        """The chunks of a stage that runners have recorded."""
         return self.recorded.setdefault((stage.name, stage.fingerprint), {})
 
     def _check_stored(self, stage: SimulatedStage, book: Ledger, done: set[Chunk]) -> None:
@@ -177,7 +177,7 @@ class Judge:
         require(died or witness.life.store_fails, f"{place} is lost, though nothing was wrong with the driver")
         limit = ledger_module.FLUSH_SECONDS + 10 * LONGEST_REQUEST
         recent = self.world.now - moment <= limit
-        life = witness.life  # while somebody else lives, a request of this driver takes as long as that
+        life = witness.life  # a request lasts as long as another driver's life within it
         slow = life.store_fails or life.cut_off_at is not None or life.rival_at is not None
         require(recent or slow, f"{place} is lost, though the driver died {limit} s later")
 
@@ -211,13 +211,13 @@ class Judge:
 
 
 def done_chunks(stage: SimulatedStage, book: Ledger) -> set[Chunk]:
-    """What a ledger says."""
+    """The chunks that a ledger calls done."""
     return {chunk for grid in stage.grids() for chunk in chunks_of(grid) if book.is_done(chunk)}
 
 
 @cache
 def undisturbed(grid: ChunkGrid, setting: Setting) -> dict[str, bytes]:
-    """What a run stores in which nothing goes wrong, by key: a plain loop over the stages."""
+    """The objects of a run in which nothing goes wrong, by key, computed by a plain loop over the stages."""
     world, disk = World(0), Disk(file_system=True)
     for stage in chain(world, SimulatedStore(world, disk), grid, setting):
         for level in stage.grids():

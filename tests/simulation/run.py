@@ -1,4 +1,4 @@
-"""One seed from its first life to its last."""
+"""The simulation of one seed, from its first life to its last."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LEASE_SECONDS = 8.0
 
 
 def simulate(seed: int, *, verbose: bool = False) -> Counter[str]:
-    """Run one seed; how often each kind of thing happened. ``BrokenPromiseError`` if something does not hold."""
+    """Simulate one seed; returns how often each kind of event happened. ``BrokenPromiseError`` if a promise breaks."""
     world = World(seed, verbose=verbose)
     fate = draw(world.dice)
     with simulated_time(world), patch.multiple("pipeline.ledger.ledger", **fate.constants):
@@ -30,7 +30,7 @@ def simulate(seed: int, *, verbose: bool = False) -> Counter[str]:
 
 
 class Simulation:
-    """A run, what it runs on, and the lives that are still to come."""
+    """A run, its world, and the lives that are still to come."""
 
     def __init__(self, world: World, fate: Fate) -> None:
         self.world, self.fate = world, fate
@@ -40,10 +40,10 @@ class Simulation:
         self.lives: Iterator[Life] = iter(fate.lives[:-1])
         self.setting = fate.lives[0].setting
         self.mended = 0
-        """How often somebody has mended what was broken."""
+        """Number of times that the faults were mended."""
 
     def run(self) -> Counter[str]:
-        """All lives, each judged; the last one must be complete."""
+        """Run all lives and judge each; the last one must complete the run."""
         layout = "a file system" if self.fate.file_system else "an object store"
         self.world.tell("run", f"of {len(self.fate.grid)} chunks on {layout}, {dict(self.fate.constants)}")
         for life in self.lives:
@@ -54,7 +54,7 @@ class Simulation:
         return self.world.counts
 
     def _live_on_mended(self, life: Life) -> Ending:
-        """Somebody mends what is broken, and types the command again."""
+        """Mend what is broken, and run again."""
         self.world.wait(life.begins_after)
         self.disk.mend()
         self.mended += 1
@@ -68,7 +68,7 @@ class Simulation:
             self.disk.read_only = True
 
     def _live(self, life: Life) -> Ending:
-        """One ``petaseg run``, to whatever end."""
+        """Run one life, to whatever end."""
         world = self.world
         if life.setting != self.setting:
             world.tell("another setting", f"{life.setting}; workers of the old one may still be at work")
@@ -109,12 +109,12 @@ class Simulation:
         return interrupts
 
     def _rival(self, life: Life, witness: Witness) -> None:
-        """Somebody starts a second driver of the same run."""
+        """Start a second driver of the same run."""
         self.world.tell("rival", witness.driver.name)
         self._meanwhile(Life(life.setting, host="elsewhere"), life, witness)
 
     def _cut_off(self, life: Life, witness: Witness) -> None:
-        """A driver stands still; somebody starts the next one, which may wait for the lease and take over."""
+        """Stop a driver and live the next life meanwhile, which may wait for the lease and take over."""
         other = next(self.lives, None)
         self.world.tell("cut off", witness.driver.name)
         witness.driver.cut_off = True
@@ -126,7 +126,7 @@ class Simulation:
         self.world.tell("comes back", witness.driver.name)
 
     def _meanwhile(self, other: Life, life: Life, witness: Witness) -> None:
-        """Another driver's life within the operation of one, on the same disk."""
+        """Run another driver's life within one operation of a driver, on the same disk."""
         faults, held_by = self.world.faults, self._lease_holder()
         unlucky = replace(other, room=life.room, read_only_after=life.read_only_after)
         with self.world.acting_as(self.world.observer):
@@ -142,7 +142,7 @@ class Simulation:
         return None if record is None else record.holder
 
     def _drive(self, life: Life, witness: Witness) -> Ending:
-        """As ``workflows.session`` does: one lease, one stage after another."""
+        """Drive a run as ``workflows.session`` does: one lease, one stage after another."""
         lease = Lease(self.store, seconds=LEASE_SECONDS, sleep=self.world.wait)
         try:
             lease.acquire()
@@ -161,7 +161,7 @@ class Simulation:
         return None
 
     def _run_stage(self, stage: SimulatedStage, life: Life, witness: Witness, lease: Lease) -> None:
-        """As ``workflows.session`` does: a complete stage is not begun, and a ledger is closed whatever happens."""
+        """Run a stage as ``workflows.session`` does: a complete one is not begun, and its ledger is always closed."""
         witness.stage_begins(stage)
         seen = Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=True)
         if all(seen.done_count(grid) == len(grid) for grid in stage.grids()):
@@ -175,7 +175,7 @@ class Simulation:
             ledger.close()
 
     def _listener(self, life: Life, witness: Witness) -> Callable[[Event], None]:
-        """The witness; and somebody who may type Ctrl-C."""
+        """A listener that tells the witness, and raises Ctrl-C where the life says so."""
         left = [life.interrupted_at]
 
         def hear(event: Event) -> None:

@@ -21,7 +21,7 @@ from tests.simulation.world import World
 
 
 class Setting(NamedTuple):
-    """What the run file says: another first number recomputes all, another second one only the tree."""
+    """The run file's settings: another first number recomputes everything, another second one only the tree."""
 
     paint: int = 1
     gather: int = 1
@@ -29,7 +29,7 @@ class Setting(NamedTuple):
 
 @dataclass(frozen=True)
 class SimulatedStage(Stage):
-    """What both have in common."""
+    """The common part of both stages."""
 
     world: World = field(repr=False, compare=False)
     store: ObjectStore = field(repr=False, compare=False)
@@ -37,16 +37,16 @@ class SimulatedStage(Stage):
     setting: Setting
 
     def write(self, chunk: Chunk, products: Products) -> None:
-        """An object for each product."""
+        """Write an object for each product."""
         for name in sorted(products):
             self.store.put(self.key(name, chunk), products[name].tobytes())
 
     def load(self, chunk: Chunk) -> Products:
-        """The objects."""
+        """Read the objects."""
         return {name: self.get(name, chunk) for name in self.products}
 
     def get(self, name: str, chunk: Chunk) -> np.ndarray:
-        """One object."""
+        """Read one object."""
         return np.frombuffer(self.store.get(self.key(name, chunk)), np.uint8)
 
     def key(self, name: str, chunk: Chunk) -> str:
@@ -76,55 +76,55 @@ class SimulatedStage(Stage):
 
 @dataclass(frozen=True)
 class PaintVoxels(SimulatedStage):
-    """Two objects a chunk, out of nothing."""
+    """A stage that writes two objects a chunk and reads nothing."""
 
     name = "paint_voxels"
     products = ("edges", "voxels")
 
     @property
     def fingerprint(self) -> str:
-        """Of the grid and the number."""
+        """The digest of the grid and the number."""
         return digest(self.name, self.grid.counts, self.setting.paint).hex()
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """One."""
+        """The grid of the chunks."""
         return [self.grid]
 
     def read(self, chunk: Chunk) -> None:
-        """Nothing."""
+        """Read nothing."""
 
     def compute(self, chunk: Chunk, inputs: None) -> tuple[Products, dict[str, float]]:
-        """Digests of the place."""
+        """Compute digests of the chunk's place."""
         self.misbehave(chunk)
         return {name: array_of(name, self.setting.paint, chunk.index) for name in self.products}, {"painted": 1}
 
 
 @dataclass(frozen=True)
 class GatherTotals(SimulatedStage):
-    """One object a node of the tree: a digest of those below it."""
+    """A stage that writes one object a node of the tree: a digest of those below it."""
 
     name = "gather_totals"
     products = ("totals",)
 
     @property
     def fingerprint(self) -> str:
-        """Of the first stage and the number."""
+        """The digest of the first stage and the number."""
         upstream = PaintVoxels(self.world, self.store, self.grid, self.setting)
         return digest(self.name, upstream.fingerprint, self.setting.gather).hex()
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """Chunks first, the whole last."""
+        """All levels, from the chunks to the whole."""
         return levels(self.grid)
 
     def read(self, chunk: Chunk) -> list[bytes]:
-        """Both objects of a chunk, or the totals of the children of a node."""
+        """Read both objects of a chunk, or the totals of a node's children."""
         if chunk.level == 0:
             return [self.get(name, chunk).tobytes() for name in PaintVoxels.products]
         below = self.grids()[chunk.level - 1]
         return [self.get("totals", child).tobytes() for child in below.children(chunk)]
 
     def compute(self, chunk: Chunk, inputs: list[bytes]) -> tuple[Products, dict[str, float]]:
-        """The digest of all of them."""
+        """Compute the digest of everything that was read."""
         self.misbehave(chunk)
         return {"totals": array_of("totals", self.setting.gather, *inputs)}, {"read": len(inputs)}
 
@@ -136,21 +136,21 @@ def chain(world: World, store: ObjectStore, grid: ChunkGrid, setting: Setting) -
 
 @cache
 def levels(grid: ChunkGrid) -> list[ChunkGrid]:
-    """A grid and all above it."""
+    """A grid and all levels above it."""
     return grid.levels()
 
 
 @cache
 def chunks_of(grid: ChunkGrid) -> tuple[Chunk, ...]:
-    """The chunks of a grid, made once: thousands of runs ask for them."""
+    """The chunks of a grid, made once because thousands of runs ask for them."""
     return tuple(grid)
 
 
 def digest(*parts: object) -> bytes:
-    """Sixteen bytes out of anything."""
+    """Sixteen bytes that depend on all arguments."""
     return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
 
 
 def array_of(*parts: object) -> np.ndarray:
-    """The same as an array."""
+    """The digest as an array."""
     return np.frombuffer(digest(*parts), np.uint8)

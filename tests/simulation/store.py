@@ -14,17 +14,17 @@ from tests.simulation.world import World
 
 
 class Disk:
-    """What is stored. On a file system objects can be appended to, in a bucket they cannot."""
+    """The stored objects. A file system appends to objects, a bucket does not."""
 
     def __init__(self, *, file_system: bool) -> None:
         self.file_system = file_system
         self.objects: dict[str, bytes] = {}
         self.room: int | None = None
-        """Bytes that still fit; None if there is no end of them."""
+        """Bytes that still fit; None if there is no limit."""
         self.read_only = False
 
     def mend(self) -> None:
-        """Make room, and let everybody write again."""
+        """Make room, and allow writing again."""
         self.room, self.read_only = None, False
 
     def take(self, data: bytes) -> None:
@@ -111,7 +111,7 @@ class SimulatedBackend:
 
 
 class SimulatedStore(ObjectStore):
-    """The store of a simulated run; a fake, with the errors and the error messages of the real one."""
+    """The store of a simulated run: a fake that raises the errors of the real one."""
 
     def __init__(self, world: World, disk: Disk) -> None:
         self.url = "simulated://run"

@@ -1,4 +1,4 @@
-"""The simulation itself: it holds for ten thousand seeds, tells the same story twice, and finds planted faults."""
+"""The simulation holds for ten thousand seeds, is the same for equal seeds, and finds planted faults."""
 
 import logging
 from collections import Counter
@@ -36,7 +36,7 @@ def _quiet():
 
 @pytest.mark.parametrize("first", range(0, SEEDS, PART))
 def test_every_promise_holds_whatever_happens(first):
-    """Would break any promise of runner, ledger and lease; the message has the seed and the command that replays it."""
+    """Runner, ledger and lease keep their promises under every seed; a failure prints the command that replays it."""
     counts = Counter()
     for seed in range(first, first + PART):
         try:
@@ -47,13 +47,13 @@ def test_every_promise_holds_whatever_happens(first):
 
 
 def test_everything_that_can_happen_does():
-    """Would let the simulation hold because nothing goes wrong in it."""
+    """Each kind of event that the simulation can cause happens at least once in 150 seeds."""
     counts = sum((simulate(seed) for seed in range(1000, 1150)), Counter())
     assert [kind for kind in HAPPENINGS if not counts[kind]] == []
 
 
 def test_a_seed_tells_the_same_story_twice(capsys):
-    """Would make the seed of a failure worthless."""
+    """A seed gives the same events, line by line, each time it is simulated."""
     stories = []
     for _ in range(2):
         simulate(11, verbose=True)
@@ -146,14 +146,14 @@ def simulate_many(stop):
 
 @pytest.mark.parametrize("plant", PLANTED, ids=lambda plant: plant.__name__)
 def test_a_planted_fault_is_found(monkeypatch, plant):
-    """Would make ten thousand seeds prove nothing."""
+    """The simulation finds each fault that is planted in the runner, ledger or lease."""
     plant(monkeypatch)
     with pytest.raises(BrokenPromiseError):
         simulate_many(500)
 
 
 def test_the_command_prints_how_a_failure_is_replayed(monkeypatch, capsys):
-    """Would leave the reader of a red build with nothing."""
+    """The command prints the broken promise, its seed, and the command that replays it."""
 
     def broken(seed, *, verbose):
         if seed == 5:

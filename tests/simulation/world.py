@@ -1,4 +1,4 @@
-"""The clock, the dice, and processes that die or are cut off: nothing here takes real time; one seed decides all."""
+"""The simulated clock, the dice, and processes that die or are cut off. Nothing takes real time."""
 
 from __future__ import annotations
 
@@ -19,53 +19,53 @@ import psutil
 from pipeline.runs.lease import Holder
 
 CLOCKED = ("pipeline.ledger.ledger", "pipeline.runs.lease", "pipeline.stages.timing")
-"""Modules that ask for the time; those that start timers have ``threading`` too."""
+"""Modules that read the time, with ``threading`` where they start timers."""
 LONGEST_REQUEST = 0.02
 LATEST_REQUEST = 100.0
 """Seconds after which the last request of a dead driver has arrived."""
 
 
 class ProcessDied(BaseException):
-    """Raised in a process that is no more, whatever it tries; no ``Exception``, so that nothing catches it."""
+    """Raised in a dead process at whatever it does. It is no ``Exception``, so that nothing catches it."""
 
 
 class WouldBlock(BaseException):
-    """Raised where a thread would wait for a lock of its process; it comes again."""
+    """Raised where a thread would wait for a lock of its process; the action is tried again later."""
 
 
 @dataclass(eq=False)
 class Process:
-    """A driver, a worker, or somebody who only looks."""
+    """A driver, a worker, or an observer."""
 
     name: str
     host: str = "somewhere"
     pid: int = 0
     dies_at: int | None = None
-    """The storage operation, counted from 1, at which it dies ..."""
+    """The storage operation, counted from 1, at which the process dies."""
     how: str = "before"
-    """... before it, after it, in the middle of it, or before it arrives ("late")."""
+    """When it dies: before the operation, after it, in its middle, or before it arrives ("late")."""
     dies_when: float = float("inf")
-    """The moment at which it dies anyway."""
+    """The simulated time at which it dies in any case."""
     interrupts: dict[int, Callable[[], None]] | None = None
-    """What happens before an operation, by its number, while this process waits for it."""
+    """Number of an operation -> what happens before it, while this process waits."""
     unreliable: float = 0.0
-    """Share of its requests to the store that fail; of half of those that do, only the reply is lost."""
+    """Share of its requests to the store that fail; half of these are carried out, and only the reply is lost."""
     driver: bool = False
     alive: bool = True
     cut_off: bool = False
-    """True while it does not run and nobody can tell."""
+    """True while the process stands still, which no other process can see."""
     has_lease: bool = False
-    """True if it has ever taken the lease."""
+    """True if the process has ever held the lease."""
     operations: int = 0
 
     def die(self) -> None:
-        """Never comes back."""
+        """End the acting process; does not return."""
         self.alive = False
         raise ProcessDied(self.name)
 
 
 class World:
-    """Simulated time, what is going to happen in it, and who acts at the moment."""
+    """Simulated time, its coming events, and the process that acts at the moment."""
 
     def __init__(self, seed: int, *, verbose: bool = False) -> None:
         self.seed, self.verbose = seed, verbose
@@ -74,11 +74,11 @@ class World:
         self.observer = Process("observer")
         self.acting = self.observer
         self.thread = object()
-        """Of the process that acts: each event has one of its own, since it may happen while the process waits."""
+        """The acting thread: each event has its own, since it may happen while its process waits."""
         self.drivers: dict[int, Process] = {}
         self.counts: Counter[str] = Counter()
         self.faults: dict[tuple[str, str], tuple[str, int]] = {}
-        """(stage, chunk) -> what goes wrong when it is computed, and how many times still."""
+        """(stage, chunk) -> the fault when it is computed, and how many more times."""
         self.generous = False
         """True if the chunk at hand may use more memory than usual."""
         self.late_requests = 0
@@ -87,18 +87,18 @@ class World:
         self._order = 0
 
     def tell(self, kind: str, text: str = "") -> None:
-        """Count an event, and print it if somebody wants to read the story."""
+        """Count an event, and print it when verbose."""
         self.counts[kind] += 1
         if self.verbose:
             print(f"{self.now:10.2f} s  {kind:24s} {text}")
 
     def later(self, seconds: float, action: Callable[[], None]) -> None:
-        """Let something happen after a while, whoever is alive then."""
+        """Let an action happen after some seconds, whichever process is alive then."""
         self._order += 1
         heapq.heappush(self._events, (self.now + seconds, self._order, action))
 
     def later_by(self, process: Process, seconds: float, action: Callable[[], None]) -> None:
-        """Let a process do something after a while, if it is alive then; who is cut off does it afterwards."""
+        """Let a process act after some seconds, if it is alive then; a process that is cut off acts when it is back."""
 
         def act() -> None:
             if process.cut_off:
@@ -113,7 +113,7 @@ class World:
         self.later(seconds, act)
 
     def wait(self, seconds: float) -> None:
-        """Let time pass for the one who acts; he may die while he waits."""
+        """Let time pass for the acting process, which may die meanwhile."""
         waiting, end = self.acting, self.now + seconds
         until = min(end, max(self.now, waiting.dies_when))
         while self._events and self._events[0][0] <= until:
@@ -126,18 +126,18 @@ class World:
             raise ProcessDied(waiting.name)
 
     def wait_for_event(self) -> None:
-        """Let time pass until something happens."""
+        """Let time pass until the next event."""
         self.wait(max(0.0, self._events[0][0] - self.now))
 
     def _next_event(self) -> None:
         moment, _, action = heapq.heappop(self._events)
         self.now = max(self.now, moment)
-        with suppress(ProcessDied):  # if it is the one who waits, he notices
+        with suppress(ProcessDied):  # a waiting process notices by itself
             action()
 
     @contextmanager
     def acting_as(self, process: Process) -> Iterator[None]:
-        """What happens within is done by a process."""
+        """Let a process act within the context."""
         before = self.acting, self.thread
         self.acting, self.thread = process, object()
         try:
@@ -146,7 +146,7 @@ class World:
             self.acting, self.thread = before
 
     def request(self, what: str, change: Callable[[], Any], tear: Callable[[], None] | None = None) -> Any:
-        """One storage operation of the one who acts: it may take time, fail, lose its reply, or be his last."""
+        """Make one storage operation of the acting process; it may take time, fail, lose its reply, or be its last."""
         process = self.acting
         if process.driver and process.alive:
             self.wait(self.dice.uniform(0, LONGEST_REQUEST))
@@ -165,7 +165,7 @@ class World:
         return result
 
     def _try(self, process: Process, what: str, change: Callable[[], Any]) -> Any:
-        """A request, or its reply, may get lost."""
+        """Lose a request, or its reply, at random."""
         fails = process.unreliable > 0 and self.dice.random() < process.unreliable
         if fails and self.dice.random() < 0.5:
             self.tell("request fails", f"{what} of {process.name}")
@@ -202,11 +202,11 @@ class Timer:
         self.cancelled, self.daemon = False, False
 
     def start(self) -> None:
-        """Begin to wait."""
+        """Start the timer."""
         self.world.later_by(self.world.acting, self.seconds, self._ring)
 
     def cancel(self) -> None:
-        """Never ring."""
+        """Stop the timer."""
         self.cancelled = True
 
     def _ring(self) -> None:
@@ -232,7 +232,7 @@ class Lock:
 
 
 class FakeProcesses:
-    """What ``psutil`` says of the drivers of a world."""
+    """A fake of ``psutil`` that knows the drivers of a world."""
 
     NoSuchProcess = psutil.NoSuchProcess
     STATUS_ZOMBIE = psutil.STATUS_ZOMBIE
@@ -253,7 +253,7 @@ class FakeProcesses:
 
 @contextmanager
 def simulated_time(world: World) -> Iterator[None]:
-    """Let every module of the pipeline that asks for the time, or for processes, ask this world."""
+    """Let every module of the pipeline that reads the time, or looks at processes, use this world."""
     clock = SimpleNamespace(
         time=lambda: 1.8e9 + world.now, monotonic=lambda: world.now, perf_counter=lambda: world.now, sleep=world.wait
     )
@@ -274,5 +274,5 @@ def simulated_time(world: World) -> Iterator[None]:
 
 
 def holder(process: Process) -> Holder:
-    """A driver, as a lease names it."""
+    """A driver as a lease names it."""
     return Holder(process.host, process.pid, float(process.pid))

@@ -1,4 +1,4 @@
-"""Soak many runs in faults; see ``tests/soak/__init__.py``. Exit status 1 if any of them breaks a promise."""
+"""Soak many runs in faults; see ``tests/soak/__init__.py``. The exit status is 1 if any of them breaks a promise."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.soak.run import BrokenPromiseError, soak
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Print a line a run, and the seed and the command of those that failed."""
+    """Print a line for each run, and the seed and the command of those that failed."""
     options = parse(arguments)
     logging.getLogger("petaseg").setLevel(logging.INFO)
     began = time.monotonic()
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def one(seed: int, references: References, verbose: bool) -> bool:
-    """One seed; False if it breaks a promise."""
+    """Soak one seed; False if it breaks a promise."""
     plan = plan_of(seed, can_mount=can_mount())
     began = time.monotonic()
     what = f"seed {seed}: {plan.flavour.name}, chunks {plan.chunk_shape}, {plan.execution['executor']}"

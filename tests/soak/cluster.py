@@ -23,7 +23,7 @@ class Cluster:
     def __init__(self, workers: int, folder: Path, log: Transcript) -> None:
         self.folder, self.log = folder, log
         self.deaths: list[Death] = []
-        """Of the workers that are started next."""
+        """The deaths of the workers that are started next."""
         reader, writer = os.pipe()
         self.scheduler = fork(lambda: asyncio.run(schedule(writer)), log)
         os.close(writer)
@@ -36,13 +36,13 @@ class Cluster:
         return fork(lambda: asyncio.run(work(self.address, self.folder, death)), self.log)
 
     def plan_deaths(self, deaths: tuple[Death, ...]) -> None:
-        """Replace as many workers by others that will kill themselves."""
+        """Replace some workers by others that will kill themselves."""
         self.deaths = list(deaths)
         for number in range(min(len(deaths), len(self.workers))):
             self.kill_worker(number)
 
     def kill_worker(self, number: int) -> None:
-        """Kill one; another takes its place."""
+        """Kill one worker; another takes its place."""
         number %= len(self.workers)
         kill(self.workers[number])
         self.workers[number] = self._start()

@@ -1,4 +1,4 @@
-"""What a seed says: the shape of the chunks, who computes them, and what happens in each life of the run."""
+"""The plan that a seed decides: the chunk shape, the executor, and the faults in each life of the run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OTHER = ("segmentation.threshold=0.9",)
 
 @dataclass(frozen=True)
 class Death:
-    """When a process kills itself: at a storage operation, counted from 1."""
+    """The storage operation, counted from 1, at which a process kills itself."""
 
     operation: int
     how: str
@@ -28,21 +28,21 @@ class Death:
 
 @dataclass(frozen=True)
 class Life:
-    """From one ``petaseg run`` to its end."""
+    """One ``petaseg run`` from begin to end, with its faults."""
 
     overrides: tuple[str, ...] = ()
     death: Death | None = None
-    """Of the driver."""
+    """The death of the driver."""
     killed_after: float | None = None
     """Seconds after which the driver is killed from outside."""
     file_limit: int | None = None
-    """No file of the driver may be larger (bytes)."""
+    """The largest file that the driver may write, in bytes."""
     room: int | None = None
     """Bytes that fit on the disk besides what is there already."""
     read_only_after: float | None = None
     """Seconds after which the disk is read-only."""
     worker_deaths: tuple[Death, ...] = ()
-    """Of the first workers of the cluster, in turn."""
+    """The deaths of the first workers of the cluster, in turn."""
     workers_killed_after: tuple[float, ...] = ()
     """Seconds after which some worker is killed from outside."""
 
@@ -56,7 +56,7 @@ class Plan:
     chunk_shape: tuple[int, int, int]
     execution: dict[str, Any]
     workers: int
-    """Of the forked Dask cluster; 0 without one."""
+    """Number of workers of the forked Dask cluster; 0 without one."""
     lives: tuple[Life, ...]
 
 
@@ -65,7 +65,7 @@ def plan_of(seed: int, *, can_mount: bool) -> Plan:
     dice = random.Random(seed)
     flavour = dice.choice(FLAVOURS)
     kind = dice.choice(["serial", "threads", "threads", "cluster", "cluster", "own workers"])
-    if kind == "own workers" and dice.random() < 0.8:  # they take seconds to start
+    if kind == "own workers" and dice.random() < 0.8:  # such workers take seconds to start
         kind = "threads"
     workers = dice.randint(1, 3) if kind == "cluster" else 0
     execution: dict[str, Any] = {"attempts": 5, "backoff_seconds": 0, "max_in_flight": dice.choice([None, 1, 2, 5])}

@@ -1,4 +1,4 @@
-"""Forked processes: drivers as ``petaseg run`` has them, and how a process kills itself at a storage operation."""
+"""Forked drivers that do what ``petaseg run`` does, and processes that kill themselves at a storage operation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DONE, REFUSED, BUG = 0, 1, 70
 
 
 class Transcript:
-    """What processes print, in a file.
+    """The output of processes, in a file.
 
     It gets there through a pipe: a process whose files may not grow must still be able to say so.
     """
@@ -37,16 +37,16 @@ class Transcript:
             self._copy = subprocess.Popen(["cat"], stdin=subprocess.PIPE, stdout=file)
 
     def fileno(self) -> int:
-        """Where processes write."""
+        """The descriptor to which processes write."""
         assert self._copy.stdin is not None
         return self._copy.stdin.fileno()
 
     def end(self, length: int) -> str:
-        """The last characters."""
+        """The last characters of the output."""
         return self.path.read_text(errors="replace")[-length:] or "nothing was printed"
 
     def close(self) -> None:
-        """After the last process has ended."""
+        """Close the pipe, after the last process has ended."""
         assert self._copy.stdin is not None
         self._copy.stdin.close()
         self._copy.wait()
@@ -63,7 +63,7 @@ def fork(function: Callable[[], None], log: Transcript) -> int:
     try:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
-        faulthandler.enable()  # so that a driver that is aborted says where it was
+        faulthandler.enable()  # so that an aborted driver prints where it was
         function()
         status = DONE
     except PetasegError as error:
@@ -72,11 +72,11 @@ def fork(function: Callable[[], None], log: Transcript) -> int:
     except BaseException:
         traceback.print_exc()
     finally:
-        os._exit(status)  # whatever happens, also to the log: the rest of the program belongs to the parent
+        os._exit(status)  # in every case: the rest of the program belongs to the parent
 
 
 def drive(file: Path, life: Life, overrides: tuple[str, ...]) -> None:
-    """What ``petaseg run`` does in a process of its own, but for the pictures."""
+    """Do what ``petaseg run`` does in a process of its own, except for drawing pictures."""
     if life.file_limit is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (life.file_limit, resource.RLIM_INFINITY))
     if life.death is not None:
@@ -85,7 +85,7 @@ def drive(file: Path, life: Life, overrides: tuple[str, ...]) -> None:
 
 
 def die_at(death: Death) -> None:
-    """Let this process kill itself at its nth change of anything on the disk."""
+    """Let this process kill itself at its nth change of the disk."""
     numbers = itertools.count(1)
     put, put_if, append = LocalBackend.put, LocalBackend.put_if, objects.append_bytes
 
@@ -115,7 +115,7 @@ def die_at(death: Death) -> None:
 
 
 def die_within(context: Callable[..., Any]) -> Callable[..., Any]:
-    """The same context manager, whose body is never reached."""
+    """Wrap a context manager so that the process dies when its body would begin."""
 
     @contextmanager
     def fatal(*arguments: Any, **options: Any) -> Iterator[None]:
@@ -127,13 +127,13 @@ def die_within(context: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def die() -> None:
-    """Be killed; nothing is flushed, closed or released."""
+    """Kill this process; nothing is flushed, closed or released."""
     os.kill(os.getpid(), signal.SIGKILL)
     signal.pause()
 
 
 def kill(pid: int) -> None:
-    """Kill a process, if it is still there, and forget it."""
+    """Kill a child, if it still runs, and collect its status."""
     try:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)

@@ -1,4 +1,4 @@
-"""The volumes of the soak, and what an undisturbed, unchunked, serial run makes of them."""
+"""The volumes of the soak, and the results of undisturbed, unchunked, serial runs on them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHAPE = (24, 28, 32)
 
 @dataclass(frozen=True)
 class Flavour:
-    """What is segmented, and by which rules."""
+    """The input that is segmented, and the settings."""
 
     name: str
     source: str
@@ -25,7 +25,7 @@ class Flavour:
     mode: str = "volume"
 
     def tables(self, folder: Path) -> dict[str, Any]:
-        """The tables of its run file."""
+        """The tables of the run file."""
         network = {"inference": {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]}}
         return {
             "input": {self.source: str(folder / f"{self.source}.zarr")},
@@ -45,7 +45,7 @@ FLAVOURS = (
 
 
 class References:
-    """Made once; whoever is forked afterwards has all kernels loaded."""
+    """The reference results, made once; processes forked afterwards have all kernels loaded."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

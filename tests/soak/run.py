@@ -1,4 +1,4 @@
-"""One seed from its first life to its last."""
+"""The soak of one seed, from its first life to its last."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from tests.soak.references import References
 
 TICK = 0.005
 WORDS = 10_000
-"""Of what drivers and workers have printed, in a message."""
+"""Characters of the output that a message shows."""
 PATIENCE_SECONDS = 120
-"""A driver that takes longer hangs."""
+"""Seconds after which a driver counts as hanging."""
 KILLED = -9
 CALM = Life()
 ENDINGS = {DONE: "complete", REFUSED: "refused", KILLED: "killed"}
 
 
 class BrokenPromiseError(AssertionError):
-    """Something does not hold."""
+    """A promise is broken."""
 
 
 def soak(plan: Plan, references: References, folder: Path, tell: Callable[[str], None]) -> list[str]:
-    """Run one seed; how each life ended. ``BrokenPromiseError`` if something does not hold."""
+    """Soak one seed; returns how each life ended. ``BrokenPromiseError`` if a promise breaks."""
     with (
         run_on_disk(plan, references, folder) as (file, disk),
         closing(Transcript(folder / "log.txt")) as log,
@@ -51,12 +51,12 @@ def soak(plan: Plan, references: References, folder: Path, tell: Callable[[str],
 
 @contextmanager
 def run_on_disk(plan: Plan, references: References, folder: Path) -> Iterator[tuple[Path, Disk]]:
-    """The run file, and the disk on which its run directory is."""
+    """Write the run file; yields it and the disk that holds its run directory."""
     shape = {"chunk_shape": list(plan.chunk_shape), "storage_chunk_shape": list(plan.chunk_shape)}
     file = write_run(folder, execution=plan.execution, **shape, **plan.flavour.tables(references.folder))
     small = any(life.room is not None or life.read_only_after is not None for life in plan.lives)
     disk: Disk = MountedDisk(folder / "run") if small else Folder(folder / "run")
-    (folder / "run" / "petaseg.log").symlink_to(folder / "petaseg.log")  # it is open all the time
+    (folder / "run" / "petaseg.log").symlink_to(folder / "petaseg.log")  # open files forbid a read-only remount
     try:
         yield file, disk
     finally:
@@ -76,7 +76,7 @@ def cluster_of(plan: Plan, folder: Path, log: Transcript) -> Iterator[Cluster | 
 
 
 class Soak:
-    """A run between its lives."""
+    """A run, between its lives."""
 
     def __init__(
         self, plan: Plan, file: Path, disk: Disk, cluster: Cluster | None, log: Transcript, tell: Callable[[str], None]
@@ -85,7 +85,7 @@ class Soak:
         self.done: dict[str, int] = {}
 
     def live(self, life: Life) -> str:
-        """One life; what is done must still be done after it."""
+        """Run one life; what was done before must still be done after it."""
         overrides = life.overrides
         if self.cluster is not None:
             self.cluster.plan_deaths(life.worker_deaths)
@@ -107,7 +107,7 @@ class Soak:
         return ENDINGS[status]
 
     def _watch(self, pid: int, life: Life) -> int:
-        """Do what the plan says at the time it says, until the driver has ended; its status."""
+        """Apply the faults of the plan at their times until the driver has ended; returns its status."""
         began = time.monotonic()
         todo = [(life.read_only_after, lambda: self.disk.set_read_only()), (life.killed_after, lambda: kill(pid))]
         todo += [(after, self._kill_worker) for after in life.workers_killed_after]
@@ -132,7 +132,7 @@ class Soak:
         self.cluster.kill_worker(self.plan.seed)
 
     def _check_done(self, life: Life) -> None:
-        """Compare with what was done before; another configuration begins anew."""
+        """Compare with the chunks done before; another configuration begins anew."""
         if life.overrides:
             self.done = {}
             return
@@ -144,12 +144,12 @@ class Soak:
             self.done[stage.name] = count
 
     def last_words(self) -> str:
-        """The end of what drivers and workers have printed."""
+        """The end of the output of drivers and workers."""
         return self.log.end(WORDS)
 
 
 def check_results(run: Run, expected: dict[str, bytes]) -> None:
-    """Everything must be as in the undisturbed run, and as the ledgers say."""
+    """Check that everything is as in the undisturbed run, and as the ledgers record."""
     found = results(run)
     different = [name for name in expected if found[name] != expected[name]]
     if different:

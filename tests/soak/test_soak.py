@@ -14,7 +14,7 @@ RUNS, PART = 200, 20
 @pytest.mark.slow
 @pytest.mark.parametrize("first", range(1, RUNS + 1, PART))
 def test_whatever_dies_and_whenever_the_bytes_are_the_same(first, tmp_path):
-    """Fails if any of the promises breaks; the message has the seed and the command that replays it."""
+    """Runs that are killed, starved of disk space and resumed give the bytes of an undisturbed run."""
     soak = [sys.executable, "-m", "tests.soak", "--runs", str(PART), "--seed", str(first), "--folder", str(tmp_path)]
     done = subprocess.run(soak, capture_output=True, text=True)
     if done.returncode:
@@ -23,7 +23,7 @@ def test_whatever_dies_and_whenever_the_bytes_are_the_same(first, tmp_path):
 
 
 def test_the_command_prints_how_a_failure_is_replayed(monkeypatch, capsys, tmp_path):
-    """Fails if a red build leaves its reader with nothing."""
+    """The command prints the failed seed and the command that replays it."""
 
     def broken(plan, references, folder, tell):
         if plan.seed == 5:

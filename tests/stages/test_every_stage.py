@@ -93,14 +93,14 @@ class TestEvaluateSegmentation(EveryStage):
 
 
 def test_no_stage_escapes_the_contract(tmp_path):
-    """Fails when a stage is added without its three lines above."""
+    """Every stage of a run has its class of contract tests above."""
     tested = {case.stage_name for case in EveryStage.__subclasses__()}
     run = Run.open(small_run(tmp_path))
     assert tested == set(STAGES) == {stage.name for stage in run.stages}
 
 
 def test_a_worker_with_other_arithmetic_refuses(tmp_path):
-    """Fails if a worker with another version of torch, or another device, could mix its bytes into a run."""
+    """A worker whose version of torch or device differs from that of the run refuses to compute."""
     from dataclasses import replace
 
     from pipeline.errors import ModelError
@@ -113,14 +113,14 @@ def test_a_worker_with_other_arithmetic_refuses(tmp_path):
 
 
 def test_a_driver_without_a_gpu_speaks_of_its_workers_gpu(tmp_path):
-    """Fails if a run on GPUs cannot be opened where there is none, or if a worker without that GPU takes part."""
+    """A driver without a GPU opens a run on GPUs, and a worker without the named GPU refuses to compute."""
     from pipeline.errors import WorkerEnvironmentError
 
     plain = Run.open(small_run(tmp_path))
     named = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA H200"])
     other = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA A100"])
     assert len({run.stages[0].fingerprint for run in (plain, named, other)}) == 3
-    assert named.stages[0].resources().gpus == 1
+    assert named.stages[0].needs().gpus == 1
     assert named.stages[0].options.precision == "bfloat16"
     with pytest.raises(WorkerEnvironmentError, match="'gpu': 'none'"):
         named.stages[0].compute(next(iter(named.stages[0].grids()[0])), None)

@@ -1,4 +1,4 @@
-"""Where the seconds of a chunk go, and when a network waits for its input."""
+"""Reports say where the seconds of a chunk go, and the clock counts when a network waits for its input."""
 
 import threading
 from pathlib import Path
@@ -10,7 +10,7 @@ from tests.contracts.toy import ToyStage
 
 
 def test_the_first_one_has_waited_for_nothing() -> None:
-    """Fails if the start of a worker counts as waiting."""
+    """The first computation has an idle time of 0, so the start of a worker does not count as waiting."""
     clock = BusyClock()
     with clock.inside() as idle:
         assert idle == 0
@@ -27,7 +27,7 @@ def test_time_between_two_is_counted_once() -> None:
 
 
 def test_nobody_waits_while_another_is_inside() -> None:
-    """Fails if threads that take turns look idle, although one of them always computes."""
+    """No idle time is counted while any other thread is computing."""
     clock, entered, leave = BusyClock(), threading.Event(), threading.Event()
 
     def stay() -> None:
@@ -47,7 +47,7 @@ def test_nobody_waits_while_another_is_inside() -> None:
 
 
 def test_one_that_fails_leaves_too() -> None:
-    """Fails if a chunk that failed hides all waiting after it."""
+    """A computation that raises counts as ended, so the waiting after it is counted."""
     clock = BusyClock()
     try:
         with clock.inside():
@@ -68,7 +68,7 @@ def test_laps_add_up() -> None:
 
 def test_every_report_says_where_its_seconds_went(tmp_path: Path) -> None:
     stage = ToyStage(ObjectStore(tmp_path))
-    found = ThreadExecutor(3).map_unordered(stage.run_chunk, stage.chunks(), resources=stage.resources())
+    found = ThreadExecutor(3).map_unordered(stage.run_chunk, stage.chunks(), needs=stage.needs())
     reports = [outcome.result for outcome in found if outcome.result]
     assert len(reports) == 48
     for report in reports:

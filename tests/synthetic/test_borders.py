@@ -6,7 +6,7 @@ from pipeline.synthetic.borders import borders
 
 @pytest.mark.parametrize("shape", [(7, 6), (4, 5, 6)])
 def test_both_sides_of_a_face_are_border_and_corners_are_not(shape):
-    """Would make membranes one-sided, or thicker at corners: compared voxel by voxel."""
+    """Voxels on both sides of a face between two labels are border; voxels that meet only at a corner are not."""
     labels = np.random.default_rng(0).integers(0, 3, shape).astype(np.uint32)
     expected = np.zeros(shape, bool)
     for place in np.ndindex(*shape):

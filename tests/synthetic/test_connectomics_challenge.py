@@ -1,10 +1,10 @@
-"""The synthetic connectomics challenge."""
+"""The synthetic connectomics challenge has closed cells, organelles within them, and the numbers of its paper."""
 
 import numpy as np
 import pytest
 from scipy import ndimage, special
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.synthetic.challenge_settings import ChallengeConfig
 from pipeline.synthetic.connectomics_challenge import make_challenge, make_geometry
@@ -21,7 +21,7 @@ def geometry(request):
 
 
 def flood(barrier):
-    """What a flood from the border reaches without crossing the barrier; it flows diagonally as well."""
+    """Return what a flood from the border reaches without crossing the barrier; it flows diagonally as well."""
     return ndimage.binary_propagation(_frame(barrier.shape), EVERYWHERE, mask=~barrier)
 
 
@@ -32,7 +32,7 @@ def _frame(shape):
 
 
 def test_lines_of_different_cells_never_touch(geometry):
-    """Would make two cells one, or leave the network a line that belongs to both."""
+    """Membranes of different cells never touch, not even diagonally."""
     lines = geometry.membrane
     highest = ndimage.maximum_filter(lines, 3)
     lowest = ndimage.minimum_filter(np.where(lines == 0, lines.max() + 1, lines), 3)
@@ -41,20 +41,20 @@ def test_lines_of_different_cells_never_touch(geometry):
 
 
 def test_every_cell_is_enclosed_by_its_line(geometry):
-    """Would leave a gap in a membrane."""
+    """Every cell is enclosed by its membrane, which has no gap."""
     inside = (geometry.cells > 0) & (geometry.membrane == 0)
     assert not (flood(geometry.membrane > 0) & inside).any()
 
 
 def test_every_organelle_lies_within_a_closed_label_curve(geometry):
-    """Would make the task impossible: nothing but being enclosed tells organelles from membranes."""
+    """Every organelle lies within a closed membrane, since nothing but enclosure tells it from a membrane."""
     assert (geometry.organelle > 0).any()
     assert not (flood(geometry.membrane > 0) & (geometry.organelle > 0)).any()
     assert not ((geometry.organelle > 0) & (geometry.membrane > 0)).any()
 
 
 def test_an_organelle_keeps_away_from_the_membrane(geometry):
-    """Would let a line be both."""
+    """An organelle never touches a membrane, not even diagonally."""
     membrane = ndimage.binary_dilation(geometry.membrane > 0, EVERYWHERE)
     assert not (membrane & (geometry.organelle > 0)).any()
 
@@ -74,7 +74,7 @@ def test_without_membranes_and_organelles_nothing_is_left():
 
 
 def test_all_lines_have_one_thickness_and_brightness():
-    """Would give membranes away."""
+    """Membranes and organelles have one thickness and one brightness, so neither gives a membrane away."""
     geometry, _ = make_geometry(sample_rng(0, 1), ChallengeConfig(thickness=3))
     for lines in (geometry.membrane, geometry.organelle):
         depth = ndimage.distance_transform_edt(ndimage.binary_fill_holes(lines > 0))
@@ -122,7 +122,10 @@ def test_noise_and_types_are_as_promised():
 
 
 def test_printed_radii_would_overfill_the_picture():
-    """The reason for size_scale: expected area of moderate and long snakes is 266,600 of 250,000 pixels."""
+    """With the printed radii, moderate and long snakes are expected to cover 266,600 of 250,000 pixels.
+
+    This is why there is a size_scale.
+    """
     long, moderate, _ = ChallengeConfig().snakes
     area = sum(k.number * k.circles.mean * np.pi * (k.radius.mean**2 + k.radius.sd**2) for k in (long, moderate))
     assert area == pytest.approx(266_600, rel=1e-3)
@@ -130,7 +133,7 @@ def test_printed_radii_would_overfill_the_picture():
 
 
 def test_the_default_numbers_are_those_of_the_paper():
-    """Would make another data set: 18 snakes of three kinds, their counts and radii, the grid, the organelles."""
+    """The default snakes, radii, grid and organelles have the paper's numbers: 18 snakes of three kinds."""
     config = ChallengeConfig()
     long, moderate, short = config.snakes
     assert [kind.number for kind in config.snakes] == [6, 6, 6]
@@ -146,7 +149,7 @@ def test_the_default_numbers_are_those_of_the_paper():
 
 
 def test_radii_and_turns_follow_their_distributions():
-    """Would draw other cells: the mean of N(10, 15) between 2 and 40 is 16.4; turns have a cosine density."""
+    """Radii follow N(10, 15) between 2 and 40, whose mean is 16.4, and turns have a cosine density."""
     rng = np.random.default_rng(0)
     radii = [Normal(mean=10, sd=15, low=2, high=40).draw(rng) for _ in range(20_000)]
     assert min(radii) >= 2

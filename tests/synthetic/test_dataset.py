@@ -1,4 +1,4 @@
-"""`petaseg synthesize`: made-up data sets on disk."""
+"""`petaseg synthesize` writes made-up data sets to disk."""
 
 import json
 import signal
@@ -32,7 +32,7 @@ def stored(folder, name):
 
 @pytest.mark.parametrize("kind", ["challenge", "pathfinder", "tilt"])
 def test_pictures_are_stacked_along_z_in_order(tmp_path, kind):
-    """Would store samples in another order, or images that do not belong to their targets."""
+    """Pictures are stacked along z in the order of the samples, and so are their targets and facts."""
     report = synthesize(kind, tmp_path / "made", count=3, seed=2, overrides=SMALL[kind])
     images, targets = stored(report.folder, "image.zarr"), stored(report.folder, "target.zarr")
     generator = find_kind(kind)
@@ -61,7 +61,7 @@ def test_volumes_are_stored_one_by_one(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_command_writes_the_same_bytes(tmp_path, kind):
-    """Would make experiments that nobody can repeat."""
+    """A command that is repeated writes the same files with the same bytes."""
     first, second = (synthesize(kind, tmp_path / name, count=2, seed=7, overrides=SMALL[kind]) for name in "ab")
     files = sorted(path.relative_to(first.folder) for path in first.folder.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(second.folder) for path in second.folder.rglob("*") if path.is_file())
@@ -122,7 +122,7 @@ def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path, kin
 
 
 def test_an_interrupted_command_leaves_nothing(tmp_path):
-    """Would leave half a data set that looks like a whole one."""
+    """An interrupted command leaves no file, so half a data set is never taken for a whole one."""
     command = [sys.executable, "-m", "workflows.cli", "synthesize", "tilt", str(tmp_path / "made"), "--count", "5000"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE)
     while not any(tmp_path.glob(".made-*/image.zarr")):

@@ -1,10 +1,10 @@
-"""Pathfinder with segmentation targets."""
+"""Pathfinder images have separate smooth curves, one of which is marked and is the segmentation target."""
 
 import numpy as np
 import pytest
 from scipy import ndimage
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.synthetic.pathfinder import PathfinderConfig, _Field, make_pathfinder
 from pipeline.synthetic.sample import sample_rng
@@ -15,7 +15,7 @@ PIXELS = {14: (0.92, 0.17), 20: (1.2, 0.25), 25: (1.3, 0.30)}
 
 @pytest.mark.parametrize("paddles", PIXELS)
 def test_curves_cover_the_published_share_of_pixels(paddles):
-    """Would make the task easier or harder than that of the paper. The disc is left out, as in those numbers."""
+    """Curves cover the share of pixels that the published generator gives them, measured without the disc."""
     config = PathfinderConfig(paddles=paddles, size=300, antialias=4, marker_radius=0.01)
     samples = [make_pathfinder(i, config=config) for i in range(16)]
     foreground = 100 * np.mean([(sample.image >= 0.5).mean() for sample in samples])
@@ -41,7 +41,7 @@ def test_curves_have_their_lengths(field):
 
 
 def test_paddles_never_touch_each_other(field):
-    """Would join two curves."""
+    """Any two paddles are further apart than their thickness and one margin."""
     along = np.linspace(0, 5, 11)[:, None]
     points = field.starts + along * field.directions  # (11, paddles)
     for number in range(len(field.starts)):
@@ -51,7 +51,7 @@ def test_paddles_never_touch_each_other(field):
 
 
 def test_curves_are_smooth_and_evenly_spaced(field):
-    """Would break good continuation, which is all that there is to follow."""
+    """Paddles of a curve turn by less than 50 degrees and are evenly spaced, so that they continue each other well."""
     for curve in field.curves:
         starts, directions = field.starts[curve], field.directions[curve]
         turns = np.abs(np.angle(directions[1:] / directions[:-1]))
@@ -108,7 +108,7 @@ def test_sample_number_i_is_the_same_whatever_was_made_before():
 
 
 def test_both_targets_are_marked_equally_often():
-    """Would let a network find the target by which curve was drawn first."""
+    """The curve that is drawn first and the one that is drawn second are marked about equally often."""
     easy, marked = PathfinderConfig(paddles=4, distractors=0), []
     for index in range(60):
         y, x = make_pathfinder(index, config=easy).more["disc"]

@@ -1,9 +1,9 @@
-"""Tilt gratings."""
+"""Tilt gratings have the orientation, size and wavelength that their sample states."""
 
 import numpy as np
 import pytest
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.synthetic.tilt import TiltConfig, make_tilt, orientation_target
 
@@ -32,7 +32,7 @@ def apart(a, b):
 
 @pytest.mark.parametrize("index", range(12))
 def test_the_gradient_tells_the_orientation(index):
-    """Would train on wrong answers."""
+    """The orientation and the target of a sample are those that the image's gradient shows."""
     sample = make_tilt(index, seed=4)
     found = orientation(sample.image, (0, sample.more["radius"] - 2))
     assert apart(found, sample.more["theta"]) < 3

@@ -1,4 +1,4 @@
-"""Tissue with exact ground truth."""
+"""Synthetic tissue has exact ground truth and depends on nothing but its arguments."""
 
 import numpy as np
 import pytest
@@ -62,13 +62,13 @@ def test_no_object_is_a_speck(tissue: Tissue) -> None:
 
 
 def test_membranes_are_darker_than_cytoplasm(tissue: Tissue) -> None:
-    """A network must be able to learn the task from the image."""
+    """Membranes are darker than cytoplasm by more than 25 grey values, so the task can be learned from the image."""
     edge = border(tissue.labels)
     assert tissue.image[edge].mean() < tissue.image[~edge].mean() - 25
 
 
 def test_darkness_alone_does_not_solve_the_task(tissue: Tissue) -> None:
-    """Organelles and noise must distract: components of the bright voxels are far from the cells."""
+    """Bright voxels form over three times as many components as there are cells, due to organelles and noise."""
     bright = measure.label(tissue.image > 110, connectivity=1)
     assert bright.max() > 3 * tissue.labels.max()
 

@@ -25,7 +25,7 @@ def coordinates(shape):
 
 @pytest.mark.parametrize("shape", [(6, 6, 6), (4, 6, 6), (3, 5, 7)])
 def test_image_and_labels_are_turned_and_shifted_alike(shape):
-    """Would teach edges where there are none: each known voxel must keep the brightness that it had."""
+    """Image and labels move together: each voxel with a known label keeps its brightness."""
     labels = coordinates(shape)
     image = (labels / labels.size).astype(np.float32)
     moved = 0
@@ -40,7 +40,7 @@ def test_image_and_labels_are_turned_and_shifted_alike(shape):
 
 
 def test_the_generator_decides_about_everything():
-    """Would make trainings that cannot be repeated."""
+    """The same seed gives the same augmented patch, and another seed gives another one."""
     image, labels = np.random.default_rng(0).random((6, 8, 8), np.float32), coordinates((6, 8, 8))
     found = [augment(image, [labels], ALL, True, np.random.default_rng(seed)) for seed in (5, 5, 6)]
     assert (found[0][0] == found[1][0]).all()
@@ -49,7 +49,7 @@ def test_the_generator_decides_about_everything():
 
 
 def test_the_patch_that_was_read_stays_as_it_was():
-    """Would change the volume in memory, patch by patch."""
+    """Augmentation leaves the arrays that it is given unchanged."""
     image, labels = np.random.default_rng(0).random((6, 8, 8), np.float32), coordinates((6, 8, 8))
     before = image.copy(), labels.copy()
     for seed in range(10):
@@ -59,7 +59,7 @@ def test_the_patch_that_was_read_stays_as_it_was():
 
 
 def test_brightness_stays_between_zero_and_one():
-    """Would show the network values that no image has."""
+    """An augmented image is float32 with the same shape and with values between 0 and 1."""
     for seed in SEEDS:
         rng = np.random.default_rng(seed)
         image = rng.choice(np.array([0, 0.2, 1], np.float32), (6, 9, 8))
@@ -86,7 +86,7 @@ def axis_order(before, after):
     ],
 )
 def test_only_axes_of_equal_voxels_and_sides_are_swapped(shape, isotropic, transpose, orders):
-    """Would show thick sections lying on their side, or change a patch's shape; each order and flip must occur."""
+    """Only axes of equal voxel size and length are swapped; all allowed orders and all eight flips occur."""
     before = coordinates(shape)
     found, first = set(), set()
     for seed in range(200):
@@ -99,7 +99,7 @@ def test_only_axes_of_equal_voxels_and_sides_are_swapped(shape, isotropic, trans
 
 
 def test_a_misaligned_section_keeps_its_voxels_and_forgets_what_was_wrapped():
-    """Would ask about edges to voxels from the other side of the patch."""
+    """A misaligned section moves by up to three voxels, and labels that wrap around become unknown."""
     labels = coordinates((5, 9, 8))
     image = labels.astype(np.float32)
     kinds = set()
@@ -120,14 +120,14 @@ def test_a_misaligned_section_keeps_its_voxels_and_forgets_what_was_wrapped():
 
 
 def test_a_single_section_has_nothing_to_be_misaligned_with():
-    """Would die on flat patches."""
+    """A patch of one section is not misaligned."""
     flat = coordinates((1, 4, 4))
     [same] = misalign([flat], np.random.default_rng(0))
     assert (same == flat).all()
 
 
 def test_resampling_keeps_image_and_labels_on_the_same_places():
-    """Would move edges against the image: the half of a step in the image is where labels change."""
+    """After resampling, the label changes exactly where the image crosses the middle of its step."""
     rng = np.random.default_rng(0)
     for _ in range(20):
         before, after = (tuple(int(n) for n in rng.integers(8, 20, 3)) for _ in range(2))
@@ -143,7 +143,7 @@ def test_resampling_keeps_image_and_labels_on_the_same_places():
 
 
 def test_an_image_of_the_right_shape_is_not_resampled():
-    """Would blur what needs no change."""
+    """An image that already has the wanted shape is returned as the same array."""
     image, labels = np.random.default_rng(0).random((3, 4, 5)), coordinates((3, 4, 5))
     same, alike = resample(image, labels, (3, 4, 5))
     assert same is image
@@ -151,7 +151,7 @@ def test_an_image_of_the_right_shape_is_not_resampled():
 
 
 def test_half_of_the_patches_are_rescaled_within_the_limits():
-    """Would train at sizes that no one asked for."""
+    """Half of the patches are rescaled, by factors between 1 / (1 + rescale) and 1 + rescale."""
     rng = np.random.default_rng(0)
     factors = np.array([draw_factor(Augmentation(rescale=0.3), rng) for _ in range(2000)])
     assert 0.45 < (factors == 1).mean() < 0.55
@@ -161,14 +161,14 @@ def test_half_of_the_patches_are_rescaled_within_the_limits():
 
 
 def test_with_all_shares_at_zero_the_image_is_unchanged():
-    """Would change images although nothing was asked for."""
+    """An image stays unchanged if every change of intensity has the share 0."""
     image = np.random.default_rng(0).random((4, 5, 6))
     off = Augmentation(contrast=0, blur=0, noise=0, shading=0, missing_sections=0)
     assert change_intensity(image, off, np.random.default_rng(1)) == pytest.approx(image, abs=1e-12)
 
 
 def test_one_or_two_sections_are_lost():
-    """Would lose tissue that no neighbour can explain."""
+    """A patch loses one or two sections and never more."""
     image = np.random.default_rng(0).random((9, 4, 4))
     for seed in SEEDS:
         changed = (lose_sections(image, np.random.default_rng(seed)) != image).any((1, 2))
@@ -176,7 +176,7 @@ def test_one_or_two_sections_are_lost():
 
 
 def test_shading_changes_slowly():
-    """Would add edges: over a thirtieth of the patch, brightness hardly changes."""
+    """Shading varies over the patch, but by less than 0.06 between neighbouring voxels, so it adds no edges."""
     field = shading((90, 60, 30), np.random.default_rng(0))
     assert field.shape == (90, 60, 30)
     assert max(abs(np.diff(field, axis=axis)).max() for axis in range(3)) < 0.06

@@ -11,7 +11,7 @@ from tests.training.volumes import store
 
 @pytest.mark.parametrize("loaders", [1, 2])
 def test_loaders_change_nothing(tmp_path, loaders):
-    """Would give another network with another number of processes that read."""
+    """The number of loader processes does not change a byte of the trained weights."""
     train(settings(tmp_path / "none", pictures=False))
     train(settings(tmp_path / "some", pictures=False, loaders=loaders))
     assert (tmp_path / "none" / "weights.safetensors").read_bytes() == (
@@ -29,7 +29,7 @@ def test_loaders_change_nothing(tmp_path, loaders):
     ],
 )
 def test_validation_patches_lie_inside_and_do_not_overlap(tmp_path, start, stop, patch, shape, count):
-    """Would score on voxels that were trained on, or on some of them twice."""
+    """Validation patches lie inside the validation part, do not overlap, and are limited in number."""
     box = BoundingBox(start, stop)
     config = settings(tmp_path, patch_shape=patch)
     image = np.zeros(box.shape, np.uint8)

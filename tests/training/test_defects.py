@@ -1,9 +1,10 @@
-"""The changes of Lee et al. 2017 and PyTorch Connectomics, and their presets."""
+"""The changes of Lee et al. 2017 and PyTorch Connectomics, and their presets, do what their settings say."""
 
 import numpy as np
 import pytest
 
-from pipeline.config.run_file import Table, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.training.augmentation import PRESETS, Augmentation, augment, change_grey, misalign, warp
 from pipeline.training.augmentation.sections import (
@@ -54,7 +55,7 @@ def halves(shape, axis):
 )
 @pytest.mark.parametrize("axis", [1, 2])
 def test_image_and_labels_are_bent_alike(settings, axis):
-    """Would teach borders where there are none, or lose the last bits of labels beyond 2^24."""
+    """Warping, elastic deformation and misalignment move image and labels alike and keep ids of 2^40 exact."""
     config = Augmentation(**settings)
     moved = 0
     for seed in range(6):
@@ -73,7 +74,7 @@ def test_image_and_labels_are_bent_alike(settings, axis):
 
 
 def test_everything_together_follows_the_generator_and_leaves_its_input_alone():
-    """Would make trainings that cannot be repeated, or change the volume in memory."""
+    """With all changes on, a seed always gives the same patch, and the input arrays stay unchanged."""
     for shape in ((6, 24, 20), (1, 24, 24)):
         image = np.random.default_rng(0).random(shape, np.float32)
         labels = np.random.default_rng(1).integers(1, 9, shape)
@@ -89,7 +90,7 @@ def test_everything_together_follows_the_generator_and_leaves_its_input_alone():
 
 
 def test_what_is_off_draws_nothing():
-    """Would give other patches to existing trainings: strengths of changes that are off must not matter."""
+    """The strengths of changes that are off do not affect the patches that are drawn."""
     image, labels = np.random.default_rng(0).random((4, 12, 12), np.float32), np.ones((4, 12, 12), int)
     strong = Augmentation(
         warp_degrees=90, elastic_voxels=50, blurred_most=1, blurred_voxels=9, motion_voxels=3, margin=2
@@ -102,7 +103,7 @@ def test_what_is_off_draws_nothing():
 
 
 def test_misalignment_keeps_to_its_settings():
-    """Would shift farther than the margin covers, or slip although only jumps are wanted."""
+    """Shifts reach `misalignment_voxels` at most; a slip moves one section, a jump all sections after it."""
     image, labels = np.zeros((6, 40, 40), np.float32), np.arange(6 * 1600).reshape(6, 40, 40) + 1
     kinds = {0.0: set(), 1.0: set()}
     for slip, found in kinds.items():
@@ -132,7 +133,7 @@ def test_a_rotation_turns_about_the_middle_and_moves_no_corner_too_far():
 
 
 def test_parts_are_lost_in_single_sections_only():
-    """Would hide tissue that no neighbour can explain."""
+    """One to three sections lose a part, and no two of them are neighbours."""
     image = np.random.default_rng(0).random((12, 32, 32))
     for seed in range(30):
         changed = (lose_parts(image, np.random.default_rng(seed)) != image).any((1, 2))
@@ -152,7 +153,7 @@ def test_lost_sections_may_be_lost_in_quarters():
 
 
 def test_sections_are_blurred_by_themselves():
-    """Would blur across sections, or all of them."""
+    """Defocus changes one to ten sections of a patch and smear one or two, and the changed ones lose contrast."""
     image = np.random.default_rng(0).random((20, 24, 24)).astype(np.float32)
     for change in (defocus_sections, smear_sections):
         counts = []
@@ -166,7 +167,7 @@ def test_sections_are_blurred_by_themselves():
 
 
 def test_greys_change_for_the_patch_or_for_each_section():
-    """Would never show sections of different brightness, or always."""
+    """Grey values change for the whole patch or for each section by itself, within fixed limits."""
     flat = np.full((6, 4, 4), 0.5)
     kinds = set()
     for seed in range(40):
@@ -190,7 +191,7 @@ def test_boxes_are_cut_to_their_share_of_the_patch():
 
 
 def test_presets_are_those_of_the_papers():
-    """Would train with other changes than the name says."""
+    """The presets lee and pytc have the values of their papers; default is the same as an empty table."""
     lee, pytc = parsed("lee"), parsed("pytc")
     assert (lee.misalignment_voxels, lee.misalignment_slip, lee.missing_most, lee.blurred_most) == (17, 0.3, 10, 10)
     assert {lee.misalignment, lee.warp, lee.grey, lee.missing_sections, lee.blurred_sections} == {0.7}

@@ -3,7 +3,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from pipeline.config.run_file import load_config
+from pipeline.config.reading import load_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.training.config import TrainConfig
 from pipeline.training.example import example
@@ -34,7 +34,7 @@ def parsed(folder, *args, **kwargs):
     ],
 )
 def test_parts_and_patches_fit_the_volume(tmp_path, shape, resolution_nm, patch, split):
-    """Would write a file that its first user has to mend: the network takes patch and validation part as they are."""
+    """The written file has parts and a patch shape that fit the volume, and the network accepts it unchanged."""
     config = parsed(tmp_path, shape, resolution_nm)
     assert config.patch_shape == patch
     assert config.volumes[0].stop == (split, *shape[1:])
@@ -43,7 +43,7 @@ def test_parts_and_patches_fit_the_volume(tmp_path, shape, resolution_nm, patch,
 
 
 def test_thick_sections_have_short_offsets_along_z(tmp_path):
-    """Would ask for neighbours that lie in another cell."""
+    """For thick sections, the file has short offsets along z, and the network and augmentation of Lee et al."""
     config = parsed(tmp_path, (20, 192, 192), (40, 4, 4))
     assert min(z for z, _, _ in config.offsets) == -3
     assert config.arguments == "lee"
@@ -56,7 +56,7 @@ def test_what_has_no_labels_is_left_out(tmp_path):
 
 
 def test_volumes_that_cannot_be_trained_on_are_refused(tmp_path):
-    """Would write a file that fails later."""
+    """A volume that is smaller than any patch, or whose image is not uint8, is refused."""
     with pytest.raises(ConfigError, match=r"share \[12, 64, 64\] voxels.*label more"):
         example(*volumes(tmp_path, (12, 64, 64)))
     write_volume(tmp_path / "float.zarr", np.zeros((64, 64, 64), np.float32))
@@ -65,7 +65,7 @@ def test_volumes_that_cannot_be_trained_on_are_refused(tmp_path):
 
 
 def test_the_command_writes_a_file_that_trains(tmp_path, monkeypatch):
-    """Would print a next step that does not work."""
+    """`petaseg init` writes a file that `petaseg train --preview` accepts, and never overwrites it."""
     monkeypatch.chdir(tmp_path)
     image, labels = volumes(tmp_path, (40, 32, 32))
     arguments = ["init", "train.yaml", "--image", image, "--labels", labels]

@@ -1,4 +1,4 @@
-"""A training whose process is killed by the system."""
+"""A training survives the death of its process."""
 
 import signal
 import subprocess
@@ -7,7 +7,7 @@ import time
 
 import yaml
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
 from pipeline.training.trainer import train
@@ -17,7 +17,7 @@ MIXED = {"preset": "pytc", "margin": 2, "misalignment_voxels": 2, "mixup": 0.3, 
 
 
 def test_a_training_killed_with_signal_9_goes_on_to_the_same_bits(tmp_path):
-    """Would lose a training to a crash, or go on from half a checkpoint: nothing in the process can react to this."""
+    """A training killed with SIGKILL resumes to the same weights, log and card, byte for byte."""
     data = settings(tmp_path / "whole", precision="float32", steps=24, pictures=False).model_dump(mode="json")
     data["volumes"] = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
     data["validation"] = stored_cubes(tmp_path, [16, 0, 0], [24, 32, 32])

@@ -1,4 +1,4 @@
-"""Learning rules through the trainer."""
+"""The trainer trains recurrent networks by each learning rule."""
 
 import copy
 import logging
@@ -11,7 +11,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build
@@ -54,7 +54,7 @@ def weights(config):
 
 
 def test_rules_that_are_exact_train_as_plain_backpropagation_does(tmp_path):
-    """Would train another network when memory is saved, or when a penalty of nothing is asked for."""
+    """Checkpoints, a window over all steps and a penalty of zero train the weights of plain backpropagation."""
     plain = weights(contour(tmp_path))
     exact = (
         {"kind": "checkpointed"},
@@ -69,7 +69,7 @@ def test_rules_that_are_exact_train_as_plain_backpropagation_does(tmp_path):
 
 @pytest.mark.parametrize("rule", [Bptt, Checkpointed])
 def test_earlier_steps_weigh_less_and_less(rule):
-    """Would ask the last step alone, or give the first one the weight of the last."""
+    """With `earlier_steps`, a rule returns the logits of every step in order; without it, only the last ones."""
     torch.manual_seed(0)
     network = build("gamma_net_3d", {**MINI, "steps": 3})
     image = torch.rand(1, 1, 8, 16, 16)
@@ -81,7 +81,7 @@ def test_earlier_steps_weigh_less_and_less(rule):
 
 
 def test_the_loss_of_a_step_is_the_sum_over_its_readouts(tmp_path):
-    """Would forget the earlier readouts in the trainer, or weigh them in the wrong order."""
+    """At `earlier_steps` 0.5, the training loss sums over all readouts and halves the weight of each earlier one."""
     module = TrainingModule(settings(tmp_path, rule=Bptt(earlier_steps=0.5), arguments={**MINI, "steps": 3}))
     batch = next(iter(module.train_dataloader()))
     steps = [combined_loss(module.targets, out, *batch[1:]).total for out in module.network(batch[0], every_step=True)]
@@ -90,7 +90,7 @@ def test_the_loss_of_a_step_is_the_sum_over_its_readouts(tmp_path):
 
 
 def test_steps_that_are_computed_twice_count_once_for_batch_norms():
-    """Would move running statistics twice a step, so that a RIGNet that saves memory becomes another network."""
+    """A RIGNet has the same batch-norm statistics and gradients with checkpoints as without them."""
     arguments, patch, *_ = RECURRENT["rignet"]
     torch.manual_seed(0)
     plain = build("rignet", arguments)
@@ -106,7 +106,7 @@ def test_steps_that_are_computed_twice_count_once_for_batch_norms():
 
 
 def test_recurrent_backpropagation_reports_every_series(tmp_path):
-    """Would hide that a gradient is that of one step; TensorBoard has each residual, the log their mean."""
+    """TensorBoard shows the Neumann residual of each step; the log has the mean residual, terms and penalty."""
     penalty = {"kind": "column", "weight": 10, "limit": 0.0}
     config = contour(tmp_path, rule={"kind": "rbp", "terms": 4, "penalty": penalty})
     train(config)
@@ -123,7 +123,7 @@ def test_recurrent_backpropagation_reports_every_series(tmp_path):
 
 
 def test_a_killed_and_resumed_training_by_the_implicit_rule_gives_the_same_bits(tmp_path):
-    """Would draw other random vectors for a penalty after a restart."""
+    """A resumed training draws the same random vectors for its penalty as an uninterrupted one."""
     rule = {"kind": "rbp", "penalty": {"kind": "frobenius", "limit": 0.1}}
     whole, parts = (contour(tmp_path / name, rule=rule) for name in ("whole", "parts"))
     train(whole)
@@ -135,7 +135,7 @@ def test_a_killed_and_resumed_training_by_the_implicit_rule_gives_the_same_bits(
 
 
 def test_a_series_that_diverges_is_said_aloud(tmp_path, caplog):
-    """Would train for days on the gradient of a single step."""
+    """A Neumann series that diverges is logged as a warning with the number of terms that are used."""
     config = settings(tmp_path, rule=Recurrent(divergence=1e-3), pictures=False, steps=2, augmentation=OFF)
     with caplog.at_level(logging.WARNING, "petaseg.training"):
         fitted(config)
@@ -144,7 +144,7 @@ def test_a_series_that_diverges_is_said_aloud(tmp_path, caplog):
 
 @pytest.mark.parametrize("architecture", RECURRENT)
 def test_every_recurrent_network_is_run_by_every_rule(architecture):
-    """Would leave a network out: each rule gives the logits of the plain network, and gradients for its weights."""
+    """Each rule gives the logits of the plain network, and gradients for all weights that the network uses."""
     arguments, patch, empty, parts = RECURRENT[architecture]
     torch.manual_seed(0)
     network = build(architecture, arguments)
@@ -175,7 +175,7 @@ def test_every_recurrent_network_is_run_by_every_rule(architecture):
     ],
 )
 def test_rules_that_a_network_cannot_follow_are_refused(tmp_path, changes, message):
-    """Would fall back to another rule in silence."""
+    """A rule that needs recurrent steps is refused for a feedforward network, before any folder is made."""
     unet = {"widths": [4, 6], "pools": [[2, 2, 2]], "embedding": [3, 3, 3], "first_kernel": [3, 3, 3]}
     feedforward = {"architecture": "residual_unet", "arguments": unet}
     data = settings(tmp_path / "never", patch_shape=(12, 16, 16)).model_dump(mode="json")
@@ -192,13 +192,13 @@ def test_rules_that_a_network_cannot_follow_are_refused(tmp_path, changes, messa
     ],
 )
 def test_steady_states_that_do_not_exist_are_refused(tmp_path, changes, message):
-    """Would fail in the first step, or run the series over nothing."""
+    """Recurrent backpropagation is refused for a network of one step and for a state tensor that does not exist."""
     with pytest.raises(ConfigError, match=message):
         TrainingModule(settings(tmp_path, **({"rule": Recurrent()} | changes)))
 
 
 def test_two_processes_train_a_cell_with_idle_parameters_by_the_implicit_rule(tmp_path):
-    """Would wait for gradients of parameters that the published cell never uses."""
+    """Two processes train a published cell that has parameters without any gradient."""
     file = tmp_path / "train.yaml"
     config = contour(tmp_path / "two", devices=2, device="cpu", rule={"kind": "rbp", "penalty": {"kind": "column"}})
     data = config.model_dump(mode="json")

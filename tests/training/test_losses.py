@@ -41,13 +41,13 @@ def balanced_by_numpy(logits, targets, mask):
 
 @pytest.mark.parametrize("rare", [0.01, 0.2, 0.5, 0.99])
 def test_the_loss_is_that_of_the_definition(rare):
-    """Would weigh classes, channels or masked voxels otherwise."""
+    """Balanced cross-entropy equals its definition in NumPy for rare and for common classes."""
     values = example(rare=rare)
     assert balanced_bce(*tensors(*values)).item() == pytest.approx(balanced_by_numpy(*values), rel=1e-5)
 
 
 def test_saying_nothing_costs_the_same_for_any_share_of_the_classes():
-    """Would let the common class win: logits 0 cost log 2, however rare membranes are."""
+    """Logits of 0 cost log 2, however rare the positive class is."""
     for rare in (0.1, 0.5, 0.8):
         _, targets, mask = example((1, 2, 16, 16, 16), rare)
         loss = balanced_bce(*tensors(np.zeros_like(targets), targets, mask))
@@ -55,7 +55,7 @@ def test_saying_nothing_costs_the_same_for_any_share_of_the_classes():
 
 
 def test_masked_voxels_have_exactly_no_gradient_and_all_others_one():
-    """Would train on voxels whose label is not known."""
+    """The gradient is exactly 0 at voxels outside of the mask and different from 0 at all voxels inside of it."""
     logits, targets, mask = tensors(*example())
     logits.requires_grad_()
     balanced_bce(logits, targets, mask).backward()
@@ -63,14 +63,14 @@ def test_masked_voxels_have_exactly_no_gradient_and_all_others_one():
 
 
 def test_what_masked_voxels_say_changes_no_bit():
-    """Would train on voxels whose label is not known, through the shares of the classes."""
+    """Logits and targets outside of the mask do not change the balanced loss by a single bit."""
     logits, targets, mask = tensors(*example())
     other = torch.where(mask > 0, targets, 1 - targets)
     assert balanced_bce(logits, targets, mask) == balanced_bce(logits + (1 - mask), other, mask)
 
 
 def test_a_patch_without_known_voxels_costs_nothing():
-    """Would divide by zero."""
+    """A patch without known voxels has a loss of 0 and no gradient."""
     logits, targets, mask = tensors(*example())
     logits.requires_grad_()
     loss = balanced_bce(logits, targets, mask * 0)
@@ -80,7 +80,7 @@ def test_a_patch_without_known_voxels_costs_nothing():
 
 
 def test_the_loss_of_half_precision_logits_is_computed_in_full():
-    """Would lose the loss of sure voxels under bfloat16."""
+    """The balanced loss of bfloat16 logits is computed in float32."""
     logits, targets, mask = tensors(*example())
     short = logits.bfloat16()
     assert balanced_bce(short, targets, mask) == balanced_bce(short.float(), targets, mask)
@@ -97,7 +97,7 @@ def everywhere(shape=(2, 3, 4, 5)):
 
 
 def test_a_balanced_loss_in_the_plane_is_that_of_one_section():
-    """Would balance channels against each other in two dimensions."""
+    """The balanced loss of a 2D patch equals that of a 3D patch of one section."""
     logits, targets, mask = tensors(*example((2, 4, 1, 6, 5)))
     flat = balanced_bce(logits[:, :, 0], targets[:, :, 0], mask[:, :, 0])
     assert flat == balanced_bce(logits, targets, mask)
@@ -118,7 +118,7 @@ def test_focal_loss_is_that_of_the_definition_and_cross_entropy_at_gamma_zero():
 
 
 def test_focal_loss_stays_finite_where_the_network_is_sure():
-    """Would give no number, or no gradient, at logits that bfloat16 networks reach."""
+    """Focal loss and its gradient are finite at logits of 200 and -200."""
     logits = torch.tensor([[200.0, -200.0, 200.0]], requires_grad=True)
     loss = focal_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 3))
     loss.backward()
@@ -152,7 +152,7 @@ def test_cross_entropy_takes_class_numbers():
 
 @pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square, cross_entropy, balanced_bce])
 def test_nothing_that_is_said_or_true_at_masked_voxels_matters(loss):
-    """Would train on voxels whose label is not known."""
+    """Voxels of weight 0 change neither loss nor gradients, and a loss is finite if all weights are 0."""
     logits, targets, weights = everywhere((2, 1, 4, 5))
     if loss is cross_entropy:
         logits = logits.repeat(1, 3, 1, 1)

@@ -1,4 +1,4 @@
-"""Networks with feedforward levels, batch norms and gates, through the trainer and the pipeline."""
+"""Networks with feedforward levels, batch norms and gates are trained and run."""
 
 import json
 
@@ -60,7 +60,7 @@ class Killed(Exception):  # noqa: N818  (it stands for a signal)
 
 @pytest.mark.parametrize("architecture", NETWORKS)
 def test_twenty_steps_on_made_up_tissue_teach_something(tmp_path, tissue, architecture):
-    """Would leave a network that cannot be trained, or whose checkpoint does not restore its batch norms."""
+    """Twenty steps lower the loss, and a killed training resumes to the same state, batch norms included."""
     train(settings(tmp_path / "whole", tissue, architecture))
     records = [json.loads(line) for line in (tmp_path / "whole" / "log.jsonl").read_text().splitlines()]
     assert records[-1]["loss"] < 0.97 * records[0]["loss"]
@@ -79,7 +79,7 @@ def test_twenty_steps_on_made_up_tissue_teach_something(tmp_path, tissue, archit
 
 
 def test_the_pipeline_runs_a_trained_unet_whatever_the_chunks(tmp_path, tissue):
-    """Would break promise 1 for networks with batch norms: chunks change no byte."""
+    """A run of a U-Net with batch norms gives the same bytes for any chunk shape."""
     config = settings(tmp_path / "model", tissue, "residual_unet", steps=2, validate_every=2)
     train(config)
     stored = load_file(tmp_path / "model" / "weights.safetensors")
@@ -100,7 +100,7 @@ def test_the_pipeline_runs_a_trained_unet_whatever_the_chunks(tmp_path, tissue):
 
 @pytest.mark.parametrize("thickness", [4, 8])
 def test_levels_of_two_voxels_are_refused_in_bfloat16_on_a_cpu(tmp_path, tissue, thickness):
-    """Would train on random memory: there, torch reads what was never written when it computes gradients of weights."""
+    """bfloat16 on a CPU is refused for levels two voxels thick: torch reads uninitialised memory there."""
     changes = {"patch_shape": (thickness, 16, 16), "overlap": (0, 0, 0), "precision": "bfloat16", "device": "cpu"}
     with pytest.raises(ConfigError, match="two voxels thick"):
         TrainingModule(settings(tmp_path, tissue, "residual_unet", **changes))
@@ -109,7 +109,7 @@ def test_levels_of_two_voxels_are_refused_in_bfloat16_on_a_cpu(tmp_path, tissue,
 
 
 def test_gates_that_pool_to_two_voxels_are_refused_too(tmp_path, tissue):
-    """Would train on random memory as well: a gate halves what its block says, rounding up."""
+    """bfloat16 on a CPU is refused if a gate, which halves a level and rounds up, becomes two voxels thick."""
     changes = {"patch_shape": (12, 16, 16), "precision": "bfloat16", "device": "cpu"}
     TrainingModule(settings(tmp_path, tissue, "residual_unet", **changes))  # 12, 6, 3
     with pytest.raises(ConfigError, match="two voxels thick"):
@@ -118,7 +118,7 @@ def test_gates_that_pool_to_two_voxels_are_refused_too(tmp_path, tissue):
 
 
 def test_named_sizes_are_those_of_the_architecture(tmp_path, tissue):
-    """Would look for the sizes of one network in another."""
+    """A named size means that of the chosen architecture, and an unknown size or architecture is refused."""
     config = settings(tmp_path, tissue, "residual_unet", arguments="tiny")
     assert arguments_of(config) == {**SIZES["tiny"], "out_channels": 3}
     assert named_arguments("gamma_net_3d", "base")["steps"] == 8

@@ -1,10 +1,10 @@
-"""Pictures of a training: what is drawn black, white and blue."""
+"""The pictures of a training use fixed grey limits and say in their titles what they show."""
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.training import pictures
 from pipeline.training.config import TrainConfig
@@ -31,7 +31,7 @@ def config(labels, *what):
 
 
 def test_a_target_that_is_one_everywhere_is_white_and_says_so():
-    """Would be black as if it were zero: tissue without background has one foreground, and one distance to its end."""
+    """A target that is 1 everywhere is drawn white, and its title says "1 everywhere"."""
     *_, foreground, distance = rows_of(config(np.ones((4, 20, 20), np.uint32), "foreground", "signed_distance"))
     assert [row[0][0] for row in (foreground, distance)] == [
         "foreground: 1 everywhere",
@@ -44,7 +44,7 @@ def test_a_target_that_is_one_everywhere_is_white_and_says_so():
 
 
 def test_a_target_that_nobody_asks_for_says_so():
-    """Would be a blue panel that one takes for a defect."""
+    """A target whose weights are all zero has "not asked" in its title."""
     labels = np.ones((4, 20, 20), np.uint32)
     labels[:, :10] = 0
     empty = np.zeros((4, 20, 20), np.uint32)
@@ -77,7 +77,7 @@ def test_a_preview_that_cannot_be_written_is_refused(tmp_path):
 
 
 def test_a_network_without_steps_predicts_and_has_no_step_one(tmp_path, monkeypatch):
-    """Would promise steps of a U-Net."""
+    """A network without steps has one picture titled "prediction"; others have numbered steps."""
     titles = []
     monkeypatch.setattr(pictures, "show", lambda axes, panel, title, limits=None: titles.append((title, limits)))
     image, logits = torch.zeros(1, 1, 2, 4, 4), torch.zeros(1, 1, 2, 4, 4)

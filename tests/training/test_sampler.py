@@ -34,7 +34,7 @@ def same(one, other):
 
 
 def test_a_patch_is_a_function_of_seed_and_number_alone():
-    """Would make resumed trainings differ from uninterrupted ones."""
+    """A patch depends on the seed and on its number, and not on what was drawn before."""
     volume = store("pure", *noise((20, 24, 28)))
     everything = Augmentation(misalignment=0.5)
     used, fresh = (sampler(volume, augmentation=everything, seed=3) for _ in range(2))
@@ -47,7 +47,7 @@ def test_a_patch_is_a_function_of_seed_and_number_alone():
 
 @pytest.mark.parametrize("rescale", [0, 0.6])
 def test_no_voxel_comes_from_outside_of_the_box(rescale):
-    """Would train on the part that scores are reported on: outside, voxels are white and another object."""
+    """No voxel of a patch comes from outside of the box, where this image is white and has another object."""
     box = BoundingBox((5, -3, 12), (15, 11, 23))
     image, labels = np.full((24, 30, 40), 255, np.uint8), np.full((24, 30, 40), 2, np.uint32)
     inside = box.slices((-1, -10, 0))
@@ -66,7 +66,7 @@ def test_no_voxel_comes_from_outside_of_the_box(rescale):
 
 
 def test_patches_come_from_everywhere_in_the_box():
-    """Would never show the network the border of its data: each voxel has a brightness of its own here."""
+    """Patches reach every voxel of the box; each voxel of this image has a brightness of its own."""
     image = np.arange(1, 251, dtype=np.uint8).reshape(5, 5, 10)
     volume = store("everywhere", image, np.ones_like(image, np.uint32))
     drawer = sampler(volume, patch_shape=(4, 3, 8), normalisation=Normalisation(scale=1.0))
@@ -75,7 +75,7 @@ def test_patches_come_from_everywhere_in_the_box():
 
 
 def test_a_patch_has_the_shapes_that_the_network_needs():
-    """Would break the trainer: image (1, z, y, x), targets and mask (c, z, y, x), all float32."""
+    """A patch has an image (1, z, y, x), and targets and mask (c, z, y, x), all of them float32."""
     drawer = sampler(store("shapes", *noise((20, 24, 28))), offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1), (0, 0, -40)))
     image, targets, mask = drawer.draw(0)
     assert image.shape == (1, *PATCH)
@@ -85,7 +85,7 @@ def test_a_patch_has_the_shapes_that_the_network_needs():
 
 
 def test_the_image_is_normalised_by_the_constants_of_the_card():
-    """Would train on other values than inference shows."""
+    """A drawn image is normalised with the offset and scale of the configuration."""
     volume = store("normalised", *noise((6, 8, 8)))
     plain, scaled = (
         sampler(volume, normalisation=n).draw(2)[0] for n in (Normalisation(), Normalisation(offset=100.0, scale=20.0))
@@ -94,7 +94,7 @@ def test_the_image_is_normalised_by_the_constants_of_the_card():
 
 
 def test_volumes_are_drawn_by_their_number_of_voxels():
-    """Would show a small volume as often as one eight times as large."""
+    """A volume is drawn in proportion to its number of voxels."""
     flat = [
         (np.full(shape, value, np.uint8), np.ones(shape, np.uint32))
         for shape, value in (((8, 8, 8), 0), ((16, 16, 16), 255))
@@ -105,7 +105,7 @@ def test_volumes_are_drawn_by_their_number_of_voxels():
 
 
 def test_patches_with_hardly_a_label_are_drawn_again():
-    """Would spend most steps on unknown voxels where labels are sparse."""
+    """Where labels are sparse, every drawn patch has known affinities at a fifth of its voxels or more."""
     image, labels = noise((8, 8, 80))
     labels[..., 12:] = 0
     drawer = sampler(store("sparse", image, labels))
@@ -114,21 +114,21 @@ def test_patches_with_hardly_a_label_are_drawn_again():
 
 
 def test_a_volume_without_labels_is_refused():
-    """Would look for a labelled patch for ever."""
+    """A volume without any labelled voxel is refused."""
     image, labels = noise((8, 8, 8))
     with pytest.raises(VolumeError, match="labelled voxels"):
         sampler(store("unlabelled", image, labels * 0)).draw(0)
 
 
 def test_a_patch_that_does_not_fit_is_refused_with_both_shapes():
-    """Would die in the first step, or train on smaller patches than asked for."""
+    """A patch that is larger than the volume is refused with both shapes."""
     volume = store("thin", *noise((5, 20, 20)))
     with pytest.raises(ConfigError, match=r"patch_shape is \[6, 8, 8\].*offers \[5, 20, 20\]"):
         open_sources(config(volume))
 
 
 def test_a_box_outside_of_the_volume_is_refused():
-    """Would train on voxels that do not exist."""
+    """A box that reaches beyond the volume is refused."""
     image, labels = noise((8, 8, 8))
     with pytest.raises(VolumeError, match="correct start and stop"):
         open_source(store("beyond", image, labels, BoundingBox((0, 0, 0), (8, 8, 9))))
@@ -138,7 +138,7 @@ def test_a_box_outside_of_the_volume_is_refused():
     ("image_type", "label_type"), [("uint16", "uint32"), ("float32", "uint32"), ("uint8", "float32")]
 )
 def test_images_of_other_types_than_uint8_and_labels_that_are_no_integers_are_refused(image_type, label_type):
-    """Would cut 16-bit images off at 255 in silence: all white."""
+    """Images that are not uint8 and labels that are not integers must be converted by the user."""
     image, labels = noise((8, 8, 8))
     with pytest.raises(VolumeError, match="convert"):
         open_source(store(f"types-{image_type}-{label_type}", image.astype(image_type), labels.astype(label_type)))
@@ -149,7 +149,7 @@ def test_images_of_other_types_than_uint8_and_labels_that_are_no_integers_are_re
     [((8.0, 8.0, 8.0), {0, 1, 2}), ((40.0, 4.0, 4.0), {1, 2}), ((4.0, 4.0, 8.0), {2})],
 )
 def test_axes_of_different_voxel_size_are_never_swapped(resolution_nm, axes):
-    """Would show thick sections lying on their side; the image rises along x alone."""
+    """Only axes of equal voxel size are swapped; this image rises along x alone."""
     image = np.broadcast_to(np.arange(8, dtype=np.uint8) * 30, (8, 8, 8)).copy()
     volume = store("sides", image, np.ones_like(image, np.uint32), resolution_nm=resolution_nm)
     drawer = sampler(volume, patch_shape=(8, 8, 8), augmentation=OFF.model_copy(update={"transpose": True}))
@@ -160,7 +160,7 @@ def test_axes_of_different_voxel_size_are_never_swapped(resolution_nm, axes):
 
 
 def test_made_up_tissue_is_other_tissue_for_validation():
-    """Would validate on what was trained on."""
+    """Every synthetic volume, the one for validation included, has other tissue."""
     settings = TrainConfig(
         output="unused", name="unused", patch_shape=PATCH, synthetic=Synthetic(volumes=2, shape=(12, 24, 24))
     )
@@ -172,7 +172,7 @@ def test_made_up_tissue_is_other_tissue_for_validation():
 
 
 def test_trainings_without_data_or_validation_are_refused():
-    """Would fail only after the network was built, or report no score."""
+    """A configuration without volumes, or without a validation part, is refused when it is read."""
     volume = LabelledVolume(image="a", labels="b")
     with pytest.raises(ValidationError, match="nothing to train on"):
         TrainConfig(output="o", name="n")

@@ -1,11 +1,11 @@
-"""Which patches are drawn: masks, rejection, chunks in memory, and patches that are mixed."""
+"""Patches are drawn from chunks in memory, weighted by masks, rejected, and mixed as the settings say."""
 
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig
@@ -49,7 +49,7 @@ def dots(shape, where):
 
 @pytest.mark.parametrize("targets", [None, FOREGROUND])
 def test_outside_of_the_mask_nothing_is_asked(targets):
-    """Would train on what an annotator has left out; the mask is white where the image is."""
+    """Voxels outside of the mask have weight zero; in this test, the image is white inside of the mask."""
     image = np.zeros((8, 16, 48), np.uint8)
     image[..., :24] = 255
     volume = masked("mask", image, np.ones(image.shape, np.uint32), image > 0)
@@ -68,7 +68,7 @@ def test_outside_of_the_mask_nothing_is_asked(targets):
 
 
 def test_a_mask_of_other_voxels_is_refused():
-    """Would read beyond its end."""
+    """A mask that covers only a part of the image is refused."""
     image, labels = dots((8, 8, 8), [])
     volume = store("small-mask", image, labels).model_copy(update={"mask": store("half", image[:4], labels[:4]).image})
     with pytest.raises(VolumeError, match="correct start and stop"):
@@ -76,7 +76,7 @@ def test_a_mask_of_other_voxels_is_refused():
 
 
 def test_patches_of_sparse_objects_are_drawn_whatever_they_hold_and_rejected_on_demand():
-    """Would train on background alone, or refuse volumes in which label 0 is background."""
+    """Patches with too little foreground or too few objects are rejected only with probability `reject`."""
     volume = store("sparse-dots", *dots((8, 40, 40), [(4, 20, 20), (4, 21, 20), (4, 20, 22)]))
     found = {}
     for name, sampling in {
@@ -100,7 +100,7 @@ def test_what_cannot_be_drawn_is_said():
 
 
 def test_a_volume_far_larger_than_memory_is_read_patch_by_patch(tmp_path):
-    """Would load volumes as a whole: this one has 10^15 voxels."""
+    """A patch is drawn from a volume of 10^15 voxels, because only one chunk of it is read."""
     bounds = BoundingBox.from_shape((100_000, 100_000, 100_000))
     urls = {}
     for name, dtype in (("image", np.uint8), ("labels", np.uint64)):
@@ -132,7 +132,7 @@ class Counted:
 
 
 def test_patches_of_a_chunk_are_drawn_from_memory():
-    """Would read each patch from a slow store, or train on one chunk for ever."""
+    """Each chunk is read once for ten patches, and a patch is the same whatever was drawn before it."""
     rng = np.random.default_rng(0)
     volume = store("chunks", rng.integers(0, 256, (16, 48, 48), np.uint8), np.ones((16, 48, 48), np.uint32))
     settings = config(volume, sampling={"chunk_shape": [8, 16, 16], "patches_per_chunk": 10})
@@ -149,14 +149,14 @@ def test_patches_of_a_chunk_are_drawn_from_memory():
 
 
 def test_a_chunk_that_holds_no_patch_is_refused():
-    """Would draw patches that are smaller than asked for."""
+    """A chunk shape that is smaller than the patch is refused."""
     volume = store("no-chunk", *dots((8, 16, 16), []))
     with pytest.raises(ConfigError, match=r"chunk_shape is \(4, 8, 7\); it must hold a patch of \(4, 8, 8\)"):
         config(volume, sampling={"chunk_shape": [4, 8, 7]})
 
 
 def test_a_margin_keeps_shifted_patches_known():
-    """Would leave stripes of unknown voxels at every misaligned section."""
+    """With a margin as wide as the largest shift, misaligned patches have no unknown voxel."""
     rng = np.random.default_rng(0)
     volume = store("margins", rng.integers(0, 256, (12, 40, 40), np.uint8), np.ones((12, 40, 40), np.uint32))
     shifted = QUIET | {"misalignment": 1.0, "misalignment_voxels": 5}
@@ -170,7 +170,7 @@ def test_a_margin_keeps_shifted_patches_known():
 
 
 def test_another_patch_may_shine_through_or_lend_an_object():
-    """Would mix labels with images of other places."""
+    """Mixup blends in 10 to 30 % of another patch; copy-paste takes only grey values and labels of both patches."""
     dark, bright = (
         store(name, np.full((8, 16, 16), value, np.uint8), np.full((8, 16, 16), label, np.uint32))
         for name, value, label in (("dark", 0, 1), ("bright", 255, 7))
@@ -197,7 +197,7 @@ def test_only_the_plane_is_rescaled_where_sections_are_thick():
 
 
 def test_a_preview_shows_every_change_and_every_target(tmp_path):
-    """Would leave out of the sheet what a training does."""
+    """A preview has a row for the plain patch, for each active change, for a whole patch and for each target."""
     data = {
         "output": str(tmp_path / "look"),
         "name": "look",

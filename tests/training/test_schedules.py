@@ -1,4 +1,4 @@
-"""Learning rates and optimisers."""
+"""Learning rates follow their schedules, and every optimiser can train and resume."""
 
 from itertools import pairwise
 
@@ -10,7 +10,7 @@ from tests.training.trainings import Watch, fitted, settings, train_killed_after
 
 
 def test_a_plateau_halves_the_learning_rate(tmp_path, monkeypatch):
-    """Would train on with a rate that has nothing left to give."""
+    """The learning rate is halved again and again while the validation score does not improve."""
     monkeypatch.setattr("pipeline.training.scores.f1", lambda *_: 0.5)
     rates = []
     schedule = {"schedule": "plateau", "plateau_validations": 2, "warmup_steps": 0, "learning_rate": 0.008}
@@ -29,7 +29,7 @@ def test_halvings_count_rows_without_a_better_score(scores, count):
 
 
 def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path):
-    """Would train with another rate than the documentation says."""
+    """The learning rate rises linearly during the warm-up and then falls as a cosine to its final share."""
     config = settings(tmp_path, steps=1000, warmup_steps=10, learning_rate=0.4)
     rates = [0.4 * share_of_rate(step, config) for step in range(1000)]
     assert rates[0] == pytest.approx(0.04)
@@ -42,7 +42,7 @@ def test_the_learning_rate_warms_up_and_falls_as_a_cosine(tmp_path):
 
 
 def test_the_polynomial_is_that_of_the_canvas_network(tmp_path):
-    """lr(0) = 1e-3, lr(15000) = 5.3635e-4, lr(30000) = 1e-6."""
+    """The learning rate is 1e-3 at step 0, 5.3635e-4 at step 15000 and 1e-6 at step 30000."""
     config = settings(tmp_path, steps=30000, warmup_steps=0, schedule="polynomial", learning_rate=1e-3)
     rates = [1e-3 * share_of_rate(step, config) for step in (0, 15000, 30000)]
     assert rates == [pytest.approx(1e-3), pytest.approx(5.3635e-4, rel=1e-5), pytest.approx(1e-6)]

@@ -1,10 +1,10 @@
-"""Lists of targets through a training: channels, card, pictures, and what a run does with the model."""
+"""A network learns a list of targets, its card describes their channels, and a run uses its affinities."""
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.models.spec import load_card, load_model
 from pipeline.training.config import TrainConfig
@@ -35,7 +35,7 @@ def wanting(output, targets, **changes):
 
 
 def test_offsets_are_short_for_one_target_of_affinities(tmp_path):
-    """Would train another network from the same settings: weights and log are the same to the last bit."""
+    """`offsets` trains the same model, byte for byte, as one target of affinities with the same offsets."""
     train(settings(tmp_path / "short", offsets=tuple(map(tuple, NEAREST)), pictures=False))
     train(wanting(tmp_path / "long", [AFFINITIES], pictures=False))
     for name in ("weights.safetensors", "log.jsonl", "card.yaml"):
@@ -43,7 +43,7 @@ def test_offsets_are_short_for_one_target_of_affinities(tmp_path):
 
 
 def test_offsets_and_targets_together_are_refused(tmp_path):
-    """Would leave it open which of them the network learns."""
+    """A file with both `offsets` and `targets`, or with offsets of mixed dimensions, is refused."""
     with pytest.raises(ConfigError, match="both offsets and targets"):
         wanting(tmp_path, [AFFINITIES], offsets=tuple(map(tuple, NEAREST)))
     with pytest.raises(ConfigError, match=r"all of a target are \(z, y, x\)"):
@@ -51,7 +51,7 @@ def test_offsets_and_targets_together_are_refused(tmp_path):
 
 
 def test_affinities_are_the_first_channels_of_the_network_and_of_its_card(tmp_path):
-    """Would write shape descriptors where a run expects affinities."""
+    """Affinities are the first channels, the card lists the others, and the log has every loss."""
     config = wanting(tmp_path, EVERYTHING)
     train(config)
     assert [target.what for target in config.channels][:3] == ["affinities", "shape_descriptors", "contours"]
@@ -84,7 +84,7 @@ def image(tmp_path_factory):
 
 
 def test_a_run_writes_the_affinities_of_a_network_that_says_more(tmp_path, image):
-    """Would refuse the model, or write its other channels: the same network without them gives the same affinities."""
+    """A run stores only the affinities of a network that predicts other targets too."""
     train(wanting(tmp_path / "model", [*EVERYTHING[:2], AFFINITIES], precision="float32", pictures=False))
     found = affinities_of(tmp_path / "run", tmp_path / "model", image)
     card = load_card(tmp_path / "model")
@@ -109,7 +109,7 @@ def affinities_of(folder, model, image):
 
 
 def test_a_network_without_affinities_is_trained_and_refused_by_a_run(tmp_path, image):
-    """Would segment by contours as if they were affinities."""
+    """A network without affinities is trained and scored, but a run refuses it."""
     result = train(wanting(tmp_path / "model", EVERYTHING[1:2], pictures=False))
     card = load_card(tmp_path / "model")
     assert (card.offsets, card.channels) == ((), 1)
@@ -124,7 +124,7 @@ def test_a_network_without_affinities_is_trained_and_refused_by_a_run(tmp_path, 
     [("gamma_net_2d", FLAT), ("hgru_contour", {"kernel": 3, "steps": 2, "orientations": 2, "norm": "instance"})],
 )
 def test_networks_in_two_dimensions_learn_targets_of_sections(tmp_path, architecture, arguments):
-    """Would leave 2D networks to 3D targets that they cannot see."""
+    """2D networks learn 2D affinities, membranes and shape descriptors of sections."""
     targets = [
         {"what": "membranes", "losses": [{"kind": "focal"}]},
         {"what": "affinities", "offsets": [[-1, 0], [0, -1]]},
@@ -146,7 +146,7 @@ def test_networks_in_two_dimensions_learn_targets_of_sections(tmp_path, architec
 
 
 def test_sections_of_a_volume_have_the_targets_that_they_have_alone(tmp_path):
-    """Would erode, or measure, across sections."""
+    """2D affinities and contours of a volume equal those of each of its sections alone."""
     _, labels = cubes((6, 24, 24))
     config = wanting(tmp_path, [{"what": "affinities", "offsets": [[-1, 0], [0, -3]]}, {"what": "contours"}])
     for target in config.channels:
@@ -158,7 +158,7 @@ def test_sections_of_a_volume_have_the_targets_that_they_have_alone(tmp_path):
 
 
 def test_what_was_shifted_in_from_nowhere_is_not_asked(tmp_path):
-    """Would teach that the border of a shifted section is background."""
+    """Voxels that a misalignment shifts in from outside of the patch have weight zero."""
     config = wanting(tmp_path, [{"what": "foreground", "losses": [{"kind": "bce"}]}])
     changed = config.augmentation.model_copy(update={"misalignment": 1.0, "rescale": 0.0})
     config = config.model_copy(update={"augmentation": changed})
@@ -169,7 +169,7 @@ def test_what_was_shifted_in_from_nowhere_is_not_asked(tmp_path):
 
 
 def test_scores_are_named_by_the_first_target(tmp_path):
-    """Would call the F1 of contours one of cut edges."""
+    """The score is named after the first target, or is 1 / (1 + loss) if that target has no F1."""
     names = {
         "cut-edge F1": [AFFINITIES],
         "membranes F1": [{"what": "membranes"}, {"what": "signed_distance"}],
@@ -180,7 +180,7 @@ def test_scores_are_named_by_the_first_target(tmp_path):
 
 
 def test_a_start_with_other_channels_is_refused(tmp_path):
-    """Would load contours into affinities."""
+    """A training is refused if it starts from a model with other output channels."""
     first = train(wanting(tmp_path / "first", [AFFINITIES], pictures=False))
     with pytest.raises(ModelError, match="start_from is"):
         TrainingModule(wanting(tmp_path / "other", EVERYTHING, start_from=str(first.folder)))

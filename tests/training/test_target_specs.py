@@ -1,4 +1,4 @@
-"""Lists of targets and losses, as configuration files give them."""
+"""Targets and losses are made from the lists that configuration files give."""
 
 from pathlib import Path
 from typing import get_args
@@ -8,7 +8,8 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from pipeline.config.run_file import Table, parse_config
+from pipeline.config.reading import parse_config
+from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.training import targets
 from pipeline.training.loss_specs import AnyLoss
@@ -72,7 +73,7 @@ def test_targets_are_those_of_the_functions(labels):
 
 
 def test_the_total_is_the_weighted_sum_of_all_losses(labels):
-    """Would forget a loss, a weight or a channel."""
+    """The total is the weighted sum of all losses, each computed on the channels of its target."""
     chosen = specs(
         {"what": "foreground", "losses": [{"kind": "bce"}, {"kind": "dice", "weight": 0.5}], "weights": "ratio"},
         {"what": "signed_distance", "losses": [{"kind": "mse", "activation": "tanh", "weight": 5}]},
@@ -138,7 +139,7 @@ def test_a_target_survives_being_written_down():
 
 
 def test_the_page_names_every_target_and_every_loss():
-    """Would hide what can be chosen."""
+    """The page on training names every target, every key of a target and every loss."""
     page = (ROOT / "docs" / "training.md").read_text()
     for target in get_args(get_args(AnyTarget)[0]):
         assert f"| `{target.model_fields['what'].default}` |" in page

@@ -1,6 +1,6 @@
 import pytest
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.training.config import TrainConfig
 from tests.training.trainings import settings
@@ -18,14 +18,14 @@ from tests.training.trainings import settings
     ],
 )
 def test_settings_that_would_fail_at_the_first_validation_are_refused_at_once(tmp_path, changes, message):
-    """Would train until the first validation, and then refuse to write the card; or learn nothing at all."""
+    """Overlaps, offsets and patch shapes that no training can use are refused when the file is read."""
     data = settings(tmp_path).model_dump(mode="json")
     with pytest.raises(ConfigError, match=message):
         parse_config(data | changes, TrainConfig)
 
 
 def test_patches_of_a_run_share_a_quarter_unless_the_file_says_otherwise(tmp_path):
-    """Would ask for an overlap that is larger than a thin patch."""
+    """The overlap on the card is a quarter of the patch unless the file gives another one."""
     assert settings(tmp_path).card_overlap == (2, 4, 4)
     assert settings(tmp_path, overlap=None).card_overlap == (2, 4, 4)
     assert settings(tmp_path, overlap=None, patch_shape=(1, 16, 20)).card_overlap == (0, 4, 5)

@@ -6,7 +6,7 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from pipeline.config.run_file import parse_config
+from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, ModelError, StorageError
 from pipeline.models.spec import load_card, load_model
 from pipeline.training.callbacks import CHECKPOINT
@@ -19,7 +19,7 @@ from tests.training.volumes import OFF
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_a_killed_and_resumed_training_gives_the_same_bits(tmp_path, precision):
-    """Would make a resumed training another one: weights, running mean, optimiser, log and card are compared."""
+    """A training killed three times ends with the weights, optimiser, log and card of an uninterrupted one."""
     whole, parts = (settings(tmp_path / name, precision=precision) for name in ("whole", "parts"))
     train(whole)
     for step in (2, 3, 5):  # before the first checkpoint, before it is written, and after it
@@ -37,7 +37,7 @@ def test_a_killed_and_resumed_training_gives_the_same_bits(tmp_path, precision):
 
 
 def test_a_finished_training_is_not_done_again(tmp_path):
-    """Would train on, or write another card, when a finished training is asked for again."""
+    """A finished training that is started again trains no step and changes no file."""
     config = settings(tmp_path)
     first = train(config)
     before = {path.name: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
@@ -58,7 +58,7 @@ def test_a_finished_training_is_not_done_again(tmp_path):
     ],
 )
 def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, change, said):
-    """Would mix two trainings into one model, or leave a user to search for what differs."""
+    """A folder with the training of other settings is refused, and the error names the differences."""
     train_killed_after(settings(tmp_path), 4)
     with pytest.raises(ModelError, match=r"other settings \(.*\); name another output") as caught:
         train(settings(tmp_path, **change))
@@ -67,7 +67,7 @@ def test_other_settings_in_the_same_folder_are_refused_by_name(tmp_path, change,
 
 
 def test_a_schedule_that_watches_the_score_does_not_go_on_with_other_validations(tmp_path):
-    """Would halve the learning rate at other steps than a training that was not interrupted."""
+    """`validate_every` is part of a training's identity only if the schedule depends on the score."""
     other = {"validate_every": 2}
     assert identity(settings(tmp_path)) == identity(settings(tmp_path, **other))
     watching = {"schedule": "plateau"}
@@ -75,7 +75,7 @@ def test_a_schedule_that_watches_the_score_does_not_go_on_with_other_validations
 
 
 def test_settings_that_change_no_weight_may_change(tmp_path):
-    """Would refuse to go on with another title or licence, or with other pauses between validations."""
+    """A training resumes after its name, licence, validation interval or patience was changed."""
     train_killed_after(settings(tmp_path), 4)
     changed = settings(tmp_path, name="renamed", licence="MIT", validate_every=2, patience=50)
     assert train(changed).steps == 6
@@ -90,7 +90,7 @@ def flipped(data):
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-70], flipped, lambda _: b"", lambda _: b"hello"])
 def test_a_damaged_checkpoint_is_named(tmp_path, damage):
-    """Would begin anew in silence, go on from other weights, or die with an error of the library."""
+    """A truncated, altered or empty checkpoint is refused with its name and with the advice to delete it."""
     train_killed_after(settings(tmp_path), 4)
     path = tmp_path / CHECKPOINT
     path.write_bytes(damage(path.read_bytes()))
@@ -99,7 +99,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
 
 
 def test_the_folder_holds_model_log_and_curve(tmp_path):
-    """Would leave out what the documentation promises, or leave partial files behind."""
+    """A training leaves exactly the documented files, and the log has a record of each validation."""
     result = train(settings(tmp_path))
     names = ["card.yaml", "checkpoint.ckpt", "curve.png", "log.jsonl", "pictures", "tensorboard", "weights.safetensors"]
     assert sorted(path.name for path in tmp_path.iterdir()) == names
@@ -123,7 +123,7 @@ def test_tensorboard_has_the_same_scores(tmp_path):
 
 
 def test_the_card_says_what_was_trained_and_its_weights_are_the_running_mean(tmp_path):
-    """Would ship weights of another moment than the score of the card, or a card that inference cannot use."""
+    """The card has the settings and the best score, and its weights are the running mean."""
     best = train(settings(tmp_path, steps=3)).best
     card = load_card(tmp_path)
     assert (card.name, card.architecture, card.training_data, card.licence) == (
@@ -141,7 +141,7 @@ def test_the_card_says_what_was_trained_and_its_weights_are_the_running_mean(tmp
 
 
 def test_a_worse_validation_leaves_the_model_as_it_was(tmp_path, monkeypatch):
-    """Would ship the last weights instead of the best."""
+    """A validation with a lower score leaves the stored weights and the card unchanged."""
     scores = iter([0.9, 0.1])
     monkeypatch.setattr("pipeline.training.scores.f1", lambda *_: current[0])
     current = [next(scores)]
@@ -167,7 +167,7 @@ def test_a_training_that_gets_no_better_ends_early_and_stays_ended(tmp_path, mon
 
 
 def test_two_processes_train_one_network(tmp_path):
-    """Would train two networks, or both on the same patches."""
+    """Two processes train nearly the network of one process with a batch of two."""
     file = tmp_path / "train.yaml"
     config = settings(tmp_path / "two", devices=2, device="cpu", precision="float32").model_dump(mode="json")
     config["volumes"] = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
@@ -198,14 +198,14 @@ def test_two_processes_train_one_network(tmp_path):
     ],
 )
 def test_what_does_not_fit_is_refused_before_the_first_step(tmp_path, change, error, message):
-    """Would fail after minutes of training, or with an error of the library."""
+    """Settings that do not fit the network or the volume are refused before any folder is made."""
     with pytest.raises(error, match=message):
         train(settings(tmp_path / "never", **change))
     assert not (tmp_path / "never").exists()
 
 
 def test_what_cannot_be_written_is_said_with_what_to_do(tmp_path):
-    """Would end hours of training with an error of the system and no word about what is kept."""
+    """A failed write is an error that names the path and says that the same command goes on from there."""
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "pictures").write_text("in the way")
     with pytest.raises(StorageError, match=r"full/pictures could not be .*repeat the command: it goes on"):

@@ -1,4 +1,4 @@
-"""What the pages and examples say of trainings is true."""
+"""The pages on trainings name every key, and their examples are valid."""
 
 import re
 from typing import get_args
@@ -6,7 +6,7 @@ from typing import get_args
 import pytest
 import yaml
 
-from pipeline.config.run_file import load_config, parse_config
+from pipeline.config.reading import load_config, parse_config
 from pipeline.models.gamma_net_3d import SIZES
 from pipeline.models.spec import ModelCard, OtherChannels, build
 from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig
@@ -22,7 +22,7 @@ def keys_of(*models):
 
 
 def test_the_pages_name_every_key(request):
-    """Would let the documentation rot: settings that it does not know."""
+    """The pages name every key of the training tables and of the model card."""
     tables = [TrainConfig, LabelledVolume, Augmentation, Sampling]
     tables += [*members(AnyRule), *members(AnyPenalty)]
     wanted = {"training.md": keys_of(*tables), "models.md": keys_of(ModelCard, OtherChannels)}
@@ -38,7 +38,7 @@ def members(union):
 
 
 def test_every_example_of_the_page_on_training_is_valid(request):
-    """Would show a user what is refused: the first is whole, the others are parts of one, and one is of a card."""
+    """Every example is accepted: the first is whole, the others replace parts of it, and one is of a card."""
     page = (request.config.rootpath / "docs" / "training.md").read_text()
     first, *parts = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)]
     assert parse_config(first, TrainConfig).arguments in SIZES
@@ -56,7 +56,7 @@ def test_every_example_of_the_page_on_training_is_valid(request):
 
 @pytest.mark.parametrize("name", ["train_synthetic.yaml", "train_fib25.yaml"])
 def test_examples_are_valid(name, request):
-    """Would ship an example that its first user cannot run."""
+    """The example files of trainings load, and they state training data and licence."""
     config = load_config(request.config.rootpath / "examples" / name, (), TrainConfig)
     assert config.training_data
     assert config.licence

@@ -16,7 +16,7 @@ def example(shape=(2, 4, 3, 4, 5)):
 
 
 def test_hits_are_cut_edges_of_nearest_neighbours_only():
-    """Would score other edges, or masked ones; sets of edges are counted one by one here."""
+    """Hits count the cut edges between nearest neighbours inside the mask, as counting one by one does."""
     logits, targets, mask = example()
     said, true = set(), set()
     for v in np.ndindex(logits.shape):
@@ -27,7 +27,7 @@ def test_hits_are_cut_edges_of_nearest_neighbours_only():
 
 
 def test_f1_of_perfect_wrong_and_empty_answers():
-    """Would give the best score to a network that cuts nothing, or none to one that is right."""
+    """F1 is 1 for a perfect answer, 0 for a wrong or empty one, and 1 if nothing is to cut and nothing is cut."""
     _, targets, mask = example()
     assert f1(cut_edges(targets * 2 - 1, targets, mask)) == 1
     assert f1(cut_edges(1 - targets * 2, targets, mask)) == 0
@@ -43,7 +43,7 @@ def test_found_voxels_are_those_that_are_one():
 
 
 def test_patches_are_scored_together():
-    """Would let a patch with nothing to find decide, by one voxel, which weights are the best."""
+    """The score sums the hits of all patches, so one false voxel in an empty patch costs almost nothing."""
     usual, nothing_to_find, one_voxel_said = Hits(40, 100), Hits(0, 0), Hits(0, 1)
     clean, dirty = (score_of([Contours()], [usual, other], 0.3) for other in (nothing_to_find, one_voxel_said))
     assert clean == pytest.approx(0.8)

@@ -1,4 +1,4 @@
-"""A short training on bright cubes, for tests: its settings, and what to look at."""
+"""The tests of training share these settings of a short training, and these looks at its results."""
 
 import json
 
@@ -54,7 +54,7 @@ def stored_cubes(folder, start, stop):
 
 
 class Killed(Exception):  # noqa: N818  (it stands for a signal)
-    """What a test raises in the middle of a training."""
+    """A test raises this in the middle of a training, in place of a signal."""
 
 
 def train_killed_after(config, step):

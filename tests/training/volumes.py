@@ -12,7 +12,7 @@ from pipeline.volumes.base import VolumeSpec
 OFF = Augmentation(
     transpose=False, rescale=0, misalignment=0, contrast=0, blur=0, noise=0, shading=0, missing_sections=0
 )
-"""No change but flips."""
+"""With these settings, patches are flipped and otherwise unchanged."""
 
 
 def store(

@@ -1,4 +1,4 @@
-"""Killed writers and refusing disks: a reader sees a chunk as it was before or after, and errors say what to do."""
+"""A reader sees a chunk as before or after a write that was killed, and errors of a disk say what to do."""
 
 import signal
 import subprocess
@@ -49,7 +49,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 def test_kill_9_leaves_the_chunk_before_or_after_the_write(url: str) -> None:
-    """Would let a restarted run read half a chunk as data: cloud-volume's own files can be torn."""
+    """After kill -9 of a writer, a chunk holds either all of the old data or all of the new data."""
     command = [sys.executable, "-c", WRITER.format(body=FOR_EVER), url]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout
@@ -71,7 +71,7 @@ def test_a_refused_write_says_why_and_changes_nothing(url: str, tmp_path: Path) 
 
 
 def test_damage_is_found_when_a_part_of_the_chunk_is_overwritten(tmp_path: Path) -> None:
-    """A write that is not aligned reads the old chunk first; zeros in place of what was lost would go unnoticed."""
+    """A write of a part of a chunk reads the old chunk first, and fails instead of replacing damage by zeros."""
     volume = create_volume(str(tmp_path / "v"), SPEC)
     volume.write(SPEC.bounds, NOISE)
     (tmp_path / "v/0/c/0/0/0").write_bytes(b"rubbish")

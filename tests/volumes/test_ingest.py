@@ -1,4 +1,4 @@
-"""Bringing data in: every source, bounded memory, and going on after an interruption."""
+"""Every source is copied in bounded memory, and an interrupted copy goes on where it was."""
 
 import tracemalloc
 from collections.abc import Callable
@@ -126,7 +126,7 @@ def test_a_folder_with_other_things_stays_as_it_is(tmp_path: Path) -> None:
 
 
 class Interruption(Exception):  # noqa: N818  (not an error of the program)
-    """Stops a copy half-way."""
+    """A test stops a copy half-way with this."""
 
 
 def interrupt_at(block: int) -> Callable[[int, int], None]:
@@ -163,7 +163,7 @@ def test_a_copy_of_another_source_is_not_continued(tmp_path: Path) -> None:
 
 
 def test_a_target_that_vanished_is_written_again_from_the_start(tmp_path: Path) -> None:
-    """Would leave the blocks before the interruption black."""
+    """A copy whose target has vanished resumes no block and writes all of them again."""
     source, target = npy(tmp_path), f"{tmp_path}/out"
     with pytest.raises(Interruption):
         ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(5), **SMALL)  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def test_a_target_that_vanished_is_written_again_from_the_start(tmp_path: Path) 
 
 @pytest.mark.parametrize("make", [tiff_folder, hdf5, npy])
 def test_memory_stays_bounded_whatever_the_size_of_the_source(make: Source, tmp_path: Path) -> None:
-    """Copies 32 MiB with blocks of 1 MiB; everything that Python and numpy allocate is counted."""
+    """A copy of 32 MiB in blocks of 1 MiB allocates less than 5 MiB in Python and numpy."""
     source = make(tmp_path, np.random.default_rng(0).integers(0, 60000, (64, 512, 512), "uint16"))
     settings = {"resolution_nm": (8, 8, 8), "storage_chunk": (32, 64, 64), "memory_bytes": 2**20}
     tracemalloc.start()

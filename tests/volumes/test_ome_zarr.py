@@ -1,4 +1,4 @@
-"""Zarr as others write it: versions, shards, OME-Zarr units, levels and translations."""
+"""Zarr volumes of other programs are read: versions, shards, OME-Zarr units, levels and translations."""
 
 import json
 from pathlib import Path
@@ -63,7 +63,7 @@ def test_units_scale_and_translation_become_nanometres_and_voxels(
 
 
 def test_transformations_of_the_image_apply_after_those_of_the_level(tmp_path: Path) -> None:
-    """Position = outer translation + outer scale * (translation + scale * index)."""
+    """A position is outer translation + outer scale * (translation + scale * index)."""
     level = {"scale": [1.0, 1.0, 1.0], "translation": [1.0, 2.0, 3.0]}
     outer = {"scale": [40.0, 8.0, 8.0], "translation": [80.0, 0.0, 16.0]}
     spec = open_volume(write_group(tmp_path, multiscale(space("nanometer"), [level], outer), [DATA])).spec
@@ -83,7 +83,7 @@ def test_a_level_is_picked_by_mip_or_by_its_path(tmp_path: Path) -> None:
 
 
 def test_an_offset_between_voxels_is_refused_with_its_value(tmp_path: Path) -> None:
-    """A level made by averaging is shifted by half a fine voxel: no whole number of coarse voxels."""
+    """A level made by averaging is shifted by half a fine voxel, which is no whole number of coarse voxels."""
     level = {"scale": [16.0, 16.0, 16.0], "translation": [4.0, 4.0, 4.0]}
     url = write_group(tmp_path, multiscale(space("nanometer"), [level]), [DATA])
     with pytest.raises(VolumeError, match=r"\(0\.25, 0\.25, 0\.25\) voxels.*#offset=z,y,x"):
@@ -136,7 +136,7 @@ def test_an_unknown_unit_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_created_volume_is_ome_zarr_for_any_viewer(tmp_path: Path) -> None:
-    """Reads the metadata as a program that knows the OME-Zarr specification alone would."""
+    """The metadata suffices for a program that knows nothing but the OME-Zarr specification."""
     spec = VolumeSpec(BoundingBox((2, -3, 4), (30, 20, 40)), (50.0, 4.6, 8.0), np.dtype("uint8"), 3, (8, 8, 8))
     create_volume(str(tmp_path / "image.zarr"), spec)
     group = zarr.open_group(tmp_path / "image.zarr", mode="r")
@@ -176,7 +176,7 @@ def test_an_all_zero_chunk_takes_no_space(tmp_path: Path) -> None:
 
 
 def test_an_array_that_was_created_without_its_group_is_no_volume_and_is_made_again(tmp_path: Path) -> None:
-    """What kill -9 leaves between the two metadata files."""
+    """An array without its group, as kill -9 can leave it, is no volume, and creating it again empties it."""
     spec = VolumeSpec(BoundingBox.from_shape(SHAPE), (8.0, 8.0, 8.0), np.dtype("uint16"), None, (4, 4, 4))
     url = str(tmp_path / "v.zarr")
     create_volume(url, spec).write(spec.bounds, DATA)
@@ -196,7 +196,7 @@ def test_an_array_that_was_created_without_its_group_is_no_volume_and_is_made_ag
     ],
 )
 def test_a_creation_that_had_stored_nothing_yet_is_repeated(tmp_path: Path, kind: str, left: str) -> None:
-    """What a full disk, or kill -9 within a write, leaves: a run that could never go on."""
+    """Creation succeeds over what a full disk, or kill -9 within a write, has left."""
     path = tmp_path / "volume" / left
     (path if left.endswith("/") else path.parent).mkdir(parents=True)
     if not left.endswith("/"):
@@ -206,7 +206,7 @@ def test_a_creation_that_had_stored_nothing_yet_is_repeated(tmp_path: Path, kind
 
 
 def test_a_folder_with_other_things_is_never_replaced(tmp_path: Path) -> None:
-    """Would delete a user's files because of a slip in a path."""
+    """A folder that holds other files is never replaced, not even with `overwrite`."""
     (tmp_path / "thesis.txt").write_text("years of work")
     spec = VolumeSpec(BoundingBox.from_shape(SHAPE), (8.0, 8.0, 8.0), np.dtype("uint16"))
     for kind in ("zarr", "precomputed"):

@@ -1,4 +1,4 @@
-"""Which volume a string names, and what is said when there is none."""
+"""A string opens the volume that it names, or an error says why there is none."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Precomputed layers: as cloud-volume writes and reads them, on the disk and in a bucket."""
+"""Precomputed layers are exchanged with cloud-volume, on the disk and in a bucket."""
 
 import subprocess
 import sys

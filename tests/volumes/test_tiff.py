@@ -1,4 +1,4 @@
-"""TIFF images: order of sections, stated voxel sizes, and what is refused."""
+"""TIFF images are read with their order of sections and voxel sizes, and broken ones are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ def everything(url: str) -> np.ndarray:
 
 
 def test_sections_are_in_the_order_of_their_numbers(tmp_path: Path) -> None:
-    """Would put s10 before s2."""
+    """Sections are sorted by number, so s2 comes before s10."""
     assert (everything(sections(tmp_path) + "#resolution=8,8,8") == DATA).all()
     assert sorted(["s10", "s9", "s009b", "s1"], key=natural_key) == ["s1", "s9", "s009b", "s10"]
 
@@ -88,7 +88,7 @@ def test_the_voxel_size_of_imagej_is_taken(tmp_path: Path) -> None:
 
 
 def test_a_large_imagej_stack_with_one_header_is_read(tmp_path: Path) -> None:
-    """ImageJ writes stacks of more than 4 GiB so: one page, and the other sections right behind it."""
+    """ImageJ writes a stack of more than 4 GiB as one page, with the other sections right behind it."""
     tifffile.imwrite(tmp_path / "i.tif", DATA, imagej=True, metadata={"axes": "ZYX"})
     with tifffile.TiffFile(tmp_path / "i.tif") as file:
         first, start = file.pages[0], file.series[0].dataoffset

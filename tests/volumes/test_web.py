@@ -1,4 +1,4 @@
-"""Volumes on a web server, also on one that cannot send parts of files."""
+"""Volumes are read from a web server, also from one that cannot send parts of files."""
 
 import functools
 import http.server

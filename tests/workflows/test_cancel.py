@@ -1,4 +1,4 @@
-"""``petaseg logs`` and ``cancel`` of a run that was started in another terminal of this machine."""
+"""``petaseg logs`` and ``petaseg cancel`` on a run that was started in another terminal of this machine."""
 
 import subprocess
 from dataclasses import replace
@@ -17,7 +17,7 @@ from tests.workflows.terminal.test_watch import SMALL, started, wait_until
 
 @pytest.mark.slow
 def test_a_run_of_another_terminal_is_read_ended_and_resumed(tmp_path: Path) -> None:
-    """Fails if one has to look for the terminal, or the process number, to end a run."""
+    """A run of another terminal is read and cancelled by its directory, and resumed to the same bytes."""
     file, store = small_run(tmp_path), ObjectStore(tmp_path / "run")
     with started("run", file, "--quiet", *SMALL, stderr=subprocess.DEVNULL) as driver:
         wait_until(lambda: read_outline(store) is not None and read_status(read_outline(store))[0].done)
@@ -50,7 +50,7 @@ def test_a_run_of_another_terminal_is_read_ended_and_resumed(tmp_path: Path) -> 
     ],
 )
 def test_what_cannot_be_ended_from_here_is_said(tmp_path: Path, holder: Holder, said: str) -> None:
-    """Fails if a user believes that a run has ended which goes on elsewhere."""
+    """``petaseg cancel`` of a driver that it cannot end from here fails and says where and how to end it."""
     file = small_run(tmp_path)
     ObjectStore(tmp_path / "run").put(KEY, LeaseRecord(holder, "a beat", 0.0).encode())
     ended = petaseg("cancel", file)
@@ -59,7 +59,7 @@ def test_what_cannot_be_ended_from_here_is_said(tmp_path: Path, holder: Holder, 
 
 
 def test_logs_that_are_not_there_are_said(tmp_path: Path) -> None:
-    """Fails with a traceback, or with nothing at all."""
+    """``petaseg logs`` says that a run has no log yet, and that a local run has no logs of workers."""
     file = small_run(tmp_path)
     assert "has no log yet" in petaseg("logs", file).stderr
     assert "leave --workers out" in petaseg("logs", file, "--workers").stderr

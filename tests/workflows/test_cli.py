@@ -28,7 +28,7 @@ def test_every_command_explains_itself_with_an_example(command):
 
 
 def test_the_page_of_all_commands_is_up_to_date(request):
-    """Would leave an option undocumented."""
+    """docs/commands.md is exactly what typer prints for the present commands and options."""
     page = (request.config.rootpath / "docs" / "commands.md").read_text()
     title = page.splitlines()[0].removeprefix("# ")
     printer = ["-m", "typer", "workflows.cli", "utils", "docs", "--name", "petaseg", "--title", title]
@@ -61,7 +61,7 @@ def image(tmp_path):
     ],
 )
 def test_bad_input_is_refused_before_anything_is_computed(tmp_path, image, tables, words):
-    """Would waste a week of a cluster, or write half a run."""
+    """Bad input is refused with its value before anything is computed or written, and without a traceback."""
     array = open_volume(image).read(open_volume(image).spec.bounds)
     write_volume(tmp_path / "wide.zarr", np.ones((32, 40, 50), np.uint8))
     write_volume(tmp_path / "coarse.zarr", array, resolution_nm=(50, 50, 50))
@@ -89,7 +89,7 @@ def test_weights_that_do_not_fit_the_card_are_refused(tmp_path, image):
 
 
 def test_two_volumes_are_scored_block_by_block(tmp_path):
-    """Would break a lab's own evaluation: other offsets, boxes, and equal to the table of the whole."""
+    """Two volumes of any offset, or a box of them, get block by block the scores of the whole."""
     rng = np.random.default_rng(1)
     truth = np.repeat(np.repeat(rng.integers(0, 9, (5, 6, 7)), 4, 1), 4, 2).astype(np.uint32)
     labels = truth + (truth > 4) * rng.integers(0, 2, truth.shape).astype(np.uint32) * 50
@@ -106,7 +106,7 @@ def test_two_volumes_are_scored_block_by_block(tmp_path):
 
 
 def test_a_run_is_scored_along_its_merge_tree_and_along_skeletons(tmp_path, shared_data):
-    """Would leave a user without the means to choose a threshold."""
+    """``petaseg evaluate`` scores a run at each threshold of its merge tree and along skeletons, and plots them."""
     affinities = real_affinities(shared_data)
     file = write_run(
         tmp_path,
@@ -134,7 +134,7 @@ def test_a_run_is_scored_along_its_merge_tree_and_along_skeletons(tmp_path, shar
 
 @pytest.mark.slow
 def test_a_run_from_plan_to_another_threshold(tmp_path, shared_data):
-    """The whole page docs/running.md, on a small volume."""
+    """Every command of docs/running.md works on a small volume."""
     affinities = write_volume(tmp_path / "affinities.zarr", real_affinities(shared_data))
     file = write_run(tmp_path, input={"affinities": affinities}, chunk_shape=[64, 64, 64])
     planned = petaseg("plan", file)
@@ -174,7 +174,7 @@ def test_ingest_brings_in_a_stack(tmp_path):
 
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGTERM, "asked to end"), (signal.SIGINT, "interrupted")])
 def test_a_signal_ends_a_command_in_order_and_says_how_to_go_on(tmp_path, number, words):
-    """Would leave a half-written data set, or an exit status that a cluster takes for a crash."""
+    """TERM or Ctrl-C ends a command with status 128 + signal, says how to go on, and leaves no partial data set."""
     command = [
         sys.executable,
         "-m",

@@ -36,7 +36,7 @@ def mask(tmp_path_factory, affinities):
 @pytest.mark.parametrize("linkage", ["mean", "quantile"])
 @pytest.mark.parametrize("masked", [False, True], ids=["whole", "masked"])
 def test_any_chunk_shape_gives_the_same_bytes(tmp_path, affinities, mask, mode, linkage, masked):
-    """Would break promise 1 where a rule looks beyond its halo, or an order depends on the chunks."""
+    """Any chunk shape gives the same bytes, in each mode and linkage, with and without a mask."""
     source = {"affinities": affinities, **({"mask": mask} if masked else {})}
     more = {"supervoxels": {"mode": mode}, "agglomeration": {"linkage": linkage}}
     found = [
@@ -48,7 +48,7 @@ def test_any_chunk_shape_gives_the_same_bytes(tmp_path, affinities, mask, mode, 
 
 
 def test_a_region_of_interest_is_chunked_like_the_whole(tmp_path, affinities):
-    """Would break ids, which count in the dataset's bounds, and the faces of the region."""
+    """A region of interest gives the same bytes, ids included, in any chunk shape."""
     source = {"affinities": affinities, "start": [5, 11, 3], "stop": [41, 60, 64]}
     found = [results(run(write_run(tmp_path / str(n), **tables(source, chunk)))) for n, chunk in enumerate(CHUNKS[:3])]
     assert found[0] == found[1] == found[2]
@@ -56,14 +56,14 @@ def test_a_region_of_interest_is_chunked_like_the_whole(tmp_path, affinities):
 
 @pytest.mark.parametrize("execution", [{"executor": "threads", "workers": 3}, {"executor": "dask", "workers": 2}])
 def test_any_executor_gives_the_same_bytes(tmp_path, affinities, execution):
-    """Would break where the order of completion decides anything."""
+    """Threads and Dask workers give the bytes of the serial executor."""
     reference = results(run(write_run(tmp_path / "serial", **tables({"affinities": affinities}, CHUNKS[0]))))
     file = write_run(tmp_path / "other", **tables({"affinities": affinities}, CHUNKS[1], execution=execution))
     assert results(run(file)) == reference
 
 
 def test_the_network_gives_the_same_bytes_in_any_chunk(tmp_path, shared_data):
-    """Would break where a patch depends on its chunk or on its neighbours in a batch."""
+    """The network's affinities, and all results from them, are the same bytes in any chunk shape."""
     import h5py
 
     with h5py.File(shared_data / "gala_example.h5") as file:

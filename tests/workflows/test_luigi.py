@@ -1,4 +1,4 @@
-"""Luigi orders the stages: from its own command, and under a central scheduler."""
+"""Luigi orders the stages, both from its own command and under a central scheduler."""
 
 import json
 import socket
@@ -20,7 +20,7 @@ def file(tmp_path, shared_data):
 
 
 def test_luigis_own_command_runs_the_chain(file):
-    """Would break labs that submit the chain from their own Luigi."""
+    """Luigi's own command runs the whole chain of stages."""
     luigi = str(Path(sys.executable).with_name("luigi"))
     command = [luigi, "--module", "workflows.segment", "Segment", "--config", str(file), "--local-scheduler"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=file.parent)

@@ -9,7 +9,7 @@ from tests.runs import petaseg
 
 
 def test_models_and_architectures_are_listed_with_their_numbers():
-    """Would hide what there is to choose from."""
+    """``petaseg models`` lists all models and architectures with parameters, field of view, patch and operations."""
     shown = petaseg("models")
     assert shown.returncode == 0, shown.stderr
     for facts in stored_facts():
@@ -21,7 +21,7 @@ def test_models_and_architectures_are_listed_with_their_numbers():
 
 
 def test_listing_loads_no_network():
-    """Would make a list take as long as a network: torch alone takes seconds."""
+    """``petaseg models`` imports neither torch nor transformers."""
     program = (
         "import atexit, sys; from workflows.cli import main; sys.argv = ['petaseg', 'models']; "
         "atexit.register(lambda: print(*{'torch', 'transformers'} & set(sys.modules), file=sys.stderr)); main()"
@@ -31,7 +31,7 @@ def test_listing_loads_no_network():
 
 
 def test_speed_is_measured_when_asked_for():
-    """Would print another machine's speed."""
+    """Speeds appear only with ``--measure``, which measures them on this machine."""
     shown = petaseg("models", "resnet_fcn/tiny", "identity", "--measure")
     assert shown.returncode == 0, shown.stderr
     assert "voxels / s" in shown.stdout
@@ -39,7 +39,7 @@ def test_speed_is_measured_when_asked_for():
 
 
 def test_an_unknown_name_is_refused():
-    """Would show an empty table."""
+    """An unknown model is an error that lists the known ones."""
     refused = petaseg("models", "residual_unet/huge")
     assert refused.returncode == 1
     assert "Traceback" not in refused.stderr

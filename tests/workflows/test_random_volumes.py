@@ -19,7 +19,7 @@ CHUNKS = st.tuples(*(st.integers(4, 20) for _ in range(3)))
 
 
 def tissue(shape, seed, grain):
-    """Blobs with faint and strong borders, many equal values, and planes that are missing."""
+    """Random affinities of blobs with faint and strong borders, many equal values, and missing planes."""
     rng = np.random.default_rng(seed)
     noise = ndimage.gaussian_filter(rng.normal(size=(3, *shape)), (0, grain, grain, grain))
     values = 128 + 90 * noise / max(1e-9, float(np.abs(noise).std()))
@@ -49,7 +49,7 @@ def run_stages(folder, tables):
     linkage=st.sampled_from(["mean", "quantile"]),
 )
 def test_a_random_volume_in_random_chunks(shape, chunk, offset, seed, grain, masked, mode, linkage):
-    """Would break promise 1 where two voxels tie, a basin is cut twice, or a region touches an edge of a node."""
+    """A random volume, with many ties and missing planes, gives the same bytes in random chunks and unchunked."""
     with TemporaryDirectory() as name:
         folder = Path(name)
         affinities = tissue(shape, seed, grain)

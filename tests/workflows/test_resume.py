@@ -1,4 +1,4 @@
-"""Promise 2: kill anything at any time, run again, and only what is missing is computed."""
+"""Promise 2: a run may be killed at any time, and when it is run again only what is missing is computed."""
 
 import os
 import random
@@ -40,14 +40,14 @@ def start(file):
 
 
 def recorded(folder):
-    """Lines in the ledgers: read in less time than a chunk takes, so that the run does not end meanwhile."""
+    """The number of lines in the ledgers, counted faster than a chunk is computed."""
     return sum(log.read_bytes().count(b"\n") for log in folder.glob("run/ledger/*/log.jsonl"))
 
 
 def kill_after(process, folder, more, limit=60.0):
-    """Kill it when so many lines are added: a random moment, not a sleep that a slow machine outlasts.
+    """Kill the driver once a number of lines was added, which no slow machine outlasts as it would a sleep.
 
-    False if it was complete before.
+    Returns False if the run was complete before.
     """
     first, end = recorded(folder), time.monotonic() + limit
     while process.poll() is None and recorded(folder) <= first + more and time.monotonic() < end:
@@ -62,7 +62,7 @@ def kill_after(process, folder, more, limit=60.0):
 
 @pytest.mark.slow
 def test_ten_kills_of_the_driver_lose_only_what_was_in_flight(tmp_path, affinities):
-    """Would break the resume promise: a record that comes before its data, or long after it."""
+    """Each of up to ten kills of the driver costs at most the chunks in flight, and the bytes are the same."""
     reference = results(run(write_run(tmp_path / "calm", input={"affinities": affinities}, **TABLES)))
     execution = {"executor": "threads", "workers": IN_FLIGHT, "max_in_flight": IN_FLIGHT}
     file = write_run(tmp_path / "killed", input={"affinities": affinities}, **{**TABLES, "execution": execution})
@@ -77,7 +77,7 @@ def test_ten_kills_of_the_driver_lose_only_what_was_in_flight(tmp_path, affiniti
 
 
 def test_another_threshold_computes_no_voxel_again(tmp_path, affinities):
-    """Would make the choice of a threshold cost a whole run."""
+    """Another threshold computes new labels only; supervoxels, region graph and merge tree are kept."""
     file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
     first = results(run(file))
     before = {name: open_volume(f"{tmp_path}/run/{name}.zarr") for name in ("fragments", "supervoxels")}
@@ -100,7 +100,7 @@ def newest(folder):
 
 
 def test_other_weights_compute_everything_again(tmp_path):
-    """Would keep affinities of weights that are gone."""
+    """With another model no stage counts as done, and status warns of the other configuration."""
     image = write_volume(tmp_path / "image.zarr", np.random.default_rng(0).integers(0, 255, (32, 32, 32), np.uint8))
     small = {"patch_shape": [32, 32, 32], "overlap": [8, 8, 8]}
     file = write_run(tmp_path, input={"image": image}, inference={"model": "fib25-tiny", **small})
@@ -115,7 +115,7 @@ def test_other_weights_compute_everything_again(tmp_path):
 
 
 def test_truncated_flipped_and_lost_chunks_are_found_and_repaired_and_nothing_else_runs(tmp_path, affinities):
-    """Would break the proof: rotten bytes that nobody notices."""
+    """``verify --repair`` finds truncated, changed and lost chunks, and only these are computed again."""
     file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
     reference = results(run(file))
     stored = sorted(
@@ -141,7 +141,7 @@ def test_truncated_flipped_and_lost_chunks_are_found_and_repaired_and_nothing_el
 
 
 def test_a_chunk_that_always_fails_is_set_aside_and_named(tmp_path, affinities):
-    """Would lose the other chunks of a stage, or hide the one that failed."""
+    """A chunk that always fails is named, all others of its stage are done, and it can be retried."""
     file = write_run(tmp_path, input={"affinities": affinities}, **TABLES)
     blocked = tmp_path / "run" / "parts" / "extract_supervoxels" / "1_1_1"
     for suffix in ("", ".npz", ".safetensors"):

@@ -1,4 +1,4 @@
-"""Workers that die at random moments do not change a byte, and lose only what they had in hand."""
+"""Workers that die at random moments change no byte, and cost only the chunks that they were computing."""
 
 import random
 import signal
@@ -18,7 +18,7 @@ KILLS = 10
 
 
 class Killer(threading.Thread):
-    """Kills a random worker process of this process's Dask cluster, again and again."""
+    """A thread that kills a random worker process of this process's Dask cluster, again and again."""
 
     def __init__(self, kills, seed):
         super().__init__(daemon=True)
@@ -45,7 +45,7 @@ def is_worker(process):
 
 @pytest.mark.slow
 def test_ten_killed_workers_change_nothing(tmp_path, shared_data):
-    """Would lose a chunk, write half of one, or hang, where a node of a cluster dies."""
+    """A run whose workers are killed at random moments, up to ten times, completes and gives the same bytes."""
     affinities = write_volume(tmp_path / "affinities.zarr", real_affinities(shared_data))
     reference = results(run(write_run(tmp_path / "calm", input={"affinities": affinities}, **TABLES)))
     execution = {"executor": "dask", "workers": 3, "attempts": 10, "backoff_seconds": 0}

@@ -85,7 +85,7 @@ def register(app: typer.Typer) -> None:
         force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
     ) -> None:
         """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
-        from pipeline.config.run_file import json_schema
+        from pipeline.config.reading import json_schema
 
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
@@ -121,7 +121,7 @@ def write_training_example(file: str | Path, image: str, labels: str, *, force: 
 
 def _write(file: str | Path, text: str, schema: str, model: type[Table], force: bool) -> None:
     """Both files; ``ConfigError`` if the first is there."""
-    from pipeline.config.run_file import json_schema
+    from pipeline.config.reading import json_schema
     from pipeline.errors import ConfigError
     from pipeline.storage import store_of
 

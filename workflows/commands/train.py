@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
         ),
     ) -> None:
         """Train a network, with checkpoints and a curve; run again to go on after an interruption."""
-        from pipeline.config.run_file import load_config
+        from pipeline.config.reading import load_config
         from pipeline.training.config import TrainConfig
         from workflows.terminal.tables import bar
 

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
-import os
-import re
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from pipeline.clusters.base import DriverJob, JobState, Phase, Submission, cluster_folder, worker_shapes
-from pipeline.clusters.slurm import scripts as scripts
+from pipeline.clusters.base import DriverJob, JobState, Phase, Submission, WorkerPool, cluster_folder, worker_shapes
+from pipeline.clusters.slurm import scripts
+from pipeline.clusters.slurm.commands import jobs_with, slurm, submit_script
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError
 
-if TYPE_CHECKING:
-    from pipeline.clusters.slurm.pool import SlurmPool
-
-COMMAND_SECONDS = 60
 CANCEL_SECONDS = 90
 PHASES: dict[str, Phase] = {
     **dict.fromkeys(("PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"), "pending"),
@@ -30,16 +23,6 @@ PHASES: dict[str, Phase] = {
     "COMPLETED": "finished",
 }
 """State of a SLURM job -> phase; every other state is a failure."""
-REMEDIES = {
-    "partition": "correct cluster.queue (`sinfo` lists the partitions)",
-    "account": "correct cluster.account (`sacctmgr show associations user=$USER` lists yours)",
-    "time limit": "lower the walltime of cluster.driver, cluster.workers or cluster.inference_workers",
-    "qos": "choose another --qos in the options of this shape, or wait until others of your jobs have ended",
-    "node configuration": "no node of this partition has so many cores, GPUs or so much memory: ask for less",
-    "configuration source": "SLURM is not set up here: use a submit node of the cluster, or set SLURM_CONF",
-    "unable to contact": "SLURM's controller does not answer: try again later",
-}
-"""What SLURM's own words contain -> what helps."""
 
 
 class SlurmCluster:
@@ -113,66 +96,12 @@ class SlurmCluster:
                 slurm("scancel", *jobs, refusal_is_fine=True)
             time.sleep(0.5)
 
-    def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> SlurmPool:
+    def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> WorkerPool:
         """See ``Cluster``; ``ConfigError`` if dask-jobqueue is not installed."""
         _check_jobqueue()
         from pipeline.clusters.slurm.pool import SlurmPool
 
         return SlurmPool(name, shape, submission, tls)
-
-
-def slurm(command: str, *arguments: str, text: str = "", refusal_is_fine: bool = False) -> str:
-    """Run a command of SLURM and return what it prints; ``text`` is its input.
-
-    Raises ``ClusterError`` with SLURM's own words, if SLURM is not installed, and after ``COMMAND_SECONDS``.
-    """
-    try:
-        done = subprocess.run(
-            [command, *arguments],
-            input=text,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=COMMAND_SECONDS,
-            env=_environment(),
-        )
-    except FileNotFoundError:
-        raise ClusterError(
-            f"there is no command {command!r} on this machine: SLURM is used through its own commands; log in to a "
-            "submit node of the cluster, or run here without --on slurm"
-        ) from None
-    except subprocess.TimeoutExpired:
-        raise ClusterError(
-            f"{command} gave no answer in {COMMAND_SECONDS} s: SLURM's controller is busy or down; try again later"
-        ) from None
-    if done.returncode and not refusal_is_fine:
-        raise ClusterError(_refusal(command, done.stderr.strip() or done.stdout.strip()))
-    return done.stdout
-
-
-def submit_script(script: str, *options: str) -> str:
-    """Submit a batch script; returns the number of the job."""
-    answer = slurm("sbatch", "--parsable", *options, text=script)
-    found = re.search(r"^(\d+)(;\S+)?$", answer, re.MULTILINE)
-    if found is None:
-        raise ClusterError(f"sbatch --parsable printed {answer!r}, where the number of the job was expected")
-    return found[1]
-
-
-class QueuedJob(NamedTuple):
-    """A job in SLURM's queue."""
-
-    state: str
-    """SLURM's short word: PD, R, CG."""
-    reason: str
-    """Why it waits."""
-
-
-def jobs_with(prefix: str) -> dict[str, QueuedJob]:
-    """This user's jobs whose names begin so and that wait, run or end, by number."""
-    lines = slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%t|%r|%j").splitlines()
-    jobs = (line.split("|", 3) for line in lines if line.strip())
-    return {number: QueuedJob(state, reason) for number, state, reason, name in jobs if name.startswith(prefix)}
 
 
 def _controller_state(job: str) -> JobState | None:
@@ -206,17 +135,6 @@ def _lines(file: Path) -> Iterator[str]:
             yield from (line.rstrip("\n") for line in lines)
     except FileNotFoundError:
         return  # the job has not started yet
-
-
-def _refusal(command: str, words: str) -> str:
-    remedy = next((remedy for part, remedy in REMEDIES.items() if part in words.lower()), "")
-    return f"SLURM refused: {' '.join(words.split()) or command}" + (f"; {remedy}" if remedy else "")
-
-
-def _environment() -> dict[str, str]:
-    """This process's variables without those of the job that it may be: they would become settings of new jobs."""
-    kept = {"SLURM_CONF", "SLURM_CLUSTERS"}
-    return {name: value for name, value in os.environ.items() if name in kept or not name.startswith("SLURM")}
 
 
 def _check_jobqueue() -> None:

@@ -27,8 +27,8 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
 from pipeline.clusters.base import Submission, cluster_folder, dashboard_of, tell_dashboard
-from pipeline.clusters.slurm import scripts as scripts
-from pipeline.clusters.slurm.cluster import jobs_with, slurm, submit_script
+from pipeline.clusters.slurm import scripts
+from pipeline.clusters.slurm.commands import jobs_with, slurm, submit_script
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError, ConfigError

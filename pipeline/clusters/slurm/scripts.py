@@ -19,7 +19,7 @@ from pathlib import Path
 from pipeline.clusters.base import Submission, cluster_folder, driver_command
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
-from pipeline.config.run_file import fingerprint
+from pipeline.config.fingerprint import fingerprint
 
 DRIVER_FILE = "driver.sbatch"
 SETUP_VARIABLE = "PETASEG_SETUP"

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from math import inf
+from typing import Literal, Protocol
 
 from torch import Tensor
 
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence, State
 
-if TYPE_CHECKING:
-    from pipeline.training.rules.implicit import NeumannReport
+
+@dataclass
+class NeumannReport:
+    """How a Neumann series went: ``rules/implicit.py`` sums it. All norms are relative to that of g."""
+
+    terms: int = 0
+    """Terms in the sum that was used, beside g."""
+    residual: float = inf
+    """||g - (I - J^T) sum||; 0 is exact, 1 is as good as no answer."""
+    stopped: Literal["tolerance", "terms", "divergence", "cap", "not run"] = "not run"
+    """Why no more terms were added; ``cap`` is the published code's rule."""
+    norms: list[float] = field(default_factory=list)
+    """||v_k||, k = 0, 1, ..., the residual's term included."""
 
 
 @dataclass

@@ -16,9 +16,9 @@ does the same, for comparison; otherwise terms are compared with g.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -26,27 +26,13 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence
-from pipeline.training.rules.base import Trajectory, check_steps, shaped, tensors
+from pipeline.training.rules.base import NeumannReport, Trajectory, check_steps, shaped, tensors
 
 Vector = tuple[Tensor, ...]
 """One tensor for each tensor of the state."""
 
 CAP, FLOOR = 1.0, 1e-9
 """The published code's absolute bounds: of the norm of the sum, and of a term."""
-
-
-@dataclass
-class NeumannReport:
-    """How a series went. All norms are relative to that of g."""
-
-    terms: int = 0
-    """Terms in the sum that was used, beside g."""
-    residual: float = inf
-    """||g - (I - J^T) sum||; 0 is exact, 1 is as good as no answer."""
-    stopped: Literal["tolerance", "terms", "divergence", "cap", "not run"] = "not run"
-    """Why no more terms were added; ``cap`` is the published code's rule."""
-    norms: list[float] = field(default_factory=list)
-    """||v_k||, k = 0, 1, ..., the residual's term included."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ KERNELS = [(3, 5), (3, 1, 5)]
 
 
 def by_the_paper(unit, x, h, c):
-    """The usual equations, with the offset; gates are stacked i, f, g, o."""
+    """Compute the usual equations, with the forget offset; gates are stacked i, f, g, o."""
     p = ByHand(unit)
     i, f, g, o = np.split(p.convolved(x, "from_input.weight") + p.convolved(h, "from_state.weight"), 4, axis=1)
     c = sigmoid(f + unit.forget_offset) * c + sigmoid(i) * np.tanh(g)
@@ -21,7 +21,7 @@ def by_the_paper(unit, x, h, c):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("bias", ["input", "both", "none"])
 def test_a_cell_computes_its_equations(kernel, bias):
-    """Would break the unit: each gate is computed again with scipy."""
+    """A ConvLSTM computes its equations, which are computed here again with scipy, with any choice of biases."""
     unit = ConvLSTM(2, 3, kernel, forget_offset=1.0, bias=bias).double()
     (x,), (h, c) = states(len(kernel), channels=2, count=1), states(len(kernel), channels=3, seed=1)
     for found, wanted in zip(unit(x, (h, c)), by_the_paper(unit, x.numpy(), h.numpy(), c.numpy()), strict=True):
@@ -29,7 +29,7 @@ def test_a_cell_computes_its_equations(kernel, bias):
 
 
 def test_without_a_kernel_it_is_the_lstm_of_torch():
-    """Would break the order of gates: at kernel 1 every pixel is an LSTM by itself, whose gates torch stacks alike."""
+    """With kernel 1 each pixel is an LSTM by itself and equals torch's LSTMCell, gate by gate."""
     unit, cell = ConvLSTM(2, 3, (1, 1), forget_offset=0.0, bias="both"), torch.nn.LSTMCell(2, 3)
     with torch.no_grad():
         for ours, theirs in ((unit.from_input, "ih"), (unit.from_state, "hh")):
@@ -42,7 +42,7 @@ def test_without_a_kernel_it_is_the_lstm_of_torch():
 
 
 def test_a_kernel_of_one_commutes_with_permutations_of_pixels():
-    """Would mix pixels that are independent."""
+    """With kernel 1, pixels are independent: a permutation of the drive permutes the states in the same way."""
     unit, (x,) = ConvLSTM(3, 3, (1, 1)).double(), states(2, count=1)
     order = torch.randperm(x[0, 0].numel(), generator=torch.Generator().manual_seed(0))
 
@@ -57,7 +57,7 @@ def test_a_kernel_of_one_commutes_with_permutations_of_pixels():
 
 
 def test_the_forget_offset_is_a_bias_of_that_gate():
-    """Would offset another gate."""
+    """The forget offset is a bias of the forget gate and of no other gate."""
     x, h, c = states(2, count=3)
     with_offset, with_bias = ConvLSTM(3, 3, (3, 3), 1.0).double(), ConvLSTM(3, 3, (3, 3), 0.0).double()
     with_bias.load_state_dict(with_offset.state_dict())
@@ -67,7 +67,7 @@ def test_the_forget_offset_is_a_bias_of_that_gate():
 
 
 def test_weights_of_the_published_cell_are_stacked():
-    """Would put its gates in the wrong places: eight convolutions there are two here."""
+    """The eight convolutions of the published cell are stacked into our two with each gate in its place."""
     torch.manual_seed(0)
     theirs = {f"W{side}{gate}.weight": torch.randn(3, 3, 3, 3).double() for side in "xh" for gate in "ifco"}
     theirs |= {f"Wx{gate}.bias": torch.randn(3).double() for gate in "ifco"}
@@ -87,13 +87,13 @@ def test_weights_of_the_published_cell_are_stacked():
     ("inputs", "channels", "count"), [(2048, 512, 5_244_928), (512, 256, 787_456), (256, 21, 23_352)]
 )
 def test_layers_of_the_canvas_network_have_their_parameters(inputs, channels, count):
-    """Would miscount it: one bias a gate, no peepholes."""
+    """Layers of the canvas network have the parameters of one bias for each gate and no peepholes."""
     with torch.device("meta"):
         unit = ConvLSTM(inputs, channels, (1, 1))
     assert sum(parameter.numel() for parameter in unit.parameters()) == count
 
 
 def test_refuses_biases_that_do_not_exist():
-    """Would leave them out in silence."""
+    """A choice of biases that does not exist is refused."""
     with pytest.raises(ModelError, match="'input', 'both' or 'none'"):
         ConvLSTM(1, 1, (1, 1), bias="state")

@@ -14,7 +14,7 @@ KERNELS = [(3, 5), (3, 1, 5)]
 
 
 def by_the_paper(unit, x, h):
-    """SI equation 3 with scipy; x, h: (b, c, n)."""
+    """Compute SI equation 3 with scipy; x, h: (b, c, n)."""
     p = ByHand(unit)
     gate = p.convolved(h, "global_gate.weight") * p.convolved(h, "local_gate.weight")
     g_i = sigmoid(p.instance(gate, "norms.0") + p.vector("bias_inhibition", h))
@@ -27,7 +27,7 @@ def by_the_paper(unit, x, h):
 
 
 def by_the_port(unit, x, h, top_down):
-    """The torch port: biases before norms, rectified gates, reflecting borders, full kernels."""
+    """Compute the torch port's cell: biases before norms, rectified gates, reflecting borders, full kernels."""
     p = ByHand(unit)
     gate = relu(p.convolved(h, "global_gate.weight")) * relu(p.convolved(h, "local_gate.weight"))
     g_i = sigmoid(p.instance(gate + p.vector("bias_inhibition", h), "norms.0"))
@@ -42,14 +42,14 @@ def by_the_port(unit, x, h, top_down):
 @pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize("gate_bias", [False, True])
 def test_a_cell_computes_the_equation_of_the_paper(kernel, gate_bias):
-    """Would break the claim that this is the fGRU: each term is computed again with scipy, from the paper."""
+    """An fGRU computes the paper's equation, each term of which is computed here again with scipy."""
     unit, (x, h) = randomised(FGRU(3, kernel, gate_bias=gate_bias)), states(len(kernel))
     np.testing.assert_allclose(unit(x, h).detach(), by_the_paper(unit, x.numpy(), h.numpy()), atol=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_the_port_to_torch_is_a_variant(kernel):
-    """Would break comparisons with it, between levels above all: there it keeps X, and the paper H."""
+    """TORCH_PORT computes the cells of the torch port; between levels the port keeps X, and the paper H."""
     for cell in (FGRU, TopDownFGRU):
         unit = randomised(cell(3, kernel, symmetry="none", gate_bias=True, variant=TORCH_PORT))
         x, h = states(len(kernel))
@@ -58,7 +58,7 @@ def test_the_port_to_torch_is_a_variant(kernel):
 
 
 def test_the_published_cell_gives_the_same_states(shared_fixtures):
-    """Would break the port's cell: its weights, three steps, and Z in between."""
+    """With the port's weights, our cell gives the port's states after each step, and its Z in between."""
     arrays = np.load(shared_fixtures / "gnpt_fgru_h_cell_f64.npz")
     unit = FGRU(8, (5, 5), symmetry="none", gate_bias=True, variant=TORCH_PORT).double()
     unit.load_state_dict(reference.fgru(reference.tensors_of(arrays)))
@@ -71,7 +71,7 @@ def test_the_published_cell_gives_the_same_states(shared_fixtures):
 
 
 def test_in_the_port_the_biases_of_gates_do_nothing():
-    """Would break the reason why ours come after the norm: an instance norm removes what is added to all voxels."""
+    """In the port an instance norm removes the gates' biases; in ours they follow the norm and have an effect."""
     x, h = states(2)
     change = {}
     for variant in (TORCH_PORT, PAPER):
@@ -84,7 +84,7 @@ def test_in_the_port_the_biases_of_gates_do_nothing():
 
 
 def test_a_constant_before_a_gates_norm_changes_nothing():
-    """Would break the instance norm of gates."""
+    """A constant that is added before a gate's norm changes nothing, because the instance norm removes it."""
     x, h = states(3)
     unit = randomised(FGRU(3, (1, 3, 3)))
     before = unit(x, h)
@@ -94,7 +94,7 @@ def test_a_constant_before_a_gates_norm_changes_nothing():
 
 
 def test_biases_of_gates_have_an_effect_in_ours():
-    """Would break Chronos."""
+    """In our cell, a change of either gate's bias changes the state."""
     x, h = states(3)
     for name in ("bias_excitation", "bias_inhibition"):
         unit = randomised(FGRU(3, (1, 3, 3)))
@@ -103,7 +103,7 @@ def test_biases_of_gates_have_an_effect_in_ours():
 
 
 def test_gates_begin_slow():
-    """Would break Chronos the other way round: the excitatory bias is -log U(1, T - 1), so states begin by staying."""
+    """The excitatory bias begins at -log U(1, T - 1), the negative of the inhibitory one, so states begin slow."""
     torch.manual_seed(0)
     unit = FGRU(200, (1, 1, 1), steps=8)
     assert torch.equal(unit.bias_excitation, -unit.bias_inhibition)
@@ -120,7 +120,7 @@ def test_gates_begin_slow():
     ],
 )
 def test_initial_values_are_those_of_their_source(variant, values):
-    """Would break comparisons: vectors as published, gains of norms 0.1 and biases 0."""
+    """Each variant begins with the vectors of its source, with gains of norms at 0.1 and their biases at 0."""
     unit = FGRU(3, (1, 3, 3), variant=variant)
     values |= {f"norms.{k}.gain": 0.1 for k in range(4)} | {f"norms.{k}.bias": 0.0 for k in range(4)}
     found = dict(unit.named_parameters())
@@ -129,20 +129,20 @@ def test_initial_values_are_those_of_their_source(variant, values):
 
 
 def test_gates_stay_between_zero_and_one():
-    """Would break the mixing of old and new. Without a candidate (kappa = omega = 0), H' / H is 1 - G_E."""
+    """The excitatory gate stays between 0 and 1: without a candidate (kappa = omega = 0), H' / H is 1 - G_E."""
     x, h = states(3)
     kept = (set_to(randomised(FGRU(3, (1, 3, 3))), kappa=0.0, omega=0.0)(x, h) / h).detach()
     assert 0 < kept.min() < kept.max() < 1
 
 
 def test_an_open_gate_without_candidate_empties_the_state():
-    """Would break the limit kappa = omega = 0, G_E -> 1: H' = 0."""
+    """A gate with G_E = 1 and no candidate (kappa = omega = 0) empties the state: H' = 0."""
     x, h = states(2)
     assert not set_to(randomised(FGRU(3, (3, 3))), kappa=0.0, omega=0.0, bias_excitation=1e4)(x, h).any()
 
 
 def test_a_closed_gate_keeps_the_state_bit_for_bit():
-    """Would break the limit G_E -> 0: H' = H; in the port, between levels, X."""
+    """A gate with G_E = 0 keeps H bit for bit, or X in a top-down cell that keeps its drive, as in the port."""
     x, h = states(2)
     assert torch.equal(set_to(randomised(FGRU(3, (3, 3))), bias_excitation=-1e4)(x, h), h)
     assert torch.equal(set_to(randomised(TopDownFGRU(3, (3, 3))), bias_excitation=-1e4)(x, h), h)
@@ -152,7 +152,7 @@ def test_a_closed_gate_keeps_the_state_bit_for_bit():
 
 
 def test_without_alpha_and_mu_nothing_is_inhibited():
-    """Would break the limit alpha = mu = 0, Z = relu(X): then the inhibitory kernel does not matter."""
+    """With alpha = mu = 0 the cell has Z = relu(X), and the inhibitory kernel has no effect."""
     x, h = states(2)
     unit = set_to(randomised(FGRU(3, (3, 3))), alpha=0.0, mu=0.0)
     assert torch.equal(unit.inhibit(x, h), F.relu(x))
@@ -164,14 +164,14 @@ def test_without_alpha_and_mu_nothing_is_inhibited():
 
 
 def test_the_state_begins_as_the_rectified_drive():
-    """Would break H[0]: the papers do not say it, the codes take the drive; ours is never negative."""
+    """The state begins as the rectified drive, and in the port as the drive itself; the papers do not say."""
     x, _ = states(2)
     assert torch.equal(FGRU(3, (3, 3)).initial(x), F.relu(x))
     assert torch.equal(FGRU(3, (3, 3), variant=TORCH_PORT).initial(x), x)
 
 
 def test_the_global_gate_may_see_the_maximum_alone():
-    """Would break the variant of the TensorFlow code: only the greatest value of each channel matters to it."""
+    """In the TensorFlow variant, the global gate depends only on the greatest value of each channel."""
     _, h = states(2)
     unit = randomised(FGRU(3, (3, 3), variant=TENSORFLOW))
     set_to(unit.local_gate, weight=0.0)
@@ -185,7 +185,7 @@ def test_the_global_gate_may_see_the_maximum_alone():
 
 @pytest.mark.parametrize(("layers", "widths"), [(2, [4, 2, 4]), (3, [4, 2, 4, 4]), (4, [4, 2, 1, 2, 4])])
 def test_gates_of_several_layers_narrow_in_between(layers, widths):
-    """Would break the deeper gates of the published codes: U_IG narrows and widens again, U_IS narrows to one."""
+    """In gates of several layers, the global part narrows and widens again; the local part narrows to one channel."""
     unit = randomised(FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=layers, rectify_gates=True)))
     inside, outside = zip(*[(layer.in_channels, layer.out_channels) for layer in unit.global_gate[::2]], strict=True)
     assert [*inside, outside[-1]] == widths
@@ -203,14 +203,14 @@ def test_gates_of_several_layers_narrow_in_between(layers, widths):
 
 
 def test_a_gate_without_layers_is_refused():
-    """Would make a gate of two layers of it."""
+    """A gate with zero layers is refused."""
     with pytest.raises(ModelError, match="gate_layers is 0"):
         FGRU(4, (3, 3), variant=Variant(gate_layers=0))
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3])
 def test_names_of_the_port_fit_gates_of_any_number_of_layers(layers):
-    """Would refuse its weights, or put them into the wrong layer."""
+    """The port's names of gate weights lead to the right layers for gates of one, two and three layers."""
     unit, theirs = FGRU(4, (3, 3), gate_bias=True, variant=Variant(gate_layers=layers)), {}
     for kind, ours in (("se", unit.global_gate), ("sa", unit.local_gate)):
         for k, layer in enumerate([ours] if layers == 1 else ours[::2]):
@@ -221,7 +221,7 @@ def test_names_of_the_port_fit_gates_of_any_number_of_layers(layers):
 
 
 def older_cell(w, x, h):
-    """fGRUCell of the torch port by hand: the gate says what stays, kernels of one channel each, s(alpha)."""
+    """Compute the torch port's fGRUCell: its gate says what stays, its kernels have one channel, alpha is s(alpha)."""
 
     def normed(r, name):
         return F.instance_norm(r, weight=w[f"{name}.weight"], bias=w[f"{name}.bias"], eps=1e-5)
@@ -238,7 +238,7 @@ def older_cell(w, x, h):
 
 
 def test_the_ports_older_cell_is_a_variant_too():
-    """Would refuse its weights, or mix old and new state the other way round."""
+    """A variant computes the port's older cell, whose gate says how much of the old state stays."""
     generator, c = torch.Generator().manual_seed(0), 4
     shapes = {name: (c, 1, 1) for name in ("alpha", "mu", "kappa", "omega", "conv_g1_b", "conv_g2_b")}
     shapes |= {f"bn_{part}.{kind}": (c,) for part in ("g1", "c1", "g2", "c2") for kind in ("weight", "bias")}
@@ -253,7 +253,7 @@ def test_the_ports_older_cell_is_a_variant_too():
 
 
 def test_a_gate_without_attention_is_a_convolution():
-    """Would refuse the weights of a cell whose attention is switched off."""
+    """Without its local part, the inhibitory gate is one convolution, as in the port's cell without attention."""
     unit = FGRU(3, (3, 3), variant=Variant(local_gate=False)).double()
     weight = torch.randn(3, 3, 1, 1, dtype=torch.float64)
     unit.load_state_dict(reference.fgru({"conv_g1_w": weight}), strict=False)
@@ -262,7 +262,7 @@ def test_a_gate_without_attention_is_a_convolution():
 
 
 def test_norms_can_be_left_out_or_given_another_epsilon():
-    """Would refuse the options of the published cells."""
+    """An fGRU can be built without norms, and the epsilon of its norms can be set."""
     x, h = states(2)
     plain = FGRU(3, (3, 3), norm=None).double()
     assert not any("norms" in name for name, _ in plain.named_parameters())
@@ -272,7 +272,7 @@ def test_norms_can_be_left_out_or_given_another_epsilon():
 
 
 def test_the_tensorflow_code_begins_fast_and_zero_is_an_option():
-    """Would lose two rows of the table of ambiguities."""
+    """Excitatory biases of the TensorFlow variant begin positive (fast), and a state may begin as zero."""
     torch.manual_seed(0)
     unit = FGRU(200, (1, 1), steps=8, variant=TENSORFLOW)
     assert unit.bias_excitation.min() >= 0
@@ -282,6 +282,6 @@ def test_the_tensorflow_code_begins_fast_and_zero_is_an_option():
 
 
 def test_refuses_variants_that_do_not_exist():
-    """Would take another network than the card names."""
+    """The name of a variant that does not exist is refused."""
     with pytest.raises(ModelError, match="'paper', 'torch_port' or 'tensorflow'"):
         variant_of("keras")

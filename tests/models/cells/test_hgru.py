@@ -14,7 +14,7 @@ KERNELS = [(3, 5), (3, 1, 5)]
 
 
 def by_the_paper(unit, x, h, form):
-    """The equations of a form with scipy; x, h: (b, c, n)."""
+    """Compute the equations of a form with scipy; x, h: (b, c, n)."""
     p, rise = ByHand(unit), relu if form in ("paper", "relu") else softplus
     over_all = (0, *range(2, x.ndim))
     axes = {"crbp": over_all, "relu": over_all, "panoptic": tuple(range(1, x.ndim)), "paper": None}[form]
@@ -51,13 +51,13 @@ def by_the_paper(unit, x, h, form):
 @pytest.mark.parametrize("form", ["crbp", "panoptic", "relu", "paper"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_each_form_computes_the_equations_of_its_paper(form, kernel):
-    """Would break the claim that these are four hGRUs: each term is computed again with scipy."""
+    """Each of the four forms computes the equations of its paper, which are computed here again with scipy."""
     unit, (x, h) = randomised(HGRU(3, kernel, form=form)), states(len(kernel))
     np.testing.assert_allclose(unit(x, h).detach(), by_the_paper(unit, x.numpy(), h.numpy(), form), atol=1e-12)
 
 
 def test_the_published_cell_gives_the_same_states_and_gates(shared_fixtures):
-    """Would break the C-RBP form: its weights, three steps, and the gate of each."""
+    """With the published weights, the C-RBP form gives the published state and gate of each step."""
     arrays = np.load(shared_fixtures / "crbp_hgru_cell_f64.npz")
     unit = HGRU(25, (5, 5)).double()
     unit.load_state_dict(reference.hgru(reference.tensors_of(arrays)))
@@ -70,7 +70,7 @@ def test_the_published_cell_gives_the_same_states_and_gates(shared_fixtures):
 
 
 def test_the_outer_softplus_lifts_a_state_without_limit():
-    """Would break the reason for ``outer=False``: with a closed gate, n steps from 0 give log(n + 1)."""
+    """With a closed gate, n steps from 0 give log(n + 1) with the outer softplus, and 0 with ``outer=False``."""
     x = torch.zeros(1, 2, 1, 1, dtype=torch.float64)
     for outer in (True, False):
         unit = HGRU(2, (1, 1), outer=outer).double()
@@ -83,7 +83,7 @@ def test_the_outer_softplus_lifts_a_state_without_limit():
 
 
 def test_softplus_n_times_from_zero_is_the_logarithm_of_n_plus_one():
-    """Would break the claim behind the outer softplus: exp(softplus(h)) = exp(h) + 1."""
+    """Softplus applied n times to zero gives log(n + 1), since exp(softplus(h)) = exp(h) + 1."""
     h = torch.zeros((), dtype=torch.float64)
     for _ in range(10_000):
         h = F.softplus(h)
@@ -91,7 +91,7 @@ def test_softplus_n_times_from_zero_is_the_logarithm_of_n_plus_one():
 
 
 def test_an_open_gate_and_little_drive_reach_a_steady_state():
-    """Would break C-RBP where it should work: with b2 = +2 and a small drive, 30 steps end within rounding."""
+    """With an open gate (b2 = 2) and a small drive, the C-RBP form is at a steady state after 30 steps."""
     torch.manual_seed(0)
     unit, (x,) = HGRU(25, (5, 5)).double(), states(2, channels=25, count=1)
     set_to(unit.excitation_gate, bias=2.0)
@@ -104,14 +104,14 @@ def test_an_open_gate_and_little_drive_reach_a_steady_state():
 
 
 def test_batch_statistics_hold_in_evaluation_too():
-    """Would break the published cell, whose norms have no running statistics."""
+    """Norms use the statistics of the current batch in evaluation too, as in the published cell."""
     unit, (x, h) = HGRU(3, (3, 3)).double(), states(2)
     assert torch.equal(unit.train()(x, h), unit.eval()(x, h))
     assert not torch.allclose(unit(x, h)[:1], unit(x[:1], h[:1]))
 
 
 def test_the_idle_norms_of_gates_count_and_can_be_woken():
-    """Would break the published number of parameters: two of its four norms are never used."""
+    """The two norms of the gates are idle and untrained, as published; ``normalise_gates`` puts them to use."""
     x, h = states(2)
     idle, awake = HGRU(3, (3, 3)).double(), HGRU(3, (3, 3), normalise_gates=True).double()
     awake.load_state_dict(idle.state_dict())
@@ -124,7 +124,7 @@ def test_the_idle_norms_of_gates_count_and_can_be_woken():
 
 
 def test_biases_are_slow_and_the_published_slip_is_an_option():
-    """Would break Chronos: the published code draws U(1, 7) and throws its logarithm away."""
+    """Gate biases are log U(1, 7) for 8 steps; the published slip, U(1, 7) without the logarithm, is an option."""
     torch.manual_seed(0)
     for chronos, low, high in (("log", 0.0, np.log(7.01)), ("unlogged", 1.0, 7.0)):
         unit = HGRU(300, (1, 1), steps=8, chronos=chronos)
@@ -135,7 +135,7 @@ def test_biases_are_slow_and_the_published_slip_is_an_option():
 
 
 def test_initial_values_are_those_of_the_code():
-    """Would break comparisons."""
+    """Vectors and norms begin with the values of the published code, and gate weights are orthogonal."""
     found = dict(HGRU(3, (3, 3)).named_parameters())
     values = {"alpha": 0.1, "gamma": 1.0, "kappa": 0.5, "omega": 0.5, "mu": 1.0}
     values |= {f"norms.{k}.gain": 0.1 for k in range(4)} | {f"norms.{k}.bias": 0.0 for k in range(4)}
@@ -146,7 +146,7 @@ def test_initial_values_are_those_of_the_code():
 
 
 def test_the_panoptic_unit_has_the_parameters_of_the_paper():
-    """Would break 783,552: by so much it is smaller than the four convolutions that it stands for."""
+    """The panoptic unit has 783,552 parameters fewer than the four convolutions that it replaces, as in the paper."""
     convolutions = 4 * (3 * 3 * 256 * 256 + 256)
     with torch.device("meta"):
         unit = HGRU(256, (3, 3), form="panoptic")
@@ -155,7 +155,7 @@ def test_the_panoptic_unit_has_the_parameters_of_the_paper():
 
 
 def test_names_of_the_panoptic_code_fit():
-    """Would refuse its weights."""
+    """Weights of the panoptic code load under their own names."""
     c = 8
     shapes = {
         **{"u1_channel_gate_0.weight": (2, c, 1, 1), "u1_channel_gate_0.bias": (2,)},
@@ -173,7 +173,7 @@ def test_names_of_the_panoptic_code_fit():
 
 
 def test_names_of_the_panoptic_code_without_attention_fit():
-    """Would refuse the weights of the plainer published cell."""
+    """Weights of the panoptic cell without attention load, and its gate is then a sigmoid of one convolution."""
     unit = HGRU(4, (3, 3), form="panoptic", attention=False)
     weight, bias = torch.randn(4, 4, 1, 1), torch.randn(4)
     unit.load_state_dict(reference.panoptic_hgru({"u1_gate.weight": weight, "u1_gate.bias": bias}), strict=False)
@@ -182,7 +182,7 @@ def test_names_of_the_panoptic_code_without_attention_fit():
 
 
 def weights_of_2019(steps, c=4):
-    """Random weights under the names of hgru-pytorch, with four norms for each of the steps, and running statistics."""
+    """Draw weights under the names of hgru-pytorch: four norms for each step, with running statistics."""
     generator = torch.Generator().manual_seed(0)
     shapes = {name: (c, 1, 1) for name in ("alpha", "mu", "gamma", "kappa", "w")}
     shapes |= {f"u{k}_gate.{kind}": sides for k in (1, 2) for kind, sides in (("weight", (c, c, 1, 1)), ("bias", (c,)))}
@@ -193,7 +193,7 @@ def weights_of_2019(steps, c=4):
 
 
 def step_of_2019(w, x, h, step, factor):
-    """hgru-pytorch by hand; ``factor``: of c2, as in its earliest version."""
+    """Compute a step of hgru-pytorch; with ``factor`` gamma multiplies c2 everywhere, as in its earliest version."""
 
     def norm(r, k):
         k += 4 * step
@@ -211,7 +211,7 @@ def step_of_2019(w, x, h, step, factor):
 
 
 def test_the_code_of_2019_is_a_form_with_four_norms_for_each_step():
-    """Would refuse its weights, leave its gates without norms, or take the norms of another step."""
+    """The 'relu' form computes the code of 2019, whose weights have four norms for each step."""
     w, (x, h) = weights_of_2019(steps=3), states(2, channels=4)
     expected = h
     for step in range(3):
@@ -224,7 +224,7 @@ def test_the_code_of_2019_is_a_form_with_four_norms_for_each_step():
 
 
 def test_in_the_earliest_code_gamma_is_a_factor():
-    """Would forget that its gamma weighs c2 wherever that stands."""
+    """With ``gamma_multiplies``, weights of the earliest code are read so that gamma multiplies c2 in both terms."""
     w, (x, h) = weights_of_2019(steps=1), states(2, channels=4)
     for factor in (False, True):
         unit = HGRU(4, (3, 3), form="relu", normalise_gates=True).double()
@@ -235,13 +235,13 @@ def test_in_the_earliest_code_gamma_is_a_factor():
 
 
 def test_norms_may_add_another_epsilon():
-    """Would refuse cells whose norms are not those of the code."""
+    """The epsilon of the norms is 1e-3 as in the code, and can be set."""
     assert [norm.epsilon for norm in HGRU(3, (3, 3), epsilon=1e-5).norms] == [1e-5] * 4
     assert [norm.epsilon for norm in HGRU(3, (3, 3)).norms] == [1e-3] * 4
 
 
 def test_refuses_forms_that_do_not_exist():
-    """Would take another unit in silence."""
+    """A form or a rule of Chronos that does not exist is refused."""
     with pytest.raises(ModelError, match="'crbp', 'panoptic', 'relu' or 'paper'"):
         HGRU(2, (3, 3), form="2018")
     with pytest.raises(ModelError, match="'log' or 'unlogged'"):

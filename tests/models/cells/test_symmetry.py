@@ -14,7 +14,7 @@ OPTIMISERS = (torch.optim.Adam, torch.optim.AdamW, torch.optim.SGD)
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
 @pytest.mark.parametrize("kernel", [(3, 3), (1, 3, 3)])
 def test_kernels_stay_symmetric_under_any_optimiser(optimiser, kernel):
-    """Would break the paper's constraint: with symmetrised gradients alone, kernels stay as asymmetric as drawn."""
+    """Kernels change but stay exactly symmetric in their channels under every optimiser."""
     torch.manual_seed(0)
     x, h = (state.float() for state in states(len(kernel)))
     for unit in (FGRU(3, kernel, symmetry="channel"), HGRU(3, kernel, symmetry="channel")):
@@ -31,7 +31,7 @@ def test_kernels_stay_symmetric_under_any_optimiser(optimiser, kernel):
 
 @pytest.mark.parametrize(("kernel", "shape"), [((3, 3), (4, 3)), ((3, 1, 3), (3, 2, 4))])
 def test_adjoint_symmetry_makes_a_symmetric_operator_with_a_real_spectrum(kernel, shape):
-    """Would break the stability that 'adjoint' promises; symmetry at the same offset does not have it."""
+    """Adjoint symmetry makes a symmetric operator with a real spectrum; symmetry at the same offset does not."""
     torch.manual_seed(0)
     found = {kind: dense_operator(SymmetricConv(2, kernel, kind), 2, shape) for kind in ("adjoint", "channel")}
     assert np.array_equal(found["adjoint"], found["adjoint"].T)
@@ -40,7 +40,7 @@ def test_adjoint_symmetry_makes_a_symmetric_operator_with_a_real_spectrum(kernel
 
 
 def test_adjoint_symmetry_survives_an_optimiser_too():
-    """Would lose the real spectrum with the first step of training."""
+    """A kernel with adjoint symmetry is still a symmetric operator after steps of an optimiser."""
     unit, (x, h) = FGRU(3, (3, 3), symmetry="adjoint"), states(2)
     update = torch.optim.AdamW(unit.parameters(), lr=0.1, weight_decay=0.1)
     for _ in range(3):
@@ -53,7 +53,7 @@ def test_adjoint_symmetry_survives_an_optimiser_too():
 
 @pytest.mark.parametrize("kind", ["channel", "adjoint", "none"])
 def test_any_module_can_be_made_symmetric(kind):
-    """Would tie the symmetry to our own layers: it is a parametrisation, as torch knows them."""
+    """``symmetrise`` gives a layer of torch the same kernel as our SymmetricConv, through torch's parametrisations."""
     torch.manual_seed(0)
     layer = symmetrise(torch.nn.Conv2d(3, 3, 3, padding=1, bias=False), kind)
     ours = SymmetricConv(3, (3, 3), kind)
@@ -61,14 +61,14 @@ def test_any_module_can_be_made_symmetric(kind):
         ours.free.copy_(layer.parametrizations.weight.original)
     assert torch.equal(layer.weight, ours.kernel())
     assert free_parameters(layer) == free_parameters(ours)
-    layer.weight = layer.weight.clone()  # setting it takes the nearest symmetric kernel: itself
+    layer.weight = layer.weight.clone()  # a symmetric kernel is kept when it is assigned
     torch.testing.assert_close(layer.weight, ours.kernel())
 
 
 @pytest.mark.parametrize("kind", ["channel", "adjoint", "none"])
 @pytest.mark.parametrize("kernel", [(1, 1), (3, 3), (5, 3), (1, 3, 3)])
 def test_free_parameters_are_the_rank_of_the_parametrisation(kind, kernel):
-    """Would miscount the papers' networks: what counts is how many numbers of W can be chosen."""
+    """The count of free parameters is the rank of the parametrisation: how many numbers of W can be chosen."""
     layer = SymmetricConv(3, kernel, kind)
     free = layer.free.numel()
     basis = [Symmetric(kind)(unit.reshape(layer.free.shape)).flatten() for unit in torch.eye(free)]
@@ -76,6 +76,6 @@ def test_free_parameters_are_the_rank_of_the_parametrisation(kind, kernel):
 
 
 def test_refuses_symmetries_that_do_not_exist():
-    """Would train without the constraint, in silence."""
+    """A symmetry that does not exist is refused."""
     with pytest.raises(ModelError, match="'channel', 'adjoint' or 'none'"):
         SymmetricConv(2, (3, 3), "full")

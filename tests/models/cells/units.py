@@ -1,4 +1,4 @@
-"""Cells with random vectors, states, and their arithmetic by scipy: used by the tests of several cells."""
+"""The tests of several cells share these random parameters, states and numpy versions of the layers."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ SHAPES = {2: (7, 6), 3: (3, 6, 5)}
 
 
 def randomised(unit, seed=0):
-    """Random vectors too, so that no term of an equation is hidden behind a zero or a one; in float64."""
+    """Draw the vectors of a unit at random, in float64, so that no term of an equation hides behind a zero or a one."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in unit.named_parameters():
@@ -19,14 +19,14 @@ def randomised(unit, seed=0):
 
 
 def states(dimension, channels=3, count=2, batch=2, seed=0):
-    """Random arrays (b, c, n), float64."""
+    """Draw random arrays (b, c, n) in float64."""
     generator = torch.Generator().manual_seed(seed)
     shape = (count, batch, channels, *SHAPES[dimension])
     return torch.randn(shape, generator=generator, dtype=torch.float64).unbind()
 
 
 def set_to(unit, **values):
-    """Parameters of a unit, by name, filled with a value."""
+    """Fill the named parameters of a unit with a value each."""
     with torch.no_grad():
         for name, value in values.items():
             getattr(unit, name).fill_(value)
@@ -34,7 +34,7 @@ def set_to(unit, **values):
 
 
 class ByHand:
-    """What a unit's parameters do, in numpy: r is (b, c, n) everywhere."""
+    """Layers computed in numpy with the parameters of a unit; r is (b, c, n) everywhere."""
 
     def __init__(self, unit):
         self.p = {name: value.detach().numpy() for name, value in unit.named_parameters()}
@@ -43,7 +43,7 @@ class ByHand:
         return self.p[name].reshape(1, -1, *[1] * (r.ndim - 2))
 
     def convolved(self, r, name, symmetric=False, mode="constant"):
-        """Cross-correlation with the kernel of a name, padded by scipy, and its bias if it has one."""
+        """Correlate with the named kernel, padded by scipy, and add its bias if it has one."""
         kernel = self.p[name]
         kernel = (kernel + kernel.swapaxes(0, 1)) / 2 if symmetric else kernel
         result = np.stack(

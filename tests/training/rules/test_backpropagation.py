@@ -54,7 +54,7 @@ NETWORKS = {
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("name", CELLS)
 def test_any_cell_can_be_trained_by_any_rule(name, rule):
-    """Would tie rules to cells: one step of an optimiser, with the penalty, must lower the loss on the same input."""
+    """For every cell and rule, one optimiser step lowers the sum of loss and penalty on the same input."""
     torch.manual_seed(0)
     unit = randomised(CELLS[name]())
     (x,) = states(int(name[-2]), count=1)
@@ -75,7 +75,7 @@ def test_any_cell_can_be_trained_by_any_rule(name, rule):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("name", NETWORKS)
 def test_any_network_can_be_trained_by_any_rule_and_computes_the_same(name, rule):
-    """Would tie rules to networks, or compute something else than inference does."""
+    """Under every rule, each network computes the logits of inference, bit for bit, and gets finite gradients."""
     torch.manual_seed(0)
     network = NETWORKS[name]()
     image = torch.rand(2, 1, *((2,) if network.dimensions == 3 else ()), 8, 12)
@@ -91,7 +91,7 @@ def test_any_network_can_be_trained_by_any_rule_and_computes_the_same(name, rule
 
 
 def test_checkpoints_change_no_bit_of_a_gradient():
-    """Would make the cheaper rule another one."""
+    """Checkpointed and plain backpropagation give the same gradients, bit for bit."""
     found = []
     for rule in (Backpropagation(), CheckpointedBackpropagation()):
         torch.manual_seed(0)
@@ -103,7 +103,7 @@ def test_checkpoints_change_no_bit_of_a_gradient():
 
 
 def test_back_propagation_has_the_closed_form_of_a_linear_system():
-    """Would break BPTT: dL/dx of T steps is B^T (I + A^T + ... + A^T^(T-1)) g."""
+    """For T steps of a linear system, dL/dx is B^T (I + A^T + ... + A^T^(T-1)) g."""
     a, x = contraction(), drive(batch=1).requires_grad_()
     path = Backpropagation()(Linear(a), x, 5)
     g = drive(batch=1, seed=1)
@@ -114,7 +114,7 @@ def test_back_propagation_has_the_closed_form_of_a_linear_system():
 
 @pytest.mark.parametrize(("window", "steps"), [(1, 5), (2, 5), (3, 7), (9, 5)])
 def test_truncation_ends_the_same_sum_after_the_window(window, steps):
-    """Would see more or fewer steps than told, of the last state and of earlier ones."""
+    """Truncation sums the gradient over the last `window` steps and does not change the state."""
     a, g = contraction(), drive(batch=1, seed=1)
     for keep in (False, True):
         x = drive(batch=1).requires_grad_()
@@ -127,7 +127,7 @@ def test_truncation_ends_the_same_sum_after_the_window(window, steps):
 
 
 def test_states_of_every_step_are_kept_when_asked():
-    """Would break readouts at every step."""
+    """With `keep`, a path holds the state of every step; without it, only the last one."""
     x, system = drive(), Linear(contraction())
     for rule in (Backpropagation(), CheckpointedBackpropagation(), TruncatedBackpropagation(2)):
         path = rule(system, x, 4, keep=True)
@@ -139,14 +139,14 @@ def test_states_of_every_step_are_kept_when_asked():
 
 
 def test_converged_back_propagation_is_the_exact_implicit_gradient(shared_fixtures):
-    """Would break the measure of all else: 60 steps of the published contraction are within rounding."""
+    """BPTT over 60 steps of the published contraction gives the exact implicit gradient but for rounding."""
     published = Published(shared_fixtures)
     gradients, _ = published.gradients(Backpropagation(), 60)
     assert published.error(gradients, "gexact__") < 1e-13
 
 
 def test_refuses_to_run_no_step_and_empty_windows():
-    """Would return a state that nothing was done to."""
+    """Every rule refuses to run 0 steps, and truncation refuses a window of 0."""
     for rule in RULES:
         with pytest.raises(ConfigError, match="steps is 0"):
             rule(Linear(contraction()), drive(), 0)

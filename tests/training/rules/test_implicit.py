@@ -18,7 +18,7 @@ from tests.training.rules.systems import Linear, Pair, Published, contraction, d
 
 @pytest.mark.parametrize(("terms", "expected"), [(0, 8.4e-2), (1, 7.2e-3), (2, 6.3e-4), (3, 5.6e-5), (5, 4.8e-7)])
 def test_terms_of_the_series_approach_the_exact_gradient(shared_fixtures, terms, expected):
-    """Would break C-RBP: on the published contraction each term takes the error down to about a twelfth."""
+    """On the published contraction, each term divides the error of the gradient by about twelve."""
     published = Published(shared_fixtures)
     gradients, path = published.gradients(RecurrentBackpropagation(terms, tolerance=0.0), 40)
     error = published.error(gradients, "gexact__")
@@ -29,7 +29,7 @@ def test_terms_of_the_series_approach_the_exact_gradient(shared_fixtures, terms,
 
 
 def test_with_a_small_tolerance_it_is_the_exact_gradient(shared_fixtures):
-    """Would break the promise of relative stopping: it goes on until what is missing is below the tolerance."""
+    """With a tolerance of 1e-14, the series stops only when the gradient is exact but for rounding."""
     published = Published(shared_fixtures)
     gradients, path = published.gradients(RecurrentBackpropagation(terms=40, tolerance=1e-14), 60)
     assert published.error(gradients, "gexact__") < 1e-13
@@ -38,7 +38,7 @@ def test_with_a_small_tolerance_it_is_the_exact_gradient(shared_fixtures):
 
 
 def test_the_published_rule_stops_at_once_and_gives_the_gradient_of_one_step(shared_fixtures):
-    """Would hide the danger: it says nothing, and 15 or 200 terms are none. Only the report tells."""
+    """The published stopping rule uses 0 of 15 or 200 terms, and only the report shows it."""
     published = Published(shared_fixtures)
     one_step, _ = published.gradients(TruncatedBackpropagation(1), 20)
     for terms, steps in ((15, 20), (200, 60)):
@@ -54,7 +54,7 @@ def test_the_published_rule_stops_at_once_and_gives_the_gradient_of_one_step(sha
 
 @pytest.mark.parametrize(("terms", "expected"), [(1, 7.2e-3), (5, 4.8e-7), (15, 4.8e-7)])
 def test_the_published_rule_works_on_tiny_losses_alone(shared_fixtures, terms, expected):
-    """Would break comparison with the published code, on a loss a thousandth as large; its floor then stops it at 5."""
+    """On a loss a thousandth as large, the published rule uses up to five terms and gives the published gradients."""
     published = Published(shared_fixtures)
     rule = RecurrentBackpropagation(terms, reference_stopping=True)
     gradients, path = published.gradients(rule, 20, scale=float(published.arrays["loss_scale"]))
@@ -65,7 +65,7 @@ def test_the_published_rule_works_on_tiny_losses_alone(shared_fixtures, terms, e
 
 @pytest.mark.parametrize("system", [Linear, Pair])
 def test_a_linear_system_has_its_closed_form(system):
-    """Would break the fixed point, its gradient, or states of several tensors: h* = (I - A)^-1 x, and the same back."""
+    """A linear system has the state (I - A)^-1 x, and the gradient of x passes through the same inverse."""
     a, x, g = contraction(), drive().requires_grad_(), drive(seed=1)
     path = RecurrentBackpropagation(terms=200, tolerance=1e-15)(system(a), x, 100)
     state = torch.cat(path.state, dim=1) if system is Pair else path.state
@@ -76,7 +76,7 @@ def test_a_linear_system_has_its_closed_form(system):
 
 
 def test_the_gradient_of_weights_is_the_implicit_one():
-    """Would break what is trained: dL/dA = (I - A)^-T g h*^T."""
+    """The gradient of the weights of a linear system is dL/dA = (I - A)^-T g h*^T."""
     system, x, g = Linear(contraction()), drive(), drive(seed=1)
     path = RecurrentBackpropagation(terms=200, tolerance=1e-15)(system, x, 100)
     (path.state * g).sum().backward()
@@ -87,7 +87,7 @@ def test_the_gradient_of_weights_is_the_implicit_one():
 
 @pytest.mark.parametrize("terms", [0, 1, 2, 5, 10])
 def test_the_residual_is_what_is_missing(terms):
-    """Would break the report: g - (I - A^T) sum is the next term, A^T^(K+1) g, and nothing else."""
+    """The residual after K terms is the norm of the next term, A^T^(K+1) g, relative to that of g."""
     a, g = contraction(), drive()
     rule = RecurrentBackpropagation(terms, tolerance=0.0)
     (total,), report = neumann_series(lambda v: (v[0] @ a,), (g,), rule)
@@ -99,7 +99,7 @@ def test_the_residual_is_what_is_missing(terms):
 
 
 def test_a_series_that_diverges_says_so_and_keeps_its_best_sum():
-    """Would train on noise: with J = -3 I the terms grow, and the gradient of one step is the best that there is."""
+    """With J = -3 I, the series reports divergence and returns the gradient of one step."""
     g = drive()
     (total,), report = neumann_series(lambda v: (-3 * v[0],), (g,), RecurrentBackpropagation())
     assert torch.equal(total, g)
@@ -107,7 +107,7 @@ def test_a_series_that_diverges_says_so_and_keeps_its_best_sum():
 
 
 def test_a_series_that_grows_before_it_shrinks_is_not_given_up():
-    """Would stop too early: a Jacobian that is not normal may grow at first, with a spectral radius of 0."""
+    """A series whose terms grow at first is summed to its end; this Jacobian has a spectral radius of 0."""
     a = torch.zeros(3, 3, dtype=torch.float64)
     a[0, 1] = a[1, 2] = 2.0
     g = torch.tensor([[1.0, 1.0, 1.0]], dtype=torch.float64)
@@ -118,20 +118,20 @@ def test_a_series_that_grows_before_it_shrinks_is_not_given_up():
 
 
 def test_a_gradient_of_zero_needs_no_series():
-    """Would divide by its norm."""
+    """A gradient of zero stays zero and has a residual of 0."""
     (total,), report = neumann_series(lambda v: v, (torch.zeros(2, 3),), RecurrentBackpropagation())
     assert not total.any()
     assert (report.residual, report.stopped) == (0.0, "tolerance")
 
 
 def test_a_gradient_that_is_not_finite_stops_the_series():
-    """Would multiply infinities to the end."""
+    """A term that is not finite ends the series as a divergence."""
     report = neumann_series(lambda v: (v[0] * np.inf,), (drive(),), RecurrentBackpropagation())[1]
     assert report.stopped == "divergence"
 
 
 def test_the_report_is_empty_until_the_backward_pass():
-    """Would report a series that has not been run."""
+    """The report is empty until the backward pass has run the series."""
     path = RecurrentBackpropagation()(Linear(contraction()), drive(), 10)
     assert path.report == NeumannReport()
     path.state.sum().backward()
@@ -139,7 +139,7 @@ def test_the_report_is_empty_until_the_backward_pass():
 
 
 def test_the_series_may_run_over_a_part_of_the_state():
-    """Would break the published ConvLSTM, whose series runs over h, and leaves c to one step."""
+    """With `over=(0,)`, the series runs over h of a ConvLSTM, and c gets the gradient of one step."""
     unit, x = ConvLSTM(3, 3, (3, 3)).double(), states(2, count=1)[0]
     path = RecurrentBackpropagation(terms=1, tolerance=0.0, over=(0,))(unit, x, 4)
     g = states(2, count=1, seed=1)[0]
@@ -153,20 +153,20 @@ def test_the_series_may_run_over_a_part_of_the_state():
 
 
 def test_the_first_step_of_a_gamma_net_has_no_state_before_it():
-    """Would ask for a Jacobian that does not exist."""
+    """Recurrent backpropagation of a gamma-net needs two steps, because the first step makes its state."""
     network = GammaNet2D((4, 5), (3, 3))
     with pytest.raises(ConfigError, match="needs at least 2"):
         RecurrentBackpropagation()(network, network.drive(torch.rand(1, 1, 8, 8)), 1)
 
 
 def test_one_step_from_a_given_state_is_one_step():
-    """Would run another number of steps."""
+    """One step of recurrent backpropagation gives the state of one step of plain backpropagation."""
     system, x = Linear(contraction()), drive()
     torch.testing.assert_close(RecurrentBackpropagation()(system, x, 1).state, Backpropagation()(system, x, 1).state)
 
 
 @pytest.mark.parametrize("wrong", [{"terms": -1}, {"tolerance": -1e-3}, {"divergence": 0.0}])
 def test_refuses_bounds_without_sense(wrong):
-    """Would never stop, or never begin."""
+    """A negative number of terms, a negative tolerance and a divergence bound of 0 are refused."""
     with pytest.raises(ConfigError, match="must be 0 or more"):
         RecurrentBackpropagation(**wrong)

@@ -42,14 +42,14 @@ def hgru_path(rule, unit=None):
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("system", [Linear, Pair])
 def test_the_map_of_a_linear_system_is_the_column_sums_of_its_matrix(rule, system):
-    """Would penalise something else than 1 J."""
+    """`column_sums` of a linear system are the column sums of its matrix."""
     a = contraction()
     found = torch.cat(column_sums(rule(system(a), drive(batch=1), 3)), dim=1)
     torch.testing.assert_close(found, a.sum(0)[None])
 
 
 def test_the_published_penalty_has_the_forms_of_paper_and_codes():
-    """Would weigh it wrongly: the norm of equation 6, the mean of Pathfinder, the sum of panoptic segmentation."""
+    """The column penalty has the norm of equation 6, the mean of Pathfinder and the sum of panoptic segmentation."""
     a = 3 * contraction()
     path = Backpropagation()(Linear(a), drive(batch=1), 2)
     excess = torch.relu(a.sum(0) - 0.9).square()
@@ -63,7 +63,7 @@ def test_the_published_penalty_has_the_forms_of_paper_and_codes():
 
 
 def test_the_norm_has_no_infinite_slope_where_nothing_exceeds():
-    """Would turn the weights of a stable network into nan."""
+    """The penalty by the norm has a gradient of zero, and not nan, if no column exceeds the limit."""
     system = Linear(0.1 * contraction())
     penalty = column_penalty(Backpropagation()(system, drive(), 2), reduction="norm")
     penalty.backward()
@@ -72,7 +72,7 @@ def test_the_norm_has_no_infinite_slope_where_nothing_exceeds():
 
 
 def test_only_the_sound_penalties_see_a_negative_jacobian():
-    """Would hide the danger: J = -10 I has column sums of -10 and a spectral radius of 10."""
+    """J = -10 I costs nothing by its column sums, but much by its spectral and its Frobenius norm."""
     system = Linear(-10 * torch.eye(4))
     path = Backpropagation()(system, drive(4), 2)
     assert column_penalty(path) == 0
@@ -81,7 +81,7 @@ def test_only_the_sound_penalties_see_a_negative_jacobian():
 
 
 def test_both_signs_still_miss_columns_that_cancel():
-    """Would call the two-sided option sound: its columns sum to 0, and its radius is 5."""
+    """A matrix of spectral radius 5 costs nothing with `both_signs` if its columns sum to 0."""
     a = torch.tensor([[5.0, 0.0], [-5.0, 0.0]])
     path = Backpropagation()(Linear(a), drive(2), 2)
     assert column_penalty(path, both_signs=True) == 0
@@ -91,7 +91,7 @@ def test_both_signs_still_miss_columns_that_cancel():
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 @pytest.mark.parametrize("system", [Linear, Pair])
 def test_power_iteration_finds_the_largest_singular_value(rule, system):
-    """Would bound something else: the spectral norm, never below the spectral radius, which here differ."""
+    """Power iteration finds the spectral norm, which here exceeds the spectral radius."""
     a = contraction(radius=0.5)
     found = spectral_norm(rule(system(a), drive(batch=1), 3), iterations=200).item()
     assert found == pytest.approx(torch.linalg.matrix_norm(a, 2).item(), rel=1e-9)
@@ -100,7 +100,7 @@ def test_power_iteration_finds_the_largest_singular_value(rule, system):
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: type(rule).__name__)
 def test_estimates_agree_with_the_whole_jacobian_of_a_cell(rule):
-    """Would hold for linear systems alone."""
+    """Column sums, spectral and Frobenius norm of an hGRU agree with those of its whole Jacobian."""
     path, _ = hgru_path(rule)
     j = jacobian(path)
     torch.testing.assert_close(torch.cat([part.flatten() for part in column_sums(path)]), j.sum(0))
@@ -113,7 +113,7 @@ def test_estimates_agree_with_the_whole_jacobian_of_a_cell(rule):
 
 @pytest.mark.parametrize("penalty", [spectral_penalty, frobenius_penalty, column_penalty])
 def test_a_step_down_the_penalty_makes_it_smaller(penalty):
-    """Would have a wrong second derivative."""
+    """One step of gradient descent on a penalty lowers the penalty."""
     system = Linear(3 * contraction(radius=1.0))
 
     def value():
@@ -127,7 +127,7 @@ def test_a_step_down_the_penalty_makes_it_smaller(penalty):
 
 
 def test_training_with_the_sound_penalty_makes_a_contraction():
-    """Would not do what it is for: the series diverges before, and converges after."""
+    """Training with the spectral penalty makes a Neumann series converge that diverged before."""
     system, x = Linear(contraction(radius=3.0)), drive()
     rule = RecurrentBackpropagation(terms=100)
 
@@ -147,7 +147,7 @@ def test_training_with_the_sound_penalty_makes_a_contraction():
 
 
 def test_states_of_several_tensors_can_be_penalised_each():
-    """Would break the published ConvLSTM: h by h, and c by c, without what lies between them."""
+    """With `each`, the column sums of a ConvLSTM cover h by h and c by c alone; without it, all rows."""
     unit, x = ConvLSTM(2, 2, (1, 1)).double(), states(2, channels=2, count=1, batch=1)[0]
     path = Backpropagation()(unit, x, 3)
     j, n = jacobian(path), path.last[0].numel()
@@ -158,7 +158,7 @@ def test_states_of_several_tensors_can_be_penalised_each():
 
 
 def test_the_same_seed_gives_the_same_penalty():
-    """Would make a training that cannot be repeated."""
+    """A seed always gives the same penalty, and another seed gives another estimate."""
     path, _ = hgru_path(Backpropagation())
     assert torch.equal(spectral_penalty(path, seed=3), spectral_penalty(path, seed=3))
     assert torch.equal(frobenius_penalty(path, seed=3), frobenius_penalty(path, seed=3))
@@ -166,7 +166,7 @@ def test_the_same_seed_gives_the_same_penalty():
 
 
 def test_refuses_reductions_that_do_not_exist():
-    """Would weigh the penalty by accident."""
+    """A column penalty with an unknown reduction is refused."""
     path, _ = hgru_path(Backpropagation())
     with pytest.raises(ConfigError, match="'mean', 'sum' or 'norm'"):
         column_penalty(path, reduction="max")

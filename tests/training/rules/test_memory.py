@@ -27,33 +27,33 @@ def bytes_of(rule):
 
 
 def test_recurrent_back_propagation_keeps_one_step_whatever_their_number():
-    """Would break the point of C-RBP: bytes are equal for 6, 20 and 80 steps."""
+    """C-RBP saves the same number of bytes for 6, 20 and 80 steps, and less than a quarter of what BPTT saves for 6."""
     found = bytes_of(RecurrentBackpropagation())
     assert found[0] == found[1] == found[2]
     assert found[0] < bytes_of(Backpropagation())[0] / 4
 
 
 def test_back_propagation_keeps_every_step():
-    """Would break the comparison: each further step costs the same."""
+    """BPTT saves the same number of bytes for each further step, which is more than ten states."""
     six, twenty, eighty = bytes_of(Backpropagation())
     assert (eighty - twenty) / 60 == (twenty - six) / 14 > 10 * STATE
 
 
 def test_truncation_keeps_its_window():
-    """Would keep what nobody will read."""
+    """Truncated backpropagation saves the same number of bytes for 6, 20 and 80 steps."""
     found = bytes_of(TruncatedBackpropagation(4))
     assert found[0] == found[1] == found[2]
 
 
 def test_checkpoints_keep_one_state_a_step():
-    """Would keep what is computed again."""
+    """Checkpointed backpropagation saves exactly one state for each further step."""
     six, twenty, eighty = bytes_of(CheckpointedBackpropagation())
     assert eighty - twenty == 60 * STATE
     assert twenty - six == 14 * STATE
 
 
 def test_each_storage_counts_once_and_parameters_do_not():
-    """Would count views of one tensor again and again, or the network itself."""
+    """A storage counts once, however many of its views are saved, and parameters do not count."""
     x, w = torch.rand(100, requires_grad=True), torch.nn.Parameter(torch.rand(100))
     with SavedBytes() as saved:
         (x[:50] * w[:50]).sum() + (x[50:] * w[50:]).sum() + (x * w).sum()

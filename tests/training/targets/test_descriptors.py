@@ -50,7 +50,7 @@ def test_there_are_ten_channels_in_3d_and_six_in_2d():
 
 
 def test_where_an_object_lies_in_the_volume_changes_nothing():
-    """Would lose the covariance to cancellation far from the origin, as float32 coordinates do."""
+    """An object far from the origin has bit for bit the descriptors of the same object near it."""
     labels = np.zeros((8, 400), int)
     labels[2:6, 3:11] = labels[2:6, 383:391] = 1
     labels[2:6, 383:391] = 2

@@ -50,7 +50,7 @@ def test_every_object_is_deepest_in_its_own_middle():
 
 
 def test_the_background_has_its_own_level_where_asked():
-    """Would teach a network that the rim of objects is background, as the reference code does."""
+    """Background has level 0 with `separate_background`, and shares level 1 with the rim of objects otherwise."""
     labels = disc()
     shared, own = instance_distance(labels), instance_distance(labels, separate_background=True)
     assert (shared[labels == 0] == 1).all()
@@ -76,7 +76,7 @@ def holes_by_the_whole(labels):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_measuring_in_boxes_changes_nothing(seed):
-    """Would measure to the border of a box, or take the surroundings of a small object for a hole."""
+    """Distances measured in the box around each object equal those measured in the whole section."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.repeat(rng.integers(0, 3, (6, 9)), 5, 0), 5, 1)
     labels[rng.random(labels.shape) < 0.03] = 0

@@ -29,7 +29,7 @@ def affinities_by_loops(labels, offsets, eroded):
 @settings(max_examples=60, deadline=None)
 @given(labels=LABELS, offsets=OFFSETS)
 def test_targets_and_mask_are_those_of_the_definition(labels, offsets):
-    """Would train on edges that are anchored at the wrong voxel, leave the patch, or touch unknown voxels."""
+    """Affinities and their mask equal those of a loop over all voxels, with and without erosion."""
     for eroded in (None, erode(labels)):
         expected = affinities_by_loops(labels, offsets, labels if eroded is None else eroded)
         for found, wanted in zip(affinities(labels, offsets, eroded), expected, strict=True):
@@ -38,7 +38,7 @@ def test_targets_and_mask_are_those_of_the_definition(labels, offsets):
 
 
 def test_the_default_offsets_are_those_of_the_definition():
-    """Would break one of the twelve channels; long ranges reach over most of this volume."""
+    """All twelve default offsets give the affinities and masks of the definition, also those of long range."""
     labels = np.random.default_rng(0).integers(0, 3, (20, 5, 19))
     expected = affinities_by_loops(labels, NEAREST_AND_LONG_RANGE, labels)
     for found, wanted in zip(affinities(labels, NEAREST_AND_LONG_RANGE), expected, strict=True):
@@ -46,7 +46,7 @@ def test_the_default_offsets_are_those_of_the_definition():
 
 
 def test_one_object_is_one_with_itself_everywhere():
-    """Would break as targets made of summed booleans do elsewhere: all zero, for all tissue."""
+    """In a volume filled by one object, every affinity inside of the mask is 1."""
     targets, mask = affinities(np.full((4, 5, 6), 7), [(-1, 0, 0), (0, 2, -1)])
     assert (targets == mask).all()
     assert mask[0].sum() == 3 * 5 * 6
@@ -54,7 +54,7 @@ def test_one_object_is_one_with_itself_everywhere():
 
 
 def test_an_offset_longer_than_the_patch_asks_nothing():
-    """Would wrap around, or die, where a patch is thinner than the longest edge."""
+    """An offset longer than the patch has affinities and a mask of zeros."""
     targets, mask = affinities(np.ones((2, 3, 4), int), [(-2, 0, 0), (0, 0, 9)])
     assert not targets.any()
     assert not mask.any()
@@ -63,7 +63,7 @@ def test_an_offset_longer_than_the_patch_asks_nothing():
 @settings(max_examples=60, deadline=None)
 @given(labels=LABELS)
 def test_erosion_empties_voxels_that_touch_another_label(labels):
-    """Would leave no wall between two objects, or eat into objects at the border of the patch."""
+    """Erosion empties exactly the voxels with a 6-neighbour of another label, and no others at the border."""
     before = labels.copy()
     eroded = erode(labels)
     assert (labels == before).all()
@@ -75,7 +75,7 @@ def test_erosion_empties_voxels_that_touch_another_label(labels):
 
 
 def test_a_contact_becomes_a_wall_that_is_asked_about():
-    """Would mask the very voxels that separate objects: eroded ones are known, and one with nothing."""
+    """Voxels eroded between two touching objects have affinity 0 and stay inside of the mask."""
     labels = np.ones((1, 1, 6), int)
     labels[..., 3:] = 2
     targets, mask = affinities(labels, [(0, 0, -1)], erode(labels))
@@ -85,7 +85,7 @@ def test_a_contact_becomes_a_wall_that_is_asked_about():
 
 @pytest.mark.parametrize("offset", [(-1, 0, 0), (0, -3, 0), (2, -1, 4)])
 def test_turned_labels_have_turned_targets(offset):
-    """Would break test-time augmentation: edges of flipped labels are flipped edges, anchored at their other end."""
+    """The affinities of flipped labels are the flipped affinities for the opposite offset."""
     labels = np.random.default_rng(1).integers(0, 3, (5, 6, 7))
     opposite = tuple(-o for o in offset)
     flipped = affinities(labels[::-1, ::-1, ::-1], [offset])
@@ -96,7 +96,7 @@ def test_turned_labels_have_turned_targets(offset):
 @settings(max_examples=30, deadline=None)
 @given(labels=LABELS)
 def test_nearest_affinities_hold_the_whole_segmentation(labels):
-    """Would lose edges: joining voxels along true ones gives the connected parts of the objects again."""
+    """Joining voxels along true nearest affinities gives the 6-connected parts of the objects."""
     nearest = [(-1, 0, 0), (0, -1, 0), (0, 0, -1)]
     targets, _ = affinities(labels, nearest)
     numbers = np.arange(labels.size).reshape(labels.shape)
@@ -111,7 +111,7 @@ def test_nearest_affinities_hold_the_whole_segmentation(labels):
 
 
 def test_an_object_that_fills_the_patch_has_only_ones():
-    """Would be all zero where three boolean tensors are added and compared with 3."""
+    """In a patch filled by one object, every edge-padded affinity is 1."""
     ones = edge_padded_affinities(np.full((4, 5, 6), 7), (1, 3, 3))
     assert ones.shape == (3, 4, 5, 6)
     assert (ones == 1).all()

@@ -39,7 +39,7 @@ def test_membranes_are_those_of_the_definition(reach, sizes, in_plane):
 
 
 def test_what_may_touch_an_unknown_cell_is_not_asked():
-    """Would teach the network that there is no membrane where nobody looked."""
+    """Voxels that may touch an unlabelled cell are outside of the mask of the membrane target."""
     labels = np.array([[1, 1, 1, 0, 0, 2, 2, 3, 3]])
     target, mask = membranes(labels)
     assert target.tolist() == [[[0, 0, 0, 0, 0, 0, 1, 1, 0]]]
@@ -68,7 +68,7 @@ def test_a_reach_below_one_voxel_is_refused():
 
 
 def test_huge_ids_are_told_apart():
-    """Would merge cells: the filters compute in float64."""
+    """Membranes, contours and erosion tell ids apart that float64 would round to the same number."""
     labels = np.where(two_cells() == 4, HUGE, HUGE + 1).astype(np.uint64)
     assert np.array_equal(membranes(labels)[0], membranes(two_cells())[0])
     assert np.array_equal(contours(labels, background=False), contours(two_cells(), background=False))

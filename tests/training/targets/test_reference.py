@@ -1,4 +1,4 @@
-"""Targets and weights against those of PyTorch Connectomics at 121bb8c (December 2021)."""
+"""Targets and weights equal those of PyTorch Connectomics at 121bb8c (December 2021)."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def test_a_weight_map_is_the_reference_to_the_last_bit(reference, name):
 
 @pytest.mark.parametrize("name", [n for n in MADE if n not in ("aff_v0", "aff_2_3_3_v1", "sdt_6_3d_8_50")])
 def test_a_section_alone_is_treated_like_a_section_of_a_volume(reference, name):
-    """Would give networks in two dimensions other targets."""
+    """A single section has the same target as that section has within its volume."""
     whole = MADE[name](reference["seg"])
     section = MADE[name](reference["seg"][3])
     assert np.array_equal(section, whole[..., 3, :, :])

@@ -1,4 +1,4 @@
-"""The event log: a line of JSON an event, with the chunk's coordinates, whatever becomes of the driver or the disk."""
+"""The event log: one line of JSON for each event, with the chunk's coordinates, also after a crash."""
 
 import json
 import logging
@@ -24,7 +24,7 @@ Line = dict[str, Any]
 
 
 def lines(data: bytes | str) -> list[Line]:
-    """Every line; none may be torn."""
+    """All lines as JSON; asserts that none is torn."""
     return [json.loads(line) for line in data.splitlines()]
 
 
@@ -39,7 +39,7 @@ def logged(finished: Run) -> list[Line]:
 
 
 def test_every_chunk_has_a_line_with_its_voxels(finished: Run, logged: list[Line]) -> None:
-    """Fails if one cannot tell from the log where in the volume a chunk lies."""
+    """Each done chunk has exactly one line in the event log, with its box in voxels."""
     for stage in finished.stages:
         expected = {
             (chunk.name, chunk.level, chunk.index, chunk.core.start, chunk.core.stop)
@@ -134,7 +134,7 @@ def test_nodes_and_messages_are_written_too(tmp_path: Path) -> None:
 
 
 def test_a_line_that_a_dead_driver_left_torn_stays_alone(tmp_path: Path) -> None:
-    """Fails if the first event after a crash is glued to half of the last one before it."""
+    """A line that a dead driver left torn stays apart, and the next driver begins a new line."""
     store = ObjectStore(tmp_path)
     toy(store)
     whole = store.get(FILE)
@@ -156,7 +156,7 @@ def test_a_bucket_gets_segments_whose_names_sort_by_time() -> None:
 
 
 def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path: Path) -> None:
-    """Fails if a log that nobody needs stops a run that fits on its own disk."""
+    """A full disk ends the event log with a message, and the run completes."""
     file = small_run(tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / FILE).symlink_to("/dev/full")

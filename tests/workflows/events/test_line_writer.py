@@ -1,4 +1,4 @@
-"""Lines stored as objects: in order, none lost to a store that fails for a while, and a loss at the end is said."""
+"""Lines are stored as objects in order, survive a store that fails for a while, and a loss at the end is reported."""
 
 import logging
 import threading
@@ -35,7 +35,7 @@ def test_lines_of_threads_are_all_stored(tmp_path: Path) -> None:
 
 
 def test_lines_wait_for_a_store_that_fails(tmp_path: Path) -> None:
-    """Would lose the log of exactly the minutes that one wants to read about."""
+    """Lines written while the store fails are stored in order when it works again."""
     store = ObjectStore(tmp_path)
     (tmp_path / "logs").write_bytes(b"in the way")
     writer = SegmentWriter(store, "logs", ".log", seconds=0.01)

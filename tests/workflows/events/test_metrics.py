@@ -40,7 +40,7 @@ Samples = dict[tuple[str, ...], float]
 
 
 def scrape(url: str) -> Samples:
-    """(name, stage, other labels ...) -> value."""
+    """Read the metrics as (name, stage, other labels ...) -> value."""
     with urllib.request.urlopen(url, timeout=10) as answer:
         families = list(text_string_to_metric_families(answer.read().decode()))
     return {(sample.name, *by_stage(sample.labels)): sample.value for family in families for sample in family.samples}
@@ -52,18 +52,18 @@ def by_stage(labels: dict[str, str]) -> list[str]:
 
 
 class Scraper:
-    """Listens to a run, and scrapes it when a stage has ended."""
+    """A listener that scrapes the metrics when a stage has begun or ended."""
 
     def __init__(self) -> None:
         self.url = ""
         self.seen: dict[str, Samples] = {}
 
     def announce(self, text: str) -> None:
-        """What the user is told."""
+        """Take the address from the message to the user."""
         self.url = text.removeprefix("metrics: ")
 
     def __call__(self, event: Event) -> None:
-        """An event of the run."""
+        """Scrape if the event begins or ends a stage."""
         if isinstance(event, StageStarted):
             self.seen[f"{event.stage} starts"] = scrape(self.url)
         elif isinstance(event, StageFinished):
@@ -86,7 +86,7 @@ def scraped(tmp_path_factory: pytest.TempPathFactory) -> tuple[Scraper, Path]:
 
 
 def test_what_is_scraped_is_what_the_ledger_says(scraped: tuple[Scraper, Path]) -> None:
-    """Fails if a dashboard shows other numbers than ``petaseg status``: listeners come after the metrics, in order."""
+    """After a stage has ended, its metrics equal the numbers of ``petaseg status``."""
     scraper, folder = scraped
     from pipeline.runs.run import Run
 
@@ -106,7 +106,7 @@ def test_what_is_scraped_is_what_the_ledger_says(scraped: tuple[Scraper, Path]) 
 
 
 def test_the_network_says_what_it_ran_and_how_long_it_waited(scraped: tuple[Scraper, Path]) -> None:
-    """Fails if a GPU that waits for the disk looks as busy as one that does not."""
+    """Metrics of the network count patches run and skipped, and the seconds that it waited for input."""
     scraper, folder = scraped
     from pipeline.runs.run import Run
 
@@ -130,7 +130,7 @@ def test_the_port_is_closed_with_the_run(scraped: tuple[Scraper, Path]) -> None:
 
 
 def test_the_page_lists_every_metric_and_no_other(scraped: tuple[Scraper, Path]) -> None:
-    """Fails if the table of docs/watching.md rots."""
+    """The table of docs/watching.md lists every metric and no other."""
     told = set(re.findall(r"^\| `(petaseg_\w+)", PAGE.read_text(), re.MULTILINE))
     found = {name for name, *_ in scraped[0].seen["relabel"] if name.startswith("petaseg_")}
     found = {re.sub(r"^(petaseg_chunk_seconds)_.*", r"\1", name) for name in found if not name.endswith("_created")}
@@ -138,7 +138,7 @@ def test_the_page_lists_every_metric_and_no_other(scraped: tuple[Scraper, Path])
 
 
 def test_the_pages_example_for_prometheus_scrapes_this_port() -> None:
-    """Fails if the example is no configuration of Prometheus, or asks elsewhere than the run file's example listens."""
+    """The Prometheus configuration in docs/watching.md scrapes the address of the page's run file example."""
     (block,) = re.findall(r"^    scrape_configs:\n(?:^    .*\n)+", PAGE.read_text(), re.MULTILINE)
     (job, *_) = yaml.safe_load("\n".join(line[4:] for line in block.splitlines()))["scrape_configs"]
     assert job["job_name"] == "petaseg"
@@ -148,7 +148,7 @@ def test_the_pages_example_for_prometheus_scrapes_this_port() -> None:
 
 
 class Bench:
-    """Toy stages with metrics."""
+    """Toy stages that run with metrics."""
 
     def __init__(self, folder: Path) -> None:
         self.store, self.metrics = ObjectStore(folder), RunMetrics("toy")
@@ -164,7 +164,7 @@ class Bench:
 
 
 def test_failures_are_counted_and_those_that_are_final_apart(tmp_path: Path) -> None:
-    """Fails if an alert cannot tell a chunk that will be tried again from one that was set aside."""
+    """Failures that will be retried and failures that are final are counted apart."""
     bench = Bench(tmp_path)
     with pytest.raises(StageFailed):
         bench.run(ToyStage(bench.store, faults={"0_0_0": "fail", "1_1_1": "config"}))
@@ -175,7 +175,7 @@ def test_failures_are_counted_and_those_that_are_final_apart(tmp_path: Path) -> 
 
 
 def test_a_driver_that_goes_on_counts_from_zero_and_shows_what_was_there(tmp_path: Path) -> None:
-    """Fails if a restart looks as if the run began again."""
+    """The metrics of a resumed run count its own chunks from zero, and show all complete chunks apart."""
     first, second = Bench(tmp_path), Bench(tmp_path)
     with pytest.raises(StageFailed):
         first.run(ToyStage(first.store, faults={"0_0_0": "config"}))
@@ -194,7 +194,7 @@ def test_a_node_that_is_avoided_is_counted(tmp_path: Path) -> None:
 
 
 def test_two_runs_of_a_process_do_not_share_metrics(tmp_path: Path) -> None:
-    """Fails if a notebook that runs twice counts the first run again, or cannot begin the second."""
+    """Two runs in one process have metrics of their own, and none in Prometheus's global registry."""
     bench, other = Bench(tmp_path / "a"), Bench(tmp_path / "b")
     bench.run(ToyStage(bench.store))
     assert ("petaseg_chunks_done_total", "measure_distances") not in other.scrape()
@@ -219,7 +219,7 @@ def test_a_name_that_does_not_exist_is_said_too() -> None:
 
 @pytest.mark.slow
 def test_a_user_is_told_where_metrics_and_dashboard_are(tmp_path: Path) -> None:
-    """Fails if one has to guess the port that was free."""
+    """The addresses of metrics and dashboard, with the chosen ports, are printed and logged."""
     sets = ("execution.executor=dask", "execution.workers=1", "execution.dashboard=127.0.0.1:0")
     more = [part for each in (*sets, "execution.metrics=127.0.0.1:0") for part in ("--set", each)]
     ran = petaseg("run", small_run(tmp_path), *more)

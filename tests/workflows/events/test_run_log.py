@@ -1,4 +1,4 @@
-"""The log of a run, where it cannot be written."""
+"""The run's log on a disk that cannot take it."""
 
 import logging
 
@@ -6,7 +6,7 @@ from workflows.events.run_log import RunLog
 
 
 def test_a_full_disk_costs_messages_and_one_line_and_not_the_run(capsys):
-    """Fails if closing the log hides why a run has stopped, or the terminal fills with tracebacks."""
+    """On a full disk log messages are lost, one line on the terminal says so, and no error is raised."""
     log = RunLog("/dev/full")
     logger = logging.Logger("of a run")
     logger.addHandler(log)
@@ -19,7 +19,7 @@ def test_a_full_disk_costs_messages_and_one_line_and_not_the_run(capsys):
 
 
 def test_a_disk_that_is_full_at_the_end_is_told_of_too(tmp_path, capsys):
-    """Fails if what was still to be written when the log was closed is lost without a word."""
+    """A disk that is found full only when the log is closed is reported once."""
     log = RunLog(tmp_path / "petaseg.log")
     log.stream.close()
     log.stream = open("/dev/full", "w")  # noqa: SIM115  (the log closes it)

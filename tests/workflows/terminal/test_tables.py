@@ -1,4 +1,4 @@
-"""What people see while they wait."""
+"""The progress bars that people see while a command works."""
 
 from io import StringIO
 
@@ -11,7 +11,7 @@ from workflows.terminal import tables as display
 
 @pytest.mark.parametrize(("steps", "shown"), [(0, False), (2, True)])
 def test_a_refusal_is_not_hidden_behind_an_empty_bar(monkeypatch, steps, shown):
-    """Would begin every message of an error with a bar of which nothing was done."""
+    """A command that is refused before its first step shows no progress bar."""
     seen = StringIO()
     monkeypatch.setattr(display, "progress_console", Console(file=seen, width=100))
     with pytest.raises(ConfigError):
@@ -20,7 +20,7 @@ def test_a_refusal_is_not_hidden_behind_an_empty_bar(monkeypatch, steps, shown):
 
 
 def refused_after(steps):
-    """A command that ends with an error after some steps."""
+    """Run a command that ends with an error after some steps."""
     with display.bar("train") as advance:
         for done in range(steps):
             advance(done + 1, 3)

@@ -29,7 +29,7 @@ from tests.stages.test_every_stage import small_run
 
 WAIT = 60.0
 SMALL = ("--set", "chunk_shape=[5, 6, 7]", "--set", "storage_chunk_shape=[5, 6, 7]")
-"""64 chunks a stage: a run that lasts long enough to be looked at."""
+"""These shapes give 64 chunks a stage, so the run lasts long enough to be watched."""
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +57,7 @@ def started(*arguments: object, **options: object) -> Iterator[subprocess.Popen[
 
 @pytest.mark.slow
 def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None:
-    """Fails if a watch that begins before the driver does not see it, misses progress, or never ends."""
+    """``status --watch``, begun before the driver, follows the run of another process to its end."""
     file = small_run(tmp_path)
     watching = ("status", file, "--watch", "--interval", "0.1", "--json")
     with started(*watching, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as watch:
@@ -78,7 +78,7 @@ def test_a_run_of_another_process_is_followed_to_its_end(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_a_dead_run_is_shown_and_ctrl_c_ends_the_watch(tmp_path: Path) -> None:
-    """Fails if a crash cannot be looked at, or the watch takes its table with it."""
+    """The watch shows a run whose driver is dead; Ctrl-C ends it and leaves its table on the terminal."""
     file, store = small_run(tmp_path), ObjectStore(tmp_path / "run")
     with started("run", file, "--quiet", *SMALL, stderr=subprocess.DEVNULL) as driver:
         wait_until(lambda: read_outline(store) is not None and read_status(read_outline(store))[0].done)
@@ -103,7 +103,7 @@ def wait_until(happened, seconds: float = WAIT) -> None:
 
 
 def test_only_the_run_directory_is_read(folder: Path, tmp_path: Path) -> None:
-    """Fails if a laptop without the image, the weights or the GPU cannot look at a run, or calls it outdated."""
+    """``petaseg status`` reads only the run directory: a copy is shown without image, weights or GPU."""
     shutil.copytree(folder / "run", tmp_path / "copied")
     moved = tmp_path / "copied"
     data = (moved / "run.yaml").read_text()
@@ -117,7 +117,7 @@ def test_only_the_run_directory_is_read(folder: Path, tmp_path: Path) -> None:
 
 
 def test_a_run_file_is_judged_as_it_would_be_run_now(folder: Path) -> None:
-    """Fails if a changed run file shows what another configuration has done."""
+    """Under a changed run file, status shows as done only the stages whose results stay valid."""
     assert RunWatch(open_outline(str(folder / "run.yaml"))).read().complete
     changed = RunWatch(open_outline(str(folder / "run"), ["segmentation.threshold=0.7"])).read()
     complete = {stage.name: stage.complete for stage in changed.stages}
@@ -145,7 +145,7 @@ def test_in_a_terminal_a_watch_draws_a_table(folder: Path) -> None:
 
 
 def read_terminal(terminal: int) -> bytes:
-    """What was drawn since the last call; nothing when the other end is closed."""
+    """The text drawn since the last call; empty when the other end is closed."""
     try:
         return os.read(terminal, 1 << 16)
     except OSError:
@@ -153,7 +153,7 @@ def read_terminal(terminal: int) -> bytes:
 
 
 def test_what_was_set_aside_and_noted_is_shown(folder: Path, tmp_path: Path) -> None:
-    """Fails if a chunk that failed, or a node that is avoided, is seen in the log only."""
+    """Status shows chunks that were set aside, notes on avoided nodes, and the command that goes on."""
     shutil.copytree(folder / "run", tmp_path / "run")
     outline = read_outline(ObjectStore(tmp_path / "run"))
     assert outline is not None
@@ -184,7 +184,7 @@ def outline_of(store: ObjectStore, *stages: ToyStage) -> RunOutline:
 
 
 def read_outline_example() -> RunOutline:
-    from pipeline.config.run_file import parse_config
+    from pipeline.config.reading import parse_config
 
     config = parse_config({"run_directory": "run", "input": {"image": "image.zarr"}})
     return RunOutline("", "petaseg run toy.yaml", config, ())
@@ -223,7 +223,7 @@ def test_a_damaged_outline_says_who_mends_it(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_watch_outlives_what_cannot_be_read_for_a_while(tmp_path: Path) -> None:
-    """Fails if a watch of days ends with the first hiccup of a network."""
+    """A watch that cannot read the run directory for a while says so and goes on."""
     store = ObjectStore(tmp_path)
     stage = ToyStage(store)
     outline = outline_of(store, stage)
@@ -240,7 +240,7 @@ def test_a_watch_outlives_what_cannot_be_read_for_a_while(tmp_path: Path) -> Non
 
 
 def test_a_watch_goes_on_when_a_log_becomes_arrays(tmp_path: Path) -> None:
-    """Fails if the speed drops to nothing, or chunks are lost, in the middle of a long stage."""
+    """A watch keeps its counts and its speed when a ledger's log is compacted."""
     store = ObjectStore(tmp_path)
     stage = ToyStage(store, level_count=3)
     outline = outline_of(store, stage)
@@ -259,7 +259,7 @@ def test_a_watch_goes_on_when_a_log_becomes_arrays(tmp_path: Path) -> None:
 
 
 def test_a_watch_follows_a_new_configuration(tmp_path: Path) -> None:
-    """Fails if a watch shows the marks of a configuration that nobody runs any more."""
+    """A watch follows the run under a new configuration, and shows the old marks as outdated."""
     store = ObjectStore(tmp_path)
     work(store, ToyStage(store))
     watch = RunWatch(outline_of(store, ToyStage(store)))
