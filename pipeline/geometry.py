@@ -162,6 +162,11 @@ class BoundingBox:
         return product(self.shape)
 
     @property
+    def middle(self) -> Vec:
+        """The voxel in the middle; the later of two."""
+        return (self.start + self.stop) // 2
+
+    @property
     def empty(self) -> bool:
         """True if no voxel is inside."""
         return self.voxels == 0

@@ -64,12 +64,12 @@ class ChunkGrid:
     @cached_property
     def first(self) -> Vec:
         """Index of the first chunk that touches the region of interest; kept, as each record of a ledger asks."""
-        return self._index_of(self.roi.start)
+        return self.index_of(self.roi.start)
 
     @cached_property
     def counts(self) -> Vec:
         """Chunks along z, y, x."""
-        return self._index_of(self.roi.stop - 1) - self.first + 1
+        return self.index_of(self.roi.stop - 1) - self.first + 1
 
     def __len__(self) -> int:
         return product(self.counts)
@@ -123,5 +123,6 @@ class ChunkGrid:
         z, y, x = map(range, start, stop)
         return [self.chunk(index) for index in cartesian(z, y, x)]
 
-    def _index_of(self, voxel: Vec) -> Vec:
+    def index_of(self, voxel: Vec) -> Vec:
+        """The index of the chunk that writes a voxel."""
         return (voxel - self.bounds.start) // self.shape
