@@ -17,14 +17,6 @@ from pipeline.geometry import BoundingBox
 from pipeline.runs.run import Run
 from pipeline.stages.predict_affinities import PredictAffinities
 
-BYTES_PER_VOXEL = {
-    "predict_affinities": 3,
-    "extract_supervoxels": 8,
-    "write_supervoxels": 8,
-    "relabel": 8,
-}
-"""Uncompressed bytes that a stage writes for each voxel; label volumes compress to a few percent of this."""
-
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -112,7 +104,7 @@ def _plan_stage(run: Run, name: str, seconds_per_chunk: float) -> StagePlan:
         name=name,
         chunks=sum(len(grid) for grid in stage.grids()),
         done=run.ledger(stage, read_only=True).summary().done,
-        bytes_uncompressed=BYTES_PER_VOXEL.get(name, 0) * run.layout.roi.voxels,
+        bytes_uncompressed=sum(volume.bytes_per_voxel for volume in stage.volumes) * run.layout.roi.voxels,
         seconds_per_chunk=seconds_per_chunk,
     )
 

@@ -14,6 +14,8 @@ import numpy as np
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.stages import opened
+from pipeline.stages.base import Stage
+from pipeline.stages.setup import Setup
 
 STANDARD_OFFSETS = Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1)
 
@@ -51,6 +53,13 @@ class AffinitySource:
         values = to_uint8(volume.read(inside)[self.offsets.index(unit)], self.url)
         result[inside.slices(shifted.start)] = values
         return result
+
+
+def affinity_source(setup: Setup, predicted: Stage | None) -> AffinitySource:
+    """The affinities of a run: those that the stage ``predicted`` writes, or, without it, those that were given."""
+    if predicted is not None:
+        return AffinitySource(setup.layout.volume_url("affinities"), predicted.fingerprint)
+    return AffinitySource(setup.inputs.url, setup.inputs.fingerprint, setup.inputs.affinity_offsets)
 
 
 def to_uint8(values: np.ndarray, url: str) -> np.ndarray:
