@@ -15,6 +15,7 @@ from pipeline.grid import Chunk
 from pipeline.runs import chain
 from pipeline.runs.chain import STAGES, check_order
 from pipeline.runs.plan import make_plan
+from pipeline.runs.run import Run
 from pipeline.runs.status import open_outline, read_status
 from pipeline.runs.verify import verify_run
 from pipeline.stages.base import Products
