@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
-from pydantic_core import CoreSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function, tuple_schema
+
+from pipeline.geometry import Vec
 
 Count = Annotated[int, Field(ge=1)]
 """How many there are of something that must be there."""
@@ -16,11 +18,24 @@ Positive = Annotated[float, Field(gt=0)]
 Amount = Annotated[float, Field(ge=0)]
 """A positive number, or 0 for nothing of it."""
 Share = Annotated[float, Field(ge=0, le=1)]
-Shape = tuple[Count, Count, Count]
+
+
+@dataclass(frozen=True)
+class _Three:
+    """What a file says as a list of three ``number``, and what is a ``Vec`` in Python."""
+
+    number: Any
+
+    def __get_pydantic_core_schema__(self, source: type[Vec], handler: GetCoreSchemaHandler) -> CoreSchema:
+        three = tuple_schema([handler.generate_schema(self.number)] * 3)
+        return no_info_after_validator_function(Vec._make, three)
+
+
+Shape = Annotated[Vec, _Three(Count)]
 """Voxels along z, y and x."""
-Voxel = tuple[int, int, int]
+Voxel = Annotated[Vec, _Three(int)]
 """A position, a distance or an offset in voxels: z, y, x."""
-STORAGE_CHUNK: Shape = (64, 64, 64)
+STORAGE_CHUNK: Shape = Vec(64, 64, 64)
 """Voxels of one stored chunk, where nobody chooses others."""
 
 

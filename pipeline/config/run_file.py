@@ -26,6 +26,7 @@ from pipeline.config.base import (
     Voxel,
 )
 from pipeline.config.cluster import ClusterTable
+from pipeline.geometry import Vec
 
 DEFAULT_THRESHOLD = 0.5
 """Where the merge tree is cut if neither ``segmentation.threshold`` nor the model's card says it."""
@@ -38,7 +39,7 @@ class Input(Table):
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
     affinities: DataPath | None = None
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
-    affinity_offsets: tuple[Voxel, Voxel, Voxel] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
     mask: DataPath | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
@@ -55,8 +56,7 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _nearest_neighbours(self) -> Input:
-        axes = [tuple(abs(v) for v in offset) for offset in self.affinity_offsets]
-        if sorted(axes) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+        if sorted(map(abs, self.affinity_offsets)) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
             raise ValueError(
                 f"input.affinity_offsets is {[list(o) for o in self.affinity_offsets]}; it must name the nearest "
                 "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]"
@@ -172,7 +172,7 @@ class RunConfig(Table):
     run_directory: DataPath
     """Everything that the run writes goes here: a folder, or a URL."""
     input: Input
-    chunk_shape: Shape = (128, 128, 128)
+    chunk_shape: Shape = Vec(128, 128, 128)
     """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
     storage_chunk_shape: Shape = STORAGE_CHUNK
     """Voxels (z, y, x) of one stored object of the output volumes."""
@@ -193,7 +193,7 @@ class RunConfig(Table):
 
 
 def _check_alignment(chunk: Shape, storage: Shape) -> None:
-    if all(c % s == 0 for c, s in zip(chunk, storage, strict=True)):
+    if not any(chunk % storage):
         return
     nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]
     raise ValueError(

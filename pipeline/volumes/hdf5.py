@@ -12,7 +12,7 @@ import numpy as np
 
 from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import Mode, VolumeSpec
@@ -39,7 +39,7 @@ class Hdf5Volume(CheckedVolume):
         attributes = {**dataset.file.attrs, **dataset.attrs}
         axes = Axes(location.url, _axis_names(location, attributes, dataset.ndim), dataset.shape)
         resolution, bounds = placement(location, from_attributes(location.url, attributes), axes.extent)
-        chunk = axes.spatial(dataset.chunks) if dataset.chunks else STORAGE_CHUNK  # in one piece
+        chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else STORAGE_CHUNK  # in one piece
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
 
