@@ -172,6 +172,44 @@ def test_a_target_that_vanished_is_written_again_from_the_start(tmp_path: Path) 
     assert (open_volume(target).read(BoundingBox.from_shape((21, 34, 55))) == DATA).all()
 
 
+@pytest.mark.parametrize("kind", ["zarr", "precomputed"])
+def test_an_unfinished_volume_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A volume that an ingest has left unfinished cannot be opened for reading, until the ingest is finished."""
+    source, target = npy(tmp_path), f"{kind}://{tmp_path}/out"
+    settings = {"resolution_nm": (8, 8, 8), **SMALL}
+    with pytest.raises(Interruption):
+        ingest(source, target, on_progress=interrupt_at(4), **settings)  # type: ignore[arg-type]
+    for url in (target, f"{tmp_path}/out"):
+        with pytest.raises(VolumeError, match="give the same petaseg ingest command again"):
+            open_volume(url)
+    with pytest.raises(VolumeError, match="has not finished writing it"):
+        ingest(target, f"{tmp_path}/copy", **SMALL)  # type: ignore[arg-type]
+    ingest(source, target, **settings)  # type: ignore[arg-type]
+    assert open_volume(target).spec.bounds.shape == DATA.shape
+
+
+def test_an_array_within_an_unfinished_volume_is_not_read(tmp_path: Path) -> None:
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    with pytest.raises(Interruption):
+        ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(4), **SMALL)  # type: ignore[arg-type]
+    array = next(path.parent for path in (tmp_path / "out").glob("*/zarr.json"))
+    with pytest.raises(VolumeError, match="has not finished writing it"):
+        open_volume(str(array))
+
+
+def test_an_ingest_that_is_refused_leaves_an_unfinished_volume_unfinished(tmp_path: Path) -> None:
+    """A second ingest that is refused does not make the volume that the first left unfinished look complete."""
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    with pytest.raises(Interruption):
+        ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(4), **SMALL)  # type: ignore[arg-type]
+    np.save(tmp_path / "bool.npy", DATA > 1000)
+    with pytest.raises(VolumeError, match="dtype is bool"):
+        ingest(tmp_path / "bool.npy", target, resolution_nm=(8, 8, 8), overwrite=True)
+    with pytest.raises(VolumeError, match="has not finished writing it"):
+        open_volume(target)
+    assert ingest(source, target, resolution_nm=(8, 8, 8), **SMALL).resumed == 4  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("make", [tiff_folder, hdf5, npy])
 def test_memory_stays_bounded_whatever_the_size_of_the_source(make: Source, tmp_path: Path) -> None:
     """A copy of 32 MiB in blocks of 1 MiB allocates less than 5 MiB in Python and numpy."""
