@@ -41,7 +41,8 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         file says or does not say, ``axes=zyx`` names the order of an array that does not name its axes.
     mode: ``r`` or ``r+`` (read and write).
 
-    Raises ``VolumeError`` (missing, not usable, not finished by ``petaseg ingest``), ``ConfigError`` (not a URL of a volume), ``StorageError``.
+    Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
+    ``ConfigError`` (not a URL of a volume), ``StorageError``.
     """
     location = parse_location(url)
     name = location.format or require_format(location)

@@ -1,7 +1,7 @@
 """The marker beside a volume that is being brought in: as long as it is there, the volume is not complete.
 
-    image.zarr                the volume
-    image.zarr.ingest.json    how far ``petaseg ingest`` is; gone when the last block is written
+image.zarr                the volume
+image.zarr.ingest.json    how far ``petaseg ingest`` is; gone when the last block is written
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ import pytest
 
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
-from pipeline.runs.run import Run
 from pipeline.runs.chain import STAGES
+from pipeline.runs.run import Run
 from pipeline.stages import opened
 from tests.contracts.stage import StageContract
 from tests.runs import write_run, write_volume
