@@ -7,13 +7,14 @@ in docs/running.md is printed from it: `python -m pipeline.runs.changes docs/run
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.runs.chain import STAGES
 
 BEGIN = "<!-- printed by `python -m pipeline.runs.changes docs/running.md`: change pipeline/runs/changes.py instead -->"
 END = "<!-- end of what is printed -->"
@@ -124,9 +125,9 @@ PARTS = (
 """The effect of every part of an input, beside the places that the run file names."""
 
 
-def table(keys: Sequence[Change] = KEYS, card: Sequence[Change] = CARD, parts: Sequence[Change] = PARTS) -> str:
+def table() -> str:
     """The Markdown table: a line for each effect."""
-    lines = [f"| {', '.join(_cells(effect, keys, card, parts))} | {_consequence(effect)} |" for effect in EFFECTS]
+    lines = [f"| {'<br>'.join(_groups(effect))} | {_consequence(effect)} |" for effect in EFFECTS]
     return "\n".join(["| you change | computed again |", "|---|---|", *lines])
 
 
@@ -144,15 +145,20 @@ def with_table(text: str) -> str:
     return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"
 
 
-def _cells(effect: Effect, keys: Iterable[Change], card: Iterable[Change], parts: Iterable[Change]) -> Iterator[str]:
+def _groups(effect: Effect) -> Iterator[str]:
+    """The changes of one effect: keys by the runs that they are about, then fields of the card, then parts."""
     for run, words in RUNS.items():
-        chosen = [change.what for change in keys if (change.effect, change.run) == (effect, run)]
-        named = [f"`{key}`" for key in _with_whole_tables(chosen)]
-        yield from (f"{name} {words}".rstrip() for name in named)
-    fields = [f"`{change.what}`" for change in card if change.effect == effect]
-    if fields:
-        yield f"in the model's card {', '.join(fields)}"
-    yield from (change.what for change in parts if change.effect == effect)
+        keys = [change.what for change in KEYS if (change.effect, change.run) == (effect, run)]
+        if keys:
+            yield (f"{words}: " if words else "") + _code(_with_whole_tables(keys))
+    if fields := [change.what for change in CARD if change.effect == effect]:
+        yield f"in the model's card: {_code(fields)}"
+    if parts := [change.what for change in PARTS if change.effect == effect]:
+        yield ", ".join(parts)
+
+
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
 
 
 def _with_whole_tables(keys: Sequence[str]) -> list[str]:
@@ -168,8 +174,9 @@ def _is_whole(name: str, keys: Sequence[str]) -> bool:
 
 
 def _consequence(effect: Effect) -> str:
-    stages = ", ".join(f"`{name}`" for name in effect.stages)
-    return f"{effect.words}: {stages}" if stages and effect is not EVERYTHING else effect.words
+    if effect in (EVERYTHING, NOTHING):
+        return effect.words
+    return f"{effect.words}: {_code([kind.name for kind in STAGES if kind.name in effect.stages])}"
 
 
 if __name__ == "__main__":
