@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product as cartesian
 
-import numpy as np
-
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
@@ -50,8 +48,8 @@ class Origin:
     def require_region(self, volume: Volume, needed: BoundingBox) -> None:
         """Raise ``VolumeError`` unless the run writes every voxel of ``needed``, in the coordinates of ``volume``."""
         grid = self.stage.grids[0]
-        shift = np.subtract(volume.spec.bounds.start, grid.bounds.start)  # the volume may be opened with #offset
-        written = grid.roi.translate((int(shift[0]), int(shift[1]), int(shift[2])))
+        shift = volume.spec.bounds.start - grid.bounds.start  # the volume may be opened with #offset
+        written = grid.roi.translate(shift)
         if not written.contains(needed):
             raise VolumeError(
                 f"{volume.url} belongs to the run {self.outline.url}, which writes {written} of it; this run needs "
