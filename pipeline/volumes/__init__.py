@@ -47,9 +47,10 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     location = parse_location(url)
     name = location.format or require_format(location)
     _refuse_options(location, name)
-    if mode == "r":
+    kind = _format(name)
+    if mode == "r" and kind.creatable:
         refuse_unfinished(location)
-    return _format(name).open(location, mode)
+    return kind.open(location, mode)
 
 
 def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, overwrite: bool = False) -> Volume:
