@@ -29,6 +29,16 @@ def markdown(model: type[Table] = RunConfig) -> str:
     return "\n".join([INTRODUCTION, *_tables("", model, "The file", "", json_schema(model))])
 
 
+def keys_of(model: type[Table] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every key of a file that is no table itself, with the tables before it: ``cluster.driver.cpus``."""
+    for name, field in model.model_fields.items():
+        inner = _table(field)
+        if inner is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from keys_of(inner, f"{prefix}{name}.")
+
+
 def _tables(prefix: str, model: type[Table], title: str, text: str, schema: dict[str, Any]) -> Iterator[str]:
     """The keys of a table, then the tables in it."""
     keys = {name: field for name, field in model.model_fields.items() if _table(field) is None}
