@@ -25,7 +25,8 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import ObjectStore, local_path
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec
-from pipeline.volumes.location import detect_format, parse_location
+from pipeline.volumes.formats import DEFAULT_FORMAT, Entry, entry_of
+from pipeline.volumes.location import Location, detect_format, parse_location
 from pipeline.volumes.placement import NoResolutionError
 
 BLOCK_BYTES = 2**28
@@ -108,8 +109,10 @@ def open_source(
     """Open what is to be copied; ``ConfigError`` if its voxel size is neither given nor stated."""
     url, _, fragment = str(source).partition("#")
     if dataset is not None:
-        if parse_location(url).format != "hdf5":
-            raise ConfigError(f"dataset is {dataset!r}, but {source} is no HDF5 file (.h5); leave the dataset out")
+        if not _entry(parse_location(url)).has_datasets:
+            raise ConfigError(
+                f"dataset is {dataset!r}, but {source} is no file that holds datasets, such as .h5; leave it out"
+            )
         url = f"{url}:{dataset}"
     options = [fragment] if fragment else []
     if resolution_nm is not None:
@@ -160,8 +163,8 @@ class Marker:
             raise ConfigError(
                 f"target {target_url} is a whole bucket; name a folder in it: {target_url.rstrip('/')}/image"
             )
-        in_memory = location.format == "memory"  # such a target does not outlive an interruption
-        self._store = None if in_memory else ObjectStore(parent or ("/" if location.base.startswith("/") else "."))
+        lasting = _entry(location).lasting  # another target does not outlive an interruption
+        self._store = ObjectStore(parent or ("/" if location.base.startswith("/") else ".")) if lasting else None
 
     def blocks_done(self) -> int | None:
         """Blocks that an interrupted call wrote; ``None`` if there was none, ``VolumeError`` if it was another one."""
@@ -206,11 +209,16 @@ def _copy(
 def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
     """Whether an interrupted call began the target, and how many of its blocks are there."""
     location = parse_location(target_url)
-    found = None if location.format == "memory" else detect_format(location)
+    found = detect_format(location) if _entry(location).lasting else None
     done = marker.blocks_done()
     if done is None and found:
         raise VolumeError(f"{target_url} exists already, as {found}; choose another target, or overwrite it")
     return done is not None, done if done and found else 0
+
+
+def _entry(location: Location) -> Entry:
+    """The row of the format that a URL names; that of zarr, which is made by default, if it names none."""
+    return entry_of(location.format or DEFAULT_FORMAT)
 
 
 def _fingerprint(source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid) -> str:
