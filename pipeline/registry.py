@@ -1,4 +1,4 @@
-"""Registries: tables "name -> module:attribute", so that a part is one row of its table and is loaded when asked for."""
+"""Registries: tables of "name -> module:attribute"; a part is one row of its table, and is loaded when asked for."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Address, Shape, Share, Table, Voxel
 from pipeline.config.cluster import Cluster
+from pipeline.config.registered import KeyOf
 
 
 class Input(Table):
@@ -126,7 +127,7 @@ class Evaluation(Table):
 class Execution(Table):
     """Where chunks run; nothing here changes a byte of the result."""
 
-    executor: Literal["serial", "threads", "dask"] = "threads"
+    executor: Annotated[str, KeyOf("pipeline.execution:EXECUTORS")] = "threads"
     """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Worker processes (dask) or threads (threads)."""

@@ -43,21 +43,24 @@ def configure_dask(settings: dict[str, object]) -> None:
 class DaskExecutor:
     """Worker processes, each with a nanny that replaces it when it dies.
 
-    workers, threads: of a cluster on this machine; unused with ``scheduler``, the address of an existing one.
+    workers, threads_per_worker: of a cluster on this machine; unused with ``scheduler``, the address of
+        an existing one.
     dashboard: address of the dashboard, loopback by default; None for none.
     """
 
     def __init__(
         self,
         workers: int = 2,
-        threads: int = 1,
+        threads_per_worker: int = 1,
         scheduler: str | None = None,
         memory_limit: str | None = None,
         dashboard: str | None = None,
     ) -> None:
-        if workers < 1 or threads < 1:
-            raise ConfigError(f"workers is {workers} and threads {threads}; both must be at least 1")
-        self.workers, self.threads = workers, threads
+        if workers < 1 or threads_per_worker < 1:
+            raise ConfigError(
+                f"workers is {workers} and threads_per_worker {threads_per_worker}; both must be at least 1"
+            )
+        self.workers, self.threads = workers, threads_per_worker
         self.scheduler, self.memory_limit, self.dashboard = scheduler, memory_limit, dashboard
         self._nodes: dict[str, str] = {}
         """Of the workers seen so far, by address; filled once a node is avoided."""

@@ -38,7 +38,7 @@ def test_executors_are_made_by_name() -> None:
 
 
 def test_an_unknown_executor_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ConfigError, match="executor is 'slurm'; there are serial, threads, dask"):
+    with pytest.raises(ConfigError, match=r"execution\.executor is 'slurm'; there are serial, threads, dask"):
         make_executor("slurm")
 
 

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import typer
 
-from pipeline.volumes.formats import creatable, either
 from workflows.commands.options import parse_vector
 
 
@@ -29,7 +28,7 @@ def register(app: typer.Typer) -> None:
         chunk: Annotated[str, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk.")] = "64,64,64",
         shard: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")] = None,
         format_: Annotated[
-            str | None, typer.Option("--format", help=f"{either(creatable())}; by the target's name if left out.")
+            str | None, typer.Option("--format", help="Such as zarr or precomputed; by the target's name if left out.")
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
     ) -> None:
