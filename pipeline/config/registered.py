@@ -59,9 +59,8 @@ class OneOf:
         return tuple(dict.fromkeys(load(path) for path in self.rows.values()))
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        return core_schema.with_info_before_validator_function(
-            self._checked, core_schema.any_schema()
-        )  # written down by its own class
+        written_by_its_class = core_schema.any_schema()
+        return core_schema.with_info_before_validator_function(self._checked, written_by_its_class)
 
     def _checked(self, value: Any, info: ValidationInfo) -> Any:
         union = _union(self.classes(), self.key)
