@@ -40,7 +40,7 @@ class WebBackend:
         return data if len(data) <= last - first else data[first:last]  # plain web servers send the whole file
 
     def _size(self, key: str) -> int | None:
-        """``size`` of cloud-files fails for what a web server does not have, and its ``head`` for what memory has not."""
+        """``size`` of cloud-files fails for what a web server has not, and its ``head`` for what memory has not."""
         if self.url.startswith("mem://"):
             return self._files.size(key)  # type: ignore[no-any-return]
         headers = self._files.head(key)
