@@ -23,7 +23,7 @@ from pipeline.runs.launch import driver_of
 from tests.contracts.cluster import ClusterContract
 from tests.contracts.worker_pool import WorkerPoolContract
 from tests.deploy.control_plane import ControlPlane
-from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
+from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, WORKER_NODES, Lab
 from tests.deploy.sandbox import ROOT
 from tests.runs import results, run, write_run, write_volume
 
@@ -57,6 +57,8 @@ class TestKubernetesCluster(ClusterContract):
 
 class KubernetesWorkplace:
     """A Deployment as a driver finds it, of pods that only sleep; the test's process is the driver."""
+
+    node = WORKER_NODES[0]
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab

@@ -70,6 +70,8 @@ def executor(pool: SlurmPool) -> Iterator[DaskExecutor]:
 class SlurmWorkplace:
     """Workers as running jobs, by their numbers."""
 
+    node = "node3"
+
     def __init__(self, pool: SlurmPool, slurm: Slurm) -> None:
         self.pool, self._slurm = pool, slurm
 

@@ -19,6 +19,8 @@ from tests.contracts.worker_pool import WorkerPoolContract
 class LocalWorkplace:
     """Workers as processes of this machine, by the numbers of their processes."""
 
+    node = "node0"
+
     def __init__(self) -> None:
         self.pool = LocalPool("general", WorkerShape(count=2))
 

@@ -16,6 +16,8 @@ class Workplace(Protocol):
     """A pool that has no worker yet, and what the tests must be able to see and do around it."""
 
     pool: WorkerPool
+    node: str
+    """One of several nodes."""
 
     def workers(self) -> set[str]:
         """Names of the workers, or of their jobs, that run now."""
@@ -27,7 +29,7 @@ class Workplace(Protocol):
 
 
 class WorkerPoolContract:
-    """The fixture ``workplace`` has room for two workers; it is not closed by the tests that do not close it."""
+    """The fixture ``workplace`` has room for two workers."""
 
     @pytest.fixture
     def workplace(self) -> Iterator[Workplace]:
@@ -57,16 +59,17 @@ class WorkerPoolContract:
         assert workplace.pool.problem == ""
 
     def test_a_node_may_be_avoided_before_there_are_workers(self, workplace: Workplace) -> None:
-        """``avoid`` of any node is no error, and other nodes still get workers."""
-        workplace.pool.avoid("a-node-of-this-name")
+        """When one node is avoided, others still get workers."""
+        workplace.pool.avoid(workplace.node)
         workplace.pool.scale(1)
         wait_until(lambda: len(workplace.workers()) == 1, "1 worker")
 
     def test_closing_ends_workers_and_scheduler(self, workplace: Workplace) -> None:
-        """After ``close`` no worker is left and nothing listens at the address."""
+        """After ``close`` no worker is left and nothing listens at the address; a second call does nothing."""
         workplace.pool.scale(1)
         wait_until(lambda: len(workplace.workers()) == 1, "1 worker")
         address = workplace.pool.address
+        workplace.pool.close()
         workplace.pool.close()
         wait_until(lambda: not workplace.workers(), "no worker")
         assert not listens(address)

@@ -1,6 +1,7 @@
 """Targets and losses are made from the lists that configuration files give."""
 
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -137,6 +138,14 @@ def test_a_target_survives_being_written_down():
     adapter = TypeAdapter(AnyTarget)
     for target in specs(*EVERY_TARGET):
         assert adapter.validate_json(target.model_dump_json()) == target
+
+
+@pytest.mark.parametrize(("table", "key"), [(TARGETS, "what"), (LOSSES, "kind")])
+def test_a_row_has_a_name_of_its_class(table, key):
+    """The class of each row of targets and losses accepts the row's name as its key, and only names of its rows."""
+    for path in table.values():
+        names = get_args(load(path).model_fields[key].annotation)
+        assert set(names) == {name for name, other in table.items() if other == path}
 
 
 def test_the_page_names_every_target_and_every_loss():
