@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from pipeline.execution import make_executor
+from pipeline.execution import engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, fan_out, run_stage
 from pipeline.ledger.records import Summary
@@ -50,18 +50,8 @@ class Session:
 
             return cluster_executor(self.run, self.cluster)
         settings = self.run.config.execution
-        if settings.executor == "serial":
-            return make_executor("serial")
-        if settings.executor == "threads":
-            return make_executor("threads", workers=settings.workers)
-        executor = make_executor(
-            "dask",
-            workers=settings.workers,
-            threads_per_worker=settings.threads_per_worker,
-            scheduler=settings.scheduler,
-            dashboard=settings.dashboard,
-        )
-        if settings.dashboard is not None:
+        executor = executor_of(settings)
+        if settings.dashboard is not None and "dashboard" in engine_of(settings.executor).takes:
             self.announce(f"Dask dashboard: {executor.dashboard_link}")  # type: ignore[attr-defined]
         return executor
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from typing import TYPE_CHECKING
 
-from pipeline.clusters.base import Cluster
-from pipeline.errors import ConfigError
+from pipeline.registry import find, load
+
+if TYPE_CHECKING:
+    from pipeline.clusters.base import Cluster
 
 CLUSTERS = {
     "slurm": "pipeline.clusters.slurm.cluster:SlurmCluster",
@@ -16,8 +18,6 @@ CLUSTERS = {
 
 def make_cluster(name: str) -> Cluster:
     """A cluster by name; ``ConfigError`` if there is none of this name."""
-    if name not in CLUSTERS:
-        raise ConfigError(f"the cluster is {name!r}; there are {', '.join(CLUSTERS)}: --on slurm, or cluster.kind")
-    module, _, attribute = CLUSTERS[name].partition(":")
-    cluster: Cluster = getattr(import_module(module), attribute)()
+    path = find(CLUSTERS, name, "the cluster is", remedy="correct --on, or cluster.kind in the run file")
+    cluster: Cluster = load(path)()
     return cluster

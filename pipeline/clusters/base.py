@@ -133,7 +133,7 @@ class WorkerPool(Protocol):
         ...
 
     def close(self) -> None:
-        """End workers and scheduler."""
+        """End workers and scheduler; a second call does nothing."""
         ...
 
 

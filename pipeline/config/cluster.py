@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 
 from pipeline.config.base import Amount, Count, CountOrZero, Positive, Table
+from pipeline.config.registered import KeyOf
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
 """A word that is safe in a job script: nothing in a run file can become a command."""
@@ -69,7 +70,7 @@ class Prices(Table):
 class ClusterTable(Table):
     """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
 
-    kind: Literal["slurm", "kubernetes"] | None = None
+    kind: Annotated[str, KeyOf("pipeline.clusters:CLUSTERS")] | None = None
     """What `petaseg submit` uses without --on."""
     queue: Name | None = None
     """Partition of the driver and of workers that name none (SLURM)."""

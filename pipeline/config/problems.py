@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 
 from pipeline.config.base import Table
+from pipeline.config.registered import OneOf
 
 Problem = Any
 """A line of ``ValidationError.errors()``: type, loc, msg, input and ctx."""
@@ -69,7 +70,9 @@ def walk(model: type[Table], place: Sequence[str | int]) -> tuple[list[str | int
         path.append(part)
         fields = [table.model_fields[part] for table in tables if isinstance(part, str) and part in table.model_fields]
         if fields:
-            tables = [table for field in fields for table in tables_in(field.annotation)]
+            tables = [
+                table for field in fields for part in (field.annotation, *field.metadata) for table in tables_in(part)
+            ]
     return path, tables
 
 
@@ -85,6 +88,8 @@ def tables_in(annotation: Any) -> Iterator[type[Table]]:
     """All tables that an annotation allows, within unions and tuples too."""
     if isinstance(annotation, type) and issubclass(annotation, Table):
         yield annotation
+    elif isinstance(annotation, OneOf):
+        yield from annotation.classes()
     elif get_origin(annotation) in (Annotated, Union, UnionType, tuple):
         for each in get_args(annotation):
             yield from tables_in(each)

@@ -26,6 +26,7 @@ from pipeline.config.base import (
     Voxel,
 )
 from pipeline.config.cluster import ClusterTable
+from pipeline.config.registered import KeyOf
 from pipeline.geometry import Vec
 
 DEFAULT_THRESHOLD = 0.5
@@ -142,7 +143,7 @@ class Evaluation(Table):
 class Execution(Table):
     """Where chunks run; nothing here changes a byte of the result."""
 
-    executor: Literal["serial", "threads", "dask"] = "threads"
+    executor: Annotated[str, KeyOf("pipeline.execution:EXECUTORS")] = "threads"
     """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
     workers: Count = 2
     """Worker processes (dask) or threads (threads)."""

@@ -19,7 +19,6 @@ import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -33,6 +32,7 @@ from pipeline import __version__
 from pipeline.errors import ConfigError
 from pipeline.evaluation.files import make_folder, whole_file
 from pipeline.experiments import EXPERIMENTS
+from pipeline.registry import find, load
 
 log = logging.getLogger("petaseg.experiments")
 
@@ -136,9 +136,8 @@ class Experiment:
 
 def find_experiment(name: str) -> Experiment:
     """The experiment of that name; ``ConfigError`` if there is none."""
-    if name not in EXPERIMENTS:
-        raise ConfigError(f"there is no experiment {name!r}; there are {', '.join(EXPERIMENTS)}")
-    return import_module(EXPERIMENTS[name][0]).EXPERIMENT  # type: ignore[no-any-return]
+    module, _ = find(EXPERIMENTS, name, "there is no experiment")
+    return load(f"{module}:EXPERIMENT")  # type: ignore[no-any-return]
 
 
 def run_experiment(

@@ -18,7 +18,8 @@ from pipeline.experiments.base import Key, Result, Scale, Trials
 from pipeline.experiments.loop import Course, Images, Record, followed, forward, train
 from pipeline.models.hgru_contour import HGRUContour
 from pipeline.synthetic.pathfinder import PathfinderConfig, make_pathfinder
-from pipeline.training.rules import RULES, RecurrentBackpropagation, SavedBytes
+from pipeline.training.rule_specs import rule_named
+from pipeline.training.rules import RecurrentBackpropagation, SavedBytes
 from pipeline.training.rules.implicit import NeumannReport
 
 
@@ -83,7 +84,7 @@ class Training:
 
     task: Task
     rule: str
-    """Of ``RULES``."""
+    """A key of ``RULES``."""
     steps: int
     seed: int
     penalty: float = 0.0
@@ -152,7 +153,7 @@ def train_and_keep(store: Trials, training: Training, device: torch.device, path
     """Train, write the weights, and say how it went."""
     data, held_out = images(store, training.task, device)
     network = fresh_network(training.task, training.steps, training.seed).to(device)
-    rule = RULES[training.rule](**training.options)
+    rule = rule_named(training.rule, **training.options)
 
     def score() -> float:
         return followed(network, held_out, training.steps)[0][-1]
@@ -186,7 +187,7 @@ def saved_bytes(training: Training, data: Images) -> int:
     """Bytes kept for the backward pass of one batch, with that of the penalty if there is one."""
     network = fresh_network(training.task, training.steps, seed=0).to(data.images.device)
     batch = slice(training.task.course.batch)
-    rule = RULES[training.rule](**training.options)
+    rule = rule_named(training.rule, **training.options)
     with SavedBytes() as saved:
         forward(network, rule, data.images[batch], data.targets[batch], training.penalty, training.earlier)
     return saved.bytes

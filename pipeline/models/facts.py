@@ -16,7 +16,6 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib import import_module
 from math import prod
 from pathlib import Path
 from statistics import median
@@ -25,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ModelError
 from pipeline.geometry import Triple
 from pipeline.models import MODELS
-from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments
+from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments, sizes_of
 
 if TYPE_CHECKING:
     from torch import nn
@@ -94,8 +93,7 @@ def subject(name: str) -> Subject:
 
 def named_sizes() -> list[str]:
     """Every architecture with each of its named sizes, as ``architecture/size``."""
-    modules = {architecture: import_module(path.partition(":")[0]) for architecture, path in MODELS.items()}
-    return [f"{name}/{size}" for name, module in modules.items() for size in getattr(module, "SIZES", {})]
+    return [f"{name}/{size}" for name, path in MODELS.items() for size in sizes_of(path)]
 
 
 def usual_patch(architecture: str, arguments: dict[str, Any]) -> Triple:

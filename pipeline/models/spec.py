@@ -25,6 +25,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
 from pipeline.errors import ConfigError, ModelError
 from pipeline.models import MODELS
+from pipeline.registry import find, load
 from pipeline.storage import absolute, local_path, parent_of, store_of
 
 if TYPE_CHECKING:
@@ -174,8 +175,7 @@ def load_card(name: str | Path) -> ModelCard:
         raise ModelError(str(error)) from None
     card._folder = parent_of(place) or ""
     _weights(card)
-    if card.architecture not in MODELS:
-        raise ModelError(f"{place}: architecture is {card.architecture!r}; there are {', '.join(MODELS)}")
+    find(MODELS, card.architecture, f"{place}: architecture is", error=ModelError)
     return card
 
 
@@ -202,10 +202,7 @@ def load_model(card: ModelCard, device: str = "cpu") -> LoadedModel:
 
 def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     """A network with random weights; ``ModelError`` if the architecture is unknown or refuses its arguments."""
-    if architecture not in MODELS:
-        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
-    module, _, name = MODELS[architecture].partition(":")
-    network = getattr(import_module(module), name)
+    network = load(find(MODELS, architecture, "architecture is", error=ModelError))
     _check_names(architecture, signature(network), arguments)
     try:
         return network(**arguments)  # type: ignore[no-any-return]
@@ -231,13 +228,16 @@ def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str,
     """
     if not isinstance(given, str):
         return dict(given)
-    if architecture not in MODELS:
-        raise ModelError(f"architecture is {architecture!r}; there are {', '.join(MODELS)}")
-    sizes = getattr(import_module(MODELS[architecture].partition(":")[0]), "SIZES", {})
+    sizes = sizes_of(find(MODELS, architecture, "architecture is", error=ModelError))
     if given not in sizes:
         known = f", or one of {', '.join(sizes)}" if sizes else ""
         raise ModelError(f"arguments of {architecture} is {given!r}; it must be a table{known}")
     return dict(sizes[given])
+
+
+def sizes_of(path: str) -> dict[str, dict[str, Any]]:
+    """The named sizes beside the class of a row of ``MODELS``; none if its module has no ``SIZES``."""
+    return getattr(import_module(path.partition(":")[0]), "SIZES", {})
 
 
 def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:

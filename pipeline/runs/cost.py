@@ -21,6 +21,7 @@ import numpy as np
 
 from pipeline.config.cluster import Prices
 from pipeline.config.run_file import RunConfig
+from pipeline.execution import engine_of
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.outline import StageOutline
@@ -192,9 +193,8 @@ def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> Wor
     if cluster is not None:
         shape = (stage.network and config.cluster.inference_workers) or config.cluster.workers
         return WorkerShare(1 / shape.threads, shape.cpus / shape.threads, shape.gpus / shape.threads)
-    threads = {"serial": 1, "threads": execution.workers, "dask": execution.threads_per_worker}[execution.executor]
-    slots = threads if execution.executor != "dask" else threads * execution.workers
-    return WorkerShare(1 / threads, 1.0, stage.gpus / slots)
+    engine = engine_of(execution.executor)
+    return WorkerShare(1 / engine.slots_of_process(execution), 1.0, stage.gpus / engine.slots(execution))
 
 
 def sample_seconds(grid: ChunkGrid, seconds_per_voxel: float | None) -> float | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from pipeline.clusters import make_cluster
+from pipeline.clusters import CLUSTERS, make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, Submission
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.runs.lease import Holder, read_lease
@@ -27,7 +27,8 @@ def cluster_of(run: Run, name: str | None) -> Cluster:
     """The cluster that the user named, or the run file's."""
     chosen = name or run.config.cluster.kind
     if chosen is None:
-        raise ConfigError("which cluster? give --on slurm or --on kubernetes, or set cluster.kind in the run file")
+        names = " or ".join(f"--on {name}" for name in CLUSTERS)
+        raise ConfigError(f"which cluster? give {names}, or set cluster.kind in the run file")
     return make_cluster(chosen)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pipeline.config.run_file import Execution
-from pipeline.execution import make_executor
+from pipeline.execution import engine_of, make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.geometry import BoundingBox
 from pipeline.runs.run import Run
@@ -69,7 +69,6 @@ def make_plan(run: Run, on_stage: Callable[[str], None] = lambda _: None) -> Pla
     """Measure a sample chunk and scale it up; the run directory is not touched."""
     sample, seconds = _measure(run, on_stage)
     settings = run.config.execution
-    workers = settings.workers * (settings.threads_per_worker if settings.executor == "dask" else 1)
     patches, waste, advice = _patches(run)
     return Plan(
         stages=tuple(_plan_stage(run, name, seconds[name]) for name in seconds),
@@ -78,7 +77,7 @@ def make_plan(run: Run, on_stage: Callable[[str], None] = lambda _: None) -> Pla
         waste=waste,
         advice=advice,
         memory_bytes=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
-        workers=1 if settings.executor == "serial" else workers,
+        workers=engine_of(settings.executor).slots(settings),
         sample=sample,
     )
 

@@ -65,7 +65,7 @@ def synthesize(
 ) -> SynthesisReport:
     """Make samples 0 to ``count`` - 1 of a seed and write them.
 
-    kind: a name in ``pipeline.synthetic.kinds.KINDS``.
+    kind: a name in ``pipeline.synthetic.KINDS``.
     output: a folder that does not exist, or is empty.
     overrides: ``key=value`` texts for the generator's settings, the value in YAML.
 

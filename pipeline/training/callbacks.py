@@ -17,7 +17,8 @@ from pipeline.training.curve import draw_curve
 from pipeline.training.module import TrainingModule
 from pipeline.training.pictures import draw_steps, outputs_of_steps
 from pipeline.training.scores import score_name
-from pipeline.training.target_specs import Affinities, AnyTarget
+from pipeline.training.target_kinds import Affinities
+from pipeline.training.target_specs import AnyTarget
 
 CHECKPOINT = "checkpoint.ckpt"
 

@@ -12,9 +12,11 @@ from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
-from pipeline.training.rule_specs import AnyRule, Bptt
+from pipeline.training.rule_specs import AnyRule
+from pipeline.training.rules import Bptt
 from pipeline.training.sampling import Sampling
-from pipeline.training.target_specs import Affinities, AnyTarget, Elsewhere, Targets
+from pipeline.training.target_kinds import Affinities, Elsewhere
+from pipeline.training.target_specs import AnyTarget, Targets
 
 Offsets = Annotated[tuple[Annotated[Voxel, Elsewhere], ...], Field(min_length=1)]
 

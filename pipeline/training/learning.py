@@ -15,16 +15,14 @@ from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.training.rule_specs import (
     AnyPenalty,
     AnyRule,
-    Bptt,
     ColumnPenalty,
-    Recurrent,
     SpectralPenalty,
     Unrolled,
 )
 from pipeline.training.rules import (
-    RULES,
+    Bptt,
     NeumannReport,
-    Rule,
+    Recurrent,
     Trajectory,
     column_penalty,
     frobenius_penalty,
@@ -59,7 +57,7 @@ def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Lear
     assert isinstance(network, RecurrentNetwork), "check_rule refuses other networks"
     flat, restored = as_dimension(image, network.dimensions)
     x = network.drive(flat)
-    path = rule_of(rule)(network, x, network.steps, keep=earlier_weight(rule) > 0)
+    path = rule.rule()(network, x, network.steps, keep=earlier_weight(rule) > 0)
     *earlier, logits = (restored(network.read(state, x, flat)) for state in path.states)
     penalty = None if rule.penalty is None else penalty_of(rule.penalty, path, seed)
     return Learned(logits, tuple(earlier), penalty, path.report)
@@ -68,11 +66,6 @@ def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Lear
 def earlier_weight(rule: AnyRule) -> float:
     """What the readout of a step weighs, relative to that of the next one; 0 if the last is asked alone."""
     return rule.earlier_steps if isinstance(rule, Unrolled) else 0.0
-
-
-def rule_of(settings: AnyRule) -> Rule:
-    """The rule that a training file names."""
-    return RULES[settings.kind](**settings.model_dump(exclude={"kind", "penalty", "earlier_steps"}))
 
 
 def penalty_of(settings: AnyPenalty, path: Trajectory, seed: int) -> Tensor:

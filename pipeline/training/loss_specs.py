@@ -2,61 +2,58 @@
 
     losses: [{kind: bce}, {kind: dice, weight: 0.5}]
 
-``pipeline.training.losses`` computes them. A new loss is a class here, a name in ``AnyLoss``, and a function there.
+A new loss is a ``LossSpec``, with its settings and what it computes, and a row in ``LOSSES``.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
+from torch import Tensor
 
-from pipeline.config.base import Amount, Positive, Table
+from pipeline.config.base import Positive, Table
+from pipeline.config.registered import OneOf
+
+LOSSES = {
+    "bce": "pipeline.training.losses:Bce",
+    "balanced_bce": "pipeline.training.losses:Bce",
+    "dice": "pipeline.training.losses:Dice",
+    "focal": "pipeline.training.losses:Focal",
+    "mse": "pipeline.training.losses:MeanSquare",
+    "cross_entropy": "pipeline.training.losses:CrossEntropy",
+}
+"""``kind`` of a loss -> "module:class" of its ``LossSpec``."""
 
 
 class LossSpec(Table):
     """One loss of a target."""
 
+    of_classes: ClassVar[bool] = False
+    """True if it takes class numbers as targets and a channel of logits for each class."""
+
+    kind: str
     weight: Positive = 1.0
     """The loss is multiplied by this in the sum."""
 
+    @property
+    def is_balanced(self) -> bool:
+        """True if it weighs the classes itself, so that a target needs no weights."""
+        return False
 
-class Bce(LossSpec):
-    """Binary cross entropy."""
+    @property
+    def output(self) -> Literal["sigmoid", "tanh", "softmax", "none"]:
+        """What turns logits into values of the target, as this loss sees them."""
+        return "sigmoid"
 
-    kind: Literal["bce", "balanced_bce"] = "balanced_bce"
-    """bce: weighted by the target's weights; balanced_bce: both classes weigh the same in every channel."""
+    def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """The loss before it is multiplied by ``weight``, one number.
 
-
-class Dice(LossSpec):
-    """Dice loss of each sample."""
-
-    kind: Literal["dice"] = "dice"
-    smooth: Amount = 100.0
-    """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
-
-
-class Focal(LossSpec):
-    """Focal loss."""
-
-    kind: Literal["focal"] = "focal"
-    gamma: Amount = 2.0
-    """Easy voxels count (1 - p) to this power."""
+        All (b, c, z, y, x) or (b, c, y, x); targets and weights have one channel if the loss is ``of_classes``. A
+        weight of 0 masks a voxel: what the network predicts there changes nothing.
+        """
+        raise NotImplementedError
 
 
-class MeanSquare(LossSpec):
-    """Mean squared error."""
-
-    kind: Literal["mse"] = "mse"
-    activation: Literal["none", "sigmoid", "tanh"] = "sigmoid"
-    """Applied to the logits first."""
-
-
-class CrossEntropy(LossSpec):
-    """Cross entropy of classes."""
-
-    kind: Literal["cross_entropy"] = "cross_entropy"
-
-
-AnyLoss = Annotated[Bce | Dice | Focal | MeanSquare | CrossEntropy, Field(discriminator="kind")]
+AnyLoss = Annotated[LossSpec, OneOf(LOSSES, "kind")]
 Losses = Annotated[tuple[AnyLoss, ...], Field(min_length=1)]

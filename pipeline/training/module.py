@@ -21,10 +21,10 @@ from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
 from pipeline.training.learning import Learned, check_rule, earlier_weight, run
-from pipeline.training.losses import LossParts, combined_loss
 from pipeline.training.sampler import Sampler, Source, open_sources
 from pipeline.training.schedules import make_optimiser, make_schedule
 from pipeline.training.scores import Hits, hits_of, score_of
+from pipeline.training.total_loss import LossParts, combined_loss
 
 logger = logging.getLogger("petaseg.training")
 

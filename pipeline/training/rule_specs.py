@@ -4,16 +4,29 @@
     rule: {kind: rbp, terms: 15, penalty: {kind: column, weight: 10}}
     rule: {kind: bptt, earlier_steps: 0.5}
 
-``pipeline.training.learning`` builds the rules of ``pipeline.training.rules`` from these.
+A new rule is a file of ``pipeline/training/rules`` with a ``Rule`` and its ``RuleSettings``, and a row in ``RULES``.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Amount, Count, CountOrZero, Positive, Share, Table
+from pipeline.config.base import Amount, Count, Positive, Share, Table
+from pipeline.config.registered import OneOf
+from pipeline.registry import find, load
+
+if TYPE_CHECKING:
+    from pipeline.training.rules.base import Rule
+
+RULES = {
+    "bptt": "pipeline.training.rules.backpropagation:Bptt",
+    "truncated": "pipeline.training.rules.backpropagation:Truncated",
+    "checkpointed": "pipeline.training.rules.backpropagation:Checkpointed",
+    "rbp": "pipeline.training.rules.implicit:Recurrent",
+}
+"""``kind`` of a rule -> "module:class" of its ``RuleSettings``."""
 
 
 class Penalty(Table):
@@ -57,10 +70,15 @@ AnyPenalty = Annotated[ColumnPenalty | SpectralPenalty | FrobeniusPenalty, Field
 
 
 class RuleSettings(Table):
-    """What all rules have."""
+    """What all rules have; a rule adds its own."""
 
+    kind: str
     penalty: AnyPenalty | None = None
     """On the Jacobian of the last step; with kind: bptt this is the papers' C-BPTT, with rbp C-RBP."""
+
+    def rule(self) -> Rule:
+        """The rule with these settings."""
+        raise NotImplementedError
 
 
 class Unrolled(RuleSettings):
@@ -70,40 +88,10 @@ class Unrolled(RuleSettings):
     """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""
 
 
-class Bptt(Unrolled):
-    """Back-propagation through all steps."""
-
-    kind: Literal["bptt"] = "bptt"
+AnyRule = Annotated[RuleSettings, OneOf(RULES, "kind")]
 
 
-class Truncated(Unrolled):
-    """Back-propagation through the last steps; those before keep nothing."""
-
-    kind: Literal["truncated"] = "truncated"
-    window: Count = 4
-    """How many steps gradients go back."""
-
-
-class Checkpointed(Unrolled):
-    """Back-propagation through all steps, each computed twice instead of kept."""
-
-    kind: Literal["checkpointed"] = "checkpointed"
-
-
-class Recurrent(RuleSettings):
-    """Recurrent back-propagation (RBP; with a penalty C-RBP): the gradient of a steady state by a Neumann series."""
-
-    kind: Literal["rbp"] = "rbp"
-    terms: CountOrZero = 15
-    """At most so many beside the gradient itself."""
-    tolerance: Amount = 1e-6
-    """A term of this size, relative to the gradient, ends the series."""
-    divergence: Positive = 10.0
-    """So does one of that size; then the partial sum of least residual is used."""
-    reference_stopping: bool = False
-    """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
-    over: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] | None = None
-    """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
-
-
-AnyRule = Annotated[Bptt | Truncated | Checkpointed | Recurrent, Field(discriminator="kind")]
+def rule_named(kind: str, **settings: Any) -> Rule:
+    """A rule by name; ``ConfigError`` if there is none of this name, ``ValueError`` for settings that it has not."""
+    rule: Rule = load(find(RULES, kind, "the rule is"))(kind=kind, **settings).rule()
+    return rule

@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from pipeline.training.target_specs import Affinities, AnyTarget, Contours, Foreground, Membranes
+from pipeline.training.target_kinds import Affinities, Contours, Foreground, Membranes
+from pipeline.training.target_specs import AnyTarget
 
 
 class Hits(NamedTuple):

@@ -5,36 +5,36 @@
       - {what: shape_descriptors, sigma_nm: [80, 80, 80]}
       - {what: contours, losses: [{kind: bce}, {kind: dice, weight: 0.5}], weights: ratio}
 
-Every target has defaults for its losses. A new kind of target is a class here, and a name in ``AnyTarget``.
+Every target has defaults for its losses. A new kind of target is a ``TargetSpec``, and a row in ``TARGETS``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from pipeline.config.base import CountOrZero, Positive, Table
-from pipeline.geometry import Vec
+from pipeline.config.base import Table
+from pipeline.config.registered import OneOf
 from pipeline.training import targets as make
-from pipeline.training.loss_specs import Bce, CrossEntropy, Losses, MeanSquare
-from pipeline.training.targets.masks import Zero
+from pipeline.training.loss_specs import Losses
+from pipeline.training.losses import Bce
 
-
-def leads_elsewhere(offset: tuple[int, ...]) -> tuple[int, ...]:
-    """The offset; ``ValueError`` if it is zero."""
-    if not any(offset):
-        raise ValueError(f"{list(offset)} leads from a voxel to itself; leave it out")
-    return offset
-
-
-Elsewhere = AfterValidator(leads_elsewhere)
-Offset = Annotated[tuple[int, ...], Field(min_length=2, max_length=3), Elsewhere]
-PerAxis = Annotated[tuple[Positive, ...], Field(min_length=2, max_length=3)]
 Pair = tuple[np.ndarray, np.ndarray]
 """Target and weights, float32 (c, z, y, x) or (c, y, x)."""
+
+TARGETS = {
+    "affinities": "pipeline.training.target_kinds:Affinities",
+    "foreground": "pipeline.training.target_kinds:Foreground",
+    "membranes": "pipeline.training.target_kinds:Membranes",
+    "contours": "pipeline.training.target_kinds:Contours",
+    "signed_distance": "pipeline.training.target_kinds:SignedDistance",
+    "instance_distance": "pipeline.training.target_kinds:InstanceDistance",
+    "shape_descriptors": "pipeline.training.target_kinds:ShapeDescriptors",
+}
+"""``what`` of a target -> "module:class" of its ``TargetSpec``."""
 
 
 class TargetSpec(Table):
@@ -49,7 +49,7 @@ class TargetSpec(Table):
     @model_validator(mode="after")
     def _classes_match(self) -> TargetSpec:
         classes = self.channels != self.target_channels
-        if any(isinstance(loss, CrossEntropy) != classes for loss in self.losses):
+        if any(loss.of_classes != classes for loss in self.losses):
             raise ValueError(
                 f"losses are {', '.join(loss.kind for loss in self.losses)}; distances in levels need cross_entropy, "
                 "and nothing else can use it: choose other losses, or levels: null"
@@ -58,7 +58,7 @@ class TargetSpec(Table):
 
     @model_validator(mode="after")
     def _balanced_once(self) -> TargetSpec:
-        if self.weights != "none" and any(loss.kind == "balanced_bce" for loss in self.losses):
+        if self.weights != "none" and any(loss.is_balanced for loss in self.losses):
             raise ValueError(f"weights is {self.weights}; balanced_bce balances by itself: choose bce, or no weights")
         return self
 
@@ -75,10 +75,7 @@ class TargetSpec(Table):
     @property
     def activation(self) -> Literal["sigmoid", "tanh", "softmax", "none"]:
         """What turns logits into values of the target, as the first loss sees them."""
-        first = self.losses[0]
-        if isinstance(first, MeanSquare):
-            return first.activation
-        return "softmax" if isinstance(first, CrossEntropy) else "sigmoid"
+        return self.losses[0].output
 
     @property
     def dimension(self) -> int | None:
@@ -99,18 +96,18 @@ class TargetSpec(Table):
             before = [None] * len(labels) if eroded is None else eroded
             sections = [self.make(s, resolution_nm[1:], e) for s, e in zip(labels, before, strict=True)]
             return np.stack([t for t, _ in sections], 1), np.stack([w for _, w in sections], 1)
-        target, mask = self._target(labels, resolution_nm) if eroded is None else self._of_eroded(labels, eroded)
+        target, mask = self.target(labels, resolution_nm) if eroded is None else self.target_of_eroded(labels, eroded)
         return target, (mask * self._weights(target, mask, labels)).astype(np.float32)
 
     def erode(self, labels: np.ndarray) -> np.ndarray | None:
         """The labels as they are before any voxel is moved, where a target needs them so."""
         return None
 
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        """Target and mask."""
+    def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        """Target and mask of labels, float32 (c, z, y, x) or (c, y, x), for labels (z, y, x) or (y, x)."""
         raise NotImplementedError
 
-    def _of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
+    def target_of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
         """The same, for targets whose ``erode`` gives something."""
         raise NotImplementedError
 
@@ -122,200 +119,7 @@ class TargetSpec(Table):
         return make.ratio_weights(target, mask, dilate=self.weights == "ratio_dilated")
 
 
-EROSIONS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "none": lambda labels: labels,
-    "touching": make.erode,
-    "in_plane": make.erode_in_plane,
-}
-
-
-class Affinities(TargetSpec):
-    """Whether two voxels lie in one object; label 0 is unknown."""
-
-    what: Literal["affinities"] = "affinities"
-    offsets: Annotated[tuple[Offset, ...], Field(min_length=1)]
-    """From each voxel to its partner, (z, y, x) or (y, x); any length."""
-    erosion: Literal["none", "touching", "in_plane"] = "touching"
-    """Voxels that become membrane first: none, those that touch another object, or Lee's 3 x 3 in the plane."""
-
-    @model_validator(mode="after")
-    def _one_dimension(self) -> Affinities:
-        if len({len(offset) for offset in self.offsets}) > 1:
-            raise ValueError(f"offsets are {self.offsets}; all of a target are (z, y, x), or all (y, x)")
-        return self
-
-    @property
-    def channels(self) -> int:
-        """One for each offset."""
-        return len(self.offsets)
-
-    @property
-    def dimension(self) -> int:
-        """That of the offsets."""
-        return len(self.offsets[0])
-
-    @property
-    def in_volume(self) -> tuple[Vec, ...]:
-        """The offsets along (z, y, x)."""
-        return tuple(Vec(*[0] * (3 - len(offset)), *offset) for offset in self.offsets)
-
-    @property
-    def zero_is_unknown(self) -> bool:
-        """Always."""
-        return True
-
-    def erode(self, labels: np.ndarray) -> np.ndarray:
-        """The labels with 0 at membranes."""
-        if self.dimension == 2 and labels.ndim == 3:
-            return np.stack([self.erode(section) for section in labels])
-        return EROSIONS[self.erosion](labels)
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        return self._of_eroded(labels, self.erode(labels))
-
-    def _of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
-        return make.affinities(labels, self.offsets, eroded)
-
-
-class Foreground(TargetSpec):
-    """Inside any object; label 0 is background."""
-
-    what: Literal["foreground"] = "foreground"
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        return _asked_everywhere(make.foreground(labels))
-
-
-class Membranes(TargetSpec):
-    """Where two cells meet."""
-
-    what: Literal["membranes"] = "membranes"
-    reach_nm: Positive | None = None
-    """Membrane is what has another cell within this distance; the width of a voxel if left out."""
-    in_plane: bool = True
-    """Look within sections only."""
-    zero: Zero = "unknown"
-    """What label 0 means."""
-
-    @property
-    def zero_is_unknown(self) -> bool:
-        """As ``zero`` says."""
-        return self.zero == "unknown"
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        reach = self.reach_nm or max(resolution_nm[-2:])
-        return make.membranes(
-            labels, reach=reach, resolution=tuple(resolution_nm), in_plane=self.in_plane, zero=self.zero
-        )
-
-
-class Contours(TargetSpec):
-    """Outlines of objects in the plane; label 0 is background."""
-
-    what: Literal["contours"] = "contours"
-    dilation: CountOrZero = 1
-    """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
-    background: bool = True
-    """Outlines also towards the background; otherwise only between objects."""
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        return _asked_everywhere(make.contours(labels, dilation=self.dilation, background=self.background))
-
-
-class SignedDistance(TargetSpec):
-    """Distance to the border of the foreground; label 0 is background."""
-
-    what: Literal["signed_distance"] = "signed_distance"
-    losses: Losses = (MeanSquare(activation="tanh"),)
-    """Their weighted sum is the loss of this target."""
-    inside: Positive = 8.0
-    """Pixels inside are divided by this (alpha)."""
-    outside: Positive = 50.0
-    """Pixels outside are divided by this (beta)."""
-    in_plane: bool = True
-    """Measure within sections; otherwise in 3D with the volume's voxel size, in units of its width."""
-    squash: bool = True
-    """Apply tanh to the distance."""
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        return _asked_everywhere(
-            make.signed_distance(
-                labels,
-                inside=self.inside,
-                outside=self.outside,
-                in_plane=self.in_plane,
-                resolution=_in_widths(resolution_nm),
-                squash=self.squash,
-            )
-        )
-
-
-class InstanceDistance(TargetSpec):
-    """Depth inside the own object, in levels; label 0 is background."""
-
-    what: Literal["instance_distance"] = "instance_distance"
-    losses: Losses = (CrossEntropy(),)
-    """Their weighted sum is the loss of this target."""
-    levels: Annotated[int, Field(ge=2)] | None = 10
-    """Classes besides background; null for the depth itself, which needs another loss, such as mse."""
-    in_plane: bool = True
-    """Measure within sections; otherwise in 3D with the volume's voxel size."""
-    separate_background: bool = True
-    """Background has a level (or depth -1) of its own; false as in the reference code, where it shares level 1."""
-
-    @property
-    def channels(self) -> int:
-        """One a level and one for background."""
-        return 1 if self.levels is None else self.levels + 1
-
-    @property
-    def target_channels(self) -> int:
-        """Always 1."""
-        return 1
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        depth = make.instance_distance(
-            labels,
-            levels=self.levels,
-            in_plane=self.in_plane,
-            resolution=_in_widths(resolution_nm),
-            separate_background=self.separate_background,
-        )
-        return _asked_everywhere(depth.astype(np.float32)[None])
-
-
-class ShapeDescriptors(TargetSpec):
-    """Local shape descriptors; label 0 is no object and not asked."""
-
-    what: Literal["shape_descriptors"] = "shape_descriptors"
-    losses: Losses = (MeanSquare(activation="sigmoid"),)
-    """Their weighted sum is the loss of this target."""
-    sigma_nm: PerAxis = (80.0, 80.0, 80.0)
-    """Of the Gaussian window along each axis; its number of axes decides between 10 channels and 6."""
-
-    @property
-    def channels(self) -> int:
-        """10 in 3D, 6 in 2D."""
-        return make.descriptor_channels(len(self.sigma_nm))
-
-    @property
-    def dimension(self) -> int:
-        """That of the window."""
-        return len(self.sigma_nm)
-
-    @property
-    def zero_is_unknown(self) -> bool:
-        """Always."""
-        return True
-
-    def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
-        return make.shape_descriptors(labels, self.sigma_nm, resolution_nm)
-
-
-AnyTarget = Annotated[
-    Affinities | Foreground | Membranes | Contours | SignedDistance | InstanceDistance | ShapeDescriptors,
-    Field(discriminator="what"),
-]
+AnyTarget = Annotated[TargetSpec, OneOf(TARGETS, "what")]
 Targets = Annotated[tuple[AnyTarget, ...], Field(min_length=1)]
 
 
@@ -333,12 +137,3 @@ def make_targets(
     before = [None] * len(specs) if eroded is None else eroded
     made = [spec.make(labels, resolution_nm, given) for spec, given in zip(specs, before, strict=True)]
     return np.concatenate([target for target, _ in made]), np.concatenate([weights for _, weights in made])
-
-
-def _asked_everywhere(target: np.ndarray) -> Pair:
-    return target, np.ones_like(target)
-
-
-def _in_widths(resolution_nm: Sequence[float]) -> tuple[float, ...]:
-    """Voxel size in units of its width."""
-    return tuple(size / resolution_nm[-1] for size in resolution_nm)

@@ -1,35 +1,22 @@
 """Volumes in any storage format behind one protocol: z, y, x, global voxel coordinates, nanometres.
 
 ``open_volume`` finds the format by looking; ``create_volume`` may be called again and again. Axis order x, y, z
-exists only inside ``pipeline/volumes/precomputed.py``. A format is a class (``base.Format``) and a line in ``VOLUMES``.
+exists only inside ``pipeline/volumes/precomputed.py``. A format is a class (``base.Format``) and a row in ``VOLUMES``.
 """
 
 from __future__ import annotations
 
-from importlib import import_module
 from typing import cast
 
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.volumes.base import Format, Mode, Volume, VolumeSpec, spec_like
+from pipeline.registry import load
+from pipeline.volumes.base import CreatableFormat, Format, Mode, Volume, VolumeSpec, spec_like
+from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, creatable, either, entry_of, understood_by
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
 from pipeline.volumes.marker import refuse_unfinished
 from pipeline.volumes.spec_checks import check_spec, differences
 
 __all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "spec_like"]
-
-VOLUMES = {
-    "zarr": "pipeline.volumes.ome_zarr:ZarrVolume",
-    "precomputed": "pipeline.volumes.precomputed:PrecomputedVolume",
-    "memory": "pipeline.volumes.memory:MemoryVolume",
-    "hdf5": "pipeline.volumes.hdf5:Hdf5Volume",
-    "npy": "pipeline.volumes.npy:NpyVolume",
-    "tiff": "pipeline.volumes.tiff:TiffVolume",
-}
-"""Storage formats by name; loaded when asked for."""
-
-
-USED_BY = {"mip": ("zarr", "precomputed"), "axes": ("zarr", "hdf5", "npy")}
-"""Options of a URL that mean something to these formats only."""
 
 
 def open_volume(url: str, *, mode: Mode = "r") -> Volume:
@@ -47,10 +34,9 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     location = parse_location(url)
     name = location.format or require_format(location)
     _refuse_options(location, name)
-    kind = _format(name)
-    if mode == "r" and kind.creatable:
+    if mode == "r" and name in creatable():
         refuse_unfinished(location)
-    return kind.open(location, mode)
+    return cast(type[Format], load(entry_of(name).path)).open(location, mode)
 
 
 def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, overwrite: bool = False) -> Volume:
@@ -62,12 +48,12 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
     Raises ``VolumeError`` if something different is there, or the specification cannot be stored.
     """
     location = parse_location(url)
-    name = format or location.format or "zarr"
+    name = format or location.format or DEFAULT_FORMAT
     if location.format not in (None, name):
         raise VolumeError(f"{url} is {location.format}, but the format asked for is {name}; leave one of the two out")
-    kind = _format(name)
-    if not kind.creatable:
-        raise VolumeError(f"{name} volumes such as {url} are only read; create a zarr or precomputed volume instead")
+    if not entry_of(name).creatable:
+        raise VolumeError(f"{name} volumes such as {url} are only read; create a {either(creatable())} volume instead")
+    kind = cast(type[CreatableFormat], load(entry_of(name).path))
     check_spec(url, spec)
     _refuse_other_format(location, name)
     if overwrite or not kind.exists(location):
@@ -79,9 +65,9 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
 
 def _refuse_options(location: Location, name: str) -> None:
     for option in location.options:
-        formats = USED_BY.get(option, (name,))
-        if name not in formats:
-            raise ConfigError(f"{location.url}: {option} is for {' and '.join(formats)}, not for {name}; leave it out")
+        if option not in entry_of(name).options:
+            formats = " and ".join(understood_by(option))
+            raise ConfigError(f"{location.url}: {option} is for {formats}, not for {name}; leave it out")
 
 
 def _refuse_different(volume: Volume, spec: VolumeSpec) -> None:
@@ -98,10 +84,3 @@ def _refuse_other_format(location: Location, name: str) -> None:
         raise VolumeError(
             f"{location.url} holds a {found} volume, so no {name} can be made there: choose another place"
         )
-
-
-def _format(name: str) -> type[Format]:
-    if name not in VOLUMES:
-        raise VolumeError(f"there is no volume format {name!r}; there are {', '.join(VOLUMES)}")
-    module, _, attribute = VOLUMES[name].partition(":")
-    return cast(type[Format], getattr(import_module(module), attribute))

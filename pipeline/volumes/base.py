@@ -65,15 +65,16 @@ class Volume(Protocol):
 
 
 class Format(Protocol):
-    """A storage format: one entry of ``pipeline.volumes.VOLUMES``."""
-
-    creatable: bool
-    """False for formats that are only read."""
+    """A storage format: the class of one row of ``pipeline.volumes.formats.VOLUMES``."""
 
     @classmethod
     def open(cls, location: Location, mode: Mode) -> Volume:
         """Open the volume there; ``VolumeError`` if it is missing or cannot be used."""
         ...
+
+
+class CreatableFormat(Format, Protocol):
+    """A storage format whose row is ``creatable``."""
 
     @classmethod
     def exists(cls, location: Location) -> bool:

@@ -24,8 +24,6 @@ from pipeline.volumes.placement import from_attributes, placement, refuse_writin
 class Hdf5Volume(CheckedVolume):
     """One dataset of an HDF5 file."""
 
-    creatable = False
-
     def __init__(self, url: str, spec: VolumeSpec, dataset: h5py.Dataset, axes: Axes) -> None:
         super().__init__(url, spec)
         self._dataset = dataset
@@ -42,17 +40,6 @@ class Hdf5Volume(CheckedVolume):
         chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else STORAGE_CHUNK  # in one piece
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
-
-    @classmethod
-    def exists(cls, location: Location) -> bool:
-        """True if the file is there."""
-        path = local_path(location.base)
-        return path is not None and path.is_file()
-
-    @classmethod
-    def create(cls, location: Location, spec: VolumeSpec) -> Hdf5Volume:
-        """HDF5 volumes are only read."""
-        raise VolumeError(f"{location.url} cannot be created; HDF5 is only read: create a zarr volume")
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         return self._axes.to_zyx(self._dataset[self._axes.index(box, self.spec.bounds.start)])

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.storage import ObjectStore, local_path
+from pipeline.volumes.formats import VOLUMES, all_options, kinds_of_volumes, schemes
 
-OPTIONS = ("mip", "resolution", "offset", "axes")
-SCHEMES = ("file", "s3", "gs", "https", "http", "mem", "memory")
-PREFIXES = ("precomputed", "zarr")
-HDF5 = re.compile(r"^(?P<file>.*\.(?:h5|hdf5|hdf))(?::(?P<dataset>.*))?$", re.IGNORECASE)
-TIFF = re.compile(r"\.tiff?$", re.IGNORECASE)
-MARKERS = {"zarr.json": "zarr", ".zarray": "zarr", ".zgroup": "zarr", "info": "precomputed"}
+SCHEMES = ("file", "s3", "gs", "https", "http", "mem")
+"""Kinds of addresses under which volumes of several formats may lie."""
 
 
 @dataclass(frozen=True)
@@ -59,27 +55,27 @@ def parse_location(url: str) -> Location:
     text, _, fragment = str(url).partition("#")
     options = _options(str(url), fragment)
     scheme, marker, rest = text.partition("://")
-    if marker and scheme in PREFIXES:
+    if marker and scheme in schemes():
         return Location(str(url), rest.rstrip("/"), scheme, None, options)
     if marker and scheme not in SCHEMES:
-        raise ConfigError(f"{url}: unknown kind of address {scheme}://; use a path, {'://, '.join(SCHEMES)}://")
-    if scheme == "memory":
-        return Location(str(url), rest, "memory", None, options)
-    if match := HDF5.match(text):
-        return Location(str(url), match["file"], "hdf5", match["dataset"] or None, options)
-    return Location(str(url), text.rstrip("/") or "/", _format_of_file(text), None, options)
+        known = "://, ".join((*SCHEMES, *schemes()))
+        raise ConfigError(f"{url}: unknown kind of address {scheme}://; use a path, {known}://")
+    for name, entry in VOLUMES.items():
+        if found := entry.parse(text):
+            return Location(str(url), found[0], name, found[1], options)
+    return Location(str(url), text.rstrip("/") or "/", None, None, options)
 
 
 def detect_format(location: Location) -> str | None:
-    """The format of what lies at a location, by its metadata files; ``None`` if nothing is recognised."""
+    """The format of what lies at a location, by its markers or files; ``None`` if nothing is recognised."""
     store = ObjectStore(location.base)
-    for marker, name in MARKERS.items():
-        if store.exists(marker):
+    for name, entry in VOLUMES.items():
+        if any(map(store.exists, entry.markers)):
             return name
     path = store.local_path
-    if path and path.is_dir() and any(TIFF.search(child.name) for child in path.iterdir()):
-        return "tiff"
-    return None
+    children = [child.name for child in path.iterdir()] if path and path.is_dir() else []
+    stacks = (name for name, entry in VOLUMES.items() if entry.in_folders and any(map(entry.holds, children)))
+    return next(stacks, None)
 
 
 def require_format(location: Location) -> str:
@@ -88,21 +84,12 @@ def require_format(location: Location) -> str:
         return found
     path = local_path(location.base)
     state = "exists but is no volume" if path and path.exists() else "does not exist"
-    raise VolumeError(
-        f"{location.url} {state}; a volume is a folder with zarr.json, .zarray, .zgroup or info, a folder of TIFF "
-        "images, or a file .h5:dataset, .npy or .tif"
-    )
+    raise VolumeError(f"{location.url} {state}; a volume is {kinds_of_volumes()}")
 
 
 def _options(url: str, fragment: str) -> dict[str, str]:
     options = dict(part.partition("=")[::2] for part in fragment.split("&") if part)
     for name in options:
-        if name not in OPTIONS:
-            raise ConfigError(f"{url}: unknown option {name!r} after #; there are {', '.join(OPTIONS)}")
+        if name not in all_options():
+            raise ConfigError(f"{url}: unknown option {name!r} after #; there are {', '.join(all_options())}")
     return options
-
-
-def _format_of_file(text: str) -> str | None:
-    if text.lower().endswith(".npy"):
-        return "npy"
-    return "tiff" if TIFF.search(text) else None

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 
 from pipeline.errors import ConfigError, StorageError, VolumeError
 from pipeline.storage import ObjectStore, parent_of
+from pipeline.volumes.formats import DEFAULT_FORMAT, entry_of
 from pipeline.volumes.location import Location, parse_location
 
 logger = logging.getLogger("petaseg.volumes")
@@ -36,8 +37,8 @@ class Marker:
             raise ConfigError(
                 f"target {target_url} is a whole bucket; name a folder in it: {target_url.rstrip('/')}/image"
             )
-        in_memory = location.format == "memory"  # such a target does not outlive an interruption
-        self._store = None if in_memory else ObjectStore(parent or ("/" if location.base.startswith("/") else "."))
+        lasting = entry_of(location.format or DEFAULT_FORMAT).lasting  # another target does not outlive an interruption
+        self._store = ObjectStore(parent or ("/" if location.base.startswith("/") else ".")) if lasting else None
 
     def blocks_done(self) -> int | None:
         """Blocks that an interrupted call wrote; ``None`` if there was none, ``VolumeError`` if it was another one."""
@@ -79,7 +80,7 @@ class Marker:
 
 def refuse_unfinished(location: Location) -> None:
     """Raise ``VolumeError`` if ``petaseg ingest`` has not finished the volume there, or the volume that holds it."""
-    if location.format == "memory" or location.base.partition("://")[0] in READ_ONLY:
+    if location.base.partition("://")[0] in READ_ONLY:
         return
     for place in (location.base, parent_of(location.base)):
         if place is not None and _is_marked(place):

@@ -16,8 +16,6 @@ _arrays: dict[str, tuple[VolumeSpec, np.ndarray]] = {}
 class MemoryVolume(CheckedVolume):
     """``memory://name``: one array that all openers in this process share."""
 
-    creatable = True
-
     def __init__(self, url: str, spec: VolumeSpec, array: np.ndarray, *, writable: bool) -> None:
         super().__init__(url, spec, writable=writable)
         self._array = array

@@ -17,8 +17,6 @@ from pipeline.volumes.placement import placement, refuse_writing
 class NpyVolume(CheckedVolume):
     """The array of one file; its URL gives the voxel size: ``raw.npy#resolution=8,8,8``."""
 
-    creatable = False
-
     def __init__(self, url: str, spec: VolumeSpec, array: np.ndarray, axes: Axes) -> None:
         super().__init__(url, spec)
         self._array = array
@@ -34,17 +32,6 @@ class NpyVolume(CheckedVolume):
         resolution, bounds = placement(location, (None, ZERO), axes.extent)
         spec = VolumeSpec(bounds, resolution, array.dtype.newbyteorder("="), axes.channels)
         return cls(location.url, spec, array, axes)
-
-    @classmethod
-    def exists(cls, location: Location) -> bool:
-        """True if the file is there."""
-        path = local_path(location.base)
-        return path is not None and path.is_file()
-
-    @classmethod
-    def create(cls, location: Location, spec: VolumeSpec) -> NpyVolume:
-        """Files of this kind are only read."""
-        raise VolumeError(f"{location.url} cannot be created; .npy is only read: create a zarr volume")
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         return self._axes.to_zyx(np.array(self._array[self._axes.index(box, self.spec.bounds.start)]))

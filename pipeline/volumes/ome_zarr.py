@@ -22,6 +22,7 @@ from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
+from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
 from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale
 from pipeline.volumes.placement import Resolution, from_attributes, placement
@@ -30,15 +31,12 @@ from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
 """The name of a created volume's array."""
-MARKERS = ("zarr.json", ".zgroup", ".zarray")
 MAX_DEPTH = 3
 """How far above an array its multiscale group is looked for."""
 
 
 class ZarrVolume(CheckedVolume):
     """One array of a zarr hierarchy."""
-
-    creatable = True
 
     def __init__(self, url: str, spec: VolumeSpec, array: zarr.Array[Any], axes: Axes, *, writable: bool) -> None:
         super().__init__(url, spec, writable=writable)
@@ -91,7 +89,7 @@ class ZarrVolume(CheckedVolume):
         """Make an empty OME-Zarr 0.5 image with one level, replacing any zarr that is there."""
         store = ObjectStore(location.base)
         if _read_node(store):
-            remove_volume(store, MARKERS)
+            remove_volume(store, VOLUMES["zarr"].markers)
         array_store = ObjectStore(f"{location.base}/{LEVEL}")
         refuse_occupied(store, leftovers=[LEVEL] if array_store.exists("zarr.json") or not array_store.list() else [])
         channels = () if spec.channels is None else (spec.channels,)

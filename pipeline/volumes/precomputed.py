@@ -43,8 +43,6 @@ COMPRESSED = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".xz": "xz", ".bz2": 
 class PrecomputedVolume(CheckedVolume):
     """One mip of a precomputed layer."""
 
-    creatable = True
-
     def __init__(self, location: Location, spec: VolumeSpec, layer: cloudvolume.CloudVolume, *, writable: bool) -> None:
         super().__init__(location.url, spec, writable=writable)
         mip = int(layer.mip)

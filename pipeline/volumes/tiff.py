@@ -21,7 +21,8 @@ from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
-from pipeline.volumes.location import TIFF, Location
+from pipeline.volumes.formats import VOLUMES
+from pipeline.volumes.location import Location
 from pipeline.volumes.placement import Resolution, placement, refuse_writing
 from pipeline.volumes.tiff_metadata import voxel_size_nm
 
@@ -43,8 +44,6 @@ class Page:
 class TiffVolume(CheckedVolume):
     """Sections of equal shape and type, stacked along z."""
 
-    creatable = False
-
     def __init__(self, url: str, spec: VolumeSpec, pages: list[Page]) -> None:
         super().__init__(url, spec)
         self._pages = pages
@@ -64,17 +63,6 @@ class TiffVolume(CheckedVolume):
         resolution, bounds = placement(location, (_voxel_size(files[0]), ZERO), Vec(len(pages), *pages[0].shape))
         spec = VolumeSpec(bounds, resolution, pages[0].dtype.newbyteorder("="))
         return cls(location.url, spec, pages)
-
-    @classmethod
-    def exists(cls, location: Location) -> bool:
-        """True if the file or folder is there."""
-        path = local_path(location.base)
-        return path is not None and path.exists()
-
-    @classmethod
-    def create(cls, location: Location, spec: VolumeSpec) -> TiffVolume:
-        """TIFF images are only read."""
-        raise VolumeError(f"{location.url} cannot be created; TIFF is only read: create a zarr volume")
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         result = np.empty(box.shape, self.spec.dtype)
@@ -110,7 +98,8 @@ def _files(location: Location) -> list[Path]:
         raise VolumeError(f"{location.url} does not exist on this machine; TIFF is read from local files")
     if path.is_file():
         return [path]
-    names = sorted((p.name for p in path.iterdir() if TIFF.search(p.name) and p.name[0] != "."), key=natural_key)
+    is_image = VOLUMES["tiff"].holds
+    names = sorted((p.name for p in path.iterdir() if is_image(p.name) and p.name[0] != "."), key=natural_key)
     if missing := missing_numbers(names):
         shown = ", ".join(map(str, missing[:SHOWN])) + (" ..." if len(missing) > SHOWN else "")
         raise VolumeError(

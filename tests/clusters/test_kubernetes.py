@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,18 @@ import h5py
 import pytest
 import yaml
 
-from pipeline.clusters.base import DriverJob
+from pipeline.clusters.base import DriverJob, Submission
 from pipeline.clusters.kubernetes.api import Api
 from pipeline.clusters.kubernetes.cluster import KubernetesCluster
+from pipeline.clusters.kubernetes.manifests import NAME, NAMESPACE
+from pipeline.clusters.kubernetes.pool import KubernetesPool
 from pipeline.clusters.tls import create_tls
 from pipeline.errors import ClusterError
 from pipeline.runs.launch import driver_of
+from tests.contracts.cluster import ClusterContract
+from tests.contracts.worker_pool import WorkerPoolContract
 from tests.deploy.control_plane import ControlPlane
-from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, Lab
+from tests.deploy.kubernetes import CHUNKS, FOR_WORKERS, LIMIT_SECONDS, SHAPE, WORKER_NODES, Lab
 from tests.deploy.sandbox import ROOT
 from tests.runs import results, run, write_run, write_volume
 
@@ -38,6 +43,62 @@ def wait_for_phase(lab: Lab, job: DriverJob, phase: str) -> None:
 def assert_same(lab: Lab, job: DriverJob, reference: Bytes) -> None:
     wait_for_phase(lab, job, "finished")
     assert results(lab.opened()) == reference
+
+
+@pytest.mark.slow
+class TestKubernetesCluster(ClusterContract):
+    name = "kubernetes"
+
+    @pytest.fixture
+    def given(self, lab: Lab) -> Submission:
+        """A run that takes long enough to be cancelled."""
+        return lab.write_run(AT_A_TIME)
+
+
+class KubernetesWorkplace:
+    """A Deployment as a driver finds it, of pods that only sleep; the test's process is the driver."""
+
+    node = WORKER_NODES[0]
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        lab.plane.apply(sleepers("contract-general", lab.namespace))
+        self.pool = KubernetesPool("general", ["general"], None)
+
+    def workers(self) -> set[str]:
+        return set(self.lab.pods("worker-general"))
+
+    def lose(self, worker: str) -> None:
+        self.lab.delete_pod(worker)
+
+
+def sleepers(name: str, namespace: str) -> dict[str, Any]:
+    """A Deployment without pods, whose pods would sleep."""
+    labels = {"app.kubernetes.io/component": "worker-general"}
+    sleep = ["python", "-c", "import time; time.sleep(600)"]
+    alone = {"readOnlyRootFilesystem": True, "runAsNonRoot": True}
+    container = {"name": "worker", "image": "petaseg:test", "command": sleep, "securityContext": alone}
+    pod = {"containers": [container], "nodeSelector": FOR_WORKERS, "terminationGracePeriodSeconds": 1}
+    return {
+        **{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name, "namespace": namespace}},
+        "spec": {
+            "replicas": 0,
+            "selector": {"matchLabels": labels},
+            "template": {"metadata": {"labels": labels}, "spec": pod},
+        },
+    }
+
+
+@pytest.mark.slow
+class TestKubernetesPool(WorkerPoolContract):
+    @pytest.fixture
+    def workplace(self, lab: Lab, monkeypatch: pytest.MonkeyPatch) -> Iterator[KubernetesWorkplace]:
+        """The variables are those of a driver's pod."""
+        for name, value in ((NAME, "contract"), (NAMESPACE, lab.namespace), ("POD_IP", "127.0.0.1")):
+            monkeypatch.setenv(name, value)
+        workplace = KubernetesWorkplace(lab)
+        yield workplace
+        workplace.pool.close()
 
 
 @pytest.mark.slow

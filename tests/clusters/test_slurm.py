@@ -14,6 +14,7 @@ from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.config.reading import parse_config
 from pipeline.errors import ClusterError, ConfigError
+from tests.contracts.cluster import ClusterContract
 from tests.deploy.slurm import Slurm, command, wait_until
 
 SMALL = {"driver": {"memory_gb": 0.2}, "workers": {"memory_gb": 0.2}}
@@ -48,6 +49,15 @@ def sleeper(given: Submission) -> str:
     """A job that looks like a worker of a run."""
     name = scripts.job_name(given.run_url, "general")
     return f"#!/bin/bash\n#SBATCH --job-name={name} --mem=100 --output=/dev/null\nsleep 600\n"
+
+
+class TestSlurmCluster(ClusterContract):
+    name = "slurm"
+
+    @pytest.fixture
+    def given(self, slurm: Slurm, tmp_path: Path, program) -> Submission:
+        program("print('hello')", "time.sleep(600)")
+        return submission(tmp_path / "run", queue="cpu")
 
 
 def lines_of(job: DriverJob) -> Sequence[str]:

@@ -25,6 +25,7 @@ from pipeline.execution.base import Outcome
 from pipeline.execution.dask import DaskExecutor, configure_dask
 from pipeline.execution.pools import ClusterExecutor
 from pipeline.needs import Needs
+from tests.contracts.worker_pool import WorkerPoolContract
 from tests.deploy.slurm import CPU_NODES, ROOT, Slurm, command, wait_until, where
 
 pytestmark = pytest.mark.timeout(500)
@@ -64,6 +65,33 @@ def executor(pool: SlurmPool) -> Iterator[DaskExecutor]:
     executor = DaskExecutor(scheduler=pool.address)
     yield executor
     executor.close()
+
+
+class SlurmWorkplace:
+    """Workers as running jobs, by their numbers."""
+
+    node = "node3"
+
+    def __init__(self, pool: SlurmPool, slurm: Slurm) -> None:
+        self.pool, self._slurm = pool, slurm
+
+    def workers(self) -> set[str]:
+        return set(self._slurm.jobs("-t", "R"))
+
+    def lose(self, worker: str) -> None:
+        command("scancel", worker)
+
+
+class TestSlurmPool(WorkerPoolContract):
+    @pytest.fixture
+    def workplace(
+        self, slurm: Slurm, tmp_path: Path, tls: Tls, monkeypatch: pytest.MonkeyPatch
+    ) -> Iterator[SlurmWorkplace]:
+        monkeypatch.setattr(slurm_pool, "LOOK_SECONDS", 1)
+        given = submission(tmp_path / "run")
+        workplace = SlurmWorkplace(SlurmCluster().pool("general", given.config.cluster.workers, given, tls), slurm)
+        yield workplace
+        workplace.pool.close()
 
 
 def nodes(outcomes: list[Outcome[int, str]]) -> set[str | None]:

@@ -28,7 +28,7 @@ PATHS = {
 }
 OTHER_TEXTS = {
     RunConfig: {
-        *("inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
+        *("execution.executor", "cluster.kind", "inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
         *("cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace", "cluster.image"),
         *("cluster.claim", "cluster.secrets", "cluster.image_pull_secret", "cluster.driver.walltime"),
         *("cluster.prices.currency",),
@@ -38,7 +38,10 @@ OTHER_TEXTS = {
             for key in ("walltime", "queue", "options", "node_selector")
         ),
     },
-    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence"},
+    TrainConfig: {
+        *("name", "architecture", "arguments", "training_data", "licence"),
+        *("rule.kind", "targets.what", "targets.losses.kind"),
+    },
 }
 """Keys whose values are texts, but no paths: a new key with a text belongs here, or needs the type ``DataPath``."""
 

@@ -17,6 +17,7 @@ class LocalPool:
         self.name, self.shape = name, shape
         self.most = 0
         """The largest number of workers that was ever wanted."""
+        self.problem = ""
         self.shunned: list[str] = []
         self.cluster = LocalCluster(
             n_workers=0,

@@ -5,8 +5,9 @@ import sys
 
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError
-from pipeline.execution import EXECUTORS, make_executor
+from pipeline.execution import EXECUTORS, engine_of, executor_of, make_executor
 from pipeline.execution.dask import DaskExecutor
 from pipeline.execution.serial import SerialExecutor
 from pipeline.execution.threads import ThreadExecutor
@@ -37,8 +38,27 @@ def test_executors_are_made_by_name() -> None:
     assert made == {"serial": SerialExecutor, "threads": ThreadExecutor, "dask": DaskExecutor}
 
 
+@pytest.mark.parametrize(("name", "slots", "of_process"), [("serial", 1, 1), ("threads", 3, 3), ("dask", 6, 2)])
+def test_a_row_says_how_many_chunks_run_at_a_time(name: str, slots: int, of_process: int) -> None:
+    """Of workers and their threads, a row counts those that its executor takes."""
+    settings = Execution(executor=name, workers=3, threads_per_worker=2)
+    assert (engine_of(name).slots(settings), engine_of(name).slots_of_process(settings)) == (slots, of_process)
+
+
+def test_an_executor_gets_the_settings_that_its_row_names() -> None:
+    settings = Execution(executor="dask", workers=3, threads_per_worker=2, dashboard="127.0.0.1:8787")
+    executor = executor_of(settings)
+    assert isinstance(executor, DaskExecutor)
+    assert (executor.workers, executor.threads, executor.scheduler, executor.dashboard) == (
+        3,
+        2,
+        None,
+        "127.0.0.1:8787",
+    )
+
+
 def test_an_unknown_executor_is_refused_with_the_names_there_are() -> None:
-    with pytest.raises(ConfigError, match="executor is 'slurm'; there are serial, threads, dask"):
+    with pytest.raises(ConfigError, match=r"execution\.executor is 'slurm'; there are serial, threads, dask"):
         make_executor("slurm")
 
 

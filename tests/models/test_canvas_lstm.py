@@ -8,8 +8,12 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.models.canvas_lstm import CanvasHead, CanvasLSTM
 from pipeline.models.facts import parameters
 from pipeline.training.learning import check_rule
-from pipeline.training.rule_specs import Recurrent
-from pipeline.training.rules import Backpropagation, CheckpointedBackpropagation, TruncatedBackpropagation
+from pipeline.training.rules import (
+    Backpropagation,
+    CheckpointedBackpropagation,
+    Recurrent,
+    TruncatedBackpropagation,
+)
 from tests.contracts.model import BatchNormContract, images, seeded
 
 MINI = {

@@ -17,9 +17,10 @@ from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build
 from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters, run, state_parts
-from pipeline.training.losses import combined_loss
 from pipeline.training.module import TrainingModule
-from pipeline.training.rule_specs import Bptt, Checkpointed, ColumnPenalty, Recurrent, Truncated
+from pipeline.training.rule_specs import ColumnPenalty
+from pipeline.training.rules import Bptt, Checkpointed, Recurrent, Truncated
+from pipeline.training.total_loss import combined_loss
 from pipeline.training.trainer import train
 from tests.training.trainings import MINI, checkpoint, fitted, log, settings, stored_cubes, train_killed_after
 from tests.training.volumes import OFF

@@ -8,10 +8,10 @@ from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
 from pipeline.training import pictures
 from pipeline.training.config import TrainConfig
-from pipeline.training.loss_specs import MeanSquare
+from pipeline.training.losses import MeanSquare
 from pipeline.training.pictures import draw_steps, limits_of
 from pipeline.training.preview import preview, rows_of
-from pipeline.training.target_specs import Contours, Foreground, InstanceDistance, SignedDistance
+from pipeline.training.target_kinds import Contours, Foreground, InstanceDistance, SignedDistance
 from tests.training.volumes import OFF, store
 
 

@@ -11,10 +11,12 @@ from pydantic import TypeAdapter
 from pipeline.config.base import Table
 from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError
+from pipeline.registry import load
 from pipeline.training import targets
-from pipeline.training.loss_specs import AnyLoss, Dice
-from pipeline.training.losses import combined_loss, dice_loss, mean_square, weighted_bce
-from pipeline.training.target_specs import AnyTarget, Targets, make_targets
+from pipeline.training.loss_specs import LOSSES
+from pipeline.training.losses import Dice, dice_loss, mean_square, weighted_bce
+from pipeline.training.target_specs import TARGETS, AnyTarget, Targets, make_targets
+from pipeline.training.total_loss import combined_loss
 from tests.training.targets import usual
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,13 +141,20 @@ def test_a_target_survives_being_written_down():
         assert adapter.validate_json(target.model_dump_json()) == target
 
 
+@pytest.mark.parametrize(("table", "key"), [(TARGETS, "what"), (LOSSES, "kind")])
+def test_a_row_has_a_name_of_its_class(table, key):
+    """The class of each row of targets and losses accepts the row's name as its key, and only names of its rows."""
+    for path in table.values():
+        names = get_args(load(path).model_fields[key].annotation)
+        assert set(names) == {name for name, other in table.items() if other == path}
+
+
 def test_the_page_names_every_target_and_every_loss():
     """The page on training names every target, every key of a target and every loss."""
     page = (ROOT / "docs" / "training.md").read_text()
-    for target in get_args(get_args(AnyTarget)[0]):
-        assert f"| `{target.model_fields['what'].default}` |" in page
+    for what, path in TARGETS.items():
+        target = load(path)
+        assert f"| `{what}` |" in page
         for key in target.model_fields.keys() - {"what", "losses", "weights"}:
             assert f"`{key}`" in page, key
-    for loss in get_args(get_args(AnyLoss)[0]):
-        for kind in get_args(loss.model_fields["kind"].annotation):
-            assert f"| `{kind}` |" in page
+    assert all(f"| `{kind}` |" in page for kind in LOSSES)

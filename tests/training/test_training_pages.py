@@ -9,10 +9,11 @@ import yaml
 from pipeline.config.reading import load_config, parse_config
 from pipeline.models.gamma_net_3d import SIZES
 from pipeline.models.spec import ModelCard, OtherChannels, build
+from pipeline.registry import load
 from pipeline.training.config import Augmentation, LabelledVolume, TrainConfig
 from pipeline.training.learning import check_rule
 from pipeline.training.module import arguments_of
-from pipeline.training.rule_specs import AnyPenalty, AnyRule
+from pipeline.training.rule_specs import RULES, AnyPenalty
 from pipeline.training.sampling import Sampling
 
 
@@ -24,7 +25,7 @@ def keys_of(*models):
 def test_the_pages_name_every_key(request):
     """The pages name every key of the training tables and of the model card."""
     tables = [TrainConfig, LabelledVolume, Augmentation, Sampling]
-    tables += [*members(AnyRule), *members(AnyPenalty)]
+    tables += [*map(load, RULES.values()), *members(AnyPenalty)]
     wanted = {"training.md": keys_of(*tables), "models.md": keys_of(ModelCard, OtherChannels)}
     for name, keys in wanted.items():
         page = (request.config.rootpath / "docs" / name).read_text()

@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from pipeline.training.scores import Hits, cut_edges, f1, found_voxels, hits_of, score_of
-from pipeline.training.target_specs import Affinities, Contours, SignedDistance
+from pipeline.training.target_kinds import Affinities, Contours, SignedDistance
 
 NEAREST = Affinities(offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0)))
 

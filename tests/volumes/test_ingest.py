@@ -94,7 +94,7 @@ def test_an_unknown_voxel_size_says_how_to_give_it(tmp_path: Path) -> None:
 
 
 def test_a_dataset_is_for_hdf5_only(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="is no HDF5 file"):
+    with pytest.raises(ConfigError, match="is no file that holds datasets"):
         ingest(npy(tmp_path), f"{tmp_path}/out", dataset="raw")
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
+from pipeline.registry import load
 from pipeline.volumes import VOLUMES, VolumeSpec, create_volume, open_volume, spec_like
 from pipeline.volumes.location import parse_location
 from pipeline.volumes.memory import delete_memory_volume
@@ -149,6 +150,15 @@ def test_the_url_may_place_a_volume_that_says_nothing(tmp_path: Path) -> None:
     assert (volume.read(volume.spec.bounds)[1] == DATA).all()
     with pytest.raises(VolumeError, match="say the order by adding #axes"):
         open_volume(f"{tmp_path}/a.npy#axes=zy")
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_a_row_names_a_class_that_can_do_what_the_row_says(name: str) -> None:
+    """Each row's class can open, and create if the row says so."""
+    made = load(VOLUMES[name].path)
+    assert {"open"} | ({"exists", "create"} if VOLUMES[name].creatable else set()) == {
+        method for method in ("open", "exists", "create") if hasattr(made, method)
+    }
 
 
 def test_every_format_is_found_under_its_name(tmp_path: Path) -> None:

@@ -1,8 +1,5 @@
 """Volumes are read from a web server, also from one that cannot send parts of files."""
 
-import functools
-import http.server
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,27 +9,16 @@ import pytest
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.volumes import VolumeSpec, create_volume, open_volume
+from tests.objectstore.web import web_server
 
 SPEC = VolumeSpec(BoundingBox((3, -4, 5), (35, 28, 37)), (50.0, 4.6, 4.6), np.dtype("uint64"), None, (8, 8, 8))
 DATA = np.random.default_rng(0).integers(0, 99, SPEC.bounds.shape, "uint64")
 
 
-class QuietHandler(http.server.SimpleHTTPRequestHandler):
-    """The server of the standard library, which ignores Range headers, without its log."""
-
-    def log_message(self, *_: object) -> None:
-        """Say nothing."""
-
-
 @pytest.fixture
 def address(tmp_path: Path) -> Iterator[str]:
-    handler = functools.partial(QuietHandler, directory=str(tmp_path))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with web_server(tmp_path) as address:
+        yield address
 
 
 @pytest.mark.parametrize(("kind", "shard"), [("zarr", None), ("zarr", (16, 16, 16)), ("precomputed", None)])

@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         shard: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")] = None,
         format_: Annotated[
-            str | None, typer.Option("--format", help="zarr or precomputed; by the target's name if left out.")
+            str | None, typer.Option("--format", help="Such as zarr or precomputed; by the target's name if left out.")
         ] = None,
         overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
     ) -> None:

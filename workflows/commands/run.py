@@ -6,7 +6,10 @@ from typing import Annotated
 
 import typer
 
+from pipeline.clusters import CLUSTERS
 from workflows.commands.options import RunArgument, SetOption
+
+ON = " or ".join(CLUSTERS)
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +24,8 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(metavar="URL", help="Central Luigi scheduler that shows the stages.")
         ] = None,
         on: Annotated[
-            str | None, typer.Option("--on", metavar="CLUSTER", help="Be the driver of workers on slurm or kubernetes.")
+            str | None,
+            typer.Option("--on", metavar="CLUSTER", help=f"Be the driver of workers on {ON}."),
         ] = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:

@@ -7,10 +7,11 @@ from typing import Annotated
 
 import typer
 
+from pipeline.clusters import CLUSTERS
 from workflows.commands.options import RunArgument, SetOption
 
 OnOption = Annotated[
-    str | None, typer.Option("--on", metavar="CLUSTER", help="slurm or kubernetes; default: cluster.kind.")
+    str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
 ]
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from pipeline.synthetic import KINDS
+
 EPILOG = """Examples:
 
 petaseg synthesize challenge cells --count 100
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog=EPILOG)
     def synthesize(
-        kind: Annotated[str, typer.Argument(help="tissue, challenge, pathfinder or tilt.")],
+        kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}.")],
         output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.")],
         count: Annotated[int, typer.Option(help="Samples to make.")] = 16,
         seed: Annotated[int, typer.Option(help="Sample i of a seed is always the same.")] = 0,

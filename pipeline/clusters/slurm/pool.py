@@ -56,6 +56,7 @@ class SlurmPool:
         cluster_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         dask.config.set({"distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
         self._avoided: set[str] = set()
+        self._closed = False
 
         def script(address: str, worker: str) -> str:
             return scripts.worker_script(
@@ -104,6 +105,9 @@ class SlurmPool:
 
     def close(self) -> None:
         """End the jobs, also those that were just being submitted, and the scheduler."""
+        if self._closed:
+            return
+        self._closed = True
         self._keeper.stop()
         if not self._cluster.given_up:
             with suppress(TimeoutError):

@@ -7,6 +7,8 @@
     lipschitz.py         penalties that make the last step a contraction, which C-RBP needs
     memory.py            how many bytes a rule keeps for the backward pass
 
+Each stands beside its settings: ``Bptt``, ``Truncated``, ``Checkpointed``, ``Recurrent``.
+
 A rule runs any ``Recurrence``, a cell or a network:
 
     x = network.drive(image)
@@ -17,31 +19,29 @@ A rule runs any ``Recurrence``, a cell or a network:
 
 from pipeline.training.rules.backpropagation import (
     Backpropagation,
+    Bptt,
+    Checkpointed,
     CheckpointedBackpropagation,
+    Truncated,
     TruncatedBackpropagation,
 )
 from pipeline.training.rules.base import Rule, Trajectory
-from pipeline.training.rules.implicit import NeumannReport, RecurrentBackpropagation, neumann_series
+from pipeline.training.rules.implicit import NeumannReport, Recurrent, RecurrentBackpropagation, neumann_series
 from pipeline.training.rules.lipschitz import column_penalty, frobenius_penalty, spectral_penalty
 from pipeline.training.rules.memory import SavedBytes
 
-RULES: dict[str, type[Rule]] = {
-    "bptt": Backpropagation,
-    "truncated": TruncatedBackpropagation,
-    "checkpointed": CheckpointedBackpropagation,
-    "rbp": RecurrentBackpropagation,
-}
-"""Name, as it stands in configurations, -> rule; its fields are its options."""
-
 __all__ = [
-    "RULES",
     "Backpropagation",
+    "Bptt",
+    "Checkpointed",
     "CheckpointedBackpropagation",
     "NeumannReport",
+    "Recurrent",
     "RecurrentBackpropagation",
     "Rule",
     "SavedBytes",
     "Trajectory",
+    "Truncated",
     "TruncatedBackpropagation",
     "column_penalty",
     "frobenius_penalty",

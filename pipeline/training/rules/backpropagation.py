@@ -5,15 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.config.base import Count
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence, State
-from pipeline.training.rules.base import Trajectory, asking, check_steps, detached, shaped, tensors
+from pipeline.training.rule_specs import Unrolled
+from pipeline.training.rules.base import Rule, Trajectory, asking, check_steps, detached, shaped, tensors
 
 Step = Callable[[State], State]
 
@@ -110,3 +113,35 @@ def unrolled(step: Step, state: State, steps: int, keep: bool, window: int | Non
         state = step(before)
         states = [*states, state] if keep else [state]
     return Trajectory(state, tensors(before), tensors(state), states)
+
+
+class Bptt(Unrolled):
+    """Back-propagation through all steps."""
+
+    kind: Literal["bptt"] = "bptt"
+
+    def rule(self) -> Rule:
+        """See ``RuleSettings``."""
+        return Backpropagation()
+
+
+class Truncated(Unrolled):
+    """Back-propagation through the last steps; those before keep nothing."""
+
+    kind: Literal["truncated"] = "truncated"
+    window: Count = 4
+    """How many steps gradients go back."""
+
+    def rule(self) -> Rule:
+        """See ``RuleSettings``."""
+        return TruncatedBackpropagation(self.window)
+
+
+class Checkpointed(Unrolled):
+    """Back-propagation through all steps, each computed twice instead of kept."""
+
+    kind: Literal["checkpointed"] = "checkpointed"
+
+    def rule(self) -> Rule:
+        """See ``RuleSettings``."""
+        return CheckpointedBackpropagation()

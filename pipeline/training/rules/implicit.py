@@ -18,23 +18,47 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf, isfinite
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
+from pydantic import Field
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.config.base import Amount, CountOrZero, Positive
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence
-from pipeline.training.rule_specs import Recurrent
-from pipeline.training.rules.base import NeumannReport, Trajectory, check_steps, shaped, tensors
+from pipeline.training.rule_specs import RuleSettings
+from pipeline.training.rules.base import NeumannReport, Rule, Trajectory, check_steps, shaped, tensors
 
-DEFAULTS = Recurrent()
 Vector = tuple[Tensor, ...]
 """One tensor for each tensor of the state."""
 
 CAP, FLOOR = 1.0, 1e-9
 """The published code's absolute bounds: of the norm of the sum, and of a term."""
+
+
+class Recurrent(RuleSettings):
+    """Recurrent back-propagation (RBP; with a penalty C-RBP): the gradient of a steady state by a Neumann series."""
+
+    kind: Literal["rbp"] = "rbp"
+    terms: CountOrZero = 15
+    """At most so many beside the gradient itself."""
+    tolerance: Amount = 1e-6
+    """A term of this size, relative to the gradient, ends the series."""
+    divergence: Positive = 10.0
+    """So does one of that size; then the partial sum of least residual is used."""
+    reference_stopping: bool = False
+    """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
+    over: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] | None = None
+    """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
+
+    def rule(self) -> Rule:
+        """See ``RuleSettings``."""
+        return RecurrentBackpropagation(self.terms, self.tolerance, self.divergence, self.reference_stopping, self.over)
+
+
+DEFAULTS = Recurrent()
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from pipeline.training import targets
-from pipeline.training.target_specs import Contours, InstanceDistance, Membranes, SignedDistance
+from pipeline.training.target_kinds import Contours, InstanceDistance, Membranes, SignedDistance
 
 contours = partial(targets.contours, **Contours().model_dump(include={"dilation", "background"}))
 membranes = partial(targets.membranes, reach=1.0, **Membranes().model_dump(include={"in_plane", "zero"}))
