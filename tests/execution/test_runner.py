@@ -11,8 +11,9 @@ from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, RunOptions, StageFinished, StageStarted, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.execution.threads import ThreadExecutor
+from pipeline.grid import Chunk
 from pipeline.ledger.ledger import Ledger, Summary
-from pipeline.stages.base import checksum_of
+from pipeline.stages.base import Products, checksum_of
 from pipeline.storage import ObjectStore
 from tests.contracts.toy import ToyStage
 
@@ -312,3 +313,22 @@ def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Ben
         run_stage(stage, bench.ledger(stage), bench.executor, RunOptions(max_in_flight=3, worker_may_write=fence))
     assert bench.done(stage) == set()
     assert len(stage.tried()) <= 3
+
+
+class HalfWritten(ToyStage):
+    """A toy stage that fails while it writes one chunk."""
+
+    def write(self, chunk: Chunk, products: Products) -> None:
+        if chunk.name == "1_2_0":
+            raise OSError("the store is gone")
+        super().write(chunk, products)
+
+
+def test_a_chunk_that_cannot_be_written_is_not_done(bench: Bench) -> None:
+    """A chunk whose products could not be stored is set aside, and the next run computes it."""
+    message = bench.failing(HalfWritten(bench.store))
+    assert "1 of 48 chunks failed" in message
+    whole = bench.stage()
+    assert bench.done(whole) == names(whole) - {"1_2_0"}
+    bench.run(whole)
+    assert bench.tried(whole) == {"1_2_0"}
