@@ -106,7 +106,6 @@ class StageFinished:
 
 Event = StageStarted | ChunkDone | ChunkFailed | NodeAvoided | StageFinished
 Listener = Callable[[Event], None]
-Summary = Summary
 
 
 def fan_out(*listeners: Listener | None) -> Listener:

@@ -12,7 +12,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS
@@ -53,10 +53,10 @@ def open_inputs(config: RunConfig) -> Inputs:
     )
 
 
-def region_of_interest(start: Vec | None, stop: Vec | None, bounds: BoundingBox) -> BoundingBox:
+def region_of_interest(start: Triple | None, stop: Triple | None, bounds: BoundingBox) -> BoundingBox:
     """The part of the dataset to segment; ``ConfigError`` if it is empty or reaches outside."""
-    first, last = start or bounds.start, stop or bounds.stop
-    if any(a >= b for a, b in zip(first, last, strict=True)) or not bounds.contains(BoundingBox(first, last)):
+    first, last = as_vec(start or bounds.start, "start"), as_vec(stop or bounds.stop, "stop")
+    if not first.below(last) or not bounds.contains(BoundingBox(first, last)):
         raise ConfigError(
             f"the region from {list(first)} to {list(last)} must be a non-empty part of the dataset, "
             f"{list(bounds.start)} to {list(bounds.stop)}: correct start and stop"
@@ -69,7 +69,7 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     depth, width = resolution_nm[0], min(resolution_nm[1:])
     auto = config.mode == "auto"
     per_section = depth >= SECTION_RATIO * width if auto else config.mode == "section"
-    nm: Vec = tuple(max(1, round(r)) for r in resolution_nm)  # type: ignore[assignment]
+    nm = Vec(*map(round, resolution_nm)).maximum(1)
     defaults = default_rules(nm, per_section)
     given: dict[str, Any] = {
         "threshold": None if config.threshold is None else round(config.threshold * 255 * 2 * len(defaults.axes)),

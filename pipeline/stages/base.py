@@ -109,7 +109,7 @@ class Stage(ABC):
     def run_chunk(self, chunk: Chunk, may_write: Callable[[], None] = may_always_write) -> ChunkReport:
         """Read, compute and write one chunk; data first, report second.
 
-        may_write: called before the products are stored; raises ``LeaseError`` if they may not be (``pipeline.runs.lease``).
+        may_write: called before the products are stored; raises ``LeaseError`` if another driver has taken over.
         """
         laps = Laps()
         inputs = self.read(chunk)

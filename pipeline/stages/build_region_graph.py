@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.config.run_file import Agglomeration
+from pipeline.geometry import ZERO, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
@@ -47,7 +48,7 @@ class BuildRegionGraph(ChainStage):
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid with one voxel of context on the low side."""
-        return [self.layout.grid(((1, 1, 1), (0, 0, 0)))]
+        return [self.layout.grid((Vec(1, 1, 1), ZERO))]
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fragments with their low neighbours, affinities and joins."""
