@@ -449,4 +449,95 @@ PROOF = [
     ),
 ]
 
-MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF]
+FINGERPRINTS = [
+    Mutation(
+        "fingerprint-of-arithmetic",
+        "Other arithmetic of a stage is another fingerprint.",
+        "pipeline/stages/chain_stage.py",
+        "fingerprint(self.name, self.algorithm,",
+        "fingerprint(self.name,",
+        "tests/stages/test_fingerprints.py::test_other_arithmetic_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-chunks",
+        "Another chunk shape is another fingerprint.",
+        "pipeline/stages/layout.py",
+        "fingerprint(boxes, self.chunk_shape,",
+        "fingerprint(boxes,",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-weights",
+        "Other weights of the network are another fingerprint.",
+        "pipeline/stages/predict_affinities.py",
+        "self.model_digest",
+        "''",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-patches",
+        "Another overlap of the patches is another fingerprint.",
+        "pipeline/stages/predict_affinities.py",
+        "[self.patch_shape, self.overlap]",
+        "[self.patch_shape]",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-rules",
+        "Other rules of the supervoxels are another fingerprint.",
+        "pipeline/stages/extract_supervoxels.py",
+        "asdict(self.rules)",
+        "''",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-the-mask",
+        "Another mask is another fingerprint.",
+        "pipeline/stages/extract_supervoxels.py",
+        "self.mask_fingerprint",
+        "''",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-histograms",
+        "Contacts with histograms have another fingerprint than those without.",
+        "pipeline/stages/build_region_graph.py",
+        "self.upstream, self.histograms",
+        "(self.upstream,)",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-the-linkage",
+        "Another linkage is another fingerprint.",
+        "pipeline/stages/agglomerate.py",
+        "self.upstream, linkage, self.stop_score",
+        "self.upstream, self.stop_score",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-the-stop-score",
+        "Another stop score is another fingerprint.",
+        "pipeline/stages/agglomerate.py",
+        "self.upstream, linkage, self.stop_score",
+        "self.upstream, linkage",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-the-cut",
+        "Another threshold is another fingerprint.",
+        "pipeline/stages/cut_merge_tree.py",
+        "asdict(self.rules)",
+        "''",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+    Mutation(
+        "fingerprint-of-the-truth",
+        "Another ground truth is another fingerprint of the scores.",
+        "pipeline/stages/evaluate_segmentation.py",
+        "self.truth.fingerprint",
+        "''",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
+    ),
+]
+
+MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS]
