@@ -309,6 +309,26 @@ def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Ben
     assert len(stage.tried()) <= 13
 
 
+def test_a_driver_that_was_replaced_asks_before_it_hands_out_a_chunk(tmp_path: Path) -> None:
+    """A driver that loses its lease after the third record hands out no fourth chunk."""
+    stage, done = ToyStage(ObjectStore(tmp_path)), 0
+
+    def may_write() -> None:
+        if done >= 3:
+            raise LeaseError("another driver has taken over this run")
+
+    def listen(event: Event) -> None:
+        nonlocal done
+        done += isinstance(event, ChunkDone)
+
+    ledger = Ledger(stage.store, stage.name, stage.fingerprint, stage.grids())
+    with pytest.raises(LeaseError):
+        run_stage(
+            stage, ledger, SerialExecutor(), RunOptions.of(Execution(), COMMAND, may_write=may_write), on_event=listen
+        )
+    assert len(stage.tried()) == 3
+
+
 def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Bench) -> None:
     """A worker of a replaced driver writes nothing, and the stage stops after the chunks in flight."""
     stage = bench.stage()

@@ -157,6 +157,14 @@ SEGMENTATION = [
         "np.floor(values.astype(np.float64) * 255 + 0.5)",
         "tests/stages/test_affinities.py::test_affinities_from_0_to_1_are_rounded_half_to_even",
     ),
+    Mutation(
+        "place-of-edges",
+        "An edge that another program stores at its lower voxel is read at the upper one.",
+        "pipeline/stages/affinities.py",
+        "shifted = box.translate(lower)",
+        "shifted = box",
+        "tests/stages/test_affinities.py::test_edges_that_are_stored_at_their_lower_voxel_are_read_at_the_upper_one",
+    ),
 ]
 
 INFERENCE = [
@@ -254,6 +262,14 @@ RUNS = [
         "        may_write()\n",
         "",
         "tests/execution/test_runner.py::test_a_worker_whose_driver_was_followed_by_another_writes_nothing",
+    ),
+    Mutation(
+        "handing-out",
+        "A driver asks whether it may write before it hands out a chunk.",
+        "pipeline/execution/runner.py",
+        "            self.options.may_write()\n            yield chunk\n",
+        "            yield chunk\n",
+        "tests/execution/test_runner.py::test_a_driver_that_was_replaced_asks_before_it_hands_out_a_chunk",
     ),
     Mutation(
         "data-before-record",
@@ -442,7 +458,7 @@ PROOF = [
     Mutation(
         "sampled-volumes",
         "The fingerprint of a volume holds its voxels.",
-        "pipeline/runs/inputs.py",
+        "pipeline/runs/origin.py",
         "[fingerprint(block.hex()) for block in blocks]",
         "len(blocks)",
         "tests/runs/test_volume_fingerprint.py::test_another_voxel_is_another_fingerprint",

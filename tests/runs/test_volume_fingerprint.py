@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.runs.inputs import volume_fingerprint
+from pipeline.runs.origin import volume_fingerprint
 from pipeline.volumes import open_volume
 from tests.runs import write_volume
 

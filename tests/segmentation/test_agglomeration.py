@@ -173,7 +173,7 @@ def test_a_merge_of_exactly_the_stop_score_is_made(stop, merges):
     affinities[2, 0, 0] = 0, 200, 51
     ids, joins = np.array([[[1, 2, 3]]], np.uint64), np.empty((0, 2), np.int64)
     graph = build_region_graph(ids, affinities, joins, core=roi, roi=roi, bounds=roi)
-    found = agglomerate_node([graph], roi=roi, linkage=Linkage(), stop_score=stop).merges.tolist()
+    found = agglomerate_node([graph], roi=roi, linkage=Linkage("mean", 0.5), stop_score=stop).merges.tolist()
     assert found == [(1, 2, 200 / 255), (1, 3, 0.2)][:merges]
 
 

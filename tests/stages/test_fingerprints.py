@@ -58,7 +58,7 @@ CHANGES = [
     (GRAPH, {"upstream": "other fragments"}),
     (GRAPH, {"histograms": True}),
     (AGGLOMERATE, {"upstream": "another graph"}),
-    (AGGLOMERATE, {"linkage": Linkage()}),
+    (AGGLOMERATE, {"linkage": Linkage("mean", 0.5)}),
     (AGGLOMERATE, {"linkage": Linkage("quantile", 0.75)}),
     (AGGLOMERATE, {"stop_score": 0.2}),
     (CUT, {"upstream": "another tree"}),
