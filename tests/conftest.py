@@ -7,7 +7,7 @@ from pathlib import Path
 
 import dask.config
 import pytest
-from hypothesis import settings
+from hypothesis import Phase, settings
 
 from tests.deploy.slurm import _slurm_cluster, slurm  # noqa: F401  (fixtures)
 
@@ -48,4 +48,5 @@ def dask_settings_stay_as_they_were() -> Iterator[None]:
 
 
 settings.register_profile("petaseg", deadline=None, derandomize=True)
+settings.register_profile("mutations", settings.get_profile("petaseg"), phases=(Phase.explicit, Phase.generate))
 settings.load_profile("petaseg")

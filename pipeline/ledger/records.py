@@ -58,16 +58,20 @@ def failure_record(failure: Failure) -> dict[str, Any]:
 def encode(record: dict[str, Any], log: str = "") -> bytes:
     """A record as a line: checksum, space, JSON; ``log`` names the log for which it is written."""
     text = json.dumps(record, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text, zlib.crc32(log.encode())), text)
+    return b"%08x %s\n" % (_checksum(text, log), text)
 
 
 def decode(line: bytes, log: str = "") -> dict[str, Any] | None:
     """The record of a line without its line break, or None if it is damaged or was written for another log."""
     checksum, _, text = line.partition(b" ")
     try:
-        if int(checksum, 16) != zlib.crc32(text, zlib.crc32(log.encode())):
+        if int(checksum, 16) != _checksum(text, log):
             return None
         record: dict[str, Any] = json.loads(text)
     except ValueError:
         return None
     return record
+
+
+def _checksum(text: bytes, log: str) -> int:
+    return zlib.crc32(text, zlib.crc32(log.encode()))

@@ -117,6 +117,13 @@ def test_only_processes_with_the_certificate_reach_the_scheduler(tmp_path):
             Client(cluster.scheduler_address.replace("tls://", "tcp://"), set_as_default=False, timeout=2)
 
 
+def test_every_connection_of_a_run_must_be_encrypted(tmp_path):
+    """With the settings of a run, Dask refuses an address without TLS before it connects."""
+    settings = create_tls(tmp_path / "tls").settings()
+    with dask.config.set(settings), pytest.raises(RuntimeError, match="encryption required"):
+        Client("tcp://127.0.0.1:9", set_as_default=False, timeout=1)
+
+
 def test_certificates_pass_the_strict_rules_of_newer_pythons(tmp_path):
     """A run's certificates pass X.509 strict verification, which Python 3.13 applies by default."""
     tls = create_tls(tmp_path / "tls")

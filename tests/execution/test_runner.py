@@ -12,8 +12,9 @@ from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, RunOptions, StageFinished, StageStarted, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.execution.threads import ThreadExecutor
+from pipeline.grid import Chunk
 from pipeline.ledger.ledger import Ledger, Summary
-from pipeline.stages.base import checksum_of
+from pipeline.stages.base import Products, checksum_of
 from pipeline.storage import ObjectStore
 from tests.contracts.toy import ToyStage
 
@@ -308,6 +309,26 @@ def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Ben
     assert len(stage.tried()) <= 13
 
 
+def test_a_driver_that_was_replaced_asks_before_it_hands_out_a_chunk(tmp_path: Path) -> None:
+    """A driver that loses its lease after the third record hands out no fourth chunk."""
+    stage, done = ToyStage(ObjectStore(tmp_path)), 0
+
+    def may_write() -> None:
+        if done >= 3:
+            raise LeaseError("another driver has taken over this run")
+
+    def listen(event: Event) -> None:
+        nonlocal done
+        done += isinstance(event, ChunkDone)
+
+    ledger = Ledger(stage.store, stage.name, stage.fingerprint, stage.grids())
+    with pytest.raises(LeaseError):
+        run_stage(
+            stage, ledger, SerialExecutor(), RunOptions.of(Execution(), COMMAND, may_write=may_write), on_event=listen
+        )
+    assert len(stage.tried()) == 3
+
+
 def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Bench) -> None:
     """A worker of a replaced driver writes nothing, and the stage stops after the chunks in flight."""
     stage = bench.stage()
@@ -324,3 +345,22 @@ def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Ben
         )
     assert bench.done(stage) == set()
     assert len(stage.tried()) <= 3
+
+
+class HalfWritten(ToyStage):
+    """A toy stage that fails while it writes one chunk."""
+
+    def write(self, chunk: Chunk, products: Products) -> None:
+        if chunk.name == "1_2_0":
+            raise OSError("the store is gone")
+        super().write(chunk, products)
+
+
+def test_a_chunk_that_cannot_be_written_is_not_done(bench: Bench) -> None:
+    """A chunk whose products could not be stored is set aside, and the next run computes it."""
+    message = bench.failing(HalfWritten(bench.store))
+    assert "1 of 48 chunks failed" in message
+    whole = bench.stage()
+    assert bench.done(whole) == names(whole) - {"1_2_0"}
+    bench.run(whole)
+    assert bench.tried(whole) == {"1_2_0"}

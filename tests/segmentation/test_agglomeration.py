@@ -165,6 +165,18 @@ def test_two_voxels_in_two_chunks_merge_in_their_parent():
     assert root.merges.tolist() == [(1, 2, 200 / 255)]
 
 
+@pytest.mark.parametrize(("stop", "merges"), [(0.2, 2), (np.nextafter(0.2, 1), 1)], ids=["equal", "above"])
+def test_a_merge_of_exactly_the_stop_score_is_made(stop, merges):
+    """Of two merges, the second one scores 51 / 255 = 0.2 when it is found, and again after the first one."""
+    roi = BoundingBox.from_shape((1, 1, 3))
+    affinities = np.zeros((3, 1, 1, 3), np.uint8)
+    affinities[2, 0, 0] = 0, 200, 51
+    ids, joins = np.array([[[1, 2, 3]]], np.uint64), np.empty((0, 2), np.int64)
+    graph = build_region_graph(ids, affinities, joins, core=roi, roi=roi, bounds=roi)
+    found = agglomerate_node([graph], roi=roi, linkage=Linkage("mean", 0.5), stop_score=stop).merges.tolist()
+    assert found == [(1, 2, 200 / 255), (1, 3, 0.2)][:merges]
+
+
 def test_a_child_too_few_is_refused():
     """A node is refused if it has no children or if they do not tile its box."""
     roi, graphs = two_halves()

@@ -71,6 +71,14 @@ def test_a_small_piece_follows_its_next_merge_and_a_large_one_does_not():
     assert cut_global(tree, ids, sizes, CutRules(0.5, 0, 1.0)).tolist() == [1, 2, 3, 4]
 
 
+def test_a_merge_of_exactly_the_threshold_is_made():
+    """A score equal to the threshold is enough, and so is one equal to the threshold of small pieces."""
+    tree = np.array([(1, 2, 0.5), (1, 3, 0.25)], MERGE)
+    ids, sizes = np.arange(1, 4, dtype=np.uint64), np.array([50, 50, 5])
+    assert cut_global(tree, ids, sizes, CutRules(0.5, 10, 0.25)).tolist() == [1, 1, 1]
+    assert cut_global(tree, ids, sizes, CutRules(np.nextafter(0.5, 1), 10, np.nextafter(0.25, 1))).tolist() == [1, 2, 3]
+
+
 def test_a_tree_of_another_run_is_refused():
     tree = np.array([(2, 7, 0.3)], MERGE)
     with pytest.raises(CorruptError, match="region 7"):

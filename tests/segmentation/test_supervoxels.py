@@ -214,6 +214,38 @@ def test_chunks_united_over_joins_equal_the_unchunked_run(problem, chunk_shape, 
         np.testing.assert_array_equal(joined(affinities, mask, roi, bounds, rules, chunk_shape), expected)
 
 
+def chain(affinities_along_x):
+    """A row of voxels: these affinities along x, and equal ones along z and y."""
+    row = np.full((3, 1, 1, len(affinities_along_x)), 100, np.uint8)
+    row[2, 0, 0] = affinities_along_x
+    return row, np.ones(row.shape[1:], np.bool_)
+
+
+def two_towers():
+    """Two towers of the full height that touch at their tops alone, across the face between x = 1 and x = 2."""
+    mask = np.ones((2, 1, 3), np.bool_)
+    mask[0, 0, 1] = False
+    return np.full((3, 2, 1, 3), 255, np.uint8), mask
+
+
+@pytest.mark.parametrize(
+    ("problem", "chunk_shape"),
+    [
+        (chain([0, 20, 40, 60, 80, 100, 120, 140]), (1, 1, 4)),
+        (chain([0, 140, 120, 100, 80, 60, 40, 20]), (1, 1, 4)),
+        (two_towers(), (2, 1, 2)),
+    ],
+    ids=["summit beyond the high face", "summit beyond the low face", "plateau"],
+)
+def test_a_basin_that_a_chunk_face_cuts_is_one_supervoxel(problem, chunk_shape):
+    """A basin is joined across a chunk face if a pointer crosses it on either side, or if a plateau goes on."""
+    affinities, mask = problem
+    roi = BoundingBox.from_shape(mask.shape)
+    rules = SupervoxelRules(0, 1, 1, False, (8, 8, 8), evidence_nm=100)
+    whole = joined(affinities, mask, roi, roi, rules, chunk_shape)
+    np.testing.assert_array_equal(whole, mask.astype(np.uint64))
+
+
 @pytest.mark.parametrize("per_section", [False, True])
 @pytest.mark.parametrize("smoothness", [0, 1, 2])
 def test_many_small_chunks_of_large_noise_equal_one_chunk(per_section, smoothness, monkeypatch):
@@ -254,6 +286,19 @@ def test_affinities_on_the_first_planes_of_the_region_are_not_used():
     other[0, 0], other[1, :, 0], other[2, :, :, 0] = 0, 7, 255
     first, second = (extract(a, None, roi, roi, rules).ids for a in (affinities, other))
     np.testing.assert_array_equal(first, second)
+
+
+def test_one_voxel_less_of_context_than_the_halo_gives_other_supervoxels(monkeypatch):
+    """In this tissue chunks with the whole halo equal one chunk, and chunks with one voxel less do not."""
+    monkeypatch.setattr(supervoxels, "RIM", 1)
+    roi = BoundingBox.from_shape((12, 12, 12))
+    affinities = tissue(np.random.default_rng(4), roi.shape, 1)
+    rules = SupervoxelRules(960, 9, 1, False, (8, 8, 8))
+    expected = extract(affinities, None, roi, roi, rules).ids
+    np.testing.assert_array_equal(joined(affinities, None, roi, roi, rules, (4, 4, 4)), expected)
+    thin = [tuple(n - 1 for n in side) for side in rules.halo()]
+    monkeypatch.setattr(SupervoxelRules, "halo", lambda self: thin)
+    assert (joined(affinities, None, roi, roi, rules, (4, 4, 4)) != expected).any()
 
 
 @pytest.mark.parametrize("per_section", [False, True])
