@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.config.run_file import Table
+from pipeline.config.base import Table
 from pipeline.registry import find, load
 from pipeline.synthetic import KINDS
 from pipeline.synthetic.sample import Sample

@@ -12,10 +12,8 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
+from pipeline.config.base import Positive, Table
 from pipeline.config.registered import OneOf
-from pipeline.config.run_file import Table
-
-Positive = Annotated[float, Field(gt=0)]
 
 LOSSES = {
     "bce": "pipeline.training.losses:Bce",

@@ -8,13 +8,13 @@ at least, also under autocast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.config.base import Amount
 from pipeline.training.loss_specs import LossSpec
 
 LEAST_SHARE = 0.05
@@ -40,13 +40,13 @@ def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return _mean(F.binary_cross_entropy_with_logits(full(logits), targets, reduction="none"), weights)
 
 
-def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float) -> Tensor:
     """(1 - p)^gamma times the cross entropy, p the probability of the true class (Lin et al. 2017): rare targets."""
     cross = F.binary_cross_entropy_with_logits(full(logits), targets, reduction="none")
     return _mean((-torch.expm1(-cross)) ** gamma * cross, weights)  # exp(-cross) is p
 
 
-def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float = 100.0) -> Tensor:
+def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float) -> Tensor:
     """1 - (2 |P T| + smooth) / (|P| + |T| + smooth) of a sample, all its channels together; mean over samples.
 
     Weights only mask here: a voxel counts if its weight is above 0.
@@ -57,7 +57,7 @@ def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float
     return (1 - (2 * both + smooth) / (either + smooth)).mean()
 
 
-def mean_square(logits: Tensor, targets: Tensor, weights: Tensor, *, activation: str = "none") -> Tensor:
+def mean_square(logits: Tensor, targets: Tensor, weights: Tensor, *, activation: str) -> Tensor:
     """Weighted squared difference between the targets and the activated logits, mean over the asked voxels."""
     said = ACTIVATIONS[activation](full(logits))
     return _mean((said - targets) ** 2, weights)
@@ -107,7 +107,7 @@ class Dice(LossSpec):
     """Dice loss of each sample."""
 
     kind: Literal["dice"] = "dice"
-    smooth: Annotated[float, Field(ge=0)] = 100.0
+    smooth: Amount = 100.0
     """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Focal(LossSpec):
     """Focal loss."""
 
     kind: Literal["focal"] = "focal"
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    gamma: Amount = 2.0
     """Easy voxels count (1 - p) to this power."""
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -13,15 +13,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from pipeline.config.base import Amount, Count, Positive, Share, Table
 from pipeline.config.registered import OneOf
-from pipeline.config.run_file import Table
 from pipeline.registry import find, load
 
 if TYPE_CHECKING:
     from pipeline.training.rules.base import Rule
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
 
 RULES = {
     "bptt": "pipeline.training.rules.backpropagation:Bptt",
@@ -37,7 +34,7 @@ class Penalty(Table):
 
     weight: Positive = 10.0
     """The penalty is multiplied by this: 10 in the Pathfinder experiments of C-RBP, 1e-3 for sums in panoptic ones."""
-    limit: Annotated[float, Field(ge=0)] = 0.9
+    limit: Amount = 0.9
     """What lies below costs nothing (lambda)."""
 
 
@@ -87,7 +84,7 @@ class RuleSettings(Table):
 class Unrolled(RuleSettings):
     """Rules that have a gradient for every step's readout."""
 
-    earlier_steps: Annotated[float, Field(ge=0, le=1)] = 0.0
+    earlier_steps: Share = 0.0
     """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""
 
 

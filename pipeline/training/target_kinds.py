@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
+from pipeline.config.base import CountOrZero, Positive
 from pipeline.geometry import Vec
 from pipeline.training import targets as make
-from pipeline.training.loss_specs import Losses, Positive
+from pipeline.training.loss_specs import Losses
 from pipeline.training.losses import CrossEntropy, MeanSquare
 from pipeline.training.target_specs import Pair, TargetSpec
 from pipeline.training.targets.masks import Zero
@@ -122,7 +123,7 @@ class Contours(TargetSpec):
     """Outlines of objects in the plane; label 0 is background."""
 
     what: Literal["contours"] = "contours"
-    dilation: Annotated[int, Field(ge=0)] = 1
+    dilation: CountOrZero = 1
     """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
     background: bool = True
     """Outlines also towards the background; otherwise only between objects."""

@@ -16,8 +16,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
+from pipeline.config.base import Table
 from pipeline.config.registered import OneOf
-from pipeline.config.run_file import Table
 from pipeline.training import targets as make
 from pipeline.training.loss_specs import Losses
 from pipeline.training.losses import Bce

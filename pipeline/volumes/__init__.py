@@ -13,6 +13,7 @@ from pipeline.registry import load
 from pipeline.volumes.base import CreatableFormat, Format, Mode, Volume, VolumeSpec, spec_like
 from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, creatable, either, entry_of, understood_by
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
+from pipeline.volumes.marker import refuse_unfinished
 from pipeline.volumes.spec_checks import check_spec, differences
 
 __all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "spec_like"]
@@ -27,11 +28,14 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         file says or does not say, ``axes=zyx`` names the order of an array that does not name its axes.
     mode: ``r`` or ``r+`` (read and write).
 
-    Raises ``VolumeError`` (missing, not usable), ``ConfigError`` (not a URL of a volume), ``StorageError``.
+    Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
+    ``ConfigError`` (not a URL of a volume), ``StorageError``.
     """
     location = parse_location(url)
     name = location.format or require_format(location)
     _refuse_options(location, name)
+    if mode == "r" and entry_of(name).creatable:
+        refuse_unfinished(location)
     return cast(type[Format], load(entry_of(name).path)).open(location, mode)
 
 

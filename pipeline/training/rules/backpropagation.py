@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from pipeline.config.base import Count
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence, State
-from pipeline.training.rule_specs import Count, Unrolled
+from pipeline.training.rule_specs import Unrolled
 from pipeline.training.rules.base import Rule, Trajectory, asking, check_steps, detached, shaped, tensors
 
 Step = Callable[[State], State]
@@ -37,7 +38,7 @@ class TruncatedBackpropagation:
     state nobody will read keep nothing.
     """
 
-    window: int = 4
+    window: int
 
     def __post_init__(self) -> None:
         if self.window < 1:

@@ -25,9 +25,10 @@ from pydantic import Field
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from pipeline.config.base import Amount, CountOrZero, Positive
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence
-from pipeline.training.rule_specs import Positive, RuleSettings
+from pipeline.training.rule_specs import RuleSettings
 from pipeline.training.rules.base import NeumannReport, Rule, Trajectory, check_steps, shaped, tensors
 
 Vector = tuple[Tensor, ...]
@@ -35,6 +36,29 @@ Vector = tuple[Tensor, ...]
 
 CAP, FLOOR = 1.0, 1e-9
 """The published code's absolute bounds: of the norm of the sum, and of a term."""
+
+
+class Recurrent(RuleSettings):
+    """Recurrent back-propagation (RBP; with a penalty C-RBP): the gradient of a steady state by a Neumann series."""
+
+    kind: Literal["rbp"] = "rbp"
+    terms: CountOrZero = 15
+    """At most so many beside the gradient itself."""
+    tolerance: Amount = 1e-6
+    """A term of this size, relative to the gradient, ends the series."""
+    divergence: Positive = 10.0
+    """So does one of that size; then the partial sum of least residual is used."""
+    reference_stopping: bool = False
+    """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
+    over: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] | None = None
+    """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
+
+    def rule(self) -> Rule:
+        """See ``RuleSettings``."""
+        return RecurrentBackpropagation(self.terms, self.tolerance, self.divergence, self.reference_stopping, self.over)
+
+
+DEFAULTS = Recurrent()
 
 
 @dataclass(frozen=True)
@@ -45,11 +69,11 @@ class RecurrentBackpropagation:
     over: numbers of the state's tensors that the series runs over, None for all; the published ConvLSTM takes h, (0,).
     """
 
-    terms: int = 15
-    tolerance: float = 1e-6
-    divergence: float = 10.0
-    reference_stopping: bool = False
-    over: tuple[int, ...] | None = None
+    terms: int = DEFAULTS.terms
+    tolerance: float = DEFAULTS.tolerance
+    divergence: float = DEFAULTS.divergence
+    reference_stopping: bool = DEFAULTS.reference_stopping
+    over: tuple[int, ...] | None = DEFAULTS.over
 
     def __post_init__(self) -> None:
         if self.terms < 0 or self.tolerance < 0 or self.divergence <= 0:
@@ -161,23 +185,3 @@ class _Series(torch.autograd.Function):
         for i, part in zip(chosen, total, strict=True):
             result[i] = part
         return (None, None, None, *[None] * len(previous), *result)
-
-
-class Recurrent(RuleSettings):
-    """Recurrent back-propagation (RBP; with a penalty C-RBP): the gradient of a steady state by a Neumann series."""
-
-    kind: Literal["rbp"] = "rbp"
-    terms: Annotated[int, Field(ge=0)] = 15
-    """At most so many beside the gradient itself."""
-    tolerance: Annotated[float, Field(ge=0)] = 1e-6
-    """A term of this size, relative to the gradient, ends the series."""
-    divergence: Positive = 10.0
-    """So does one of that size; then the partial sum of least residual is used."""
-    reference_stopping: bool = False
-    """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
-    over: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
-    """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
-
-    def rule(self) -> Rule:
-        """See ``RuleSettings``."""
-        return RecurrentBackpropagation(self.terms, self.tolerance, self.divergence, self.reference_stopping, self.over)

@@ -39,7 +39,7 @@ def test_rules_are_made_by_name_and_each_has_its_contract_tests_here():
     """Each row of the registry gives its rule, with the defaults of a training file."""
     assert {name: rule_named(name) for name in RULES} == {
         "bptt": Backpropagation(),
-        "truncated": TruncatedBackpropagation(),
+        "truncated": TruncatedBackpropagation(window=4),
         "checkpointed": CheckpointedBackpropagation(),
         "rbp": RecurrentBackpropagation(),
     }
