@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import ValidationError
+from pydantic.fields import FieldInfo
 
 from pipeline.config.base import Table
 from pipeline.config.registered import OneOf
@@ -70,9 +71,7 @@ def walk(model: type[Table], place: Sequence[str | int]) -> tuple[list[str | int
         path.append(part)
         fields = [table.model_fields[part] for table in tables if isinstance(part, str) and part in table.model_fields]
         if fields:
-            tables = [
-                table for field in fields for part in (field.annotation, *field.metadata) for table in tables_in(part)
-            ]
+            tables = [table for field in fields for table in tables_of(field)]
     return path, tables
 
 
@@ -84,12 +83,17 @@ def _is_kind(table: type[Table], name: str) -> bool:
     )
 
 
+def tables_of(field: FieldInfo) -> Iterator[type[Table]]:
+    """All tables that a field allows."""
+    return tables_in(Annotated[field.annotation, *field.metadata] if field.metadata else field.annotation)
+
+
 def tables_in(annotation: Any) -> Iterator[type[Table]]:
     """All tables that an annotation allows, within unions and tuples too."""
     if isinstance(annotation, type) and issubclass(annotation, Table):
         yield annotation
-    elif isinstance(annotation, OneOf):
-        yield from annotation.classes()
+    elif kinds := [kind for kind in getattr(annotation, "__metadata__", ()) if isinstance(kind, OneOf)]:
+        yield from kinds[0].classes()
     elif get_origin(annotation) in (Annotated, Union, UnionType, tuple):
         for each in get_args(annotation):
             yield from tables_in(each)

@@ -8,13 +8,13 @@ at least, also under autocast.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from pipeline.config.base import Amount
 from pipeline.training.loss_specs import LossSpec
 
 LEAST_SHARE = 0.05
@@ -107,7 +107,7 @@ class Dice(LossSpec):
     """Dice loss of each sample."""
 
     kind: Literal["dice"] = "dice"
-    smooth: Annotated[float, Field(ge=0)] = 100.0
+    smooth: Amount = 100.0
     """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -119,7 +119,7 @@ class Focal(LossSpec):
     """Focal loss."""
 
     kind: Literal["focal"] = "focal"
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    gamma: Amount = 2.0
     """Easy voxels count (1 - p) to this power."""
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

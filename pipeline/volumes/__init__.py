@@ -34,7 +34,7 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     location = parse_location(url)
     name = location.format or require_format(location)
     _refuse_options(location, name)
-    if mode == "r" and name in creatable():
+    if mode == "r" and entry_of(name).creatable:
         refuse_unfinished(location)
     return cast(type[Format], load(entry_of(name).path)).open(location, mode)
 

@@ -24,8 +24,7 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
-from pipeline.volumes.formats import DEFAULT_FORMAT, Entry, entry_of
-from pipeline.volumes.location import Location, detect_format, parse_location
+from pipeline.volumes.location import detect_format, parse_location
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
 
@@ -107,7 +106,7 @@ def open_source(
     """Open what is to be copied; ``ConfigError`` if its voxel size is neither given nor stated."""
     url, _, fragment = str(source).partition("#")
     if dataset is not None:
-        if not _entry(parse_location(url)).has_datasets:
+        if not parse_location(url).entry.has_datasets:
             raise ConfigError(
                 f"dataset is {dataset!r}, but {source} is no file that holds datasets, such as .h5; leave it out"
             )
@@ -159,16 +158,11 @@ def _copy(
 def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
     """Whether an interrupted call began the target, and how many of its blocks are there."""
     location = parse_location(target_url)
-    found = detect_format(location) if _entry(location).lasting else None
+    found = detect_format(location) if location.entry.lasting else None
     done = marker.blocks_done()
     if done is None and found:
         raise VolumeError(f"{target_url} exists already, as {found}; choose another target, or overwrite it")
     return done is not None, done if done and found else 0
-
-
-def _entry(location: Location) -> Entry:
-    """The row of the format that a URL names; that of zarr, which is made by default, if it names none."""
-    return entry_of(location.format or DEFAULT_FORMAT)
 
 
 def _fingerprint(source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.storage import ObjectStore, local_path
-from pipeline.volumes.formats import VOLUMES, all_options, kinds_of_volumes, schemes
+from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, Entry, all_options, entry_of, kinds_of_volumes, schemes
 
 SCHEMES = ("file", "s3", "gs", "https", "http", "mem")
 """Kinds of addresses under which volumes of several formats may lie."""
@@ -28,6 +28,11 @@ class Location:
     """The name inside the file, for HDF5."""
     options: Mapping[str, str] = field(default_factory=dict)
     """What was written after ``#``."""
+
+    @property
+    def entry(self) -> Entry:
+        """The row of the format, or of the one that is made by default if the URL does not tell."""
+        return entry_of(self.format or DEFAULT_FORMAT)
 
     @property
     def mip(self) -> int:

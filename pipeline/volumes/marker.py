@@ -37,7 +37,7 @@ class Marker:
             raise ConfigError(
                 f"target {target_url} is a whole bucket; name a folder in it: {target_url.rstrip('/')}/image"
             )
-        lasting = entry_of(location.format or DEFAULT_FORMAT).lasting  # another target does not outlive an interruption
+        lasting = location.entry.lasting  # another target does not outlive an interruption
         self._store = ObjectStore(parent or ("/" if location.base.startswith("/") else ".")) if lasting else None
 
     def blocks_done(self) -> int | None:
@@ -80,7 +80,7 @@ class Marker:
 
 def refuse_unfinished(location: Location) -> None:
     """Raise ``VolumeError`` if ``petaseg ingest`` has not finished the volume there, or the volume that holds it."""
-    if location.base.partition("://")[0] in READ_ONLY:
+    if not location.entry.lasting or location.base.partition("://")[0] in READ_ONLY:
         return
     for place in (location.base, parent_of(location.base)):
         if place is not None and _is_marked(place):

@@ -10,8 +10,9 @@ from pydantic import ConfigDict, Field
 
 from pipeline.config.base import DataPath, ModelName, Table
 from pipeline.config.paths import markers, with_paths
-from pipeline.config.problems import tables_in
+from pipeline.config.problems import tables_of
 from pipeline.config.reading import json_schema, parse_config
+from pipeline.config.registered import KeyOf
 from pipeline.config.run_file import RunConfig
 from pipeline.runs.run import with_absolute_paths
 from pipeline.training.config import TrainConfig
@@ -48,7 +49,7 @@ OTHER_TEXTS = {
 
 def texts(annotation: Any) -> bool:
     """True if an annotation allows a free text."""
-    if get_origin(annotation) is Literal:
+    if get_origin(annotation) is Literal or any(isinstance(part, KeyOf) for part in get_args(annotation)):
         return False
     return annotation is str or any(texts(each) for each in get_args(annotation))
 
@@ -56,9 +57,9 @@ def texts(annotation: Any) -> bool:
 def keys(table: type[Table], before: str = "") -> Iterator[tuple[str, bool]]:
     """The keys of a table that hold free texts, those of the tables in it too, and whether they are paths."""
     for name, field in table.model_fields.items():
-        if texts(field.annotation):
+        if texts(field.annotation) and not any(isinstance(part, KeyOf) for part in field.metadata):
             yield f"{before}{name}", any(markers((field.annotation, *field.metadata)))
-        for inner in tables_in(field.annotation):
+        for inner in tables_of(field):
             yield from keys(inner, f"{before}{name}.")
 
 

@@ -49,7 +49,7 @@ def test_an_executor_gets_the_settings_that_its_row_names() -> None:
     settings = Execution(executor="dask", workers=3, threads_per_worker=2, dashboard="127.0.0.1:8787")
     executor = executor_of(settings)
     assert isinstance(executor, DaskExecutor)
-    assert (executor.workers, executor.threads, executor.scheduler, executor.dashboard) == (
+    assert (executor.workers, executor.threads_per_worker, executor.scheduler, executor.dashboard) == (
         3,
         2,
         None,
