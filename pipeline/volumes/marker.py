@@ -14,7 +14,6 @@ from contextlib import contextmanager
 
 from pipeline.errors import ConfigError, StorageError, VolumeError
 from pipeline.storage import ObjectStore, parent_of
-from pipeline.volumes.formats import DEFAULT_FORMAT, entry_of
 from pipeline.volumes.location import Location, parse_location
 
 logger = logging.getLogger("petaseg.volumes")

@@ -29,7 +29,7 @@ PATHS = {
 }
 OTHER_TEXTS = {
     RunConfig: {
-        *("execution.executor", "cluster.kind", "inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
+        *("inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
         *("cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace", "cluster.image"),
         *("cluster.claim", "cluster.secrets", "cluster.image_pull_secret", "cluster.driver.walltime"),
         *("cluster.prices.currency",),
@@ -39,10 +39,7 @@ OTHER_TEXTS = {
             for key in ("walltime", "queue", "options", "node_selector")
         ),
     },
-    TrainConfig: {
-        *("name", "architecture", "arguments", "training_data", "licence"),
-        *("rule.kind", "targets.what", "targets.losses.kind"),
-    },
+    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence"},
 }
 """Keys whose values are texts, but no paths: a new key with a text belongs here, or needs the type ``DataPath``."""
 
