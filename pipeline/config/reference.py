@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from pipeline.config.base import Table
 from pipeline.config.reading import json_schema
-from pipeline.config.run_file import RunConfig, Table
+from pipeline.config.run_file import RunConfig
 
 INTRODUCTION = """\
 # Every key of a run file
@@ -90,7 +91,7 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    kind: str = schema.get("type", "value")
+    kind: str = schema.get("format") or schema.get("type", "value")
     if kind == "object":
         return "table of texts"
     if kind != "array":

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Triple, Vec, product
 from pipeline.grid import ChunkGrid
@@ -63,7 +64,7 @@ def ingest(
     *,
     resolution_nm: tuple[float, float, float] | None = None,
     offset: Triple | None = None,
-    storage_chunk: Triple = (64, 64, 64),
+    storage_chunk: Triple | None = None,
     shard: Triple | None = None,
     format: str | None = None,
     dataset: str | None = None,
@@ -76,7 +77,8 @@ def ingest(
     source: a folder of numbered TIFF files, a multi-page TIFF, an HDF5 file, a ``.npy`` file or any volume URL.
     resolution_nm: nanometres per voxel (z, y, x); left out, what the source states.
     offset: position of the first voxel (z, y, x) in voxels; left out, what the source states, else 0, 0, 0.
-    storage_chunk, shard: voxels (z, y, x) of a stored chunk, and of an object that holds several of them (zarr).
+    storage_chunk: voxels (z, y, x) of a stored chunk; left out, ``STORAGE_CHUNK``.
+    shard: voxels (z, y, x) of a stored object that holds several chunks (zarr).
     format: zarr or precomputed; left out, what the target's URL says, else zarr.
     dataset: the name inside an HDF5 file.
     overwrite: delete an existing target, or what an interrupted call left of it, first.
@@ -86,7 +88,7 @@ def ingest(
     target that exists, ``StorageError`` if the target cannot be written.
     """
     volume = open_source(source, dataset, resolution_nm)
-    spec = target_spec(volume.spec, offset, storage_chunk, shard)
+    spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
