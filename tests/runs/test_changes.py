@@ -1,11 +1,10 @@
 """Every change of a run file, of an input or of a stage's arithmetic changes exactly the fingerprints that it should.
 
-The table of changes is ``pipeline.runs.changes``; here stands how each change is made.
+The table of changes is ``pipeline.runs.changes``; the other values stand in ``tests/changes.py``.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -22,162 +21,18 @@ import yaml
 from pipeline.config.reading import parse_config
 from pipeline.config.reference import keys_of
 from pipeline.geometry import BoundingBox
-from pipeline.models.spec import ModelCard, bundled_folder
+from pipeline.models.spec import ModelCard
 from pipeline.runs.chain import STAGES
 from pipeline.runs.changes import CARD, EFFECTS, EVERYTHING, KEYS, PARTS, RUNS, Change, with_table
 from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.volumes import create_volume
-from tests.runs import results, run, write_run, write_volume
+from tests.changes import CARD_VALUES, SHAPE, VALUES, change_card, set_weights, write_runs
+from tests.runs import results, run
 
-SHAPE = (20, 24, 28)
-CHUNK = [10, 12, 14]
 GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
-WORKERS = {
-    "count": 5,
-    "cpus": 2,
-    "gpus": 1,
-    "memory_gb": 8.0,
-    "threads": 2,
-    "walltime": "02:00:00",
-    "queue": "long",
-    "options": ["--qos=long"],
-    "node_selector": {"kind": "fast"},
-}
-VALUES: dict[str, Any] = {
-    "run_directory": "elsewhere",
-    "chunk_shape": [20, 12, 14],
-    "storage_chunk_shape": [5, 12, 14],
-    "input.image": "other/image.zarr",
-    "input.affinities": "other/affinities.zarr",
-    "input.affinity_offsets": [[0, -1, 0], [-1, 0, 0], [0, 0, -1]],
-    "input.mask": "other/mask.zarr",
-    "input.start": [2, 0, 0],
-    "input.stop": [18, 24, 28],
-    "inference.model": "./other/model",
-    "inference.batch_size": 2,
-    "inference.device": "cpu",
-    "inference.gpu": "NVIDIA A100",
-    "inference.precision": "bfloat16",
-    "inference.threads": 2,
-    "inference.augmentation": "flips",
-    "inference.compile": True,
-    "inference.patch_shape": [10, 10, 10],
-    "inference.overlap": [2, 2, 2],
-    "inference.any_resolution": True,
-    "supervoxels.mode": "section",
-    "supervoxels.threshold": 0.4,
-    "supervoxels.max_distance_nm": 40,
-    "supervoxels.filter_width": 5,
-    "agglomeration.linkage": "mean",
-    "agglomeration.quantile": 0.25,
-    "agglomeration.stop_score": 0.1,
-    "segmentation.threshold": 0.9,
-    "segmentation.min_size": 5,
-    "segmentation.min_size_threshold": 0.2,
-    "evaluation.labels": "other/truth.zarr",
-    "evaluation.skeletons": "other/lines.npz",
-    "evaluation.start": [1, 0, 0],
-    "evaluation.stop": [19, 24, 28],
-    "execution.executor": "dask",
-    "execution.workers": 3,
-    "execution.threads_per_worker": 2,
-    "execution.scheduler": "tcp://host:8786",
-    "execution.max_in_flight": 3,
-    "execution.attempts": 4,
-    "execution.backoff_seconds": 2.0,
-    "execution.lease_seconds": 30.0,
-    "execution.timeout_seconds": 9.0,
-    "execution.metrics": "127.0.0.1:9095",
-    "execution.dashboard": "127.0.0.1:8787",
-    "cluster.kind": "slurm",
-    "cluster.queue": "short",
-    "cluster.account": "lab",
-    "cluster.interface": "ib0",
-    "cluster.namespace": "lab",
-    "cluster.image": "petaseg:1",
-    "cluster.claim": "data",
-    "cluster.secrets": ["keys"],
-    "cluster.image_pull_secret": "pull",
-    "cluster.driver.cpus": 2,
-    "cluster.driver.memory_gb": 8.0,
-    "cluster.driver.walltime": "1-00:00:00",
-    "cluster.driver.restarts": 3,
-    **{f"cluster.workers.{key}": value for key, value in WORKERS.items()},
-    **{f"cluster.inference_workers.{key}": value for key, value in WORKERS.items()},
-    "cluster.prices.cpu_hour": 0.5,
-    "cluster.prices.gpu_hour": 2.0,
-    "cluster.prices.currency": "EUR",
-}
-"""Key of the run file -> another value than that of the runs below."""
-
-CARD_VALUES: dict[str, Any] = {
-    "name": "another",
-    "architecture": "identity",
-    "arguments": {"out_channels": 3},
-    "weights": "renamed.safetensors",
-    "sha256": hashlib.sha256(b"other weights").hexdigest(),
-    "patch_shape": [10, 10, 10],
-    "overlap": [2, 2, 2],
-    "normalisation": {"offset": 1.0, "scale": 255.0},
-    "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [-3, 0, 0]],
-    "other_channels": [{"what": "membranes", "channels": 1}],
-    "activation": "none",
-    "resolution_nm": [8.5, 8.5, 8.5],
-    "threshold": 0.61,
-    "training_data": "another",
-    "scores": {"voi": 1.0},
-    "licence": "another",
-}
-"""Field of the model's card -> another value than that of the card below."""
-
-
 # -- the runs -------------------------------------------------------------------------------------------------------
-
-
-def write_inputs(folder: Path, seed: int) -> None:
-    """One volume of every kind, skeletons and a model; another seed gives other voxels and other weights."""
-    rng = np.random.default_rng(seed)
-    folder.mkdir(parents=True, exist_ok=True)
-    write_volume(folder / "image.zarr", rng.integers(0, 256, SHAPE, np.uint8))
-    write_volume(folder / "affinities.zarr", rng.integers(0, 256, (3, *SHAPE), np.uint8))
-    write_volume(folder / "mask.zarr", rng.integers(0, 2, SHAPE, np.uint8))
-    write_volume(folder / "truth.zarr", rng.integers(0, 9, SHAPE, np.uint32))
-    lines = {"nodes_nm": [[8.0, 8, 8], [80, 150, 200.0 - seed]], "edges": [[0, 1]], "skeleton": [1, 1]}
-    np.savez(folder / "lines.npz", **lines)
-    shutil.copytree(bundled_folder("fib25-tiny"), folder / "model", dirs_exist_ok=True)
-    change_card(folder / "model", patch_shape=[12, 12, 12], overlap=[4, 4, 4], threshold=0.5)
-    if seed:
-        set_weights(folder / "model", b"weights of another training")
-
-
-def change_card(folder: Path, **fields: Any) -> None:
-    card = yaml.safe_load((folder / "card.yaml").read_text())
-    assert all(card.get(key) != value for key, value in fields.items()), "a change must change something"
-    (folder / "card.yaml").write_text(yaml.safe_dump({**card, **fields}))
-
-
-def set_weights(folder: Path, data: bytes) -> None:
-    (folder / "weights.safetensors").write_bytes(data)
-    change_card(folder, sha256=hashlib.sha256(data).hexdigest())
-
-
-def write_runs(folder: Path) -> Path:
-    """A folder with two run files, ``image/run.yaml`` and ``affinities/run.yaml``; every part of a run is present."""
-    write_inputs(folder, 0)
-    write_inputs(folder / "other", 1)
-    common = {
-        "chunk_shape": CHUNK,
-        "storage_chunk_shape": CHUNK,
-        "agglomeration": {"linkage": "quantile", "stop_score": 0.05},
-        "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
-    }
-    network = {"model": "./model", "device": "cpu"}
-    for name, given in (("image", {"inference": network}), ("affinities", {})):
-        file = write_run(folder, **common, **given, input={name: f"{name}.zarr", "mask": "mask.zarr"})
-        file.rename(folder / f"{name}.yaml")
-    return folder
 
 
 def open_run(folder: Path, kind: str, *overrides: str) -> Run:
