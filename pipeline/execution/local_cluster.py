@@ -63,13 +63,18 @@ class LocalWorkers:
             self.replace_lost()
 
     def replace_lost(self) -> None:
-        """Start a worker for each whose nanny has given up."""
+        """Start a worker for each whose nanny has given up, or was taken out of the cluster.
+
+        Dask takes a nanny out that has no worker 15 seconds after a death of its worker, although a worker that has
+        died twice may be starting just then.
+        """
         nannies: dict[Any, Any] = dict(self.cluster.workers)
         lost = [name for name, nanny in nannies.items() if nanny.status in GONE]
         for name in lost:
             self.cluster.worker_spec.pop(name, None)
         if lost:
             logger.warning("%d workers are lost; starting others", len(lost))
+        if lost or set(self.cluster.worker_spec) - set(nannies):  # a nanny that is only just made is not made twice
             with dask.config.set(SETTINGS):
                 self.cluster.scale(self.workers)
 

@@ -193,14 +193,17 @@ def test_a_scheduler_that_dies_ends_the_run_with_a_message(window: int | None) -
         executor.close()
 
 
-def test_workers_whose_nannies_gave_up_are_replaced() -> None:
-    """Workers are replaced after their nannies have closed, although Dask itself does not replace them."""
+@pytest.mark.parametrize("taken_out", [False, True])
+def test_workers_whose_nannies_gave_up_are_replaced(taken_out: bool) -> None:
+    """Workers are replaced after their nannies have closed, also if Dask took these out of its cluster."""
     executor = DaskExecutor(workers=2)
     try:
         assert all_of(executor, 4) == [0, 1, 4, 9]
         cluster = executor._workers.cluster
-        for nanny in list(cluster.workers.values()):
+        for name, nanny in list(cluster.workers.items()):
             cluster.sync(nanny.close)
+            if taken_out:
+                del cluster.workers[name]
         assert all_of(executor, 6) == [0, 1, 4, 9, 16, 25]
         end = time.monotonic() + 200
         while len(cluster.workers) < 2:  # the second one may still be on its way
