@@ -6,6 +6,8 @@ from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from pipeline.formats import Format
+
 Shape = tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]]
 Voxel = tuple[int, int, int]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -33,3 +35,5 @@ class Table(BaseModel):
 
     example: ClassVar[str] = "`petaseg init` writes an example"
     """Said to somebody whose file cannot be read."""
+    file_format: ClassVar[Format | None] = None
+    """The format of files of this table, if petaseg writes them too."""

@@ -7,12 +7,13 @@ open volume or a model to be judged (a missing volume, an unaligned region, weig
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from pipeline.config.base import Address, Shape, Share, Table, Voxel
 from pipeline.config.cluster import Cluster
+from pipeline.formats import RUN_FILE, Format
 
 
 class Input(Table):
@@ -153,6 +154,8 @@ class Execution(Table):
 class RunConfig(Table):
     """One run: from an image (or affinities) to neurons."""
 
+    file_format: ClassVar[Format | None] = RUN_FILE
+
     run_directory: str
     """Everything that the run writes goes here: a folder, or a URL."""
     input: Input
@@ -167,6 +170,8 @@ class RunConfig(Table):
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
     cluster: Cluster = Cluster()
+    version: int = Field(default=RUN_FILE.version, ge=1)
+    """Version of the format of this file; written by petaseg, and best left out by people."""
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:

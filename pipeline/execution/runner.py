@@ -127,7 +127,7 @@ def run_stage(
 
     Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
     """
-    ledger.guard = options.check
+    ledger.may_write = options.check
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
     total = sum(len(grid) for grid in stage.grids())
     done = ledger.summary().done

@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, PrivateAttr, model_validator
@@ -24,6 +24,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
 from pipeline.config.run_file import Shape, Table, Voxel
 from pipeline.errors import ConfigError, ModelError
+from pipeline.formats import CARD, Format
 from pipeline.models import MODELS
 from pipeline.storage import absolute, local_path, parent_of, store_of
 
@@ -53,6 +54,8 @@ class OtherChannels(Table):
 
 class ModelCard(Table):
     """What a model is, what it was trained on, and how well it does."""
+
+    file_format: ClassVar[Format | None] = CARD
 
     name: str
     """The model's name."""
@@ -88,6 +91,8 @@ class ModelCard(Table):
     """How well it does, and on which part."""
     licence: str = ""
     """Licence of the weights."""
+    version: int = Field(default=CARD.version, ge=1)
+    """Version of the format of the card."""
 
     _folder: str = PrivateAttr(default="")
 

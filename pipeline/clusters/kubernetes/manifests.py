@@ -285,7 +285,7 @@ def _user() -> Manifest:
 
 def _environment(own: dict[str, str], own_fields: dict[str, str] | None = None) -> list[Manifest]:
     """Variables of a container: what the cluster knows of its pod, and fixed values."""
-    fields = {"PETASEG_POD": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
+    fields = {"PETASEG_JOB": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
     fields |= own_fields or {}
     fixed = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp", "OMP_NUM_THREADS": "1", **own}
     return [
