@@ -286,4 +286,4 @@ def test_every_format_has_its_test() -> None:
 def test_a_worker_of_an_earlier_driver_is_stopped_by_a_newer_lease(old: Path) -> None:
     change(old / "run" / KEY, version=2)
     with pytest.raises(LeaseError, match="newer petaseg"):
-        Fence(ObjectStore(old / "run"), "its own term").check()
+        Fence(ObjectStore(old / "run"), "its own term").may_write()

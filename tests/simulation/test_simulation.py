@@ -108,7 +108,7 @@ def mark_first_and_store_second(monkeypatch):
 
 
 def ask_nobody(monkeypatch):
-    monkeypatch.setattr(Lease, "check", lambda self: None)
+    monkeypatch.setattr(Lease, "may_write", lambda self: None)
 
 
 def hand_out_without_asking(monkeypatch):
