@@ -125,7 +125,7 @@ def count_lines_of_any_log(monkeypatch):
 
 
 def let_late_workers_write(monkeypatch):
-    monkeypatch.setattr(Fence, "check", lambda self: None)
+    monkeypatch.setattr(Fence, "may_write", lambda self: None)
 
 
 PLANTED = [
