@@ -20,7 +20,7 @@ FIELD = "version"
 
 
 @dataclass(frozen=True)
-class Format:
+class FileFormat:
     """One kind of file, in the version that this petaseg writes; it reads all versions up to that."""
 
     name: str
@@ -52,15 +52,15 @@ class Format:
         return version
 
 
-LEASE = Format("lease.json", 1)
-LEDGER = Format("ledger", 1)
+LEASE = FileFormat("lease.json", 1)
+LEDGER = FileFormat("ledger", 1)
 """Said by the first record of a log, and by ``compact.npz`` beside it."""
-OUTLINE = Format("stages.json", 1)
-RATES = Format("plan.json", 1)
-DRIVER = Format("driver.json", 1)
-RUN_FILE = Format("run.yaml", 1, "write the file anew for this one")
-CARD = Format("card.yaml", 1, "another model")
-CHECKPOINT = Format("checkpoint.ckpt", 1, "another output")
+OUTLINE = FileFormat("stages.json", 1)
+RATES = FileFormat("plan.json", 1)
+DRIVER = FileFormat("driver.json", 1)
+RUN_FILE = FileFormat("run.yaml", 1, "write the file anew for this one")
+CARD = FileFormat("card.yaml", 1, "another model")
+CHECKPOINT = FileFormat("checkpoint.ckpt", 1, "another output")
 """Of a training."""
-INGEST = Format("ingest.json", 1, "another target")
+INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""

@@ -20,11 +20,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import yaml
 from pydantic import Field, PrivateAttr, model_validator
 
+from pipeline.config.base import Shape, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
-from pipeline.config.run_file import Shape, Table, Voxel
 from pipeline.errors import ConfigError, ModelError
-from pipeline.formats import CARD, Format
+from pipeline.formats import CARD, FileFormat
 from pipeline.models import MODELS
 from pipeline.storage import absolute, local_path, parent_of, store_of
 
@@ -55,7 +55,7 @@ class OtherChannels(Table):
 class ModelCard(Table):
     """What a model is, what it was trained on, and how well it does."""
 
-    file_format: ClassVar[Format | None] = CARD
+    file_format: ClassVar[FileFormat | None] = CARD
 
     name: str
     """The model's name."""
@@ -91,8 +91,6 @@ class ModelCard(Table):
     """How well it does, and on which part."""
     licence: str = ""
     """Licence of the weights."""
-    version: int = Field(default=CARD.version, ge=1)
-    """Version of the format of the card."""
 
     _folder: str = PrivateAttr(default="")
 
@@ -254,7 +252,9 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "weights.safetensors", data)
     filled = card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()})
-    text = yaml.safe_dump(filled.model_dump(mode="json"), sort_keys=False, width=110, allow_unicode=True)
+    text = yaml.safe_dump(
+        {**CARD.stamp, **filled.model_dump(mode="json")}, sort_keys=False, width=110, allow_unicode=True
+    )
     _replace(folder / "card.yaml", text.encode())
     return load_card(folder)
 

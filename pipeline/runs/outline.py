@@ -37,12 +37,14 @@ class StageOutline:
     """GPUs that a chunk uses: 0 or 1."""
     network: bool
     """True if a chunk runs the network, and so goes to the workers that are there for it."""
+    volumes: tuple[str, ...] = ()
+    """Names of the volumes in the run directory that the stage writes."""
 
     @classmethod
     def of(cls, stage: Stage) -> StageOutline:
         """The outline of a stage."""
-        needs = stage.needs()
-        return cls(stage.name, stage.fingerprint, tuple(stage.grids()), needs.gpus, needs.network)
+        needs, grids = stage.needs(), tuple(stage.grids())
+        return cls(stage.name, stage.fingerprint, grids, needs.gpus, needs.network, stage.volume_names())
 
     @property
     def total(self) -> int:
@@ -100,13 +102,18 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
 
 def _stage(data: dict[str, Any]) -> StageOutline:
     grids = tuple(map(_parse_grid, data["grids"]))
-    return StageOutline(data["name"], data["fingerprint"], grids, data["gpus"], data["network"])
+    return StageOutline(data["name"], data["fingerprint"], grids, data["gpus"], data["network"], _names(data))
 
 
 def _grid(grid: ChunkGrid) -> dict[str, Any]:
     """A grid without its halo, which no mark depends on."""
     boxes = {name: [box.start, box.stop] for name, box in (("bounds", grid.bounds), ("roi", grid.roi))}
     return {**boxes, "shape": grid.shape, "level": grid.level}
+
+
+def _names(stage: dict[str, Any]) -> tuple[str, ...]:
+    """The volumes of a stage; the next `petaseg run` writes down those that an outline of before lacks."""
+    return tuple(stage.get("volumes", ()))
 
 
 def _parse_grid(data: dict[str, Any]) -> ChunkGrid:
