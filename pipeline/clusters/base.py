@@ -9,6 +9,7 @@ two sides share is the run directory.
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -19,6 +20,8 @@ from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import RunConfig
+from pipeline.errors import ClusterError
+from pipeline.formats import DRIVER
 from pipeline.storage import local_path
 
 logger = logging.getLogger("petaseg.clusters")
@@ -64,6 +67,23 @@ class DriverJob:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         return asdict(self)
+
+    def encode(self) -> bytes:
+        """As ``DRIVER_RECORD`` holds it."""
+        return json.dumps({**DRIVER.stamp, **asdict(self)}).encode()
+
+    @classmethod
+    def decode(cls, data: bytes, place: str = DRIVER_RECORD) -> DriverJob:
+        """The job that is recorded at ``place``; ``ClusterError`` if a newer petaseg wrote it, or if it is damaged."""
+        try:
+            plain = json.loads(data)
+            DRIVER.check(plain, place, ClusterError)
+            return cls(plain["cluster"], plain["id"], plain["details"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise ClusterError(
+                f"{place} is damaged ({error}); see whether the driver's job is still there with the commands of your "
+                "cluster, then delete this file"
+            ) from error
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function, tuple_schema
 
+from pipeline.formats import FileFormat
 from pipeline.geometry import Vec
 
 Count = Annotated[int, Field(ge=1)]
@@ -86,3 +87,5 @@ class Table(BaseModel):
 
     example: ClassVar[str] = "`petaseg init` writes an example"
     """Said to somebody whose file cannot be read."""
+    file_format: ClassVar[FileFormat | None] = None
+    """The format of files of this table, if petaseg writes them too."""

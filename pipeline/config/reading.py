@@ -14,6 +14,7 @@ from pipeline.config.base import Table
 from pipeline.config.problems import explained
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
+from pipeline.formats import FIELD
 
 Model = TypeVar("Model", bound=Table)
 
@@ -44,9 +45,22 @@ def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), m
 def parse_config(data: Mapping[str, Any], model: type[Model] = RunConfig, source: str = "configuration") -> Model:  # type: ignore[assignment]
     """Check a plain dictionary (lists for shapes, as YAML and JSON give them) into a strict model."""
     try:
-        return model.model_validate_json(json.dumps(data, default=str))
+        return model.model_validate_json(json.dumps(_without_version(data, model, source), default=str))
     except ValidationError as error:
         raise ConfigError("\n  - ".join([f"{source} was refused:", *explained(error, model)])) from None
+
+
+def _without_version(data: Mapping[str, Any], model: type[Table], source: str) -> Mapping[str, Any]:
+    """The keys of the table alone; ``ConfigError`` if the file is of a newer version of its format."""
+    if model.file_format is None:
+        return data
+    try:
+        model.file_format.check(data, source, ConfigError)
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(f"{source} was refused:\n  - {error}") from None
+    return {key: value for key, value in data.items() if key != FIELD}
 
 
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

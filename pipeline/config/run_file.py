@@ -7,7 +7,7 @@ open volume or a model to be judged (a missing volume, an unaligned region, weig
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -27,6 +27,7 @@ from pipeline.config.base import (
 )
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
+from pipeline.formats import RUN_FILE, FileFormat
 from pipeline.geometry import Vec
 
 DEFAULT_THRESHOLD = 0.5
@@ -169,6 +170,8 @@ class Execution(Table):
 
 class RunConfig(Table):
     """One run: from an image (or affinities) to neurons."""
+
+    file_format: ClassVar[FileFormat | None] = RUN_FILE
 
     run_directory: DataPath
     """Everything that the run writes goes here: a folder, or a URL."""

@@ -140,7 +140,7 @@ def run_stage(
 
     Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
     """
-    ledger.guard = options.may_write
+    ledger.may_write = options.may_write
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
     total = sum(len(grid) for grid in stage.grids())
     done = ledger.summary().done

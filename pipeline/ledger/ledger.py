@@ -1,4 +1,4 @@
-"""Which chunks of a stage are done, and the proof: one writer, append-only records, nothing inferred from files.
+"""Which chunks of a stage are done, and the proof: append-only records, nothing inferred from files.
 
     <run>/ledger/<stage>/log.jsonl         where objects can be appended to (a file system): a line a record, at once
     <run>/ledger/<stage>/log-000007.jsonl  elsewhere: segments of records, one every few seconds
@@ -16,35 +16,26 @@ from __future__ import annotations
 
 import json
 import logging
-import threading
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from pipeline.errors import CorruptError, LedgerError, PetasegError, StorageError
+from pipeline.errors import CorruptError, LedgerError, StorageError
+from pipeline.formats import FIELD, LEDGER
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger.log import LogCursor
 from pipeline.ledger.pace import Pace
-from pipeline.ledger.records import Failure, Marks, Summary, decode, encode, failure_record
+from pipeline.ledger.records import Failure, Marks, Summary, decode, failure_record
+from pipeline.ledger.writer import LogWriter, StoredLog, arrays_key
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import MissingObjectError, ObjectStore
 
 logger = logging.getLogger("petaseg.ledger")
 
-FLUSH_SECONDS = 5.0
-"""Where nothing can be appended, a record waits so long at most: also if no other comes for hours."""
-FLUSH_RECORDS = 5000
-COMPACT_RECORDS = 1000
-"""A log of fewer lines is left as it is when the ledger is closed."""
 KEPT_NOTES = 100
-LONG_LOG = 50_000
-"""A log of so many lines, and of one for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
-LONG_SEGMENTS = 200
-"""So do so many segments: a request each to read them again."""
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
 
@@ -64,23 +55,22 @@ class Ledger:
         self.pace = Pace()
         """When chunks were finished lately, as far as the log still tells: arrays keep no times."""
         self._cursor = LogCursor(store, self.folder)
-        self._lock = threading.RLock()
-        self._timer: threading.Timer | None = None
-        self._pending_lines: list[bytes] = []
-        self._segment = 0
-        self._lines = 0
-        self._long_log = max(LONG_LOG, sum(len(grid) for grid in grids) // 10)
-        self._patience = 1
+        self._log = StoredLog()
+        self._writer = LogWriter(store, self.folder, self._log, sum(len(grid) for grid in grids))
         self._forgot = False
-        self._begun = False
-        """True if the stored log is ours: the first record of a new fingerprint replaces it."""
+        """True if a done mark was taken back since the arrays were stored."""
         self.other_fingerprint = False
         """True if the stored records count for another configuration; the first chunk under ours replaces them."""
-        self._log = ""
-        """Fingerprint and a random number: two logs of one fingerprint, with another between them, differ."""
-        self.guard: Callable[[], None] = lambda: None
-        """Called before anything is stored; raises if this driver may not write any more (``pipeline.runs.lease``)."""
         self._read()
+
+    @property
+    def may_write(self) -> Callable[[], None]:
+        """Asked before anything is stored; raises ``LeaseError`` if this driver may not write any more."""
+        return self._writer.may_write
+
+    @may_write.setter
+    def may_write(self, ask: Callable[[], None]) -> None:
+        self._writer.may_write = ask
 
     # -- questions --------------------------------------------------------------------------------------------------
 
@@ -138,11 +128,8 @@ class Ledger:
         """Make the stored log ours, before the first chunk overwrites data that the old marks speak of."""
         if self.read_only:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
-        if not self._begun:
-            self.guard()
-            self.store.delete(f"{self.folder}/compact.npz")
-            self._log = f"{self.fingerprint} {uuid.uuid4().hex}"
-            self._replace_log(failures=False)
+        if not self._log.ours:
+            self._writer.begin(self.fingerprint)
 
     def record(self, report: ChunkReport) -> None:
         """A chunk is done: its data is stored already."""
@@ -179,116 +166,48 @@ class Ledger:
 
     def flush(self) -> None:
         """Store what is recorded so far (a file system has it already)."""
-        with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-            if self._pending_lines:
-                self.guard()
-                self.store.put(self._segment_key(self._segment), b"".join(self._pending_lines))
-                self._segment += 1
-                self._pending_lines = []
+        self._writer.flush()
 
     def close(self) -> None:
         """Flush, and turn a long log into arrays."""
         if self.read_only:
             return
         self.flush()
-        if self._lines >= COMPACT_RECORDS or self._forgot:
+        if self._writer.log_is_worth_arrays or self._forgot:
             self._try_to_compact()
 
     def compact(self) -> None:
-        """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree.
-
-        They agree because the log is flushed first: its end decides about what it forgets or sets aside.
-        """
+        """Store the marks as arrays, and begin a short log."""
         self.begin()
-        self.flush()
-        arrays: dict[str, np.ndarray] = {"log": np.frombuffer(self._log.encode(), np.uint8)}
-        for level, marks in self._marks.items():
-            for name in STORED:
-                arrays[f"{name}_{level}"] = getattr(marks, name)
-        totals = json.dumps([self._totals.voxels, self._totals.attempts, self._totals.counters])
-        arrays["totals"] = np.frombuffer(totals.encode(), np.uint8)
-        with self._lock:
-            self.guard()
-            self.store.put_arrays(f"{self.folder}/compact.npz", arrays, compress=True)
-            self._replace_log(failures=True)
-            self._forgot = False
-
-    # -- storage ----------------------------------------------------------------------------------------------------
+        self._writer.compact(self._arrays(), self._kept())
+        self._forgot = False
 
     def _write(self, record: dict[str, Any]) -> None:
         self.begin()
-        with self._lock:
-            self._append(encode(record, self._log))
+        self._writer.append(record)
         self._apply(record)
-        if self._lines >= self._patience * self._long_log or self._segment >= self._patience * LONG_SEGMENTS:
+        if self._writer.log_is_long:
             self._try_to_compact()
 
     def _try_to_compact(self) -> None:
-        """Where the arrays cannot be stored, the log stays and says the same; it is let grow to twice its length."""
         try:
             self.compact()
-            self._patience = 1
         except StorageError as error:
-            self._patience *= 2
+            self._writer.put_off_compaction()
             logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
 
-    def _replace_log(self, *, failures: bool) -> None:
-        """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
-        begin = {"begin": self._log, "t": time.time()}  # the time tells readers that it was begun anew
-        lines = [encode(begin)] * 2  # twice: without it, all that follows counts for nothing
-        for failure in self._failures.values() if failures else ():
-            lines.append(encode({**failure_record(failure), "kept": True}, self._log))
-        lines += [encode({"note": note}, self._log) for note in self._notes if failures]
-        self.guard()
-        if self.store.supports_append:
-            self.store.put(f"{self.folder}/log.jsonl", b"".join(lines))
-        else:
-            self._replace_segments(b"".join(lines), same=failures)
-        self._begun, self._lines = True, len(lines)
+    def _arrays(self) -> dict[str, np.ndarray]:
+        """The marks and the totals, for ``compact.npz``."""
+        arrays = {f"{name}_{level}": getattr(marks, name) for level, marks in self._marks.items() for name in STORED}
+        totals = json.dumps([self._totals.voxels, self._totals.attempts, self._totals.counters])
+        return {**arrays, "totals": np.frombuffer(totals.encode(), np.uint8)}
 
-    def _replace_segments(self, first: bytes, *, same: bool) -> None:
-        """Replace all segments by one. After a crash half-way, what is left must not be read in a wrong way.
+    def _kept(self) -> list[dict[str, Any]]:
+        """The records that arrays do not keep: open failures, and notes."""
+        failures = [{**failure_record(failure), "kept": True} for failure in self._failures.values()]
+        return [*failures, *({"note": note} for note in self._notes)]
 
-        Of another fingerprint: the last go first, so that what is left is a shorter log of that fingerprint. Of ours:
-        the new one comes first, since the others agree with ``compact.npz`` but cannot be read without a beginning.
-        """
-        new, old = self._segment_key(0), self._cursor.segments()
-        if not same:
-            for key in reversed(old):
-                self.store.delete(key)
-            self.guard()
-        self.store.put(new, first)
-        if same:
-            for key in old:
-                if key != new:
-                    self.store.delete(key)
-        self._segment, self._pending_lines = 1, []  # not before: after an error the log goes on where it was
-
-    def _segment_key(self, number: int) -> str:
-        return f"{self.folder}/log-{number:06d}.jsonl"
-
-    def _append(self, line: bytes) -> None:
-        self._lines += 1
-        if self.store.supports_append:
-            self.guard()
-            self.store.append(f"{self.folder}/log.jsonl", line)
-            return
-        self._pending_lines.append(line)
-        if len(self._pending_lines) >= FLUSH_RECORDS:
-            self.flush()
-        elif self._timer is None:
-            self._timer = threading.Timer(FLUSH_SECONDS, self._flush_in_time)
-            self._timer.daemon = True
-            self._timer.start()
-
-    def _flush_in_time(self) -> None:
-        try:
-            self.flush()
-        except PetasegError as error:
-            logger.warning("the records of %s wait for the next flush: %s", self.stage, error)
+    # -- reading ----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> bool:
         """Read what another process has recorded since; False if its log was begun anew: then open a new ledger."""
@@ -300,32 +219,39 @@ class Ledger:
     def _read(self) -> None:
         for line, place in self._cursor.lines():
             self._read_line(line, place)
-        self._segment = self._cursor.last_segment + 1
-        if self._cursor.torn and not self.read_only and self._begun:
-            self.store.append(f"{self.folder}/log.jsonl", b"\n")  # so that the next record stands alone
+        self._log.next_segment = self._cursor.last_segment + 1
+        if self._cursor.torn and not self.read_only and self._log.ours:
+            self._writer.end_torn_line()
 
     def _read_line(self, line: bytes, place: str) -> None:
         begins = line[9:].startswith(b'{"begin":')
-        if not line or not (begins or self._begun):
+        if not line or not (begins or self._log.ours):
             return
-        record = decode(line) if begins else decode(line, self._log)
+        record = decode(line) if begins else decode(line, self._log.name)
         if record is None:
             logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
         elif begins:
-            ours = record["begin"].partition(" ")[0] == self.fingerprint
-            if ours and record["begin"] != self._log:
-                self._log = record["begin"]
-                self._read_compact()
-            self._begun, self.other_fingerprint = ours, not ours
+            LEDGER.check(record, f"{self.store.url}/{place}", LedgerError)
+            self._read_beginning(record["begin"])
         else:
-            self._lines += 1
+            self._log.lines += 1
             self._apply(record)
 
+    def _read_beginning(self, name: str) -> None:
+        """What follows belongs to the log of this name."""
+        ours = name.partition(" ")[0] == self.fingerprint
+        if ours and name != self._log.name:
+            self._log.name = name
+            self._read_compact()
+        self._log.ours, self.other_fingerprint = ours, not ours
+
     def _read_compact(self) -> None:
-        key = f"{self.folder}/compact.npz"
+        key = arrays_key(self.folder)
         try:
             arrays = self.store.get_arrays(key)
-            if arrays["log"].tobytes().decode() != self._log:
+            said = {name: array.item() for name, array in arrays.items() if name == FIELD}
+            LEDGER.check(said, f"{self.store.url}/{key}", LedgerError)
+            if arrays["log"].tobytes().decode() != self._log.name:
                 return
             voxels, attempts, counters = json.loads(arrays["totals"].tobytes())
             for level, marks in self._marks.items():

@@ -31,10 +31,6 @@ class LogCursor:
         self._offset = 0
         self._line = 0
 
-    def segments(self) -> list[str]:
-        """The keys of the log, sorted."""
-        return [key for key in self.store.list(f"{self.folder}/log") if key.endswith(".jsonl")]
-
     def replaced(self) -> bool:
         """True if the log was begun anew since this cursor was made."""
         return first_line(self.store.get_or_none(self._first_key, 0, HEAD_BYTES) or b"") != self._head
@@ -47,7 +43,7 @@ class LogCursor:
 
     def _from_another_store(self) -> Iterator[tuple[bytes, str]]:
         """What was copied here: segments to a file system, or one file to a bucket."""
-        for key in self.segments():
+        for key in log_keys(self.store, self.folder):
             if key.endswith("/log.jsonl") != self.store.supports_append:
                 yield from self._whole(key)
 
@@ -75,7 +71,7 @@ class LogCursor:
     def _new_segments(self) -> Iterator[str]:
         """All of them at first; then those that follow the last one, without a listing."""
         if self.last_segment < 0:
-            yield from (key for key in self.segments() if not key.endswith("/log.jsonl"))
+            yield from (key for key in log_keys(self.store, self.folder) if not key.endswith("/log.jsonl"))
             return
         while self.store.exists(key := f"{self.folder}/log-{self.last_segment + 1:06d}.jsonl"):
             yield key
@@ -90,6 +86,11 @@ class LogCursor:
     @property
     def _first_key(self) -> str:
         return f"{self.folder}/log.jsonl" if self.store.supports_append else f"{self.folder}/log-000000.jsonl"
+
+
+def log_keys(store: ObjectStore, folder: str) -> list[str]:
+    """The keys of a log, sorted: one file, or segments."""
+    return [key for key in store.list(f"{folder}/log") if key.endswith(".jsonl")]
 
 
 def first_line(data: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +56,7 @@ def failure_record(failure: Failure) -> dict[str, Any]:
     return {**place, "error": failure.error, "tb": failure.traceback, "a": failure.attempts, "final": True}
 
 
-def encode(record: dict[str, Any], log: str = "") -> bytes:
+def encode(record: Mapping[str, Any], log: str = "") -> bytes:
     """A record as a line: checksum, space, JSON; ``log`` names the log for which it is written."""
     text = json.dumps(record, separators=(",", ":")).encode()
     return b"%08x %s\n" % (_checksum(text, log), text)

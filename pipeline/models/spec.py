@@ -15,7 +15,7 @@ from functools import cached_property
 from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import yaml
 from pydantic import Field, PrivateAttr, model_validator
@@ -24,6 +24,7 @@ from pipeline.config.base import Shape, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
 from pipeline.errors import ConfigError, ModelError
+from pipeline.formats import CARD, FileFormat
 from pipeline.models import MODELS
 from pipeline.registry import find, load
 from pipeline.storage import absolute, local_path, parent_of, store_of
@@ -54,6 +55,8 @@ class OtherChannels(Table):
 
 class ModelCard(Table):
     """What a model is, what it was trained on, and how well it does."""
+
+    file_format: ClassVar[FileFormat | None] = CARD
 
     name: str
     """The model's name."""
@@ -249,7 +252,9 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "weights.safetensors", data)
     filled = card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()})
-    text = yaml.safe_dump(filled.model_dump(mode="json"), sort_keys=False, width=110, allow_unicode=True)
+    text = yaml.safe_dump(
+        {**CARD.stamp, **filled.model_dump(mode="json")}, sort_keys=False, width=110, allow_unicode=True
+    )
     _replace(folder / "card.yaml", text.encode())
     return load_card(folder)
 

@@ -21,7 +21,9 @@ import numpy as np
 
 from pipeline.config.cluster import Prices
 from pipeline.config.run_file import RunConfig
+from pipeline.errors import CorruptError, LedgerError
 from pipeline.execution import engine_of
+from pipeline.formats import RATES
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.outline import StageOutline
@@ -204,10 +206,18 @@ def sample_seconds(grid: ChunkGrid, seconds_per_voxel: float | None) -> float | 
 
 def write_rates(store: ObjectStore, seconds_per_voxel: dict[str, float]) -> None:
     """Keep in a run directory what ``petaseg plan`` measured, by stage."""
-    store.put(PLAN_KEY, json.dumps({"seconds_per_voxel": seconds_per_voxel}, indent=1).encode())
+    store.put(PLAN_KEY, json.dumps({**RATES.stamp, "seconds_per_voxel": seconds_per_voxel}, indent=1).encode())
 
 
 def read_rates(store: ObjectStore) -> dict[str, float]:
     """Seconds for each voxel by stage, as measured by ``petaseg plan --keep``; empty if it was not."""
     data = store.get_or_none(PLAN_KEY)
-    return {} if data is None else {name: float(s) for name, s in json.loads(data)["seconds_per_voxel"].items()}
+    if data is None:
+        return {}
+    place = f"{store.url}/{PLAN_KEY}"
+    try:
+        plain = json.loads(data)
+        RATES.check(plain, place, LedgerError)
+        return {name: float(seconds) for name, seconds in plain["seconds_per_voxel"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CorruptError(f"{place} is damaged ({error}); `petaseg plan --keep` writes it anew") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -47,20 +46,23 @@ def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
         )
     run.create()
     job = cluster.submit(submission_of(run, setup))
-    run.store.put(DRIVER_RECORD, json.dumps(job.as_dict()).encode())
+    run.store.put(DRIVER_RECORD, job.encode())
     return job
 
 
 def driver_of(run: Run | RunOutline) -> DriverJob | None:
     """The driver that was submitted last; ``None`` if there was none."""
     data = run.store.get_or_none(DRIVER_RECORD)
-    return None if data is None else DriverJob(**json.loads(data))
+    return None if data is None else DriverJob.decode(data, f"{run.store.url}/{DRIVER_RECORD}")
 
 
 def driver_here(run: Run) -> Holder | None:
-    """The driver that `petaseg run` has started in a terminal, if it has the lease; it may be dead."""
+    """The driver that `petaseg run` has started in a terminal, if it has the lease; it may be dead.
+
+    ``None`` too if the lease is damaged: nobody can tell then.
+    """
     lease = read_lease(run.store)
-    return None if lease is None or lease.released or lease.holder.job else lease.holder
+    return None if lease is None or lease.released or lease.damaged or lease.holder.job else lease.holder
 
 
 def cancel(run: Run) -> str:
@@ -75,6 +77,11 @@ def cancel(run: Run) -> str:
     job = driver_of(run)
     if job is None:
         lease = read_lease(run.store)
+        if lease is not None and lease.damaged:
+            raise ClusterError(
+                f"{run.store.url}/lease.json is damaged, so nobody can tell who drives this run; end the driver where "
+                f"you started it. Nothing is lost: `petaseg run {run.source}` takes over from a driver that is dead"
+            )
         if lease is not None and not lease.released and lease.holder.job:
             raise ClusterError(
                 f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"

@@ -8,6 +8,8 @@ that finds it
     of an earlier start of the same job        takes it at once: a cluster starts a job once at a time
     with a beat that changes                   is refused
     with one beat for the whole lease time     takes it: the holder is dead, or cut off
+    damaged, for the whole lease time          takes it: nobody can tell whose it was, and that driver may live
+    written by a newer petaseg                 is refused
 
 Only the watcher's own clock counts, so machines whose clocks differ agree. Every write is conditional on what was read
 (``ObjectStore.put_if``), so of two that are fast only one gets it. A holder that was cut off and comes back asks
@@ -16,6 +18,7 @@ before it writes the next record, and stops; so do its workers before they write
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import os
@@ -27,8 +30,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import psutil
+from pydantic import TypeAdapter
 
 from pipeline.errors import LeaseError, StorageError
+from pipeline.formats import LEASE
 from pipeline.storage import ObjectStore
 
 logger = logging.getLogger("petaseg.lease")
@@ -48,21 +53,19 @@ class Holder:
     started: float
     """When the process began, seconds since 1970: another process may get the same number later."""
     job: str = ""
-    """SLURM job or Kubernetes pod, if it is one."""
+    """The job of a cluster that it runs in, if any: the environment variable ``PETASEG_JOB``."""
     start: int = 0
-    """How often a cluster has started this job before."""
+    """How often the cluster has started this job before: ``PETASEG_JOB_START``."""
 
     @classmethod
     def here(cls) -> Holder:
         """This process."""
-        environment = os.environ
-        job = environment.get("SLURM_JOB_ID")
         return cls(
             host=socket.gethostname(),
             pid=os.getpid(),
             started=psutil.Process().create_time(),
-            job=f"slurm {job}" if job else environment.get("PETASEG_POD", ""),
-            start=int(environment.get("SLURM_RESTART_COUNT", 0)),
+            job=os.environ.get("PETASEG_JOB", ""),
+            start=int(os.environ.get("PETASEG_JOB_START", 0)),
         )
 
     def is_surely_dead(self) -> bool:
@@ -79,6 +82,8 @@ class Holder:
             return True
 
     def __str__(self) -> str:
+        if self == UNKNOWN:
+            return f"an unknown driver ({KEY} is damaged)"
         return f"process {self.pid} on {self.host}" + (f" ({self.job})" if self.job else "")
 
 
@@ -95,24 +100,38 @@ class LeaseRecord:
     term: str = ""
     """Names this lease from ``acquire`` to ``release``; no other has the same."""
 
+    @property
+    def damaged(self) -> bool:
+        """True if nobody can tell who the holder is."""
+        return self.holder == UNKNOWN
+
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps(asdict(self)).encode()
+        return json.dumps({**LEASE.stamp, **asdict(self)}).encode()
 
     @classmethod
-    def decode(cls, data: bytes) -> LeaseRecord | None:
-        """``None`` if the object is damaged."""
+    def decode(cls, data: bytes, place: str = KEY) -> LeaseRecord:
+        """The record that is stored at ``place``. A damaged one has an unknown holder, who may live.
+
+        Raises ``LeaseError`` if a newer petaseg has written it.
+        """
         try:
-            plain = json.loads(data)
-            return cls(Holder(**plain.pop("holder")), **plain)
-        except (ValueError, TypeError, KeyError):
-            return None
+            LEASE.check(json.loads(data), place, LeaseError)
+            return RECORD.validate_json(data, strict=True)
+        except (ValueError, TypeError):
+            return cls(UNKNOWN, hashlib.blake2b(data).hexdigest(), 0.0)
+
+
+UNKNOWN = Holder("", 0, 0.0)
+"""The holder of a damaged lease."""
+RECORD = TypeAdapter(LeaseRecord)
+"""Checks the types of what is read, and ignores fields that it does not know."""
 
 
 def read_lease(store: ObjectStore) -> LeaseRecord | None:
-    """The lease of a run, for display; ``None`` if there never was one."""
+    """The lease of a run; ``None`` if there never was one. ``LeaseError`` if a newer petaseg has written it."""
     data = store.get_or_none(KEY)
-    return None if data is None else LeaseRecord.decode(data)
+    return None if data is None else LeaseRecord.decode(data, f"{store.url}/{KEY}")
 
 
 @dataclass(frozen=True)
@@ -130,7 +149,7 @@ class Fence:
     term: str
 
     def may_write(self) -> None:
-        """Raise ``LeaseError`` if another driver has taken the lease since."""
+        """Raise ``LeaseError`` if another driver has taken the lease since, also one of a newer petaseg."""
         record = read_lease(self.store)
         if record is not None and record.term not in ("", self.term):  # one that is damaged says nothing
             raise LeaseError(
@@ -174,7 +193,7 @@ class Lease:
         seen, since = "", time.monotonic()
         while True:
             found = self.store.get_versioned(KEY)
-            other = None if found is None else LeaseRecord.decode(found[0])
+            other = None if found is None else LeaseRecord.decode(found[0], f"{self.store.url}/{KEY}")
             if other is not None and seen and other.beat != seen and not other.released:
                 raise LeaseError(self._refusal(other))
             silent = bool(seen) and time.monotonic() - since >= self.seconds
@@ -229,10 +248,15 @@ class Lease:
         if self._put(version, released=released):
             return True
         found = self.store.get_versioned(KEY)
-        record = None if found is None else LeaseRecord.decode(found[0])
-        if found is None or record is None or record.holder != self.holder or record.released:
+        return found is not None and self._is_ours(found[0]) and self._put(found[1], released=released)
+
+    def _is_ours(self, data: bytes) -> bool:
+        """True if a stored record is a beat of this process."""
+        try:
+            record = LeaseRecord.decode(data)
+        except LeaseError:  # of a newer petaseg, so of another driver
             return False
-        return self._put(found[1], released=released)
+        return record.holder == self.holder and not record.released
 
     def _put(self, version: str | None, *, released: bool = False) -> bool:
         """Write the record if the stored one is ``version``; False if somebody was faster."""

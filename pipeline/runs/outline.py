@@ -7,49 +7,23 @@ run on a cluster has none of these, so it does not work them out: it reads ``sta
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
 
 from pipeline.config.reading import parse_config
 from pipeline.config.run_file import RunConfig
-from pipeline.errors import CorruptError
+from pipeline.errors import CorruptError, LedgerError
+from pipeline.formats import OUTLINE, RUN_FILE
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
-from pipeline.needs import Needs
+from pipeline.stages.base import Stage
 from pipeline.storage import ObjectStore
 
 KEY = "stages.json"
-
-
-class StageLike(Protocol):
-    """What the outline of a stage is taken from."""
-
-    @property
-    def name(self) -> str:
-        """verb_noun."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """What its marks count under."""
-        ...
-
-    def grids(self) -> Sequence[ChunkGrid]:
-        """Its chunks."""
-        ...
-
-    def needs(self) -> Needs:
-        """What a chunk needs."""
-        ...
-
-    def volume_names(self) -> tuple[str, ...]:
-        """The volumes that it writes."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -67,7 +41,7 @@ class StageOutline:
     """Names of the volumes in the run directory that the stage writes."""
 
     @classmethod
-    def of(cls, stage: StageLike) -> StageOutline:
+    def of(cls, stage: Stage) -> StageOutline:
         """The outline of a stage."""
         needs, grids = stage.needs(), tuple(stage.grids())
         return cls(stage.name, stage.fingerprint, grids, needs.gpus, needs.network, stage.volume_names())
@@ -102,28 +76,33 @@ class RunOutline:
     def write(self) -> None:
         """Store it in the run directory, beside ``run.yaml``."""
         stages = [{**vars(stage), "grids": [_grid(grid) for grid in stage.grids]} for stage in self.stages]
-        plain = {"command": self.command, "cluster": self.cluster, "stages": stages}
+        plain = {**OUTLINE.stamp, "command": self.command, "cluster": self.cluster, "stages": stages}
         self.store.put(KEY, json.dumps(plain, indent=1).encode())
 
 
 def read_outline(store: ObjectStore) -> RunOutline | None:
-    """The outline in a run directory; ``None`` if no driver has begun there. ``CorruptError`` if it is damaged."""
+    """The outline in a run directory; ``None`` if no driver has begun there.
+
+    Raises ``LedgerError`` if a newer petaseg has written it, and ``CorruptError`` if it is damaged.
+    """
     stages, run_file = store.get_or_none(KEY), store.get_or_none("run.yaml")
     if stages is None or run_file is None:
         return None
     try:
-        data = json.loads(stages)
-        table = yaml.safe_load(run_file)
-        outlines = tuple(
-            StageOutline(**{**stage, "grids": tuple(map(_parse_grid, stage["grids"])), "volumes": _names(stage)})
-            for stage in data["stages"]
-        )
+        data, table = json.loads(stages), yaml.safe_load(run_file)
+        OUTLINE.check(data, f"{store.url}/{KEY}", LedgerError)
+        RUN_FILE.check(table, f"{store.url}/run.yaml", LedgerError)
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
-        return RunOutline(store.url, data["command"], config, outlines, data["cluster"])
+        return RunOutline(store.url, data["command"], config, tuple(map(_stage, data["stages"])), data["cluster"])
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"
         ) from error
+
+
+def _stage(data: dict[str, Any]) -> StageOutline:
+    grids = tuple(map(_parse_grid, data["grids"]))
+    return StageOutline(data["name"], data["fingerprint"], grids, data["gpus"], data["network"], _names(data))
 
 
 def _grid(grid: ChunkGrid) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import yaml
 
+from pipeline import formats
 from pipeline.config.paths import with_paths
 from pipeline.config.reading import parse_config, read_config
 from pipeline.config.run_file import RunConfig
@@ -151,7 +152,7 @@ class Run:
         """
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        self.store.put(RUN_FILE, (head + yaml.safe_dump(data, sort_keys=False)).encode())
+        self.store.put(RUN_FILE, (head + yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)).encode())
         replace(self.outline, cluster=cluster).write()
 
 

@@ -11,6 +11,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from pipeline.config.base import Voxel
+from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.spec import ModelCard, OtherChannels, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
@@ -31,6 +32,7 @@ class Folder(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """A checkpoint says to which training it belongs."""
+        checkpoint.update(CHECKPOINT_FORMAT.stamp)
         checkpoint["identity"] = self.identity
         checkpoint["settings"] = self.config.model_dump_json()
 

@@ -31,6 +31,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
+from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, weights_of
@@ -134,11 +135,15 @@ def make_trainer(config: TrainConfig, callbacks: list[Callback], *, idle: bool =
 
 
 def saved(config: TrainConfig) -> dict[str, Any] | None:
-    """The checkpoint of this training, ``None`` if there is none; ``ModelError`` if it is another's, or damaged."""
+    """The checkpoint of this training, ``None`` if there is none.
+
+    ``ModelError`` if it is another training's, a newer petaseg's, or damaged.
+    """
     path = Path(config.output) / CHECKPOINT
     if not path.is_file():
         return None
     checkpoint = undamaged(path)
+    CHECKPOINT_FORMAT.check(checkpoint, str(path), ModelError)
     if checkpoint.get("identity") != identity(config):
         raise ModelError(
             f"{path} belongs to a training with other settings{differences(checkpoint, config)}; name another output, "

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.errors import ConfigError, StorageError, VolumeError
+from pipeline.formats import INGEST
 from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.location import Location, parse_location
 
@@ -40,22 +41,31 @@ class Marker:
         self._store = ObjectStore(parent or ("/" if location.base.startswith("/") else ".")) if lasting else None
 
     def blocks_done(self) -> int | None:
-        """Blocks that an interrupted call wrote; ``None`` if there was none, ``VolumeError`` if it was another one."""
+        """Blocks that an interrupted call wrote; ``None`` if there was none.
+
+        ``VolumeError`` if it was another call, if a newer petaseg wrote the marker, or if the marker is damaged.
+        """
         data = self._store and self._store.get_or_none(self._key)
         if not data:
             return None
-        state = json.loads(data)
-        if state["fingerprint"] != self._fingerprint:
+        place = f"{self._target_url}{ENDING}"
+        try:
+            state = json.loads(data)
+            INGEST.check(state, place, VolumeError)
+            fingerprint, blocks_done = str(state["fingerprint"]), int(state["blocks_done"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise VolumeError(f"{place} is damaged ({error}); choose another target, or overwrite it") from error
+        if fingerprint != self._fingerprint:
             raise VolumeError(
                 f"{self._target_url} was begun from another source or with other settings and not finished; "
                 "choose another target, or overwrite it"
             )
-        return int(state["blocks_done"])
+        return blocks_done
 
     def put(self, blocks_done: int) -> None:
         """Write down that the first blocks are done."""
         if self._store:
-            state = {"fingerprint": self._fingerprint, "blocks_done": blocks_done}
+            state = {**INGEST.stamp, "fingerprint": self._fingerprint, "blocks_done": blocks_done}
             self._store.put(self._key, json.dumps(state).encode())
 
     @contextmanager

@@ -18,7 +18,7 @@ from tests.contracts.cluster import ClusterContract
 from tests.deploy.slurm import Slurm, command, wait_until
 
 SMALL = {"driver": {"memory_gb": 0.2}, "workers": {"memory_gb": 0.2}}
-RESTART = "restart = int(os.environ.get('SLURM_RESTART_COUNT', 0))"
+RESTART = "restart = int(os.environ['PETASEG_JOB_START'])"
 
 
 def submission(folder: Path, **cluster: object) -> Submission:
@@ -207,11 +207,11 @@ def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
 def test_jobs_do_not_inherit_the_settings_of_the_driver_s_own_job(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """sbatch sees none of the SLURM variables of the driver's own job but ``SLURM_CONF``."""
-    (tmp_path / "sbatch").write_text("#!/bin/bash\nenv | grep ^SLURM >&2; exit 1\n")
+    """sbatch sees none of the variables that name or set the driver's own job, but ``SLURM_CONF``."""
+    (tmp_path / "sbatch").write_text("#!/bin/bash\nenv | grep -E '^(SLURM|PETASEG_JOB)' >&2; exit 1\n")
     (tmp_path / "sbatch").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    for name in ("SLURM_CONF", "SLURM_MEM_PER_NODE", "SLURM_WORKING_CLUSTER", "SLURMD_NODENAME"):
+    for name in ("SLURM_CONF", "SLURM_MEM_PER_NODE", "SLURM_WORKING_CLUSTER", "SLURMD_NODENAME", "PETASEG_JOB"):
         monkeypatch.setenv(name, "x")
     with pytest.raises(ClusterError, match=r"^SLURM refused: SLURM_CONF=x$"):
         under_test.submit_script("#!/bin/bash\n")

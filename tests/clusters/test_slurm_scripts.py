@@ -11,7 +11,7 @@ from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
 from pipeline.config.reading import parse_config
-from tests.deploy.slurm import sbatch_lines
+from tests.deploy.slurm import ROOT, sbatch_lines
 
 TLS = Tls.at(Path("/home/ada/private tls"))
 
@@ -47,6 +47,22 @@ def test_a_driver_can_be_queued_again_and_hears_of_its_walltime() -> None:
     assert (lines["signal"], lines["open-mode"]) == ("B:USR1@120", "append")
     assert (lines["partition"], lines["account"], lines["time"]) == ("long", "em", "1-00:00:00")
     assert (lines["cpus-per-task"], lines["mem"]) == ("2", "7630M")
+
+
+def test_a_driver_says_which_job_it_is_and_how_often_that_was_started() -> None:
+    """The driver's script tells its lease the job's number and restarts, and a script by hand does the same."""
+    by_hand = (ROOT / "deploy" / "slurm" / "driver.sbatch").read_text()
+    for script in (scripts.driver_script(submission()), by_hand):
+        (line,) = (line for line in script.splitlines() if "PETASEG_JOB" in line)
+        for restarts, start in (({"SLURM_RESTART_COUNT": "2"}, "2"), ({}, "0")):
+            said = subprocess.run(
+                ["bash", "-uc", f'{line}\necho "$PETASEG_JOB, $PETASEG_JOB_START"'],
+                env={"SLURM_JOB_ID": "17", **restarts},
+                capture_output=True,
+                text=True,
+                check=True,
+            )
+            assert said.stdout == f"slurm 17, {start}\n"
 
 
 def test_a_worker_gets_what_its_shape_says() -> None:

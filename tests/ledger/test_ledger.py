@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pipeline.errors import LedgerError, StorageError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
-from pipeline.ledger import ledger as under_test
+from pipeline.ledger import writer as under_test
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage import ObjectStore
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, GRIDS, contents, done, ledger, log_bytes, log_of, record, report

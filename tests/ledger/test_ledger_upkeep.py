@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.errors import LeaseError, StorageError
-from pipeline.ledger import ledger as under_test
+from pipeline.ledger import writer as under_test
 from pipeline.ledger.ledger import Ledger
 from pipeline.storage import ObjectStore
 from tests.ledger.ledgers import CHUNKS, FOLDER, contents, done, ledger, log_bytes, log_of, record, report
@@ -163,14 +163,14 @@ def test_who_may_not_write_any_more_writes_nothing(store: ObjectStore) -> None:
     book.record_failure(CHUNKS[8], "no", "trace", 1, final=False)
     book.forget(CHUNKS[0])
     stored = contents(store)
-    book.guard = refuse
+    book.may_write = refuse
     for write in (lambda: book.record(report(CHUNKS[5])), book.compact, book.close, ledger_of_another(store, refuse)):
         with pytest.raises(LeaseError):
             write() or book.flush()
     assert contents(store) == stored
 
 
-def ledger_of_another(store: ObjectStore, guard):
+def ledger_of_another(store: ObjectStore, may_write):
     other = ledger(store, "B")
-    other.guard = guard
+    other.may_write = may_write
     return other.begin

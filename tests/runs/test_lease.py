@@ -105,10 +105,67 @@ def test_a_silent_holder_elsewhere_is_replaced_after_the_lease_time(store):
 
 
 @pytest.mark.parametrize("record", [b"", b"{", b'{"holder": {"host": 1}}', b"[]"])
-def test_a_damaged_lease_counts_for_nothing(store, record):
+def test_a_damaged_lease_is_taken_after_the_lease_time(store, record):
+    """The holder of a lease that cannot be read may live, so another driver waits the whole lease time."""
     store.put(KEY, record)
-    with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
+    assert read_lease(store).damaged
+    pauses = []
+
+    def sleep(seconds):
+        pauses.append(seconds)
+        time.sleep(seconds)
+
+    with Lease(store, seconds=0.4, sleep=sleep):
         assert read_lease(store).holder == Holder.here()
+    assert sum(pauses) >= 0.4
+
+
+def test_a_damaged_lease_that_changes_has_a_holder_that_lives(store):
+    """A driver that finds a damaged lease is refused if somebody writes to it meanwhile."""
+    store.put(KEY, b"{")
+    with pytest.raises(LeaseError, match=r"an unknown driver \(lease.json is damaged\) works on"):
+        Lease(store, seconds=5, sleep=lambda _: store.put(KEY, b"{{")).acquire()
+
+
+def of_another_petaseg(store, **fields):
+    """Give the stored lease fields that this petaseg does not write, or another version."""
+    store.put(KEY, json.dumps({**json.loads(store.get(KEY)), **fields}).encode())
+
+
+def test_a_live_lease_with_an_unknown_field_is_never_taken(store):
+    """A field that this version does not know hides no holder: one that beats refuses another driver."""
+    leave(store, ELSEWHERE)
+    of_another_petaseg(store, queue="long")
+    assert read_lease(store).holder == ELSEWHERE
+    beats = iter(range(100))
+    with pytest.raises(LeaseError, match=r"process 1 on far\.away works on"):
+        Lease(store, seconds=5, sleep=lambda _: of_another_petaseg(store, beat=f"beat {next(beats)}")).acquire()
+    assert read_lease(store).holder == ELSEWHERE
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_the_lease_of_a_newer_petaseg_is_refused_at_once(store, released):
+    """A lease of a newer format is never taken, whether its holder is silent or has released it."""
+    leave(store, ELSEWHERE, released=released)
+    of_another_petaseg(store, version=2, holder="whoever")
+    before = store.get(KEY)
+    with pytest.raises(
+        LeaseError, match=r"lease.json was written by a newer petaseg \(format 2; this one reads up to 1"
+    ):
+        Lease(store, seconds=0, sleep=lambda _: pytest.fail("it waited")).acquire()
+    assert store.get(KEY) == before
+
+
+def test_a_newer_petaseg_that_took_over_stops_driver_and_workers(store):
+    """A driver and its workers stop when the lease is of a newer petaseg; the driver does not release it."""
+    with Lease(store, seconds=60) as lease:
+        of_another_petaseg(store, version=2)
+        with pytest.raises(LeaseError, match="newer petaseg"):
+            lease.fence.may_write()
+        lease.renew()
+        with pytest.raises(LeaseError, match="another driver has taken over"):
+            lease.may_write()
+    assert json.loads(store.get(KEY))["version"] == 2
 
 
 def test_a_process_number_that_was_given_again_is_not_the_holder(store):
@@ -121,8 +178,8 @@ def test_a_process_number_that_was_given_again_is_not_the_holder(store):
 
 def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
     leave(store, replace(ELSEWHERE, job="slurm 17", start=0))
-    monkeypatch.setenv("SLURM_JOB_ID", "17")
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    monkeypatch.setenv("PETASEG_JOB", "slurm 17")
+    monkeypatch.setenv("PETASEG_JOB_START", "1")
     with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
         assert read_lease(store).holder.start == 1
 

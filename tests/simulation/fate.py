@@ -70,7 +70,7 @@ class Fate:
     grid: ChunkGrid
     lives: tuple[Life, ...]
     constants: Mapping[str, Any]
-    """Constants of ``pipeline.ledger.ledger``, so small that rare events happen often in a short run."""
+    """Constants of ``pipeline.ledger.writer``, so small that rare events happen often in a short run."""
 
 
 @cache

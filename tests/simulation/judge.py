@@ -19,7 +19,7 @@ from pipeline.errors import LeaseError, StageFailed, StorageError
 from pipeline.execution.nodes import IN_A_ROW
 from pipeline.execution.runner import MOSTLY, NAMED, ChunkDone, ChunkFailed, Event, NodeAvoided, StageStarted
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.ledger import ledger as ledger_module
+from pipeline.ledger import writer
 from pipeline.ledger.ledger import Ledger
 from pipeline.stages.base import checksum_of
 from pipeline.storage import ObjectStore
@@ -175,7 +175,7 @@ class Judge:
         require(by is witness, f"{place} is lost, though an earlier life had recorded it")
         died = not isinstance(ending, Exception | None)
         require(died or witness.life.store_fails, f"{place} is lost, though nothing was wrong with the driver")
-        limit = ledger_module.FLUSH_SECONDS + 10 * LONGEST_REQUEST
+        limit = writer.FLUSH_SECONDS + 10 * LONGEST_REQUEST
         recent = self.world.now - moment <= limit
         life = witness.life  # a request lasts as long as another driver's life within it
         slow = life.store_fails or life.cut_off_at is not None or life.rival_at is not None

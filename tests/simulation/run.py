@@ -26,7 +26,7 @@ def simulate(seed: int, *, verbose: bool = False) -> Counter[str]:
     """Simulate one seed; returns how often each kind of event happened. ``BrokenPromiseError`` if a promise breaks."""
     world = World(seed, verbose=verbose)
     fate = draw(world.dice)
-    with simulated_time(world), patch.multiple("pipeline.ledger.ledger", **fate.constants):
+    with simulated_time(world), patch.multiple("pipeline.ledger.writer", **fate.constants):
         return Simulation(world, fate).run()
 
 

@@ -77,7 +77,11 @@ def leave_torn_lines(monkeypatch):
 
 def begin_the_log_before_its_records_are_arrays(monkeypatch):
     compact = Ledger.compact
-    monkeypatch.setattr(Ledger, "compact", lambda self: (self._replace_log(failures=True), compact(self)))
+
+    def begin_log(ledger):
+        ledger._writer._replace_log(ledger._kept(), same=True)
+
+    monkeypatch.setattr(Ledger, "compact", lambda self: (begin_log(self), compact(self)))
 
 
 def count_segments_from_zero(monkeypatch):
@@ -85,7 +89,7 @@ def count_segments_from_zero(monkeypatch):
 
     def forgetful(self):
         read(self)
-        self._segment = min(1, self._segment)
+        self._log.next_segment = min(1, self._log.next_segment)
 
     monkeypatch.setattr(Ledger, "_read", forgetful)
 
@@ -104,7 +108,7 @@ def mark_first_and_store_second(monkeypatch):
 
 
 def ask_nobody(monkeypatch):
-    monkeypatch.setattr(Lease, "check", lambda self: None)
+    monkeypatch.setattr(Lease, "may_write", lambda self: None)
 
 
 def hand_out_without_asking(monkeypatch):
@@ -116,12 +120,12 @@ def take_a_lost_reply_for_a_lost_lease(monkeypatch):
 
 
 def count_lines_of_any_log(monkeypatch):
-    monkeypatch.setattr("pipeline.ledger.ledger.encode", lambda record, log="": encode(record))
+    monkeypatch.setattr("pipeline.ledger.writer.encode", lambda record, log="": encode(record))
     monkeypatch.setattr("pipeline.ledger.ledger.decode", lambda line, log="": decode(line))
 
 
 def let_late_workers_write(monkeypatch):
-    monkeypatch.setattr(Fence, "check", lambda self: None)
+    monkeypatch.setattr(Fence, "may_write", lambda self: None)
 
 
 PLANTED = [

@@ -18,7 +18,7 @@ import psutil
 
 from pipeline.runs.lease import Holder
 
-CLOCKED = ("pipeline.ledger.ledger", "pipeline.runs.lease", "pipeline.stages.timing")
+CLOCKED = ("pipeline.ledger.ledger", "pipeline.ledger.writer", "pipeline.runs.lease", "pipeline.stages.timing")
 """Modules that read the time, with ``threading`` where they start timers."""
 LONGEST_REQUEST = 0.02
 LATEST_REQUEST = 100.0
@@ -266,7 +266,7 @@ def simulated_time(world: World) -> Iterator[None]:
     with ExitStack() as patches:
         for name in CLOCKED:
             patches.enter_context(patch.object(import_module(name), "time", clock))
-        for name in ("pipeline.ledger.ledger", "pipeline.runs.lease"):
+        for name in ("pipeline.ledger.writer", "pipeline.runs.lease"):
             patches.enter_context(patch(f"{name}.threading", threads))
         patches.enter_context(patch("pipeline.runs.lease.psutil", FakeProcesses(world)))
         patches.enter_context(patch.object(Holder, "here", lambda: holder(world.acting)))

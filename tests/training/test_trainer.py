@@ -98,6 +98,26 @@ def test_a_damaged_checkpoint_is_named(tmp_path, damage):
         train(settings(tmp_path))
 
 
+def save_with(path, version):
+    """Store a checkpoint with another version, or, for ``None``, without any, as before there were versions."""
+    content = torch.load(path, weights_only=True)
+    content.pop("version")
+    torch.save(content if version is None else {**content, "version": version}, path)
+
+
+def test_a_checkpoint_without_a_version_is_gone_on_with_and_a_newer_one_is_refused(tmp_path):
+    """A checkpoint of a newer format is refused and kept; one from before there were versions is resumed."""
+    train_killed_after(settings(tmp_path), 4)
+    path = tmp_path / CHECKPOINT
+    save_with(path, 2)
+    before = path.read_bytes()
+    with pytest.raises(ModelError, match=r"checkpoint\.ckpt was written by a newer petaseg \(format 2.*another output"):
+        train(settings(tmp_path))
+    assert path.read_bytes() == before
+    save_with(path, None)
+    assert train(settings(tmp_path)).steps == 6
+
+
 def test_the_folder_holds_model_log_and_curve(tmp_path):
     """A training leaves exactly the documented files, and the log has a record of each validation."""
     result = train(settings(tmp_path))

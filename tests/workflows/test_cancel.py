@@ -61,6 +61,16 @@ def test_what_cannot_be_ended_from_here_is_said(tmp_path: Path, holder: Holder, 
     assert said in ended.stderr.replace("\n", " ")
 
 
+def test_nobody_is_ended_for_a_damaged_lease(tmp_path: Path) -> None:
+    """``petaseg cancel`` and ``petaseg status`` say of a damaged lease that its driver is unknown."""
+    file, store = small_run(tmp_path), ObjectStore(tmp_path / "run")
+    store.put(KEY, b"{")
+    ended = petaseg("cancel", file)
+    assert ended.returncode == 1
+    assert "is damaged, so nobody can tell who drives this run" in ended.stderr.replace("\n", " ")
+    assert "an unknown driver (lease.json is damaged)" in petaseg("status", file).stdout
+
+
 def test_logs_that_are_not_there_are_said(tmp_path: Path) -> None:
     """``petaseg logs`` says that a run has no log yet, and that a local run has no logs of workers."""
     file = small_run(tmp_path)

@@ -73,6 +73,8 @@ def driver_lines(status: RunStatus, now: float) -> Iterator[str]:
         return
     if status.lease.released:
         yield f"{'driver':<14}none; go on with: {status.command}"
+    elif status.lease.damaged:
+        yield f"{'driver':<14}{status.lease.holder}; the next one takes over if it stays silent"
     else:
         heard = human_seconds(max(0.0, now - status.lease.renewed))
         yield f"{'driver':<14}{status.lease.holder}, heard of {heard} ago"

@@ -21,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from pipeline import formats
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
@@ -154,7 +155,7 @@ def _scale_rule(name: str, shapes: dict[str, WorkerShape]) -> Manifest:
 def _run_file(submission: Submission) -> str:
     """The configuration as the driver reads it; it holds no secret, since there is no key for one."""
     data = json.loads(submission.config.model_dump_json(exclude_unset=True))
-    return yaml.safe_dump(data, sort_keys=False)
+    return yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)
 
 
 def _service(name: str, cluster: ClusterTable, shapes: list[str]) -> Manifest:
@@ -285,7 +286,7 @@ def _user() -> Manifest:
 
 def _environment(own: dict[str, str], own_fields: dict[str, str] | None = None) -> list[Manifest]:
     """Variables of a container: what the cluster knows of its pod, and fixed values."""
-    fields = {"PETASEG_POD": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
+    fields = {"PETASEG_JOB": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
     fields |= own_fields or {}
     fixed = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp", "OMP_NUM_THREADS": "1", **own}
     return [

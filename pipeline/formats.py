@@ -1,0 +1,66 @@
+"""The formats of the files that petaseg writes and reads again, each with a version.
+
+A file says its version under ``version``; without one it is of version 1. What is newer than this petaseg knows is
+refused: it is not damaged, not outdated, and its writer may be alive. Only another version changes what a field means,
+so a field that a file of a known version has besides is ignored. In files that people write too (run files and cards)
+it is an error, since it may be misspelt.
+
+Not here: volumes, whose formats others define, and the parts that stages write, which count by fingerprint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pipeline.errors import PetasegError
+
+FIELD = "version"
+
+
+@dataclass(frozen=True)
+class FileFormat:
+    """One kind of file, in the version that this petaseg writes; it reads all versions up to that."""
+
+    name: str
+    """Its name, mostly that of the file."""
+    version: int
+    instead: str = "another run directory"
+    """What a user can take whose petaseg is too old for the file."""
+
+    @property
+    def stamp(self) -> dict[str, int]:
+        """The field that a file says its version with."""
+        return {FIELD: self.version}
+
+    def check(self, document: Mapping[str, Any], place: str, error: type[PetasegError]) -> int:
+        """The version of a document that was read at ``place``; ``error`` if it is newer than this petaseg.
+
+        Raises ``ValueError`` if it is no version, and ``TypeError`` if the document is no table: it is damaged.
+        """
+        if not isinstance(document, Mapping):
+            raise TypeError(f"{place} holds no table")
+        version = document.get(FIELD, 1)
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise ValueError(f"{FIELD} is {version!r}; it must be a whole number from 1")
+        if version > self.version:
+            raise error(
+                f"{place} was written by a newer petaseg (format {version}; this one reads up to {self.version}); "
+                f"use that version, or {self.instead}"
+            )
+        return version
+
+
+LEASE = FileFormat("lease.json", 1)
+LEDGER = FileFormat("ledger", 1)
+"""Said by the first record of a log, and by ``compact.npz`` beside it."""
+OUTLINE = FileFormat("stages.json", 1)
+RATES = FileFormat("plan.json", 1)
+DRIVER = FileFormat("driver.json", 1)
+RUN_FILE = FileFormat("run.yaml", 1, "write the file anew for this one")
+CARD = FileFormat("card.yaml", 1, "another model")
+CHECKPOINT = FileFormat("checkpoint.ckpt", 1, "another output")
+"""Of a training."""
+INGEST = FileFormat("ingest.json", 1, "another target")
+"""Beside a volume that is being copied."""
