@@ -46,7 +46,7 @@ class LocalBackend:
         return None if data is None else (data, md5(data))
 
     def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
-        """See ``Backend``. It compares and renames under a lock of the file system, which the kernel frees if we die."""
+        """See ``Backend``. Compares and renames under a lock of the file system, which the kernel frees if we die."""
         path = self.root / key
         with locked(path):
             present = self.get_versioned(key)

@@ -76,7 +76,7 @@ class ObjectStore:
             self._backend.put(key, data, durable)
 
     def get_versioned(self, key: str) -> tuple[bytes, str] | None:
-        """An object with its version, for ``put_if``; ``None`` if there is none. Equal bytes may have equal versions."""
+        """An object and its version, for ``put_if``; ``None`` if there is none. Equal bytes may have equal versions."""
         with storage_errors("read", self._name(key)):
             return self._backend.get_versioned(key)
 

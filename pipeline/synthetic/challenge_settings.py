@@ -1,4 +1,4 @@
-"""Settings of the synthetic connectomics challenge; ``connectomics_challenge.py`` says how the paper is read."""
+"""Settings of the synthetic connectomics challenge; ``connectomics_challenge.py`` explains how the paper is read."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class SnakeKind(Table):
     """Snakes of one size."""
 
     number: Annotated[int, Field(ge=0)]
-    """How many are placed, if there is room."""
+    """The number of snakes that are placed, if there is room."""
     circles: Normal
     """Circles of a snake, rounded."""
     radius: Normal
@@ -33,7 +33,7 @@ SHORT = SnakeKind(number=6, circles=Normal(mean=3, sd=2, low=1, high=7), radius=
 
 
 class ChallengeConfig(Table):
-    """Numbers of the generator; the defaults are the paper's, or the reading that is explained above."""
+    """Numbers of the generator; the defaults are the paper's, or those that ``connectomics_challenge.py`` explains."""
 
     size: Annotated[int, Field(ge=32)] = 500
     """Side of the picture in pixels."""
@@ -54,7 +54,7 @@ class ChallengeConfig(Table):
     snakes: tuple[SnakeKind, ...] = (LONG, MODERATE, SHORT)
     """Kinds of snakes, in the order in which they are placed."""
     walk: Walk = Walk()
-    """How snakes go on."""
+    """How a snake continues from one circle to the next."""
     gap: Positive = 4.0
     """Pixels between the skeletons of two cells, at least."""
     membranes: bool = True
@@ -80,11 +80,11 @@ class ChallengeConfig(Table):
     warp: AtLeastZero = 120.0
     """Displacement in pixels is this times the gradient of a template (which is per pixel)."""
     least_contrast: Share = 0.7
-    """Contrast where its template is 0; it is 1 where the template is 1."""
+    """The contrast where the template of the contrast is 0; it is 1 where the template is 1."""
     blur: AtLeastZero = 1.0
-    """Standard deviation of the blur in pixels where its template is 0; none where the template is 1."""
+    """Standard deviation of the blur in pixels where the template of the blur is 0; there is no blur where it is 1."""
     noise: AtLeastZero = 0.5
-    """Standard deviation of the noise; lines have brightness 1 on 0."""
+    """Standard deviation of the noise; lines have brightness 1, the ground 0."""
 
     @model_validator(mode="after")
     def _crop_fits(self) -> ChallengeConfig:

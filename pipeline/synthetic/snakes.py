@@ -14,7 +14,7 @@ Positive = Annotated[float, Field(gt=0)]
 
 
 class Normal(Table):
-    """A normal distribution without what lies beyond two ends."""
+    """A normal distribution cut off at two ends."""
 
     mean: float
     sd: Positive
@@ -37,7 +37,7 @@ class Normal(Table):
 
 
 class Walk(Table):
-    """How a snake goes on from circle to circle."""
+    """How a snake continues from one circle to the next."""
 
     overlap: Annotated[float, Field(ge=0)] = 2.0
     """The next centre lies at the sum of both radii less this, in pixels."""
@@ -46,7 +46,7 @@ class Walk(Table):
     turn_factor: Positive = 1.2
     """Density of turns is proportional to max(cos(factor * turn), 0)."""
     tries: Annotated[int, Field(ge=1)] = 20
-    """Circles that are tried at the end of a snake before it stays as short as it is."""
+    """A snake ends after this many circles were tried at its end without success."""
 
     def turn(self, rng: np.random.Generator) -> float:
         """A turn in radians: the integral of the density is sin(factor * turn), which is inverted."""
@@ -55,7 +55,7 @@ class Walk(Table):
 
 
 class Circles:
-    """Circles placed so far: (y, x), radius and the snake each belongs to."""
+    """The circles placed so far: centre (y, x), radius, and the snake that each belongs to."""
 
     def __init__(self) -> None:
         self.centres = np.zeros((0, 2))
