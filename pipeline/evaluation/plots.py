@@ -212,8 +212,7 @@ def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
 
 
 def _matched(segmentation: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """The ids that give segments their colours: the true object of which it is the largest part, else an own id.
-    """
+    """The ids that give segments their colours: the true object of which it is the largest part, else an own id."""
     flat = np.concatenate([part.ravel() for part in segmentation])
     table = Contingency.from_labels(np.concatenate([part.ravel() for part in truth]), flat).without_unassigned()
     order = np.argsort(-table.voxels, kind="stable")

@@ -1,4 +1,4 @@
-"""How the network is run, and what of that can change a byte of its output."""
+"""How the network is run, and which of these options can change a byte of its output."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ AUGMENTATIONS = ("none", "flips", "flips+transpose", "flips+permutations")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of a predictor; they travel to workers. Loads no torch until asked about the device."""
+    """Options of a predictor, which are sent to workers. Torch is loaded only when the device is resolved."""
 
     batch_size: int = 1
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch in any case."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; auto takes a GPU if there is one."""
+    """The device on which the network runs; auto takes a GPU if there is one."""
     gpu: str | None = None
     """Name of the workers' GPU, for a driver that has none itself; workers compare it with theirs."""
     precision: Literal["float32", "bfloat16"] = "float32"
@@ -34,7 +34,8 @@ class PredictOptions:
     tta: str = "none"
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
     channels: int = 3
-    """How many of the network's affinities are written, from the first; the first three are the nearest neighbours."""
+    """The number of affinities that are written, from the first; the first three are the nearest neighbours.
+    """
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "channels"):
@@ -52,7 +53,7 @@ class PredictOptions:
                 )
 
     def resolved_device(self) -> Literal["cpu", "cuda"]:
-        """The device that the options mean, on this machine or on the workers; ``ConfigError`` if it is not there."""
+        """The device that the options select, on this machine or on the workers; ``ConfigError`` if it is missing."""
         if self.gpu is not None and self.device != "cpu":
             return "cuda"
         import torch
@@ -66,5 +67,5 @@ class PredictOptions:
         return "cuda" if present and self.device != "cpu" else "cpu"
 
     def identity(self) -> dict[str, Any]:
-        """The options that decide what is computed; how a device computes it is ``environment_identity``."""
+        """The options that change the result; ``environment_identity`` covers how a device computes it."""
         return {"tta": self.tta, "channels": self.channels, "precision": self.precision}

@@ -24,7 +24,7 @@ parameters can be counted and weights compared (``pytc.py``):
    cut off again, so that patches are multiples as everywhere; sides of 2 n + 1 still go through as they are.
 4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here ``instance`` has them;
    ``plain_instance``, ``group8`` and ``group16`` are theirs.
-5. The key of the non-local block has a bias, which adds the same to all voxels before a softmax: no effect. Here: none.
+5. The key of the non-local block has a bias, which has no effect before the softmax. Here it has none.
 
 6. The output of the lowest level that plus adds is padded by a voxel to every side before its 1 x 1 x 1 convolution and
    then resized to the level, so its voxels are displaced. Here it is not padded.
@@ -82,9 +82,7 @@ class Parts:
     def conv(
         self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False, wide: int = 0
     ) -> nn.Conv3d:
-        """C: a convolution that keeps the shape, adds ``wide`` voxels to every side, or divides the shape by the
-        stride.
-        """
+        """C: a convolution that keeps the shape, adds ``wide`` voxels to each side, or divides it by the stride."""
         sides = [side + wide for side in half(kernel)]
         layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(sides), bias=bias, padding_mode=self.padding)
         nn.init.orthogonal_(layer.weight)
@@ -164,9 +162,7 @@ class NonLocal(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level up: narrow the channels, enlarge, add the skip connection (and the lowest level for plus), residual
-    block.
-    """
+    """One level up: narrow, enlarge, add the skip connection (and the lowest level for plus), residual block."""
 
     def __init__(self, narrow: nn.Module, plus: nn.Module | None, block: nn.Module, aligned: bool) -> None:
         super().__init__()

@@ -80,9 +80,7 @@ def all_names() -> list[str]:
 
 
 def subject(name: str) -> Subject:
-    """The subject of a name: ``architecture/size``, a bundled model, or the path of a card; ``ModelError`` if it is
-    none.
-    """
+    """The subject of a name: ``architecture/size``, a bundled model, or a card's path; else ``ModelError``."""
     architecture, _, size = name.partition("/")
     if architecture in MODELS and not size and architecture not in bundled_names():
         sizes = [each for each in named_sizes() if each.startswith(f"{architecture}/")]

@@ -35,7 +35,7 @@ SIDE = 7
 WAVELENGTH, SIGMA, ASPECT = 3.5, 2.8, 0.3
 """Parameters of the Gabor bank: pixels, pixels, and the width of the envelope over its length."""
 PHASES = (0.0, 90.0)
-"""The even phase, and one that was meant to be odd: the published filters took 90 for radians, which is 116.6 degrees.
+"""The even phase, and one meant to be odd: the published filters took 90 for radians, which is 116.6 degrees.
 """
 RARE = 0.01
 """The first estimate of the share of a class; the published code uses it for both classes."""
@@ -175,7 +175,7 @@ class FeedforwardContour(nn.Module):
 
 
 def readout(inside: int, outside: int) -> nn.Conv2d | nn.Conv3d:
-    """A 1x1 convolution whose biases begin at the log odds of a rare class."""
+    """A 1x1 convolution whose biases begin at log((1 - RARE) / RARE)."""
     layer = point_conv(inside, outside, 2)
     nn.init.xavier_normal_(layer.weight)
     nn.init.constant_(layer.bias, log((1 - RARE) / RARE))  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ Field = tuple[int | None, int | None, int | None]
 """Voxels along z, y, x; None where a voxel depends on its whole patch."""
 
 LONGEST = 32
-"""The length of the longest line on which the receptive field is measured, in the network's ``multiple``."""
+"""The longest line on which the receptive field is measured, in units of ``multiple``; 64 voxels if that is more."""
 
 
 def receptive_field(module: nn.Module, multiple: Vec, sections_apart: bool = False) -> Field:

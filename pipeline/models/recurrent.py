@@ -41,9 +41,7 @@ class RecurrentNetwork(nn.Module):
         raise NotImplementedError
 
     def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
-        """Image (b, i, z, y, x), or (b, i, y, x) -> logits of that shape, or with ``every_step`` a list, one for each
-        step.
-        """
+        """Image (b, i, z, y, x), or (b, i, y, x) -> logits of that shape, or with ``every_step`` a list of them."""
         image, restored = as_dimension(image, self.dimensions)
         x = self.drive(image)
         state, outputs = self.initial(x), []

@@ -86,8 +86,7 @@ def resnet_blocks(
 
 
 def dilate(block: Any, rates: Sequence[int]) -> None:
-    """Set the strides of a block of residual units to 1, and dilate the 3 x 3 convolutions of unit i by ``rates[i]``.
-    """
+    """Set the strides of a block of units to 1, and dilate the 3 x 3 convolutions of unit i by ``rates[i]``."""
     units = list(block.layers)
     if len(units) != len(rates):
         raise ModelError(f"{len(rates)} dilations for {len(units)} residual units; each unit needs one")

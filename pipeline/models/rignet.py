@@ -7,7 +7,8 @@ arXiv:1811.08043). The output of a block gates the block's own input, and the bl
                    f_r = m . f_in                           the block's input in the next iteration
 
     basic gate         f_out is the output of the same block in the iteration before
-    multi-range gate   f_out, and the output of the last block, convolved to as many channels and interpolated to the same size; so the nearest and the farthest context gate together
+    multi-range gate   f_out, and the output of the last block, convolved to as many channels and interpolated to
+                       the same size; so the nearest and the farthest context gate together
 
     sequential unrolling   each block repeats u times before the next one begins           depth l_f + l_r u
     parallel unrolling     a pass through all blocks, then all gates at once, u passes     depth l_f + l_rj + l_rk u

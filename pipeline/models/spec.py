@@ -81,8 +81,7 @@ class ModelCard(Table):
     resolution_nm: tuple[float, float, float]
     """Size in nm (z, y, x) of the voxels that it was trained on."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """The threshold at which to cut the merge tree of its affinities, chosen on data that was not trained on; 0.5 if
-    left out.
+    """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
     """
     training_data: str = ""
     """The exact training data, with source and licence."""

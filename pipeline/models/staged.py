@@ -148,8 +148,7 @@ class SymmetricUNet(nn.Module):
         return sections_together(logits, image.shape[2]) if self.dimensions == 2 else logits
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (b, c, z, y, x) -> logits (b, out_channels, z, y, x); if the image has no z, neither have the logits.
-        """
+        """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...) on the same voxels."""
         if image.ndim == 4:
             return run_stages(self, image[:, :, None])[:, :, 0]
         return run_stages(self, image)

@@ -38,9 +38,7 @@ class VGG16(nn.Module):
             inside = outside
 
     def forward(self, r: Tensor, after: str | None = None, until: str | None = None) -> Tensor:
-        """Apply the layers behind ``after`` (from the first, if None) up to and with ``until``: (b, i, y, x) -> (b, o,
-        y', x').
-        """
+        """Apply the layers behind ``after`` (or all) up to and with ``until``: (b, i, y, x) -> (b, o, y', x')."""
         begin = 0 if after is None else self.layers.index(after) + 1
         end = len(self.layers) if until is None else self.layers.index(until) + 1
         for number in range(begin, end):

@@ -190,8 +190,7 @@ def _organelles(cells: np.ndarray, config: ChallengeConfig, rng: np.random.Gener
 
 
 def _fill(room: np.ndarray, area: float, config: ChallengeConfig, rng: np.random.Generator) -> np.ndarray:
-    """Skeletons of organelles in the room of one cell, int32 from 1, added until they cover ``area`` pixels.
-    """
+    """Skeletons of organelles in the room of one cell, int32 from 1, added until they cover ``area`` pixels."""
     drawn = np.zeros(room.shape, np.int32)
     for number in range(1, config.organelle_tries + 1):
         free = room & (ndimage.distance_transform_edt(drawn == 0) >= config.organelle_gap) if drawn.any() else room

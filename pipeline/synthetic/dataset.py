@@ -92,8 +92,7 @@ def synthesize(
 
 
 def _remove(partial: Path) -> None:
-    """Remove a folder if it exists; it tries several times, since threads may still write after an interruption.
-    """
+    """Remove a folder if it exists; it tries several times, since threads may still write after an interruption."""
     for pause in PAUSES if partial.exists() else ():
         shutil.rmtree(partial, ignore_errors=True)
         time.sleep(pause)

@@ -212,8 +212,7 @@ def _warp(
 
 
 def _smooth(cells: np.ndarray) -> np.ndarray:
-    """Remove the fringes that rounding leaves: voxels with at most two equal neighbours take the most frequent id.
-    """
+    """Remove the fringes that rounding leaves: voxels with at most two equal neighbours take the most frequent id."""
     strides = np.array(cells.strides) // cells.itemsize
     for _ in range(2):
         flat = cells.ravel()

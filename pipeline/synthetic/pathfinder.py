@@ -215,8 +215,7 @@ class _Field:
         return bool((self._distance(points, but) > 2 * self.config.reach).all())
 
     def _distance(self, points: np.ndarray, but: int) -> np.ndarray:
-        """Distance of each point to the nearest axis of all paddles ``but`` one; 0 too near to the border.
-        """
+        """Distance of each point to the nearest axis of all paddles ``but`` one; 0 too near to the border."""
         c = self.config
         away = points[:, None] - self.starts
         away *= self.directions.conj()  # real: along the paddle, imaginary: across it

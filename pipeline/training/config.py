@@ -24,14 +24,14 @@ NEAREST_AND_LONG_RANGE: Offsets = tuple(
 
 
 class LabelledVolume(Table):
-    """An image with its labels; what label 0 means is up to the targets."""
+    """An image with its labels; the targets define what label 0 means."""
 
     image: str
     """Volume of the raw image, uint8."""
     labels: str
     """Volume of labels on the same voxels."""
     mask: str | None = None
-    """Volume on the same voxels; where it is 0, nothing is asked."""
+    """Volume on the same voxels; where it is 0, voxels are masked: no loss sees them."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
@@ -42,11 +42,11 @@ class Synthetic(Table):
     """Made-up tissue instead of, or beside, real volumes."""
 
     volumes: Annotated[int, Field(ge=1)] = 4
-    """How many are made for training; one more is made for validation."""
+    """The number of volumes made for training; one more is made for validation."""
     shape: Shape = (96, 160, 160)
-    """Voxels of each."""
+    """Voxels (z, y, x) of each volume."""
     seed: int = 1000
-    """Seed of the first; the next ones follow."""
+    """Seed of the first volume; each next volume has the next number."""
 
 
 class TrainConfig(Table):
@@ -59,59 +59,60 @@ class TrainConfig(Table):
     name: str
     """The model's name."""
     volumes: tuple[LabelledVolume, ...] = ()
-    """What to train on; several are sampled by their number of voxels."""
+    """Volumes to train on; several are sampled in proportion to their voxels."""
     synthetic: Synthetic | None = None
     """Made-up tissue to train on."""
     validation: LabelledVolume | None = None
-    """What the score is measured on while training; never trained on. Required with ``volumes``."""
+    """Volume on which the score is measured; it is never trained on. Required with ``volumes``."""
     architecture: str = "gamma_net_3d"
     """A key of ``pipeline.models.MODELS``."""
     arguments: dict[str, Any] | str = "tiny"
     """Arguments of the architecture, or one of its named sizes."""
     start_from: str | None = None
-    """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
+    """Model (a name or a card) whose weights the training starts from, to train it further or on other tissue."""
     backbone: str | None = None
     """File of published weights of a ResNet or of VGG16, for the networks that have one in them."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
-    """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
+    """Affinities to predict; the first three are the nearest neighbours (z, y, x). A short form of ``targets``."""
     targets: Targets | None = None
-    """What to predict instead, with which losses; whatever their order here, affinities are the first channels."""
+    """Targets to predict instead of ``offsets``, with their losses; affinities always are the first channels."""
     rule: AnyRule = Bptt()
-    """How gradients of a recurrence are computed."""
+    """The rule by which gradients of a recurrence are computed."""
     patch_shape: Shape = (64, 64, 64)
     """Voxels of a training patch."""
     batch_size: Annotated[int, Field(ge=1)] = 1
     """Patches of one update."""
     steps: Annotated[int, Field(ge=1)] = 3000
-    """Updates."""
+    """The number of updates."""
     optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
     """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd has a momentum of 0.95, as for the canvas network."""
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    """After the warm-up."""
+    """The learning rate after the warm-up."""
     schedule: Literal["cosine", "polynomial", "plateau", "constant"] = "cosine"
-    """How it falls: a cosine to 3 %; (1 - s / S)^0.9; halved whenever the score has not risen for a while; not."""
+    """Fall of the learning rate: by a cosine to 3 %; as (1 - s / S)^0.9; halved on a plateau of the score; none.
+    """
     plateau_validations: Annotated[int, Field(ge=1)] = 3
     """With schedule: plateau, this many validations without a better score halve the learning rate."""
     warmup_steps: Annotated[int, Field(ge=0)] = 100
-    """The learning rate rises linearly over these."""
+    """The learning rate rises linearly over this many steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    """Of the optimiser."""
+    """Weight decay of the optimiser."""
     clip_norm: Annotated[float, Field(gt=0)] = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients of a larger norm are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """The model is the running mean of the weights with this decay."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """The device to train on; auto takes a GPU if there is one."""
     devices: Annotated[int, Field(ge=1)] = 1
     """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
     threads: Annotated[int, Field(ge=1)] = 1
     """CPU threads of one process."""
     loaders: Annotated[int, Field(ge=0)] = 0
-    """Processes that read and augment patches beside the training; 0 does it in turns."""
+    """Processes that read and augment patches during the training; with 0, the training process does so itself."""
     seed: int = 0
-    """Of weights, patches and augmentation."""
+    """Seed of weights, patches and augmentation."""
     validate_every: Annotated[int, Field(ge=1)] = 250
     """Updates between two validations and checkpoints."""
     patience: Annotated[int, Field(ge=1)] | None = None
@@ -121,15 +122,15 @@ class TrainConfig(Table):
     sampling: Sampling = Sampling()
     """Which patches are drawn."""
     augmentation: Augmentation = Augmentation()
-    """How patches are changed at random."""
+    """Random changes of patches."""
     normalisation: Normalisation = Normalisation()
     """How raw values become the network's input."""
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share in a run, for the card; a quarter of the patch if left out."""
     threshold: Share | None = None
-    """For the card: where to cut the merge tree; choose it on the validation part."""
+    """For the card: the threshold of the merge tree; choose it on the validation part."""
     training_data: str = ""
-    """For the card: what was trained on, with source and licence."""
+    """For the card: the training data, with source and licence."""
     licence: str = ""
     """For the card: licence of the weights."""
 
@@ -146,7 +147,7 @@ class TrainConfig(Table):
         return self.overlap or (z // 4, y // 4, x // 4)
 
     def make_output(self) -> Path:
-        """The output folder, made if it is not there; ``ConfigError`` if there can be none."""
+        """The output folder; it is made if it is missing. ``ConfigError`` if it cannot be made."""
         return make_folder(self.output, "output")
 
     @model_validator(mode="after")

@@ -35,7 +35,7 @@ class Dice(LossSpec):
 
     kind: Literal["dice"] = "dice"
     smooth: Annotated[float, Field(ge=0)] = 100.0
-    """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
+    """Added to numerator and denominator: 100 voxels in PyTorch Connectomics."""
 
 
 class Focal(LossSpec):
@@ -43,7 +43,7 @@ class Focal(LossSpec):
 
     kind: Literal["focal"] = "focal"
     gamma: Annotated[float, Field(ge=0)] = 2.0
-    """Easy voxels count (1 - p) to this power."""
+    """The exponent of (1 - p), the weight of a voxel whose true class has probability p."""
 
 
 class MeanSquare(LossSpec):

@@ -1,7 +1,7 @@
 """Losses on logits, and their weighted sum over any number of targets.
 
-A loss takes logits, targets and weights, all (b, c, z, y, x) or (b, c, y, x). A weight of 0 masks a voxel: what the
-network says there changes nothing. Means are over the voxels with a weight above 0. Everything is computed in float32
+A loss takes logits, targets and weights, all (b, c, z, y, x) or (b, c, y, x). A weight of 0 masks a voxel: the
+network's output there has no effect. Means are over the voxels with a weight above 0. Everything is computed in float32
 at least, also under autocast.
 """
 
@@ -19,11 +19,12 @@ from pipeline.training.loss_specs import AnyLoss, CrossEntropy, Dice, Focal, Mea
 from pipeline.training.target_specs import AnyTarget
 
 LEAST_SHARE = 0.05
-"""The rarer class counts as at least this share, so that a patch with one membrane voxel does not explode."""
+"""The least share of the rarer class, which bounds the weight of a single membrane voxel in a patch."""
 
 
 def balanced_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross entropy over the masked voxels in which both classes weigh the same, mean over channels.
+    """Binary cross entropy over voxels where ``mask`` is above 0, with equal weight of both classes; mean over
+    channels.
 
     All (b, c, z, y, x) or (b, c, y, x). Class shares are taken for each channel over batch and voxels.
     """
@@ -37,12 +38,12 @@ def balanced_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
 
 
 def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted binary cross entropy over the number of asked voxels (not over the sum of their weights)."""
+    """Weighted binary cross entropy, summed and divided by the number of unmasked voxels (not by their weights)."""
     return _mean(F.binary_cross_entropy_with_logits(_full(logits), targets, reduction="none"), weights)
 
 
 def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float = 2.0) -> Tensor:
-    """(1 - p)^gamma times the cross entropy, p the probability of the true class (Lin et al. 2017): rare targets."""
+    """(1 - p)^gamma times the cross entropy, p the probability of the true class (Lin et al. 2017)."""
     cross = F.binary_cross_entropy_with_logits(_full(logits), targets, reduction="none")
     return _mean((-torch.expm1(-cross)) ** gamma * cross, weights)  # exp(-cross) is p
 
@@ -52,16 +53,16 @@ def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float
 
     Weights only mask here: a voxel counts if its weight is above 0.
     """
-    asked = (weights > 0).flatten(1)
-    said, true = (part.flatten(1) * asked for part in (torch.sigmoid(_full(logits)), targets))
-    both, either = (said * true).sum(1), said.sum(1) + true.sum(1)
+    unmasked = (weights > 0).flatten(1)
+    predicted, true = (part.flatten(1) * unmasked for part in (torch.sigmoid(_full(logits)), targets))
+    both, either = (predicted * true).sum(1), predicted.sum(1) + true.sum(1)
     return (1 - (2 * both + smooth) / (either + smooth)).mean()
 
 
 def mean_square(logits: Tensor, targets: Tensor, weights: Tensor, *, activation: str = "none") -> Tensor:
-    """Weighted squared difference between the targets and the activated logits, mean over the asked voxels."""
-    said = ACTIVATIONS[activation](_full(logits))
-    return _mean((said - targets) ** 2, weights)
+    """Weighted squared difference between the targets and the activated logits, mean over the unmasked voxels."""
+    predicted = ACTIVATIONS[activation](_full(logits))
+    return _mean((predicted - targets) ** 2, weights)
 
 
 def cross_entropy(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
@@ -83,17 +84,17 @@ def _full(logits: Tensor) -> Tensor:
 
 
 def _mean(loss: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over the number of asked voxels; masked voxels count nothing, even where the loss is not finite."""
-    asked = weights > 0
-    return (torch.where(asked, loss, 0.0) * weights).sum() / asked.sum().clamp(min=1)
+    """Weighted sum over the number of unmasked voxels; masked ones add nothing, even if their loss is not finite."""
+    unmasked = weights > 0
+    return (torch.where(unmasked, loss, 0.0) * weights).sum() / unmasked.sum().clamp(min=1)
 
 
 @dataclass(frozen=True)
 class LossParts:
-    """A weighted sum and what it is made of."""
+    """A weighted sum of losses, and its parts."""
 
     total: Tensor
-    """What to call ``backward`` on."""
+    """The sum, on which ``backward`` is called."""
     parts: dict[str, Tensor]
     """The losses before they were weighted, detached, by ``target/loss``; repeated names are numbered."""
 

@@ -1,4 +1,4 @@
-"""How gradients of a recurrence are computed, as a training file says it.
+"""The rules by which gradients of a recurrence are computed, as a training file gives them.
 
     rule: {kind: truncated, window: 4}
     rule: {kind: rbp, terms: 15, penalty: {kind: column, weight: 10}}
@@ -25,31 +25,31 @@ class Penalty(Table):
     weight: Positive = 10.0
     """The penalty is multiplied by this: 10 in the Pathfinder experiments of C-RBP, 1e-3 for sums in panoptic ones."""
     limit: Annotated[float, Field(ge=0)] = 0.9
-    """What lies below costs nothing (lambda)."""
+    """Values below this limit (lambda) have no penalty."""
 
 
 class ColumnPenalty(Penalty):
-    """The published one, on the sums of the columns of J; it bounds the radius only if J has no negative element."""
+    """The published penalty, on the sums of J's columns; it bounds the radius only if J has no negative element."""
 
     kind: Literal["column"] = "column"
     reduction: Literal["mean", "sum", "norm"] = "mean"
-    """Of the squares over the state; norm as in equation 6, mean and sum as in the two published codes."""
+    """Reduction of the squares over the state: norm as in equation 6, mean and sum as in the two published codes."""
     each: bool = False
-    """Sums within each tensor of the state, as published for the ConvLSTM, not over all."""
+    """Take sums within each tensor of the state, as published for the ConvLSTM, not over all tensors."""
     both_signs: bool = False
-    """The same once more for -J."""
+    """Add the same penalty for -J."""
 
 
 class SpectralPenalty(Penalty):
-    """On the largest singular value of J: sound, whatever the signs."""
+    """A penalty on the largest singular value of J, which bounds the radius whatever the signs."""
 
     kind: Literal["spectral"] = "spectral"
     iterations: Count = 10
-    """Of the power iteration; each costs two products with J."""
+    """Steps of the power iteration; each costs two products with J."""
 
 
 class FrobeniusPenalty(Penalty):
-    """On an estimate of the Frobenius norm of J, which bounds both others: sound, and one product."""
+    """A penalty on an estimate of the Frobenius norm of J, which bounds both others; it costs one product."""
 
     kind: Literal["frobenius"] = "frobenius"
     samples: Count = 1
@@ -60,17 +60,17 @@ AnyPenalty = Annotated[ColumnPenalty | SpectralPenalty | FrobeniusPenalty, Field
 
 
 class RuleSettings(Table):
-    """What all rules have."""
+    """The settings that all rules have."""
 
     penalty: AnyPenalty | None = None
-    """On the Jacobian of the last step; with kind: bptt this is the papers' C-BPTT, with rbp C-RBP."""
+    """Penalty on the Jacobian of the last step; with kind: bptt this is the papers' C-BPTT, with rbp C-RBP."""
 
 
 class Unrolled(RuleSettings):
-    """Rules that have a gradient for every step's readout."""
+    """Settings of rules that give gradients to the readout of every step."""
 
     earlier_steps: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""
+    """The readout of step t has a loss too, weighted by this to the power T - t; with 0 only the last step has one."""
 
 
 class Bptt(Unrolled):
@@ -80,11 +80,11 @@ class Bptt(Unrolled):
 
 
 class Truncated(Unrolled):
-    """Back-propagation through the last steps; those before keep nothing."""
+    """Back-propagation through the last steps; nothing is kept of the steps before."""
 
     kind: Literal["truncated"] = "truncated"
     window: Count = 4
-    """How many steps gradients go back."""
+    """The number of steps through which gradients go back."""
 
 
 class Checkpointed(Unrolled):
@@ -98,13 +98,14 @@ class Recurrent(RuleSettings):
 
     kind: Literal["rbp"] = "rbp"
     terms: Annotated[int, Field(ge=0)] = 15
-    """At most so many beside the gradient itself."""
+    """The most terms of the series beside the gradient itself."""
     tolerance: Annotated[float, Field(ge=0)] = 1e-6
     """A term of this size, relative to the gradient, ends the series."""
     divergence: Positive = 10.0
-    """So does one of that size; then the partial sum of least residual is used."""
+    """A term of this size ends the series too; then the partial sum of least residual is used."""
     reference_stopping: bool = False
-    """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
+    """Stop by absolute norms as the published code, for comparison only: it usually gives one step's gradient.
+    """
     over: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
     """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
 

@@ -1,4 +1,4 @@
-"""Which targets a network is trained on, and with which losses: a list in a configuration file.
+"""The targets that a network is trained on, and their losses, as a configuration file lists them.
 
     targets:
       - {what: affinities, offsets: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
@@ -37,13 +37,13 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 
 class TargetSpec(Table):
-    """What the network says in some of its channels, and how it is judged."""
+    """A target that some of the network's channels predict, and its losses."""
 
     what: str
     losses: Losses = (Bce(),)
     """Their weighted sum is the loss of this target."""
     weights: Literal["none", "ratio", "ratio_dilated", "unet"] = "none"
-    """How much voxels count: all the same, by the ratio of classes (also beside contours), or by the U-Net's map."""
+    """The weights of voxels: equal, by the ratio of classes (also beside contours), or by the U-Net's map."""
 
     @model_validator(mode="after")
     def _classes_match(self) -> TargetSpec:
@@ -68,12 +68,12 @@ class TargetSpec(Table):
 
     @property
     def target_channels(self) -> int:
-        """Channels of the target: as many, but one for classes."""
+        """Channels of the target: as many as of the network, but one for classes."""
         return self.channels
 
     @property
     def activation(self) -> Literal["sigmoid", "tanh", "softmax", "none"]:
-        """What turns logits into values of the target, as the first loss sees them."""
+        """The function that turns logits into values of the target, as the first loss applies it."""
         first = self.losses[0]
         if isinstance(first, MeanSquare):
             return first.activation
@@ -86,13 +86,14 @@ class TargetSpec(Table):
 
     @property
     def zero_is_unknown(self) -> bool:
-        """True if label 0 is not asked; otherwise it is background."""
+        """True if label 0 is unknown, and masked; otherwise it is background."""
         return False
 
     def make(self, labels: np.ndarray, resolution_nm: Sequence[float], eroded: np.ndarray | None = None) -> Pair:
-        """Target and weights of labels (z, y, x) or (y, x); 0 weight where nothing is asked.
+        """Target and weights of labels (z, y, x) or (y, x); the weight of masked voxels is 0.
 
-        A target in 2D of labels in 3D is made section by section. ``eroded`` is what ``erode`` gave, if it is known.
+        A target in 2D of labels in 3D is made section by section. ``eroded`` is the result of ``erode``, if it is
+        known.
         """
         if self.dimension == 2 and labels.ndim == 3:
             before = [None] * len(labels) if eroded is None else eroded
@@ -102,7 +103,7 @@ class TargetSpec(Table):
         return target, (mask * self._weights(target, mask, labels)).astype(np.float32)
 
     def erode(self, labels: np.ndarray) -> np.ndarray | None:
-        """The labels as they are before any voxel is moved, where a target needs them so."""
+        """The labels eroded before any voxel is moved, for targets that need it; else ``None``."""
         return None
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
@@ -110,7 +111,7 @@ class TargetSpec(Table):
         raise NotImplementedError
 
     def _of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
-        """The same, for targets whose ``erode`` gives something."""
+        """Target and mask, for targets whose ``erode`` returns labels."""
         raise NotImplementedError
 
     def _weights(self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -135,7 +136,7 @@ class Affinities(TargetSpec):
     offsets: Annotated[tuple[Offset, ...], Field(min_length=1)]
     """From each voxel to its partner, (z, y, x) or (y, x); any length."""
     erosion: Literal["none", "touching", "in_plane"] = "touching"
-    """Voxels that become membrane first: none, those that touch another object, or Lee's 3 x 3 in the plane."""
+    """Voxels that first become membrane: none, those that touch another object, or Lee's 3 x 3 in the plane."""
 
     @model_validator(mode="after")
     def _one_dimension(self) -> Affinities:
@@ -150,7 +151,7 @@ class Affinities(TargetSpec):
 
     @property
     def dimension(self) -> int:
-        """That of the offsets."""
+        """The dimension of the offsets."""
         return len(self.offsets[0])
 
     @property
@@ -160,7 +161,7 @@ class Affinities(TargetSpec):
 
     @property
     def zero_is_unknown(self) -> bool:
-        """Always."""
+        """Label 0 is always unknown."""
         return True
 
     def erode(self, labels: np.ndarray) -> np.ndarray:
@@ -190,7 +191,7 @@ class Membranes(TargetSpec):
 
     what: Literal["membranes"] = "membranes"
     reach_nm: Positive | None = None
-    """Membrane is what has another cell within this distance; the width of a voxel if left out."""
+    """A voxel is membrane if another cell lies within this distance; the width of a voxel if left out."""
     in_plane: bool = True
     """Look within sections only."""
     zero: Zero = "unknown"
@@ -198,7 +199,7 @@ class Membranes(TargetSpec):
 
     @property
     def zero_is_unknown(self) -> bool:
-        """As ``zero`` says."""
+        """True if ``zero`` is "unknown"."""
         return self.zero == "unknown"
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
@@ -215,7 +216,7 @@ class Contours(TargetSpec):
     dilation: Annotated[int, Field(ge=0)] = 1
     """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
     background: bool = True
-    """Outlines also towards the background; otherwise only between objects."""
+    """Draw outlines also towards the background; otherwise only between objects."""
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         return _asked_everywhere(make.contours(labels, dilation=self.dilation, background=self.background))
@@ -264,12 +265,12 @@ class InstanceDistance(TargetSpec):
 
     @property
     def channels(self) -> int:
-        """One a level and one for background."""
+        """One channel for each level and one for background."""
         return 1 if self.levels is None else self.levels + 1
 
     @property
     def target_channels(self) -> int:
-        """Always 1."""
+        """The target always has one channel."""
         return 1
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
@@ -284,13 +285,13 @@ class InstanceDistance(TargetSpec):
 
 
 class ShapeDescriptors(TargetSpec):
-    """Local shape descriptors; label 0 is no object and not asked."""
+    """Local shape descriptors; label 0 is no object, and is masked."""
 
     what: Literal["shape_descriptors"] = "shape_descriptors"
     losses: Losses = (MeanSquare(activation="sigmoid"),)
     """Their weighted sum is the loss of this target."""
     sigma_nm: PerAxis = (80.0, 80.0, 80.0)
-    """Of the Gaussian window along each axis; its number of axes decides between 10 channels and 6."""
+    """Sigma of the Gaussian window along each axis; three axes give 10 channels, two give 6."""
 
     @property
     def channels(self) -> int:
@@ -299,12 +300,12 @@ class ShapeDescriptors(TargetSpec):
 
     @property
     def dimension(self) -> int:
-        """That of the window."""
+        """The dimension of the window."""
         return len(self.sigma_nm)
 
     @property
     def zero_is_unknown(self) -> bool:
-        """Always."""
+        """Label 0 is always unknown."""
         return True
 
     def _target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
@@ -327,7 +328,7 @@ def make_targets(
     """All targets and their weights, one after the other.
 
     labels: integers (z, y, x) or (y, x). resolution_nm: size of a voxel, one number for each of these axes.
-    eroded: what the ``erode`` of each gave, for labels that were changed since; made of these labels if left out.
+    eroded: the results of each ``erode``, for labels that were changed since; made of these labels if left out.
     """
     before = [None] * len(specs) if eroded is None else eroded
     made = [spec.make(labels, resolution_nm, given) for spec, given in zip(specs, before, strict=True)]

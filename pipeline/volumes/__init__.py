@@ -1,6 +1,6 @@
 """Volumes in any storage format behind one protocol: z, y, x, global voxel coordinates, nanometres.
 
-``open_volume`` finds the format by looking; ``create_volume`` may be called again and again. Axis order x, y, z
+``open_volume`` detects the format from the files; ``create_volume`` may be called repeatedly. Axis order x, y, z
 exists only inside ``pipeline/volumes/precomputed.py``. A format is a class (``base.Format``) and a line in ``VOLUMES``.
 """
 
@@ -24,11 +24,11 @@ VOLUMES = {
     "npy": "pipeline.volumes.npy:NpyVolume",
     "tiff": "pipeline.volumes.tiff:TiffVolume",
 }
-"""Storage formats by name; loaded when asked for."""
+"""Storage formats by name; loaded when needed."""
 
 
 USED_BY = {"mip": ("zarr", "precomputed"), "axes": ("zarr", "hdf5", "npy")}
-"""Options of a URL that mean something to these formats only."""
+"""Options of a URL that only these formats accept."""
 
 
 def open_volume(url: str, *, mode: Mode = "r") -> Volume:
@@ -36,8 +36,8 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
 
     url: a path or a URL (``file://``, ``s3://``, ``gs://``, ``https://``, ``memory://name``), of a zarr array or
         multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file or TIFF images. After ``#``,
-        joined by ``&``: ``mip=1`` picks a level, ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace what the
-        file says or does not say, ``axes=zyx`` names the order of an array that does not name its axes.
+        joined by ``&``: ``mip=1`` picks a level, ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add
+        what the file states, ``axes=zyx`` names the order of an array that does not name its axes.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable), ``ConfigError`` (not a URL of a volume), ``StorageError``.

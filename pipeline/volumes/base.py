@@ -1,4 +1,4 @@
-"""What a volume is: an open dataset at one mip, read and written by boxes in global voxel coordinates."""
+"""The protocol of a volume: an open dataset at one mip, read and written by boxes in global voxel coordinates."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class VolumeSpec:
     channels: int | None = None
     """Number of channels, stored first: arrays are (c, z, y, x); ``None`` for plain (z, y, x)."""
     storage_chunk: Vec = (64, 64, 64)
-    """Voxels of one stored object's inner chunk."""
+    """Voxels (z, y, x) of a stored chunk."""
     storage_shard: Vec | None = None
-    """Voxels of one stored object, if several chunks share one; writers must cover whole objects."""
+    """Voxels (z, y, x) of a stored object that holds several chunks; writers must cover whole objects."""
 
     @property
     def write_unit(self) -> Vec:

@@ -1,9 +1,9 @@
-"""Bring data in: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
+"""Ingest: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
 
     1. open the source; voxel size and offset come from it or from the caller              open_source
     2. put a marker beside the target, then create the target                              Marker, create_volume
-    3. copy block after block; the marker counts them, and a repeated call goes on there   _copy
-    4. delete the marker: from now on the target is a volume like any other
+    3. copy block after block; the marker counts them, and a repeated call continues       _copy
+    4. delete the marker: the target is complete
 
 A block is whole write units (storage chunks or shards), as many as ``memory_bytes`` holds and at least one, so no
 object is written twice. Memory: about three blocks, and one section of a compressed TIFF image.
@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest did."""
+    """The result of an ingest."""
 
     url: str
     """The new volume."""
@@ -75,12 +75,12 @@ def ingest(
     """Copy a source into a new volume; an interrupted call is finished by calling again with the same arguments.
 
     source: a folder of numbered TIFF files, a multi-page TIFF, an HDF5 file, a ``.npy`` file or any volume URL.
-    resolution_nm: nanometres per voxel (z, y, x); left out, what the source states.
-    offset: position of the first voxel (z, y, x) in voxels; left out, what the source states, else 0, 0, 0.
+    resolution_nm: nanometres per voxel (z, y, x); if left out, as the source states.
+    offset: position of the first voxel (z, y, x) in voxels; if left out, as the source states, else 0, 0, 0.
     storage_chunk, shard: voxels (z, y, x) of a stored chunk, and of an object that holds several of them (zarr).
-    format: zarr or precomputed; left out, what the target's URL says, else zarr.
+    format: zarr or precomputed; if left out, the format in the target's URL, else zarr.
     dataset: the name inside an HDF5 file.
-    overwrite: delete an existing target, or what an interrupted call left of it, first.
+    overwrite: first delete an existing target, or the rest of an interrupted one.
     memory_bytes: size of a block.
 
     Raises ``ConfigError`` if no voxel size is known, ``VolumeError`` for a source that cannot be used and for a
@@ -105,7 +105,7 @@ def ingest(
 def open_source(
     source: str | Path, dataset: str | None = None, resolution_nm: tuple[float, float, float] | None = None
 ) -> Volume:
-    """Open what is to be copied; ``ConfigError`` if its voxel size is neither given nor stated."""
+    """Open the source; ``ConfigError`` if its voxel size is neither given nor stated."""
     url, _, fragment = str(source).partition("#")
     if dataset is not None:
         if parse_location(url).format != "hdf5":
@@ -160,7 +160,7 @@ class Marker:
             raise ConfigError(
                 f"target {target_url} is a whole bucket; name a folder in it: {target_url.rstrip('/')}/image"
             )
-        in_memory = location.format == "memory"  # such a target does not outlive an interruption
+        in_memory = location.format == "memory"  # such a target is lost in an interruption
         self._store = None if in_memory else ObjectStore(parent or ("/" if location.base.startswith("/") else "."))
 
     def blocks_done(self) -> int | None:
@@ -177,13 +177,13 @@ class Marker:
         return int(state["blocks_done"])
 
     def put(self, blocks_done: int) -> None:
-        """Write down that the first blocks are done."""
+        """Record that the first ``blocks_done`` blocks are done."""
         if self._store:
             state = {"fingerprint": self._fingerprint, "blocks_done": blocks_done}
             self._store.put(self._key, json.dumps(state).encode())
 
     def delete(self) -> None:
-        """The target is complete."""
+        """Delete the marker: the target is complete."""
         if self._store:
             self._store.delete(self._key)
 
@@ -204,7 +204,7 @@ def _copy(
 
 
 def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
-    """Whether an interrupted call began the target, and how many of its blocks are there."""
+    """Whether an interrupted call began the target, and how many of its blocks it wrote."""
     location = parse_location(target_url)
     found = None if location.format == "memory" else detect_format(location)
     done = marker.blocks_done()
@@ -214,7 +214,7 @@ def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
 
 
 def _fingerprint(source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid) -> str:
-    """Digest of what is copied and how: names, sizes and times of the source's files, and the target's form."""
+    """Digest of names, sizes and times of the source's files, and of the target's specification and grid."""
     path = local_path(parse_location(str(source)).base)
     files = sorted(path.rglob("*")) if path and path.is_dir() else [path] if path and path.exists() else []
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]

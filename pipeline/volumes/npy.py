@@ -43,7 +43,7 @@ class NpyVolume(CheckedVolume):
 
     @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> NpyVolume:
-        """Files of this kind are only read."""
+        """``.npy`` files are only read."""
         raise VolumeError(f"{location.url} cannot be created; .npy is only read: create a zarr volume")
 
     def _load(self, box: BoundingBox) -> np.ndarray:

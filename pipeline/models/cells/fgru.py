@@ -49,7 +49,7 @@ class Variant:
     local_gate: bool = True
     """Whether there is a U_IS; without one, the gate is U_IG alone."""
     padding: Literal["zeros", "reflect", "partial"] = "zeros"
-    """The padding of W_I and W_E; the torch port reflects, the TensorFlow code rescales. Gates are padded with zeros.
+    """Padding of W_I and W_E; the torch port reflects, the TensorFlow code rescales. Gates are padded with zeros.
     """
     top_down_keeps: Literal["state", "drive"] = "state"
     """What a closed gate keeps between levels: H (paper and TensorFlow code), or X (torch port)."""
