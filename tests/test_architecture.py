@@ -32,7 +32,7 @@ INSIDE = {
     "errors": set(),
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
-    "config": {"errors"},
+    "config": {"errors", "geometry"},
     "storage": {"errors"},
     "clusters": {"errors", "config", "storage"},
     "volumes": {"errors", "geometry", "grid", "storage", "config"},

@@ -1,4 +1,4 @@
-"""The table ``cluster`` of a run file: where a driver and its workers run. Nothing in it can become a command."""
+"""The table ``cluster`` of a run file: where driver and workers run. No value can become a command."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pydantic import Field
 from pipeline.config.base import Table
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
-"""A word that is safe in a job script: nothing in a run file can become a command."""
+"""A word that is safe in a job script, so that no value of a run file can become a command."""
 Walltime = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
 SbatchOption = Annotated[
     str,
@@ -20,10 +20,10 @@ SbatchOption = Annotated[
 
 
 class WorkerShape(Table):
-    """Workers of one shape: how many, and what each of them gets."""
+    """Workers of one shape: their number, and the resources of each."""
 
     count: Annotated[int, Field(ge=1)] = 4
-    """Workers at most; a stage with fewer chunks starts fewer."""
+    """The most workers; a stage with fewer chunks starts fewer."""
     cpus: Annotated[int, Field(ge=1)] = 1
     """CPU cores of a worker."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
@@ -31,11 +31,11 @@ class WorkerShape(Table):
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Memory of a worker in GB."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """Chunks that a worker processes side by side."""
+    """Chunks that a worker processes in parallel."""
     walltime: Walltime = "04:00:00"
-    """Longest life of a worker, [days-]hours:minutes:seconds (SLURM); it drains before and is replaced."""
+    """Longest time of a worker, [days-]hours:minutes:seconds (SLURM); it drains before its end and is replaced."""
     queue: Name | None = None
-    """Partition of these workers (SLURM); the cluster's if left out."""
+    """Partition of these workers (SLURM); cluster.queue if left out."""
     options: tuple[SbatchOption, ...] = ()
     """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
     node_selector: dict[Name, Name] = Field(default_factory=dict)
@@ -50,18 +50,18 @@ class Driver(Table):
     memory_gb: Annotated[float, Field(gt=0)] = 4.0
     """Memory in GB."""
     walltime: Walltime = "2-00:00:00"
-    """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
+    """Longest time of the driver; before its end it stops, is queued again and continues (SLURM)."""
     restarts: Annotated[int, Field(ge=0)] = 20
-    """A driver that was killed is started again, unless its job was started so often already."""
+    """How often a driver that was killed is started again."""
 
 
 class Prices(Table):
-    """What an hour costs, in any currency; `petaseg status` then tells what the run has cost and will cost."""
+    """Prices of an hour, in any currency; `petaseg status` computes the run's cost from them."""
 
     cpu_hour: Annotated[float, Field(ge=0)] = 0.0
-    """One CPU core for an hour."""
+    """Price of one CPU core for an hour."""
     gpu_hour: Annotated[float, Field(ge=0)] = 0.0
-    """One GPU for an hour."""
+    """Price of one GPU for an hour."""
     currency: str = ""
     """Printed behind the figures, like EUR."""
 
@@ -70,7 +70,7 @@ class Cluster(Table):
     """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
 
     kind: Literal["slurm", "kubernetes"] | None = None
-    """What `petaseg submit` uses without --on."""
+    """Kind of cluster that `petaseg submit` uses without --on."""
     queue: Name | None = None
     """Partition of the driver and of workers that name none (SLURM)."""
     account: Name | None = None
@@ -78,7 +78,7 @@ class Cluster(Table):
     interface: Name | None = None
     """Network interface between nodes, like ib0 (SLURM)."""
     namespace: Name = "default"
-    """Namespace of everything (Kubernetes)."""
+    """Namespace of all resources (Kubernetes)."""
     image: Name | None = None
     """Container image (Kubernetes)."""
     claim: Name | None = None
@@ -90,5 +90,5 @@ class Cluster(Table):
     driver: Driver = Driver()
     workers: WorkerShape = WorkerShape()
     inference_workers: WorkerShape | None = None
-    """Workers that run the network, and only that; if left out, all workers run everything."""
+    """Workers that run only the network; if left out, all workers run every stage."""
     prices: Prices = Prices()

@@ -1,8 +1,8 @@
-"""``run.yaml`` as frozen, strict models: everything is checked here, so that nothing behind needs to ask again.
+"""``run.yaml`` as frozen, strict models: all values are checked here, so that later code need not check them again.
 
-A value that cannot be right by itself is refused here (unknown keys, wrong types, impossible shapes). What needs an
-open volume or a model to be judged (a missing volume, an unaligned region, weights that do not fit) is refused by
-``pipeline.runs.run.Run``, also before anything is computed.
+Values that are wrong by themselves are refused here (unknown keys, wrong types, impossible shapes). Values that can
+only be checked with an open volume or a model (a missing volume, an unaligned region, weights that do not fit) are
+refused by ``pipeline.runs.run.Run``, also before anything is computed.
 """
 
 from __future__ import annotations
@@ -13,16 +13,17 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Address, Shape, Share, Table, Voxel
 from pipeline.config.cluster import Cluster
+from pipeline.geometry import Vec
 
 
 class Input(Table):
-    """What to segment: an image, or affinities that some program has predicted already."""
+    """The data to segment: an image, or affinities that another program has predicted."""
 
     image: str | None = None
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
     affinities: str | None = None
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
-    affinity_offsets: tuple[Voxel, Voxel, Voxel] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
     mask: str | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
@@ -39,8 +40,7 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _nearest_neighbours(self) -> Input:
-        axes = [tuple(abs(v) for v in offset) for offset in self.affinity_offsets]
-        if sorted(axes) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+        if sorted(map(abs, self.affinity_offsets)) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
             raise ValueError(
                 f"input.affinity_offsets is {[list(o) for o in self.affinity_offsets]}; it must name the nearest "
                 "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]"
@@ -49,20 +49,20 @@ class Input(Table):
 
 
 class Inference(Table):
-    """How the network is run; device, threads, batches and compile may change their last bit, so all of it counts."""
+    """How the network is run; a change of any key computes affinities again, since it may change their last bit."""
 
     model: str = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; auto takes a GPU if there is one."""
+    """Device on which the network runs; auto takes a GPU if there is one."""
     gpu: str | None = None
     """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: Annotated[int, Field(ge=1)] = 1
-    """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
+    """CPU threads of one forward pass; a change computes affinities again, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
     """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
     compile: bool = False
@@ -105,9 +105,9 @@ class Segmentation(Table):
     threshold: Share | None = None
     """Regions whose score is at least this are one neuron; lower merges more. Default: the model card's, or 0.5."""
     min_size: Annotated[int, Field(ge=0)] = 0
-    """Pieces of fewer voxels follow their next merge ..."""
+    """Pieces of fewer voxels are merged by their next merge, if its score is at least min_size_threshold."""
     min_size_threshold: Share | None = None
-    """... down to this score (default: agglomeration.stop_score)."""
+    """Lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
 
 
 class Evaluation(Table):
@@ -124,41 +124,41 @@ class Evaluation(Table):
 
 
 class Execution(Table):
-    """Where chunks run; nothing here changes a byte of the result."""
+    """The executor of chunks; no key of this table changes a byte of the result."""
 
     executor: Literal["serial", "threads", "dask"] = "threads"
-    """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
+    """serial: a plain loop; threads: threads of one process, for parallel I/O; dask: worker processes or a cluster."""
     workers: Annotated[int, Field(ge=1)] = 2
     """Worker processes (dask) or threads (threads)."""
     threads_per_worker: Annotated[int, Field(ge=1)] = 1
-    """Chunks that one dask worker processes side by side."""
+    """Chunks that one dask worker processes in parallel."""
     scheduler: str | None = None
     """Address of an existing Dask scheduler, for example tcp://host:8786; a local cluster if left out."""
     max_in_flight: Annotated[int, Field(ge=1)] | None = None
     """Chunks submitted at a time; by default two for each worker thread."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    """A chunk that failed this often is set aside; the rest goes on."""
+    """A chunk that failed this often is set aside, and the others are completed."""
     backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
     """Pause before a retry; doubles each time."""
     lease_seconds: Annotated[float, Field(gt=0)] = 60.0
-    """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
+    """A driver that has not renewed its lease for this time counts as dead, and another may take over its run."""
     timeout_seconds: Annotated[float, Field(gt=0)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
-    """Where the driver serves Prometheus metrics, like 127.0.0.1:9095; nowhere if left out."""
+    """Address at which the driver serves Prometheus metrics, like 127.0.0.1:9095; no metrics if left out."""
     dashboard: Address | None = None
-    """Where Dask shows its dashboard, like 127.0.0.1:8787; nowhere if left out. An existing scheduler has its own."""
+    """Address of Dask's dashboard, like 127.0.0.1:8787; no dashboard if left out. An existing scheduler has its own."""
 
 
 class RunConfig(Table):
     """One run: from an image (or affinities) to neurons."""
 
     run_directory: str
-    """Everything that the run writes goes here: a folder, or a URL."""
+    """Folder or URL to which the run writes all of its files."""
     input: Input
-    chunk_shape: Shape = (128, 128, 128)
+    chunk_shape: Shape = Vec(128, 128, 128)
     """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
-    storage_chunk_shape: Shape = (64, 64, 64)
+    storage_chunk_shape: Shape = Vec(64, 64, 64)
     """Voxels (z, y, x) of one stored object of the output volumes."""
     inference: Inference = Inference()
     supervoxels: Supervoxels = Supervoxels()
@@ -177,7 +177,7 @@ class RunConfig(Table):
 
 
 def _check_alignment(chunk: Shape, storage: Shape) -> None:
-    if all(c % s == 0 for c, s in zip(chunk, storage, strict=True)):
+    if not any(chunk % storage):
         return
     nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]
     raise ValueError(

@@ -1,32 +1,33 @@
-"""Stage 1: the network's affinities, on a patch lattice that does not depend on the chunks."""
+"""Image -> the network's affinities, on a patch lattice that does not depend on the chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
+from pipeline.config.run_file import Inference
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.geometry import Vec
-from pipeline.grid import Chunk, ChunkGrid
+from pipeline.grid import Chunk
 from pipeline.needs import Needs
 from pipeline.stages import opened
-from pipeline.stages.base import DEVICE_LOCK, Products, Stage
+from pipeline.stages.base import DEVICE_LOCK, Products
+from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
+from pipeline.stages.setup import Setup
 
 if TYPE_CHECKING:
     from pipeline.inference.lattice import PatchLattice
     from pipeline.inference.predictor import PredictOptions
 
-ALGORITHM = 1
-
 
 @dataclass(frozen=True)
-class PredictAffinities(Stage):
+class PredictAffinities(ChainStage):
     """Image -> nearest-neighbour affinities (3, z, y, x) uint8; channel k at voxel v is the edge v to v - e_k."""
 
     layout: Layout
@@ -41,28 +42,42 @@ class PredictAffinities(Stage):
     """Digest of device kind, torch version and whatever else decides about the last bit."""
 
     name = "predict_affinities"
+    volumes = (OutputVolume("affinities", "uint8", channels=3),)
+    has_part = False
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run that begins with an image."""
+        from pipeline.inference.predictor import environment_identity
+
+        network = setup.inputs.network
+        if network is None:
+            return None
+        options = options_of(network.config)
+        return cls(
+            layout=setup.layout,
+            image_url=setup.inputs.url,
+            image_fingerprint=setup.inputs.fingerprint,
+            model_card=network.card_path,
+            model_digest=network.card.digest,
+            patch_shape=network.patch_shape,
+            overlap=network.overlap,
+            options=options,
+            environment=fingerprint(environment_identity(options, of_workers=True)),
+        )
+
+    def depends_on(self) -> Sequence[Any]:
         """Image, weights, lattice, options and environment."""
         identity = self.options.identity()
         lattice = [self.patch_shape, self.overlap]
         inputs = [self.layout.fingerprint, self.image_fingerprint, self.model_digest]
-        return fingerprint(self.name, ALGORITHM, inputs, lattice, identity, self.environment)
-
-    def grids(self) -> Sequence[ChunkGrid]:
-        """One grid; the support of the patches is read instead of a fixed halo."""
-        return [self.layout.grid()]
+        return inputs, lattice, identity, self.environment
 
     def lattice(self) -> PatchLattice:
         """The patches of the whole dataset."""
         from pipeline.inference.lattice import PatchLattice
 
         return PatchLattice(self.layout.bounds, self.patch_shape, self.overlap)
-
-    def prepare(self) -> None:
-        """Create the volume of affinities."""
-        self.layout.create_volume("affinities", "uint8", channels=3)
 
     def needs(self) -> Needs:
         """One GPU, if there is one to run on."""
@@ -93,10 +108,19 @@ class PredictAffinities(Stage):
                 "torch, so bytes could differ: give driver and workers the same environment, or set inference.device"
             )
 
-    def write(self, chunk: Chunk, products: Products) -> None:
-        """Store the core."""
-        self.layout.write("affinities", chunk.core, products["affinities"])
 
-    def load(self, chunk: Chunk) -> Products:
-        """Read the core back."""
-        return {"affinities": self.layout.read("affinities", chunk.core)}
+def options_of(table: Inference) -> PredictOptions:
+    """The options of a predictor that a run file names; ``auto`` precision becomes the device's."""
+    from pipeline.inference.options import PredictOptions
+
+    options = PredictOptions(
+        batch_size=table.batch_size,
+        device=table.device,
+        gpu=table.gpu,
+        compile=table.compile,
+        threads=table.threads,
+        tta=table.augmentation,
+    )
+    if table.precision != "auto":
+        return replace(options, precision=table.precision)
+    return replace(options, precision="bfloat16" if options.resolved_device() == "cuda" else "float32")
