@@ -1,15 +1,15 @@
-"""Which chunks of a stage are done, and the proof: one writer, append-only records, nothing inferred from files.
+"""The completed chunks of a stage, with checksums: one writer, append-only records, nothing inferred from files.
 
-    <run>/ledger/<stage>/log.jsonl         where objects can be appended to (a file system): a line a record, at once
-    <run>/ledger/<stage>/log-000007.jsonl  elsewhere: segments of records, one every few seconds
+    <run>/ledger/<stage>/log.jsonl         on a file system, which can append: a line for each record, at once
+    <run>/ledger/<stage>/log-000007.jsonl  in a bucket: segments of records, one every few seconds
     <run>/ledger/<stage>/compact.npz       the records so far, as arrays, when a stage ends or its log has grown long
 
-The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log:
-its chunks overwrite the old ones, so the old marks must not come back to life. A line carries a checksum of itself and
-of the log that it was written for; one that is torn, damaged, or late from a driver that was cut off is dropped, which
-costs a recomputation and never a wrong result.
+The first record names the fingerprint for which all others are valid. Work under another fingerprint begins a new log:
+its chunks overwrite the old ones, so the old marks must never become valid again. A line carries a checksum of itself
+and of the log for which it was written. A line that is incomplete, damaged, or written late by a driver that has lost
+its lease is dropped, which costs a recomputation and never gives a wrong result.
 
-Memory: 29 bytes a chunk, in arrays by position in the grid.
+Memory: 29 bytes for each chunk, in arrays by position in the grid.
 """
 
 from __future__ import annotations
@@ -36,15 +36,17 @@ from pipeline.storage import MissingObjectError, ObjectStore
 logger = logging.getLogger("petaseg.ledger")
 
 FLUSH_SECONDS = 5.0
-"""Where nothing can be appended, a record waits so long at most: also if no other comes for hours."""
+"""The longest time before a record is stored where nothing can be appended, if no other record follows.
+"""
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
-"""A log of fewer lines is left as it is when the ledger is closed."""
+"""A log of fewer lines is not compacted when the ledger is closed."""
 KEPT_NOTES = 100
 LONG_LOG = 50_000
-"""A log of so many lines, and of one for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
+"""A log with this many lines, and one for every tenth chunk, is compacted at once: a line takes 15 us to read.
+"""
 LONG_SEGMENTS = 200
-"""So do so many segments: a request each to read them again."""
+"""A log is compacted at once if it has this many segments: reading takes a request for each."""
 STORED = ("done", "checksums", "seconds", "bytes_written")
 """The arrays of ``Marks`` that ``compact.npz`` holds for each level."""
 
@@ -62,7 +64,7 @@ class Ledger:
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
         self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
         self.pace = Pace()
-        """When chunks were finished lately, as far as the log still tells: arrays keep no times."""
+        """The recent times at which chunks were finished, as far as the log holds them; arrays hold no times."""
         self._cursor = LogCursor(store, self.folder)
         self._lock = threading.RLock()
         self._timer: threading.Timer | None = None
@@ -73,13 +75,13 @@ class Ledger:
         self._patience = 1
         self._forgot = False
         self._begun = False
-        """True if the stored log is ours: the first record of a new fingerprint replaces it."""
+        """True if the stored log has our fingerprint; otherwise the first record replaces it."""
         self.other_fingerprint = False
-        """True if the stored records count for another configuration; the first chunk under ours replaces them."""
+        """True if the stored records belong to another configuration; the first chunk under ours replaces them."""
         self._log = ""
         """Fingerprint and a random number: two logs of one fingerprint, with another between them, differ."""
         self.guard: Callable[[], None] = lambda: None
-        """Called before anything is stored; raises if this driver may not write any more (``pipeline.runs.lease``)."""
+        """Called before anything is stored; raises if this driver may no longer write (``pipeline.runs.lease``)."""
         self._read()
 
     # -- questions --------------------------------------------------------------------------------------------------
@@ -95,7 +97,7 @@ class Ledger:
         return (grid.chunk(index) for n, index in enumerate(grid.indices()) if not marks.done[n])
 
     def done_count(self, grid: ChunkGrid) -> int:
-        """How many chunks of a grid are done."""
+        """The number of chunks of a grid that are done."""
         return int(self._marks[grid.level].done.sum())
 
     def is_complete(self) -> bool:
@@ -135,7 +137,7 @@ class Ledger:
     # -- records ----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Make the stored log ours, before the first chunk overwrites data that the old marks speak of."""
+        """Begin a log with our fingerprint, before the first chunk overwrites data to which the old marks belong."""
         if self.read_only:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
         if not self._begun:
@@ -145,7 +147,7 @@ class Ledger:
             self._replace_log(failures=False)
 
     def record(self, report: ChunkReport) -> None:
-        """A chunk is done: its data is stored already."""
+        """Record that a chunk is done; its data must be stored already."""
         line = {
             "done": [report.level, *report.index],
             "sum": report.checksum,
@@ -157,28 +159,28 @@ class Ledger:
         self._write({**line, **({"n": report.counters} if report.counters else {})})
 
     def record_failure(self, chunk: Chunk, error: str, traceback: str, attempts: int, final: bool) -> None:
-        """An attempt failed; ``final`` sets the chunk aside."""
+        """Record a failed attempt; ``final`` sets the chunk aside."""
         failure = Failure(chunk.name, chunk.level, chunk.index, error, traceback, attempts)
         self._write({**failure_record(failure), "final": final})
 
     def note(self, text: str) -> None:
-        """Remember something about the stage that a user should see: a node that is avoided."""
+        """Record a note about the stage for the user, such as an avoided node."""
         logger.warning("%s: %s", self.stage, text)
         self._write({"note": text, "t": round(time.time(), 1)})
 
     def notes(self) -> list[str]:
-        """What was noted, the newest last; the oldest of very many are dropped."""
+        """The notes, the newest last; of very many, the oldest are dropped."""
         return list(self._notes)
 
     def forget(self, chunk: Chunk) -> None:
-        """Take a done mark back, so that the chunk is computed again.
+        """Remove a done mark, so that the chunk is computed again.
 
-        ``close`` then compacts: a damaged line must not bring the mark back.
+        ``close`` then compacts the log, so that a damaged line cannot restore the mark.
         """
         self._write({"forget": [chunk.level, *chunk.index]})
 
     def flush(self) -> None:
-        """Store what is recorded so far (a file system has it already)."""
+        """Store the records so far; on a file system they are stored already."""
         with self._lock:
             if self._timer is not None:
                 self._timer.cancel()
@@ -190,7 +192,7 @@ class Ledger:
                 self._pending_lines = []
 
     def close(self) -> None:
-        """Flush, and turn a long log into arrays."""
+        """Flush, and compact a long log."""
         if self.read_only:
             return
         self.flush()
@@ -200,7 +202,8 @@ class Ledger:
     def compact(self) -> None:
         """Store the marks as arrays, then begin a short log; a crash in between leaves both, which agree.
 
-        They agree because the log is flushed first: its end decides about what it forgets or sets aside.
+        They agree because the log is flushed first, and its last records decide which chunks are forgotten or set
+        aside.
         """
         self.begin()
         self.flush()
@@ -227,7 +230,7 @@ class Ledger:
             self._try_to_compact()
 
     def _try_to_compact(self) -> None:
-        """Where the arrays cannot be stored, the log stays and says the same; it is let grow to twice its length."""
+        """Compact the log; if the arrays cannot be stored, the log stays valid and may grow to twice its length."""
         try:
             self.compact()
             self._patience = 1
@@ -236,9 +239,9 @@ class Ledger:
             logger.warning("the ledger of %s was not compacted: %s", self.stage, error)
 
     def _replace_log(self, *, failures: bool) -> None:
-        """Begin a log under our fingerprint, with the open failures if it goes on where ``compact.npz`` ends."""
-        begin = {"begin": self._log, "t": time.time()}  # the time tells readers that it was begun anew
-        lines = [encode(begin)] * 2  # twice: without it, all that follows counts for nothing
+        """Begin a log under our fingerprint, with the open failures if it continues ``compact.npz``."""
+        begin = {"begin": self._log, "t": time.time()}  # readers see by the time that the log was begun anew
+        lines = [encode(begin)] * 2  # twice, since without this line all others are not valid
         for failure in self._failures.values() if failures else ():
             lines.append(encode({**failure_record(failure), "kept": True}, self._log))
         lines += [encode({"note": note}, self._log) for note in self._notes if failures]
@@ -250,10 +253,11 @@ class Ledger:
         self._begun, self._lines = True, len(lines)
 
     def _replace_segments(self, first: bytes, *, same: bool) -> None:
-        """Replace all segments by one. After a crash half-way, what is left must not be read in a wrong way.
+        """Replace all segments by one, in an order in which a crash leaves no segments that are misread.
 
-        Of another fingerprint: the last go first, so that what is left is a shorter log of that fingerprint. Of ours:
-        the new one comes first, since the others agree with ``compact.npz`` but cannot be read without a beginning.
+        Of another fingerprint, the last segments are deleted first, so that a shorter log of that fingerprint remains.
+        Of ours, the new segment is stored first, since the others agree with ``compact.npz`` but cannot be read without
+        a first record.
         """
         new, old = self._segment_key(0), self._cursor.segments()
         if not same:
@@ -265,7 +269,7 @@ class Ledger:
             for key in old:
                 if key != new:
                     self.store.delete(key)
-        self._segment, self._pending_lines = 1, []  # not before: after an error the log goes on where it was
+        self._segment, self._pending_lines = 1, []  # not before: after an error the log continues where it was
 
     def _segment_key(self, number: int) -> str:
         return f"{self.folder}/log-{number:06d}.jsonl"
@@ -291,7 +295,7 @@ class Ledger:
             logger.warning("the records of %s wait for the next flush: %s", self.stage, error)
 
     def refresh(self) -> bool:
-        """Read what another process has recorded since; False if its log was begun anew: then open a new ledger."""
+        """Read the new records of another process; False if it has begun a new log: then open a new ledger."""
         if self._cursor.replaced():
             return False
         self._read()
@@ -302,7 +306,7 @@ class Ledger:
             self._read_line(line, place)
         self._segment = self._cursor.last_segment + 1
         if self._cursor.torn and not self.read_only and self._begun:
-            self.store.append(f"{self.folder}/log.jsonl", b"\n")  # so that the next record stands alone
+            self.store.append(f"{self.folder}/log.jsonl", b"\n")  # so that the next record begins a line
 
     def _read_line(self, line: bytes, place: str) -> None:
         begins = line[9:].startswith(b'{"begin":')
@@ -331,7 +335,7 @@ class Ledger:
             for level, marks in self._marks.items():
                 for name in STORED:
                     getattr(marks, name)[...] = arrays[f"{name}_{level}"]
-        except MissingObjectError:  # also where it goes while somebody looks on
+        except MissingObjectError:  # also if it is deleted while it is read
             return
         except (CorruptError, KeyError, ValueError) as error:
             logger.warning("%s is damaged (%s); its chunks are computed again", key, error)
@@ -340,7 +344,7 @@ class Ledger:
         self._totals = Summary(voxels=voxels, attempts=attempts, counters=counters)
 
     def _apply(self, record: dict[str, Any]) -> None:
-        """Change the state by one record."""
+        """Apply one record to the state."""
         if "note" in record:
             self._notes.append(record["note"])
             return
@@ -351,7 +355,7 @@ class Ledger:
         place = marks.grid.position(key[1])
         if kind == "fail":
             self._totals.attempts += not record.get("kept", False)
-            if record["final"] and not marks.done[place]:  # it may be late: from a driver that was cut off
+            if record["final"] and not marks.done[place]:  # it may be late, from a driver that lost its lease
                 self._failures[key] = Failure(record["name"], *key, record["error"], record["tb"], record["a"])
         elif kind == "forget":
             marks.done[place] = False
@@ -359,7 +363,7 @@ class Ledger:
         else:
             self._failures.pop(key, None)
             self.pace.add(record["t"], record["v"])
-            if not marks.checksums[place].any():  # counted once, also if it is forgotten and computed again
+            if not marks.checksums[place].any():  # counted once, also if the chunk is forgotten and computed again
                 self._totals.voxels += record["v"]
                 for name, value in record.get("n", {}).items():
                     self._totals.counters[name] = self._totals.counters.get(name, 0) + value

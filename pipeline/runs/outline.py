@@ -1,7 +1,7 @@
-"""The outline of a run: all that a look from outside needs, written into the run directory by whoever drives it.
+"""The outline of a run: the facts that commands from outside need. The driver writes it into the run directory.
 
-A stage's fingerprint depends on the image, the weights and the machine's arithmetic. A laptop that only looks at a
-run on a cluster has none of these, so it does not work them out: it reads ``stages.json``.
+A stage's fingerprint depends on the image, the weights and the machine's arithmetic. A laptop that shows the state of a
+run on a cluster has none of these, so it reads the fingerprints from ``stages.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ KEY = "stages.json"
 
 
 class StageLike(Protocol):
-    """What the outline of a stage is taken from."""
+    """The part of a stage from which its outline is made."""
 
     @property
     def name(self) -> str:
@@ -36,21 +36,21 @@ class StageLike(Protocol):
 
     @property
     def fingerprint(self) -> str:
-        """What its marks count under."""
+        """The fingerprint of its records."""
         ...
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """Its chunks."""
+        """The grids of its chunks."""
         ...
 
     def needs(self) -> Needs:
-        """What a chunk needs."""
+        """The needs of a chunk."""
         ...
 
 
 @dataclass(frozen=True)
 class StageOutline:
-    """A stage as its ledger knows it."""
+    """The facts about a stage by which its ledger is opened and its cost computed."""
 
     name: str
     fingerprint: str
@@ -58,7 +58,7 @@ class StageOutline:
     gpus: int
     """GPUs that a chunk uses: 0 or 1."""
     network: bool
-    """True if a chunk runs the network, and so goes to the workers that are there for it."""
+    """True if a chunk runs the network, and so goes to the pool of workers for it."""
 
     @classmethod
     def of(cls, stage: StageLike) -> StageOutline:
@@ -74,11 +74,11 @@ class StageOutline:
 
 @dataclass(frozen=True)
 class RunOutline:
-    """A run as seen from outside: reads its run directory and nothing else."""
+    """A run as seen from outside: only its run directory is read."""
 
     url: str
     command: str
-    """The command that goes on with the run."""
+    """The command that continues the run."""
     config: RunConfig
     stages: tuple[StageOutline, ...]
     cluster: str | None = None
@@ -120,7 +120,7 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
 
 
 def _grid(grid: ChunkGrid) -> dict[str, Any]:
-    """A grid without its halo, which no mark depends on."""
+    """A grid as plain values, without its halo, which no record depends on."""
     boxes = {name: [box.start, box.stop] for name, box in (("bounds", grid.bounds), ("roi", grid.roi))}
     return {**boxes, "shape": grid.shape, "level": grid.level}
 

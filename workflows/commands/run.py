@@ -1,4 +1,4 @@
-"""``petaseg run``: run a whole run, or go on with it."""
+"""``petaseg run``: compute a run, or continue it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(metavar="URL", help="Central Luigi scheduler that shows the stages.")
         ] = None,
         on: Annotated[
-            str | None, typer.Option("--on", metavar="CLUSTER", help="Be the driver of workers on slurm or kubernetes.")
+            str | None,
+            typer.Option(
+                "--on", metavar="CLUSTER", help="Run the chunks on workers of this cluster, slurm or kubernetes."
+            ),
         ] = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
