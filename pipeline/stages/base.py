@@ -79,7 +79,7 @@ class Stage(ABC):
 
     @abstractmethod
     def grids(self) -> Sequence[ChunkGrid]:
-        """The grids in the order in which they must be finished; one in most stages, in tree stages one for each level."""
+        """The grids in the order in which they must be finished: one, or in tree stages one for each level."""
 
     @abstractmethod
     def read(self, chunk: Chunk) -> Any:
