@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import atexit
 from contextlib import ExitStack
-from functools import cached_property
+from functools import cache, cached_property
 from types import new_class
 from typing import Any, ClassVar, cast
 
 import luigi
 from luigi.parameter import ParameterVisibility
 
-from pipeline.runs.chain import STAGES
 from pipeline.stages.chain_stage import ChainStage
 from workflows.session import Session, open_session
 
@@ -53,7 +52,8 @@ class StageTask(RunTask):
 
     def requires(self) -> list[luigi.Task]:
         """The stages that this one reads, as far as the run has them."""
-        return [self.clone(TASKS[name]) for name in self.kind.reads if self.session.run.has_stage(name)]
+        stages = self.session.run.stages
+        return [self.clone(stage_task(stage.__class__)) for stage in stages if stage.name in self.kind.reads]
 
     def complete(self) -> bool:
         """True if this stage and all before it are done; Luigi itself does not look behind a finished task."""
@@ -64,16 +64,12 @@ class StageTask(RunTask):
         self.session.run_stage(self.kind.name)
 
 
+@cache
 def stage_task(kind: type[ChainStage]) -> type[StageTask]:
     """The Luigi task of a stage, under the stage's own name."""
     attributes = {"kind": kind, "__doc__": kind.__doc__, "__module__": __name__}
-    return cast(
-        type[StageTask], new_class(kind.__name__, (StageTask,), exec_body=lambda space: space.update(attributes))
-    )
-
-
-TASKS = {kind.name: stage_task(kind) for kind in STAGES}
-"""Name of a stage -> its task."""
+    made = new_class(kind.__name__, (StageTask,), exec_body=lambda space: space.update(attributes))
+    return cast(type[StageTask], made)
 
 
 class Segment(RunTask, luigi.WrapperTask):
@@ -84,7 +80,8 @@ class Segment(RunTask, luigi.WrapperTask):
     def requires(self) -> list[luigi.Task]:
         """All stages of the run."""
         session = self.session or self._own_session
-        return [TASKS[stage.name](config=self.config, set=self.set, session=session) for stage in session.run.stages]
+        kinds = [stage_task(stage.__class__) for stage in session.run.stages]
+        return [kind(config=self.config, set=self.set, session=session) for kind in kinds]
 
     @cached_property
     def _own_session(self) -> Session:
