@@ -10,7 +10,7 @@
     │   └── CorruptError   stored bytes differ from what was recorded
     ├── LedgerError        the run directory's records cannot be used
     ├── LeaseError         another driver works on this run
-    ├── ClusterError       SLURM or Kubernetes refused, or cannot be reached
+    ├── ClusterError       SLURM or Kubernetes refused a request, or cannot be reached
     └── StageFailed        some chunks of a stage failed after all retries
 
 A message gives the value, the rule and the remedy, in this order.
@@ -38,7 +38,7 @@ class ModelError(PetasegError):
 
 
 class WorkerEnvironmentError(ModelError):
-    """A worker would compute other bytes than the run's driver: another device or version; another worker may do."""
+    """A worker would compute other bytes than the driver, with another device or version; a retry may succeed."""
 
 
 class StorageError(PetasegError, OSError):
@@ -58,7 +58,7 @@ class LeaseError(PetasegError):
 
 
 class ClusterError(PetasegError):
-    """SLURM or Kubernetes refused what it was asked, or cannot be reached."""
+    """SLURM or Kubernetes refused a request, or cannot be reached."""
 
 
 class StageFailed(PetasegError):  # noqa: N818  (it is a verdict on a stage, not a slip of the caller)

@@ -63,7 +63,7 @@ class ChunkGrid:
 
     @cached_property
     def first(self) -> Vec:
-        """Index of the first chunk that touches the region of interest; kept, as each record of a ledger asks."""
+        """Index of the first chunk that touches the region of interest; cached, since every ledger record needs it."""
         return self.index_of(self.roi.start)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""What one chunk, or any other item of work, needs while it runs: stages say it, executors obey it."""
+"""The needs of one chunk, or another item, while it runs: stages state them, and executors meet them."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Needs:
-    """What one item needs while it runs."""
+    """The needs of one item while it runs."""
 
     network: bool = False
-    """Runs the network: on a cluster, work for the workers with GPUs."""
+    """The item runs the network, so on a cluster it goes to the workers with GPUs."""
     gpus: int = 0
     generous: bool = False
-    """For items that ran out of memory: larger workers, or one item at a time."""
+    """The item ran out of memory before, so it gets a larger worker, or runs alone."""
     items: int | None = None
-    """How many items there are, if that is known; no more workers are started than they keep busy."""
+    """The number of items, if it is known; no more workers are started than they keep busy."""
     timeout_seconds: float | None = None
     """After this time the item counts as failed and its worker is restarted; ``None`` waits for ever."""

@@ -1,1 +1,1 @@
-"""The entry points: Luigi orders the stages here, and the command line talks to people. Nothing else does either."""
+"""The entry points: only here does Luigi order the stages, and does the command line print for people."""

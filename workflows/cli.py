@@ -62,14 +62,14 @@ STOPPED = {
     signal.SIGINT: "interrupted; the same command goes on where it stopped",
     signal.SIGTERM: "asked to end; the same command goes on where it stopped",
 }
-"""What is said after Ctrl-C, and after the signal of a cluster before the walltime, or of ``kill``."""
+"""The message after Ctrl-C, and after TERM from ``kill`` or from a cluster before the walltime."""
 received: list[int] = []
 INTERRUPTED = 130
-"""Exit status of the library of the command line after Ctrl-C."""
+"""Exit status of typer after Ctrl-C."""
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
-    """Unwind as after Ctrl-C. A cluster may send the signal twice: the second must not end the clean-up."""
+    """End as after Ctrl-C. A cluster may send the signal twice, and the second must not interrupt the clean-up."""
     received.append(number)
     signal.signal(number, signal.SIG_IGN)
     raise KeyboardInterrupt
@@ -84,9 +84,9 @@ def main() -> None:
     except PetasegError as error:
         typer.secho(f"petaseg: {error}", fg="red", err=True)
         sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as error:  # the library of the command line turns the first into the second
+    except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first into the second
         if not received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
-            raise  # a command that has an end of its own for it, like a watch
+            raise  # a command that handles the interruption itself, like a watch
         typer.secho(f"petaseg: {STOPPED[signal.Signals(received[0])]}", fg="yellow", err=True)
         sys.exit(128 + received[0])
 

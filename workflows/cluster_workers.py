@@ -15,7 +15,7 @@ from pipeline.runs.run import Run
 
 
 def cluster_executor(run: Run, name: str) -> ClusterExecutor:
-    """Workers on a cluster, none of them started yet, and connections that only they can make."""
+    """An executor with workers on a cluster, none started yet, whose connections are secured by certificates."""
     cluster = make_cluster(name)
     tls = certificates(run)
     configure_dask(tls.settings())
@@ -28,7 +28,7 @@ def cluster_executor(run: Run, name: str) -> ClusterExecutor:
 
 
 def certificates(run: Run) -> Tls:
-    """Those that the cluster mounted (``PETASEG_TLS``), or new ones where the nodes can read them too."""
+    """The certificates that the cluster mounted (``PETASEG_TLS``), or new ones in a folder that the nodes can read."""
     mounted = os.environ.get("PETASEG_TLS")
     if mounted:
         return Tls.at(Path(mounted))

@@ -25,7 +25,7 @@ def run_with_progress(
     only_after: str | None = None,
     cluster: str | None = None,
 ) -> Session:
-    """Drive a run with a progress line a stage on the terminal; the arguments are those of ``segment``."""
+    """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
 
     def announce(text: str) -> None:
         progress_console.print(text, highlight=False, soft_wrap=True)
@@ -52,15 +52,15 @@ def segment(
     only_after: str | None = None,
     cluster: str | None = None,
 ) -> Session:
-    """Drive a run to its end; raises what the first failing stage raised. The session that comes back is closed.
+    """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
     Args:
         config: run file or run directory.
         overrides: ``table.key=value`` texts.
         listener: called with the events of ``pipeline.execution.runner``.
-        announce: told the addresses of metrics and dashboard, where the run file asks for them.
+        announce: called with the addresses of metrics and dashboard, if the run file sets them.
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
-        only_after: a stage that must be complete already: nothing up to it may be computed.
+        only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
     """
 
@@ -87,7 +87,7 @@ def check_complete(run: Run, stage: str) -> None:
 
 
 def _build(task: luigi.Task, scheduler_url: str | None) -> bool:
-    """Let Luigi run a task and what it requires; False if something failed."""
+    """Let Luigi run a task and its requirements; False if one failed."""
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     central = {"scheduler_url": scheduler_url} if scheduler_url else {"local_scheduler": True}
     return bool(luigi.build([task], no_lock=True, **central))

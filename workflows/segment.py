@@ -1,9 +1,9 @@
-"""A run as Luigi sees it: one task a stage, made from the list in ``pipeline.runs.chain``.
+"""A run as Luigi tasks: one task for each stage, made from the list in ``pipeline.runs.chain``.
 
     luigi --module workflows.segment Segment --config run.yaml --local-scheduler
 
-does the same as ``petaseg run run.yaml``. Luigi decides only the order: what a stage does is in ``pipeline.stages``,
-what of it is done is in the ledger.
+does the same as ``petaseg run run.yaml``. Luigi decides only the order: ``pipeline.stages`` defines the work of a
+stage, and the ledger records its completed chunks.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from workflows.session import Session, open_session
 
 
 class SessionParameter(luigi.Parameter):
-    """The session of a task: an object of this process, so it is no part of the task's name and never written."""
+    """The session of a task: an object of this process, not part of the task's name and never serialised."""
 
     def __init__(self) -> None:
         super().__init__(default=None, significant=False, visibility=ParameterVisibility.PRIVATE)  # type: ignore[arg-type]
 
     def serialize(self, value: Any) -> str:
-        """Nothing: no other process could use it."""
+        """An empty text, since no other process could use the session."""
         return ""
 
     def _warn_on_wrong_param_type(self, name: str, value: Any) -> None:
-        """Luigi expects text here."""
+        """Do nothing: Luigi would warn, since it expects a text."""
 
 
 class RunTask(luigi.Task):
@@ -56,7 +56,7 @@ class StageTask(RunTask):
         return [self.clone(stage_task(stage.__class__)) for stage in stages if stage.name in self.kind.reads]
 
     def complete(self) -> bool:
-        """True if this stage and all before it are done: Luigi by itself would not look behind a finished stage."""
+        """True if this stage and all before it are done; Luigi itself does not look behind a finished task."""
         return self.session.is_complete(self.kind.name) and all(task.complete() for task in self.requires())
 
     def run(self) -> None:
@@ -75,7 +75,7 @@ def stage_task(kind: type[ChainStage]) -> type[StageTask]:
 class Segment(RunTask, luigi.WrapperTask):
     """A whole run: from the image to neurons, and to scores if there is ground truth."""
 
-    task_namespace = ""  # so that the documented command needs no prefix
+    task_namespace = ""  # the documented command needs no prefix
 
     def requires(self) -> list[luigi.Task]:
         """All stages of the run."""

@@ -1,4 +1,4 @@
-"""A run while this process drives it: its lease, its workers, and who listens to its events."""
+"""A run while this process drives it: its lease, its workers, and the listeners to its events."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger("petaseg.session")
 class Session:
     """A run with the lease that its driver holds; the workers are started when the first chunk needs them.
 
-    announce: told the addresses where something can be watched.
+    announce: called with the addresses of metrics and dashboard.
     cluster: the cluster on whose workers chunks run; ``None`` runs them as the table ``execution`` says.
     """
 
@@ -32,14 +32,14 @@ class Session:
     ) -> None:
         self.run, self.lease, self.listener, self.announce, self.cluster = run, lease, listener, announce, cluster
         self.seconds: dict[str, float] = {}
-        """How long each stage took that had something to do."""
+        """Seconds that each stage took, of stages with chunks to compute."""
         self.failure: BaseException | None = None
-        """What the first failing stage raised."""
+        """The error of the first stage that failed."""
         self._complete: set[str] = set()
 
     @property
     def command(self) -> str:
-        """The command that goes on with this run, where its user is."""
+        """The command by which the user continues this run."""
         return self.run.command if self.cluster is None else f"petaseg submit {self.run.url} --on {self.cluster}"
 
     @cached_property
@@ -56,7 +56,7 @@ class Session:
         return executor
 
     def run_stage(self, name: str) -> Summary:
-        """Compute what is missing of a stage; the first failure is kept, since Luigi would only log it."""
+        """Compute the missing chunks of a stage; the first failure is kept, since Luigi would only log it."""
         stage = self.run.stage(name)
         began = time.perf_counter()
         try:
@@ -72,7 +72,7 @@ class Session:
         return summary
 
     def is_complete(self, name: str) -> bool:
-        """True if the ledger holds every chunk of a stage; a ledger that said so is not read again."""
+        """True if the ledger holds every chunk of a stage; a ledger that was complete is not read again."""
         if name not in self._complete and self.run.is_complete(self.run.stage(name)):
             self._complete.add(name)
         return name in self._complete
@@ -102,9 +102,9 @@ def open_session(
     cluster: str | None = None,
     check: Callable[[Run], None] = lambda _: None,
 ) -> Iterator[Session]:
-    """Open a run, become its only driver, and make its run directory; at the end stop its workers and let others drive.
+    """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
-    check: raises if this run must not be driven as it stands; called before anything is written.
+    check: called before anything is written; it raises if this run must not be driven.
     The other arguments are those of ``workflows.driver.segment``.
     """
     run = Run.open(config, overrides)

@@ -1,4 +1,4 @@
-"""SLURM and Kubernetes: they start a driver and its workers, and know nothing of stages."""
+"""SLURM and Kubernetes: start a driver and its workers, independently of stages."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CLUSTERS = {
     "slurm": "pipeline.clusters.slurm.cluster:SlurmCluster",
     "kubernetes": "pipeline.clusters.kubernetes.cluster:KubernetesCluster",
 }
-"""Cluster -> "module:class", loaded when asked for."""
+"""Cluster -> "module:class", loaded when needed."""
 
 
 def make_cluster(name: str) -> Cluster:

@@ -1,10 +1,10 @@
-"""What a cluster can do, seen from two sides.
+"""The two protocols of a cluster.
 
-    from outside   petaseg submit / status / logs / cancel      ``Cluster``: starts a driver, looks at it, ends it
-    from inside    the driver, a job itself                     ``WorkerPool``: a Dask scheduler whose workers are jobs
+    from outside   petaseg submit / status / logs / cancel      ``Cluster``: starts, inspects and ends a driver
+    from inside    the driver, which is a job itself             ``WorkerPool``: a Dask scheduler whose workers are jobs
 
-The driver is ``petaseg run RUN --on <cluster>``: the same command as on one machine, with other workers. All that the
-two sides share is the run directory.
+The driver is ``petaseg run RUN --on <cluster>``: the same command as on one machine, with other workers. The two sides
+share only the run directory.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from pipeline.storage import local_path
 logger = logging.getLogger("petaseg.clusters")
 
 DRIVER_RECORD = "cluster/driver.json"
-"""Object in the run directory that says where the driver was submitted."""
+"""The object in the run directory that records where the driver was submitted."""
 
 GENERAL, INFERENCE, LARGE = "general", "inference", "-large"
 """Names of pools: those of the run file, and the same with this ending for a chunk that ran out of memory."""
 POOLS = (GENERAL, INFERENCE, GENERAL + LARGE, INFERENCE + LARGE)
 MORE_MEMORY = 2.0
-"""How much more memory a large worker has."""
+"""The factor by which a large worker has more memory."""
 
 Phase = Literal["pending", "running", "finished", "failed", "unknown"]
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What ``petaseg submit`` hands to a cluster."""
+    """A run that ``petaseg submit`` hands to a cluster."""
 
     run_url: str
     """The run directory; it holds ``run.yaml`` with absolute paths."""
@@ -55,14 +55,14 @@ class Submission:
 
 @dataclass(frozen=True)
 class DriverJob:
-    """Where a driver was submitted; kept as ``DRIVER_RECORD`` in the run directory."""
+    """The record of a submitted driver, kept as ``DRIVER_RECORD`` in the run directory."""
 
     cluster: str
     """Key of ``CLUSTERS``."""
     id: str
     """SLURM job number, or name of the Kubernetes Job."""
     details: dict[str, str] = field(default_factory=dict)
-    """Whatever else finds it again: namespace, log file."""
+    """Other facts by which it is found again: namespace, log file."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -88,30 +88,31 @@ class DriverJob:
 
 @dataclass(frozen=True)
 class JobState:
-    """A driver and its workers as the cluster sees them now."""
+    """The state of a driver and its workers in the cluster."""
 
     phase: Phase
     reason: str = ""
-    """Why it waits or failed, in the cluster's words."""
+    """The reason why the driver waits or failed, in the cluster's words."""
     restarts: int = 0
     workers_running: int = 0
     workers_pending: int = 0
 
 
 class Cluster(Protocol):
-    """A kind of cluster; a value without state, so that every command makes its own."""
+    """A kind of cluster. It has no state, so every command makes its own."""
 
     name: str
 
     def render(self, submission: Submission) -> dict[str, str]:
-        """What would be submitted: file name -> text. Nothing is written or contacted; no secrets are in it.
+        """The files that would be submitted: file name -> text, without secrets. Nothing is written and no server
+        contacted.
 
         Raises ``ConfigError`` if ``cluster.*`` lacks something that this kind needs.
         """
         ...
 
     def submit(self, submission: Submission) -> DriverJob:
-        """Submit exactly what ``render`` shows; ``ClusterError`` in the cluster's words and with a remedy."""
+        """Submit exactly the files of ``render``; ``ClusterError`` in the cluster's words and with a remedy."""
         ...
 
     def state(self, job: DriverJob) -> JobState:
@@ -123,11 +124,11 @@ class Cluster(Protocol):
         ...
 
     def cancel(self, job: DriverJob) -> None:
-        """End the driver and its workers; the run goes on where it stopped when it is submitted again."""
+        """End the driver and its workers; when it is submitted again, the run continues where it stopped."""
         ...
 
     def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> WorkerPool:
-        """In the driver: a pool of workers of one shape, with no worker yet. ``name``: "general" or "inference"."""
+        """A pool for the driver, with workers of one shape but none yet. ``name``: "general" or "inference"."""
         ...
 
 
@@ -141,15 +142,15 @@ class WorkerPool(Protocol):
 
     @property
     def problem(self) -> str:
-        """Why no worker will come, in the cluster's words; "" while there is hope. Such a pool closes its scheduler."""
+        """Why no worker will start, in the cluster's words, with the scheduler closed; "" while one may start."""
         ...
 
     def scale(self, workers: int) -> None:
-        """Keep so many workers alive; lost ones are replaced; 0 ends them all."""
+        """Keep this number of workers running; lost ones are replaced; 0 ends all."""
         ...
 
     def avoid(self, node: str) -> None:
-        """Start no more workers on a node, if the cluster can be told so."""
+        """Start no more workers on a node, if the cluster supports that."""
         ...
 
     def close(self) -> None:
@@ -158,7 +159,7 @@ class WorkerPool(Protocol):
 
 
 def cluster_folder(run_url: str) -> Path:
-    """Files of a run's jobs: ``cluster/`` in the run directory, or in the user's home if that is an object store."""
+    """Folder of a run's job files: ``cluster/`` in the run directory, or in the home folder if that is a bucket."""
     local = local_path(run_url)
     return Path(local or Path.home() / ".petaseg" / fingerprint(run_url)[:8]).resolve() / "cluster"
 
@@ -169,7 +170,7 @@ def driver_command(submission: Submission, cluster: str) -> Sequence[str]:
 
 
 def dashboard_of(config: RunConfig, pool: str) -> str | None:
-    """Where the scheduler of a pool shows its dashboard: ports are counted from the configured one, in ``POOLS``."""
+    """The address of a pool's dashboard; ports are counted from the configured one in the order of ``POOLS``."""
     if config.execution.dashboard is None:
         return None
     host, _, port = config.execution.dashboard.rpartition(":")
@@ -177,7 +178,7 @@ def dashboard_of(config: RunConfig, pool: str) -> str | None:
 
 
 def tell_dashboard(pool: str, address: str | None, cluster: Any) -> None:
-    """Log where the dashboard of a started Dask cluster is, if it has one."""
+    """Log the address of a started Dask cluster's dashboard, if it has one."""
     if address is not None:
         port = cluster.scheduler_info["services"]["dashboard"]
         logger.info("Dask dashboard of the %s workers: http://%s:%d/status", pool, address.rpartition(":")[0], port)

@@ -1,8 +1,8 @@
-"""Who may talk to a Dask scheduler: certificates of a run, made anew by its driver.
+"""Certificates that control access to a run's Dask scheduler; its driver makes new ones.
 
-A scheduler runs whatever it is sent, so a port that anybody on the network can open is a shell for everybody. With
+A scheduler runs any code that it is sent, so an open port gives everybody on the network a shell. With
 these certificates scheduler and workers accept only each other: one authority for each driver, never stored, one key
-for all of its processes. They travel to workers as files that only the user may read, never on a command line.
+for all of its processes. Workers get them as files that only the user may read, never on a command line.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Tls:
         return result
 
     def environment(self) -> dict[str, str]:
-        """The same as environment variables that Dask reads; they name files and hold no secret."""
+        """The same settings as environment variables that Dask reads; they name files and hold no secret."""
         return {
             f"DASK_{name.replace('.', '__').replace('-', '_').upper()}": str(value)
             for name, value in self.settings().items()
@@ -65,7 +65,7 @@ def create_tls(folder: Path) -> Tls:
 
 
 def _make_pem() -> tuple[bytes, bytes, bytes]:
-    """Authority certificate, key and certificate; the authority's own key is forgotten at once."""
+    """Authority certificate, key and certificate; the authority's own key is discarded at once."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,13 +1,13 @@
-"""A Dask worker that leaves in order: what it has not finished goes back to the scheduler, and no chunk is blamed.
+"""A Dask worker that drains: it returns unfinished chunks to the scheduler, and none counts as failed.
 
     dask worker ADDRESS --worker-class pipeline.clusters.worker.DrainingWorker
 
-When a plain worker goes, its scheduler takes what it held for the reason, and the executor tries these chunks again
-one at a time. That is right for a crash and wrong for a walltime, a preemption or a scale-down.
+When a plain worker ends, its scheduler blames the chunks that it held, and the executor tries these again one at a
+time. That is right after a crash and wrong after a walltime, a preemption or a scale-down.
 
-    JOB_END - DRAIN_SECONDS   takes no more chunks, finishes those that run
-    JOB_END - LAST_SECONDS    gives back what still runs, and ends
-    TERM                      gives back what runs, and ends
+    JOB_END - DRAIN_SECONDS   the worker takes no more chunks, and finishes those that run
+    JOB_END - LAST_SECONDS    it returns chunks that still run, and ends
+    TERM                      it returns chunks that run, and ends
 """
 
 from __future__ import annotations
@@ -37,10 +37,11 @@ CONNECTED = {Status.running, Status.paused}
 
 
 class DrainingWorker(Worker):
-    """Leaves before the end of its job; configuration ``petaseg.job-end`` (epoch) and ``petaseg.drain-seconds``.
+    """A worker that ends before the end of its job; configuration ``petaseg.job-end`` (epoch) and
+    ``petaseg.drain-seconds``.
 
     Both come from the job script, as ``DASK_PETASEG__JOB_END`` and so on. The end counts from the start of the job: a
-    process that its nanny has started anew keeps it.
+    process that its nanny has restarted keeps the same end.
     """
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -53,14 +54,14 @@ class DrainingWorker(Worker):
             super().__init__(*arguments, **options)
 
     async def start_unsafe(self) -> Worker:
-        """Leave TERM, which a job's end sends to every process, to the nanny: it asks this worker to close."""
+        """Leave TERM, which a job's end sends to every process, to the nanny, which then asks this worker to close."""
         if self.nanny:
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
         await super().start_unsafe()
         return self
 
     async def close_gracefully(self, restart: bool | None = None, reason: str = "worker-close-gracefully") -> None:
-        """Take nothing more, finish what runs, then leave."""
+        """Take no more chunks, finish those that run, then end."""
         if self.status == Status.running:
             logger.info("Draining: %s. Reason: %s", self.address, reason)
             self.status = Status.paused
@@ -68,7 +69,7 @@ class DrainingWorker(Worker):
         await super().close_gracefully(restart=restart, reason=reason)
 
     async def close(self, **options: Any) -> str | None:  # type: ignore[override]
-        """Give back what runs, then close without waiting for it; nothing is to be given if the scheduler is gone."""
+        """Return running chunks, then close without waiting for them; none can be returned if the scheduler is gone."""
         lost = "connection-broken" in options.get("reason", "")
         if self.status in CONNECTED and not lost:
             with suppress(OSError, TimeoutError):
@@ -76,7 +77,7 @@ class DrainingWorker(Worker):
         return await super().close(**{**options, "executor_wait": False})
 
     async def _finish(self, seconds: float) -> None:
-        """Wait until nothing runs and every result was fetched, but not longer than this."""
+        """Wait until nothing runs and every result was fetched, but not longer than ``timeout``."""
         end = time.monotonic() + seconds
         while (self.state.executing_count or self.data) and time.monotonic() < end:
             await asyncio.sleep(0.1)

@@ -1,4 +1,4 @@
-"""The table ``cluster`` of a run file: where a driver and its workers run. Nothing in it can become a command."""
+"""The table ``cluster`` of a run file: where driver and workers run. No value can become a command."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.config.base import Amount, Count, CountOrZero, Positive, Table
 from pipeline.config.registered import KeyOf
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
-"""A word that is safe in a job script: nothing in a run file can become a command."""
+"""A word that is safe in a job script, so that no value of a run file can become a command."""
 Walltime = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
 SbatchOption = Annotated[
     str,
@@ -21,7 +21,7 @@ SbatchOption = Annotated[
 
 
 class WorkerShape(Table):
-    """Workers of one shape: how many, and what each of them gets."""
+    """Workers of one shape: their number, and the resources of each."""
 
     count: Count = 4
     """Workers at most; a stage with fewer chunks starts fewer."""
@@ -34,9 +34,9 @@ class WorkerShape(Table):
     threads: Count = 1
     """Chunks that a worker processes side by side."""
     walltime: Walltime = "04:00:00"
-    """Longest life of a worker, [days-]hours:minutes:seconds (SLURM); it drains before and is replaced."""
+    """Longest time of a worker, [days-]hours:minutes:seconds (SLURM); it drains before its end and is replaced."""
     queue: Name | None = None
-    """Partition of these workers (SLURM); the cluster's if left out."""
+    """Partition of these workers (SLURM); cluster.queue if left out."""
     options: tuple[SbatchOption, ...] = ()
     """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
     node_selector: dict[Name, Name] = Field(default_factory=dict)
@@ -57,7 +57,7 @@ class Driver(Table):
 
 
 class Prices(Table):
-    """What an hour costs, in any currency; `petaseg status` then tells what the run has cost and will cost."""
+    """Prices of an hour, in any currency; `petaseg status` computes the run's cost from them."""
 
     cpu_hour: Amount = 0.0
     """One CPU core for an hour."""
@@ -79,7 +79,7 @@ class ClusterTable(Table):
     interface: Name | None = None
     """Network interface between nodes, like ib0 (SLURM)."""
     namespace: Name = "default"
-    """Namespace of everything (Kubernetes)."""
+    """Namespace of all resources (Kubernetes)."""
     image: Name | None = None
     """Container image (Kubernetes)."""
     claim: Name | None = None
@@ -91,5 +91,5 @@ class ClusterTable(Table):
     driver: Driver = Driver()
     workers: WorkerShape = WorkerShape()
     inference_workers: WorkerShape | None = None
-    """Workers that run the network, and only that; if left out, all workers run everything."""
+    """Workers that run only the network; if left out, all workers run every stage."""
     prices: Prices = Prices()

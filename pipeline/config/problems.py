@@ -1,4 +1,4 @@
-"""What is wrong with a configuration file, in the words of the file: place, value, rule and remedy."""
+"""Error messages for a configuration file in its own terms: place, value, rule and remedy."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Problem = Any
 
 
 def explained(error: ValidationError, model: type[Table]) -> list[str]:
-    """One line a problem; a list that is too short only because its items were refused is none by itself."""
+    """One line for each problem; a list that is too short only because items were refused is not another problem."""
     found = error.errors(include_url=False)
     places = [problem["loc"] for problem in found]
     return [
@@ -55,13 +55,13 @@ def explain(problem: Problem, model: type[Table]) -> str:
 
 
 def nearest(wrong: str, known: Sequence[str]) -> str:
-    """``; did you mean 'steps'?``, or nothing if no known word is near."""
+    """``; did you mean 'steps'?``, or an empty text if no known word is near."""
     near = difflib.get_close_matches(wrong, known, n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
 def walk(model: type[Table], place: Sequence[str | int]) -> tuple[list[str | int], list[type[Table]]]:
-    """A place as pydantic tells it -> the same without the names of kinds, which no file has; and the tables there."""
+    """A place from pydantic -> the same without the names of kinds, which are not in the file; and the tables there."""
     path: list[str | int] = []
     tables: list[type[Table]] = [model]
     for part in place:

@@ -1,4 +1,4 @@
-"""A YAML file becomes a strict table: read, overridden by ``--set``, checked, and refused with every problem named."""
+"""Read a YAML file into a strict table: apply ``--set``, check it, and report every problem at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Model = TypeVar("Model", bound=Table)
 def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
     """Read a YAML file into a strict model; ``overrides`` are ``table.key=value`` texts, the value in YAML.
 
-    Raises ``ConfigError`` with one line a problem: where, the value, the rule and the remedy.
+    Raises ``ConfigError`` with one line for each problem: place, value, rule and remedy.
     """
     try:
         text = Path(path).read_bytes()
@@ -81,7 +81,7 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
 
 
 def _value(override: str, text: str) -> Any:
-    """The value of an override, out of YAML."""
+    """The value of an override, parsed as YAML."""
     try:
         return yaml.safe_load(text)
     except yaml.YAMLError as error:

@@ -1,8 +1,8 @@
-"""``run.yaml`` as frozen, strict models: everything is checked here, so that nothing behind needs to ask again.
+"""``run.yaml`` as frozen, strict models: all values are checked here, so that later code need not check them again.
 
-A value that cannot be right by itself is refused here (unknown keys, wrong types, impossible shapes). What needs an
-open volume or a model to be judged (a missing volume, an unaligned region, weights that do not fit) is refused by
-``pipeline.runs.run.Run``, also before anything is computed.
+Values that are wrong by themselves are refused here (unknown keys, wrong types, impossible shapes). Values that can
+only be checked with an open volume or a model (a missing volume, an unaligned region, weights that do not fit) are
+refused by ``pipeline.runs.run.Run``, also before anything is computed.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class Input(Table):
-    """What to segment: an image, or affinities that some program has predicted already."""
+    """The data to segment: an image, or affinities that another program has predicted."""
 
     image: DataPath | None = None
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
@@ -67,14 +67,14 @@ class Input(Table):
 
 
 class Inference(Table):
-    """How the network is run; device, threads, batches and compile may change their last bit, so all of it counts."""
+    """How the network is run; a change of any key computes affinities again, since it may change their last bit."""
 
     model: ModelName = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where the network runs; auto takes a GPU if there is one."""
+    """Device on which the network runs; auto takes a GPU if there is one."""
     gpu: str | None = None
     """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -125,7 +125,7 @@ class Segmentation(Table):
     min_size: CountOrZero = 0
     """Pieces of fewer voxels follow their next merge ..."""
     min_size_threshold: Share | None = None
-    """... down to this score (default: agglomeration.stop_score)."""
+    """Lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
 
 
 class Evaluation(Table):
@@ -142,7 +142,7 @@ class Evaluation(Table):
 
 
 class Execution(Table):
-    """Where chunks run; nothing here changes a byte of the result."""
+    """The executor of chunks; no key of this table changes a byte of the result."""
 
     executor: Annotated[str, KeyOf("pipeline.execution:EXECUTORS")] = "threads"
     """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
@@ -163,9 +163,9 @@ class Execution(Table):
     timeout_seconds: Positive | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
-    """Where the driver serves Prometheus metrics, like 127.0.0.1:9095; nowhere if left out."""
+    """Address at which the driver serves Prometheus metrics, like 127.0.0.1:9095; no metrics if left out."""
     dashboard: Address | None = None
-    """Where Dask shows its dashboard, like 127.0.0.1:8787; nowhere if left out. An existing scheduler has its own."""
+    """Address of Dask's dashboard, like 127.0.0.1:8787; no dashboard if left out. An existing scheduler has its own."""
 
 
 class RunConfig(Table):

@@ -38,7 +38,7 @@ def compare_volumes(
     skeletons: str | None = None,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Comparison:
-    """Score the labels of one volume against another's, over the voxels that both have or over a box of them.
+    """Score the labels of one volume against those of another, over all voxels that both have, or over a box of them.
 
     Args:
         truth: volume of true labels; 0 is not scored.

@@ -6,8 +6,8 @@ its chunks. Counts are integers: the sum of the chunks' tables is exactly the ta
 Two ids are special:
 
 - truth 0 is not labelled; its voxels are not in the table.
-- predicted 0 is not assigned. Within labelled truth all of it counts as **one segment**, as the challenges of the
-  field do (SNEMI3D, CREMI's adapted Rand), so leaving the difficult parts away does not pay.
+- predicted 0 is not assigned. Within labelled truth all of it counts as **one segment**, as in the challenges of the
+  field (SNEMI3D, CREMI's adapted Rand), so a segmentation gains nothing by leaving out difficult parts.
   ``without_unassigned`` drops it, which scores the assigned part alone.
 """
 
@@ -27,7 +27,7 @@ KEYS = ("truth", "predicted", "voxels")
 
 @dataclass(frozen=True, eq=False)
 class Contingency:
-    """Triples (truth, predicted, voxels), one a pair that occurs, sorted by truth, then predicted."""
+    """Triples (truth, predicted, voxels), one for each pair that occurs, sorted by truth, then predicted."""
 
     truth: np.ndarray
     """uint64 (n,), at least 1"""
@@ -38,14 +38,14 @@ class Contingency:
 
     @classmethod
     def empty(cls) -> Contingency:
-        """The table of no voxel; the neutral element of ``+``."""
+        """The empty table, the neutral element of ``+``."""
         return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
     @classmethod
     def from_labels(cls, truth: np.ndarray, predicted: np.ndarray) -> Contingency:
         """Count the pairs of ids of two label volumes.
 
-        Runs of equal pairs along x are counted first, which leaves a few percent of the voxels to sort.
+        Runs of equal pairs along x are counted first, so only a few percent of the voxels must be sorted.
 
         Args:
             truth: integers, any shape; 0 = not labelled, ignored.
@@ -74,7 +74,7 @@ class Contingency:
         """The inverse of ``to_arrays``.
 
         Raises:
-            CorruptError: an array is missing, or they do not make a table.
+            CorruptError: an array is missing, or the arrays do not make a table.
         """
         missing = [key for key in KEYS if key not in arrays]
         if missing:
@@ -132,7 +132,7 @@ class Contingency:
 
     @classmethod
     def sum(cls, parts: Iterable[Contingency]) -> Contingency:
-        """The table of all parts; one sort for all of them, where adding one by one sorts the total again each time."""
+        """The table of all parts. It sorts once, while adding the parts one by one would sort the total each time."""
         tables = [cls.empty(), *parts]
         return cls._summed(*(np.concatenate([getattr(table, key) for table in tables]) for key in KEYS))
 
@@ -155,9 +155,9 @@ class Contingency:
         return Contingency(self.truth[kept], self.predicted[kept], self.voxels[kept])
 
     def relabelled(self, old: np.ndarray, new: np.ndarray) -> Contingency:
-        """The table after every predicted id of ``old`` (sorted, unique) has become the one of ``new`` beside it.
+        """The table after each predicted id ``old[i]`` has become ``new[i]``; ``old`` is sorted and unique.
 
-        Ids that are not in ``old`` stay.
+        Ids that are not in ``old`` do not change.
         """
         if not len(old):
             return self

@@ -1,4 +1,4 @@
-"""Folders for results, and files in them that are there as a whole or not at all."""
+"""Folders for results, and files that are written as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import ConfigError, StorageError
 
 
 def make_folder(folder: Path | str, key: str) -> Path:
-    """The folder that a setting names, made if it is not there; ``ConfigError`` if there can be none."""
+    """The folder that a setting names; it is made if it is missing. ``ConfigError`` if it cannot be made."""
     try:
         Path(folder).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -23,7 +23,7 @@ def make_folder(folder: Path | str, key: str) -> Path:
 
 @contextmanager
 def whole_file(path: Path | str) -> Iterator[Path]:
-    """A temporary file beside ``path`` to write into; it takes the place of ``path`` if the block succeeds.
+    """A temporary file beside ``path`` to write into; it replaces ``path`` if the block succeeds.
 
     Raises:
         StorageError: the folder cannot be made or written.

@@ -23,7 +23,7 @@ from pipeline.evaluation.sweep import SweepPoint, best
 SPLIT, MERGE, TOTAL, USED, INK = "#2a78b5", "#d9692b", "#222222", "#3f9a5a", "#8a8a8a"
 COLUMN_INCHES = 3.75
 FLATTEST, TALLEST = 0.15, 3.0
-"""Height of a row of pictures, at least and at most, as a multiple of its width."""
+"""The least and the largest height of a row of pictures, as a multiple of its width."""
 OWN_COLOURS = np.uint64(1) << np.uint64(48)
 """Added to the ids of segments that match no object, so that they rarely look like one."""
 
@@ -36,7 +36,7 @@ def sweep_plot(
     Args:
         points: from ``sweep``; at least one.
         path: the PNG file.
-        chosen: the threshold in use, marked as well.
+        chosen: the threshold in use, which is marked as well.
         title: above the picture.
 
     Raises:
@@ -75,7 +75,7 @@ def _draw_scores(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -
 
 
 def _draw_trade(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -> None:
-    """Split against merge, a point a threshold, with lines of equal total."""
+    """VOI split against VOI merge, one point for each threshold, with lines of equal total."""
     split = np.array([point.scores.voi_split for point in points])
     merge = np.array([point.scores.voi_merge for point in points])
     axes.plot(merge, split, ".-", color=INK, linewidth=1.2, markersize=7)
@@ -92,7 +92,7 @@ def _draw_trade(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) ->
 
 
 def _tidy(axes: Axes) -> None:
-    """Fewer lines."""
+    """Remove the upper and right borders of the axes."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(alpha=0.25, linewidth=0.6)
 
@@ -118,7 +118,7 @@ class Planes:
         return self.xz.shape[-2], self.xy.shape[-2], self.xy.shape[-1]
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
-        """In the order in which they are drawn."""
+        """Both planes, in the order in which they are drawn."""
         return self.xy, self.xz
 
 
@@ -132,12 +132,12 @@ def comparison_picture(
     resolution_nm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     title: str = "",
 ) -> None:
-    """Draw the xy and xz planes of an image and what was made of it, side by side; what is None is left out.
+    """Draw the xy and xz planes of an image and its segmentation side by side; what is None is left out.
 
-    Each may be a volume, of which the middle planes are drawn, or two planes of it.
+    Each argument may be a volume, of which the middle planes are drawn, or two planes of it.
 
-    Colours depend on the id alone; where truth is given, the largest segment of each true object takes that object's
-    colour, so what differs in colour between the two is an error.
+    Colours depend on the id alone. If truth is given, the largest segment of each true object takes that object's
+    colour, so a difference in colour between the two is an error.
 
     Args:
         path: the PNG file.
@@ -182,7 +182,7 @@ def comparison_picture(
 
 
 def _check_shapes(planes: Mapping[str, Planes]) -> None:
-    """All must cover the same voxels."""
+    """Refuse planes that do not cover the same voxels."""
     shapes = {name: part.shape for name, part in planes.items()}
     channels = planes["affinities"].xy.shape[0] if "affinities" in planes else 3
     if len(set(shapes.values())) > 1 or channels < 3:
@@ -193,7 +193,7 @@ def _check_shapes(planes: Mapping[str, Planes]) -> None:
 
 
 def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
-    """Title of each column and its two pictures, gray uint8 or colours."""
+    """The title of each column, and its two pictures, gray uint8 or colours."""
     columns: dict[str, list[np.ndarray]] = {}
     backdrops = [np.full(plane.shape, 150, np.uint8) for plane in planes["segmentation"].both()]
     if "image" in planes:
@@ -212,7 +212,7 @@ def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
 
 
 def _matched(segmentation: Sequence[np.ndarray], truth: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Ids to colour segments by: the true object of which the segment is the largest part, else an id of its own."""
+    """The ids that give segments their colours: the true object of which it is the largest part, else an own id."""
     flat = np.concatenate([part.ravel() for part in segmentation])
     table = Contingency.from_labels(np.concatenate([part.ravel() for part in truth]), flat).without_unassigned()
     order = np.argsort(-table.voxels, kind="stable")
@@ -227,7 +227,7 @@ def _matched(segmentation: Sequence[np.ndarray], truth: Sequence[np.ndarray]) ->
 
 
 def label_colours(labels: np.ndarray) -> np.ndarray:
-    """A colour for every id, far apart for ids close together, the same in every picture.
+    """A colour for every id, the same in every picture; ids close together get colours far apart.
 
     Args:
         labels: ids, any shape.
@@ -245,7 +245,7 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
 
 
 def _overlay(raw: np.ndarray, ids: np.ndarray, colour_ids: np.ndarray) -> np.ndarray:
-    """Colours over the image, borders between ids dark: float64 (rows, columns, 3)."""
+    """The image overlaid with colours, with dark borders between ids: float64 (rows, columns, 3)."""
     picture = np.repeat(raw[..., None] / 255, 3, axis=-1)
     shown = ids != 0
     picture[shown] = 0.35 * picture[shown] + 0.65 * label_colours(colour_ids)[shown]

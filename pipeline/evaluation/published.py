@@ -1,4 +1,4 @@
-"""Scores as published codes and papers compute them, to compare numbers with; ``scores.py`` has those of the pipeline.
+"""Scores as published codes and papers compute them, for comparison; ``scores.py`` has the scores of the pipeline.
 
 f1_to_iou             "IoU" of the C-RBP paper: F / (2 - F) of the F1 of pixels
 mask_scores           IoU of the foreground, mean IoU, precision, recall (PyTorch Connectomics)
@@ -32,7 +32,7 @@ class MaskScores:
     foreground_iou: float
     """TP / (TP + FP + FN)"""
     iou: float
-    """Mean of that of the foreground and that of the background"""
+    """The mean of the IoU of the foreground and of the background"""
     precision: float
     recall: float
 
@@ -45,7 +45,7 @@ def mask_scores(prediction: np.ndarray, truth: np.ndarray, threshold: float = 0.
         truth: what is not 0 is foreground; the same shape.
 
     Raises:
-        VolumeError: the shapes differ, or there is nothing true or nothing predicted: there is no ratio then.
+        VolumeError: the shapes differ, or no voxel is true, or none is predicted, so a ratio is not defined.
     """
     _same_shape(prediction, truth)
     found, true = prediction > threshold, truth != 0
@@ -62,9 +62,9 @@ class DistanceScores:
     """Mean distances between two masks, in the unit of the resolution; 0 is best."""
 
     to_truth: float
-    """ADGT: of predicted voxels to the nearest true one"""
+    """ADGT: the mean distance of predicted voxels to the nearest true one"""
     to_prediction: float
-    """ADF: of true voxels to the nearest predicted one"""
+    """ADF: the mean distance of true voxels to the nearest predicted one"""
 
     @property
     def cremi(self) -> float:
@@ -75,9 +75,9 @@ class DistanceScores:
 def distance_scores(
     prediction: np.ndarray, truth: np.ndarray, resolution: Sequence[float] = (40.0, 4.0, 4.0)
 ) -> DistanceScores:
-    """Distances between the voxels of two masks or label volumes, (z, y, x); what is not 0 belongs to them.
+    """Distances between the voxels of two masks or label volumes, (z, y, x); every voxel that is not 0 is in the mask.
 
-    Raises ``VolumeError`` if the shapes differ or a mask is empty: there is no distance to nothing.
+    Raises ``VolumeError`` if the shapes differ or a mask is empty, since distances are then not defined.
     """
     _same_shape(prediction, truth)
     found, true = prediction != 0, truth != 0
@@ -107,14 +107,14 @@ def snemi_rand(prediction: np.ndarray, truth: np.ndarray) -> tuple[float, float,
 
 @dataclass(frozen=True)
 class Matches:
-    """Objects of truth and prediction that are each other's at one IoU."""
+    """Objects of truth and prediction that match at one IoU."""
 
     found: int
     """True objects with a partner (tp)"""
     invented: int
-    """Predicted ones without (fp)"""
+    """Predicted objects without a partner (fp)"""
     missed: int
-    """True ones without (fn)"""
+    """True objects without a partner (fn)"""
     quality: float
     """Sum of the IoU of partners"""
 
@@ -138,9 +138,10 @@ class Matches:
 
 
 def matched_objects(prediction: np.ndarray, truth: np.ndarray, least_iou: float = 0.5) -> Matches:
-    """Match objects one to one so that most reach an IoU of ``least_iou``, those of higher IoU first; 0 is no object.
+    """Match objects one to one so that as many pairs as possible reach an IoU of ``least_iou``, and then so that the
+    sum of IoU is largest; 0 is no object.
 
-    Memory grows with the number of true times that of predicted objects.
+    Memory grows with the number of true objects times the number of predicted objects.
     """
     _same_shape(prediction, truth)
     true, predicted = (np.unique(part[part != 0]) for part in (truth, prediction))

@@ -1,4 +1,4 @@
-"""Expected run length: how far one can follow a neuron before the segmentation goes wrong.
+"""Expected run length: the mean length over which a neuron can be followed without an error of the segmentation.
 
 Definition (Januszewski et al. 2018, Nature Methods 15:605). An edge of a skeleton is, in this order,
 
@@ -15,8 +15,8 @@ expected length of the run around it (0 on an edge that is not correct) is
 The best possible value, every skeleton one run, is sum over skeletons of length^2 / total length; the normalised ERL is
 the quotient of the two.
 
-Voxels are visited chunk by chunk: ``node_segments`` looks the nodes of one box up, ``merge_nodes`` puts the pieces
-together.
+Voxels are visited chunk by chunk: ``node_segments`` looks up the segments of the nodes in one box, and ``merge_nodes``
+joins the results.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ Triple = tuple[float, float, float]
 
 @dataclass(frozen=True, eq=False)
 class Skeletons:
-    """Trees through neurons."""
+    """Skeletons of neurons: nodes and edges."""
 
     nodes_nm: np.ndarray
     """float64 (n, 3), z y x; voxel i of an axis covers [i, i + 1) times its size"""
@@ -93,7 +93,7 @@ class Skeletons:
 
 @dataclass(frozen=True, eq=False)
 class NodeSegments:
-    """Segments of some nodes: what one chunk contributes."""
+    """The segments of the nodes that lie in one chunk."""
 
     node: np.ndarray
     """int64 (k,), indices of nodes"""
@@ -103,7 +103,7 @@ class NodeSegments:
 
 @dataclass(frozen=True)
 class RunLength:
-    """Expected run length and what spoils it."""
+    """Expected run length, and the segments that lower it."""
 
     erl_nm: float
     """Expected run length"""
@@ -131,7 +131,7 @@ def node_segments(
     """Look up the nodes that lie in one box.
 
     Args:
-        skeletons: all of them.
+        skeletons: all skeletons.
         labels: segments of the box, (z, y, x).
         start: global voxel of ``labels[0, 0, 0]``.
         resolution_nm: nm per voxel.

@@ -1,13 +1,13 @@
 """Scores of a segmentation, computed from a contingency table alone.
 
-- Variation of information in bits (Meila 2007). ``voi_split`` is H(predicted | truth): what is still unknown about the
-  segment when the true object is given, hence 0 unless objects are split. ``voi_merge`` is H(truth | predicted): 0
+- Variation of information in bits (Meila 2007). ``voi_split`` is H(predicted | truth): the uncertainty about the
+  segment when the true object is known, hence 0 unless objects are split. ``voi_merge`` is H(truth | predicted): 0
   unless segments hold several objects.
 - Adapted Rand error (Arganda-Carreras et al. 2015, Front. Neuroanat. 9:142): 1 - F of precision and recall over pairs
   of distinct voxels. Precision: of the pairs within one segment, the part within one object (low after false
   merges). Recall: of the pairs within one object, the part within one segment (low after false splits).
 - Neurons found: true objects of some size whose best segment overlaps them by more than half (IoU > 0.5). At most one
-  segment can do that for an object, and only for one object.
+  segment can do so for an object, and a segment can do so for one object only.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Scores:
     neurons: int
     """True objects of at least the smallest size that is scored"""
     neurons_found: int
-    """Those of them with a segment of IoU > 0.5"""
+    """Neurons with a segment of IoU > 0.5"""
     segments: int
-    """Predicted segments that touch labelled truth, the unassigned not among them"""
+    """Predicted segments that touch labelled truth, without the unassigned segment"""
     voxels: int
     """Voxels scored"""
 
@@ -52,7 +52,7 @@ class Scores:
         return self.voi_split + self.voi_merge
 
     def to_dict(self) -> dict[str, float]:
-        """All of them by name, ``voi`` included, ready for JSON."""
+        """All scores by name, ``voi`` included, ready for JSON."""
         return {"voi": self.voi, **asdict(self)}
 
 
@@ -115,7 +115,7 @@ def _voi(table: Contingency, sizes: _Marginals) -> tuple[float, float]:
 
 
 def _adapted_rand(table: Contingency, sizes: _Marginals) -> tuple[float, float, float]:
-    """(error, precision, recall); without any pair in one object or segment there is nothing to get wrong."""
+    """(error, precision, recall); without any pair in one object or segment, the error is 0."""
     both, in_objects, in_segments = (_pairs(counts) for counts in (table.voxels, sizes.objects, sizes.segments))
     precision = both / in_segments if in_segments else 1.0
     recall = both / in_objects if in_objects else 1.0
@@ -124,7 +124,7 @@ def _adapted_rand(table: Contingency, sizes: _Marginals) -> tuple[float, float, 
 
 
 def _pairs(counts: np.ndarray) -> float:
-    """Ordered pairs of distinct voxels within groups of these sizes."""
+    """The number of ordered pairs of distinct voxels within groups of these sizes."""
     counts = counts.astype(np.float64)
     return float((counts * (counts - 1)).sum())
 

@@ -1,7 +1,7 @@
-"""Every threshold from one merge tree: scores without touching a voxel.
+"""Scores at every threshold from one merge tree, without reading a voxel.
 
 The segmentation at threshold t is the union of all merges that score at least t. So the table (truth, supervoxel) is
-relabelled step by step from the highest threshold down, and shrinks on the way.
+relabelled step by step from the highest threshold down, and becomes smaller at each step.
 """
 
 from __future__ import annotations
@@ -20,24 +20,24 @@ from pipeline.evaluation.scores import MIN_NEURON_VOXELS, Scores, score
 
 
 class MergeTree(Protocol):
-    """What a sweep needs of a merge tree: three columns of equal length."""
+    """The part of a merge tree that a sweep needs: three columns of equal length."""
 
     @property
     def a(self) -> np.ndarray:
-        """One region of each merge, an id of at least 1."""
+        """The first region of each merge, an id of at least 1."""
 
     @property
     def b(self) -> np.ndarray:
-        """The other."""
+        """The second region of each merge, an id of at least 1."""
 
     @property
     def score(self) -> np.ndarray:
-        """Score of the merge; infinite for parts of one supervoxel that chunks cut."""
+        """The score of each merge; infinite for parts of one supervoxel that chunk faces cut."""
 
 
 @dataclass(frozen=True)
 class Merges:
-    """The plainest ``MergeTree``: three arrays."""
+    """A ``MergeTree`` made of three arrays."""
 
     a: np.ndarray
     b: np.ndarray
@@ -59,7 +59,7 @@ def sweep(
     *,
     min_neuron_voxels: int = MIN_NEURON_VOXELS,
 ) -> list[SweepPoint]:
-    """Score the union of all merges of at least t, for every t.
+    """Score, for every threshold t, the union of all merges that score at least t.
 
     Args:
         contingency: (truth, supervoxel) counts, before any merge.
@@ -100,7 +100,7 @@ def best(points: Sequence[SweepPoint]) -> SweepPoint:
 
 
 def _check(tree: MergeTree, limits: np.ndarray) -> None:
-    """Refuse what has no order or no meaning."""
+    """Refuse scores and thresholds that are not numbers, and merges of the id 0."""
     if np.isnan(limits).any() or np.isnan(np.asarray(tree.score, np.float64)).any():
         raise VolumeError("nan among thresholds or scores: merges need an order; segment again")
     if len(tree.a) and min(int(np.min(tree.a)), int(np.min(tree.b))) < 1:

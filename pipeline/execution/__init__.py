@@ -1,4 +1,4 @@
-"""Who runs the chunks: a loop, threads, or Dask; and the runner that ties stage, ledger and executor together."""
+"""Executors that run chunks (a loop, threads, Dask), and the runner that connects stage, ledger and executor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The protocol of execution: an executor that maps a function over items, and what comes back.
+"""The protocol of execution: an executor maps a function over items and yields their outcomes.
 
 An executor knows nothing of stages, chunks or ledgers. The plain ``for`` loop of ``serial.py`` is the reference;
 every other engine must give the same outcomes in some order (``tests/contracts/executor.py``).
@@ -21,14 +21,14 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 HOPELESS_FOR_ITEM = (ConfigError, ModelError, BoundsError)
-"""Errors that come again, however often the item is tried."""
+"""Errors that occur again however often the item is tried."""
 HOPELESS_FOR_ALL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
-"""System errors that the next item meets too: a full or read-only disk."""
+"""System errors that every other item meets too: a full or read-only disk."""
 
 
 @dataclass(frozen=True)
 class Outcome(Generic[Item, Result]):
-    """What became of one item: a result, or the error with its traceback as text."""
+    """The outcome of one item: a result, or the error with its traceback as text."""
 
     item: Item
     result: Result | None = None
@@ -36,13 +36,13 @@ class Outcome(Generic[Item, Result]):
     """One line: type and message of the exception, or what happened to the worker."""
     traceback: str = ""
     worker: str = ""
-    """Where it ran: node and process, with a colon between them; empty if unknown."""
+    """The worker that ran it, as node:process; empty if unknown."""
     retriable: bool = True
     """False if another attempt would fail in the same way."""
     stops_all: bool = False
-    """True if every other item would fail in the same way: a full disk, a driver whose time is over."""
+    """True if every other item would fail in the same way: a full disk, a driver that must end."""
     out_of_memory: bool = False
-    """True if the item may do with more memory."""
+    """True if the item may succeed with more memory."""
 
     @property
     def ok(self) -> bool:
@@ -66,7 +66,7 @@ class Executor(Protocol):
         needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """Yield one outcome an item, in the order of completion; items are drawn lazily, so memory stays flat.
+        """Yield one outcome for each item, in the order of completion; items are drawn lazily, so memory is bounded.
 
         Closing the iterator cancels what is in flight. An item whose worker dies is an outcome with an error; it
         is never lost and never raises here.
@@ -74,7 +74,7 @@ class Executor(Protocol):
         ...
 
     def avoid(self, node: str) -> bool:
-        """Give no more work to the workers of a node; False, and nothing changes, if there are no others."""
+        """Give no more items to the workers of a node; False, without any effect, if there are no other workers."""
         ...
 
     def close(self) -> None:
@@ -100,17 +100,17 @@ def attempt(function: Callable[[Item], Result], item: Item) -> Outcome[Item, Res
 
 
 def worker_name() -> str:
-    """Where this runs: node and process."""
+    """The name of this worker: node and process."""
     return f"{node_name()}:{os.getpid()}"
 
 
 def node_name() -> str:
-    """The machine, by the name that the cluster has for it."""
+    """The name of this machine in the cluster."""
     return os.environ.get("PETASEG_NODE") or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """True for Python's and the GPU's way to say so."""
+    """True for the errors by which Python and torch report a lack of memory."""
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
@@ -120,7 +120,7 @@ def one_line(error: BaseException) -> str:
 
 
 def system_error(error: BaseException | None) -> int | None:
-    """The errno of an exception or of what caused it."""
+    """The errno of an exception or of its cause."""
     seen = 0
     while error is not None and seen < 10:
         if isinstance(error, OSError) and error.errno is not None:

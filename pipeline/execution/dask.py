@@ -1,9 +1,10 @@
 """Dask: worker processes on this machine, or the cluster behind a scheduler's address.
 
-The scheduler never sees more than a bounded window of tasks. Items that take milliseconds travel in small batches, so
-that the scheduler's millisecond a task does not dominate; a worker returns a batch after ``BATCH_SECONDS``, with what
-it did not get to. When a worker dies, Dask blames everything that it held, so these items are only suspects: each is
-tried again with nothing beside it, and one that loses its worker then too is an outcome with an error.
+The scheduler never holds more than a bounded window of tasks. Items that take milliseconds are sent in small batches,
+so that the scheduler's millisecond for each task does not dominate; a worker returns a batch after ``BATCH_SECONDS``,
+with the items that it has not begun. When a worker dies, Dask blames every item that it held, so these items are only
+suspects: each is tried again with nothing else in flight, and an item that then loses its worker again is an outcome
+with an error.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ CONNECT_SECONDS = 30
 
 
 def configure_dask(settings: dict[str, object]) -> None:
-    """Set Dask up for the rest of this process, with the scheduler's behaviour on which this executor counts."""
+    """Configure Dask for the rest of this process, with the scheduler's settings that this executor needs."""
     dask.config.set({**SETTINGS, **settings})
 
 
@@ -64,16 +65,16 @@ class DaskExecutor:
         self.workers, self.threads_per_worker = workers, threads_per_worker
         self.scheduler, self.memory_limit, self.dashboard = scheduler, memory_limit, dashboard
         self._nodes: dict[str, str] = {}
-        """Of the workers seen so far, by address; filled once a node is avoided."""
+        """The nodes of known workers, by address; filled once a node is avoided."""
         self._avoided: set[str] = set()
 
     @cached_property
     def client(self) -> Client:
-        """The connection, made when first needed; ``ConfigError`` if no scheduler answers."""
+        """The connection, which is made when it is first needed; ``ConfigError`` if no scheduler answers."""
         if self.scheduler is None:
             return Client(self._workers.cluster, set_as_default=False)
         try:
-            get_address_host_port(self.scheduler, strict=True)  # a client of half an address would linger
+            get_address_host_port(self.scheduler, strict=True)  # else its client is never closed
             return Client(self.scheduler, timeout=CONNECT_SECONDS, set_as_default=False)
         except (OSError, ValueError) as error:
             raise ConfigError(
@@ -93,7 +94,8 @@ class DaskExecutor:
         needs: Needs,
         max_in_flight: int | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
-        """See ``Executor``; by default two items for every worker thread are in flight, generously only one.
+        """See ``Executor``; by default two items for every worker thread are in flight, and one item in all if
+        ``needs.generous``.
 
         Raises ``StageFailed`` if the connection to the scheduler is lost.
         """
@@ -102,7 +104,7 @@ class DaskExecutor:
         try:
             while flow.fill(most or 2 * self._slots(), 1 if most else BATCH_ITEMS):
                 yield from flow.wait()
-                self._send_home()
+                self._retire_avoided()
         except CommClosedError as error:
             raise StageFailed(
                 f"the connection to the Dask scheduler {self.scheduler or 'on this machine'} is lost ({error}); "
@@ -113,7 +115,7 @@ class DaskExecutor:
 
     @property
     def dashboard_link(self) -> str:
-        """The page to open; starts or finds the cluster. Graphs need bokeh; without it, a plain page of the workers."""
+        """The dashboard's URL; without bokeh, which its graphs need, the URL of a plain page of the workers."""
         link: str = self.client.dashboard_link
         return link if find_spec("bokeh") else link.replace("/status", "/info/main/workers.html")
 
@@ -124,28 +126,28 @@ class DaskExecutor:
         )
 
     def avoid(self, node: str) -> bool:
-        """See ``Executor``: its workers are retired, now and whenever they come again."""
-        if self.scheduler is None or set(self._look_around().values()) <= {node, *self._avoided}:
+        """See ``Executor``: workers on the node are retired, now and whenever they connect again."""
+        if self.scheduler is None or set(self._worker_nodes().values()) <= {node, *self._avoided}:
             return False
         self._avoided.add(node)
-        self._send_home()
+        self._retire_avoided()
         return True
 
-    def _send_home(self) -> None:
-        """Retire the workers on nodes that are avoided; what they hold goes to others."""
+    def _retire_avoided(self) -> None:
+        """Retire the workers on avoided nodes; the scheduler gives their items to others."""
         if not self._avoided:
             return
-        unwanted = [address for address, node in self._look_around().items() if node in self._avoided]
+        unwanted = [address for address, node in self._worker_nodes().items() if node in self._avoided]
         if unwanted:
             logger.warning("retiring %d workers on %s", len(unwanted), ", ".join(sorted(self._avoided)))
             self.client.retire_workers(unwanted)
 
-    def _look_around(self) -> dict[str, str]:
+    def _worker_nodes(self) -> dict[str, str]:
         """The node of every worker that is connected now."""
         present = self.client.scheduler_info(n_workers=-1)["workers"]
-        strangers = [address for address in present if address not in self._nodes]
-        if strangers:
-            self._nodes |= self.client.run(node_name, workers=strangers, on_error="ignore")
+        unknown = [address for address in present if address not in self._nodes]
+        if unknown:
+            self._nodes |= self.client.run(node_name, workers=unknown, on_error="ignore")
         return {address: self._nodes[address] for address in present if address in self._nodes}
 
     def close(self) -> None:
@@ -158,14 +160,14 @@ class DaskExecutor:
 
 
 class _Batch(NamedTuple, Generic[Item]):
-    """Items that travel together; ``alone`` if nothing else was in flight."""
+    """Items that are sent together; ``alone`` if nothing else was in flight."""
 
     items: Sequence[Item]
     alone: bool = False
 
 
 class _Flow(Generic[Item, Result]):
-    """What is in flight during one ``map_unordered``."""
+    """The batches in flight during one ``map_unordered``."""
 
     def __init__(
         self, client: Client, function: Callable[[Item], Result], source: Iterator[Item], limit: float | None
@@ -174,11 +176,11 @@ class _Flow(Generic[Item, Result]):
         self.completed = as_completed(loop=client.loop)
         self.running: dict[Future, _Batch[Item]] = {}
         self.returned: deque[Item] = deque()
-        """Items of batches that took too long; they go first."""
+        """Items not begun in batches that took too long; they are sent first."""
         self.suspects: deque[Item] = deque()
         """Items whose worker died."""
         self.seconds = BATCH_SECONDS
-        """Of one item, as seen so far: the first ones travel alone."""
+        """Estimated seconds for one item; it begins so high that the first items are sent one by one."""
 
     def fill(self, window: int, most: int) -> bool:
         """Submit batches of at most ``most`` items until ``window`` are in flight; False if nothing is left."""
@@ -191,13 +193,13 @@ class _Flow(Generic[Item, Result]):
         return bool(self.running)
 
     def wait(self) -> list[Outcome[Item, Result]]:
-        """Wait for a batch; its outcomes, none if its items are to be tried again."""
+        """Wait for a batch; returns its outcomes, or none if its items are to be tried again."""
         future = next(self.completed)
         batch = self.running.pop(future)
         outcomes: list[Outcome[Item, Result]]
         try:
             outcomes, took, stuck = future.result()
-        except Exception as error:  # of the cluster, or a result that cannot travel
+        except Exception as error:  # of the cluster, or a result that cannot be pickled
             if future.cancelled() or self._scheduler_is_gone(error):  # not cancelled by us
                 raise CommClosedError(one_line(error)) from error
             return self._lost(batch, error)
@@ -209,7 +211,7 @@ class _Flow(Generic[Item, Result]):
         return outcomes
 
     def _scheduler_is_gone(self, error: Exception) -> bool:
-        """True if an error of communication is that with the scheduler, and not with a worker."""
+        """True if the connection to the scheduler is lost, and not one to a worker."""
         if not isinstance(error, OSError | TimeoutError):
             return False
         try:
@@ -219,7 +221,7 @@ class _Flow(Generic[Item, Result]):
         return self.client.status != "running"
 
     def cancel(self) -> None:
-        """Take back what is in flight."""
+        """Cancel the batches in flight."""
         if self.client.status == "running":
             self.client.cancel(list(self.running))
 
@@ -233,7 +235,7 @@ class _Flow(Generic[Item, Result]):
         self.completed.add(future)
 
     def _lost(self, batch: _Batch[Item], error: BaseException) -> list[Outcome[Item, Result]]:
-        """Outcomes of a batch without a result, none if another item may have been the reason."""
+        """The outcomes of a batch without a result; none if another item may have caused the loss."""
         killed = isinstance(error, KilledWorker)
         if len(batch.items) > 1 or (killed and not batch.alone):
             self.suspects.extend(batch.items)
@@ -246,10 +248,10 @@ class _Flow(Generic[Item, Result]):
 def run_batch(
     function: Callable[[Item], Result], batch: Sequence[Item], limit: float | None
 ) -> tuple[list[Outcome[Item, Result]], float, str]:
-    """Run a batch in a worker for ``BATCH_SECONDS``, but one item at least.
+    """Run items of a batch in a worker for ``BATCH_SECONDS``, but at least one item.
 
-    Returns the outcomes so far, in order, the seconds they took, and the worker's address if the last item ran into
-    the time limit ``limit`` (seconds).
+    Returns the outcomes so far, in order, the seconds they took, and the worker's address if the last item exceeded
+    ``limit`` (seconds).
     """
     began = time.perf_counter()
     outcomes: list[Outcome[Item, Result]] = []
@@ -266,7 +268,7 @@ def run_batch(
 
 
 def attempt_within(function: Callable[[Item], Result], item: Item, limit: float) -> Outcome[Item, Result] | None:
-    """The outcome of an item, or None if it takes longer; then its thread is left behind in a worker that must go."""
+    """The outcome of an item, or None if it takes longer; its thread then runs on until the worker is restarted."""
     box: list[Outcome[Item, Result]] = []
     thread = threading.Thread(target=lambda: box.append(attempt(function, item)), daemon=True)
     thread.start()

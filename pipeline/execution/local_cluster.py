@@ -1,7 +1,7 @@
 """A Dask cluster on this machine whose workers are replaced for as long as it is open.
 
 Dask's nannies restart a worker that dies, but a nanny whose worker dies while it starts gives up and is not replaced;
-when the last one has, tasks wait for ever.
+when the last nanny has given up, tasks would wait for ever.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ logger = logging.getLogger("petaseg.execution")
 
 SETTINGS = {
     "distributed.worker.daemon": True,
-    "distributed.scheduler.allowed-failures": 0,  # one death makes a suspect: more only cost time, and blame more
+    "distributed.scheduler.allowed-failures": 0,  # one lost worker makes a suspect; more would only cost time
     "distributed.admin.low-level-log-length": 50,  # the default keeps the chunks of the last 1000 steps: 40 MB
 }
-"""How the executor wants a scheduler to behave."""
+"""The settings of the scheduler that the executor needs."""
 STARTS = 5
 LOOK_SECONDS = 2.0
 GONE = {Status.closed, Status.closing, Status.failed}
@@ -37,7 +37,7 @@ class LocalWorkers:
             "processes": True,
             "host": "127.0.0.1",
             "memory_limit": memory_limit or 0,
-            "dashboard_address": dashboard or "127.0.0.1:0",  # without an address Dask insists on port 8787
+            "dashboard_address": dashboard or "127.0.0.1:0",  # without an address Dask requires port 8787
             "scheduler_kwargs": {"dashboard": dashboard is not None},
             "silence_logs": logging.CRITICAL,
         }
@@ -47,7 +47,7 @@ class LocalWorkers:
         self._thread.start()
 
     def _start(self) -> LocalCluster:
-        """A worker that is killed while it starts takes the cluster with it: then once more."""
+        """Start the cluster, and try once more, since a worker that is killed while it starts ends the cluster."""
         for left in reversed(range(STARTS)):
             try:
                 with dask.config.set(SETTINGS):

@@ -1,10 +1,11 @@
-"""The workers of a cluster: those that run the network, the others, and large ones; each kind only while it has work.
+"""The worker pools of a cluster: for the network, for other stages, and with more memory. A pool has workers only while
+it has items to run.
 
-    general      every stage; also the network, if there are no workers for it
-    inference    the network: on clusters with GPUs, one process a GPU
+    general      every stage; also the network, if there is no inference pool
+    inference    the network; on clusters with GPUs, one process for each GPU
     *-large      twice the memory, for a chunk that ran out of it
 
-A stage needs one kind, so a stage of another kind sends the workers of the one before it home: no GPU waits while
+A stage needs one pool, so a stage that needs another pool ends the workers of the one before: no GPU is idle while
 supervoxels are merged.
 """
 
@@ -29,7 +30,7 @@ START_POOL = Callable[[str, WorkerShape], WorkerPool]
 
 @dataclass
 class _Pool:
-    """Workers that have been started once, with the executor that uses them."""
+    """A pool that has been started, with the executor that uses it."""
 
     workers: WorkerPool
     executor: DaskExecutor
@@ -43,10 +44,10 @@ class _Pool:
 
 
 class ClusterExecutor:
-    """Sends each stage to the workers that suit it, and starts and ends them accordingly.
+    """Runs each stage on the pool that it needs, and starts and ends workers accordingly.
 
-    start: makes a pool of a name and a shape, without workers.
-    shapes: by pool, "general" at least.
+    start: function that makes a pool, without workers, from a name and a shape.
+    shapes: the shape of each pool's workers; "general" is required.
     """
 
     def __init__(self, start: START_POOL, shapes: Mapping[str, WorkerShape]) -> None:
@@ -77,7 +78,7 @@ class ClusterExecutor:
             raise
 
     def avoid(self, node: str) -> bool:
-        """Give no more work to a node; False if no other node has workers."""
+        """Give no more items to a node; False if no other node has workers."""
         pools = [pool for pool in self._pools.values() if pool.wanted and pool.executor.avoid(node)]
         for pool in pools:
             pool.workers.avoid(node)
@@ -106,5 +107,5 @@ class ClusterExecutor:
 
 
 def workers_for(shape: WorkerShape, items: int | None) -> int:
-    """How many workers a number of items can keep busy, one at least."""
+    """The number of workers that ``items`` can keep busy, at least one."""
     return shape.count if items is None else max(1, min(shape.count, math.ceil(items / shape.threads)))

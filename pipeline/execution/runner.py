@@ -1,11 +1,12 @@
-"""Run a stage: what is pending goes to the executor, what is done goes to the ledger. Data first, mark second.
+"""Run a stage: pending chunks go to the executor, and completed chunks are recorded in the ledger, after their data are
+stored.
 
-for each grid of the stage, in order          (a tree stage has one grid a level)
+for each grid of the stage, in order          (a tree stage has one grid for each level)
     round 1    every pending chunk
     round 2 .. the chunks that failed, after a pause that doubles, up to ``attempts`` rounds
-    a chunk that ran out of memory is tried once more with more of it, and then set aside
-    a chunk that failed in every round is set aside; the rest of the grid has gone on meanwhile
-    a node that fails everything is avoided, if there are others
+    a chunk that ran out of memory is tried once more with more memory, and then set aside
+    a chunk that failed in every round is set aside; the rest of the grid is completed
+    a node that fails every chunk is avoided, if there are other nodes
     a grid is not begun while a chunk of the one before it is missing
 """
 
@@ -29,11 +30,12 @@ from pipeline.stages.base import ChunkReport, Stage, may_always_write
 logger = logging.getLogger("petaseg.runner")
 
 FIRST_CHUNKS = 20
-"""When so many chunks of a grid were tried, by this run or earlier ones, and ``MOSTLY`` failed, the stage stops."""
+"""A stage stops if this many chunks of a grid were tried, by this driver or earlier ones, and ``MOSTLY`` failed.
+"""
 MOSTLY = 0.8
 LONGEST_PAUSE = 300.0
 NAMED = 10
-"""Chunks that a message names."""
+"""The number of chunks that a message names."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class RunOptions:
     worker_may_write: Callable[[], None] = may_always_write
     """The same question, asked by a worker before it stores a chunk; it travels to workers."""
     sleep: Callable[[float], None] = time.sleep
-    """Waits between rounds; tests pass their own."""
+    """The function that waits between rounds; tests pass another."""
 
     @classmethod
     def of(cls, settings: Execution, retry_command: str, **driver: Callable[..., None]) -> RunOptions:
@@ -68,7 +70,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class StageStarted:
-    """A stage begins: chunks in all, and those that earlier runs have done."""
+    """A stage begins; holds the number of all chunks, and of those that earlier runs have done."""
 
     stage: str
     total: int
@@ -83,7 +85,7 @@ class ChunkDone:
     report: ChunkReport
     chunk: Chunk
     attempt: int = 1
-    """Which round of this driver it was done in."""
+    """The round of this driver in which it was done."""
     worker: str = ""
     """Host and process."""
 
@@ -103,7 +105,7 @@ class ChunkFailed:
 
 @dataclass(frozen=True)
 class NodeAvoided:
-    """A node failed everything that it was given; it gets no more."""
+    """A node failed every chunk that it was given, and gets no more."""
 
     stage: str
     node: str
@@ -123,7 +125,7 @@ Listener = Callable[[Event], None]
 
 
 def fan_out(*listeners: Listener | None) -> Listener:
-    """One listener that tells several; ``None`` stands for nobody."""
+    """One listener that passes events on to several; ``None`` is left out."""
     present = [listener for listener in listeners if listener is not None]
 
     def tell(event: Event) -> None:
@@ -167,10 +169,10 @@ class _StageRun:
     nodes: NodeWatch = field(default_factory=NodeWatch)
 
     def run_grid(self, grid: ChunkGrid) -> None:
-        """All rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
+        """Run all rounds of one grid; ``StageFailed`` if a chunk is missing in the end."""
         if self.ledger.done_count(grid) == len(grid):
             return
-        self.stage.prepare()  # may refuse, and overwrites nothing
+        self.stage.prepare()  # it may raise an error, and overwrites nothing
         self.ledger.begin()
         self.nodes.begin_grid()
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
@@ -228,18 +230,18 @@ class _StageRun:
             yield chunk
 
     def _with_more_memory(self, grid: ChunkGrid, failed: list[Outcome[Chunk, ChunkReport]]) -> list[Chunk]:
-        """Try those that ran out of memory once more, with more of it; returns the others, to be tried again."""
-        hungry = [outcome.item for outcome in failed if outcome.out_of_memory]
-        if hungry:
-            names = ", ".join(chunk.name for chunk in hungry[:NAMED])
-            self.ledger.note(f"{len(hungry)} chunks ran out of memory and were tried again with more: {names}")
-            self._round(grid, hungry, self.options.attempts, generous=True)
+        """Try chunks that ran out of memory once more, with more memory; returns the others, to be tried again."""
+        out_of_memory = [outcome.item for outcome in failed if outcome.out_of_memory]
+        if out_of_memory:
+            names = ", ".join(chunk.name for chunk in out_of_memory[:NAMED])
+            self.ledger.note(f"{len(out_of_memory)} chunks ran out of memory and were tried again with more: {names}")
+            self._round(grid, out_of_memory, self.options.attempts, generous=True)
         return [outcome.item for outcome in failed if not outcome.out_of_memory]
 
     def _failed(self, outcome: Outcome[Chunk, ChunkReport], attempt: int, final: bool) -> bool:
-        """Note a failure; True if the chunk is to be tried again, ``StageFailed`` if all others would fail too."""
+        """Record a failure; True if the chunk is to be tried again, ``StageFailed`` if all others would fail too."""
         error, name = outcome.error or "", outcome.item.name
-        if outcome.stops_all:  # not recorded: the ledger may be on the same full disk, and the chunk is in order
+        if outcome.stops_all:  # not recorded: the ledger may be on the same full disk, and the chunk is not at fault
             raise StageFailed(
                 f"{self.stage.name} stopped at chunk {name}: {error}. "
                 f"Nothing that was finished is lost; go on with: {self.options.retry_command}"
@@ -253,7 +255,7 @@ class _StageRun:
         return not final
 
     def _avoid(self, node: str, error: str) -> None:
-        """Give no more work to a node, if there are others."""
+        """Give no more chunks to a node, if there are other nodes."""
         if self.executor.avoid(node):
             self.nodes.avoid(node)
             self.ledger.note(f"node {node} failed {IN_A_ROW} chunks in a row and is avoided; its last error: {error}")

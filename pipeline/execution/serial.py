@@ -1,4 +1,4 @@
-"""The reference: a plain loop in this process."""
+"""The reference executor: a plain loop in this process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class SerialExecutor:
             yield attempt(function, item)
 
     def avoid(self, node: str) -> bool:
-        """There is no other node."""
+        """False, since there is no other node."""
         return False
 
     def close(self) -> None:
-        """Nothing to release."""
+        """Do nothing: there are no workers to release."""

@@ -1,6 +1,6 @@
 """Threads in this process: while one chunk computes, others read and write.
 
-The kernels release Python's lock, so chunks also compute side by side where a stage allows it.
+The kernels release Python's lock, so chunks also compute in parallel where a stage allows it.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ class ThreadExecutor:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def avoid(self, node: str) -> bool:
-        """There is no other node."""
+        """False, since there is no other node."""
         return False
 
     def close(self) -> None:
-        """Nothing to release: threads live for one call only."""
+        """Do nothing: threads exist only during a call."""

@@ -1,6 +1,7 @@
-"""Experiments with the networks and learning rules: each one command, a table, a plot and a page in docs/experiments.
+"""Experiments with the networks and learning rules: each is one command with a table, a plot and a page in
+docs/experiments.
 
-    base.py   what an experiment is: Experiment, Scale, Trials, Report
+    base.py   the parts of an experiment: Experiment, Scale, Trials, Report
     loop.py   a small training loop in memory, for any recurrence and any learning rule
     pathfinder_task.py   the images, networks and trainings that steps, crbp_pathfinder and stability share
     challenge.py   pictures of the synthetic challenge, a small training loop for any 2D network, average precision
@@ -21,4 +22,4 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
     "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
-"""Name -> module and what is asked, in one line; the module is loaded when its experiment is run."""
+"""Name -> module and question in one line; the module is loaded when its experiment is run."""

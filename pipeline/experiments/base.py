@@ -1,14 +1,14 @@
-"""What an experiment is made of.
+"""The parts of an experiment.
 
-An experiment is a function of a scale. It asks a store for its trials, one by one; a trial that was computed before is
-read, so that an experiment that was killed goes on where it was, and two experiments may share what they train. It
+An experiment is a function of a scale. It gets its trials from a store, one by one. A trial that was computed before is
+read, so an experiment that was killed continues where it was, and two experiments can share trained networks. It
 returns a report: a table, remarks, and a plot.
 
     def run(scale: Scale, store: Trials) -> Report:
         scores = [store.get({"trial": "mine", "seed": seed}, lambda: train(seed))["f1"] for seed in scale.seeds]
         return Report(["F1"], [[mean_spread(scores)]], ["A remark."], lambda figure: draw(figure, scores))
 
-    EXPERIMENT = Experiment(name="mine", title="What is asked", run=run)
+    EXPERIMENT = Experiment(name="mine", title="The question", run=run)
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from pipeline.registry import find, load
 log = logging.getLogger("petaseg.experiments")
 
 Key = dict[str, Any]
-"""What a trial is, in words and numbers that JSON can hold: its kind, its seed, its settings."""
+"""The identity of a trial as JSON: its kind, its seed, its settings."""
 Result = dict[str, Any]
 Cell = str | int | float
 
@@ -47,13 +47,13 @@ class Scale:
     """How large an experiment is."""
 
     full: bool = False
-    """Larger numbers, for a GPU."""
+    """Use larger sizes, for a GPU."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """Every training is done once with each."""
+    """Every training is done once with each seed."""
     minutes: float | None = None
     """Wall-clock time of a training, where trainings are compared at equal time; None: the experiment's own number."""
     tiny: bool = False
-    """A few updates on a few small images: shows that the code runs, and nothing else."""
+    """A few updates on a few small images: shows only that the code runs."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
@@ -63,12 +63,12 @@ class Scale:
 
     @property
     def device(self) -> torch.device:
-        """Where networks are trained: on a GPU if there is one and the scale is full."""
+        """The device for training: a GPU if there is one and the scale is full."""
         return torch.device("cuda" if self.full and torch.cuda.is_available() else "cpu")
 
 
 class Trials:
-    """Trials that were computed, in a folder: a JSON file each, and whatever files a trial keeps beside it.
+    """A folder of computed trials: a JSON file for each, and other files that a trial keeps beside it.
 
     A trial's name is made of its key and the versions of petaseg and torch: with another version it is computed anew.
     """
@@ -76,10 +76,10 @@ class Trials:
     def __init__(self, folder: Path | str, say: Callable[[str], None] = log.info) -> None:
         self.folder, self.say = Path(folder), say
         self.seconds: dict[str, float] = {}
-        """Of each trial that was asked for, how long it took when it was computed."""
+        """For each trial that was read or computed, the seconds that its computation took."""
 
     def get(self, key: Key, compute: Callable[[], Result]) -> Result:
-        """The result of the trial; computed if it is not there yet."""
+        """The result of the trial, which is computed if it is not stored yet."""
         name, shown = self.name(key), " ".join(f"{k}={v}" for k, v in key.items() if not isinstance(v, dict | list))
         path = self.folder / f"{name}.json"
         if path.exists():
@@ -96,19 +96,19 @@ class Trials:
         return json.loads(json.dumps(record["result"]))  # type: ignore[no-any-return]  # the same, new or known
 
     def file(self, key: Key, suffix: str) -> Path:
-        """Where the trial keeps a file, such as its weights; ``compute`` writes it, before the record is written."""
+        """The path of a file of the trial, such as its weights; ``compute`` writes it before the record is written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return self.folder / f"{self.name(key)}{suffix}"
 
     def name(self, key: Key) -> str:
-        """Of the trial's files: its kind and a hash of everything."""
+        """The name of the trial's files: its kind, and a hash of its key and the versions."""
         words = json.dumps({**key, "versions": [__version__, torch.__version__]}, sort_keys=True)
         return f"{key.get('trial', 'trial')}-{hashlib.sha256(words.encode()).hexdigest()[:16]}"
 
 
 @dataclass(frozen=True)
 class Report:
-    """What came out."""
+    """The results of an experiment."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[Cell]]
@@ -124,14 +124,14 @@ class Experiment:
     """One experiment."""
 
     name: str
-    """As in the command; the module has underscores for its hyphens."""
+    """The name in the command; the module's name has underscores for its hyphens."""
     title: str
     run: Callable[[Scale, Trials], Report]
     figure_inches: tuple[float, float] = field(default=(10.0, 4.2))
     timed: bool = False
-    """Trainings are compared at equal time, so that ``Scale.minutes`` means something."""
+    """True if trainings are compared at equal time, so that ``Scale.minutes`` has an effect."""
     seeds: tuple[int, ...] = (0, 1, 2)
-    """If none are asked for."""
+    """The seeds if the user gives none."""
 
 
 def find_experiment(name: str) -> Experiment:
@@ -143,7 +143,7 @@ def find_experiment(name: str) -> Experiment:
 def run_experiment(
     experiment: Experiment, output: Path | str, scale: Scale, say: Callable[[str], None] = log.info
 ) -> Path:
-    """Run it and write its report; returns the folder ``output/NAME``. Trials lie in ``output/trials``, for all."""
+    """Run it and write its report; returns the folder ``output/NAME``. All experiments share ``output/trials``."""
     if scale.minutes is not None and not experiment.timed:
         raise ConfigError(f"minutes is {scale.minutes:g}; {experiment.name} counts updates, not time: leave it out")
     start, store = perf_counter(), Trials(make_folder(Path(output) / "trials", "--output"), say)
@@ -165,7 +165,7 @@ def run_experiment(
 
 
 def write_report(folder: Path, experiment: Experiment, report: Report, facts: dict[str, Any]) -> None:
-    """``plot.png``, ``table.csv``, ``table.md``, and ``result.json`` with everything, each whole or not at all."""
+    """``plot.png``, ``table.csv``, ``table.md``, and ``result.json`` with all facts, each file written atomically."""
     with whole_file(folder / "plot.png") as path:
         figure = Figure(figsize=experiment.figure_inches, layout="constrained")
         report.plot(figure)
@@ -188,7 +188,7 @@ def markdown(report: Report) -> str:
 
 
 def shown(cell: Cell) -> str:
-    """A cell of the table."""
+    """The text of a cell of the table."""
     return f"{cell:.4g}" if isinstance(cell, float) else str(cell)
 
 

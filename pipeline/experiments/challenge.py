@@ -1,7 +1,7 @@
 """The synthetic connectomics challenge in memory: pictures, a training of some updates, and a score.
 
 A picture is 128 x 128 pixels from the middle of one of 192 x 192 (docs/synthetic.md), so that one picture, 1 % of the
-labels, holds a dozen cells. Networks see random patches of one picture an update, flipped and turned.
+labels, holds a dozen cells. At each update a network sees a random patch of one picture, flipped and turned.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ CPU = torch.device("cpu")
 
 @dataclass(frozen=True)
 class Pictures:
-    """Images and what a network should say, both float32 (n, y, x)."""
+    """Images and their targets, both float32 (n, y, x)."""
 
     images: np.ndarray
     targets: np.ndarray
@@ -42,13 +42,13 @@ class Pictures:
         return len(self.images)
 
     def first(self, count: int) -> Pictures:
-        """The first ``count`` of them."""
+        """The first ``count`` pictures."""
         return Pictures(self.images[:count], self.targets[:count])
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a network is trained: Adam, a cosine after a short warm-up, gradients clipped, one patch an update."""
+    """How a network is trained: Adam, a cosine after a short warm-up, clipped gradients, one patch for each update."""
 
     updates: int
     patch: int = 96
@@ -84,7 +84,7 @@ class Learner:
         self.data, self.fit, self.device, self.rng = data, fit, device, np.random.default_rng(seed)
 
     def update(self) -> float:
-        """One update; its seconds."""
+        """Do one update; returns its seconds."""
         began = clock(self.device)
         image, target = (
             torch.from_numpy(array)[None, None, None].to(self.device) for array in self.draw()
@@ -106,12 +106,12 @@ class Learner:
         return [np.ascontiguousarray(patch[:, ::-1] if mirrored else patch) for patch in patches]
 
     def run(self) -> float:
-        """All updates; the seconds of one, the median."""
+        """Do all updates; returns the median of their seconds."""
         return median([self.update() for _ in range(self.fit.updates)])
 
 
 def rate(step: int, updates: int) -> float:
-    """Share of the learning rate: up over a twentieth of the updates, then down a cosine to 3 %."""
+    """Share of the learning rate: it rises over a twentieth of the updates, then falls by a cosine to 3 %."""
     warm = max(1, updates // 20)
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, max(0, step - warm) / max(1, updates - warm))))
     return min((step + 1) / warm, 0.03 + 0.97 * fall)
@@ -130,7 +130,7 @@ def score(network: nn.Module, data: Pictures) -> dict[str, float]:
 
 
 def precision(scores: Tensor | np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Average precision and the best F1 over all thresholds; equal scores stand together."""
+    """Average precision and the best F1 over all thresholds; equal scores share a threshold."""
     values, true = np.asarray(scores, np.float64).ravel(), truth.ravel()
     order = np.argsort(-values, kind="stable")
     last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))

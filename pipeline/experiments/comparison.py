@@ -56,13 +56,13 @@ COLUMNS = (
 )
 VALIDATED = ("validation_f1", "threshold", "best_test_voi")
 SHOWN = 3.0
-"""VOI in bits up to which split is drawn against merge."""
+"""The largest VOI, in bits, in the plot of split against merge."""
 MINUTES, FULL_MINUTES = 6.0, 240.0
 """CPU minutes of a training, and minutes on a GPU with --full."""
 
 
 def run(scale: Scale, store: Trials) -> Report:
-    """Train, segment, score."""
+    """Train, segment and score every network with every seed."""
     networks = TINY if scale.tiny else NETWORKS
     paces = measured_paces(networks, scale, store)
     found: dict[Network, list[Result]] = {network: [] for network in networks}
@@ -74,7 +74,7 @@ def run(scale: Scale, store: Trials) -> Report:
 
 
 def training_of(scale: Scale) -> Training:
-    """Patches: what all networks share."""
+    """The settings of training that all networks share."""
     return Training(patch=(16, 16, 16) if scale.tiny else (64, 64, 64) if scale.full else (48, 48, 48))
 
 
@@ -119,7 +119,7 @@ def trial(network: Network, seed: int, pace: float, scale: Scale, store: Trials)
 
 
 def facts_of(network: Network, scale: Scale, store: Trials) -> Result:
-    """What ``petaseg models`` says of it, and voxels in a CPU second of one thread."""
+    """The network's facts as ``petaseg models`` prints them, and voxels in a CPU second of one thread."""
     key = {"trial": "facts", "network": network.label, "arguments": network.arguments, "clock": "cpu"}
 
     def compute() -> Result:
@@ -136,7 +136,7 @@ def facts_of(network: Network, scale: Scale, store: Trials) -> Result:
 
 
 def voxels_per_cpu_second(known: Subject, runs: int = 3) -> float:
-    """Of the network on its usual patch in float32, as a run has it: the best of a few, after one to warm up."""
+    """The network's speed on its usual patch in float32, as in a run: the best of ``runs``, after a warm-up."""
     torch.set_num_threads(1)
     network, image = known.network(), torch.rand(1, 1, *known.patch_shape)
     seconds = []
@@ -162,7 +162,7 @@ def row(network: Network, results: Sequence[Result]) -> list[Cell]:
 
 
 def notes(scale: Scale, paces: dict[str, float]) -> list[str]:
-    """What must be known to read the table."""
+    """Remarks that explain the table."""
     pace = ", ".join(f"{label} {seconds:.2f} s" for label, seconds in paces.items())
     return [
         f"{budget(scale) / 60:g} CPU minutes of one thread for each training; an update took: {pace}.",
@@ -172,7 +172,7 @@ def notes(scale: Scale, paces: dict[str, float]) -> list[str]:
 
 
 def draw(figure: Figure, found: dict[Network, list[Result]]) -> None:
-    """VOI at every threshold, and split against merge; a line a seed."""
+    """Draw VOI at every threshold, and split against merge, with one line for each seed."""
     total, parts = figure.subplots(1, 2)
     for number, (network, results) in enumerate(found.items()):
         for seed, result in enumerate(results):

@@ -1,7 +1,7 @@
 """Constrained recurrent back-propagation against back-propagation through time, on Pathfinder.
 
-Score by updates and by time; bytes kept for the backward pass by steps; and how far the gradient of each number of
-terms, and of the published stopping rule, is from that of the steady state.
+It plots the score by updates and by time, the bytes kept for the backward pass by steps, and the error of the gradient
+against that of the steady state, for each number of terms and for the published stopping rule.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from pipeline.training.rules import RecurrentBackpropagation
 PENALTY = 10.0
 """Weight of the published penalty, for the mean of its squares."""
 SHORT, LONG, WINDOW = 8, 16, 4
-"""Steps of the short and the long trainings, and those that truncation keeps."""
+"""Steps of the short and the long trainings, and the steps that truncation keeps."""
 MEMORY_STEPS = (2, 4, 8, 16, 32, 64)
 TERMS = (0, 1, 2, 3, 5, 8, 15, 30)
 EXACT_TERMS = 300
-"""Of the series that the others are compared with; its residual is reported."""
+"""Terms of the series with which the others are compared; its residual is reported."""
 LOUDNESS = (0.1, 1.0, 10.0, 100.0, 1000.0)
-"""Factors of the loss, to which the absolute cap is not indifferent."""
+"""Factors of the loss, which change the gradient under the absolute cap."""
 CAPPED = ("capped", "capped_terms")
 LEAST_ERROR = 1e-6
-"""What float32 can tell; smaller errors are drawn there."""
+"""The smallest error that float32 resolves; smaller errors are drawn there."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +106,7 @@ def gradient_errors(scale: Scale, store: Trials, seed: int) -> Result:
 
 
 def errors_of(network: HGRUContour, batch: Images) -> Result:
-    """Against the longest series: of the first terms, and of the absolute cap at each loudness."""
+    """Errors against the longest series: of the first terms, and of the absolute cap at each loudness."""
     exact, report = gradient(network, RecurrentBackpropagation(EXACT_TERMS, tolerance=1e-7), batch)
 
     def error(found: Tensor) -> float:
@@ -124,7 +124,7 @@ def errors_of(network: HGRUContour, batch: Images) -> Result:
 
 
 def row(method: Method, results: list[Result], memory: dict[int, int]) -> list[Cell]:
-    """Of the table."""
+    """One row of the table."""
     updates, seconds = (np.array([r["looks"][-1][i] for r in results]) for i in (0, 1))
     ends = {
         why: sum(r["stopped"].get(why, 0) for r in results)
@@ -143,7 +143,7 @@ def row(method: Method, results: list[Result], memory: dict[int, int]) -> list[C
 
 
 def remarks(errors: list[Result]) -> list[str]:
-    """On gradients."""
+    """Remarks on the gradients."""
     of_terms = {k: mean_spread([e["errors"][TERMS.index(k)] for e in errors]) for k in (0, 15)}
     off, used = ([mean_spread(list(each)) for each in zip(*(e[k] for e in errors), strict=True)] for k in CAPPED)
     capped = [f"{off[i]} with {used[i]} terms (x {by:g})" for i, by in enumerate(LOUDNESS)]
@@ -180,13 +180,13 @@ def draw(
 
 
 def draw_scores(axes: Axes, x: np.ndarray, scores: np.ndarray, colour: str, label: str) -> None:
-    """Mean over seeds as a line, lowest to highest as a band; scores (seeds, looks)."""
+    """Draw the mean over seeds as a line, and lowest to highest as a band; scores (seeds, looks)."""
     axes.plot(x, scores.mean(0), color=colour, label=label)
     axes.fill_between(x, scores.min(0), scores.max(0), color=colour, alpha=0.1, linewidth=0)
 
 
 def draw_errors(terms: Axes, loud: Axes, errors: list[Result]) -> None:
-    """By terms of the series, and by loudness of the loss; a line a seed."""
+    """Draw errors by terms of the series, and by loudness of the loss, with one line for each seed."""
     least = min(min(e[k]) for e in errors for k in ("errors", "capped"))
     for axes in terms, loud:
         axes.set(ylim=(max(least, LEAST_ERROR) / 2, 2), ylabel="relative error of the gradient")

@@ -1,7 +1,7 @@
-"""How long an update takes, so that networks can be trained for equal times.
+"""The time of an update, so that networks can be trained for equal times.
 
-On a CPU it is the CPU time of this process, with one thread: what else the machine does changes it little. On a GPU it
-is the time on the clock until the GPU has finished.
+On a CPU it is the CPU time of this process, with one thread, which other load on the machine changes little. On a GPU
+it is the wall-clock time until the GPU has finished.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ class Learner(Protocol):
     """Anything that can be trained step by step."""
 
     def update(self) -> float:
-        """One update; its seconds by ``clock``."""
+        """Do one update; returns its seconds by ``clock``."""
         ...
 
 
 def clock(device: torch.device) -> float:
-    """Seconds since some moment; see above."""
+    """Seconds since some moment, by the clock of the device: CPU time or wall-clock time."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
         return time.perf_counter()
@@ -31,7 +31,7 @@ def clock(device: torch.device) -> float:
 
 
 def seconds_per_update(learners: Sequence[Learner], rounds: int = 3, updates: int = 3) -> list[float]:
-    """The median for each, measured in turns, so that all meet the same machine; the first update is left out."""
+    """The median for each, measured in turns, so that load affects all alike; the first update is left out."""
     found: list[list[float]] = [[] for _ in learners]
     for _ in range(rounds):
         for learner, seconds in zip(learners, found, strict=True):

@@ -2,7 +2,7 @@
 
     z <    169          for training
     z from 169 to 185   to choose the best weights and the threshold
-    z >=   186          to report on; never seen before
+    z >=   186          to report on; never used before
 
 Trainings are those of ``petaseg train``, and segmentations those of ``petaseg run``.
 """
@@ -45,7 +45,7 @@ SIDE = 250
 
 @dataclass(frozen=True, eq=False)
 class Network:
-    """What is trained: an architecture, and its arguments or a named size."""
+    """A network to train: an architecture, and its arguments or a named size."""
 
     label: str
     architecture: str
@@ -54,12 +54,12 @@ class Network:
 
 @dataclass(frozen=True)
 class Training:
-    """What all networks of a comparison have in common."""
+    """The settings that all networks of a comparison share."""
 
     patch: Triple = (48, 48, 48)
     learning_rate: float = 2e-3
     validations: int = 4
-    """In one training; the model is the best of them."""
+    """Validations in one training; the model is the best of them."""
     offsets: Sequence[Triple] | None = None
     """None: the trainer's twelve, 1, 3, 9 and 18 voxels along each axis."""
 
@@ -74,7 +74,7 @@ def data_file() -> Path:
 
 
 def labelled(start: Vec, stop: Vec) -> dict[str, Any]:
-    """A box of the volume, as a training file names it."""
+    """A box of the volume, in the form of a training file."""
     path = data_file()
     return {"image": f"{path}:raw", "labels": f"{path}:labels", "start": list(start), "stop": list(stop)}
 
@@ -112,7 +112,7 @@ def train_config(
 
 
 class Pace:
-    """Updates as the trainer makes them, to take their time."""
+    """Updates as the trainer makes them, to measure their time."""
 
     def __init__(self, config: TrainConfig) -> None:
         torch.set_num_threads(config.threads)
@@ -121,7 +121,7 @@ class Pace:
         self.optimiser = make_optimiser(self.module.network.parameters(), config)
 
     def update(self) -> float:
-        """One update; its seconds."""
+        """Do one update; returns its seconds."""
         began = clock(self.device)
         arrays = self.module.sampler.draw(self.number)
         image, targets, mask = (torch.from_numpy(array)[None].to(self.device) for array in arrays)
@@ -136,7 +136,7 @@ class Pace:
 
 
 def cut_out(folder: Path, part: tuple[int, int], side: int = SIDE) -> dict[str, str]:
-    """Image and labels of some planes as volumes of their own, so that patches fit; written once."""
+    """Write image and labels of some planes as separate volumes, so that patches fit, unless this was done before."""
     box = BoundingBox((part[0], 0, 0), (part[1], side, side))
     urls = {name: str(folder / f"{name}-{part[0]}-{part[1]}-{side}.zarr") for name in ("raw", "labels")}
     for name, url in urls.items():
@@ -150,7 +150,7 @@ def cut_out(folder: Path, part: tuple[int, int], side: int = SIDE) -> dict[str, 
 
 
 def segment(folder: Path, volumes: dict[str, str], scored: tuple[int, int], changes: dict[str, Any]) -> Run:
-    """Everything that ``petaseg run`` does, stage by stage in this process; ``changes`` are tables of the run file.
+    """Do what ``petaseg run`` does, stage by stage in this process; ``changes`` are tables of the run file.
 
     scored: planes that are compared with the labels.
     """
@@ -199,9 +199,10 @@ def _evaluation(run: Run) -> EvaluateSegmentation:
 def judged(
     folder: Path, card: Path, *, side: int = SIDE, on_stage: Callable[[str], None] = lambda _: None
 ) -> dict[str, Any]:
-    """A model after the whole pipeline: the threshold of least VOI on the validation part, and scores on the test part.
+    """The evaluation of a model after the whole pipeline: the threshold of least VOI on the validation part, and the
+    scores on the test part.
 
-    The validation run sees as many planes as the test run; it is scored on the 16 that were not trained on.
+    The validation run segments as many planes as the test run, and is scored on the 16 that were not trained on.
     """
     model = {"inference": {"model": str(card.resolve())}}
     on_stage("validation")

@@ -37,20 +37,20 @@ IN_PLANE = {
     ),
     "U-Net": ("residual_unet", {"widths": [8, 12, 16, 24], "dimensions": 2, "norm": "instance"}),
 }
-"""Both normalise each picture by itself."""
+"""The 2D networks; both normalise each picture by itself."""
 SOLID: dict[str, Any] = {"widths": [16, 24, 32], "pools": [[2, 2, 2]] * 2, "stride": [2, 2, 2]}
 IN_SPACE = {
     "γ-Net": ("gamma_net_3d", {**SOLID, "horizontal": [[3, 3, 3]] * 3, "steps": 3}),
     "U-Net": ("residual_unet", {**SOLID, "first_kernel": [3, 3, 3], "embedding": [3, 3, 3]}),
 }
 BOXES = {1: Vec(48, 47, 47), 10: Vec(102, 102, 102), 100: Vec(169, 250, 250)}
-"""Percent of the 169 x 250 x 250 training voxels -> a box of so many."""
+"""Percent of the 169 x 250 x 250 training voxels -> a box with this share of them."""
 ARMS = {
     "γ-Net": ("γ-Net", False),
     "U-Net, equal updates": ("U-Net", False),
     "U-Net, equal time": ("U-Net", True),
 }
-"""What is compared -> the network, and whether it has the gamma-Net's time instead of its updates."""
+"""Compared training -> its network, and whether it has the gamma-Net's time instead of its updates."""
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Data:
     name: str
     networks: dict[str, tuple[str, dict[str, Any]]]
     updates: int
-    """Of the gamma-Net."""
+    """Updates of the gamma-Net."""
     outputs: int
     settings: dict[str, Any]
-    """What else a trial depends on."""
+    """The other settings on which a trial depends."""
     paces: Callable[[], list[float]]
     """CPU seconds of an update of each network."""
     trial: Callable[[str, int, int, int, Path], dict[str, float]]
@@ -71,7 +71,7 @@ class Data:
 
 
 def run(scale: Scale, store: Trials) -> Report:
-    """All trainings; with each seed, the 1 and 10 % are other parts of the real volume."""
+    """Run all trainings; with each seed, the 1 and 10 % are other parts of the real volume."""
     kinds = [pictures_of(scale), tissue_of(scale, store)]
     results = {(kind.name, arm): trials(kind, arm, scale, store) for kind in kinds for arm in ARMS}
     rows: list[list[Cell]] = []
@@ -86,7 +86,7 @@ def run(scale: Scale, store: Trials) -> Report:
 
 
 def trials(kind: Data, arm: str, scale: Scale, store: Trials) -> tuple[int, dict[int, list[float]]]:
-    """Updates of an arm, and its average precision for each percentage, one number a seed."""
+    """Updates of an arm, and its average precision for each percentage and seed."""
     network, equal_time = ARMS[arm]
     pace = paces(kind, store)
     updates = round(kind.updates * pace["γ-Net"] / pace[network]) if equal_time else kind.updates
@@ -169,7 +169,7 @@ def tissue_of(scale: Scale, store: Trials) -> Data:
 
 
 def part(percent: int, seed: int) -> tuple[Vec, Vec]:
-    """A box of so many percent of the training voxels, anywhere among them."""
+    """A random box with ``percent`` of the training voxels."""
     rng = np.random.default_rng([seed, percent])
     start = Vec(*(int(rng.integers(room + 1)) for room in BOXES[100] - BOXES[percent]))
     return start, start + BOXES[percent]
@@ -202,7 +202,7 @@ def _patches(config: TrainConfig) -> Sequence[tuple[np.ndarray, np.ndarray, np.n
 
 
 def notes(kinds: Sequence[Data], store: Trials) -> list[str]:
-    """What must be known to read the table."""
+    """Remarks that explain the table."""
     remarks = [
         "AP: average precision of membrane pixels (challenge) or of cut edges (tissue); mean ± spread over seeds."
     ]

@@ -34,27 +34,27 @@ class Images:
 
 @dataclass(frozen=True)
 class Course:
-    """How long and how fast a training goes: Adam, and a rate that rises for a tenth of the updates, then falls."""
+    """Length and learning rate of a training: Adam, with a rate that rises for a tenth of the updates, then falls."""
 
     updates: int
     batch: int
     rate: float
     """The highest learning rate."""
     looks: int = 8
-    """How often the score is taken on the way; the last look is at the end."""
+    """How often the score is taken during the training; the last time is at the end."""
     clip: float = 1.0
     """Largest norm of a gradient."""
 
 
 @dataclass
 class Record:
-    """What happened."""
+    """The record of a training."""
 
     looks: list[tuple[int, float, float]] = field(default_factory=list)
     """Updates, seconds of training (of the processor; on a GPU, of the clock), score."""
     losses: list[float] = field(default_factory=list)
     reports: list[NeumannReport] = field(default_factory=list)
-    """Of each update, for rules that have one."""
+    """The report of each update, for rules that have one."""
 
 
 def train(
@@ -69,7 +69,7 @@ def train(
 ) -> Record:
     """Train for ``network.steps`` steps of recurrence with cross entropy, plus ``penalty`` times the published one.
 
-    earlier: what the loss of a step weighs, relative to that of the next one; 0: the last alone.
+    earlier: weight of the loss of a step, relative to that of the next one; 0: only the last step has a loss.
 
     score: taken ``course.looks`` times; its time does not count.
     """
@@ -108,7 +108,7 @@ def forward(
 
 
 def logit(network: RecurrentNetwork, state: State, x: Tensor, images: Tensor) -> Tensor:
-    """One logit a pixel, (b, 1, y, x), of a network with one or two classes."""
+    """One logit for each pixel, (b, 1, y, x), of a network with one or two classes."""
     output = network.read(state, x, images)
     return output if output.shape[1] == 1 else output[:, 1:2] - output[:, :1]
 
@@ -121,14 +121,15 @@ def draw(data: Images, count: int, generator: torch.Generator) -> tuple[Tensor, 
 
 
 def turned(r: Tensor, way: int) -> Tensor:
-    """The whole batch in one of the eight ways, 0 to 7."""
+    """The whole batch, turned and mirrored in way 0 to 7."""
     r = torch.rot90(r, way % 4, (2, 3))
     return r.flip(3) if way > 3 else r
 
 
 @torch.no_grad()
 def followed(network: RecurrentNetwork, data: Images, steps: int, batch: int = 64) -> tuple[list[float], list[float]]:
-    """F1 of the readout after each of so many steps, and the distance ||h_t - h_t-1|| / ||h_t|| that each step went.
+    """F1 of the readout after each of ``steps`` steps, and the relative change of the state at each, ||h_t - h_t-1|| /
+    ||h_t||.
 
     Pixels of all images count alike; norms are over all images and the whole state.
     """

@@ -1,6 +1,6 @@
 """Pathfinder at a size that a small network learns in a minute, and networks trained on it: shared by experiments.
 
-A training is known by its settings. Whoever asks for the same one, in whichever experiment, gets the same weights.
+A training is identified by its settings, so experiments with equal settings share the same weights.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.training.rules.implicit import NeumannReport
 
 @dataclass(frozen=True)
 class Task:
-    """Images, network and course: what all trainings of a comparison have in common."""
+    """Images, network and course, which all trainings of a comparison share."""
 
     images: dict[str, Any]
     """Settings of the generator that are not the published ones."""
@@ -33,16 +33,17 @@ class Task:
     count: int
     """Training images."""
     held_out: int
-    """Images of the score, from another seed."""
+    """The number of images for the score, from another seed."""
     kernel: int
     """Side of the hGRU's kernels, S."""
     orientations: int
-    """Of the Gabor bank; there are two filters for each, and one more."""
+    """Orientations of the Gabor bank, which has two filters for each, and one more."""
     norm: str = "batch"
     outer: bool = False
-    """Whether the state passes a last softplus, as in the published cell; it has no steady state at closed gates."""
+    """Whether the state passes a last softplus, as in the published cell, which then has no steady state.
+    """
     coupling: float | None = 1.0
-    """First values of alpha and of the norms' gains; None: the published 0.1, at which the state hardly couples."""
+    """Initial values of alpha and of the norms' gains; None: the published 0.1, at which the coupling is weak."""
     bank_gain: float | None = 2.0
     """Length of each filter of the bank; None: the published ones, whose disk outweighs the others by far."""
 
@@ -90,13 +91,13 @@ class Training:
     penalty: float = 0.0
     """Weight of the published penalty on the Jacobian (C-RBP)."""
     options: dict[str, Any] = field(default_factory=dict)
-    """Of the rule."""
+    """Options of the rule."""
     earlier: float = 0.0
-    """What the loss of a step weighs, relative to that of the next one; 0: the last alone."""
+    """Weight of the loss of a step, relative to that of the next one; 0: only the last step has a loss."""
 
     @property
     def key(self) -> Key:
-        """Of the trial."""
+        """The key of the trial."""
         return {"trial": "pathfinder", **asdict(self)}
 
 
@@ -141,7 +142,7 @@ def fresh_network(task: Task, steps: int, seed: int) -> HGRUContour:
 
 
 def trained(store: Trials, training: Training, device: torch.device) -> tuple[HGRUContour, Result]:
-    """The network with its weights, and the record of its training; trained if nobody has asked before."""
+    """The network with its weights, and the record of its training; it is trained unless the store has it."""
     path, task = store.file(training.key, ".safetensors"), training.task
     result = store.get(training.key, lambda: train_and_keep(store, training, device, path))
     network = fresh_network(task, training.steps, training.seed)
@@ -150,7 +151,7 @@ def trained(store: Trials, training: Training, device: torch.device) -> tuple[HG
 
 
 def train_and_keep(store: Trials, training: Training, device: torch.device, path: Any) -> Result:
-    """Train, write the weights, and say how it went."""
+    """Train, write the weights, and return the record."""
     data, held_out = images(store, training.task, device)
     network = fresh_network(training.task, training.steps, training.seed).to(device)
     rule = rule_named(training.rule, **training.options)
@@ -165,7 +166,7 @@ def train_and_keep(store: Trials, training: Training, device: torch.device, path
 
 
 def summary(record: Record) -> Result:
-    """A record in numbers that JSON can hold; series are those of the last fifth of the updates."""
+    """A record as JSON numbers; of the series, a summary of the last fifth of the updates."""
     late = record.reports[-max(1, len(record.reports) // 5) :]
     return {
         "looks": [list(look) for look in record.looks],
@@ -179,7 +180,7 @@ def summary(record: Record) -> Result:
 
 
 def finite(value: float) -> float | None:
-    """The number, or nothing in its place if it is none."""
+    """The number, or ``None`` if it is not finite."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -196,9 +197,9 @@ def saved_bytes(training: Training, data: Images) -> int:
 def gradient(
     network: HGRUContour, rule: RecurrentBackpropagation, data: Images, loudness: float = 1.0
 ) -> tuple[torch.Tensor, NeumannReport]:
-    """Of the loss by all weights of the cell, as one vector, and how the series went.
+    """The gradient of the loss by all weights of the cell, as one vector, and the report on the series.
 
-    loudness: the loss is multiplied by it, and the gradient divided: nothing should change.
+    loudness: factor of the loss, by which the gradient is divided again; an exact rule is not changed by it.
     """
     path, loss = forward(network, rule, data.images, data.targets)
     weights = [each for each in network.cell.parameters() if each.requires_grad]

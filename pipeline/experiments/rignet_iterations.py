@@ -1,4 +1,4 @@
-"""RIGNet: how often should a network run over its own input? Iterations against score on the synthetic challenge.
+"""RIGNet: the number of iterations against the score on the synthetic challenge.
 
 Karim, Islam and Bruce (WACV 2019) report for a ResNet50-FCN on PASCAL VOC a mean IoU of 59.4 without gates, and 65.2,
 68.3, 68.9 with 2, 4, 6 iterations in parallel unrolling. Here a small ResNet FCN is wrapped with 1 (the plain network)
@@ -32,7 +32,7 @@ COLUMNS = ("iterations", "parameters", "kMAC a pixel", "AP, equal updates", "upd
 
 @dataclass(frozen=True)
 class Setting:
-    """What all trainings have in common."""
+    """The settings that all trainings share."""
 
     fit: Fit
     tests: int = 16
@@ -40,7 +40,7 @@ class Setting:
 
 
 def run(scale: Scale, store: Trials) -> Report:
-    """Every number of iterations and seed; at equal updates, and at equal time."""
+    """Train with every number of iterations and every seed, at equal updates and at equal time."""
     setting = setting_of(scale)
     pace = paces(setting, store)
     rows: list[list[Cell]] = []
@@ -57,14 +57,14 @@ def run(scale: Scale, store: Trials) -> Report:
 
 
 def setting_of(scale: Scale) -> Setting:
-    """Updates and pictures."""
+    """The updates and pictures of a scale."""
     if scale.tiny:
         return Setting(Fit(3, patch=64), tests=2)
     return Setting(Fit(20_000 if scale.full else 150, patch=128, learning_rate=5e-3))
 
 
 def arguments(iterations: int) -> dict[str, Any]:
-    """Of the RIGNet."""
+    """The arguments of the RIGNet."""
     return {"host": HOST[0], "host_arguments": HOST[1], "iterations": iterations, "unrolling": "parallel"}
 
 
@@ -99,14 +99,14 @@ def trial(iterations: int, updates: int, seed: int, setting: Setting, store: Tri
 
 
 def numbers(iterations: int) -> tuple[int, float]:
-    """Parameters that are used (one iteration has no gates), and thousands of multiply-adds a pixel."""
+    """Parameters that are used (one iteration has no gates), and thousands of multiply-adds for each pixel."""
     known = {**arguments(iterations), "out_channels": 1}
     network = build(HOST[0], {**HOST[1], "out_channels": 1}) if iterations == 1 else build("rignet", known)
     return parameters(network), round(kmac_per_voxel("rignet", known, (1, 128, 128)), 2)
 
 
 def notes(setting: Setting) -> list[str]:
-    """What must be known to read the table."""
+    """Remarks that explain the table."""
     return [
         f"{PICTURES} pictures of 128 x 128 to train on, {setting.tests} others to score on; mean ± spread over seeds.",
         f"Equal time: the CPU time that {ITERATIONS[-1]} iterations take for {setting.fit.updates} updates.",

@@ -1,8 +1,8 @@
-"""Stability: what the state does beyond the steps that it was trained for.
+"""Stability: the state beyond the steps for which the network was trained.
 
-The networks are those of ``crbp-pathfinder``. Each runs far beyond its T: how far a step still moves the state,
-||h_t - h_t-1|| / ||h_t||, what the readout is worth, and the spectral radius of the last step's Jacobian, above which
-a steady state, if there is one, is left again.
+The networks are those of ``crbp-pathfinder``. Each runs far beyond its T. Measured are the relative change of the state
+at each step, ||h_t - h_t-1|| / ||h_t||, the score of the readout, and the spectral radius of the last step's Jacobian;
+above 1, a steady state is unstable.
 """
 
 from __future__ import annotations
@@ -51,9 +51,9 @@ def reach(scale: Scale, store: Trials, method: Method, seed: int, steps: int) ->
 
 
 def spectral_radius(network: HGRUContour, data: Images, steps: int, products: int = PRODUCTS) -> float:
-    """Of dh_t+1 / dh_t at t = ``steps``, by power iteration on its transpose from random signs.
+    """The spectral radius of dh_t+1 / dh_t at t = ``steps``, by power iteration on its transpose from random signs.
 
-    The growth of the second half of the products, so that complex pairs average out.
+    It is the mean growth over the second half of the products, so that complex pairs average out.
     """
     with torch.no_grad():
         x = network.drive(data.images)
@@ -76,7 +76,7 @@ def spectral_radius(network: HGRUContour, data: Images, steps: int, products: in
 
 
 def row(method: Method, scale: Scale, results: list[Result]) -> list[Cell]:
-    """Of the table."""
+    """One row of the table."""
     T = method.training(scale, 0).steps
     scores = iou(np.array([r["f1"] for r in results]))
     best = int(scores.mean(0).argmax())
@@ -92,7 +92,7 @@ def row(method: Method, scale: Scale, results: list[Result]) -> list[Cell]:
 
 
 def remarks(found: dict[Method, list[Result]], scale: Scale) -> list[str]:
-    """Who keeps the score, and who comes to rest."""
+    """Remarks: which methods keep their score, and which reach a steady state."""
     kept = {
         m.name: np.mean([iou(r["f1"][-1]) - iou(r["f1"][m.training(scale, 0).steps - 1]) for r in results])
         for m, results in found.items()

@@ -1,4 +1,4 @@
-"""Steps of recurrence against score: trained for T steps, read after any other number.
+"""Steps of recurrence against score: networks are trained for T steps and read after any other number.
 
 The network is the hGRU contour network on small Pathfinder images, trained by back-propagation through T steps with the
 loss at the last of them, or at all of them.
@@ -19,12 +19,12 @@ from pipeline.experiments.pathfinder_task import Training, images, task_of, trai
 
 @dataclass(frozen=True)
 class Arm:
-    """What is trained once with each seed."""
+    """One kind of training, done once with each seed."""
 
     steps: int
     """T."""
     earlier: float = 0.0
-    """What the loss of a step weighs, relative to that of the next one; 0: the last alone."""
+    """Weight of the loss of a step, relative to that of the next one; 0: only the last step has a loss."""
 
     def __str__(self) -> str:
         return f"{self.steps}" + (f", losses of all steps, {self.earlier:g}" if self.earlier else "")
@@ -33,7 +33,7 @@ class Arm:
 TRAINED = (*map(Arm, (1, 2, 4, 8, 16)), Arm(8, 0.5), Arm(8, 1.0))
 FULL_TRAINED = (*map(Arm, (1, 2, 4, 6, 8, 12, 20)), Arm(8, 0.5), Arm(8, 1.0))
 BEYOND = 2
-"""States are followed for so many times the largest T."""
+"""States are followed for this multiple of the largest T."""
 Curves = dict[Arm, np.ndarray]
 """IoU (seeds, steps) of each arm."""
 
@@ -61,14 +61,14 @@ def measured(scale: Scale, store: Trials, arm: Arm, seed: int, until: int) -> tu
 
 
 def row(arm: Arm, scores: np.ndarray, lengths: Sequence[int]) -> list[str | int]:
-    """Of the table: (seeds, steps) of IoU at the trained lengths, at the end, and where the mean is best."""
+    """A row of the table, from IoU (seeds, steps): at the trained lengths, at the end, and where the mean is best."""
     best = int(scores.mean(0).argmax())
     read = [mean_spread(scores[:, t - 1].tolist()) for t in (*lengths, scores.shape[1])]
     return [str(arm), *read, f"{scores.mean(0)[best]:.2f}, {best + 1}"]
 
 
 def remarks(curves: Curves) -> list[str]:
-    """What the numbers say, computed from them."""
+    """Remarks that are computed from the curves."""
     at_own = {arm: scores[:, arm.steps - 1].mean() for arm, scores in curves.items()}
     best, least = max(at_own, key=lambda arm: at_own[arm]), min(at_own, key=lambda arm: arm.steps)
     change = {arm: scores[:, -1].mean() - at_own[arm] for arm, scores in curves.items()}
@@ -83,7 +83,7 @@ def remarks(curves: Curves) -> list[str]:
 
 
 def draw(figure: Figure, curves: Curves) -> None:
-    """IoU against steps, a line an arm with its spread over seeds, a dot at T; and IoU at T against T."""
+    """Draw IoU against steps, a line with spread and a dot at T for each arm; and IoU at T against T."""
     left, right = figure.subplots(1, 2, width_ratios=(2, 1), sharey=True)
     for number, (arm, scores) in enumerate(curves.items()):
         steps, mean = np.arange(1, scores.shape[1] + 1), scores.mean(0)

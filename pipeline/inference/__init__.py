@@ -1,1 +1,1 @@
-"""From an image to affinities: a patch lattice of the whole dataset, blended, with the same bytes for any chunk."""
+"""From an image to affinities: patches of one lattice are blended, with the same bytes for any chunking."""

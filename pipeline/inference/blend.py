@@ -1,7 +1,7 @@
 """Overlapping patches become one block: for each voxel (sum of weight * value) / (sum of weights), then uint8.
 
-Only the core is accumulated, in float32, one product and one sum a patch, in lattice order: the sequence of operations
-of a voxel is the same in any core that holds it, so its byte is the same.
+Only the core is accumulated, in float32, with one product and one sum for each patch, in lattice order. The sequence of
+operations of a voxel is the same in any core that holds it, so its byte is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Blender:
     def add(self, index: Triple, values: Tensor) -> None:
         """Add a patch, (channels, z, y, x) float32; patches must come in lattice order.
 
-        A patch of zeros need not be added: it changes no sum, and the weights are those of the lattice.
+        A patch of zeros need not be added: it changes no sum, and the sums of weights follow from the lattice.
         """
         box = self._lattice.box(index)
         part = box.intersect(self._core)
@@ -42,7 +42,7 @@ class Blender:
         """
         z, y, x = (torch.from_numpy(w).to(self._window.device) for w in weight_sums(self._lattice, self._core))
         scaled = self._total.div_(z[:, None, None] * y[:, None] * x).mul_(255.0)
-        if not torch.isfinite(scaled.sum()):  # a NaN or an infinity survives any sum
+        if not torch.isfinite(scaled.sum()):  # a sum is not finite if any value is not
             raise ModelError(
                 f"the network returned values that are not finite in {self._core}; numbers must be finite: check the "
                 "card's normalisation, or use precision: float32"
@@ -51,5 +51,5 @@ class Blender:
 
 
 def to_uint8(values: Tensor) -> Tensor:
-    """Rounded half to even and cut to 0..255; ``values`` is overwritten."""
+    """Values rounded half to even and clipped to 0..255; ``values`` is overwritten."""
     return values.round_().clamp_(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""Where the patches lie: one lattice for the whole dataset, whatever the chunks are.
+"""The positions of patches: one lattice for the whole dataset, whatever the chunks are.
 
     dataset   |----------------------------------------|
     patch 0   [............]                               S = P - overlap
@@ -100,16 +100,16 @@ class PatchLattice:
         return np.pad(image, [(0, m) for m in missing], mode="reflect") if any(missing) else image
 
     def computed(self, grid: ChunkGrid) -> int:
-        """Patches that all chunks of a grid compute together; one that touches two chunks counts twice.
+        """The number of patches that all chunks of a grid compute; a patch that touches two chunks counts twice.
 
-        Chunks are products of intervals and so are patches: counting along each axis is enough.
+        Chunks and patches are products of intervals, so patches are counted along each axis.
         """
         if grid.bounds != self.bounds:
             raise ConfigError(f"the grid covers {grid.bounds} and the lattice {self.bounds}; both need the same bounds")
         return prod(sum(len(self._range(axis, *cut)) for cut in _intervals(grid, axis)) for axis in range(3))
 
     def waste(self, grid: ChunkGrid) -> float:
-        """Patches computed over patches needed for the grid's region of interest: 1.0 wastes nothing."""
+        """Patches computed over patches needed for the grid's region of interest; 1.0 if none is computed twice."""
         return self.computed(grid) / prod(len(r) for r in self.ranges(grid.roi))
 
     def _range(self, axis: int, start: int, stop: int) -> range:

@@ -1,4 +1,4 @@
-"""How the network is run, and what of that can change a byte of its output."""
+"""How the network is run, and which of these options can change a byte of its output."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ AUGMENTATIONS = ("none", "flips", "flips+transpose", "flips+permutations")
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """Options of a predictor; they travel to workers. Loads no torch until asked about the device."""
+    """Options of a predictor, which are sent to workers. Torch is loaded only when the device is resolved."""
 
     batch_size: int = DEFAULTS.batch_size
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch in any case."""
@@ -37,7 +37,8 @@ class PredictOptions:
     tta: str = "none"
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
     channels: int = 3
-    """How many of the network's affinities are written, from the first; the first three are the nearest neighbours."""
+    """The number of affinities that are written, from the first; the first three are the nearest neighbours.
+    """
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "threads", "channels"):
@@ -55,7 +56,7 @@ class PredictOptions:
                 )
 
     def resolved_device(self) -> Literal["cpu", "cuda"]:
-        """The device that the options mean, on this machine or on the workers; ``ConfigError`` if it is not there."""
+        """The device that the options select, on this machine or on the workers; ``ConfigError`` if it is missing."""
         if self.gpu is not None and self.device != "cpu":
             return "cuda"
         import torch
@@ -69,5 +70,5 @@ class PredictOptions:
         return "cuda" if present and self.device != "cpu" else "cpu"
 
     def identity(self) -> dict[str, Any]:
-        """The options that decide what is computed; how a device computes it is ``environment_identity``."""
+        """The options that change the result; ``environment_identity`` covers how a device computes it."""
         return {"tta": self.tta, "channels": self.channels, "precision": self.precision}

@@ -1,9 +1,9 @@
-"""Image of a support in, uint8 affinities of a core out; a pure function of image, weights and options.
+"""Predict the uint8 affinities of a core from the image of its support: a pure function of image, weights and options.
 
 1. the patches of the dataset's lattice that touch the core       lattice.py
-2. those with an image (a constant patch is outside the tissue)    Predictor._alive
-3. in batches: normalise, run the network, turn variants back      Predictor._values
-4. weight, add up on the core, divide, round                       blend.py
+2. without constant patches, which are outside the tissue         Predictor._alive
+3. normalise batches, run the network, undo variants              Predictor._values
+4. weight, sum over the core, divide, round                       blend.py
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Predictor:
 
     @property
     def batch_size(self) -> int:
-        """Patches per forward pass: the option on a GPU, 1 on a CPU (``runtime.py`` says why)."""
+        """Patches per forward pass: the option on a GPU, 1 on a CPU (``runtime.py`` explains why)."""
         return self.options.batch_size if self.device.type == "cuda" else 1
 
     def predict(
@@ -98,12 +98,12 @@ class Predictor:
         totals = [torch.zeros((self.options.channels, *shape), device=self.device) for _ in patches]
         for which, variant in enumerate(augmentation.variants):
             outputs = self._run(variant.turn(images), augmentation.network_channels)
-            for total, output in zip(totals, outputs, strict=False):  # what is left over is padding
+            for total, output in zip(totals, outputs, strict=False):  # outputs beyond ``totals`` are padding
                 augmentation.add(total, output, which)
         return (augmentation.mean(total) for total in totals)
 
     def _normalised(self, patches: Sequence[Tensor]) -> Tensor:
-        """A full batch of network inputs, (batch_size, z, y, x) float32; patches that are missing are zeros."""
+        """A full batch of network inputs, (batch_size, z, y, x) float32; missing patches are zeros."""
         batch = torch.zeros((self.batch_size, *patches[0].shape), device=self.device)
         for slot, patch in zip(batch, patches, strict=False):
             slot.copy_(patch)
@@ -113,7 +113,7 @@ class Predictor:
     def _run(self, images: Tensor, channels: int) -> Iterator[Tensor]:
         """One forward pass: (b, z, y, x) -> b times (channels, z, y, x) float32, after the activation.
 
-        The activation is computed on each patch by itself, for the same reason as the patch-by-patch rule.
+        The activation is computed on each patch by itself, for the same reason as on a CPU the network is.
         """
         inputs = images[:, None]
         logits = self.network(inputs.contiguous(memory_format=self.memory_format))  # (b, c, z, y, x)
@@ -136,7 +136,7 @@ class Predictor:
         return torch.compile(network, dynamic=False) if self.options.compile else network  # type: ignore[return-value]
 
     def _upload(self, voxels: np.ndarray) -> Tensor:
-        """The whole support on the device once, (z, y, x): patches are cut and normalised there."""
+        """Copy the whole support to the device once, (z, y, x); patches are cut and normalised there."""
         plain = voxels if voxels.dtype in (np.uint8, np.float32) else voxels.astype(np.float32)
         tensor = torch.from_numpy(np.require(plain, requirements=["C", "W"]))  # torch warns about read-only arrays
         if self.device.type == "cuda":
@@ -167,7 +167,7 @@ class Predictor:
 def measure(
     loaded: LoadedModel, options: PredictOptions, *, patch_shape: Triple | None = None, repeats: int = 3
 ) -> float:
-    """Seconds per patch on this machine: the median of a few batches of noise, after one to warm up."""
+    """Seconds per patch on this machine: the median of ``repeats`` batches of noise, after one to warm up."""
     predictor = Predictor(loaded, options)
     shape = as_vec(patch_shape or loaded.card.patch_shape, "patch_shape")
     bounds = BoundingBox.from_shape(shape * (predictor.batch_size, 1, 1))

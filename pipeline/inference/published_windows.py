@@ -1,6 +1,6 @@
-"""Blend windows of PyTorch Connectomics (Lin et al. 2021), to compare results with; runs blend with ``window.py``.
+"""Blend windows of PyTorch Connectomics (Lin et al. 2021), for comparison; runs blend with ``window.py``.
 
-Both are computed in float32, as there, and are at least 1e-4. Neither is a product over the axes.
+Both are computed in float32, as in the published code, and are at least 1e-4. Neither is a product over the axes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The state of torch around a forward pass, and the part of it that decides about the last bit of a result.
+"""The state of torch around a forward pass, and the part of it that can change the last bit of a result.
 
-Two habits of torch 2.6 to 2.13 on a CPU, both measured, are worked around here and in ``predictor.py``:
+Two properties of torch 2.6 to 2.13 on a CPU, both measured, are worked around here and in ``predictor.py``:
 
 - Element-wise kernels treat the body of a tensor (vectors) and its tail (scalars) differently, so in a batch of odd
   shape a few voxels change with the patch's place in the batch (up to 15 of 70,818). So a CPU runs patch by patch.
@@ -24,10 +24,10 @@ from pipeline.inference.options import PredictOptions
 
 
 def environment_identity(options: PredictOptions, *, of_workers: bool = False) -> dict[str, Any]:
-    """Everything about this process that may change the last bit of a prediction; it belongs in a fingerprint.
+    """The facts about this process that may change the last bit of a prediction; they are part of a fingerprint.
 
     Two machines of equal identity give equal bytes; a worker whose identity differs must not take part in a run.
-    ``of_workers`` takes the GPU's name from the options: a driver speaks of GPUs that it has not.
+    ``of_workers`` takes the GPU's name from the options: a driver may have no GPU of that kind itself.
     """
     device = options.resolved_device()
     common = {
@@ -71,7 +71,7 @@ def forward_state(options: PredictOptions) -> Iterator[None]:
 
 @contextmanager
 def _cpu_threads(threads: int) -> Iterator[None]:
-    """Threads of one forward pass; set in the thread that runs it, since OpenMP keeps the number for each thread."""
+    """Set the threads of a forward pass, in the thread that runs it: OpenMP keeps a number for each thread."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -82,8 +82,8 @@ def _cpu_threads(threads: int) -> Iterator[None]:
 
 @contextmanager
 def _cuda_algorithms(deterministic: bool) -> Iterator[None]:
-    """Fixed choice of algorithms, or, if not deterministic, the fastest by trial (which can differ between runs)."""
-    if deterministic:  # cuBLAS is deterministic only with a fixed workspace, which it reads from here
+    """Fix the choice of algorithms, or, if not deterministic, try which is fastest (which can differ between runs)."""
+    if deterministic:  # cuBLAS is deterministic only with a fixed workspace, which it reads from the environment
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = torch.are_deterministic_algorithms_enabled()
     torch.use_deterministic_algorithms(deterministic)

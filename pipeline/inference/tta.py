@@ -1,7 +1,7 @@
-"""Test-time augmentation that knows what an affinity is.
+"""Test-time augmentation that handles the offsets of affinities.
 
 A variant turns the image by exchanging axes and reversing some of them. The affinities of the turned image are turned
-back in three steps; the usual way does only the first and is wrong for about four edges in ten:
+back in three steps; common code does only the first and is wrong for about four edges in ten:
 
 1. reverse and exchange the axes back                        -> Variant.restore
 2. exchange channels: the offset of each has been turned too -> Variant.sources
@@ -49,7 +49,7 @@ class Variant:
         return turned.flip(self._reversed(lead)) if any(self.reverse) else turned
 
     def restore(self, turned: Tensor) -> Tensor:
-        """The inverse of ``turn`` as far as places are concerned; both (..., z, y, x)."""
+        """The inverse of ``turn`` for the positions of voxels; both (..., z, y, x)."""
         lead = turned.dim() - 3
         straight = turned.flip(self._reversed(lead)) if any(self.reverse) else turned
         return straight.permute(*range(lead), *(lead + self.axes.index(a) for a in range(3)))
@@ -62,7 +62,7 @@ class Variant:
         return Vec(*back)
 
     def sources(self, offsets: Sequence[Sequence[int]], channels: int) -> list[Source]:
-        """For each of the first ``channels`` offsets, where the turned image's affinities hold it.
+        """For each of the first ``channels`` offsets, the channel and shift by which the turned affinities hold it.
 
         Raises ``ConfigError`` if some offset, turned, is no offset of the list in either direction.
         """
@@ -125,11 +125,11 @@ class Augmentation:
 
     @property
     def network_channels(self) -> int:
-        """How many of the network's first channels are used."""
+        """The number of the network's first channels that are used."""
         return 1 + max(source.channel for sources in self.sources for source in sources)
 
     def add(self, total: Tensor, affinities: Tensor, which: int) -> None:
-        """Add one variant's affinities, turned back, where they exist.
+        """Turn one variant's affinities back and add them where they have a value.
 
         ``affinities``: (network_channels, z, y, x) of the turned image; ``total``: (channels, z, y, x), both float32.
         """

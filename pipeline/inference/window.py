@@ -1,9 +1,10 @@
-"""How overlapping patches share a voxel: the bump window.
+"""The bump window, which weights overlapping patches.
 
 The weight of a voxel is a product over the axes of psi(t) = exp(1 - 1 / (1 - t^2)), t in (-1, 1) across the patch: the
 smooth bump function of analysis, 1 in the middle and flat zero at the border. Lee et al. 2017 (arXiv:1706.00120) blend
 the patches of EM affinities with a bump; theirs falls with (u (1 - u))^-1.5, which at an overlap of a quarter of the
-patch is a hard cut in the middle of the overlap, while psi goes from one patch to the other across all of it.
+patch is a hard cut in the middle of the overlap, while psi changes from one patch to the other across the whole
+overlap.
 
 Weights along an axis are rounded to multiples of 2^-16 and are at least 2^-16: strictly positive, equal on every
 machine (the exponential functions of two machines may differ in the last bit), and sums of them are exact.

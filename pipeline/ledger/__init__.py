@@ -1,1 +1,1 @@
-"""The records of a run: which chunks of each stage are done, and the proof."""
+"""The records of a run: the completed chunks of each stage, with checksums as proof."""

@@ -1,15 +1,15 @@
 """Which chunks of a stage are done, and the proof: append-only records, nothing inferred from files.
 
-    <run>/ledger/<stage>/log.jsonl         where objects can be appended to (a file system): a line a record, at once
-    <run>/ledger/<stage>/log-000007.jsonl  elsewhere: segments of records, one every few seconds
+    <run>/ledger/<stage>/log.jsonl         on a file system, which can append: a line for each record, at once
+    <run>/ledger/<stage>/log-000007.jsonl  in a bucket: segments of records, one every few seconds
     <run>/ledger/<stage>/compact.npz       the records so far, as arrays, when a stage ends or its log has grown long
 
-The first record names the fingerprint under which all others count. Work under another fingerprint begins a new log:
-its chunks overwrite the old ones, so the old marks must not come back to life. A line carries a checksum of itself and
-of the log that it was written for; one that is torn, damaged, or late from a driver that was cut off is dropped, which
-costs a recomputation and never a wrong result.
+The first record names the fingerprint for which all others are valid. Work under another fingerprint begins a new log:
+its chunks overwrite the old ones, so the old marks must never become valid again. A line carries a checksum of itself
+and of the log for which it was written. A line that is incomplete, damaged, or written late by a driver that has lost
+its lease is dropped, which costs a recomputation and never gives a wrong result.
 
-Memory: 29 bytes a chunk, in arrays by position in the grid.
+Memory: 29 bytes for each chunk, in arrays by position in the grid.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Ledger:
         self._failures: dict[tuple[int, tuple[int, int, int]], Failure] = {}
         self._notes: deque[str] = deque(maxlen=KEPT_NOTES)
         self.pace = Pace()
-        """When chunks were finished lately, as far as the log still tells: arrays keep no times."""
+        """The recent times at which chunks were finished, as far as the log holds them; arrays hold no times."""
         self._cursor = LogCursor(store, self.folder)
         self._log = StoredLog()
         self._writer = LogWriter(store, self.folder, self._log, sum(len(grid) for grid in grids))
@@ -85,7 +85,7 @@ class Ledger:
         return (grid.chunk(index) for n, index in enumerate(grid.indices()) if not marks.done[n])
 
     def done_count(self, grid: ChunkGrid) -> int:
-        """How many chunks of a grid are done."""
+        """The number of chunks of a grid that are done."""
         return int(self._marks[grid.level].done.sum())
 
     def is_complete(self) -> bool:
@@ -125,14 +125,14 @@ class Ledger:
     # -- records ----------------------------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Make the stored log ours, before the first chunk overwrites data that the old marks speak of."""
+        """Begin a log with our fingerprint, before the first chunk overwrites data to which the old marks belong."""
         if self.read_only:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
         if not self._log.ours:
             self._writer.begin(self.fingerprint)
 
     def record(self, report: ChunkReport) -> None:
-        """A chunk is done: its data is stored already."""
+        """Record that a chunk is done; its data must be stored already."""
         line = {
             "done": [report.level, *report.index],
             "sum": report.checksum,
@@ -144,23 +144,23 @@ class Ledger:
         self._write({**line, **({"n": report.counters} if report.counters else {})})
 
     def record_failure(self, chunk: Chunk, error: str, traceback: str, attempts: int, final: bool) -> None:
-        """An attempt failed; ``final`` sets the chunk aside."""
+        """Record a failed attempt; ``final`` sets the chunk aside."""
         failure = Failure(chunk.name, chunk.level, chunk.index, error, traceback, attempts)
         self._write({**failure_record(failure), "final": final})
 
     def note(self, text: str) -> None:
-        """Remember something about the stage that a user should see: a node that is avoided."""
+        """Record a note about the stage for the user, such as an avoided node."""
         logger.warning("%s: %s", self.stage, text)
         self._write({"note": text, "t": round(time.time(), 1)})
 
     def notes(self) -> list[str]:
-        """What was noted, the newest last; the oldest of very many are dropped."""
+        """The notes, the newest last; of very many, the oldest are dropped."""
         return list(self._notes)
 
     def forget(self, chunk: Chunk) -> None:
-        """Take a done mark back, so that the chunk is computed again.
+        """Remove a done mark, so that the chunk is computed again.
 
-        ``close`` then compacts: a damaged line must not bring the mark back.
+        ``close`` then compacts the log, so that a damaged line cannot restore the mark.
         """
         self._write({"forget": [chunk.level, *chunk.index]})
 
@@ -169,7 +169,7 @@ class Ledger:
         self._writer.flush()
 
     def close(self) -> None:
-        """Flush, and turn a long log into arrays."""
+        """Flush, and compact a long log."""
         if self.read_only:
             return
         self.flush()
@@ -210,7 +210,7 @@ class Ledger:
     # -- reading ----------------------------------------------------------------------------------------------------
 
     def refresh(self) -> bool:
-        """Read what another process has recorded since; False if its log was begun anew: then open a new ledger."""
+        """Read the new records of another process; False if it has begun a new log: then open a new ledger."""
         if self._cursor.replaced():
             return False
         self._read()
@@ -257,7 +257,7 @@ class Ledger:
             for level, marks in self._marks.items():
                 for name in STORED:
                     getattr(marks, name)[...] = arrays[f"{name}_{level}"]
-        except MissingObjectError:  # also where it goes while somebody looks on
+        except MissingObjectError:  # also if it is deleted while it is read
             return
         except (CorruptError, KeyError, ValueError) as error:
             logger.warning("%s is damaged (%s); its chunks are computed again", key, error)
@@ -266,7 +266,7 @@ class Ledger:
         self._totals = Summary(voxels=voxels, attempts=attempts, counters=counters)
 
     def _apply(self, record: dict[str, Any]) -> None:
-        """Change the state by one record."""
+        """Apply one record to the state."""
         if "note" in record:
             self._notes.append(record["note"])
             return
@@ -277,7 +277,7 @@ class Ledger:
         place = marks.grid.position(key[1])
         if kind == "fail":
             self._totals.attempts += not record.get("kept", False)
-            if record["final"] and not marks.done[place]:  # it may be late: from a driver that was cut off
+            if record["final"] and not marks.done[place]:  # it may be late, from a driver that lost its lease
                 self._failures[key] = Failure(record["name"], *key, record["error"], record["tb"], record["a"])
         elif kind == "forget":
             marks.done[place] = False
@@ -285,7 +285,7 @@ class Ledger:
         else:
             self._failures.pop(key, None)
             self.pace.add(record["t"], record["v"])
-            if not marks.checksums[place].any():  # counted once, also if it is forgotten and computed again
+            if not marks.checksums[place].any():  # counted once, also if the chunk is forgotten and computed again
                 self._totals.voxels += record["v"]
                 for name, value in record.get("n", {}).items():
                     self._totals.counters[name] = self._totals.counters.get(name, 0) + value

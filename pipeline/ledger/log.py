@@ -1,8 +1,7 @@
-"""The lines of a ledger's log, each once, in the order in which they were written, also while another process writes.
+"""A reader of a ledger's log: it yields each line once, in the order of writing, also while another process writes.
 
-A log grows at its end, or is begun anew: when it is turned into arrays, and when a run begins under another
-configuration. Its first line then differs (it holds the time), so a reader sees by a few bytes whether what it has
-read still counts.
+A log grows at its end, or is begun anew when it is compacted or a run begins under another configuration. Its first
+line then differs (it holds the time), so a reader sees by a few bytes whether the lines it has read are still valid.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ from collections.abc import Iterator
 from pipeline.storage import ObjectStore
 
 HEAD_BYTES = 200
-"""More than the first line of a log."""
+"""A number of bytes that holds the first line of any log."""
 BLOCK_BYTES = 1 << 24
-"""Read at a time from a log that can be appended to: memory stays flat."""
+"""Bytes that are read at a time from a log that can be appended to, so that memory is bounded."""
 
 
 class LogCursor:
-    """A place in a log, behind the last whole line that was read."""
+    """A position in a log, behind the last complete line that was read."""
 
     def __init__(self, store: ObjectStore, folder: str) -> None:
         self.store, self.folder = store, folder
         self.torn = False
-        """True if the last line has no end: a crash, or a record that is being written."""
+        """True if the last line is incomplete, after a crash or while a record is being written."""
         self.last_segment = -1
         """Number of the last segment that was read; -1 where there are none."""
         self._head = b""
@@ -36,7 +35,7 @@ class LogCursor:
         return first_line(self.store.get_or_none(self._first_key, 0, HEAD_BYTES) or b"") != self._head
 
     def lines(self) -> Iterator[tuple[bytes, str]]:
-        """The whole lines behind this place, without their ends, each with its name for messages."""
+        """The complete lines behind this position, without line breaks, each with its name for messages."""
         if self.last_segment < 0 and not self._offset:
             yield from self._from_another_store()
         yield from self._appended() if self.store.supports_append else self._segmented()
@@ -69,7 +68,7 @@ class LogCursor:
             yield from self._whole(key)
 
     def _new_segments(self) -> Iterator[str]:
-        """All of them at first; then those that follow the last one, without a listing."""
+        """All segments at first; later those that follow the last one read, without a listing."""
         if self.last_segment < 0:
             yield from (key for key in log_keys(self.store, self.folder) if not key.endswith("/log.jsonl"))
             return
@@ -94,5 +93,5 @@ def log_keys(store: ObjectStore, folder: str) -> list[str]:
 
 
 def first_line(data: bytes) -> bytes:
-    """What tells one log from the next, out of its beginning."""
+    """The first line of a log, by which it differs from the next log."""
     return data[:HEAD_BYTES].partition(b"\n")[0]

@@ -1,4 +1,4 @@
-"""What a ledger holds of the chunks of a stage, and how one record of it is written as a line."""
+"""The data of a ledger about the chunks of a stage, and the encoding of a record as a line."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Summary:
     voxels: int = 0
     bytes_written: int = 0
     attempts: int = 0
-    """Attempts that failed, since the stage began under this fingerprint."""
+    """The number of failed attempts since the stage began under this fingerprint."""
     counters: dict[str, float] = field(default_factory=dict)
 
 

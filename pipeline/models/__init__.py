@@ -1,4 +1,4 @@
-"""The networks of the papers, one readable file each, and the cards that make them models."""
+"""The networks of the papers, one file each, and the model cards that describe trained networks."""
 
 MODELS = {
     "gamma_net_3d": "pipeline.models.gamma_net_3d:GammaNet3D",
@@ -14,4 +14,4 @@ MODELS = {
     "resnet_fcn": "pipeline.models.resnet:ResNetFCN",
     "canvas_lstm": "pipeline.models.canvas_lstm:CanvasLSTM",
 }
-"""Architecture -> "module:class", loaded when asked for."""
+"""Architecture -> "module:class", loaded when needed."""

@@ -1,4 +1,4 @@
-"""What networks do to the axes of a patch: strides that turn space into channels, sections that become a batch."""
+"""Changes of the axes of a patch: space becomes channels by a stride, and sections become a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_vec(values: Sequence[int]) -> Triple:
 
 
 def total_stride(vectors: Sequence[Triple], start: Triple = (1, 1, 1)) -> Triple:
-    """The product of strides and pools, number by number."""
+    """The product of strides and pools, axis by axis."""
     result = start
     for z, y, x in vectors:
         result = result[0] * z, result[1] * y, result[2] * x
@@ -41,7 +41,7 @@ def channels_to_space(r: Tensor, stride: Triple) -> Tensor:
 
 
 def sections_apart(r: Tensor) -> Tensor:
-    """(b, c, z, y, x) -> (b z, c, 1, y, x): sections that know nothing of each other."""
+    """(b, c, z, y, x) -> (b z, c, 1, y, x): sections that are computed independently."""
     b, c, z, y, x = r.shape
     return r.transpose(1, 2).reshape(b * z, c, 1, y, x)
 

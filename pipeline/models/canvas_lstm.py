@@ -8,9 +8,9 @@
         canvas_t = canvas_{t-1} + h3
     logits = bilinear(canvas_T)
 
-All kernels of the LSTMs are 1 x 1, so each pixel of F is read for itself: pixels may change places before or after.
-And |h3| < 1, so |canvas_T| < T: the number of steps bounds the logits. The forget gate has an offset of +1, there are
-no peepholes (``cells/convlstm.py``). The backbone is of the first kind (the stride in the 1 x 1 convolution), its
+All kernels of the LSTMs are 1 x 1, so each pixel of F is processed by itself: permuting the pixels of F permutes the
+result. And |h3| < 1, so |canvas_T| < T: the number of steps bounds the logits. The forget gate has an offset of +1,
+there are no peepholes (``cells/convlstm.py``). The backbone is ResNet v1 (the stride is in the 1 x 1 convolution), its
 fourth block dilated by 2, 4, 8 instead of strided. Initial weights of the LSTMs are Glorot's, normal.
 
 The paper's number of steps is not known to us; 8 here, as in the gamma-Net. Two-dimensional: a volume is computed
@@ -45,7 +45,7 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "base": {},
 }
-"""Arguments of named sizes: the paper's, and a tiny one to look at."""
+"""Arguments of named sizes: the paper's, and a tiny one for tests."""
 
 
 class CanvasHead(nn.Module):
@@ -57,7 +57,7 @@ class CanvasHead(nn.Module):
         self.apply(glorot)
 
     def initial(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Nothing remembered, and an empty canvas (b, classes, y, x)."""
+        """Memories of zero, and an empty canvas (b, classes, y, x)."""
         states = [cell.initial(x) for cell in self.cells]  # type: ignore[operator]
         return (*(part for state in states for part in state), torch.zeros_like(states[-1][0]))
 
@@ -78,7 +78,7 @@ class CanvasLSTM(RecurrentNetwork):
     """
 
     dimensions = 2
-    settles = False  # every step paints
+    settles = False  # every step adds to the canvas
 
     def __init__(
         self,
@@ -112,11 +112,11 @@ class CanvasLSTM(RecurrentNetwork):
         return image
 
     def initial(self, x: Tensor) -> State:
-        """Nothing, and an empty canvas."""
+        """Memories of zero, and an empty canvas."""
         return self.head.initial(x)
 
     def step(self, x: Tensor, state: State) -> State:
-        """One step of all three LSTMs, and one layer of paint."""
+        """One step of all three LSTMs, whose result is added to the canvas."""
         return self.head.step(x, state)  # type: ignore[arg-type]
 
     def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:

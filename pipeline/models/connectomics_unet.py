@@ -1,8 +1,9 @@
 """The customisable U-Net of PyTorch Connectomics (Lin et al. 2021, arXiv:2112.05754): 2D, 3D, and mixed.
 
-Each level says whether it is isotropic: then its kernels are 3 x 3 x 3 and the way to it halves z, y and x; else they
-are 1 x 3 x 3 and the way halves y and x alone. All levels anisotropic and ``dimensions`` 2: sections apart. All
-isotropic: for isotropic voxels. Mixed, the default: for thick sections, whose voxels become cubes after two levels.
+An isotropic level has kernels of 3 x 3 x 3, and the step down to it halves z, y and x; the others have kernels of 1 x 3
+x 3, and the step halves y and x alone. With all levels anisotropic and ``dimensions`` 2, sections are computed apart.
+All levels are isotropic for isotropic voxels. The default is mixed: for thick sections, whose voxels become cubes after
+two levels.
 
     image -> f N C -> L0 ----------------- + -> R -> C + b -> logits       C convolution    N norm    f ELU
                       | halve              | up f N C                      L = R f N C: a level on the way down
@@ -10,24 +11,23 @@ isotropic: for isotropic voxels. Mixed, the default: for thick sections, whose v
                       | halve      | up f N C                                R(x) = f(x + N C f N C x)
                       L2 ----------'                                         R(x) = f(x + SE(N C f N C x)) "residual_se"
 
-    SE(x) = x . s(W2 f(W1 mean(x)))                    squeeze and excitation: one factor a channel, for the whole patch
-    plus:  the lowest level sees itself as a whole (non-local block), and is sent to every level on the way up:
+    SE(x) = x . s(W2 f(W1 mean(x)))                    squeeze and excitation: one factor for each channel of a patch
+    plus:  a non-local block at the lowest level, whose output is added to every level on the way up:
            x + N W softmax(theta(x)^T phi(x)) g(x);    a level's sum gets up f N C lowest as well
 
-Quirks of the published code (2021) that are not here; ``published=True`` brings back all but 4, so that parameters can
-be counted and weights compared (``pytc.py``):
+The published code (2021) has these quirks, which are not here; ``published=True`` brings back all but 4, so that
+parameters can be counted and weights compared (``pytc.py``):
 
-1. Residual blocks never hear that their level is isotropic: all their kernels are 1 x 3 x 3. Here they follow the
-   level.
-2. In two dimensions the squeeze is by 16, in three by 4. Here it is 4.
+1. Residual blocks ignore that their level is isotropic: all their kernels are 1 x 3 x 3. Here they follow the level.
+2. The squeeze divides the channels by 16 in two dimensions, by 4 in three. Here it is always 4.
 3. Strided convolutions need sides of 2 n + 1 (17 x 257 x 257). Here a plane is repeated at the end of even sides and
    cut off again, so that patches are multiples as everywhere; sides of 2 n + 1 still go through as they are.
 4. Its instance norm has no gain and bias, its group norm 8 groups in 3D and 16 in 2D. Here ``instance`` has them;
    ``plain_instance``, ``group8`` and ``group16`` are theirs.
-5. The key of the non-local block has a bias, which adds the same to all voxels before a softmax: no effect. Here: none.
+5. The key of the non-local block has a bias, which has no effect before the softmax. Here it has none.
 
-6. What plus sends up is padded by a voxel to every side before its 1 x 1 x 1 convolution, and then squeezed into the
-   level: it does not lie where it belongs. Here it is not padded.
+6. The output of the lowest level that plus adds is padded by a voxel to every side before its 1 x 1 x 1 convolution and
+   then resized to the level, so its voxels are displaced. Here it is not padded.
 
 Heads B, BC and BCD (foreground, contour, signed distance): ``heads`` names the output channels, ``activate`` gives
 each its activation. Without heads, the outputs are affinities.
@@ -82,7 +82,7 @@ class Parts:
     def conv(
         self, inside: int, outside: int, kernel: Triple, stride: Triple = (1, 1, 1), bias: bool = False, wide: int = 0
     ) -> nn.Conv3d:
-        """C: a convolution that keeps the shape, but for ``wide`` voxels to every side, or divides it by the stride."""
+        """C: a convolution that keeps the shape, adds ``wide`` voxels to each side, or divides it by the stride."""
         sides = [side + wide for side in half(kernel)]
         layer = nn.Conv3d(inside, outside, kernel, stride, as_vec(sides), bias=bias, padding_mode=self.padding)
         nn.init.orthogonal_(layer.weight)
@@ -100,7 +100,7 @@ class Parts:
 
 
 class SqueezeExcitation(nn.Module):
-    """SE(x) = x . s(W2 f(W1 mean(x))): what a channel holds on average decides how much of it goes on."""
+    """SE(x) = x . s(W2 f(W1 mean(x))): the channels' means decide the factor of each channel."""
 
     def __init__(self, channels: int, reduction: int, rise: Callable[[], nn.Module] = nn.ELU) -> None:
         super().__init__()
@@ -164,7 +164,7 @@ class NonLocal(nn.Module):
 
 
 class UpBlock(nn.Module):
-    """One level up: narrow the channels, enlarge, add the skip connection (and what plus sends), residual block."""
+    """One level up: narrow, enlarge, add the skip connection (and the lowest level for plus), residual block."""
 
     def __init__(self, narrow: nn.Module, plus: nn.Module | None, block: nn.Module, aligned: bool) -> None:
         super().__init__()
@@ -256,7 +256,7 @@ class ConnectomicsUNet(SymmetricUNet):
         return (*down, *(Stage(b, a, 3) for a, b in reversed(list(pairwise(w)))), Stage(w[0], self.last_channels, 1))
 
     def check(self, patch: Triple) -> None:
-        """Refuse a patch that the levels cannot halve; strided levels also halve multiples plus one."""
+        """Refuse a patch that the levels cannot halve; strided levels also accept multiples plus one."""
         if self.published:
             return
         if self.stride == (1, 1, 1) and not self.pooling:

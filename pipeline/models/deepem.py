@@ -45,14 +45,14 @@ RULES: Rules = (
 
 
 def rsunet_from_deepem(arrays: Mapping[str, Any], dtype: torch.dtype = torch.float32, **options: Any) -> ResidualUNet:
-    """The network with these weights, in evaluation mode; widths, pools and outputs follow from their shapes.
+    """The network with these weights, in evaluation mode; widths, pools and outputs are read from their shapes.
 
-    options: of ``ResidualUNet``, which the weights do not tell: ``activation`` and ``norm`` of the variants of RSUNet,
+    options: arguments of ``ResidualUNet`` that the weights do not determine: ``activation`` and ``norm`` of the
+        variants of RSUNet,
     and for training ``momentum``.
     ``arrays``: names of the model's ``state_dict`` -> arrays or tensors. A prefix ``w__`` of a name is dropped, ``__``
-    may stand for its dots, and what is not a weight is passed over: an opened file of a reference run can be given as
-    it is.
-    Raises ``ModelError`` if anything is missing, unknown or of another shape.
+    may stand for its dots, and entries that are not weights are ignored, so an opened file of a reference run can be
+    given as it is. Raises ``ModelError`` if anything is missing, unknown or of another shape.
     """
     state = published_state(arrays, ("in.", "core.", "out."))
     heads = [name.removesuffix(".weight") for name in state if re.fullmatch(r"out\..*\.weight", name)]
@@ -82,7 +82,7 @@ def _upsampling(state: dict[str, Tensor]) -> list[Tensor]:
 
 
 def _upsample(kernels: Sequence[Tensor], pools: Sequence[Triple]) -> str:
-    """The way up that has these constant weights."""
+    """The name of the upsampling that has these constant weights."""
     for how, flat in (("fixed", False), ("published", True)):
         expected = [linear_kernel(len(kernel), pool, flat) for kernel, pool in zip(kernels, pools, strict=True)]
         if all(a.shape == b.shape and torch.allclose(a, b.to(a)) for a, b in zip(kernels, expected, strict=True)):

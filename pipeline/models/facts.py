@@ -1,12 +1,12 @@
-"""What a network is in numbers: parameters, receptive field, multiply-adds a voxel, speed.
+"""A network in numbers: parameters, receptive field, multiply-adds per voxel, speed.
 
-    parameters          trained numbers; and how many of them are free, where symmetric kernels tie some together
+    parameters          trained numbers; and how many of them are free, where symmetric kernels make some equal
     receptive field     voxels along z, y, x that the middle voxel of the output depends on: the support of its gradient
     kMAC per voxel      thousands of multiply-adds of convolutions and matrix products, for one voxel of a patch
-    voxels per second   measured here and now: one patch after the other
+    voxels per second   measured on this machine, one patch after the other
 
 The numbers of all named sizes and bundled models lie in ``facts.json``, so that listing them is quick; a test computes
-them again. ``python -m pipeline.models.facts [NAME ...]`` adds those that are missing, and writes those named anew.
+them again. ``python -m pipeline.models.facts [NAME ...]`` adds missing entries, and computes the named ones again.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ class Facts:
     architecture: str
     parameters: int
     free_parameters: int
-    """The same where numbers that a symmetric kernel ties together count once."""
+    """The parameters, where those that a symmetric kernel makes equal count once."""
     receptive_field: tuple[int | None, int | None, int | None]
     """Voxels along z, y, x; None where a voxel depends on its whole patch."""
     patch_shape: Triple
-    """Voxels of the patch that the next two are for."""
+    """Shape of the patch, in voxels, on which the next two fields are computed."""
     kmac_per_voxel: float
     voxels_per_second: float | None = None
-    """On the machine and with the threads of the measurement; None if not measured."""
+    """The speed on the machine and with the threads of the measurement; None if it was not measured."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """What facts are about: a model, or a named size with random weights."""
+    """The network that facts describe: a model, or a named size with random weights."""
 
     name: str
     architecture: str
@@ -63,7 +63,7 @@ class Subject:
     card: ModelCard | None = None
 
     def network(self) -> nn.Module:
-        """The network, with its weights if it has some."""
+        """The network, with the model's weights if it is a model."""
         module = build(self.architecture, self.arguments) if self.card is None else load_model(self.card).module
         return module.eval()
 
@@ -79,7 +79,7 @@ def all_names() -> list[str]:
 
 
 def subject(name: str) -> Subject:
-    """What a name means: ``architecture/size``, a bundled model, or the path of a card; ``ModelError`` if nothing."""
+    """The subject of a name: ``architecture/size``, a bundled model, or a card's path; else ``ModelError``."""
     architecture, _, size = name.partition("/")
     if architecture in MODELS and not size and architecture not in bundled_names():
         sizes = [each for each in named_sizes() if each.startswith(f"{architecture}/")]
@@ -97,7 +97,7 @@ def named_sizes() -> list[str]:
 
 
 def usual_patch(architecture: str, arguments: dict[str, Any]) -> Triple:
-    """Single sections for 2D networks, cubes for those that treat all axes alike, slabs for the others."""
+    """The usual patch: a section for 2D networks, a cube for networks that treat all axes alike, a slab for others."""
     module = _on_meta(architecture, arguments)
     if _sectionwise(module):
         return 1, 256, 256
@@ -106,7 +106,7 @@ def usual_patch(architecture: str, arguments: dict[str, Any]) -> Triple:
 
 
 def compute(subject: Subject) -> Facts:
-    """All facts but the speed; a minute for a large network, most of it for the receptive field."""
+    """All facts but the speed; this takes a minute for a large network, mostly for the receptive field."""
     from pipeline.models.cells.symmetry import free_parameters
     from pipeline.models.receptive_field import receptive_field
 
@@ -125,19 +125,19 @@ def compute(subject: Subject) -> Facts:
 
 
 def with_speed(facts: Facts, subject: Subject) -> Facts:
-    """The facts with the speed of this machine, measured on the patch."""
+    """The facts with the speed measured on this machine."""
     return replace(facts, voxels_per_second=voxels_per_second(subject.network(), subject.patch_shape))
 
 
 def parameters(module: nn.Module) -> int:
-    """Numbers that are trained."""
+    """The number of trained parameters."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 
 def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Triple) -> float:
-    """Thousands of multiply-adds for one voxel of a patch; counted on shapes alone, nothing is computed.
+    """Thousands of multiply-adds for one voxel of a patch, counted from shapes alone.
 
-    Counted are convolutions and matrix products; what goes voxel by voxel (norms, gates) is not.
+    Convolutions and matrix products are counted; voxel by voxel operations (norms, gates) are not.
     """
     import torch
     from torch.utils.flop_counter import FlopCounterMode
@@ -149,7 +149,7 @@ def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Triple) 
 
 
 def voxels_per_second(module: nn.Module, patch: Triple, budget: float = 4.0) -> float:
-    """Voxels of a patch over the median of the seconds of a run: three runs, or as many as begin within the budget (s).
+    """Voxels of a patch over the median seconds of a run; three runs, or as many as begin within ``budget`` seconds.
 
     One run before them warms up.
     """
@@ -167,7 +167,7 @@ def voxels_per_second(module: nn.Module, patch: Triple, budget: float = 4.0) -> 
 
 
 def multiple_of(module: nn.Module) -> Triple:
-    """What the sides of a patch must be multiples of, along z, y, x."""
+    """The numbers of which the sides of a patch must be multiples, along z, y, x."""
     return getattr(module, "multiple", (1, 1, 1))
 
 
@@ -177,7 +177,7 @@ def _sectionwise(module: nn.Module) -> bool:
 
 
 def _on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
-    """The network without memory for its weights: shapes alone."""
+    """The network on the meta device: it has shapes, but no memory for its weights."""
     import torch
 
     with torch.device("meta"):
@@ -185,13 +185,13 @@ def _on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _parsed(entry: dict[str, Any]) -> Facts:
-    """Lists of a file become tuples."""
+    """The facts of an entry of the file, whose lists become tuples."""
     parsed: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in entry.items()}
     return Facts(**parsed)
 
 
 def write_stored(again: Sequence[str]) -> None:
-    """Write the facts of all named sizes and bundled models; computed are those that are missing, and those named."""
+    """Write the facts of all named sizes and bundled models; missing ones and those in ``again`` are computed."""
     known = {facts.name: facts for facts in stored_facts()}
     found: list[Facts] = []
     for name in all_names():

@@ -5,7 +5,7 @@ After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for c
     up      H(l) = fGRU(X = B(l), H = H(l)),    B(0) = X,  B(l+1) = ascend(H(l))
     down    H(l) = fGRU(X = H(l), H = descend(H(l+1))) + H(l)
 
-``gamma_net_2d.py``, ``gamma_net_3d.py`` and ``gamma_net_vgg.py`` say what lies between the levels.
+``gamma_net_2d.py``, ``gamma_net_3d.py`` and ``gamma_net_vgg.py`` define the layers between the levels.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SENT_UP = ("none", "first", "all")
 
 
 class GammaNet(RecurrentNetwork):
-    """Subclasses set ``horizontal`` and ``top_down``, and give ``ascend`` and ``descend`` beside drive and read.
+    """One step of a gamma-Net; subclasses set ``horizontal`` and ``top_down``, and define the other four methods.
 
     The state is (H of each level, memories on the way up, memories on the way down), lowest level first.
     """
@@ -35,11 +35,11 @@ class GammaNet(RecurrentNetwork):
     """Which levels send H + X upward, not H alone: the authors' code does so for all."""
 
     def ascend(self, level: int, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What a level sends up -> the drive of the next, and its memory."""
+        """The output of a level -> the drive of the next level, and the memory between them."""
         raise NotImplementedError
 
     def descend(self, level: int, h: Tensor, memory: Tensor | None, lower: Tensor) -> tuple[Tensor, Tensor | None]:
-        """State of level + 1 -> what comes down to ``level``, whose state is ``lower``, and its memory."""
+        """State of level + 1 -> the input to ``level`` below, whose state is ``lower``, and the memory between them."""
         raise NotImplementedError
 
     def step(self, x: Tensor, state: State) -> State:

@@ -3,12 +3,12 @@
     image -> conv 3x3, ELU, conv 3x3, ELU -> X(0)
     T times:   up the hierarchy     H(l) = fGRU(X = B(l), H = H(l)),   B(l+1) = MGU(conv 3x3, pool H(l))
                down again           H(l) = fGRU(X = H(l), H = MGU(conv 3x3, unpool H(l+1))) + H(l)
-    readout: instance norm, conv 5x5 on H(0) -> logits, one channel a target (the paper: membranes)
+    readout: instance norm, conv 5x5 on H(0) -> logits, one channel for each target (the paper: membranes)
 
 24, 28, 36, 48, 64 channels at five levels, horizontal kernels 9, 7, 5, 3, 1, T = 8. The table and the published code
-differ in parts that the paper's "450K parameters" do not decide; ``READINGS`` names those that were counted.
+differ in parts that the paper's "450K parameters" do not decide; ``READINGS`` lists readings and their parameters.
 
-The table says that the readout has 24 outputs; it has one (a slip). Volumes are taken section by section.
+The table gives the readout 24 outputs; here it has one (the table errs). Volumes are computed section by section.
 
 Shapes: b = batch, c = channels of a level; y, x are those of the level.
 """
@@ -43,7 +43,8 @@ READINGS: dict[str, dict[str, Any]] = {
     "table_without_memory": {**_TABLE, "memory": "none"},
     "code": {"transposed": 3, "up": 5},
 }
-"""Reading of the paper -> arguments. Numbers that symmetric kernels tie together count once, or all are counted:
+"""Reading of the paper -> arguments. Parameters where those that symmetric kernels make equal count once, and where all
+are counted:
 
     450K                        449,602    592,018    the default: kernels of the table, the rest of the code
     450K_without_table_norms    449,330    591,746    the norms of the table are those of the units
@@ -141,11 +142,11 @@ class GammaNet2D(GammaNet):
         return self.stem(image)  # type: ignore[no-any-return]
 
     def ascend(self, level: int, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What a level sends up -> the drive of the next, and its memory."""
+        """The output of a level -> the drive of the next level, and the memory between them."""
         return self.down[level](F.max_pool2d(h, POOL), memory)  # type: ignore[no-any-return]
 
     def descend(self, level: int, h: Tensor, memory: Tensor | None, lower: Tensor) -> tuple[Tensor, Tensor | None]:
-        """State of level + 1 -> what comes down to ``level``, and its memory."""
+        """State of level + 1 -> the input to ``level``, and the memory between them."""
         sent, memory = self.up[level](h, memory)
         return self.up_norms[level](sent), memory
 

@@ -7,11 +7,12 @@ arXiv:1706.00120).
     image -> stem -> X(0)
     T times:   up the hierarchy     H(l) = fGRU(X = B(l), H = H(l)),   B(l+1) = MGU(pool H(l))
                down again           H(l) = fGRU(X = H(l), H = MGU(unpool H(l+1))) + H(l)
-    readout of H(0) -> logits, one channel an offset
+    readout of H(0) -> logits, one channel for each offset
 
-Where paper and published code differ, or say nothing: gates' biases come after the norm (before an instance norm they
-would have no effect); Chronos signs are those that start the gate slow; X is rectified; H[0] is the first drive;
-kernels are symmetric by parametrisation (W = (V + V^T) / 2), so they stay so under any optimiser.
+Where the paper and the published code differ, or leave a point open, these choices are made: gates' biases come after
+the norm (before an instance norm they would have no effect); Chronos signs are those that start the gate slow; X is
+rectified; H[0] is the first drive; kernels are symmetric by parametrisation (W = (V + V^T) / 2), so they stay so under
+any optimiser.
 
 Shapes: b = batch, c = channels of a level, k = kernel; z, y, x are those of the level.
 """
@@ -72,12 +73,12 @@ class GammaNet3D(GammaNet):
     stem, down: kernels of the two convolutions before level 0, and of the one before each level above it.
     up: kernels of the convolutions after each transposed one, finest first; None leaves them out.
     local_gate, gate_bias: kernel of U_IS, and whether U_IG and U_IS have biases.
-    readout, readout_sees_image: kernel of the last convolution, which sees H(0) and, if told so, X(0) beside it.
+    readout, readout_sees_image: kernel of the last convolution, which sees H(0), and also X(0) if the second is true.
     out_channels: affinities.                    norm, symmetry: see ``Norm`` and ``SymmetricConv``.
     """
 
     dimensions = 3
-    skip = "first"  # the image itself stays visible to what is above level 0
+    skip = "first"  # level 1 receives the image as well
 
     def __init__(
         self,
@@ -145,11 +146,11 @@ class GammaNet3D(GammaNet):
         return self.stem(space_to_channels(image, self.stride))  # type: ignore[no-any-return]
 
     def ascend(self, level: int, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What a level sends up -> the drive of the next, and its memory."""
+        """The output of a level -> the drive of the next level, and the memory between them."""
         return self.down[level](F.max_pool3d(h, self.pools[level]), memory)  # type: ignore[no-any-return]
 
     def descend(self, level: int, h: Tensor, memory: Tensor | None, lower: Tensor) -> tuple[Tensor, Tensor | None]:
-        """State of level + 1 -> what comes down to ``level``, and its memory."""
+        """State of level + 1 -> the input to ``level``, and the memory between them."""
         return self.up[level](h, memory)  # type: ignore[no-any-return]
 
     def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:

@@ -7,11 +7,11 @@
                        P = instance norm, bilinear to the lower level's size, conv 1x1 to few channels, ReLU, conv 1x1
     readout: instance norm of H(0), bilinear to the image's size, conv 1x1 -> logits
 
-The paper says 20M parameters: that is the code's 1x1 kernel after conv5_3, symmetric kernels counted once. ``READINGS``
-names this one and others. Bilinear always means that corners lie on corners (``align_corners``).
+The paper's 20M parameters follow from the code's 1x1 kernel after conv5_3, if symmetric kernels count once.
+``READINGS`` lists this reading and others. Bilinear resizing always aligns corners (``align_corners``).
 
-Weights of VGG16 come from a file (``network.vgg.load``); images must be normalised as those weights want them. An image
-of one channel is shown to all three.
+Weights of VGG16 come from a file (``network.vgg.load``); images must be normalised as those weights need. An image of
+one channel is repeated in all three.
 
 Shapes: b = batch, c = channels of a level; y, x are those of the level.
 """
@@ -38,7 +38,7 @@ READINGS: dict[str, dict[str, Any]] = {
     "table": {"horizontal": (3, 3, 3, 3)},
     "torch_port": {"variant": "torch_port", "gate_bias": True, "narrow": None, "symmetry": "none"},
 }
-"""Reading -> arguments. Numbers that symmetric kernels tie together count once, or all are counted:
+"""Reading -> arguments. Parameters where those that symmetric kernels make equal count once, and where all are counted:
 
     20M           20,429,465    24,122,777    the default: the code's 1x1 kernel after conv5_3
     table         22,530,713    28,317,081    3x3 there, as in the table
@@ -112,11 +112,11 @@ class GammaNetVGG(GammaNet):
         return self.vgg(image.expand(-1, 3, -1, -1), until=self.layers[0])  # type: ignore[no-any-return]
 
     def ascend(self, level: int, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """What a level sends up -> the drive of the next; nothing is remembered."""
+        """The output of a level -> the drive of the next level; there is no memory."""
         return self.vgg(h, after=self.layers[level], until=self.layers[level + 1]), None
 
     def descend(self, level: int, h: Tensor, memory: Tensor | None, lower: Tensor) -> tuple[Tensor, Tensor | None]:
-        """State of level + 1 -> what comes down to ``level``; nothing is remembered."""
+        """State of level + 1 -> the input to ``level``; there is no memory."""
         if self.norm_first:
             return self.down[level](resized(self.down_norms[level](h), lower)), None
         return self.down[level](self.down_norms[level](resized(h, lower))), None
@@ -127,7 +127,7 @@ class GammaNetVGG(GammaNet):
 
 
 def way_down(inside: int, outside: int, narrow: int | None) -> nn.Sequential:
-    """Two 1x1 convolutions with a ReLU between them; without a narrow place another ReLU follows."""
+    """Two 1x1 convolutions with a ReLU between them; if ``narrow`` is None, another ReLU follows."""
     first, second = (
         rectified(nn.Conv2d(a, b, 1)) for a, b in ((inside, narrow or outside), (narrow or outside, outside))
     )

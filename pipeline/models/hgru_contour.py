@@ -33,11 +33,12 @@ from pipeline.models.recurrent import RecurrentNetwork
 
 SIDE = 7
 WAVELENGTH, SIGMA, ASPECT = 3.5, 2.8, 0.3
-"""Of the bank: pixels, pixels, and the width of the envelope over its length."""
+"""Parameters of the Gabor bank: pixels, pixels, and the width of the envelope over its length."""
 PHASES = (0.0, 90.0)
-"""Even, and what was meant to be odd: the published filters took 90 for radians, which is 116.6 degrees."""
+"""The even phase, and one meant to be odd: the published filters took 90 for radians, which is 116.6 degrees.
+"""
 RARE = 0.01
-"""First guess for the share of a class; the published code gives it to both classes."""
+"""The first estimate of the share of a class; the published code uses it for both classes."""
 
 NORMS = ("batch", "instance")
 
@@ -50,7 +51,7 @@ def gabor_bank(orientations: int = 12) -> Tensor:
 
     With u across the stripes and v along them, exp(-(u^2 + 0.09 v^2) / (2 sigma^2)) cos(2 pi u / wavelength + phase)
     within radius 3, minus its mean, of unit length; orientations from 90 degrees downward, all of the even phase first.
-    The last one is meant as a difference of Gaussians, and is a flat disk that sums to 49.
+    The last filter was meant as a difference of Gaussians, but is a flat disk that sums to 49.
     """
     y, x = torch.meshgrid(*[torch.arange(SIDE, dtype=torch.float64) - SIDE // 2] * 2, indexing="ij")
     disk = (x**2 + y**2 <= (SIDE // 2) ** 2).double()  # (7, 7)
@@ -68,7 +69,7 @@ def gabor_bank(orientations: int = 12) -> Tensor:
 
 
 class Contour(RecurrentNetwork):
-    """What stands around the cell: the Gabor bank, squared, and the readout."""
+    """The layers around the cell: the squared Gabor bank and the readout."""
 
     dimensions = 2
 
@@ -89,7 +90,7 @@ class Contour(RecurrentNetwork):
         return self.bank(image) ** 2  # type: ignore[no-any-return]
 
     def initial(self, x: Tensor) -> State:
-        """Nothing."""
+        """The cell's state before the first step."""
         return self.cell.initial(x)  # type: ignore[no-any-return, operator, union-attr]
 
     def step(self, x: Tensor, state: State) -> State:
@@ -103,7 +104,7 @@ class Contour(RecurrentNetwork):
 
 
 class HGRUContour(Contour):
-    """Around an hGRU of the C-RBP form. kernel: S. The rest: see ``HGRU``."""
+    """The network around an hGRU of the C-RBP form. kernel: S. For the other arguments see ``HGRU``."""
 
     def __init__(
         self,
@@ -169,12 +170,12 @@ class FeedforwardContour(nn.Module):
         r, restored = as_dimension(image, 2)
         for number, (convolution, norm) in enumerate(zip(self.convolutions, self.norms, strict=True)):
             r = norm(convolution(r))  # (b, c, y, x)
-            r = F.relu(r) if number else r  # the first has no nonlinearity
+            r = F.relu(r) if number else r  # the first convolution has no nonlinearity
         return restored(self.readout(r))
 
 
 def readout(inside: int, outside: int) -> nn.Conv2d | nn.Conv3d:
-    """A 1x1 convolution whose biases are those of a rare class."""
+    """A 1x1 convolution whose biases begin at log((1 - RARE) / RARE)."""
     layer = point_conv(inside, outside, 2)
     nn.init.xavier_normal_(layer.weight)
     nn.init.constant_(layer.bias, log((1 - RARE) / RARE))  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""A model without weights whose affinities are the image itself: it proves patches, blending and storage."""
+"""A model without weights whose affinities are the image itself; with it, tests check patches, blending and storage."""
 
 from __future__ import annotations
 

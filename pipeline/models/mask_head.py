@@ -1,4 +1,4 @@
-"""The recurrent mask head of C-RBP for panoptic segmentation, and the plain head that it stands for.
+"""The recurrent mask head of C-RBP for panoptic segmentation, and the plain head that it replaces.
 
 Linsley, Ashok, Govindarajan, Liu and Serre 2020 (NeurIPS). In a Mask R-CNN, the features of a box become a mask:
 
@@ -9,8 +9,8 @@ Linsley, Ashok, Govindarajan, Liu and Serre 2020 (NeurIPS). In a Mask R-CNN, the
 The recurrent one is smaller by 783,552, which is how much smaller the paper's whole network is (44,968,038 parameters
 against 45,751,590). Its unit is the ``panoptic`` form of ``cells/hgru.py``: group norm, no outer softplus, attention.
 
-A part of a detector, so no model by itself: it takes features, not images. Being a ``RecurrentNetwork``, it is trained
-by any rule of ``pipeline.training.rules``; the paper takes C-RBP with 20 steps, and the penalty with a weight of 1e-3.
+It is a part of a detector, not a model by itself: it takes features, not images. As a ``RecurrentNetwork`` it can be
+trained by any rule of ``pipeline.training.rules``; the paper uses C-RBP with 20 steps and a penalty of weight 1e-3.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from pipeline.models.recurrent import RecurrentNetwork
 
 CHANNELS = 256
 CLASSES = 80
-"""Things of COCO."""
+"""The number of "thing" classes of COCO."""
 
 
 class MaskReadout(nn.Module):
@@ -39,7 +39,7 @@ class MaskReadout(nn.Module):
         nn.init.zeros_(self.predict.bias)  # type: ignore[arg-type]
 
     def forward(self, r: Tensor) -> Tensor:
-        """Enlarge, then a class a channel."""
+        """Enlarge the features, then predict one channel for each class."""
         return self.predict(F.relu(self.enlarge(r)))  # type: ignore[no-any-return]
 
 
@@ -76,7 +76,7 @@ class RecurrentMaskHead(RecurrentNetwork):
         return image
 
     def initial(self, x: Tensor) -> State:
-        """Nothing."""
+        """The unit's state before the first step."""
         return self.cell.initial(x)
 
     def step(self, x: Tensor, state: State) -> State:

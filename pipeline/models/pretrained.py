@@ -1,4 +1,4 @@
-"""Weights that others trained: read from a user's file, and given the names of the networks here.
+"""Published weights: they are read from a user's file and renamed for the networks here.
 
 A file is ``safetensors``, or a torch file of tensors alone (``weights_only``: nothing in it can run).
 """
@@ -25,14 +25,14 @@ Rules = Sequence[tuple[str, str]]
 
 @runtime_checkable
 class HasBackbone(Protocol):
-    """A network with a part that others have trained: a ResNet, or VGG16."""
+    """A network with a part for which pretrained weights are published: a ResNet, or VGG16."""
 
     def load_backbone(self, path: str | Path) -> None:
-        """Load published weights into that part; ``ModelError`` if they are those of another network."""
+        """Load published weights into that part; ``ModelError`` if they belong to another network."""
 
 
 def load_backbone(network: nn.Module, path: str | Path, architecture: str) -> None:
-    """Load published weights into the part of a network that has some; ``ModelError`` if none has."""
+    """Load published weights into the part of a network that takes them; ``ModelError`` if it has no such part."""
     if not isinstance(network, HasBackbone):
         raise ModelError(
             f"backbone is {path}, and no part of {architecture} has published weights: choose resnet_fcn, rignet with "
@@ -83,7 +83,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def published_state(arrays: Mapping[str, Any], beginnings: Sequence[str]) -> dict[str, Tensor]:
-    """What belongs to a model, under its own names: those that begin so.
+    """The weights of a model under their own names: the entries whose names begin with one of ``beginnings``.
 
     ``arrays``: a live ``state_dict``, or an opened file of a reference run, in which a prefix ``w__`` marks weights and
     ``__`` stands for dots; what is not a weight is passed over.
@@ -103,7 +103,7 @@ def renamed(state: Mapping[str, Any], rules: Rules) -> dict[str, Tensor]:
 
 
 def misfits(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
-    """What keeps tensors from being those of a module: one phrase for each that is missing, unknown or misshapen."""
+    """The reasons why tensors do not fit a module: one phrase for each that is missing, unknown or of another shape."""
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: tuple(tensor.shape) for name, tensor in state.items()}
     return [
@@ -120,7 +120,7 @@ def misfits(module: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
 def fit(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load tensors into a module; ``ModelError`` names its ``misfits``.
 
-    Counters of batches (``num_batches_tracked``) decide nothing and may be missing.
+    Counters of batches (``num_batches_tracked``) have no effect and may be missing.
     """
     own = module.state_dict()
     state = {name: own[name] for name in own if name.endswith("num_batches_tracked")} | dict(state)

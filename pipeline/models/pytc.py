@@ -32,9 +32,9 @@ def unet_from_connectomics(
 ) -> ConnectomicsUNet:
     """The network with these weights and the quirks of the published code, in evaluation mode.
 
-    Widths, isotropy, outputs, blocks and the norm, if it is a batch norm, follow from names and shapes; what does not
-    is an option of ``ConnectomicsUNet``: ``pooling``, ``activation``, ``padding``, ``norm``. Any size of patch is
-    taken, as there.
+    Widths, isotropy, outputs, blocks and the norm, if it is a batch norm, follow from names and shapes; the rest are
+    options of ``ConnectomicsUNet``: ``pooling``, ``activation``, ``padding``, ``norm``. Any size of patch is taken, as
+    there.
 
     arrays: names of the ``state_dict`` -> arrays or tensors, or an opened file of a reference run (see
     ``published_state``). Raises ``ModelError`` if anything is missing, unknown or of another shape.
@@ -54,7 +54,7 @@ def unet_from_connectomics(
 
 
 def _arguments(state: Mapping[str, Tensor], levels: int) -> dict[str, Any]:
-    """What names and shapes tell."""
+    """The arguments that follow from names and shapes."""
     entry = state["conv_in.0.weight"]
     kernels = [state[f"down_layers.{i}.1.0.weight"] for i in range(levels)]
     squeezed = "_se" if any(".fc." in name for name in state) else ""
@@ -75,7 +75,7 @@ def _arguments(state: Mapping[str, Tensor], levels: int) -> dict[str, Any]:
 
 
 def _rules(levels: int, pooling: bool) -> Rules:
-    """Their names -> ours."""
+    """Rules that turn their names into ours."""
     shift = int(pooling)
     lowest = f"down.{levels - 1}."
     return (

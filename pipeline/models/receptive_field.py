@@ -16,17 +16,18 @@ Field = tuple[int | None, int | None, int | None]
 """Voxels along z, y, x; None where a voxel depends on its whole patch."""
 
 LONGEST = 32
-"""Multiples of a network along the line on which its receptive field is looked for."""
+"""The longest line on which the receptive field is measured, in units of ``multiple``; 64 voxels if that is more."""
 
 
 def receptive_field(module: nn.Module, multiple: Triple, sections_apart: bool = False) -> Field:
     """Voxels along z, y, x that the middle voxel of the output depends on.
 
-    For each axis by itself: on a line of voxels along it, as thin as the network allows (``multiple``), the gradient of
-    the middle of the output is looked at, on longer and longer lines until both ends see none. What is averaged along
-    an axis, as by an instance norm, sees the whole patch. In float64, since far from the middle gradients are products
-    of many small numbers. ``Passing`` and ``_without_zeros`` take care that nothing is hidden by chance. A network that
-    makes a batch of the sections (``sections_apart``) sees one of them.
+    Each axis is measured by itself: the gradient of the middle of the output is computed on a line of voxels along the
+    axis, as thin as the network allows (``multiple``), and the line is made longer until the gradient is zero at both
+    ends. A network that averages along an axis, as an instance norm does, sees the whole patch. It is computed in
+    float64, since far from the middle gradients are products of many small numbers. ``Passing`` and ``_without_zeros``
+    prevent gradients that are zero by chance. A network that makes a batch of the sections (``sections_apart``) sees
+    one of them.
     """
     probe = _without_zeros(copy.deepcopy(module).cpu().double().eval())
     z, y, x = (1 if sections_apart and axis == 0 else _along(probe, axis, multiple) for axis in range(3))
@@ -47,7 +48,7 @@ def _along(module: nn.Module, axis: int, multiple: Triple) -> int | None:
 
 
 def _support(module: nn.Module, axis: int, shape: list[int]) -> list[int]:
-    """Where along the axis the image has an effect on the middle of the output; ``AveragedError`` if everywhere."""
+    """The places along the axis where the image has an effect on the middle of the output; ``AveragedError`` if all."""
     image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
     z, y, x = (side // 2 for side in shape)
     with Passing(axis):
@@ -57,14 +58,14 @@ def _support(module: nn.Module, axis: int, shape: list[int]) -> list[int]:
 
 
 class AveragedError(Exception):
-    """Something is averaged along the axis, so that each voxel sees all."""
+    """A layer averages along the axis, so that each voxel depends on all."""
 
 
 class Passing(TorchFunctionMode):
-    """While it is entered, max pools are means, rectifiers let everything through, and sigmoids never saturate.
+    """A context in which max pools are means, rectifiers are the identity, and sigmoids never saturate.
 
-    As soon as something is averaged, or shared out by a softmax, along the axis (0, 1, 2 for z, y, x), it raises
-    ``AveragedError``: the rest of the network need not run.
+    As soon as a layer takes a mean or a softmax along the axis (0, 1, 2 for z, y, x), it raises ``AveragedError``,
+    since the rest of the network need not run.
     """
 
     def __init__(self, axis: int) -> None:
@@ -88,14 +89,14 @@ class Passing(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _note(self, r: Tensor, over: int | tuple[int, ...]) -> None:
-        """Of a tensor (b, c, z, y, x) or (b z, c, y, x), the axes that a mean goes over."""
+        """Check the axes ``over`` which a tensor (b, c, z, y, x) or (b z, c, y, x) is averaged."""
         dims = {d % r.ndim for d in ((over,) if isinstance(over, int) else over)} or set(range(r.ndim))
         if r.ndim - 3 + self.axis in dims and r.ndim in (4, 5):
             raise AveragedError
 
 
 def _without_zeros(module: nn.Module) -> nn.Module:
-    """Parameters that begin at zero, such as the gain of a block that begins as the identity, begin with something."""
+    """Give values to parameters that begin at zero, such as the gain of a block that begins as the identity."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in module.parameters():

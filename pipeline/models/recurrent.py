@@ -1,8 +1,8 @@
-"""What recurrent networks have in common: a drive that is computed once, a state that is updated T times, a readout.
+"""The parts of every recurrent network: a drive computed once, a state updated T times, and a readout.
 
     x = drive(image);   state = initial(x);   T times: state = step(x, state);   logits = read(state, x, image)
 
-The four parts stand apart, so that a rule of ``pipeline.training.rules`` can run the steps its own way.
+The four parts are separate methods, so that a rule of ``pipeline.training.rules`` can run the steps in its own way.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pipeline.models.cells import State
 
 
 class RecurrentNetwork(nn.Module):
-    """Subclasses give the four parts, and set ``steps``, ``out_channels`` and ``dimensions``."""
+    """A recurrent network; subclasses define the four parts, and set ``steps``, ``out_channels`` and ``dimensions``."""
 
     steps: int
     """T."""
@@ -22,10 +22,10 @@ class RecurrentNetwork(nn.Module):
     dimensions: int
     """2 or 3. A network of two dimensions sees each section of a volume by itself."""
     settles: bool = True
-    """Whether the state may come to rest; if not, recurrent back-propagation has nothing to differentiate at."""
+    """Whether the state may reach a steady state, at which recurrent back-propagation differentiates."""
 
     def drive(self, image: Tensor) -> Tensor:
-        """Image (b, i, n) -> what stays the same over all steps."""
+        """Image (b, i, n) -> the drive, which stays the same over all steps."""
         raise NotImplementedError
 
     def initial(self, x: Tensor) -> State:
@@ -37,11 +37,11 @@ class RecurrentNetwork(nn.Module):
         raise NotImplementedError
 
     def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
-        """State, and whatever of drive and image the readout sees -> logits (b, out_channels, n)."""
+        """State, drive and image, as far as the readout uses them -> logits (b, out_channels, n)."""
         raise NotImplementedError
 
     def forward(self, image: Tensor, every_step: bool = False) -> Tensor | list[Tensor]:
-        """Image (b, i, z, y, x), or (b, i, y, x) -> logits of that shape, or a list of them, one a step."""
+        """Image (b, i, z, y, x), or (b, i, y, x) -> logits of that shape, or with ``every_step`` a list of them."""
         image, restored = as_dimension(image, self.dimensions)
         x = self.drive(image)
         state, outputs = self.initial(x), []

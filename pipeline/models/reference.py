@@ -26,9 +26,9 @@ Tensors = Mapping[str, Tensor]
 PARAMETERS = ("weight", "bias")
 AFFINE = {"weight": "gain", "bias": "bias"}
 LSTM_GATES = "ifco"
-"""The published letters of what we call i, f, g, o."""
+"""The published letters of the gates i, f, g, o."""
 AROUND = (("conv0", "bank"), ("conv6", "readout"))
-"""What stands around the cells of the contour networks."""
+"""The layers around the cells of the contour networks: published name, and ours."""
 
 
 def tensors_of(arrays: Mapping[str, Any], prefix: str = "w__") -> dict[str, Tensor]:
@@ -86,11 +86,12 @@ def panoptic_hgru(reference: Tensors) -> dict[str, Tensor]:
 def fgru(reference: Tensors, gate_keeps: bool = False) -> dict[str, Tensor]:
     """``fGRUCell2`` and ``fGRUCell2_td`` -> ``FGRU`` and ``TopDownFGRU``.
 
-    Attention: GALA, of one layer or more (``gate_layers=2``), with ``gate_bias``; "se" (``local_gate=False``, with
-    ``gate_bias``); none (``local_gate=False``, ``rectify_gates=False``). Kernels of ``tied_kernels="depth"``, one a
-    channel, become the diagonal of ours. Without norms the port adds no gate biases either: make them zero.
+    Attention may be GALA, of one layer or more (``gate_layers=2``), with ``gate_bias``; "se" (``local_gate=False``,
+    with ``gate_bias``); or none (``local_gate=False``, ``rectify_gates=False``). Kernels of ``tied_kernels="depth"``,
+    one a channel, become the diagonal of ours. Without norms the port adds no gate biases either: make them zero.
 
-    gate_keeps: for the older ``fGRUCell``, whose gate says what stays: since 1 - s(a) = s(-a), the signs of the norm
+    gate_keeps: for the older ``fGRUCell``, whose gate is the share that is kept: since 1 - s(a) = s(-a), the signs of
+        the norm
     before it change. That cell also needs ``divisive_alpha`` and ``rectify_drive``, by its defaults.
     """
     names = {"conv_c1_w": "inhibition.free", "conv_c2_w": "excitation.free", "conv_g2_w": "excitation_gate.weight"}
@@ -177,7 +178,7 @@ def _norms_of(reference: Tensors, step: int) -> dict[str, Tensor]:
 
 
 def _dense(kernel: Tensor) -> Tensor:
-    """A kernel a channel, (c, 1, k), as one over all channels, (c, c, k); others stay."""
+    """Kernels of single channels, (c, 1, k), as a kernel over all channels, (c, c, k); others are not changed."""
     return (
         kernel
         if len(kernel) == kernel.shape[1]

@@ -1,7 +1,8 @@
 """The residual symmetric U-Net of Lee, Zung, Li, Jain and Seung 2017, in three and two dimensions.
 
 "Superhuman Accuracy on the SNEMI3D Connectomics Challenge" (arXiv:1706.00120); its successor by the same group, the
-RSUNet of DeepEM, is the same network with norm and activation before each convolution. The baseline of everything.
+RSUNet of DeepEM, is the same network with norm and activation before each convolution. Other networks are compared with
+it.
 
     image -> entry -> M0 --------------------- + -> M0' -> exit -> logits      M  module of three or four convolutions
                       | pool                   | up                            +  sum with the skip connection
@@ -17,7 +18,7 @@ order "post" (Lee et al.)                              order "pre" (DeepEM)
     entry  f(C x + b), 1 x 5 x 5                            entry  C x, 1 x 5 x 5
     exit   C' f(C x + b) + b', 1 x 5 x 5 and 1 x 1 x 1      exit   C f(N x) + b, 1 x 5 x 5
 
-The paper leaves open, and the readings differ in, three things, all of them arguments: the first kernel of a module
+The paper leaves three points open, in which its readings differ; all are arguments: the first kernel of a module
 (1 x 3 x 3, or 3 x 3 x 3), how it goes up (``UPSAMPLING``), and the widths. ``SIZES`` names the readings.
 
 Shapes: b = batch, c = channels of a level; z, y, x are those of the level.
@@ -91,7 +92,7 @@ class Parts:
         self.dimensions, self.kind, self.momentum, self.rise = dimensions, norm, momentum, rise
 
     def flat(self, kernel: Sequence[int]) -> Triple:
-        """One voxel thick, if sections are computed apart."""
+        """The kernel, one voxel thick if sections are computed apart."""
         z, y, x = as_vec(kernel)
         return (z, y, x) if self.dimensions == 3 else (1, y, x)
 

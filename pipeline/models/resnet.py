@@ -1,6 +1,6 @@
 """Residual networks for images (He et al. 2016) from the library ``transformers``, and the FCN on top of one.
 
-The library has the blocks; here they are put in a row, may be dilated, and take weights from a user's file. Long,
+The library provides the blocks; here they are put in a row, may be dilated, and load weights from a user's file. Long,
 Shelhamer and Darrell 2015 (arXiv:1411.4038) make a classifier fully convolutional: a 1 x 1 convolution gives scores at
 stride 32, which are added to those of finer blocks (FCN-16s, FCN-8s) and enlarged to the image. Their enlarging
 convolutions start as bilinear ones; here they are bilinear and stay so.
@@ -86,7 +86,7 @@ def resnet_blocks(
 
 
 def dilate(block: Any, rates: Sequence[int]) -> None:
-    """Take the stride out of a block of residual units and dilate the 3 x 3 convolutions of unit i by ``rates[i]``."""
+    """Set the strides of a block of units to 1, and dilate the 3 x 3 convolutions of unit i by ``rates[i]``."""
     units = list(block.layers)
     if len(units) != len(rates):
         raise ModelError(f"{len(rates)} dilations for {len(units)} residual units; each unit needs one")
@@ -102,7 +102,7 @@ def load_backbone(blocks: nn.ModuleList, path: str | Path) -> None:
     """Load pretrained weights from a file into ``resnet_blocks``; the classifier in it is left out.
 
     Names of torchvision, timm and transformers are understood. If the file was made for colour images and the blocks
-    take one channel, the weights of its channels are added: a grey image gives what it would give in colour. Raises
+    take one channel, the weights of its channels are added, so a grey image gives the same result as in colour. Raises
     ``ModelError`` if the weights are those of another network.
     """
     state = renamed(read_weights(path), TORCHVISION)
@@ -147,7 +147,7 @@ class ResNetFCN(nn.Module):
         self.scores = nn.ModuleList(nn.Conv2d(width, out_channels, 1) for width in widths[: -scored - 1 : -1])
 
     def load_backbone(self, path: str | Path) -> None:
-        """Published weights of a ResNet, as the function of this name has them."""
+        """Load published weights of a ResNet; see the function ``load_backbone``."""
         load_backbone(self.blocks, path)
 
     @property
@@ -181,7 +181,7 @@ class ResNetFCN(nn.Module):
 
 
 def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
-    """(b, c, y, x) at another size, bilinearly."""
+    """(b, c, y, x), resized bilinearly."""
     return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 

@@ -4,20 +4,20 @@ After Karim, Islam and Bruce 2018/2019 ("Recurrent Iterative Gating Networks for
 arXiv:1811.08043). The output of a block gates the block's own input, and the block runs again:
 
     equation 1     m = up(s(C * pool(f_out) + b))           f_in, f_out: input and output of the block
-                   f_r = m . f_in                           what the block sees the next time
+                   f_r = m . f_in                           the block's input in the next iteration
 
     basic gate         f_out is the output of the same block in the iteration before
-    multi-range gate   beside it stands the output of the last block, convolved to as many channels and interpolated to
+    multi-range gate   f_out, and the output of the last block, convolved to as many channels and interpolated to
                        the same size; so the nearest and the farthest context gate together
 
     sequential unrolling   each block repeats u times before the next one begins           depth l_f + l_r u
     parallel unrolling     a pass through all blocks, then all gates at once, u passes     depth l_f + l_rj + l_rk u
 
 In the first iteration there are no gates, so u = 1 is the plain network bit for bit; so are gates that are fully open.
-There is no published code. What the paper leaves open is chosen so: average pool 2 (its best), kernel 3, the
-convolution maps the block's output channels to its input channels with a bias that begins at +2 (a gate of 0.88), no
-norm. Its equation 1 has unbalanced brackets; the order above is that of its text. A multi-range gate of the last block
-is a basic one.
+There is no published code. The points that the paper leaves open are chosen so: average pool 2 (its best), kernel 3,
+the convolution maps the block's output channels to its input channels with a bias that begins at +2 (a gate of 0.88),
+no norm. Its equation 1 has unbalanced brackets; the order above is that of its text. A multi-range gate of the last
+block is a basic one.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Gate(nn.Module):
 
 
 class RIGNet(RecurrentNetwork):
-    """A staged network with gates; a step of its recurrence is a pass through the blocks, the state what they gave.
+    """A staged network with gates; a step of its recurrence is a pass through the blocks, and its state their outputs.
 
     Unrolled sequentially, it is a single pass, in which blocks repeat.
 
@@ -124,7 +124,7 @@ class RIGNet(RecurrentNetwork):
         load_backbone(cast(nn.Module, self.network), path, type(self.network).__name__)
 
     def drive(self, image: Tensor) -> Tensor:
-        """Image -> what the first block sees."""
+        """Image -> the input of the first block."""
         return self.network.prepare(image)
 
     def step(self, x: Tensor, state: State) -> State:
@@ -200,7 +200,7 @@ def rignet(
     out_channels: int = 12,
     **options: Any,
 ) -> RIGNet:
-    """A RIGNet as a model card tells it: the wrapped architecture, its arguments or named size, and the options."""
+    """The RIGNet of a model card: the wrapped architecture, its arguments or named size, and the options."""
     arguments = named_arguments(host, host_arguments)
     network = build(host, {**arguments, "out_channels": out_channels})
     if not isinstance(network, StagedNetwork):

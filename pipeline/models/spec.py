@@ -1,4 +1,4 @@
-"""A model: an architecture by name, its arguments, a ``safetensors`` file of weights, and a card that says what it is.
+"""A model: an architecture by name, its arguments, a ``safetensors`` file of weights, and a card that describes it.
 
     <folder>/card.yaml               read by people and programs
     <folder>/weights.safetensors     tensors only: nothing in it can run
@@ -43,18 +43,18 @@ class Normalisation(Table):
 
 
 class OtherChannels(Table):
-    """Channels of a network that say something else than the affinities of a run."""
+    """Channels of a network that predict other targets than the affinities of a run."""
 
     what: str
     """The target that they were trained on."""
     channels: int = Field(ge=1)
-    """How many they are."""
+    """The number of these channels."""
     activation: Literal["sigmoid", "tanh", "softmax", "none"] = "sigmoid"
-    """What turns them into values of the target."""
+    """The function that turns these channels into values of the target."""
 
 
 class ModelCard(Table):
-    """What a model is, what it was trained on, and how well it does."""
+    """The description of a model: its network, its training data and its scores."""
 
     file_format: ClassVar[FileFormat | None] = CARD
 
@@ -76,20 +76,21 @@ class ModelCard(Table):
     """How raw values become the network's input."""
     offsets: tuple[Voxel, ...]
     """Channel k at voxel v is the affinity between v and v + offsets[k]; the first three are the nearest neighbours.
-    Empty if the network has none: then a run refuses it.
+    Empty if the network predicts no affinities; then a run refuses it.
     """
     other_channels: tuple[OtherChannels, ...] = ()
-    """What the channels after the affinities say, in order; a run does not write them."""
+    """The targets of the channels after the affinities, in order; a run does not write these channels."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
-    """What turns the network's output into affinities from 0 to 1."""
+    """The function that turns the network's output into affinities from 0 to 1."""
     resolution_nm: tuple[float, float, float]
-    """Voxels (z, y, x) that it was trained on."""
+    """Size in nm (z, y, x) of the voxels that it was trained on."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """Where to cut the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out."""
+    """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
+    """
     training_data: str = ""
-    """What it was trained on, exactly, with source and licence."""
+    """The exact training data, with source and licence."""
     scores: dict[str, float | str] = Field(default_factory=dict)
-    """How well it does, and on which part."""
+    """Its scores, and the part of the data on which they were measured."""
     licence: str = ""
     """Licence of the weights."""
 
@@ -122,7 +123,7 @@ class ModelCard(Table):
 
     @property
     def digest(self) -> str:
-        """Digest of everything that decides about the output; name, scores and texts do not."""
+        """Digest of everything that affects the output; name, scores and texts do not."""
         lattice_free = [self.architecture, self.arguments, self.sha256, self.offsets, self.activation]
         return fingerprint(*lattice_free, self.normalisation)
 
@@ -214,7 +215,7 @@ def build(architecture: str, arguments: dict[str, Any]) -> nn.Module:
 
 
 def _check_names(architecture: str, taken: Signature, arguments: dict[str, Any]) -> None:
-    """Refuse arguments that a network does not take; one that hands them on judges by itself."""
+    """Refuse arguments that a network does not take; a network that passes ``**options`` on checks them itself."""
     if any(parameter.kind is Parameter.VAR_KEYWORD for parameter in taken.parameters.values()):
         return
     if unknown := [key for key in arguments if key not in taken.parameters]:
@@ -266,7 +267,7 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _card_place(name: str) -> str:
-    """Path or URL of the card that a name means."""
+    """Path or URL of the card that a name stands for."""
     path = local_path(name)
     if path is None:
         return name if name.endswith((".yaml", ".yml")) else f"{name.rstrip('/')}/card.yaml"

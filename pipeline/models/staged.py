@@ -1,8 +1,8 @@
-"""Staged networks: a row of blocks that can be run one by one, so that others can act between them.
+"""Staged networks: a row of blocks that can be run one by one, so that other code can act between them.
 
     prepare(image) -> x -> stage 0 -> stage 1 -> ... -> stage n - 1 -> finish(x) -> logits
                             \\__________________________/
-                             a stage may also read what earlier ones gave (skip connections)
+                             a stage may also read the outputs of earlier ones (skip connections)
 
 ``run_stages`` is the plain network. ``rignet.py`` wraps any network of this protocol in feedback.
 """
@@ -28,11 +28,11 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "swish": nn.SiLU,
     "none": nn.Identity,
 }
-"""f of the U-Nets, by its name in model cards."""
+"""The nonlinearities f of the U-Nets, by their names in model cards."""
 
 
 def activation(name: str) -> Callable[[], nn.Module]:
-    """What makes an f; ``ModelError`` if there is none of this name."""
+    """The constructor of a nonlinearity; ``ModelError`` if there is none of this name."""
     if name not in ACTIVATIONS:
         raise ModelError(f"activation is {name!r}; it must be one of {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
@@ -40,12 +40,12 @@ def activation(name: str) -> Callable[[], nn.Module]:
 
 @dataclass(frozen=True)
 class Stage:
-    """What one block of a network takes and gives."""
+    """The channels that one block of a network takes and returns, and its depth."""
 
     in_channels: int
     out_channels: int
     layers: int
-    """Convolutions in a row: what the stage adds to the depth of the network."""
+    """The number of convolutions in a row, which the stage adds to the depth of the network."""
 
 
 @runtime_checkable
@@ -54,7 +54,7 @@ class StagedNetwork(Protocol):
 
     out_channels: int
     axes: int
-    """Of space in the tensors between stages: 2 for (b, c, y, x), 3 for (b, c, z, y, x)."""
+    """Spatial axes of the tensors between stages: 2 for (b, c, y, x), 3 for (b, c, z, y, x)."""
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -83,9 +83,9 @@ def run_stages(network: StagedNetwork, image: Tensor) -> Tensor:
 class SymmetricUNet(nn.Module):
     """The skeleton of every U-Net here: levels down, levels up with a skip connection each.
 
-        entry -> down[0] -> down[1] -> ... -> down[n - 1]      a stage each (the entry belongs to the first)
+        entry -> down[0] -> down[1] -> ... -> down[n - 1]      each is a stage (the entry belongs to the first)
                   | skip     | skip              |
-        exit <- up[n - 2] <- ...    <-         up[0]           a stage each, and the exit
+        exit <- up[n - 2] <- ...    <-         up[0]           each is a stage, and so is the exit
 
     ``down[i]`` begins with its pool or stride. ``up[k]`` is called with its input, the skip connection of its level and
     the output of the lowest level. With ``dimensions`` 2, sections are computed apart: all kernels and pools of the
@@ -148,7 +148,7 @@ class SymmetricUNet(nn.Module):
         return sections_together(logits, image.shape[2]) if self.dimensions == 2 else logits
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (b, c, z, y, x) -> logits (b, out_channels, z, y, x); without z in, without z out."""
+        """Image (b, c, z, y, x) or (b, c, y, x) -> logits (b, out_channels, ...) on the same voxels."""
         if image.ndim == 4:
             return run_stages(self, image[:, :, None])[:, :, 0]
         return run_stages(self, image)

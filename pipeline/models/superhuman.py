@@ -10,8 +10,8 @@
     conv4 .. conv7                            dconvmod3 .. dconvmod0                up.k.module
     embed_out.0, out_put.0                    embed_out.conv.conv, output.<name>    exit.0, exit.2
 
-The first enlarges by transposed convolutions (``transposeS``) and adds skip connections (``merge_mode="add"``); it ends
-with a sigmoid, which is not part of the network here. The second interpolates; its outputs become channels of one.
+UNet_PNI enlarges by transposed convolutions (``transposeS``) and adds skip connections (``merge_mode="add"``); it ends
+with a sigmoid, which is not part of the network here. RSUNet interpolates; its several outputs become channels of one.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from pipeline.models.residual_unet import ResidualUNet
 
 PARTS = ("embed_", "conv", "center.", "up", "cat", "out", "dconvmod")
 GAPS = 4
-"""Between the levels of UNet_PNI; RSUNet has any number."""
+"""The number of gaps between the levels of UNet_PNI; RSUNet has any number."""
 
 UNET_PNI: Rules = (
     (r"^embed_in\.", "entry."),
@@ -52,7 +52,7 @@ UNET_PNI: Rules = (
 
 
 def superhuman_rules(gaps: int) -> Rules:
-    """Names of RSUNet -> ours."""
+    """Rules that turn the names of RSUNet into ours."""
     return (
         (r"^embed_in\.conv\.conv\.", "entry.0."),
         (r"^embed_out\.conv\.conv\.", "exit.0."),
@@ -70,8 +70,9 @@ def unet_from_superhuman(arrays: Mapping[str, Any], dtype: torch.dtype = torch.f
     """The network with the weights of either code, in evaluation mode; widths and outputs follow from their shapes.
 
     arrays: names of the ``state_dict`` -> arrays or tensors, or an opened file of a reference run (see
-    ``published_state``). options: of ``ResidualUNet``, which the weights do not tell: ``activation``, and for training
-    ``momentum`` (0.001 in both codes). Raises ``ModelError`` if anything is missing, unknown or of another shape.
+    ``published_state``). options: arguments of ``ResidualUNet`` that the weights do not determine: ``activation``, and
+    for training ``momentum`` (0.001 in both codes). Raises ``ModelError`` if anything is missing, unknown or of another
+    shape.
     """
     state = published_state(arrays, PARTS)
     if "embed_in.0.weight" in state:
@@ -98,7 +99,7 @@ def _one_output(state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _arguments(ours: Mapping[str, Tensor]) -> dict[str, Any]:
-    """What the shapes tell."""
+    """The arguments that follow from the shapes."""
     entry, first = ours.get("entry.0.weight"), ours.get("down.0.conv1.weight")
     kernels = {name: value for name, value in ours.items() if re.fullmatch(r"down\..*conv1\.weight", name)}
     widths = [len(kernels[name]) for name in sorted(kernels, key=lambda name: int(name.split(".")[1]))]

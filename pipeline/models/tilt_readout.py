@@ -1,16 +1,16 @@
-"""The orientation at the centre of an image, read from a trained network whose weights stay as they are.
+"""The orientation at the centre of an image, read from a trained network whose weights are not changed.
 
-Linsley, Kim, Ashok and Serre 2020 (ICLR), the tilt illusion: a gamma-Net that was trained to see contours tells the
-orientation of a grating, and a surround of another orientation bends its answer, as it does people's.
+Linsley, Kim, Ashok and Serre 2020 (ICLR), the tilt illusion: a gamma-Net that was trained on contours predicts the
+orientation of a grating, and a surround of another orientation biases its prediction as it does that of people.
 
     H     = lowest state of the frozen network after T steps, of the image at 224 x 224
     p     = C2 * relu(C1 * bilinear(IN(H)))  at the centre pixel              C1, C2: 1 x 1; 128 channels, then 2
     loss  = min(||y - p||^2, ||y + p||^2)                                     y = (sin theta, cos theta)
 
-An orientation is the same after half a turn, so y and -y mean one: the loss takes the nearer, of each sample (the
-published code takes the minimum over the whole batch, which is a slip). With y = (sin 2 theta, cos 2 theta), ours by
-default, one orientation has one y, and the loss is the plain square. As C1 and C2 see one pixel, only the centre is
-computed.
+An orientation is the same after half a turn, so y and -y are the same orientation: for each sample, the loss takes the
+nearer one (the published code takes the minimum over the whole batch, which is a slip). With y = (sin 2 theta, cos 2
+theta), ours by default, one orientation has one y, and the loss is the plain square. As C1 and C2 see one pixel, only
+the centre is computed.
 
 Shapes: b = batch, c = channels of the lowest state.
 """
@@ -40,7 +40,7 @@ class TiltReadout(nn.Module):
         self.layers = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, 2))  # C1, C2
 
     def train(self, mode: bool = True) -> TiltReadout:
-        """Training mode for the readout; the network stays as it is."""
+        """Set the training mode of the readout; the network stays in evaluation mode."""
         super().train(mode)
         self.network.eval()
         return self
@@ -73,13 +73,13 @@ def mirror_loss(p: Tensor, y: Tensor) -> Tensor:
 
 
 def orientation(p: np.ndarray, *, doubled: bool = True) -> np.ndarray:
-    """Answers (n, 2) -> orientations in degrees, from 0 to 180, (n,)."""
+    """Predictions (n, 2) -> orientations in degrees, from 0 to 180, (n,)."""
     angle = np.rad2deg(np.arctan2(p[:, 0], p[:, 1]))
     return np.asarray((angle / 2 if doubled else angle) % 180)
 
 
 def tilt_bias(answered: np.ndarray, theta: np.ndarray) -> np.ndarray:
-    """How far answers (degrees) are turned away from the truth: -90 to 90."""
+    """The difference in degrees between predicted and true orientation, -90 to 90."""
     return np.asarray((answered - theta + 90) % 180 - 90)
 
 

@@ -22,7 +22,7 @@ TORCHVISION = {
     layer: f"features.{position}"
     for layer, position in zip(LAYERS, (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28), strict=True)
 }
-"""Where torchvision's ``vgg16`` keeps them."""
+"""The names of these convolutions in torchvision's ``vgg16``."""
 
 
 class VGG16(nn.Module):
@@ -38,7 +38,7 @@ class VGG16(nn.Module):
             inside = outside
 
     def forward(self, r: Tensor, after: str | None = None, until: str | None = None) -> Tensor:
-        """What follows layer ``after`` (all, if None), up to and with ``until``: (b, i, y, x) -> (b, o, y', x')."""
+        """Apply the layers behind ``after`` (or all) up to and with ``until``: (b, i, y, x) -> (b, o, y', x')."""
         begin = 0 if after is None else self.layers.index(after) + 1
         end = len(self.layers) if until is None else self.layers.index(until) + 1
         for number in range(begin, end):
@@ -53,7 +53,8 @@ class VGG16(nn.Module):
         self.load(read_weights(path))
 
     def load(self, weights: Mapping[str, Tensor]) -> None:
-        """Take the convolutions out of a file's tensors: named ``conv1_1.weight``, or as torchvision names them.
+        """Load the convolutions from a file's tensors, named ``conv1_1.weight`` and so on, or as torchvision names
+        them.
 
         Raises ``ModelError`` if one is missing or has another shape. Classifiers and later layers are ignored.
         """

@@ -1,1 +1,1 @@
-"""A run: its chain of stages, its inputs, its directory, and what one can ask of it."""
+"""A run: its chain of stages, its inputs, its directory, and the commands on it."""

@@ -1,7 +1,7 @@
 """The chain of stages from an image, or from affinities, to neurons and scores. Open this file first.
 
-Each stage says which stages it reads (``reads``) and how it is made for a run (``of``), in its own file in
-``pipeline/stages``. Order, fingerprints, Luigi's tasks, and what plan, status and cost show follow from this list.
+Each stage defines in its own file in ``pipeline/stages`` which stages it reads (``reads``) and how it is made for a run
+(``of``). Order, fingerprints, Luigi's tasks, plan, status and cost follow from this list.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ STAGES: list[type[ChainStage]] = [
     PredictAffinities,  # image -> affinities, by the network; a run that begins with affinities has no such stage
     ExtractSupervoxels,  # affinities -> fragments of supervoxels, cut at chunk faces
     BuildRegionGraph,  # fragments and affinities -> which regions touch, and how strongly
-    Agglomerate,  # region graph -> merge tree, from the chunks up to the whole
+    Agglomerate,  # region graph -> merge tree, from the chunks up to the root
     CutMergeTree,  # merge tree -> the merges that hold at the chosen threshold
-    AssignSegments,  # merges that hold -> the final id of every fragment, from the whole down to the chunks
+    AssignSegments,  # merges that hold -> the final id of every fragment, from the root down to the chunks
     WriteSupervoxels,  # fragments -> supervoxels, whole again across chunk faces
     Relabel,  # fragments -> neurons
     EvaluateSegmentation,  # neurons and ground truth -> tables of scores; only with ground truth
@@ -47,7 +47,7 @@ def build_chain(setup: Setup) -> tuple[ChainStage, ...]:
 
 
 def check_order(stages: Sequence[type[ChainStage]]) -> None:
-    """Raise ``ConfigError`` unless every stage has a name of its own and comes after all stages that it reads."""
+    """Raise ``ConfigError`` unless every stage has its own name and comes after all stages that it reads."""
     seen: set[str] = set()
     for kind in stages:
         if kind.name in seen:

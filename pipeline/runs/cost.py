@@ -1,11 +1,11 @@
-"""What a run has cost, and will cost: hours of chunks, workers, CPU cores and GPUs, and money.
+"""The cost of a run so far and in all: hours of chunks, workers, CPU cores and GPUs, and money.
 
-    spent      seconds of the chunks that are done, from the ledger, times the part of a worker that a chunk holds
-    left       chunks that are missing, times the mean of those that are done on the same level of the same stage
-    interval   90 %, from the means of runs of neighbouring chunks (which resemble each other): that much the mean of
-               those that are done may be off, and that of the missing ones too
+    spent      seconds of the chunks that are done, from the ledger, times the part of a worker that a chunk uses
+    left       missing chunks, times the mean of done chunks on the same level of the same stage
+    interval   90 %, from the means of batches of neighbouring chunks (which resemble each other): the errors
+               of the means of done and of missing chunks
 
-Not counted: workers that wait, attempts that failed, chunks that were computed again after a crash, the driver.
+Idle workers, failed attempts, chunks that were computed again after a crash, and the driver are not counted.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ from pipeline.storage import ObjectStore
 
 COVERAGE = 0.9
 BATCHES = 20
-"""Runs of neighbouring chunks whose means tell how well the mean of all is known."""
+"""The number of batches of neighbouring chunks, whose means give the error of the mean of all."""
 FACTOR = 2.0
-"""A single chunk says nothing about the spread: what follows from it alone may be wrong by this factor."""
+"""A forecast from a single chunk, which shows no spread, may be wrong by this factor."""
 PLAN_KEY = "plan.json"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A figure with an interval: how far it may be off, downwards and upwards."""
+    """A figure, with its possible errors downwards and upwards."""
 
     value: float = 0.0
     chance: tuple[float, float] = (0.0, 0.0)
-    """By chance: in a sum, independent deviations add up as squares."""
+    """Random errors, which are independent, so that their squares add up in a sum."""
     ignorance: tuple[float, float] = (0.0, 0.0)
-    """Where hardly anything was measured: in a sum these may all go the same way."""
+    """Errors for want of measurements, which may all have the same sign, so that they add up in a sum."""
 
     @property
     def low(self) -> float:
@@ -98,7 +98,7 @@ UNITS: dict[str, Callable[[WorkerShare], float]] = {
     "cpu_hours": lambda share: share.cores,
     "gpu_hours": lambda share: share.gpus,
 }
-"""What an hour of a chunk counts in each unit."""
+"""The factor of an hour of a chunk in each unit."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class RunCost:
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """Stages that no forecast can be made for yet: it is then the least that the run will cost."""
+        """Stages without a forecast yet, so that the forecast of the run is a lower bound."""
         return tuple(stage.name for stage in self.stages if stage.left is None)
 
     def units(self) -> dict[str, Callable[[WorkerShare], float]]:
@@ -132,7 +132,7 @@ class RunCost:
         return reduce(Estimate.__add__, left, Estimate(self.spent(unit)))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON: each unit with what is spent and the forecast of the whole run."""
+        """Plain values, for JSON: for each unit the cost so far and the forecast of the whole run."""
         result: dict[str, Any] = {"currency": self.prices.currency, "coverage": COVERAGE, "unknown": list(self.unknown)}
         for name, unit in self.units().items():
             total = self.total(unit)
@@ -151,7 +151,7 @@ def stage_hours(stage: StageOutline, ledger: Ledger, share: WorkerShare, seconds
 
 
 def _left(stage: StageOutline, ledger: Ledger, seconds_per_voxel: float | None) -> Estimate | None:
-    """Seconds of the missing chunks, level by level; a level without any done is judged by the one below."""
+    """Seconds of the missing chunks, level by level; a level without a done chunk takes the mean of the one below."""
     total, below = Estimate(), sample_seconds(stage.grids[0], seconds_per_voxel)
     for grid in stage.grids:
         seconds = ledger.chunk_seconds(grid)
@@ -168,7 +168,7 @@ def _left(stage: StageOutline, ledger: Ledger, seconds_per_voxel: float | None) 
 
 
 def forecast(seconds: np.ndarray, missing: int) -> Estimate:
-    """The sum over so many missing chunks, from the seconds of those that are done, (n > 1,), in grid order."""
+    """The sum over ``missing`` chunks, from the seconds of those that are done, (n > 1,), in grid order."""
     if not missing:
         return Estimate()
     from scipy.special import stdtrit
@@ -182,7 +182,7 @@ def forecast(seconds: np.ndarray, missing: int) -> Estimate:
 
 
 def rough(value: float) -> Estimate:
-    """A figure that rests on one chunk, or on chunks of another kind."""
+    """A figure that is estimated from one chunk, or from chunks of another kind."""
     return Estimate(value, ignorance=(value - value / FACTOR, value * FACTOR - value))
 
 
@@ -210,7 +210,7 @@ def write_rates(store: ObjectStore, seconds_per_voxel: dict[str, float]) -> None
 
 
 def read_rates(store: ObjectStore) -> dict[str, float]:
-    """Seconds for each voxel by stage, as measured by ``petaseg plan --keep``; empty if it was not."""
+    """Seconds for each voxel by stage, as measured by ``petaseg plan --keep``; empty if it was not run."""
     data = store.get_or_none(PLAN_KEY)
     if data is None:
         return {}

@@ -1,4 +1,4 @@
-"""Submit a run to a cluster, find its driver again, and end it: what submit, status, logs and cancel share."""
+"""Submit a run to a cluster, find its driver again, and end it; used by submit, status, logs and cancel."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from pipeline.errors import ClusterError, ConfigError
 from pipeline.runs.lease import Holder, read_lease
 from pipeline.runs.outline import RunOutline
 
-if TYPE_CHECKING:  # torch and numba, which asking a cluster does not need
+if TYPE_CHECKING:  # it imports torch and numba, which are not needed to query a cluster
     from pipeline.runs.run import Run
 
 ALIVE = ("pending", "running")
 END_SECONDS = 60.0
-"""A driver that is asked to stop ends its workers and writes its records first."""
+"""How long a driver may take to stop: it ends its workers and writes its records first."""
 
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
@@ -32,12 +32,12 @@ def cluster_of(run: Run, name: str | None) -> Cluster:
 
 
 def submission_of(run: Run, setup: str = "") -> Submission:
-    """What is handed to a cluster; the overrides are in the configuration already."""
+    """The submission of a run to a cluster; its configuration has the overrides already."""
     return Submission(run.url, run.config, setup=setup)
 
 
 def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
-    """Submit a driver and remember it in the run directory; ``ClusterError`` if one is alive already."""
+    """Submit a driver and record it in the run directory; ``ClusterError`` if one is running already."""
     job = driver_of(run)
     if job is not None and make_cluster(job.cluster).state(job).phase in ALIVE:
         raise ClusterError(
@@ -92,7 +92,7 @@ def cancel(run: Run) -> str:
 
 
 def end_process(holder: Holder) -> None:
-    """Ask a driver of this machine to stop in order, and wait until it has."""
+    """Signal a driver of this machine to stop cleanly, and wait until it has ended."""
     if holder.host != Holder.here().host:
         raise ClusterError(f"{holder} drives this run; give the same command, or `kill {holder.pid}`, on {holder.host}")
     try:
@@ -112,7 +112,7 @@ def end_process(holder: Holder) -> None:
 
 
 def state_of(job: DriverJob) -> JobState:
-    """The state of a driver; "unknown" with the reason if its cluster cannot be asked from here."""
+    """The state of a driver; "unknown" with the reason if its cluster cannot be reached from here."""
     try:
         return make_cluster(job.cluster).state(job)
     except (ClusterError, ConfigError) as error:

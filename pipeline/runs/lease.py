@@ -1,7 +1,7 @@
-"""One driver a run: a lease in the run directory, renewed while its holder lives.
+"""One driver for each run: a lease in the run directory, which its holder renews.
 
-A driver writes ``lease.json`` before it changes anything, and a new beat into it every few seconds. Another driver
-that finds it
+A driver writes ``lease.json`` before it changes anything, and a new beat into it every few seconds. Another driver that
+finds a lease
 
     released                                   takes it at once
     of a process of this machine that is gone  takes it at once
@@ -11,9 +11,9 @@ that finds it
     damaged, for the whole lease time          takes it: nobody can tell whose it was, and that driver may live
     written by a newer petaseg                 is refused
 
-Only the watcher's own clock counts, so machines whose clocks differ agree. Every write is conditional on what was read
-(``ObjectStore.put_if``), so of two that are fast only one gets it. A holder that was cut off and comes back asks
-before it writes the next record, and stops; so do its workers before they write (``Fence``).
+Only the waiting driver's own clock is used, so clocks may differ between machines. Every write is conditional on the
+version that was read (``ObjectStore.put_if``), so only one of two drivers gets the lease. A holder that was cut off and
+returns checks its lease before it writes the next record, and stops; so do its workers before they write (``Fence``).
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ POLL_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Holder:
-    """A driver process, so that another can tell whether it still lives."""
+    """The identity of a driver process, by which another can tell whether it still lives."""
 
     host: str
     pid: int
@@ -69,7 +69,7 @@ class Holder:
         )
 
     def is_surely_dead(self) -> bool:
-        """True if this process can know that the holder is gone; False if it lives or nobody can tell from here."""
+        """True if the holder has certainly ended; False if it lives, or if this process cannot know."""
         here = Holder.here()
         if self.job and self.job == here.job and self.start < here.start:
             return True
@@ -89,7 +89,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class LeaseRecord:
-    """What ``lease.json`` says."""
+    """The content of ``lease.json``."""
 
     holder: Holder
     beat: str
@@ -136,13 +136,15 @@ def read_lease(store: ObjectStore) -> LeaseRecord | None:
 
 @dataclass(frozen=True)
 class Fence:
-    """What a worker asks before it writes: whether the driver that gave it its chunk was followed by another one.
+    """The check that a worker makes before it writes: whether another driver has followed the one that gave it its
+    chunk.
 
-    The next driver may work under another configuration, and the chunk may be done and recorded under it by then: what
-    comes late must not be written over it. While nobody has followed, what a worker writes late is wanted.
+    The next driver may work under another configuration and may have recorded the chunk already, so a late result must
+    not be written over it. If no driver has followed, a late result is written.
 
-    What is left is a worker that stands still between the question and the write, and goes on when its chunk was done
-    anew: no store can refuse that. Drivers end the workers that they have started, which leaves seconds for it.
+    One gap remains: a worker may stop between the check and the write, and continue after its chunk was computed again;
+    no store can refuse that write. Drivers end the workers that they have started, so this can happen only within
+    seconds.
     """
 
     store: ObjectStore
@@ -151,7 +153,7 @@ class Fence:
     def may_write(self) -> None:
         """Raise ``LeaseError`` if another driver has taken the lease since, also one of a newer petaseg."""
         record = read_lease(self.store)
-        if record is not None and record.term not in ("", self.term):  # one that is damaged says nothing
+        if record is not None and record.term not in ("", self.term):  # a damaged record does not count
             raise LeaseError(
                 f"{record.holder} has taken over {self.store.url}; this worker belongs to a driver whose time is over "
                 "and writes nothing"
@@ -168,7 +170,7 @@ class Lease:
         self.store, self.seconds, self._sleep = store, seconds, sleep
         self.holder = Holder.here()
         self.fence = Fence(store, uuid.uuid4().hex)
-        """For workers."""
+        """The fence for this driver's workers."""
         self._version: str | None = None
         self._renewed = 0.0
         self._lost = ""
@@ -189,7 +191,7 @@ class Lease:
         self.release()
 
     def acquire(self) -> None:
-        """Take the lease; waits at most the lease time for a silent holder. ``LeaseError`` if another driver lives."""
+        """Take the lease; waits up to the lease time for a new beat. ``LeaseError`` if another driver lives."""
         seen, since = "", time.monotonic()
         while True:
             found = self.store.get_versioned(KEY)
@@ -200,7 +202,7 @@ class Lease:
             if other is None or other.released or silent or other.holder.is_surely_dead():
                 if self._put(None if found is None else found[1]):
                     return
-                seen, since = "", time.monotonic()  # somebody was faster: look at them anew
+                seen, since = "", time.monotonic()  # another driver was faster: watch its beat
                 continue
             self._refuse_neighbour(other)
             if not seen:
@@ -209,14 +211,14 @@ class Lease:
             self._sleep(min(POLL_SECONDS, self.seconds / BEATS))
 
     def may_write(self) -> None:
-        """Raise ``LeaseError`` if the lease is lost; asks the store only if the last renewal is long ago."""
+        """Raise ``LeaseError`` if the lease is lost; reads the store only if the last renewal is long ago."""
         if not self._lost and time.monotonic() - self._renewed > self.seconds / 2:
             self.renew()
         if self._lost:
             raise LeaseError(self._lost)
 
     def renew(self) -> None:
-        """Write a new beat; notices if another driver has taken over."""
+        """Write a new beat; the lease is lost if another driver has taken over."""
         with self._lock:
             if self._version is not None and not self._put_again(self._version):
                 self._version = None
@@ -226,7 +228,7 @@ class Lease:
                 )
 
     def release(self) -> None:
-        """Give the lease back, so that the next driver need not wait."""
+        """Release the lease, so that the next driver need not wait."""
         with self._lock:
             if self._version is not None:
                 try:
@@ -236,7 +238,7 @@ class Lease:
                 self._version = None
 
     def _keep(self) -> None:
-        """Renew until the end; a store that fails for a while is tried again."""
+        """Renew the lease until the end; if the store fails, try again."""
         while not self._ended.wait(self.seconds / BEATS) and not self._lost:
             try:
                 self.renew()
@@ -244,7 +246,7 @@ class Lease:
                 logger.warning("the lease could not be renewed: %s", error)
 
     def _put_again(self, version: str, *, released: bool = False) -> bool:
-        """Write the record if the stored one is ours, also if only the reply to our last beat was lost."""
+        """Write the record if the stored one is ours, also if its version is unknown since a reply was lost."""
         if self._put(version, released=released):
             return True
         found = self.store.get_versioned(KEY)
@@ -259,7 +261,7 @@ class Lease:
         return record.holder == self.holder and not record.released
 
     def _put(self, version: str | None, *, released: bool = False) -> bool:
-        """Write the record if the stored one is ``version``; False if somebody was faster."""
+        """Write the record if the stored one has ``version``; False if another driver was faster."""
         began = time.monotonic()
         record = LeaseRecord(self.holder, uuid.uuid4().hex, time.time(), released, self.fence.term)
         written = self.store.put_if(KEY, record.encode(), version)
@@ -268,7 +270,7 @@ class Lease:
         return written is not None
 
     def _refuse_neighbour(self, other: LeaseRecord) -> None:
-        """A holder on this machine that lives needs no waiting for a beat."""
+        """Raise at once if the holder is a living process of this machine."""
         if other.holder.host == self.holder.host and psutil.pid_exists(other.holder.pid):
             raise LeaseError(self._refusal(other))
 

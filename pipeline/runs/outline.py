@@ -1,7 +1,7 @@
-"""The outline of a run: all that a look from outside needs, written into the run directory by whoever drives it.
+"""The outline of a run: the facts that commands from outside need. The driver writes it into the run directory.
 
-A stage's fingerprint depends on the image, the weights and the machine's arithmetic. A laptop that only looks at a
-run on a cluster has none of these, so it does not work them out: it reads ``stages.json``.
+A stage's fingerprint depends on the image, the weights and the machine's arithmetic. A laptop that shows the state of a
+run on a cluster has none of these, so it reads the fingerprints from ``stages.json``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEY = "stages.json"
 
 @dataclass(frozen=True)
 class StageOutline:
-    """A stage as its ledger knows it."""
+    """The facts about a stage by which its ledger is opened and its cost computed."""
 
     name: str
     fingerprint: str
@@ -54,11 +54,11 @@ class StageOutline:
 
 @dataclass(frozen=True)
 class RunOutline:
-    """A run as seen from outside: reads its run directory and nothing else."""
+    """A run as seen from outside: only its run directory is read."""
 
     url: str
     command: str
-    """The command that goes on with the run."""
+    """The command that continues the run."""
     config: RunConfig
     stages: tuple[StageOutline, ...]
     cluster: str | None = None
@@ -106,7 +106,7 @@ def _stage(data: dict[str, Any]) -> StageOutline:
 
 
 def _grid(grid: ChunkGrid) -> dict[str, Any]:
-    """A grid without its halo, which no mark depends on."""
+    """A grid as plain values, without its halo, which no record depends on."""
     boxes = {name: [box.start, box.stop] for name, box in (("bounds", grid.bounds), ("roi", grid.roi))}
     return {**boxes, "shape": grid.shape, "level": grid.level}
 

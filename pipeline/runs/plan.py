@@ -1,4 +1,4 @@
-"""What a run will cost, before it runs: chunks, bytes, wasted patches, memory, and time from a measured sample.
+"""The plan of a run: chunks, bytes, wasted patches, memory, and time estimated from a measured sample.
 
 The sample is one chunk in the middle of the region of interest, taken through the whole chain in a temporary folder.
 Time grows with the voxels; the few nodes above the chunks are counted with the chunks' own time.
@@ -21,7 +21,7 @@ from pipeline.stages.predict_affinities import PredictAffinities
 
 @dataclass(frozen=True)
 class StagePlan:
-    """What one stage will do."""
+    """The plan of one stage."""
 
     name: str
     chunks: int
@@ -29,26 +29,26 @@ class StagePlan:
     """Chunks that an earlier run has finished already."""
     bytes_uncompressed: int
     seconds_per_chunk: float
-    """Measured on the sample chunk."""
+    """Seconds for a chunk, measured on the sample chunk."""
 
     @property
     def seconds(self) -> float:
-        """Worker seconds that are left."""
+        """Worker seconds of the chunks that are not done."""
         return (self.chunks - self.done) * self.seconds_per_chunk
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run will do and cost."""
+    """The work and the cost of a run."""
 
     stages: tuple[StagePlan, ...]
     voxels: int
     patches: int
     """Patches of the lattice; 0 without a network."""
     waste: float
-    """Patches that will be run for each patch of the lattice: 1.0 is none wasted."""
+    """Patches that are run for each needed patch of the lattice; 1.0 if none is run twice."""
     advice: str
-    """A chunk shape that wastes fewer patches, or nothing."""
+    """A sentence that names a chunk shape with less waste, or an empty text."""
     memory_bytes: int
     """Peak memory of a process that took the sample through all stages, one chunk at a time."""
     workers: int
@@ -61,7 +61,7 @@ class Plan:
 
     @property
     def seconds_per_voxel(self) -> dict[str, float]:
-        """Measured on the sample chunk, by stage."""
+        """Seconds for each voxel by stage, measured on the sample chunk."""
         return {stage.name: stage.seconds_per_chunk / self.sample.voxels for stage in self.stages}
 
 

@@ -1,6 +1,6 @@
-"""What a finished run is worth: scores, the threshold sweep, and pictures to look at.
+"""The report of a finished run: scores, the threshold sweep, and pictures.
 
-Everything comes from small tables and from two planes of voxels, so it takes seconds for a volume of any size.
+It is made from small tables and two planes of voxels, so it takes seconds for a volume of any size.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
 def read_merge_tree(run: Run) -> np.recarray:
     """All merges of a run in canonical order, best first: the same bytes whatever the chunking.
 
-    It needs 24 bytes of memory a merge; the pipeline itself never builds it.
+    It needs 24 bytes of memory for each merge; the pipeline itself never builds it.
     """
     stage = run.stage(Agglomerate.name)
     assert isinstance(stage, Agglomerate)
@@ -116,7 +116,7 @@ def draw_run(run: Run, path: Path) -> Path:
 
 
 class Readable(Protocol):
-    """Whatever gives the voxels of a box."""
+    """An object from which the voxels of a box can be read."""
 
     def read(self, box: BoundingBox) -> np.ndarray:
         """(..., z, y, x)."""

@@ -1,4 +1,4 @@
-"""A run: its configuration, its inputs, and the chain of its stages. Everything that can be refused is refused here.
+"""A run: its configuration, its inputs, and the chain of its stages. All checks of a run are made here.
 
 ``Run.open`` reads the configuration, opens the inputs and builds the stages; nothing is computed or written.
 ``Run.create`` makes the run directory. Both may be repeated at any time.
@@ -42,7 +42,7 @@ class Run:
 
     config: RunConfig
     source: str
-    """What the user named: a run file or a run directory; messages and commands repeat it."""
+    """The run file or run directory that the user named; messages and commands repeat it."""
     overrides: tuple[str, ...]
     url: str
     inputs: Inputs
@@ -75,7 +75,7 @@ class Run:
 
     @cached_property
     def setup(self) -> Setup:
-        """What the stages are made from."""
+        """The setup from which the stages are made."""
         return Setup(self.config, self.layout, self.inputs)
 
     @cached_property
@@ -118,22 +118,22 @@ class Run:
 
     @cached_property
     def affinities(self) -> AffinitySource:
-        """Where this run's affinities are: predicted, or given."""
+        """The source of this run's affinities: predicted, or given."""
         predicted = self.has_stage(PredictAffinities.name)
         return affinity_source(self.setup, self.stage(PredictAffinities.name) if predicted else None)
 
     @property
     def threshold(self) -> float:
-        """Where the merge tree is cut."""
+        """The threshold at which the merge tree is cut."""
         return cut_rules(self.setup).threshold
 
     @cached_property
     def outline(self) -> RunOutline:
-        """What a look from outside needs."""
+        """The outline of the run, for commands from outside."""
         return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
 
     def check_model(self) -> None:
-        """Build the network and fit its weights, so that a misfit shows before anything is computed."""
+        """Build the network and load its weights, to refuse weights that do not fit before anything is computed."""
         if self.inputs.network is not None:
             from pipeline.models.spec import load_model
 
@@ -148,7 +148,7 @@ class Run:
     def create(self, cluster: str | None = None) -> None:
         """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
 
-        cluster: whose workers process the chunks, if they are a cluster's.
+        cluster: the cluster whose workers process the chunks, if there is one.
         """
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
@@ -157,7 +157,7 @@ class Run:
 
 
 def run_file(path: str | Path) -> tuple[ObjectStore, str]:
-    """The store and key of the run file that a user means by a file or a run directory."""
+    """The store and key of the run file, given a run file or a run directory."""
     place = str(path).rstrip("/")
     local = local_path(place)
     is_file = local.is_file() if local else place.endswith((".yaml", ".yml"))

@@ -1,4 +1,4 @@
-"""The state of a run as seen from outside: how much of each stage is done, what failed, how fast it goes."""
+"""The state of a run as seen from outside: chunks done and failed of each stage, speed and time left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.runs.lease import LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, StageOutline, read_outline
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of
 
-if TYPE_CHECKING:  # torch and numba, which a look at a run directory does not need
+if TYPE_CHECKING:  # it imports torch and numba, which are not needed to read a run directory
     from pipeline.runs.run import Run
 
 
@@ -31,22 +31,22 @@ class StageStatus:
     """Sum of the seconds of all chunks."""
     voxels: int
     bytes_written: int
-    """Before compression."""
+    """Bytes of the products, before compression."""
     attempts: int
     errors: tuple[str, ...]
     """Chunk and first error of each chunk that was set aside."""
     notes: tuple[str, ...]
-    """What else happened: nodes that are avoided, chunks that ran out of memory; the newest last."""
+    """Other events: avoided nodes, chunks that ran out of memory; the newest last."""
     outdated: bool
-    """True if what is stored was made under another configuration, and is computed again by the next run."""
+    """True if the stored chunks belong to another configuration, so that the next run computes them again."""
     voxels_per_second: float
-    """Over the last minute."""
+    """Voxels per second over the last minute."""
     seconds_left: float | None
-    """At the pace of the last chunks; None if too little is known, or if nobody works on it."""
+    """Seconds left at the pace of the last chunks; None if too few are known, or if no driver works."""
     last: float | None
-    """Unix time of the latest chunk, by the driver's clock; None if the ledger no longer tells."""
+    """Unix time of the latest chunk, by the driver's clock; None if the ledger no longer holds it."""
     counters: dict[str, float]
-    """Sums of a stage's own numbers, for example patches run and skipped."""
+    """Sums of the numbers that a stage counts, for example patches run and skipped."""
 
     @property
     def complete(self) -> bool:
@@ -64,11 +64,11 @@ class RunStatus:
 
     url: str
     command: str
-    """The command that goes on with the run."""
+    """The command that continues the run."""
     stages: tuple[StageStatus, ...]
     cost: RunCost
     lease: LeaseRecord | None
-    """Who drives the run; None if nobody ever did."""
+    """The lease of the run's driver; None if there never was one."""
 
     @property
     def complete(self) -> bool:
@@ -84,9 +84,9 @@ class RunStatus:
 
 
 class RunWatch:
-    """Reads the state of a run again and again: of its ledgers only what is new.
+    """Reads the state of a run repeatedly; of its ledgers it reads only new records.
 
-    A new configuration in the run directory is noticed. Memory: 29 bytes a chunk.
+    A new configuration in the run directory is noticed. Memory: 29 bytes for each chunk.
     """
 
     def __init__(self, outline: RunOutline) -> None:
@@ -110,7 +110,7 @@ class RunWatch:
         )
 
     def follow(self) -> RunStatus:
-        """The state now, of what the run directory's driver works on now."""
+        """The state now, under the configuration that the run directory holds now."""
         outline = read_outline(self.outline.store)
         if outline is not None and outline != self.outline:
             self.outline, self._ledgers = outline, {}
@@ -121,7 +121,7 @@ class RunWatch:
         if known is not None and known.refresh():
             return known
         ledger = self._ledgers[stage.name] = self.outline.ledger(stage)
-        if known is not None:  # its log became arrays, which keep no times
+        if known is not None:  # its log was compacted, and arrays hold no times
             ledger.pace.go_on_from(known.pace)
         return ledger
 
@@ -132,10 +132,10 @@ def read_status(run: Run | RunOutline) -> list[StageStatus]:
 
 
 def open_outline(path: str, overrides: Sequence[str] = ()) -> RunOutline:
-    """What the state of a run is judged by.
+    """The outline of a run, against which its records are compared.
 
-    A run file, or overrides: the configuration as it would be run now. A run directory (path or URL): the one that
-    its last driver ran, and nothing but that directory is read.
+    For a run file, or with overrides, it is made from the configuration as it would be run now. For a run directory
+    (path or URL) it is that of the last driver, and only that directory is read.
     """
     if not overrides and (store := run_directory(path)) is not None:
         outline = read_outline(store)
@@ -147,7 +147,7 @@ def open_outline(path: str, overrides: Sequence[str] = ()) -> RunOutline:
 
 
 def find_run_directory(path: str, overrides: Sequence[str] = ()) -> ObjectStore:
-    """The run directory that a run file or directory names; nothing else is opened."""
+    """The run directory of a run file or of a directory; nothing else is opened."""
     store = run_directory(path)
     if store is None:
         from pipeline.runs.run import run_file
@@ -160,7 +160,7 @@ def find_run_directory(path: str, overrides: Sequence[str] = ()) -> ObjectStore:
 
 
 def run_directory(path: str) -> ObjectStore | None:
-    """The run directory, if it is one that was named, by path or by URL."""
+    """The run directory, if ``path`` (a path or URL) is one; else ``None``."""
     folder = local_path(path)
     named = folder.is_dir() if folder is not None else not path.endswith((".yaml", ".yml"))
     return ObjectStore(path) if named else None

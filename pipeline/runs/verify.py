@@ -1,7 +1,7 @@
-"""Proof: every stored chunk against its recorded checksum, and a sample of chunks computed again from their inputs.
+"""Verification: every stored chunk is compared with its recorded checksum, and a sample of chunks is computed again.
 
-The first finds what happened to the bytes since they were written (a truncated file, a flipped bit, a deleted object).
-The second finds what happened to anything else: an edited input, another library, a machine that computes differently.
+The first check finds changes of bytes since they were written (a truncated file, a flipped bit, a deleted object). The
+second finds other changes: an edited input, another library, a machine that computes differently.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from pipeline.runs.run import Run
 from pipeline.stages.base import Stage, checksum_of
 
 Progress = Callable[[str, int, int], None]
-"""Called with a stage, how many of its chunks were checked, and how many there are to check."""
+"""Called with a stage, the number of its checked chunks, and the number of chunks to check."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One chunk that is not what the ledger says."""
+    """A chunk that differs from its record in the ledger."""
 
     stage: str
     chunk: Chunk
@@ -32,7 +32,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class StageProof:
-    """What was checked of one stage, and what was found."""
+    """The checked chunks of one stage, and the findings."""
 
     stage: str
     chunks: int
@@ -72,7 +72,7 @@ def verify_stage(
     seed: int,
     on_progress: Progress = lambda stage, number, total: None,
 ) -> StageProof:
-    """Check one stage, chunk after chunk, so that memory stays flat; nothing is written."""
+    """Check one stage, chunk after chunk, in bounded memory; nothing is written."""
     done = ledger.summary().done
     chosen = range(done) if sample is None else set(random.Random(seed).sample(range(done), min(sample, done)))
     findings: list[Finding] = []

@@ -1,7 +1,7 @@
 """Hierarchical agglomeration, distributed over a tree of boxes and still equal to one global run.
 
 1. ``assembly.assemble``  children's graphs -> one graph: cut supervoxels joined, parallel contacts added
-2. ``greedy.agglomerate`` merge every mutually best pair of closed regions; what waits for the outside stays
+2. ``greedy.agglomerate`` merge every mutually best pair of closed regions; regions that wait for the outside stay
 3. ``_result``            the merges, best first, and the graph that remains for the parent
 
 **Order.** Contacts are ordered by score, and among equal scores by the larger id of the two regions, then by the
@@ -78,14 +78,15 @@ class Linkage:
 
 @dataclass(frozen=True, eq=False)
 class NodeResult:
-    """What one node of the tree of boxes finds out."""
+    """The result of one node of the tree of boxes."""
 
     merges: np.ndarray
     """``MERGE`` (n,), best first."""
     joined: np.ndarray
-    """uint64 (j, 2), ascending: region of a child, and the region it is a part of, for those that change their name."""
+    """uint64 (j, 2), ascending: a child's region and the region it became part of, for regions that change their name.
+    """
     rest: RegionGraph
-    """Regions that wait for the outside of the box, and their contacts; empty at the root."""
+    """The regions that wait for the outside of the box, and their contacts; empty at the root."""
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name, those of the rest with ``rest_`` before it."""

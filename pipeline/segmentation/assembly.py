@@ -1,7 +1,7 @@
-"""Several region graphs side by side -> one: names united, cut supervoxels joined, faces between them closed.
+"""Join region graphs of adjacent boxes into one: unite their names, join cut supervoxels, close the faces between them.
 
-A fragment that touches the face between two children is a port of both: the one that holds it, and the one that saw it
-from outside. Whatever regions hold the same fragment are one region.
+A fragment that touches the face between two children is a port of both: of the child that holds it, and of the one that
+saw it from outside. All regions that hold the same fragment are one region.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from pipeline.segmentation.region_graph import RegionGraph
 
 
 class Assembly(NamedTuple):
-    """The graph of a box before any merge. Regions are places in ``regions``; contacts may be parallel or loops."""
+    """The graph of a box before any merge. Regions are given as indices into ``regions``; contacts may be parallel or
+    loops.
+    """
 
     box: np.ndarray
     """int64 (2, 3)"""
     regions: np.ndarray
     """uint64 (n,), ascending: all regions of the children"""
     root: np.ndarray
-    """int32 (n,): the region that each is a part of, the smallest of its supervoxel's"""
+    """int32 (n,): the region that each region is a part of: the smallest one of its supervoxel"""
     sizes: np.ndarray
     """int64 (n,): voxels, 0 unless a root"""
     is_open: np.ndarray
@@ -50,7 +52,7 @@ class _Ports(NamedTuple):
 
 
 def assemble(children: Sequence[RegionGraph], *, histograms: bool) -> Assembly:
-    """Unite the graphs of children that tile a box; ``histograms`` says whether theirs are wanted."""
+    """Unite the graphs of children that tile a box; their histograms are kept if ``histograms``."""
     box = np.array([np.min([c.box[0] for c in children], axis=0), np.max([c.box[1] for c in children], axis=0)])
     regions, places = _common_names([child.regions for child in children])
     ports = _sorted_ports(children, places)
@@ -101,7 +103,7 @@ def _sorted_ports(children: Sequence[RegionGraph], places: list[np.ndarray]) -> 
 
 
 def _outer_ports(ports: _Ports, root: np.ndarray) -> _Ports:
-    """Ports that are left: each fragment once; one that a child holds does not lie outside any more."""
+    """The remaining ports, each fragment once; a fragment that a child holds no longer lies outside."""
     fragments, first = np.unique(ports.fragments, return_index=True)
     number = np.repeat(np.arange(len(fragments)), np.diff(first, append=len(ports.fragments)))
     held = np.zeros(len(fragments), np.bool_)
@@ -125,7 +127,7 @@ def _concatenated_histograms(children: Sequence[RegionGraph]) -> tuple[np.ndarra
 
 @njit(nogil=True, cache=True)
 def _roots(n, pairs):  # type: ignore[no-untyped-def]
-    """The smallest member of each one's component, int32 (n,); ``pairs`` are int32 (m, 2)."""
+    """The smallest member of the component of each of 0 .. n - 1, int32 (n,); ``pairs`` are int32 (m, 2)."""
     root = np.arange(n, dtype=np.int32)
     for i in range(len(pairs)):
         a, b = _root(root, pairs[i, 0]), _root(root, pairs[i, 1])

@@ -18,16 +18,16 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.heights import NOTHING
 
 STAY = 3
-"""Way of a summit. Ways 0, 1, 2 go back along z, y, x; 6, 5, 4 go forward along z, y, x."""
+"""The way of a summit. Ways 0, 1, 2 lead back along z, y, x; ways 6, 5, 4 lead forward along z, y, x."""
 
 NOWHERE = 7
-"""Way of a voxel without a label."""
+"""The way of a voxel without a label."""
 
 WAY = 7
 """The bits of a pointer that hold the way."""
 
 FULL = 8
-"""The bit of a pointer that says: this voxel has the full height."""
+"""The bit of a pointer that is set if the voxel has the full height."""
 
 
 def pointers(heights: np.ndarray, offset: Vec, shape: Vec, *, volume: bool, full_height: int) -> np.ndarray:
@@ -97,7 +97,7 @@ def _point(heights, offset, volume, full_height, out):  # type: ignore[no-untype
 
 @njit(nogil=True, cache=True)
 def _point_row(below, behind, left, own, right, ahead, above, full_height, out):  # type: ignore[no-untyped-def]
-    """The first of the highest in C order; every choice is a selection, so that a row is done in vectors."""
+    """The first of the highest in C order. Every choice is a selection without a branch, so the row is vectorised."""
     for x in range(own.size):
         best, way = below[x], np.int32(0)
         if behind[x] > best:
@@ -131,7 +131,7 @@ def _closed(pointer: np.ndarray) -> np.ndarray:
 
 @njit(nogil=True, cache=True)
 def _climb(way, plane, row, summits):  # type: ignore[no-untyped-def]
-    """Number the summits and give every voxel that of its own; each voxel is walked over once, and written once."""
+    """Number the summits and give every voxel the number of its own. Each voxel is visited and written once."""
     strides = np.array([-plane, -row, -1, 0, 1, row, plane, 0])
     count = 0
     for i in range(way.size):

@@ -1,8 +1,8 @@
 """One pass over a chunk: number its fragments, measure them, and collect the affinities on their contacts.
 
 Plane by plane, fragments get small numbers in the order in which they are met (most voxels copy the number of a
-neighbour with the same id, so the table of ids is rarely asked). Then rows of numbers are compared along the three
-axes; where they differ, the affinity is added to the edge of the two, which is mostly one of those met last.
+neighbour with the same id, so the table of ids is rarely searched). Then rows of numbers are compared along the three
+axes; where they differ, the affinity is added to the edge between the two, which is mostly among those met last.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from pipeline.geometry import Vec
 from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of, slot_of
 
 OUTSIDE = 8
-"""The bit of ``faces`` that says: this fragment was seen before the core."""
+"""The bit of ``faces`` that is set if the fragment was seen before the core."""
 
 RECENT = 8192
-"""How many edges that were met last are kept in a small table, which stays in fast memory; the large one does not."""
+"""How many of the edges met last are kept in a small table, which fits into fast memory; the large table does not."""
 
 
 class Contacts(NamedTuple):
-    """What a pass over a chunk finds. Fragments and edges are numbered in the order in which they are met."""
+    """The result of a pass over a chunk. Fragments and edges are numbered in the order in which they are met."""
 
     ids: np.ndarray
     """uint64 (n,)"""
@@ -64,7 +64,7 @@ def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray,
     """Fragments and contacts of a core that begins at ``low`` (0 or 1 per axis) in ``ids``.
 
     ``ids`` is C-contiguous uint64 (z, y, x), ``affinities`` uint8 (3, z, y, x) of the core, ``goes_on`` bool (3,):
-    there are voxels after the core. With ``stream``, every affinity on a contact is listed.
+    whether the dataset has voxels after the core. With ``stream``, every affinity on a contact is listed.
     """
     fragments, edges, listed = _scan(ids, affinities, np.array(low), goes_on, stream)
     pairs = np.stack([edges.pairs >> np.uint64(32), edges.pairs & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
@@ -196,7 +196,7 @@ def _meet(own, other, values, places, recent, table, edges, used, listed):  # ty
 
 @njit(nogil=True, cache=True)
 def _differing(own, other, places):  # type: ignore[no-untyped-def]
-    """How many places of two rows differ, and which: written without a branch, which nothing could predict."""
+    """How many places of two rows differ, and which. There is no branch, since the processor could not predict it."""
     n = 0
     for x in range(own.size):
         places[n] = x

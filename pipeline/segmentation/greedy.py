@@ -1,10 +1,10 @@
 """Greedy agglomeration of one graph in which some regions must wait: the kernel of ``agglomeration``.
 
-1. ``_link``     contacts into lists, one for each region; parallel ones added
+1. ``_link``     put contacts into lists, one for each region; parallel ones are added
 2. ``_rank``     score every contact; those of at least ``stop_score`` go into a heap, the best on top
 3. ``_run``      take the best contact: merge its regions, or let the free one wait for the other
 4. ``_absorb``   a merge: the region with fewer contacts hands them over, one by one
-5. ``_remains``  the contacts between regions that wait
+5. ``_remains``  collect the contacts between regions that wait
 
 A merge can only move contacts back in the order (``agglomeration`` has the proof). So a contact keeps its old place
 in the heap until it comes to the top; there it is scored again and, if it has moved, put back. Of two contacts that
@@ -30,7 +30,7 @@ NONE = np.int32(-1)
 
 
 class Remains(NamedTuple):
-    """What waits for the outside after all merges."""
+    """The regions that wait for the outside after all merges, and their contacts."""
 
     waits: np.ndarray
     """bool (n,): regions, by name"""
@@ -106,7 +106,7 @@ def added_sizes(sizes, pairs):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _link(edges, counts, sums, waits, histograms):  # type: ignore[no-untyped-def]
-    """The graph as lists, and the table of its contacts by their regions."""
+    """The graph as lists, and a table that finds a contact by its two regions."""
     n, m = waits.size, len(edges)
     graph = _Graph(
         np.full(2 * m, NONE, np.int32),
@@ -154,7 +154,7 @@ def _append(graph, region, half):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _add(graph, contact, other):  # type: ignore[no-untyped-def]
-    """Add what is known of one contact to another."""
+    """Add the count, the sum and the histogram of one contact to those of another."""
     graph.counts[contact] += graph.counts[other]
     graph.sums[contact] += graph.sums[other]
     if graph.histograms.first.size:
@@ -202,7 +202,7 @@ def _rank(graph, millionths, stop_score):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _sink(graph, heap, i):  # type: ignore[no-untyped-def]
-    """Let the contact at place i of the heap go down to where it belongs."""
+    """Move the contact at place i of the heap down to its right place."""
     contacts, size = heap.contacts, heap.size[0]
     e = contacts[i]
     while True:
@@ -274,7 +274,7 @@ def _absorb(graph, table, kept, gone):  # type: ignore[no-untyped-def]
 
 @njit(nogil=True, cache=True)
 def _hand_over(graph, table, half, kept):  # type: ignore[no-untyped-def]
-    """Give one contact to ``kept``: it is the merged one, or a new one, or parallel to one that is there."""
+    """Give one contact to ``kept``: the contact is the merged one, a new one, or parallel to one of ``kept``."""
     e, far = half >> 1, graph.ends[half ^ 1]
     if far == kept:
         _remove(graph, e)

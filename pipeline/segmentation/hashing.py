@@ -1,7 +1,7 @@
 """Open addressing for the kernels: a table from non-zero 64-bit keys to small numbers, in two plain arrays.
 
 The capacity is a power of two and at most half is used, so a search ends after one or two steps. Nothing is ever
-removed; whoever fills a table grows it in time.
+removed; the code that fills a table must grow it in time.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Height maps out of affinities: how far a voxel is from the nearest membrane and how clear its faces are, in integers.
 
-1. ``_face_sums``      evidence: the sum of the affinities on a voxel's faces; a voxel is inside from a threshold on
+1. ``_face_sums``      evidence: the sum of the affinities on a voxel's faces; at the threshold or above, it is inside
 2. ``_row_distances``  along x: squared distance to the nearest voxel of the other kind, capped
 3. ``_meet``           along y, then z: the smallest of (squared distance there + squared step), within the cap
 4. ``_box_sums``       inside: a box filter over (distance + evidence), as integer sums, along z, y, x
@@ -26,7 +26,7 @@ from numba import njit
 from pipeline.geometry import Vec, product
 
 NOTHING = -(2**31)
-"""Height of a voxel that gets no label: no other height is as low, so no pointer leads to it."""
+"""The height of a voxel that gets no label. No other height is as low, so no pointer leads to it."""
 
 FRACTION_BITS = 8
 """Heights are in 1/256 nm, rounded down."""
@@ -38,15 +38,15 @@ class Scale(NamedTuple):
     axes: tuple[bool, bool, bool]
     """Whether neighbours, distances and the filter go along z, y, x."""
     threshold: int
-    """Evidence from which on a voxel is inside."""
+    """The least evidence of a voxel that is inside."""
     steps: Vec
     """Squared length of one voxel along z, y, x, in ``unit`` nm squared."""
     reach: Vec
-    """How many voxels away a membrane can be and still be nearer than the cap, z, y, x."""
+    """The largest number of voxels along z, y, x at which a membrane is still nearer than the cap."""
     radii: Vec
     """Radius of the box filter in voxels, z, y, x."""
     cap: int
-    """The cap's square, rounded up, in ``unit`` nm squared."""
+    """The square of the cap, rounded up, in ``unit`` nm squared."""
     distances: np.ndarray
     """int32 (cap + 1,): squared distance -> height."""
     evidences: np.ndarray

@@ -12,7 +12,9 @@ VALUES = 256
 
 
 class Histograms(NamedTuple):
-    """Lists of entries; entry i is ``values[i]``, ``counts[i]`` times, and goes on at ``following[i]``."""
+    """Linked lists of entries. Entry i is ``values[i]``, ``counts[i]`` times; the next entry of its list is
+    ``following[i]``.
+    """
 
     first: np.ndarray
     """int32 (m,): first entry of each contact; empty if there are no histograms"""
@@ -27,7 +29,7 @@ class Histograms(NamedTuple):
 
 
 def histograms_of(n: int, offsets: np.ndarray, values: np.ndarray, counts: np.ndarray) -> Histograms:
-    """Lists out of the rows of a sparse table, or none if ``offsets`` is empty; the arrays stay as they are."""
+    """Lists made of the rows of a sparse table, or none if ``offsets`` is empty; the arrays are not changed."""
     following = np.arange(1, len(values) + 1, dtype=np.int32)
     if not len(offsets):
         n, offsets = 0, np.zeros(1, np.int64)
@@ -66,7 +68,7 @@ def quantile(histograms, contact, total, millionths):  # type: ignore[no-untyped
 
 @njit(nogil=True, cache=True)
 def _sort(histograms, contact):  # type: ignore[no-untyped-def]
-    """Write a joined list again, sorted, each value once, into its own first entries."""
+    """Rewrite a joined list into its own first entries, sorted and with each value once."""
     if not histograms.joined[contact]:
         return
     entry = histograms.first[contact]

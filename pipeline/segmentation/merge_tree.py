@@ -2,9 +2,9 @@
 
 The tree of a run is the union of the merges of all nodes. It is cut twice through the tree of boxes:
 
-    up     ``cut_node``     which regions of a node's children are one cluster at the chosen threshold; what the
-                            parent must know of the regions that go up (``Clusters``)
-    down   ``assign_node``  final ids for the regions of a node's children, from those of the regions that went up;
+    up     ``cut_node``     finds which regions of a node's children are one cluster at the chosen threshold, and what
+                            the parent must know of the regions that go up (``Clusters``)
+    down   ``assign_node``  gives final ids to the regions of a node's children, from those of the regions that went up;
                             at level 0 the children's regions are the fragments of a chunk
 
 **Rules.** Every region of the tree has a representative cluster, at first its supervoxel. A merge that scores at least
@@ -59,12 +59,12 @@ class Clusters:
 
 @dataclass(frozen=True, eq=False)
 class NodeCut:
-    """What the cut of one node says about the regions of its children, and about those that go up."""
+    """The cut of one node: the regions of its children, and those that go up to its parent."""
 
     regions: np.ndarray
     """uint64 (n,), ascending: regions of the children; at level 0 the fragments"""
     supervoxels: np.ndarray
-    """uint64 (n,): the region that each is a part of after cuts between the children are joined"""
+    """uint64 (n,): the region that each region is a part of after cuts between the children are joined"""
     clusters: np.ndarray
     """uint64 (n,): the cluster in which the representative of each is, after the node"""
     up_regions: np.ndarray
@@ -76,7 +76,7 @@ class NodeCut:
 
     @property
     def up(self) -> Clusters:
-        """What the parent must know."""
+        """The clusters of the regions that go up, which the parent needs."""
         return Clusters(self.up_regions, self.up_clusters, self.up_sizes)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
@@ -183,7 +183,9 @@ def _arguments(rules: CutRules) -> tuple[float, int, float]:
 
 
 def _united(children: Sequence[Clusters]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Regions of all children, ascending, with their clusters and sizes; a region that two children know is added."""
+    """Regions of all children, ascending, with their clusters and sizes; sizes of a region that two children know are
+    added.
+    """
     names = np.concatenate([child.regions for child in children])
     regions, first, place = np.unique(names, return_index=True, return_inverse=True)
     sizes = np.zeros(len(regions), np.int64)
@@ -205,7 +207,7 @@ def _places(sorted_ids: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
 
 def _replace(values: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
-    """In place: old[i] -> new[i]; ``old`` is ascending, other values stay."""
+    """Replace old[i] by new[i] in place; ``old`` is ascending, and other values stay."""
     place = np.minimum(np.searchsorted(old, values), len(old) - 1)
     found = old[place] == values
     values[found] = new[place[found]]
@@ -213,7 +215,9 @@ def _replace(values: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
 
 @njit(nogil=True, cache=True)
 def _cut(root, pairs, scores, names, sizes, threshold, min_size, min_size_threshold):  # type: ignore[no-untyped-def]
-    """Cut merges in order; ``sizes`` is updated. The cluster of every region, and the representative of merged ones."""
+    """Cut merges in order and update ``sizes``. Returns the cluster of every region, and the representative of merged
+    ones.
+    """
     n = root.size
     into, represents = np.arange(n), np.arange(n)
     for i in range(n):

@@ -1,8 +1,8 @@
 """The region graph: which regions touch, how often, and with which affinities, as integers that add up over chunks.
 
-1. ``contacts.scan``      one pass over the voxels of a chunk: sizes, contacts, who touches which face
+1. ``contacts.scan``      one pass over the voxels of a chunk: sizes, contacts, which fragment touches which face
 2. ``_regions_in_use``    name regions by id, in order; forget neighbours that nothing touches
-3. ``contacts.histograms``  for the quantile linkage, the values on each contact, counted
+3. ``contacts.histograms``  count the values on each contact, for the quantile linkage
 
 Every affinity belongs to one voxel, hence to one chunk; a chunk reads its low neighbours' fragments one voxel deep:
 
@@ -33,7 +33,7 @@ AXES = range(3)
 
 @dataclass(frozen=True, eq=False)
 class RegionGraph:
-    """Regions of a box, their contacts, and what may go on outside; plain arrays."""
+    """Regions of a box, their contacts, and the fragments that may continue outside; plain arrays."""
 
     box: np.ndarray
     """int64 (2, 3): start and stop of the box, z y x."""
@@ -54,7 +54,7 @@ class RegionGraph:
     value_counts: np.ndarray
     """int64: how often each of them occurs."""
     ports: np.ndarray
-    """uint64 (p,), ascending: fragments that the rest of the dataset may know, or that lie there."""
+    """uint64 (p,), ascending: fragments that touch the rest of the dataset, or lie in it."""
     port_regions: np.ndarray
     """int32 (p,): the region that holds each, as a place in ``regions``."""
     port_faces: np.ndarray
@@ -129,7 +129,7 @@ def build_region_graph(
 
 
 def _assemble(contacts: Contacts, pairs: np.ndarray, core: BoundingBox, with_histograms: bool) -> RegionGraph:
-    """Name everything by the place in the sorted regions; sort the edges."""
+    """Replace ids by indices into the sorted regions; sort the edges."""
     regions, rank = _regions_in_use(contacts, pairs)
     edges = np.sort(rank[contacts.edges], axis=1)
     order = np.argsort((edges[:, 0].astype(np.int64) << 32) | edges[:, 1], kind="stable")

@@ -27,7 +27,7 @@ def apply_remap(ids: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.nda
 
 @njit(nogil=True, cache=True)
 def _remap(rows, keys, values, result):  # type: ignore[no-untyped-def]
-    """Runs of equal ids are looked up once, or copied from the row before; the first id without a key, or 0."""
+    """Look up each run of equal ids once, or copy it from the row before. Returns the first id without a key, or 0."""
     table = new_table(keys.size)
     for i in range(keys.size):
         place = place_of(table, keys[i])

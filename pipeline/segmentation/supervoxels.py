@@ -59,9 +59,9 @@ class SupervoxelRules:
     resolution_nm: Vec
     """Voxel size, z, y, x, whole nm."""
     evidence_nm: int = 0
-    """Height of the clearest inside: the evidence counts as much as this distance; 0 = distance alone."""
+    """The height that the clearest evidence adds, as a distance; 0 = distance alone."""
     saturation: int = 0
-    """Sum of affinities from which on the inside is as clear as can be; 0 stands for the largest sum."""
+    """The sum of affinities at which the inside is as clear as possible; 0 stands for the largest sum."""
 
     def __post_init__(self) -> None:
         largest = 255 * 2 * len(self.axes)
@@ -115,8 +115,8 @@ def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> Superv
     """Rules for neurites at ``resolution_nm``; per section, unless told, if voxels are three times as deep as wide.
 
     Chosen on FIB-SEM tissue of 8 nm: a voxel is inside at a third of the largest evidence, because a low threshold
-    leaves few specks for the agglomeration, and evidence divides cells where a membrane is fainter. The inside
-    is as clear as can be at 95 %. A cap of 60 nm keeps the halo short, and a larger one scores no better.
+    leaves few specks for the agglomeration, and evidence divides cells where a membrane is fainter. The inside counts
+    as clearest at 95 %. A cap of 60 nm keeps the halo short, and a larger one scores no better.
     """
     size = as_vec(resolution_nm, "resolution_nm")
     flat = size[0] >= 3 * max(size[1:]) if per_section is None else per_section
@@ -134,7 +134,7 @@ def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> Superv
 
 @dataclass(frozen=True)
 class Supervoxels:
-    """The fragments of a core, and where they go on beyond its low faces."""
+    """The fragments of a core, and the places where they continue beyond its low faces."""
 
     ids: np.ndarray
     """uint64 (z, y, x) of the core: 1 + the linear index in the bounds of the fragment's first voxel; 0 = no label."""

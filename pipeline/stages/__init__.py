@@ -1,1 +1,1 @@
-"""The stages of a run, one file each: what it reads, computes and writes. ``pipeline.runs.chain`` lists them."""
+"""The stages of a run, one file each, with what a stage reads, computes and writes; ``runs.chain`` lists them."""

@@ -1,8 +1,8 @@
-"""Where the nearest-neighbour affinities come from: this run's network, or any other program.
+"""The source of nearest-neighbour affinities: this run's network, or another program.
 
 petaseg's own convention: channel k (z, y, x) at voxel v is the affinity between v and v - e_k, uint8, 255 = surely
 the same object. Other programs order the channels differently or store the edge at its lower voxel; their offsets
-say which, and floating-point values from 0 to 1 are rounded half to even to uint8.
+define this, and floating-point values from 0 to 1 are rounded half to even to uint8.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class AffinitySource:
 
     url: str
     fingerprint: str
-    """What the affinities depend on: the fingerprint of the stage that wrote them, or of the given volume."""
+    """The fingerprint of the stage that wrote the affinities, or of the given volume."""
     offsets: tuple[Vec, ...] = STANDARD_OFFSETS
     """Channel k of the volume at voxel v is the affinity between v and v + offsets[k]."""
 

@@ -1,4 +1,4 @@
-"""Region graphs -> merge tree, from the chunks up to the whole."""
+"""Region graphs -> merge tree, from the chunks up to the root of the tree of boxes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.stages.setup import Setup
 
 @dataclass(frozen=True)
 class Agglomerate(TreeStage):
-    """Merges each node's regions as far as all of their contacts are known; what is left goes up."""
+    """Merges each node's regions as far as all of their contacts are known; the remaining ones go to the parent."""
 
     layout: Layout
     upstream: str
@@ -37,22 +37,22 @@ class Agglomerate(TreeStage):
         return cls(setup.layout, before[BuildRegionGraph.name].fingerprint, linkage_of(table), table.stop_score)
 
     def depends_on(self) -> Sequence[Any]:
-        """Region graph, linkage and where the tree ends."""
+        """Region graph, linkage and the score at which the tree ends."""
         linkage = [self.linkage.kind, self.linkage.quantile if self.linkage.needs_histograms else None]
         return self.upstream, linkage, self.stop_score
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """One grid a level, chunks first."""
+        """One grid for each level, chunks first."""
         return self.levels()
 
     def read(self, chunk: Chunk) -> list[RegionGraph]:
-        """The region graph of a chunk, or what the children of a node left."""
+        """The region graph of a chunk, or the remaining graphs of a node's children."""
         if chunk.level == 0:
             return [RegionGraph.from_arrays(self.layout.get_part(BuildRegionGraph.name, chunk))]
         return [self.node(child).rest for child in self.children(chunk)]
 
     def compute(self, chunk: Chunk, inputs: list[RegionGraph]) -> tuple[Products, dict[str, float]]:
-        """Merge what is certain within the node."""
+        """Make the merges that are certain within the node."""
         result = agglomerate_node(inputs, roi=self.layout.roi, linkage=self.linkage, stop_score=self.stop_score)
         return result.to_arrays(), {"merges": len(result.merges)}
 

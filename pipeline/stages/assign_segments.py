@@ -1,4 +1,4 @@
-"""Cut tree -> the final id of every fragment, from the whole down to the chunks. No worker loads a global table."""
+"""Cut tree -> the final id of every fragment, from the root down to the chunks. No worker loads a global table."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class AssignSegments(TreeStage):
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage that hands the ids of the cut down."""
+        """The stage, which reads the cut of the merge tree."""
         return cls(setup.layout, before[CutMergeTree.name].fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
@@ -35,7 +35,7 @@ class AssignSegments(TreeStage):
         return (self.upstream,)
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """One grid a level, the whole first."""
+        """One grid for each level, the root first."""
         return self.levels()[::-1]
 
     def read(self, chunk: Chunk) -> tuple[NodeCut, Assignment | None]:
@@ -45,5 +45,5 @@ class AssignSegments(TreeStage):
         return cut, None if parent is None else Assignment.from_arrays(self.load(parent))
 
     def compute(self, chunk: Chunk, inputs: tuple[NodeCut, Assignment | None]) -> tuple[Products, dict[str, float]]:
-        """Hand the final ids down."""
+        """Assign final ids to the node's regions."""
         return assign_node(*inputs).to_arrays(), {}

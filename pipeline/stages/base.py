@@ -1,4 +1,4 @@
-"""What a stage is: a small picklable value that lists its chunks and can process one of them.
+"""The protocol of a stage: a small picklable value that lists its chunks and can process one of them.
 
     read(chunk)  ->  compute(chunk, inputs)  ->  write(chunk, products)       run_chunk = all three + a report
       I/O              pure, one at a time         I/O
@@ -30,7 +30,7 @@ Products = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class ChunkReport:
-    """What is recorded about a finished chunk: proof (checksum) and provenance (seconds, counters)."""
+    """The record of a finished chunk: proof (checksum) and provenance (seconds, counters)."""
 
     level: int
     index: Vec
@@ -40,10 +40,12 @@ class ChunkReport:
     voxels: int
     bytes_written: int
     counters: dict[str, float] = field(default_factory=dict)
-    """Numbers of a stage's own, for example patches run and skipped; summed over chunks for display."""
+    """Numbers that a stage counts, for example patches run and skipped; summed over chunks for display."""
     timings: dict[str, float] = field(default_factory=dict)
-    """Seconds to ``read``, to ``wait`` for the compute slot, to ``compute``, to ``write``; and ``idle``, how long no
-    chunk of this stage was computed in this process before: a network that waits for its input. Not recorded."""
+    """Seconds to ``read``, to ``wait`` for the compute slot, to ``compute``, to ``write``; and ``idle``, the seconds
+    before it in which this process computed no chunk of the stage, as when a network waits for input. They are not
+    recorded.
+    """
 
 
 def checksum_of(products: Products) -> str:
@@ -57,13 +59,13 @@ def checksum_of(products: Products) -> str:
 
 
 def may_always_write() -> None:
-    """Never refuse: for a stage that runs without a lease."""
+    """Never raise; for a stage that runs without a lease."""
 
 
 class Stage(ABC):
     """A step of the pipeline over a chunk grid.
 
-    Stages are frozen dataclasses of configuration: they travel to workers, arrays do not. Volumes and models are
+    Stages are frozen dataclasses of configuration that are sent to workers; arrays are not sent. Volumes and models are
     opened once in a process, through the caches of ``stages/opened.py``.
     """
 
@@ -77,11 +79,11 @@ class Stage(ABC):
 
     @abstractmethod
     def grids(self) -> Sequence[ChunkGrid]:
-        """Its grids in the order in which they must be finished; most stages have one, tree stages one a level."""
+        """The grids in the order in which they must be finished: one, or in tree stages one for each level."""
 
     @abstractmethod
     def read(self, chunk: Chunk) -> Any:
-        """Load what ``compute`` needs; no arithmetic."""
+        """Load the inputs of ``compute``, without arithmetic."""
 
     @abstractmethod
     def compute(self, chunk: Chunk, inputs: Any) -> tuple[Products, dict[str, float]]:
@@ -103,15 +105,15 @@ class Stage(ABC):
         return ()
 
     def needs(self) -> Needs:
-        """What one chunk needs while it runs."""
+        """The needs of one chunk while it runs."""
         return Needs()
 
     def compute_slot(self) -> AbstractContextManager[Any]:
-        """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""
+        """A context held during ``compute``; a stage that uses one device returns a lock, so that only I/O overlaps."""
         return nullcontext()
 
     def run_chunk(self, chunk: Chunk, may_write: Callable[[], None] = may_always_write) -> ChunkReport:
-        """Read, compute and write one chunk; data first, report second.
+        """Read, compute and write one chunk; the report is returned after the data are stored.
 
         may_write: called before the products are stored; raises ``LeaseError`` if another driver has taken over.
         """
@@ -138,4 +140,4 @@ class Stage(ABC):
 
 
 DEVICE_LOCK = threading.Lock()
-"""One network at a time in a process: threads that wait for it read and write meanwhile."""
+"""The lock by which one network runs at a time in a process; other threads read and write meanwhile."""

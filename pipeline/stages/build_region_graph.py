@@ -1,4 +1,4 @@
-"""Fragments and affinities -> the region graph: who touches whom, and how strongly."""
+"""Fragments and affinities -> the region graph: which regions touch, and with which affinities."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BuildRegionGraph(ChainStage):
     affinities: AffinitySource
     upstream: str
     histograms: bool
-    """Keep the affinities of each contact by value: for quantile linkage."""
+    """Whether the affinities of each contact are kept as a histogram, for quantile linkage."""
 
     name = "build_region_graph"
     reads = (PredictAffinities.name, ExtractSupervoxels.name)
@@ -43,7 +43,7 @@ class BuildRegionGraph(ChainStage):
         return cls(setup.layout, affinities, upstream, linkage_of(setup.config.agglomeration).needs_histograms)
 
     def depends_on(self) -> Sequence[Any]:
-        """Fragments (and with them the affinities), and what is kept of a contact."""
+        """Fragments (and thereby affinities), and whether histograms are kept."""
         return self.upstream, self.histograms
 
     def grids(self) -> Sequence[ChunkGrid]:
@@ -58,7 +58,7 @@ class BuildRegionGraph(ChainStage):
     def compute(
         self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, np.ndarray]
     ) -> tuple[Products, dict[str, float]]:
-        """Count and add up the affinities on every contact."""
+        """Count and sum the affinities on every contact."""
         fragments, affinities, joins = inputs
         graph = build_region_graph(
             fragments,

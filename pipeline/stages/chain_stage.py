@@ -1,4 +1,4 @@
-"""A stage of a run's chain: it says what it reads, what it writes and what its products depend on; the rest follows.
+"""A stage of a run's chain, which states what it reads, what it writes and what its products depend on.
 
 From these statements follow the order of the stages, their fingerprints, their output volumes, how a chunk is stored
 and loaded again, and what ``petaseg plan`` counts. ``pipeline.runs.chain`` lists the stages.
@@ -55,14 +55,14 @@ class ChainStage(Stage):
     @classmethod
     @abstractmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
-        """The stage of a run; ``None`` if that run has none.
+        """The stage of a run; ``None`` if that run does not need it.
 
         before: the stages named in ``reads``, by name, as far as the run has them.
         """
 
     @abstractmethod
     def depends_on(self) -> Sequence[Any]:
-        """Everything that decides about the products, as plain values: fingerprints of inputs, rules, digests."""
+        """All facts that affect the products, as plain values: fingerprints of inputs, rules, digests."""
 
     @property
     def fingerprint(self) -> str:
@@ -70,7 +70,7 @@ class ChainStage(Stage):
         return fingerprint(self.name, self.algorithm, *self.depends_on())
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """One grid, without halo; a stage that needs more says so."""
+        """One grid without halo, unless a stage overrides this."""
         return [self.layout.grid()]
 
     def volume_names(self) -> tuple[str, ...]:
@@ -91,16 +91,16 @@ class ChainStage(Stage):
             self.layout.put_part(self.name, chunk, small)
 
     def load(self, chunk: Chunk) -> Products:
-        """Read everything back."""
+        """Load the stored products of a chunk."""
         voxels = {volume.name: self.layout.read(volume.name, chunk.core) for volume in self.volumes}
         return {**voxels, **(self.layout.get_part(self.name, chunk) if self.has_part else {})}
 
 
 class TreeStage(ChainStage):
-    """A stage over the tree of chunks: level 0 are the chunks, each node above covers 2 x 2 x 2 below."""
+    """A stage over the tree of chunks: level 0 has the chunks, and each node above covers 2 x 2 x 2 nodes below."""
 
     def levels(self) -> list[ChunkGrid]:
-        """The grids from the chunks up to the whole."""
+        """The grids from the chunks up to the root."""
         return self.layout.grid().levels()
 
     def children(self, chunk: Chunk) -> list[Chunk]:

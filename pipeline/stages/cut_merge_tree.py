@@ -1,4 +1,4 @@
-"""Merge tree -> the merges that hold at the chosen threshold, from the chunks up to the whole. No voxel is read."""
+"""Merge tree -> the merges that hold at the chosen threshold, from the chunks up to the root. No voxel is read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.stages.setup import Setup
 
 @dataclass(frozen=True)
 class CutMergeTree(TreeStage):
-    """Merge tree -> clusters of each node, and what its parent must know of them."""
+    """Merge tree -> the clusters of each node, and those that its parent needs."""
 
     layout: Layout
     upstream: str
@@ -41,11 +41,11 @@ class CutMergeTree(TreeStage):
         return self.upstream, asdict(self.rules)
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """One grid a level, chunks first."""
+        """One grid for each level, chunks first."""
         return self.levels()
 
     def read(self, chunk: Chunk) -> tuple[NodeResult, list[Clusters]]:
-        """The merges of the node, and the clusters that it begins with."""
+        """The merges of the node, and the clusters of its children."""
         result = NodeResult.from_arrays(self.layout.get_part(Agglomerate.name, chunk))
         if chunk.level == 0:
             graph = RegionGraph.from_arrays(self.layout.get_part(BuildRegionGraph.name, chunk))
@@ -61,7 +61,7 @@ class CutMergeTree(TreeStage):
 def cut_rules(setup: Setup) -> CutRules:
     """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at the default.
 
-    Raises ``ConfigError`` if the threshold does not fit the end of the tree.
+    Raises ``ConfigError`` if the threshold is below the score at which the tree ends.
     """
     cut, stop_score, network = setup.config.segmentation, setup.config.agglomeration.stop_score, setup.inputs.network
     given = (

@@ -54,7 +54,7 @@ class ExtractSupervoxels(ChainStage):
         return self.affinities.read(chunk.read_box), mask
 
     def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray | None]) -> tuple[Products, dict[str, float]]:
-        """Height map, pointers, basins."""
+        """Compute height map, pointers and basins."""
         affinities, mask = inputs
         result = extract_supervoxels(
             affinities,

@@ -1,12 +1,12 @@
-"""Where a run keeps its things, and the part of its configuration that every stage shares.
+"""The places of a run's files, and the part of its configuration that all stages share.
 
 <run>/run.yaml                 the configuration as it was run, with absolute paths
 <run>/affinities.zarr          volumes, one for each stage that writes voxels
 <run>/fragments.zarr
 <run>/supervoxels.zarr
 <run>/labels.zarr
-<run>/parts/<stage>/<chunk>    small arrays, one object a chunk
-<run>/ledger/<stage>/          which chunks are done, and the proof
+<run>/parts/<stage>/<chunk>    small arrays, one object for each chunk
+<run>/ledger/<stage>/          the completed chunks, with checksums
 <run>/report/                  tables and pictures
 """
 
@@ -39,7 +39,7 @@ class Layout:
 
     @property
     def fingerprint(self) -> str:
-        """Digest of the voxels and the grid; where the run lies does not matter."""
+        """Digest of the voxels and the grid; the place of the run directory has no effect."""
         boxes = [self.bounds.start, self.bounds.stop, self.roi.start, self.roi.stop]
         return fingerprint(boxes, self.chunk_shape, self.storage_chunk_shape, self.resolution_nm)
 

@@ -1,4 +1,4 @@
-"""What a worker opens once in its process: volumes, object stores and predictors, by the strings that name them."""
+"""Volumes, object stores and predictors that a worker opens once in its process, by the strings that name them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.storage import ObjectStore
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
-if TYPE_CHECKING:  # torch is imported by those who predict, not by those who relabel
+if TYPE_CHECKING:  # only stages that predict import torch
     from pipeline.inference.predictor import PredictOptions, Predictor
 
 

@@ -39,7 +39,7 @@ class PredictAffinities(ChainStage):
     overlap: Vec
     options: PredictOptions
     environment: str
-    """Digest of device kind, torch version and whatever else decides about the last bit."""
+    """Digest of device kind, torch version and other facts that can change the last bit."""
 
     name = "predict_affinities"
     volumes = (OutputVolume("affinities", "uint8", channels=3),)
@@ -80,11 +80,11 @@ class PredictAffinities(ChainStage):
         return PatchLattice(self.layout.bounds, self.patch_shape, self.overlap)
 
     def needs(self) -> Needs:
-        """One GPU, if there is one to run on."""
+        """The network, and a GPU if it runs on one."""
         return Needs(network=True, gpus=int(self.options.resolved_device() == "cuda"))
 
     def compute_slot(self) -> AbstractContextManager[Any]:
-        """One chunk at a time on a GPU; on a CPU, threads run the network side by side."""
+        """One chunk at a time on a GPU; on a CPU, threads run the network in parallel."""
         return DEVICE_LOCK if self.options.resolved_device() == "cuda" else nullcontext()
 
     def read(self, chunk: Chunk) -> np.ndarray:

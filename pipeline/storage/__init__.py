@@ -4,7 +4,7 @@
     s3://, gs://           ``bucket``   a put is atomic there anyway; retries, checksums, credentials of the environment
     https://, mem://       ``web``      read only; objects that live as long as the process
 
-A reader, also one in another process or after ``kill -9``, sees an object as it was before a put or after it.
+A reader, in any process and also after ``kill -9``, sees an object either as it was before a put or as it is after it.
 """
 
 from pipeline.storage.addresses import absolute, local_path, parent_of

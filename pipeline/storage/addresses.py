@@ -1,4 +1,4 @@
-"""Paths and URLs as text: the same three questions for both. Nothing is opened here."""
+"""Functions that treat paths and URLs as text, both in the same way. Nothing is opened here."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pipeline.errors import ConfigError
 
 USER = re.compile(r"://[^/]*@")
 BUCKET = re.compile(r"^(?P<bucket>(?:s3://https?://[^/]+/|\w+://)[^/]+)(?P<path>/.*)?$")
-"""A URL taken apart; the bucket, or the server of a web address, has nothing above it."""
+"""The parts of a URL; the bucket, or the server of a web address, has no parent folder."""
 
 
 def refuse_credentials(url: str) -> None:
-    """``ConfigError`` if a URL names a user: it would end in run files, messages and stages."""
+    """Raise ``ConfigError`` if a URL names a user, since URLs are written to run files, messages and logs."""
     if found := USER.search(url):
         shown = f"{url[: found.start()]}://...@{url[found.end() :].partition('/')[0]}"
         raise ConfigError(f"{shown} holds credentials; they belong in the environment, never in a URL")

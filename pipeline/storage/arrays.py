@@ -14,7 +14,9 @@ ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def pack_arrays(arrays: Mapping[str, np.ndarray], *, compress: bool = False) -> bytes:
-    """Named arrays as the bytes of an npz file, members in name order and dated 1980: equal arrays, equal bytes."""
+    """Named arrays as the bytes of an npz file. Its members are in name order and dated 1980, so equal arrays give
+    equal bytes.
+    """
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name in sorted(arrays):
@@ -39,8 +41,8 @@ def unpack_arrays(data: bytes, name: str = "object") -> dict[str, np.ndarray]:
 
 
 def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> np.ndarray:
-    """One array, unpacked straight into its place: no second copy of the ledger of a hundred million chunks."""
+    """One array, unpacked straight into its memory: a ledger of a hundred million chunks is not copied twice."""
     with archive.open(info) as file:
         array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
-        file.read()  # to the end, where the CRC is checked
+        file.read()  # reading to the end checks the CRC
     return array

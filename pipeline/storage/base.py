@@ -8,7 +8,7 @@ from typing import Protocol
 
 
 class Backend(Protocol):
-    """What a kind of storage can do with one key; errors are the system's own, or a ``RequestError``."""
+    """What a kind of storage can do with one key. It raises the system's own errors, or a ``RequestError``."""
 
     def get(self, key: str, start: int | None, stop: int | None) -> bytes | None:
         """The bytes of an object or of a range of it; a negative start counts from the end; ``None`` if missing."""
@@ -23,7 +23,9 @@ class Backend(Protocol):
         ...
 
     def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
-        """Store an object if its version is this one; the new version, ``None`` if it is not."""
+        """Store an object if its present version is ``version``; returns the new version, or ``None`` if it is another
+        one.
+        """
         ...
 
     def exists(self, key: str) -> bool:
@@ -40,5 +42,5 @@ class Backend(Protocol):
 
 
 def md5(data: bytes) -> str:
-    """The checksum that object stores use too; it finds damage, it is no defence."""
+    """The checksum that object stores use too. It finds damage, but does not protect against forgery."""
     return hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -8,13 +8,13 @@ What is checked
     put     the server's ETag, if it is the MD5 of what was sent; if it is not, or with ``durable``, the object is
             read back and compared
     get     a whole object against the MD5 that ``put`` stored in its metadata, a range by its length
-Damage is met by doing it again, and is a ``CorruptError`` if it stays.
+A damaged transfer is repeated; if it is damaged every time, it is a ``CorruptError``.
 
 What is repeated
     requests    by obstore, with growing pauses (``Patience.tries``)
-    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once this process has used the bucket; one that
-                never answered is named at once. ``put_if`` and ``get_versioned`` do not wait for an outage:
-                who holds a lease must know in time that it cannot be renewed.
+    operations  by ``BucketBackend``, for ``Patience.outage_seconds``, once this process has used the bucket; a server
+                that never answered is reported at once. ``put_if`` and ``get_versioned`` do not wait for the end
+                of an outage: the holder of a lease must know in time that it cannot be renewed.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class BucketBackend:
         return posixpath.join(self.prefix, key) if key else self.prefix
 
     def _ask(self, action: Callable[[Client], Result], *, patient: bool = True) -> Result | None:
-        """Do something with the bucket, again if it is ill; ``None`` if the object is missing."""
+        """Run an action on the bucket and repeat it after errors that may pass; ``None`` if the object is missing."""
         client = connect(self.address)
         began, pause, damaged = time.monotonic(), FIRST_PAUSE, 0
         while True:
@@ -116,14 +116,14 @@ class BucketBackend:
 
 
 def waiting_time(client: Client, failure: RequestError) -> float:
-    """Seconds for which an operation that failed so is repeated, if it may wait."""
+    """Seconds for which an operation is repeated after this failure, if it may wait at all."""
     if client.used:
         return client.patience.outage_seconds
     return client.patience.first_seconds if failure.answered else 0
 
 
 def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | None:
-    """The result of an action, ``None`` for a missing object, else a ``RequestError`` that keeps nothing secret."""
+    """The result of an action, or ``None`` for a missing object; a ``RequestError`` reveals no secret."""
     result: Result | None = None
     try:
         result = action(client)
@@ -141,7 +141,7 @@ def ask_once(client: Client, action: Callable[[Client], Result]) -> Result | Non
 
 
 def send(client: Client, path: str, data: bytes, durable: bool) -> None:
-    """Store an object and make sure of it."""
+    """Store an object and check that it arrived undamaged."""
     digest = md5(data)
     parts = {"use_multipart": len(data) > PART_BYTES, "chunk_size": PART_BYTES}
     try:
@@ -155,8 +155,8 @@ def send(client: Client, path: str, data: bytes, durable: bool) -> None:
 def send_if(client: Client, path: str, data: bytes, version: str | None, writer: str) -> str | None:
     """Store an object if it has this version.
 
-    It says who wrote it: a request that was carried out, but whose answer was lost, is repeated and must not lose
-    against itself.
+    The object's metadata name its writer. Obstore repeats a request whose answer was lost, and if the first one had
+    been carried out, the repeated one must not count as another writer's.
     """
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
@@ -179,7 +179,7 @@ def send_if(client: Client, path: str, data: bytes, version: str | None, writer:
 def check_conditions(client: Client, path: str, data: bytes, marks: Mapping[str, str]) -> None:
     """``RequestError`` unless the server refuses to store again, under false conditions, what was just stored.
 
-    One that ignores conditions would give two drivers one lease. Asked once in a process.
+    A server that ignores conditions would give two drivers one lease. It is tested once in a process.
     """
     from obstore.exceptions import AlreadyExistsError, PreconditionError
 
@@ -196,7 +196,7 @@ def check_conditions(client: Client, path: str, data: bytes, marks: Mapping[str,
 
 
 def bucket_exists(client: Client) -> bool:
-    """False only if the server says so: a missing object may mean a missing bucket. Asked once in a process."""
+    """False only if the server answers that the bucket is missing. The server is asked once in a process."""
     if not client.exists:
         try:
             next(iter(client.store.list(chunk_size=1)), None)

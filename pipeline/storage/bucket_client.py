@@ -21,21 +21,23 @@ GOOGLE_KEYS = "GOOGLE_APPLICATION_CREDENTIALS, or run `gcloud auth application-d
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to wait for a server that does not answer, and for one that is ill."""
+    """How long a server that does not answer, or answers with errors, is waited for."""
 
     connect_seconds: float = 10
     stall_seconds: float = 120
-    """Without a byte for so long, a request is given up and sent again."""
+    """A request that received no byte for this time is given up and sent again."""
     tries: int = 6
-    """How often obstore sends one request again, with pauses that double from 0.1 s ..."""
+    """How often obstore repeats one request, with pauses that double from 0.1 s."""
     request_seconds: float = 60
-    """... and for how long."""
+    """The time for which obstore repeats one request."""
     outage_seconds: float = 900
-    """A bucket that this process has used may be away for so long ..."""
+    """How long an operation is repeated on a bucket that this process has used before."""
     first_seconds: float = 60
-    """... one that it has not may answer with errors for so long, and with silence not at all."""
+    """How long it is repeated on a bucket not used before, if the server answers with errors; not at all if it is
+    silent.
+    """
     lease_seconds: float = 5
-    """What must not wait is repeated for so long."""
+    """How long an operation on a lease is repeated: ``put_if`` and ``get_versioned``."""
     longest_pause: float = 30
 
 
@@ -57,12 +59,12 @@ class Address:
 
 @dataclass
 class Client:
-    """A bucket of obstore; all stores of a process share it, and it never travels to another one."""
+    """An open bucket of obstore; all stores of a process share it, and it is never sent to another process."""
 
     store: Any
-    """Of obstore."""
+    """The store of obstore."""
     reader: Any
-    """The same, for whole objects and ranges."""
+    """The same bucket, for reading whole objects and ranges."""
     server: Server
     patience: Patience
     used: bool = False
@@ -129,7 +131,7 @@ def _google(address: Address) -> Client:
         settings["service_account"] = access.key_file
     options = _options(allow_http=access.endpoint.startswith("http://"))
     store = GCSStore(address.bucket, config=settings, **options)
-    # Google unpacks what is stored compressed, and leaves out its length, which obstore needs: say that we can do it
+    # Google unpacks objects stored compressed and then omits the length, which obstore needs, unless we accept gzip.
     options["client_options"]["default_headers"] = {"Accept-Encoding": "gzip"}
     reader = GCSStore(address.bucket, config=settings, **options)
     server = Server(access.endpoint, address.bucket, access.signed, GOOGLE_KEYS)

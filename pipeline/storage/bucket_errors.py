@@ -42,7 +42,7 @@ FULL = ("QuotaExceeded", "XMinioStorageFull", "InsufficientStorage")
 
 @dataclass(frozen=True)
 class Server:
-    """Whom a bucket's requests go to, for messages."""
+    """The server that a bucket's requests go to, as messages name it."""
 
     name: str
     bucket: str
@@ -74,7 +74,7 @@ def explain(error: Exception, server: Server) -> RequestError:
         return RequestError("the credentials cannot be used", f"renew them, or set {server.keys}")
     if status:
         return _answer(text, status, code)
-    if type(error).__name__ != "GenericError" or NO_KEY.search(text):  # it was not sent at all
+    if type(error).__name__ != "GenericError" or NO_KEY.search(text):  # the request was not sent at all
         return RequestError(text.partition("\n")[0], "correct the address")
     return _silence(text, server)
 
@@ -102,7 +102,7 @@ def _answer(text: str, status: str, code: str) -> RequestError:
 
 
 def _silence(text: str, server: Server) -> RequestError:
-    """No answer, or half of one."""
+    """The error for no answer, or an incomplete one."""
     connected = "kind: Connect" not in text
     why = _first(REASON, text) or ("it took too long" if "kind: Timeout" in text else text.partition("\n")[0])
     return RequestError(

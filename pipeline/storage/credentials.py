@@ -22,28 +22,28 @@ if TYPE_CHECKING:
 
 GCLOUD = Path("~/.config/gcloud/application_default_credentials.json")
 PRODUCT = Path("/sys/class/dmi/id/product_name")
-"""What kind of machine this is."""
+"""The file in which Linux gives the machine's product name; Google's machines have their own."""
 GOOGLE = "https://storage.googleapis.com"
 TTL = timedelta(minutes=10)
-"""Temporary keys are asked for again so often; botocore renews them in time."""
+"""How often temporary keys are asked for again; botocore renews them in time."""
 
 
 @dataclass(frozen=True)
 class S3Access:
-    """How an S3 store is entered; never printed, never pickled."""
+    """What is needed to connect to an S3 store; it is never printed and never pickled."""
 
     provider: Callable[[], S3Credential] | None
-    """Gives the present keys; ``None`` for requests that are not signed."""
+    """Returns the current keys; ``None`` if requests are not signed."""
     region: str
     endpoint: str | None
-    """Another server than Amazon's, from the environment or the profile."""
+    """A server other than Amazon's, from the environment or the profile."""
 
     def __repr__(self) -> str:
         return f"S3Access(signed={self.provider is not None}, region={self.region!r}, endpoint={self.endpoint!r})"
 
 
 def s3_access() -> S3Access:
-    """What the environment and the usual files say now."""
+    """The S3 access that the environment and the usual files give now."""
     import botocore.session
 
     session = botocore.session.get_session()
@@ -62,14 +62,14 @@ def s3_access() -> S3Access:
 
 @dataclass(frozen=True)
 class GoogleAccess:
-    """How Google's storage is entered."""
+    """What is needed to connect to Google's storage."""
 
     key_file: str | None
-    """Of a service account; ``None`` if obstore is to look for credentials by itself."""
+    """Key file of a service account; ``None`` if obstore is to look for credentials by itself."""
     endpoint: str
     """Google, or the server that the key file names as ``gcs_base_url``."""
     signed: bool
-    """False if there are no credentials; what is public can be read without."""
+    """False if there are no credentials; public objects can be read without them."""
 
 
 def google_access() -> GoogleAccess:

@@ -50,7 +50,7 @@ class DamagedError(RequestError):
 
 @contextmanager
 def storage_errors(verb: str, name: str) -> Iterator[None]:
-    """Turn the system's errors into ``StorageError`` with the name, the cause and what to do."""
+    """Turn the system's errors into a ``StorageError`` that gives the name, the cause and the remedy."""
     try:
         yield
     except (PetasegError, MemoryError):

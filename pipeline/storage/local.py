@@ -17,7 +17,7 @@ from pipeline.storage.base import md5
 PARTIAL = ".partial"
 LOCK = ".lock"
 LOCK_SECONDS = 30.0
-"""``put_if`` holds a lock for milliseconds; who cannot have it for so long has met a stopped process."""
+"""``put_if`` holds a lock for milliseconds; if it is not free after this time, a stopped process holds it."""
 
 
 class LocalBackend:
@@ -46,7 +46,7 @@ class LocalBackend:
         return None if data is None else (data, md5(data))
 
     def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
-        """See ``Backend``: compare and rename under a lock of the file system, which the kernel frees if we die."""
+        """See ``Backend``. Compares and renames under a lock of the file system, which the kernel frees if we die."""
         path = self.root / key
         with locked(path):
             present = self.get_versioned(key)
@@ -88,7 +88,9 @@ def write_atomic(path: Path, data: bytes, *, durable: bool = False) -> None:
 
 
 def create_atomic(path: Path, data: bytes) -> bool:
-    """Write a file that is not there yet; False if it is: a link is made by one process only, on network disks too."""
+    """Write a file that does not exist yet; False if it does. Only one process can make a hard link, on network disks
+    too.
+    """
     with temporary_file(path, data, durable=True) as temporary:
         try:
             os.link(temporary, path)
@@ -113,7 +115,7 @@ def temporary_file(path: Path, data: bytes, *, durable: bool) -> Iterator[Path]:
 
 
 def open_for_writing(path: Path) -> BinaryIO:
-    """Open an empty file; its folder is made only if it is missing, which saves a call for each object."""
+    """Open an empty file. Its folder is made only if opening fails, which saves a call for each object."""
     try:
         return open(path, "wb")
     except FileNotFoundError:
@@ -143,7 +145,7 @@ def try_lock(descriptor: int) -> bool:
 
 
 def append_bytes(path: Path, data: bytes) -> None:
-    """Append to a file that has one writer; a write that fails half-way is taken back."""
+    """Append to a file that has one writer; a write that fails half-way is undone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab", buffering=0) as file:
         size = file.seek(0, os.SEEK_END)

@@ -1,4 +1,4 @@
-"""``ObjectStore``: what the rest of the project knows of storage."""
+"""``ObjectStore``: the interface to storage for the rest of the project."""
 
 from __future__ import annotations
 
@@ -76,22 +76,22 @@ class ObjectStore:
             self._backend.put(key, data, durable)
 
     def get_versioned(self, key: str) -> tuple[bytes, str] | None:
-        """An object with its version, for ``put_if``; ``None`` if there is none. Equal bytes may be equal versions."""
+        """An object and its version, for ``put_if``; ``None`` if there is none. Equal bytes may have equal versions."""
         with storage_errors("read", self._name(key)):
             return self._backend.get_versioned(key)
 
     def put_if(self, key: str, data: bytes, version: str | None) -> str | None:
         """Store an object if its present version is ``version``, or if there is none and ``version`` is ``None``.
 
-        Returns the new version, or ``None`` if somebody was faster. Of several callers, in any processes and on any
-        machines that share the store, exactly one succeeds. Other writes to the same key (``put``, ``delete``) are
+        Returns the new version, or ``None`` if another writer came first. Of several callers, in any processes and on
+        any machines that share the store, exactly one succeeds. Other writes to the same key (``put``, ``delete``) are
         not held back: use only ``put_if`` on a key that several write. The object survives a crash of the machine.
         """
         with storage_errors("write", self._name(key)):
             return self._backend.put_if(key, data, version)
 
     def exists(self, key: str) -> bool:
-        """True if there is an object of this key (a folder is none)."""
+        """True if there is an object of this key (a folder is not an object)."""
         with storage_errors("look for", self._name(key)):
             return self._backend.exists(key)
 
@@ -121,10 +121,10 @@ class ObjectStore:
         return unpack_arrays(self.get(key), self._name(key))
 
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Sequence[Result]:
-        """``function`` of every item, in order: side by side in a bucket, where time is spent waiting."""
+        """Apply ``function`` to every item and return the results in order; in a bucket, the calls run in parallel."""
         alone = (
             self.local_path is not None or len(items) < 2 or getattr(IN_POOL, "yes", False)
-        )  # a pool in itself hangs
+        )  # a pool that waits for itself hangs
         return tuple(map(function, items) if alone else pool().map(function, items))
 
     def _name(self, key: str) -> str:

@@ -20,16 +20,18 @@ Span = tuple[int, int] | dict[str, int] | None
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came out of a bucket."""
+    """An object, or a range of it, read from a bucket."""
 
     data: bytes
     version: str
-    """For a conditional write: how S3 and GCS recognise this state of the object, as JSON."""
+    """The version by which S3 and GCS recognise this state of the object in a conditional write, as JSON."""
     writer: str | None
 
 
 def byte_range(start: int | None, stop: int | None) -> Span:
-    """The range from ``start`` (negative: counted from the end, and to the end) to before ``stop``."""
+    """The range from ``start`` up to, not including, ``stop``; a negative start counts from the end and reaches the
+    end.
+    """
     if start is not None and start < 0:
         if stop is not None:
             raise ValueError(f"a range from {start} to {stop}; one that counts from the end must reach the end")
@@ -90,6 +92,6 @@ def unpacked(data: bytes, known: Mapping[str, str]) -> bytes:
     encoding = known.get("Content-Encoding")
     if not encoding or encoding == "identity" or "aws-chunked" in encoding:
         return data
-    from cloudfiles.compression import decompress  # one to two seconds: only where it is needed
+    from cloudfiles.compression import decompress  # the import takes one to two seconds
 
     return bytes(decompress(data, encoding))

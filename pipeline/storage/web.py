@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.storage.base import md5
 
 ONE_WRITER = threading.Lock()
-"""``mem://`` lives in one process, so this is all that ``put_if`` needs; nothing else here can be written."""
+"""The lock of ``put_if``. ``mem://`` lives in one process, and other addresses here cannot be written."""
 
 
 class WebBackend:
@@ -21,7 +21,7 @@ class WebBackend:
 
     @cached_property
     def _files(self) -> Any:
-        from cloudfiles import CloudFiles  # one to two seconds: only where it is used
+        from cloudfiles import CloudFiles  # the import takes one to two seconds
 
         return CloudFiles(self.url, progress=False)
 

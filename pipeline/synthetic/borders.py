@@ -1,4 +1,4 @@
-"""Where labels meet."""
+"""The borders between labels."""
 
 from __future__ import annotations
 

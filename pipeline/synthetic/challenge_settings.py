@@ -1,4 +1,4 @@
-"""Settings of the synthetic connectomics challenge; ``connectomics_challenge.py`` says how the paper is read."""
+"""Settings of the synthetic connectomics challenge; ``connectomics_challenge.py`` explains how the paper is read."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHORT = SnakeKind(number=6, circles=Normal(mean=3, sd=2, low=1, high=7), radius=
 
 
 class ChallengeConfig(Table):
-    """Numbers of the generator; the defaults are the paper's, or the reading that is explained above."""
+    """Numbers of the generator; the defaults are the paper's, or those that ``connectomics_challenge.py`` explains."""
 
     size: Annotated[int, Field(ge=32)] = 500
     """Side of the picture in pixels."""
@@ -51,7 +51,7 @@ class ChallengeConfig(Table):
     snakes: tuple[SnakeKind, ...] = (LONG, MODERATE, SHORT)
     """Kinds of snakes, in the order in which they are placed."""
     walk: Walk = Walk()
-    """How snakes go on."""
+    """How a snake continues from one circle to the next."""
     gap: Positive = 4.0
     """Pixels between the skeletons of two cells, at least."""
     membranes: bool = True

@@ -1,8 +1,8 @@
 """The synthetic connectomics challenge: trace the membranes of cells among organelles that look the same.
 
 Cells of all sizes fill a square; each is outlined by a closed line, its membrane, and half of them hold organelles,
-outlined by lines of the same thickness and brightness. Only what is enclosed by what tells them apart: a membrane is
-not inside of anything (Linsley et al. 2020, figure S3). There is no public code; this follows the text.
+outlined by lines of the same thickness and brightness. Only enclosure tells them apart: a membrane is never inside
+another line (Linsley et al. 2020, figure S3). There is no public code; this follows the text.
 
 1. Nodes: a grid of 15 x 15, shifted and rotated, each moved at random within 50 pixels       ``_nodes``
 2. Skeletons of cells: snakes of circles at 18 nodes, single circles at the others            ``_skeletons``
@@ -12,7 +12,7 @@ not inside of anything (Linsley et al. 2020, figure S3). There is no public code
 5. A smooth warp; lines of one thickness                                                      ``_warp``, ``_lines``
 6. Contrast and sharpness that vary over the picture, and noise                               ``_perturb``
 
-What the paper prints cannot be done to the letter. This is what is done instead; each number is a setting.
+The printed description cannot be followed to the letter. This is done instead; each number is a setting.
 
 - Moderate and long snakes of the printed radii would cover 266,600 of the 250,000 pixels. The printed numbers are read
   as diameters: ``size_scale`` = 0.5 multiplies all radii, of single circles and organelles too. The smallest radius
@@ -44,11 +44,11 @@ from pipeline.synthetic.sample import Sample, sample_rng
 from pipeline.synthetic.snakes import Circles, Normal
 
 DIAGONAL = 1.5
-"""More than the distance of two pixels that touch by a corner."""
+"""A distance larger than that of two pixels that touch by a corner."""
 
 
 class Geometry:
-    """What is drawn, before it is made hard to see."""
+    """The regions and lines of a picture, before contrast, blur and noise are applied."""
 
     def __init__(self, cells: np.ndarray, organelles: np.ndarray, thickness: float) -> None:
         self.cells = cells
@@ -78,7 +78,7 @@ def make_challenge(index: int, *, seed: int = 0, config: ChallengeConfig = DEFAU
 
 
 def make_geometry(rng: np.random.Generator, config: ChallengeConfig) -> tuple[Geometry, dict[str, int]]:
-    """Steps 1 to 5, and how many things there are."""
+    """Steps 1 to 5; also returns how many cells, snakes and organelles there are."""
     skeletons, snakes = _skeletons(config, rng)
     room = np.zeros((config.size,) * 2, bool)
     room[1:-1, 1:-1] = True
@@ -100,7 +100,7 @@ def _nodes(config: ChallengeConfig, rng: np.random.Generator) -> np.ndarray:
     away = config.jitter * np.sqrt(rng.random(len(grid))) * np.exp(2j * np.pi * rng.random(len(grid)))
     nodes = config.size / 2 + spacing * (grid @ turn) + np.stack([away.imag, away.real], axis=-1)
     inside = ((nodes >= 1) & (nodes <= config.size - 2)).all(axis=1)
-    nodes = np.unique(np.rint(nodes[inside]), axis=0)  # coincidences are rejected
+    nodes = np.unique(np.rint(nodes[inside]), axis=0)  # nodes that coincide are rejected
     return rng.permutation(nodes)
 
 
@@ -123,7 +123,7 @@ def _skeletons(config: ChallengeConfig, rng: np.random.Generator) -> tuple[Circl
 def _place(
     circles: Circles, cell: int, nodes: np.ndarray, kind: SnakeKind, config: ChallengeConfig, rng: np.random.Generator
 ) -> bool:
-    """Let one snake grow from the first node that has room for it; False if none has."""
+    """Grow one snake from the first node that has room for it; False if no node has."""
     radius = _scaled(kind.radius, config, rng)
     for node in rng.permutation(nodes):
         if _free(circles, node, radius, config):
@@ -160,7 +160,8 @@ def _scaled(radii: Normal, config: ChallengeConfig, rng: np.random.Generator) ->
 
 
 def _halfway(skeletons: np.ndarray, room: np.ndarray) -> np.ndarray:
-    """The region around each skeleton of what is nearer to it than to the ridge between skeletons, or to no room.
+    """The region around each skeleton that is nearer to it than to the ridge between skeletons, or than to the end of
+    the room.
 
     Each region is connected to its skeleton: on the straight way there, the distance to the skeleton shrinks as fast as
     any distance can.
@@ -189,7 +190,7 @@ def _organelles(cells: np.ndarray, config: ChallengeConfig, rng: np.random.Gener
 
 
 def _fill(room: np.ndarray, area: float, config: ChallengeConfig, rng: np.random.Generator) -> np.ndarray:
-    """Skeletons of organelles in the room of one cell, int32 from 1: more and more until they cover ``area`` pixels."""
+    """Skeletons of organelles in the room of one cell, int32 from 1, added until they cover ``area`` pixels."""
     drawn = np.zeros(room.shape, np.int32)
     for number in range(1, config.organelle_tries + 1):
         free = room & (ndimage.distance_transform_edt(drawn == 0) >= config.organelle_gap) if drawn.any() else room
@@ -202,7 +203,7 @@ def _fill(room: np.ndarray, area: float, config: ChallengeConfig, rng: np.random
 def _wander(
     drawn: np.ndarray, free: np.ndarray, number: int, config: ChallengeConfig, rng: np.random.Generator
 ) -> None:
-    """Draw one organelle: what lies in free space of the circles of a snake."""
+    """Draw one organelle: the part of a snake's circles that lies in free space."""
     centre = rng.permutation(np.argwhere(free))[0].astype(float)
     radius, angle = _scaled(config.organelle_radius, config, rng), rng.uniform(-np.pi, np.pi)
     y, x = np.ogrid[: drawn.shape[0], : drawn.shape[1]]
@@ -234,7 +235,7 @@ def _warp(regions: list[np.ndarray], config: ChallengeConfig, rng: np.random.Gen
 
 
 def _parted(regions: np.ndarray) -> np.ndarray:
-    """Regions with 0 wherever one has another beside it, corners included, and at the edge of the picture."""
+    """The regions, with 0 at every pixel beside another region, corners included, and at the edge of the picture."""
     others = np.where(regions == 0, regions.max() + 1, regions)
     together = ndimage.maximum_filter(regions, 3) > ndimage.minimum_filter(others, 3)
     parted = np.where(together, 0, regions)

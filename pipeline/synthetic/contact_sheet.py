@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 SHOWN = 8
 """Samples on a sheet, at most."""
 PAIRS = 2
-"""Samples beside each other."""
+"""The number of samples in one row."""
 PANEL_INCHES = 2.6
 DPI = 110
 ANGLE_COLOUR = "#e8622c"
@@ -25,7 +25,7 @@ def contact_sheet(path: Path, pairs: Sequence[tuple[np.ndarray, np.ndarray]], no
 
     pairs: image uint8 (y, x) or (z, y, x), of which the middle section is drawn; and its target: a mask or labels of
         the same shape, or (sin 2 theta, cos 2 theta) of an orientation, or (sin theta, cos theta).
-    notes: a line below the image of each.
+    notes: one line for each sample, written below its image.
     """
     pairs = list(pairs)[:SHOWN]
     columns = 2 * min(PAIRS, len(pairs))

@@ -3,10 +3,10 @@
     <output>/image.zarr, target.zarr      samples stacked along z, for generators of pictures
     <output>/image-0000.zarr, ...         a volume for each sample, for generators of volumes
     <output>/parameters.yaml              kind, count, seed, version and every setting
-    <output>/samples.jsonl                one line a sample: its index and what was drawn at random
+    <output>/samples.jsonl                one line for each sample: its index and what was drawn at random
     <output>/contact_sheet.png            the first samples
 
-All of it is there, or nothing: it is written beside the output and moved there at the end.
+The data set is written beside the output and moved there at the end, so it is complete or missing.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ from pipeline.volumes.base import Volume, VolumeSpec
 Progress = Callable[[int, int], None]
 """Called with the number of samples done and of all samples."""
 PAUSES = (0.1, 0.5, 0.0)
-"""Seconds after each try to remove what was interrupted."""
+"""Seconds to wait after each try to remove the folder of an interrupted data set."""
 LARGEST_CHUNK = 512
 
 
 @dataclass(frozen=True)
 class SynthesisReport:
-    """What was written."""
+    """The data set that was written."""
 
     kind: str
     folder: Path
@@ -69,8 +69,8 @@ def synthesize(
     output: a folder that does not exist, or is empty.
     overrides: ``key=value`` texts for the generator's settings, the value in YAML.
 
-    Raises ``ConfigError`` for what makes no sense, and for a folder that holds something; ``StorageError`` if it cannot
-    be written.
+    Raises ``ConfigError`` for settings out of range, and for a folder that is not empty; ``StorageError`` if the folder
+    cannot be written.
     """
     generator, folder = find_kind(kind), Path(output)
     config = settings_of(generator, overrides)
@@ -92,14 +92,14 @@ def synthesize(
 
 
 def _remove(partial: Path) -> None:
-    """Remove a folder, if it is there; after an interruption, threads may still write what was begun in it."""
+    """Remove a folder if it exists; it tries several times, since threads may still write after an interruption."""
     for pause in PAUSES if partial.exists() else ():
         shutil.rmtree(partial, ignore_errors=True)
         time.sleep(pause)
 
 
 def settings_of(generator: Kind, overrides: Sequence[str] = ()) -> Table:
-    """The generator's settings: its defaults, and what is overridden."""
+    """The generator's settings: its defaults, changed by the overrides."""
     defaults = generator.settings().model_dump(mode="json")
     return parse_config(apply_overrides(defaults, overrides), generator.settings, source="--set")
 
@@ -114,7 +114,7 @@ def _check(folder: Path, count: int, seed: int) -> None:
 def _write(
     folder: Path, kind: str, generator: Kind, config: Table, count: int, seed: int, on_progress: Progress | None
 ) -> tuple[str, ...]:
-    """Everything, into an empty folder; returns the names of the volumes."""
+    """Write the whole data set into an empty folder; returns the names of the volumes."""
     write = _Volumes(folder, generator, count) if generator.target == "labels" else _Stack(folder, generator, count)
     pairs, notes = [], []
     with (folder / "samples.jsonl").open("w") as facts:
@@ -140,13 +140,13 @@ def _samples(generator: Kind, config: Table, count: int, seed: int) -> Iterator[
 
 
 def _note(sample: Sample) -> str:
-    """The first facts of a sample, for people."""
+    """The first facts of a sample, as a short line for people."""
     facts = [f"{name} {value:.4g}" for name, value in sample.more.items() if isinstance(value, int | float)]
     return ", ".join(facts[:2])
 
 
 class _Stack:
-    """One volume of images and one of targets, a section a sample."""
+    """One volume of images and one of targets, in which each section is a sample."""
 
     def __init__(self, folder: Path, generator: Kind, count: int) -> None:
         self.folder, self.vector, self.count = folder, generator.target == "orientation", count
@@ -169,7 +169,7 @@ class _Stack:
 
 
 class _Volumes:
-    """A volume of its own for every image and target."""
+    """A separate volume for every image and every target."""
 
     def __init__(self, folder: Path, generator: Kind, count: int) -> None:
         self.folder = folder

@@ -27,12 +27,12 @@ class Kind:
     target: Literal["mask", "labels", "orientation"]
     """uint8 (y, x); integers (z, y, x) like the image; float32 (2,)."""
     black: float = 0.0
-    """Brightness that becomes 0 in an image of 8 bits."""
+    """The brightness that becomes 0 in an image of 8 bits."""
     white: float = 1.0
-    """Brightness that becomes 255."""
+    """The brightness that becomes 255."""
 
     def as_uint8(self, image: np.ndarray) -> np.ndarray:
-        """The image in 8 bits; what is darker than black or brighter than white is cut off."""
+        """The image in 8 bits; values darker than black or brighter than white are clipped."""
         if image.dtype == np.uint8:
             return image
         scaled = (image - self.black) * (255 / (self.white - self.black))

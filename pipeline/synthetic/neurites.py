@@ -1,11 +1,11 @@
 """Densely packed, tortuous cells: the geometry of synthetic tissue.
 
-1. A few soma-like balls are placed                                            ``_add_somas``
-2. Neurites of three calibres walk through what is free, with branches        ``_add_neurites``, ``_walk``
-3. Every voxel left over goes to the nearest cell                              ``_fill``
+1. A few soma-like unions of balls are placed                                  ``_add_somas``
+2. Neurites of three calibres, with branches, walk through free space          ``_add_neurites``, ``_walk``
+3. Every free voxel is given to the nearest cell                               ``_fill``
 4. Space is warped, so that contacts are wavy                                  ``_warp``
-5. Fringes are smoothed away                                                   ``_smooth``
-6. Cells become connected, specks go to their neighbours                       ``connected_objects``
+5. Fringes of the cells' surfaces are smoothed                                 ``_smooth``
+6. Each component gets its own number; specks are given to neighbours          ``connected_objects``
 
 Everything here is in nm on a grid of the given pitch; (z, y, x) throughout.
 """
@@ -24,7 +24,7 @@ from pipeline.synthetic.noise import smooth_noise
 Triple = tuple[float, float, float]
 
 MARGIN_NM = 120.0
-"""Tissue generated around the picture, so that its border is no special place."""
+"""Width of the tissue generated around the picture, so that the picture's border looks like the rest."""
 
 WARPS_NM = ((420.0, 45.0), (110.0, 11.0))
 """(length, amplitude) of the displacements: large bends and small ripples."""
@@ -35,11 +35,11 @@ class Calibre:
     """One class of neurites."""
 
     radius_nm: tuple[float, float]
-    """Smallest and largest mean radius before the leftover space is given away."""
+    """Smallest and largest mean radius, before free voxels are given to the nearest cell."""
     share: float
     """Part of the volume that the class and the thicker ones together should fill."""
     bend: float
-    """Change of direction in one step, in radians about."""
+    """Change of direction in one step, roughly in radians."""
     branches: float
     """Mean number of branches of a neurite."""
 
@@ -52,7 +52,7 @@ CALIBRES = (
     Calibre(radius_nm=(24, 50), share=0.74, bend=0.38, branches=0.6),
 )
 MAX_FAILURES = 60
-"""Places that may be found taken before a class counts as full."""
+"""A class counts as full after this many places that were already taken."""
 
 
 @dataclass
@@ -126,7 +126,7 @@ def _add_somas(canvas: Canvas, rng: np.random.Generator) -> None:
 
 
 def _add_neurites(canvas: Canvas, calibre: Calibre, rng: np.random.Generator) -> None:
-    """Draw neurites of one calibre until its share is filled or no place is found."""
+    """Draw neurites of one calibre until its share is filled or no free place is found."""
     failures = 0
     while failures < MAX_FAILURES and np.count_nonzero(canvas.cells) < calibre.share * canvas.cells.size:
         radius = rng.uniform(*calibre.radius_nm)
@@ -160,7 +160,7 @@ def _walk(
     bend: float,
     rng: np.random.Generator,
 ) -> list[np.ndarray]:
-    """Walk from ``start`` for the newest cell, drawing as it goes; stop at the border or where everything is taken."""
+    """Draw the newest cell along a walk from ``start``; stop at the border or where no voxel is free."""
     path, point, swelling = [start], start, 0.0
     canvas.ball(start, radius_nm, canvas.count)
     step = max(0.5 * radius_nm, max(canvas.pitch_nm))
@@ -201,7 +201,7 @@ def _warp(
     margin: Vec,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """Look ``cells`` up at randomly displaced places, and leave the margin away."""
+    """Look ``cells`` up at randomly displaced places, and cut off the margin."""
     index = []
     for axis in range(3):
         shift = sum(amplitude * smooth_noise(shape, pitch_nm, length, rng) for length, amplitude in WARPS_NM)
@@ -212,7 +212,7 @@ def _warp(
 
 
 def _smooth(cells: np.ndarray) -> np.ndarray:
-    """Take away the fringes that rounding leaves: a voxel with at most two equal neighbours of six follows the most."""
+    """Remove the fringes that rounding leaves: voxels with at most two equal neighbours take the most frequent id."""
     strides = np.array(cells.strides) // cells.itemsize
     for _ in range(2):
         flat = cells.ravel()
@@ -235,8 +235,8 @@ def _smooth(cells: np.ndarray) -> np.ndarray:
 def connected_objects(cells: np.ndarray, smallest: float) -> np.ndarray:
     """Number the 6-connected components 1, 2, ... and give those under ``smallest`` voxels to their neighbours.
 
-    A speck goes to the nearest large component voxel by voxel; what is then still apart from its cell is an object
-    of its own, so every number is exactly one component. A volume of specks alone is left as it is.
+    Each voxel of a speck is given to the nearest large component. A part that is still apart from its cell becomes an
+    object of its own, so every number is exactly one component. A volume of specks alone is not changed.
     """
     parts = measure.label(cells, connectivity=1, background=-1)
     large = np.bincount(parts.ravel()) >= smallest

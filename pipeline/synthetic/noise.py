@@ -1,4 +1,4 @@
-"""Smooth random fields on an anisotropic grid, cheap enough to use a dozen of them in one picture."""
+"""Smooth random fields on an anisotropic grid, fast enough for a dozen of them in one picture."""
 
 from __future__ import annotations
 

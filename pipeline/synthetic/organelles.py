@@ -1,4 +1,4 @@
-"""What is inside cells: mitochondria, nuclei, vacuoles and vesicles, all with membranes of their own.
+"""Organelles inside cells: mitochondria, nuclei, vacuoles and vesicles, all with membranes of their own.
 
 They are the distractors: dark lines and dark bodies that are not the border of a cell. Each is drawn in a small box of
 the image, only where the voxels belong to its cell and keep clear of the cell's membrane.
@@ -18,7 +18,7 @@ Triple = tuple[float, float, float]
 
 @dataclass
 class Cytoplasm:
-    """An image in the making and what is known about its voxels; (z, y, x)."""
+    """An unfinished image, and the cell and depth of its voxels; (z, y, x)."""
 
     image: np.ndarray
     """float32 brightness, 0 to 255; organelles are drawn into it"""
@@ -65,7 +65,7 @@ def patch(cytoplasm: Cytoplasm, centre: np.ndarray, reach_nm: float) -> Patch:
 
 
 def add_organelles(cytoplasm: Cytoplasm, rng: np.random.Generator) -> None:
-    """Draw all kinds into ``cytoplasm.image``, numbers in proportion to the volume."""
+    """Draw all kinds of organelles into ``cytoplasm.image``; their numbers are proportional to the volume."""
     volume_um3 = cytoplasm.cells.size * float(np.prod(cytoplasm.pitch_nm)) * 1e-9
     taken = np.zeros(cytoplasm.cells.shape, bool)
     _add_nuclei(cytoplasm, taken, rng)
@@ -104,7 +104,7 @@ def _ramp(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
 
 
 def _line(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
-    """1 on the surface, falling to 0 like a bell."""
+    """1 on the surface, falling to 0 like a Gaussian."""
     return np.exp(-((distance_nm / np.float32(width_nm)) ** 2))
 
 
@@ -129,7 +129,7 @@ def _add_mitochondrion(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarr
 
 
 def _add_vacuole(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
-    """Endosomes and reticulum: a pale lumen behind a single membrane, round or flat, tubes in between."""
+    """An endosome or a piece of reticulum: a pale lumen behind a single membrane; round, flat or tubular."""
     radius = min(rng.uniform(28, 80), 0.9 * float(cytoplasm.depth_nm[tuple(centre)]))
     radii = radius * np.array([rng.uniform(1.0, 3.5), 1.0, rng.uniform(0.35, 1.0)])
     part = patch(cytoplasm, centre, float(radii.max()) * 1.2 + 20)

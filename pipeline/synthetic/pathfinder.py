@@ -11,7 +11,7 @@ constrained recurrent back-propagation).
 
 A curve grows like this (lengths in pixels of the window):
 
-    paddle   pivot   paddle        the pivot moves on by length + 2 margin, straight ahead;
+    paddle   pivot   paddle        the pivot moves straight ahead by length + 2 margin;
     =====  ->  +  ->  =====        the next end lies on a circle of length + margin around it, with a weight
                                    max(cos(min(1.8 |turn|, pi/2)), 0)^2, and 0 where another paddle is near
 
@@ -23,7 +23,7 @@ Where this differs from the published generator, and why:
   picture of them.
 - Its wrapper sets the number of distractors once, 30 / (L/3) = 15 at L = 6, and keeps it at larger L; so does the
   default here. With one attempt for each, some of them find no way, and about 10, 8 and 7 are left at L = 14, 20, 25.
-  Only then are the shares of pixels those that were measured on the original: .92, 1.2 and 1.3 percent on any curve.
+  Only so do the shares of pixels on any curve equal those measured on the original: .92, 1.2 and 1.3 percent.
   With the five attempts of the wrapper they are 1.2, 1.6 and 1.8.
 - .17, .25 and .30 percent of the pixels lie on the target curve itself. The disc, which belongs to the target and to
   the image, adds .09 to both numbers.
@@ -42,11 +42,11 @@ from pipeline.errors import ConfigError
 from pipeline.synthetic.sample import Sample, sample_rng
 
 RESTARTS = 500
-"""Attempts to grow the two targets before a configuration is refused."""
+"""A configuration is refused after this many attempts to grow the two targets."""
 SEARCH = 300
-"""Places that are tried for the first paddle of a distractor before the window counts as full."""
+"""The window counts as full after this many places were tried for the first paddle of a distractor."""
 LEAST_WEIGHT = 1e-4
-"""A curve ends where the weights of all its ways add up to less."""
+"""A curve ends where the weights of all its possible next steps add up to less than this."""
 
 
 class PathfinderConfig(Table):
@@ -85,7 +85,7 @@ class PathfinderConfig(Table):
     attempts: Count = 1
     """Attempts to place a distractor before it is left out; 5 in the wrapper."""
     draws: Count = 3
-    """Ends that are drawn for a paddle before a curve is given up."""
+    """A curve is given up after this many ends were drawn for its next paddle."""
 
     @model_validator(mode="after")
     def _fits(self) -> PathfinderConfig:
@@ -144,7 +144,7 @@ class _Field:
         self.directions = np.zeros(0, complex)
 
     def two_targets(self) -> list[Curve]:
-        """Both target curves, grown in turns; drawn anew until both find their way."""
+        """Both target curves, grown in turns; they are drawn anew until both reach their full length."""
         for _ in range(RESTARTS):
             curves = self._first_two()
             if curves and all(self._extend(curve) for _ in range(self.config.paddles - 1) for curve in curves):
@@ -155,7 +155,7 @@ class _Field:
         )
 
     def add_distractor(self) -> Curve | None:
-        """One more curve of fewer paddles; nothing if it finds no way."""
+        """One more curve of fewer paddles; ``None`` if there is no room for it."""
         for _ in range(self.config.attempts):
             before = len(self.starts)
             first = self._first_free()
@@ -167,7 +167,7 @@ class _Field:
         return None
 
     def _first_two(self) -> list[Curve]:
-        """The starts of both targets in the empty window; nothing if they do not fit."""
+        """Empty the window and place the first paddles of both targets; an empty list if they do not fit."""
         c, rng = self.config, self.rng
         self._forget(0)
         start = complex(*rng.uniform(c.seed_padding, c.window - 1 - c.seed_padding, 2))
@@ -181,7 +181,7 @@ class _Field:
         return curves
 
     def _first_free(self) -> int | None:
-        """A paddle anywhere in free space; nothing after ``SEARCH`` draws."""
+        """Place a paddle anywhere in free space; ``None`` after ``SEARCH`` failed draws."""
         for _ in range(SEARCH):
             x, y, turn = self.rng.random(3)
             start, direction = (self.config.window - 1) * complex(x, y), complex(_direction(2 * np.pi * turn))
@@ -212,7 +212,7 @@ class _Field:
         return bool((self._distance(points, but) > 2 * self.config.reach).all())
 
     def _distance(self, points: np.ndarray, but: int) -> np.ndarray:
-        """Of each point to the nearest axis of a paddle ``but`` one; 0 for points too near to the border."""
+        """Distance of each point to the nearest axis of all paddles ``but`` one; 0 too near to the border."""
         c = self.config
         away = points[:, None] - self.starts
         away *= self.directions.conj()  # real: along the paddle, imaginary: across it
@@ -272,7 +272,7 @@ def _disc(config: PathfinderConfig, middle: complex) -> np.ndarray:
 
 
 def _places(config: PathfinderConfig) -> np.ndarray:
-    """Where sub-pixels lie, if whole numbers are the centres of pixels."""
+    """The positions of sub-pixels, where whole numbers are the centres of pixels."""
     return (np.arange(config.window * config.antialias) + 0.5) / config.antialias - 0.5
 
 
@@ -283,6 +283,6 @@ def _span(places: np.ndarray, middle: float, reach: float) -> slice:
 
 
 def _coverage(drawn: np.ndarray, config: PathfinderConfig) -> np.ndarray:
-    """Covered share of every pixel of the returned size."""
+    """The covered share of every pixel, in the returned size."""
     step = len(drawn) // config.size
     return drawn.reshape(config.size, step, config.size, step).mean(axis=(1, 3))  # type: ignore[no-any-return]

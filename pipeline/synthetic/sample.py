@@ -8,14 +8,14 @@ import numpy as np
 
 
 class Sample(NamedTuple):
-    """An image, what a network should say about it, and how both came about."""
+    """An image, the output that a network should predict for it, and the facts from which both were made."""
 
     image: np.ndarray
     target: np.ndarray
     more: dict[str, Any]
-    """Facts that were drawn at random; numbers, texts and lists of them."""
+    """Facts that were drawn at random: numbers, texts and lists of these."""
 
 
 def sample_rng(seed: int, index: int) -> np.random.Generator:
-    """The randomness of sample ``index``: the same whatever was made before it, and in any process."""
+    """The random generator of sample ``index``: the same in any process, whatever was made before."""
     return np.random.default_rng([seed, index])

@@ -12,7 +12,7 @@ from pipeline.config.base import Amount, Count, Positive, Table
 
 
 class Normal(Table):
-    """A normal distribution without what lies beyond two ends."""
+    """A normal distribution cut off at two ends."""
 
     mean: float
     sd: Positive
@@ -35,7 +35,7 @@ class Normal(Table):
 
 
 class Walk(Table):
-    """How a snake goes on from circle to circle."""
+    """How a snake continues from one circle to the next."""
 
     overlap: Amount = 2.0
     """The next centre lies at the sum of both radii less this, in pixels."""
@@ -53,7 +53,7 @@ class Walk(Table):
 
 
 class Circles:
-    """Circles placed so far: (y, x), radius and the snake each belongs to."""
+    """The circles placed so far: centre (y, x), radius, and the snake that each belongs to."""
 
     def __init__(self) -> None:
         self.centres = np.zeros((0, 2))

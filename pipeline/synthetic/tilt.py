@@ -1,14 +1,15 @@
-"""Tilt gratings: tell the orientation of a grating, then measure how a surround of another one bends the answer.
+"""Tilt gratings: train on the orientation of a grating, then test how a surround of another orientation biases the
+output.
 
 Training images hold one disc of a sinusoidal grating on grey. Test images hold a surround, whose orientation differs by
 dtheta from a centre of half its radius; people, and gamma-Nets, see the centre turned away from the surround (the tilt
 illusion; Linsley et al. 2020). The readout looks at the centre pixel.
 
-What the paper leaves open, and what is done here:
+The paper leaves these points open; here they are chosen so:
 
-- Wavelength and phase of centre and surround: one wavelength for both, a phase for each, so that nothing but the
-  orientation of the lines tells them apart at dtheta = 0, and lines do not run on by chance; ``share_wavelength`` and
-  ``share_phase`` change it.
+- Wavelength and phase of centre and surround: one wavelength for both, a phase for each, so that at dtheta = 0 the two
+  do not differ in wavelength, and their lines do not join by chance; ``share_wavelength`` and ``share_phase`` change
+  it.
 - The target is (sin 2 theta, cos 2 theta), which is one value for one orientation. The paper's (sin theta, cos theta)
   has two signs for one orientation, so its loss must take the smaller of ||y - p||^2 and ||y + p||^2; the published
   code takes the minimum over the batch, which is a slip. ``doubled_angle`` = false gives that target.
@@ -72,8 +73,9 @@ def make_tilt(index: int, *, seed: int = 0, config: TiltConfig = DEFAULT) -> Sam
 
     Returns:
         image: float32 (size, size), 0 to 1.
-        target: float32 (2,), what the readout should say at the centre pixel.
-        more: ``theta`` of what is in the centre (degrees, 0 to 180), ``dtheta`` (test), ``radius``, ``wavelength``.
+        target: float32 (2,), the correct output of the readout at the centre pixel.
+        more: ``theta``, the orientation in the centre (degrees, 0 to 180), ``dtheta`` (test), ``radius``,
+            ``wavelength``.
     """
     rng = sample_rng(seed, index)
     radius = rng.uniform(*config.radius)

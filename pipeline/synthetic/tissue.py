@@ -1,7 +1,7 @@
-"""EM-like 3D tissue with exact ground truth: what the demo segments and the bundled network was trained on.
+"""EM-like 3D tissue with exact ground truth. The demo segments it, and the bundled network was trained on it.
 
 1. Cells that fill the volume                                        ``neurites.make_cells``
-2. Brightness of cytoplasm, one a cell, with texture                 ``_cytoplasm``
+2. Brightness of the cytoplasm of each cell, with texture            ``_cytoplasm``
 3. Organelles                                                        ``organelles.add_organelles``
 4. Dark membranes where cells meet                                   ``_membranes``
 5. Section thickness, staining, blur and noise of a microscope       ``_acquire``
@@ -24,10 +24,10 @@ from pipeline.synthetic.noise import smooth_noise
 from pipeline.synthetic.organelles import Cytoplasm, add_organelles
 
 MEMBRANE_NM = 15.0
-"""Half width of the pair of membranes between two cells, where it is darkest to 1/e."""
+"""Distance from the middle of the pair of membranes between two cells at which its darkness falls to 1/e."""
 
 MAX_SUBSECTIONS = 4
-"""Thin sections drawn for one thick one, at most: time grows with them."""
+"""The most thin sections that are drawn for one thick section; time grows with their number."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def make_tissue(shape: tuple[int, int, int], *, seed: int, resolution_nm: tuple[
     """Generate tissue: neurites of many calibres, organelles, uneven staining, blur and noise.
 
     The result depends on the arguments alone (with one version of numpy and scipy), not on the number of threads.
-    Another shape is other tissue, not a cut-out. Membranes are about 40 nm thick, as in the fly's brain at 8 nm, so a
-    resolution of 4 to 20 nm in y and x makes sense; thicker sections (z) are fine.
+    Another shape gives other tissue, not a part of the same. Membranes are about 40 nm thick, as in the fly's brain at
+    8 nm, so a resolution of 4 to 20 nm in y and x makes sense; thicker sections (z) are fine.
 
     Over 20 seeds of (64, 192, 192) at 8 nm: 36 to 58 cells (median 44), of 6,400, 22,600 and 50,100 voxels at the three
     quartiles and none under 420; the largest has 9 to 57 percent of the volume (median 19); brightness 128 +- 31. A

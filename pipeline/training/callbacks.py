@@ -1,4 +1,4 @@
-"""What happens between the steps of a training: files in its folder, pictures, an early end, progress."""
+"""Actions between the steps of a training: writing files and pictures, early stopping, progress."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CHECKPOINT = "checkpoint.ckpt"
 
 
 class Folder(Callback):
-    """After each validation: the model if it is the best, log, curve, pictures, and last the checkpoint, whole."""
+    """Writes the model if it is the best, then log, curve, pictures and checkpoint, after each validation."""
 
     def __init__(self, folder: Path, config: TrainConfig, identity: str) -> None:
         self.folder, self.config, self.identity = folder, config, identity
@@ -37,13 +37,13 @@ class Folder(Callback):
         checkpoint["settings"] = self.config.model_dump_json()
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write everything; only the first process does, but all take part in the checkpoint."""
+        """Write all files. Only the first process writes, but all take part in the checkpoint."""
         assert isinstance(pl_module, TrainingModule)
         if trainer.is_global_zero:
             self._write(pl_module)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The state of the loops is complete only now."""
+        """Save the checkpoint here, since the state of the loops is complete only now."""
         partial = self.folder / f".{CHECKPOINT}.partial"
         trainer.save_checkpoint(partial)
         if trainer.is_global_zero:
@@ -77,7 +77,7 @@ class Patience(Callback):
 
 
 class Progress(Callback):
-    """Tells (steps done, steps in all) after each step."""
+    """Reports (steps done, steps in all) after each step."""
 
     def __init__(self, tell: Callable[[int, int], None], steps: int) -> None:
         self.tell, self.steps = tell, steps

@@ -27,7 +27,7 @@ NEAREST_AND_LONG_RANGE: Offsets = tuple(
 
 
 class LabelledVolume(Table):
-    """An image with its labels; what label 0 means is up to the targets."""
+    """An image with its labels; the targets define what label 0 means."""
 
     image: DataPath
     """Volume of the raw image, uint8."""
@@ -47,9 +47,9 @@ class Synthetic(Table):
     volumes: Count = 4
     """How many are made for training; one more is made for validation."""
     shape: Shape = Vec(96, 160, 160)
-    """Voxels of each."""
+    """Voxels (z, y, x) of each volume."""
     seed: int = 1000
-    """Seed of the first; the next ones follow."""
+    """Seed of the first volume; each next volume has the next number."""
 
 
 class TrainConfig(Table):
@@ -62,11 +62,11 @@ class TrainConfig(Table):
     name: str
     """The model's name."""
     volumes: tuple[LabelledVolume, ...] = ()
-    """What to train on; several are sampled by their number of voxels."""
+    """Volumes to train on; several are sampled in proportion to their voxels."""
     synthetic: Synthetic | None = None
     """Made-up tissue to train on."""
     validation: LabelledVolume | None = None
-    """What the score is measured on while training; never trained on. Required with ``volumes``."""
+    """Volume on which the score is measured; it is never trained on. Required with ``volumes``."""
     architecture: str = "gamma_net_3d"
     """A key of ``pipeline.models.MODELS``."""
     arguments: dict[str, Any] | str = "tiny"
@@ -76,11 +76,11 @@ class TrainConfig(Table):
     backbone: DataPath | None = None
     """File of published weights of a ResNet or of VGG16, for the networks that have one in them."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
-    """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
+    """Affinities to predict; the first three are the nearest neighbours (z, y, x). A short form of ``targets``."""
     targets: Targets | None = None
-    """What to predict instead, with which losses; whatever their order here, affinities are the first channels."""
+    """Targets to predict instead of ``offsets``, with their losses; affinities always are the first channels."""
     rule: AnyRule = Bptt()
-    """How gradients of a recurrence are computed."""
+    """The rule by which gradients of a recurrence are computed."""
     patch_shape: Shape = Vec(64, 64, 64)
     """Voxels of a training patch."""
     batch_size: Count = 1
@@ -124,15 +124,15 @@ class TrainConfig(Table):
     sampling: Sampling = Sampling()
     """Which patches are drawn."""
     augmentation: Augmentation = Augmentation()
-    """How patches are changed at random."""
+    """Random changes of patches."""
     normalisation: Normalisation = Normalisation()
     """How raw values become the network's input."""
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share in a run, for the card; a quarter of the patch if left out."""
     threshold: Share | None = None
-    """For the card: where to cut the merge tree; choose it on the validation part."""
+    """For the card: the threshold of the merge tree; choose it on the validation part."""
     training_data: str = ""
-    """For the card: what was trained on, with source and licence."""
+    """For the card: the training data, with source and licence."""
     licence: str = ""
     """For the card: licence of the weights."""
 
@@ -148,7 +148,7 @@ class TrainConfig(Table):
         return self.overlap or self.patch_shape // 4
 
     def make_output(self) -> Path:
-        """The output folder, made if it is not there; ``ConfigError`` if there can be none."""
+        """The output folder; it is made if it is missing. ``ConfigError`` if it cannot be made."""
         return make_folder(self.output, "output")
 
     @model_validator(mode="after")

@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 
 class Point(Protocol):
-    """What a curve needs of a validation."""
+    """The part of a validation that a curve needs."""
 
     @property
     def step(self) -> int: ...  # noqa: D102

@@ -22,7 +22,7 @@ VALIDATION_PATCHES = 12
 
 
 class TrainingPatches(Dataset[Any]):
-    """Random patches; endless."""
+    """An endless sequence of random patches."""
 
     def __init__(self, sampler: PatchSampler) -> None:
         self.sampler = sampler
@@ -32,7 +32,7 @@ class TrainingPatches(Dataset[Any]):
 
 
 class ValidationPatches(Dataset[Any]):
-    """A fixed lattice of patches of the validation part, as they are."""
+    """A fixed lattice of patches of the validation part, without random changes."""
 
     def __init__(self, source: Source, config: TrainConfig) -> None:
         self.source, self.config = source, config
@@ -97,7 +97,7 @@ def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:
 
 
 def _side(patch: int, part: int) -> int:
-    """That of the patch; in a thinner part, the part's, as a multiple of 16 if it is that thick."""
+    """The patch's side; in a thinner part, the part's, rounded down to a multiple of 16 if it is at least 16."""
     if part >= patch:
         return patch
     return part if part < 16 else part // 16 * 16

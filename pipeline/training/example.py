@@ -1,4 +1,4 @@
-"""A commented training file for an image with labels: split, shapes and offsets that fit its voxels are filled in."""
+"""A commented training file for an image with labels, with a split, shapes and offsets that fit its voxels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.training.sampler import Source, open_source
 from pipeline.volumes import open_volume
 
 THICK = 2.0
-"""Sections are thick if voxels are so many times deeper than wide."""
+"""Sections are thick if voxels are at least this many times deeper than wide."""
 MULTIPLE = 16
 """Sides of patches are multiples of this, but the depth of thick sections."""
 
@@ -66,9 +66,9 @@ augmentation: default              # or flips, lee, pytc, a table"""
 
 
 def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = "train.schema.json") -> str:
-    """The text of a training file for what an image and labels share; both are opened and checked.
+    """The text of a training file for the voxels that an image and labels share; both are opened and checked.
 
-    The last eighth of the planes is for validation; 16 at least, or a quarter of few thick sections.
+    The last eighth of the planes is for validation: at least 16, or a quarter of a few thick sections.
 
     Raises:
         VolumeError: image and labels do not belong together.

@@ -33,25 +33,25 @@ from pipeline.training.rules.base import tensors
 
 @dataclass(frozen=True)
 class Learned:
-    """What a forward pass gave."""
+    """The results of a forward pass."""
 
     logits: Tensor
     """(b, c, z, y, x)."""
     earlier: tuple[Tensor, ...] = ()
-    """Those of the steps before the last, if the rule asks for losses of them."""
+    """The logits of the steps before the last, if the rule has losses on them."""
     penalty: Tensor | None = None
-    """On the Jacobian, not yet weighted."""
+    """The penalty on the Jacobian, not yet weighted."""
     report: NeumannReport | None = field(default=None)
-    """How the series of recurrent back-propagation went; filled in by the backward pass."""
+    """The report on the series of recurrent back-propagation; the backward pass fills it in."""
 
 
 def plain(rule: AnyRule) -> bool:
-    """True if the rule is autograd's own, so that any network can be trained by it."""
+    """True if the rule is plain autograd, by which any network can be trained."""
     return isinstance(rule, Bptt) and rule.penalty is None and rule.earlier_steps == 0
 
 
 def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Learned:
-    """Image (b, i, z, y, x) -> logits whose backward pass follows the rule; ``seed`` draws what a penalty draws."""
+    """Image (b, i, z, y, x) -> logits whose backward pass follows the rule; ``seed`` is that of the penalty."""
     if plain(rule):
         return Learned(network(image))
     assert isinstance(network, RecurrentNetwork), "check_rule refuses other networks"
@@ -64,7 +64,7 @@ def run(network: nn.Module, rule: AnyRule, image: Tensor, seed: int = 0) -> Lear
 
 
 def earlier_weight(rule: AnyRule) -> float:
-    """What the readout of a step weighs, relative to that of the next one; 0 if the last is asked alone."""
+    """The loss weight of a step's readout, relative to the next step's; 0 if only the last step has a loss."""
     return rule.earlier_steps if isinstance(rule, Unrolled) else 0.0
 
 
@@ -84,9 +84,9 @@ def check_rule(network: nn.Module, rule: AnyRule, architecture: str, patch_shape
     if plain(rule):
         return
     if not isinstance(network, RecurrentNetwork):
-        asked = " with a penalty" if rule.penalty else " with earlier_steps" if earlier_weight(rule) else ""
+        extra = " with a penalty" if rule.penalty else " with earlier_steps" if earlier_weight(rule) else ""
         raise ConfigError(
-            f"rule is {rule.kind}{asked}; it runs a recurrence step by step, and "
+            f"rule is {rule.kind}{extra}; it runs a recurrence step by step, and "
             f"{architecture} has none that can be run so: choose rule: {{kind: bptt}} with nothing else, or a network "
             "with drive, step and read (gamma_net_2d, gamma_net_3d, gamma_net_vgg, hgru_contour, convlstm_contour, "
             "canvas_lstm, rignet)"

@@ -1,7 +1,7 @@
 """Losses on logits: functions of tensors, and the tables by which a training file asks for them.
 
-A loss takes logits, targets and weights, all (b, c, z, y, x) or (b, c, y, x). A weight of 0 masks a voxel: what the
-network says there changes nothing. Means are over the voxels with a weight above 0. Everything is computed in float32
+A loss takes logits, targets and weights, all (b, c, z, y, x) or (b, c, y, x). A weight of 0 masks a voxel: the
+network's output there has no effect. Means are over the voxels with a weight above 0. Everything is computed in float32
 at least, also under autocast.
 """
 
@@ -18,11 +18,12 @@ from pipeline.config.base import Amount
 from pipeline.training.loss_specs import LossSpec
 
 LEAST_SHARE = 0.05
-"""The rarer class counts as at least this share, so that a patch with one membrane voxel does not explode."""
+"""The least share of the rarer class, which bounds the weight of a single membrane voxel in a patch."""
 
 
 def balanced_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
-    """Binary cross entropy over the masked voxels in which both classes weigh the same, mean over channels.
+    """Binary cross entropy over voxels where ``mask`` is above 0, with equal weight of both classes; mean over
+    channels.
 
     All (b, c, z, y, x) or (b, c, y, x). Class shares are taken for each channel over batch and voxels.
     """
@@ -82,9 +83,9 @@ def full(logits: Tensor) -> Tensor:
 
 
 def _mean(loss: Tensor, weights: Tensor) -> Tensor:
-    """Weighted sum over the number of asked voxels; masked voxels count nothing, even where the loss is not finite."""
-    asked = weights > 0
-    return (torch.where(asked, loss, 0.0) * weights).sum() / asked.sum().clamp(min=1)
+    """Weighted sum over the number of unmasked voxels; masked ones add nothing, even if their loss is not finite."""
+    unmasked = weights > 0
+    return (torch.where(unmasked, loss, 0.0) * weights).sum() / unmasked.sum().clamp(min=1)
 
 
 class Bce(LossSpec):

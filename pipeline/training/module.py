@@ -1,4 +1,4 @@
-"""A network in training, as Lightning sees it: loss, score, running mean of the weights, optimiser."""
+"""A network in training, as a Lightning module: loss, score, running mean of the weights, optimiser."""
 
 from __future__ import annotations
 
@@ -51,9 +51,9 @@ class Record:
 
 
 class TrainingModule(LightningModule):
-    """The network that learns, the running mean of its weights, and all that a step needs.
+    """The network in training, the running mean of its weights, and all that a step needs.
 
-    The mean is what is validated and becomes the model. It is part of the module's state, so a checkpoint holds it.
+    The mean is validated, and becomes the model. It is part of the module's state, so a checkpoint holds it.
     """
 
     def __init__(self, config: TrainConfig) -> None:
@@ -77,7 +77,7 @@ class TrainingModule(LightningModule):
     # -- data -------------------------------------------------------------------------------------------------------
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The patches until the next validation; made anew for each."""
+        """A loader of the patches until the next validation; it is made anew for each."""
         return training_loader(self.sampler, self.config, self.global_step, self.global_rank)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -100,7 +100,7 @@ class TrainingModule(LightningModule):
         return self._with_penalty(loss, learned)
 
     def _with_penalty(self, loss: Tensor, learned: Learned) -> Tensor:
-        """The loss, with the penalty of the rule if it has one."""
+        """The loss, plus the penalty of the rule if it has one."""
         self._losses.append(loss.detach())
         rule = self.config.rule
         if learned.penalty is None or rule.penalty is None:
@@ -109,12 +109,12 @@ class TrainingModule(LightningModule):
         return loss + rule.penalty.weight * learned.penalty
 
     def _keep_parts(self, when: str, found: LossParts) -> None:
-        """Remember each loss by itself, where there are several."""
+        """Keep each loss by itself, if there are several."""
         for name, value in found.parts.items() if len(found.parts) > 1 else ():
             self._details[f"{when}/{name}"].append(value)
 
     def on_after_backward(self) -> None:
-        """Log how a series of recurrent back-propagation went; the residual of every step goes to TensorBoard."""
+        """Log the report of recurrent back-propagation; the residual of every step goes to TensorBoard."""
         learned, self._learned = self._learned, None
         if learned is None or learned.report is None:
             return
@@ -136,7 +136,7 @@ class TrainingModule(LightningModule):
         return [optimiser], [{"scheduler": schedule, "interval": "step"}]
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """Scale gradients down to ``clip_norm``; one that is not finite is dropped, and nothing moves."""
+        """Scale gradients down to ``clip_norm``; if the norm is not finite, they are dropped and no weight changes."""
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
         if not torch.isfinite(norm):
             logger.warning("step %d: gradient norm %s, skipped", self.global_step, float(norm))
@@ -145,7 +145,7 @@ class TrainingModule(LightningModule):
 
     @torch.no_grad()
     def on_train_batch_end(self, *_: Any) -> None:
-        """Move the running mean; early on it follows faster."""
+        """Update the running mean, which follows faster during the first steps."""
         done = self.global_step - 1
         decay = min(self.config.ema_decay, (1 + done) / (10 + done))
         for mean, now in zip(self.mean.state_dict().values(), self.network.state_dict().values(), strict=True):
@@ -165,7 +165,7 @@ class TrainingModule(LightningModule):
         self._results.append((found.total.item(), hits_of(self.targets, logits, targets, weights)))
 
     def on_validation_epoch_end(self) -> None:
-        """Add a record; ``score`` is what schedules and early stopping watch."""
+        """Add a record; schedules and early stopping use its ``score``."""
         losses, hits = zip(*self._results, strict=True)
         loss = sum(losses) / len(losses)
         score = score_of(self.targets, hits, loss)
@@ -178,7 +178,7 @@ class TrainingModule(LightningModule):
 
     @property
     def best(self) -> Record:
-        """The validation with the best score; the last one of equals."""
+        """The validation with the best score, and the last of several with equal scores."""
         return max(self.records, key=lambda record: (record.score, record.step))
 
     @property
@@ -189,11 +189,11 @@ class TrainingModule(LightningModule):
     # -- checkpoints ------------------------------------------------------------------------------------------------
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The records travel with the weights."""
+        """Store the records in the checkpoint."""
         checkpoint["records"] = json.dumps([vars(record) for record in self.records])
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """See ``on_save_checkpoint``."""
+        """Restore the records that ``on_save_checkpoint`` stored."""
         self.records = [Record(**record) for record in json.loads(checkpoint["records"])]
 
 
@@ -204,7 +204,7 @@ def arguments_of(config: TrainConfig) -> dict[str, object]:
 
 
 def first_weights(config: TrainConfig, arguments: dict[str, object]) -> nn.Module:
-    """A fresh network, with its ``backbone``, or that of ``start_from``; ``ModelError`` if it is another one."""
+    """A new network with its ``backbone``, or the network of ``start_from``; ``ModelError`` if that is another one."""
     torch.manual_seed(config.seed)
     if config.start_from is None:
         network = build(config.architecture, arguments)
@@ -227,7 +227,7 @@ def check_learns(network: nn.Module, config: TrainConfig) -> None:
 
 
 def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:
-    """Refuse, before the first step, patches that the network would refuse at it or at the first validation."""
+    """Refuse, before the first step, patches that the network would refuse in training or validation."""
     multiple = getattr(network, "multiple", (1, 1, 1))
     checked = {"patch_shape is": config.patch_shape}
     checked["validation offers patches of"] = validation_boxes(validation, config)[0].shape

@@ -1,7 +1,7 @@
-"""A contact sheet of what a network will see: each random change by itself, all together, and the targets.
+"""A contact sheet of training patches: each random change by itself, all together, and the targets.
 
-Rows are changes, columns patches. Of each patch the section is shown that the change has changed most. Coloured lines
-are the borders of labels: they must lie on the borders that one sees.
+Rows are changes, columns patches. Each panel shows the section that the change alters most. Coloured lines are the
+borders of labels: they must lie on the borders in the image.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from pipeline.training.config import TrainConfig
-from pipeline.training.pictures import NOT_ASKED, limits_of
+from pipeline.training.pictures import MASKED_COLOUR, limits_of
 from pipeline.training.sampler import Sampler, open_sources
 from pipeline.training.targets import erode
 
 PATCHES = 5
 AMOUNTS = ("rescale", "contrast")
-"""Changes whose setting is an amount; those of the others are probabilities."""
+"""Changes whose setting is an amount; for the others it is a probability."""
 CHANGES = (
     *("rescale", "copy_paste", "warp", "elastic", "misalignment", "contrast", "blur", "noise", "shading"),
     *("missing_sections", "grey", "invert", "blurred_sections", "motion_blur", "missing_parts", "cut_blur"),
     *("cut_noise", "mixup"),
 )
-"""In the order in which they happen."""
+"""The changes in the order in which they are applied."""
 
 Panel = tuple[str, np.ndarray, np.ndarray | None, tuple[float, float]]
 """Title, values (y, x), labels (y, x) whose borders are drawn, and the values that are black and white."""
@@ -61,7 +61,7 @@ def rows_of(config: TrainConfig) -> Iterator[list[Panel]]:
 
 
 def with_changes(config: TrainConfig, on: dict[str, float]) -> TrainConfig:
-    """The training with only some changes on; how strong they are stays as it is."""
+    """The training with only some changes on, as strong as before."""
     off = {name: 0.0 for name in CHANGES}
     return config.model_copy(update={"augmentation": config.augmentation.model_copy(update=off | on)})
 
@@ -75,7 +75,7 @@ def panel(sampler: Sampler, plain: Sampler, number: int, title: str) -> Panel:
 
 
 def target_rows(sampler: Sampler) -> Iterator[list[Panel]]:
-    """For each target the mean of its first three channels, in the middle section; not a number where nothing is asked.
+    """For each target the mean of its first three channels, in the middle section; NaN where voxels are masked.
 
     All panels of a row have the same black and white.
     """
@@ -85,29 +85,32 @@ def target_rows(sampler: Sampler) -> Iterator[list[Panel]]:
         channels = slice(first, first + min(3, spec.target_channels))
         first += spec.target_channels
         made = [(values[channels], weights[channels]) for _, values, weights in patches]
-        asked = np.concatenate([values[weights > 0] for values, weights in made])
-        title, limits = target_title(spec.what, asked), limits_of(spec, asked.min(initial=0), asked.max(initial=0))
+        unmasked = np.concatenate([values[weights > 0] for values, weights in made])
+        title, limits = (
+            target_title(spec.what, unmasked),
+            limits_of(spec, unmasked.min(initial=0), unmasked.max(initial=0)),
+        )
         yield [(title, middle(values, weights), None, limits) for values, weights in made]
 
 
-def target_title(what: str, asked: np.ndarray) -> str:
-    """The target's name; and that there is nothing to learn, if all that is asked in all patches has one value."""
-    found = np.unique(asked)
+def target_title(what: str, unmasked: np.ndarray) -> str:
+    """The target's name, with its value if it has a single one in all patches, so that there is nothing to learn."""
+    found = np.unique(unmasked)
     if len(found) > 1:
         return what
-    return f"{what}: {found[0]:.3g} everywhere" if len(found) else f"{what}: not asked"
+    return f"{what}: {found[0]:.3g} everywhere" if len(found) else f"{what}: all masked"
 
 
 def middle(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The middle section (y, x) of values (c, z, y, x); not a number where nothing is asked."""
+    """The middle section (y, x) of values (c, z, y, x), averaged over channels; NaN where voxels are masked."""
     section = values.shape[1] // 2
-    asked = (weights[:, section] > 0).all(0)
-    return np.where(asked, values[:, section].mean(0), np.nan)
+    unmasked = (weights[:, section] > 0).all(0)
+    return np.where(unmasked, values[:, section].mean(0), np.nan)
 
 
 def draw(axes: Axes, title: str, values: np.ndarray, labels: np.ndarray | None, limits: tuple[float, float]) -> None:
-    """One panel."""
-    axes.set_facecolor(NOT_ASKED)
+    """Draw one panel."""
+    axes.set_facecolor(MASKED_COLOUR)
     axes.imshow(values, cmap="gray", vmin=limits[0], vmax=limits[1], interpolation="nearest")
     if labels is not None:
         line = np.zeros((*labels.shape, 4))

@@ -1,4 +1,4 @@
-"""How gradients of a recurrence are computed, as a training file says it.
+"""The rules by which gradients of a recurrence are computed, as a training file gives them.
 
     rule: {kind: truncated, window: 4}
     rule: {kind: rbp, terms: 15, penalty: {kind: column, weight: 10}}
@@ -39,27 +39,27 @@ class Penalty(Table):
 
 
 class ColumnPenalty(Penalty):
-    """The published one, on the sums of the columns of J; it bounds the radius only if J has no negative element."""
+    """The published penalty, on the sums of J's columns; it bounds the radius only if J has no negative element."""
 
     kind: Literal["column"] = "column"
     reduction: Literal["mean", "sum", "norm"] = "mean"
-    """Of the squares over the state; norm as in equation 6, mean and sum as in the two published codes."""
+    """Reduction of the squares over the state: norm as in equation 6, mean and sum as in the two published codes."""
     each: bool = False
-    """Sums within each tensor of the state, as published for the ConvLSTM, not over all."""
+    """Take sums within each tensor of the state, as published for the ConvLSTM, not over all tensors."""
     both_signs: bool = False
-    """The same once more for -J."""
+    """Add the same penalty for -J."""
 
 
 class SpectralPenalty(Penalty):
-    """On the largest singular value of J: sound, whatever the signs."""
+    """A penalty on the largest singular value of J, which bounds the radius whatever the signs."""
 
     kind: Literal["spectral"] = "spectral"
     iterations: Count = 10
-    """Of the power iteration; each costs two products with J."""
+    """Steps of the power iteration; each costs two products with J."""
 
 
 class FrobeniusPenalty(Penalty):
-    """On an estimate of the Frobenius norm of J, which bounds both others: sound, and one product."""
+    """A penalty on an estimate of the Frobenius norm of J, which bounds both others; it costs one product."""
 
     kind: Literal["frobenius"] = "frobenius"
     samples: Count = 1
@@ -74,7 +74,7 @@ class RuleSettings(Table):
 
     kind: str
     penalty: AnyPenalty | None = None
-    """On the Jacobian of the last step; with kind: bptt this is the papers' C-BPTT, with rbp C-RBP."""
+    """Penalty on the Jacobian of the last step; with kind: bptt this is the papers' C-BPTT, with rbp C-RBP."""
 
     def rule(self) -> Rule:
         """The rule with these settings."""
@@ -82,7 +82,7 @@ class RuleSettings(Table):
 
 
 class Unrolled(RuleSettings):
-    """Rules that have a gradient for every step's readout."""
+    """Settings of rules that give gradients to the readout of every step."""
 
     earlier_steps: Share = 0.0
     """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""

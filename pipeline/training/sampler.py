@@ -1,7 +1,8 @@
 """Random patches of labelled volumes, read from the volumes as they are needed.
 
 Only the boxes of patches are read, so volumes may be larger than memory. Where reading small boxes is slow (object
-stores, large storage chunks), ``sampling: {chunk_shape: ...}`` reads a larger box once, for the next so many patches.
+stores, large storage chunks), ``sampling: {chunk_shape: ...}`` reads a larger box once, for the next
+``patches_per_chunk`` patches.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ class Source:
     labels: Volume
     box: BoundingBox
     mask: Volume | None = None
-    """0 where nothing is asked; everywhere asked if there is none."""
+    """0 where voxels are masked; no voxel is masked if it is None."""
     held: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
     """Image, labels and mask of the box, if they are in memory."""
 
@@ -63,7 +64,7 @@ class Source:
         return self._part(1, self.labels, box).astype(np.int64)
 
     def read_mask(self, box: BoundingBox) -> np.ndarray | None:
-        """1 where something is asked, 0 elsewhere, (z, y, x) uint8; none without a mask."""
+        """1 at unmasked voxels, 0 elsewhere, (z, y, x) uint8; ``None`` without a mask volume."""
         return None if self.mask is None else (self._part(2, self.mask, box) > 0).astype(np.uint8)
 
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
@@ -71,7 +72,7 @@ class Source:
         return self.read_image(box), self.read_labels(box)
 
     def hold(self, box: BoundingBox) -> Source:
-        """A part of it, read into memory."""
+        """A part of this source, read into memory."""
         mask = None if self.mask is None else self._part(2, self.mask, box)
         return replace(self, box=box, held=(self._part(0, self.image, box), self._part(1, self.labels, box), mask))
 
@@ -97,7 +98,7 @@ def open_source(config: LabelledVolume) -> Source:
 
 
 def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source], Source]:
-    """Everything to train on, and what to validate on."""
+    """The sources to train on, and the source to validate on."""
     sources = [open_source(volume) for volume in config.volumes]
     validation = None if config.validation is None else open_source(config.validation)
     if config.synthetic is not None:
@@ -139,46 +140,46 @@ def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
 
 @dataclass(frozen=True)
 class Moved:
-    """What moves with the image when a patch is changed: labels, labels eroded before, and where anything is asked."""
+    """The arrays that move with the image when a patch is changed: labels, eroded labels, and the mask."""
 
     labels: np.ndarray
     eroded: tuple[np.ndarray | None, ...]
-    """For each target, what its ``erode`` gave."""
-    asked: np.ndarray | None = None
-    """0 where nothing is asked; everywhere asked if left out."""
+    """For each target, the result of its ``erode``."""
+    mask: np.ndarray | None = None
+    """0 at masked voxels; no voxel is masked if left out."""
 
     @classmethod
-    def whole(cls, labels: np.ndarray, asked: np.ndarray | None, specs: Sequence[AnyTarget]) -> Moved:
-        """Labels as they were read; what is not asked is not known."""
+    def whole(cls, labels: np.ndarray, mask: np.ndarray | None, specs: Sequence[AnyTarget]) -> Moved:
+        """The arrays of labels as they were read; masked voxels get label 0, not known."""
         eroded = tuple(spec.erode(labels) for spec in specs)
-        moved = cls(labels, eroded, asked)
-        return moved if asked is None else moved.after(moved.arrays)
+        moved = cls(labels, eroded, mask)
+        return moved if mask is None else moved.after(moved.arrays)
 
     @property
     def arrays(self) -> list[np.ndarray]:
-        """All arrays that there are."""
-        asked = np.ones(self.labels.shape, np.uint8) if self.asked is None else self.asked
-        return [self.labels, *(array for array in self.eroded if array is not None), asked]
+        """All arrays that are not None."""
+        mask = np.ones(self.labels.shape, np.uint8) if self.mask is None else self.mask
+        return [self.labels, *(array for array in self.eroded if array is not None), mask]
 
     def after(self, arrays: list[np.ndarray]) -> Moved:
-        """The same, of arrays that were moved; a voxel that came from nowhere has label 0 and is not asked."""
-        labels, *rest, asked = arrays
+        """The same for arrays that were moved; voxels from outside the patch get label 0 and are masked."""
+        labels, *rest, mask = arrays
         found = iter(rest)
-        return Moved(labels * asked, tuple(None if old is None else next(found) * asked for old in self.eroded), asked)
+        return Moved(labels * mask, tuple(None if old is None else next(found) * mask for old in self.eroded), mask)
 
     def targets(self, specs: Sequence[AnyTarget], resolution_nm: Sequence[float]) -> Pair:
         """Targets and weights."""
         targets, weights = make_targets(specs, self.labels, resolution_nm, self.eroded)
-        return targets, weights if self.asked is None else weights * self.asked
+        return targets, weights if self.mask is None else weights * self.mask
 
 
 @dataclass(frozen=True)
 class Patch:
-    """What was read, in the shape of a patch with its margin."""
+    """The arrays that were read, in the shape of a patch with its margin."""
 
     raw: np.ndarray
     labels: np.ndarray
-    asked: np.ndarray | None
+    mask: np.ndarray | None
     source: Source
 
 
@@ -202,7 +203,7 @@ class Sampler:
         return ((image * WHITE - n.offset) / n.scale)[None].astype(np.float32), targets, weights
 
     def changed(self, number: int) -> tuple[np.ndarray, Moved, Source]:
-        """A patch after all random changes: image (z, y, x) from 0 to 1, what moved with it, and where it is from."""
+        """A patch after all changes: image (z, y, x) from 0 to 1, the arrays that moved with it, and its source."""
         rng = np.random.default_rng([self.config.seed, number])
         sources = self._sources_of(number)
         patch = self._patch(sources, rng)
@@ -211,7 +212,7 @@ class Sampler:
             change = change.model_copy(update={"transpose": False})
         if change.copy_paste and rng.random() < change.copy_paste:
             patch = pasted(patch, self._patch(sources, rng), rng)
-        moved = Moved.whole(patch.labels, patch.asked, self.targets)
+        moved = Moved.whole(patch.labels, patch.mask, self.targets)
         image, arrays = augment(patch.raw / WHITE, moved.arrays, change, patch.source.isotropic, rng)
         image, *arrays = (centre(array, self.config.patch_shape) for array in (image, *arrays))
         if change.mixup and rng.random() < change.mixup:
@@ -224,10 +225,10 @@ class Sampler:
         for _ in range(DRAWS):
             source = sources[rng.choice(len(sources), p=shares)]
             box, shape = self._box(source, rng)
-            labels, asked = source.read_labels(box), source.read_mask(box)
-            if not self.rules.refuse(labels, asked, rng):
+            labels, mask = source.read_labels(box), source.read_mask(box)
+            if not self.rules.refuse(labels, mask, rng):
                 raw, labels = resample(source.read_image(box), labels, shape)
-                return Patch(raw, labels, None if asked is None else nearest(asked, shape), source)
+                return Patch(raw, labels, None if mask is None else nearest(mask, shape), source)
         raise VolumeError(
             f"{DRAWS} patches in a row had {self.rules}; give a box with more labels, or ask for less in sampling"
         )
@@ -248,7 +249,7 @@ class Sampler:
             return self.sources
         which = number // self.config.sampling.patches_per_chunk
         if self._chunk is None or self._chunk[0] != which:
-            self._chunk = None  # let it go before the next one is read
+            self._chunk = None  # free it before the next one is read
             self._chunk = which, self._held(which, self.config.sampling.chunk_shape)
         return [self._chunk[1]]
 

@@ -1,4 +1,4 @@
-"""Which patches are worth training on."""
+"""Rules by which patches are accepted for training."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Sampling(Table):
 
 
 class PatchRules:
-    """Judges labels and masks of patches."""
+    """Decides by labels and masks which patches are drawn again."""
 
     def __init__(self, sampling: Sampling, targets: Sequence[AnyTarget]) -> None:
         self.sampling = sampling
@@ -47,17 +47,17 @@ class PatchRules:
         return self._poor(labels) and rng.random() < self.sampling.reject
 
     def lacking(self, labels: np.ndarray, mask: np.ndarray | None) -> bool:
-        """True if there is too little in a chunk to draw patches from it."""
+        """True if a chunk has too few known, unmasked or object voxels to draw patches from it."""
         return self._unusable(labels, mask) or self._poor(labels)
 
     def _unusable(self, labels: np.ndarray, mask: np.ndarray | None) -> bool:
-        """Too little is known, or asked."""
+        """True if too few voxels are known, or unmasked."""
         if mask is not None and mask.mean() < self.sampling.valid:
             return True
         return bool((labels > 0).mean() < self.labelled)
 
     def _poor(self, labels: np.ndarray) -> bool:
-        """Too few voxels of objects, or objects."""
+        """True if there are too few voxels of objects, or too few objects."""
         s = self.sampling
         if s.foreground and (labels > 0).sum() < s.foreground:
             return True
@@ -65,7 +65,7 @@ class PatchRules:
 
     def __str__(self) -> str:
         s = self.sampling
-        asked = [f"less than {self.labelled:.0%} labelled voxels", f"less than {s.valid:.0%} of them in the mask"]
-        asked += [f"fewer than {s.foreground} voxels of objects"] if s.foreground else []
-        asked += [f"fewer than {s.objects} objects"] if s.objects else []
-        return ", or ".join(asked)
+        limits = [f"less than {self.labelled:.0%} labelled voxels", f"less than {s.valid:.0%} of them in the mask"]
+        limits += [f"fewer than {s.foreground} voxels of objects"] if s.foreground else []
+        limits += [f"fewer than {s.objects} objects"] if s.objects else []
+        return ", or ".join(limits)

@@ -14,7 +14,7 @@ from pipeline.training.config import TrainConfig
 FINAL_RATE = 0.03
 """Share of the learning rate that is left at the end of the cosine."""
 POWER, LOWEST = 0.9, 1e-3
-"""Of the polynomial: from 1 to this share (canvas network: 1e-3 to 1e-6)."""
+"""Exponent of the polynomial, and the share of the learning rate at its end (canvas network: 1e-3 to 1e-6)."""
 PLATEAU_FACTOR = 0.5
 MOMENTUM = 0.95
 
@@ -35,7 +35,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], config: TrainConfig) -> t
 def make_schedule(
     optimiser: torch.optim.Optimizer, config: TrainConfig, scores: Callable[[], Sequence[float]]
 ) -> LRScheduler:
-    """What every step multiplies the learning rate by; ``scores`` gives those of the validations so far."""
+    """The factor of the learning rate at every step; ``scores`` returns the scores of the validations so far."""
     halve = config.schedule == "plateau"
 
     def share(step: int) -> float:
@@ -46,7 +46,7 @@ def make_schedule(
 
 
 def halvings(scores: Sequence[float], patience: int) -> int:
-    """How often ``patience`` scores in a row were no better than the best one before them."""
+    """The number of times that ``patience`` scores in a row were no better than the best one before them."""
     best, stale, result = -math.inf, 0, 0
     for score in scores:
         stale = 0 if score > best else stale + 1
@@ -57,13 +57,13 @@ def halvings(scores: Sequence[float], patience: int) -> int:
 
 
 def share_of_rate(step: int, config: TrainConfig) -> float:
-    """Linear warm-up times the fall of the schedule, for a step counted from 0."""
+    """The factor of the learning rate at a step, counted from 0: linear warm-up times the fall of the schedule."""
     warm = min(1.0, (step + 1) / max(1, config.warmup_steps))
     return warm * fall(step / config.steps, config.schedule)
 
 
 def fall(done: float, schedule: str) -> float:
-    """Share of the learning rate when ``done`` of the steps, 0 to 1, are behind."""
+    """The share of the learning rate after a share ``done`` (0 to 1) of the steps."""
     if schedule == "cosine":
         return FINAL_RATE + (1 - FINAL_RATE) * 0.5 * (1 + math.cos(math.pi * done))
     if schedule == "polynomial":

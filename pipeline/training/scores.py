@@ -1,7 +1,7 @@
-"""How good a prediction is, as one number, 1 for the best: what schedules, early stopping and the model follow.
+"""The score of a prediction, 1 for the best, which schedules, early stopping and the choice of the model use.
 
 F1 is taken over all patches of a validation together: a patch without a single true voxel has no F1 of its own, and
-would make the mean of patches jump by its share whenever one voxel is said there.
+would make the mean over patches jump whenever a single voxel is predicted there.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from pipeline.training.target_specs import AnyTarget
 class Hits(NamedTuple):
     """Counts of voxels; those of several patches are added up."""
 
-    right: int = 0
-    """Said, and true."""
-    named: int = 0
-    """Said, plus true."""
+    both: int = 0
+    """Voxels that are predicted and true."""
+    either: int = 0
+    """Predicted voxels plus true voxels."""
 
 
 def score_name(specs: Sequence[AnyTarget]) -> str:
-    """What the score of these targets is; that of the first of them decides."""
+    """The name of the score of these targets, which is that of the first target."""
     match specs[0]:
         case Affinities():
             return "cut-edge F1"
@@ -36,7 +36,7 @@ def score_name(specs: Sequence[AnyTarget]) -> str:
 
 
 def hits_of(specs: Sequence[AnyTarget], logits: Tensor, targets: Tensor, weights: Tensor) -> Hits:
-    """What counts of logits, targets and weights (b, c, ...), channels as ``make_targets`` orders them."""
+    """The score's counts of logits, targets and weights (b, c, ...), with channels as ``make_targets`` orders them."""
     match specs[0]:
         case Affinities():
             nearest = slice(0, min(3, specs[0].channels))
@@ -48,27 +48,27 @@ def hits_of(specs: Sequence[AnyTarget], logits: Tensor, targets: Tensor, weights
 
 
 def score_of(specs: Sequence[AnyTarget], hits: Sequence[Hits], loss: float) -> float:
-    """The score of a validation: F1 of the hits of all its patches, or what its mean loss gives."""
+    """The score of a validation: F1 of the hits of all its patches, or 1 / (1 + mean loss)."""
     if score_name(specs).endswith("F1"):
         return f1(Hits(*(sum(counts) for counts in zip(*hits, strict=True))))
     return 1 / (1 + loss)
 
 
 def f1(hits: Hits) -> float:
-    """The harmonic mean of precision and recall; 1 if nothing is said and nothing true."""
-    return 2 * hits.right / hits.named if hits.named else 1.0
+    """The harmonic mean of precision and recall; 1 if no voxel is predicted and none is true."""
+    return 2 * hits.both / hits.either if hits.either else 1.0
 
 
 def cut_edges(logits: Tensor, targets: Tensor, weights: Tensor) -> Hits:
-    """Edges that are cut (affinity 0), among those that are asked."""
+    """Counts of edges that are cut (affinity 0), among unmasked ones."""
     return _hits(logits < 0, targets < 0.5, weights)
 
 
 def found_voxels(logits: Tensor, targets: Tensor, weights: Tensor) -> Hits:
-    """Voxels that are 1, among those that are asked."""
+    """Counts of voxels that are 1, among unmasked ones."""
     return _hits(logits > 0, targets > 0.5, weights)
 
 
-def _hits(said: Tensor, true: Tensor, weights: Tensor) -> Hits:
-    said, true = said & (weights > 0), true & (weights > 0)
-    return Hits(int((said & true).sum()), int(said.sum()) + int(true.sum()))
+def _hits(predicted: Tensor, true: Tensor, weights: Tensor) -> Hits:
+    predicted, true = predicted & (weights > 0), true & (weights > 0)
+    return Hits(int((predicted & true).sum()), int(predicted.sum()) + int(true.sum()))

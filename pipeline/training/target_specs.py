@@ -1,4 +1,4 @@
-"""Which targets a network is trained on, and with which losses: a list in a configuration file.
+"""The targets that a network is trained on, and their losses, as a configuration file lists them.
 
     targets:
       - {what: affinities, offsets: [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
@@ -38,13 +38,13 @@ TARGETS = {
 
 
 class TargetSpec(Table):
-    """What the network says in some of its channels, and how it is judged."""
+    """A target that some of the network's channels predict, and its losses."""
 
     what: str
     losses: Losses = (Bce(),)
     """Their weighted sum is the loss of this target."""
     weights: Literal["none", "ratio", "ratio_dilated", "unet"] = "none"
-    """How much voxels count: all the same, by the ratio of classes (also beside contours), or by the U-Net's map."""
+    """The weights of voxels: equal, by the ratio of classes (also beside contours), or by the U-Net's map."""
 
     @model_validator(mode="after")
     def _classes_match(self) -> TargetSpec:
@@ -69,7 +69,7 @@ class TargetSpec(Table):
 
     @property
     def target_channels(self) -> int:
-        """Channels of the target: as many, but one for classes."""
+        """Channels of the target: as many as of the network, but one for classes."""
         return self.channels
 
     @property
@@ -84,13 +84,14 @@ class TargetSpec(Table):
 
     @property
     def zero_is_unknown(self) -> bool:
-        """True if label 0 is not asked; otherwise it is background."""
+        """True if label 0 is unknown, and masked; otherwise it is background."""
         return False
 
     def make(self, labels: np.ndarray, resolution_nm: Sequence[float], eroded: np.ndarray | None = None) -> Pair:
-        """Target and weights of labels (z, y, x) or (y, x); 0 weight where nothing is asked.
+        """Target and weights of labels (z, y, x) or (y, x); the weight of masked voxels is 0.
 
-        A target in 2D of labels in 3D is made section by section. ``eroded`` is what ``erode`` gave, if it is known.
+        A target in 2D of labels in 3D is made section by section. ``eroded`` is the result of ``erode``, if it is
+        known.
         """
         if self.dimension == 2 and labels.ndim == 3:
             before = [None] * len(labels) if eroded is None else eroded
@@ -100,7 +101,7 @@ class TargetSpec(Table):
         return target, (mask * self._weights(target, mask, labels)).astype(np.float32)
 
     def erode(self, labels: np.ndarray) -> np.ndarray | None:
-        """The labels as they are before any voxel is moved, where a target needs them so."""
+        """The labels eroded before any voxel is moved, for targets that need it; else ``None``."""
         return None
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
@@ -132,7 +133,7 @@ def make_targets(
     """All targets and their weights, one after the other.
 
     labels: integers (z, y, x) or (y, x). resolution_nm: size of a voxel, one number for each of these axes.
-    eroded: what the ``erode`` of each gave, for labels that were changed since; made of these labels if left out.
+    eroded: the results of each ``erode``, for labels that were changed since; made of these labels if left out.
     """
     before = [None] * len(specs) if eroded is None else eroded
     made = [spec.make(labels, resolution_nm, given) for spec, given in zip(specs, before, strict=True)]

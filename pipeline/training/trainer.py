@@ -1,7 +1,7 @@
 """Training on Lightning: resumable at any moment, with a log, curves and pictures and, at the end, a model card.
 
     <output>/checkpoint.ckpt          weights, running mean, optimiser and loops, as a whole, after each validation
-    <output>/log.jsonl                one line a validation: step, loss, validation loss and score
+    <output>/log.jsonl                one line for each validation: step, loss, validation loss and score
     <output>/curve.png                the same as a picture
     <output>/pictures/                predictions on a validation patch, step by step of the recurrence
     <output>/tensorboard/             tensorboard --logdir <output>
@@ -50,7 +50,7 @@ PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training gave."""
+    """The result of a training."""
 
     folder: Path
     steps: int
@@ -61,7 +61,7 @@ class TrainResult:
 
 
 def train(config: TrainConfig, *, on_progress: Callable[[int, int], None] | None = None) -> TrainResult:
-    """Train a network, or go on where an earlier call was interrupted.
+    """Train a network, or continue where an earlier call was interrupted.
 
     ``on_progress`` is called with (steps done, steps in all). Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
@@ -80,7 +80,7 @@ def train(config: TrainConfig, *, on_progress: Callable[[int, int], None] | None
 def fit(
     module: TrainingModule, config: TrainConfig, on_progress: Callable[[int, int], None] | None, *, resume: bool
 ) -> int:
-    """Run the steps that are missing; returns how many are done in all."""
+    """Run the missing steps; returns the number of steps done in all."""
     folder = config.make_output()
     callbacks: list[Callback] = [Folder(folder, config, identity(config))]
     callbacks += [Patience(config.patience)] if config.patience else []
@@ -97,7 +97,7 @@ def fit(
 
 @contextmanager
 def storage_errors(folder: Path) -> Iterator[None]:
-    """Say of what could not be written (a full disk) where it was, and what to do."""
+    """Turn errors of storage, such as a full disk, into a ``StorageError`` that names the path and the remedy."""
     try:
         yield
     except PetasegError:
@@ -153,7 +153,7 @@ def saved(config: TrainConfig) -> dict[str, Any] | None:
 
 
 def undamaged(path: Path) -> dict[str, Any]:
-    """A checkpoint's content; ``ModelError`` unless it is as it was written. torch does not compare its checksums."""
+    """A checkpoint's content; ``ModelError`` if it was changed. Its checksums are compared, which torch does not do."""
     try:
         with zipfile.ZipFile(path) as archive:
             if wrong := archive.testzip():
@@ -164,7 +164,7 @@ def undamaged(path: Path) -> dict[str, Any]:
 
 
 def differences(checkpoint: dict[str, Any], config: TrainConfig) -> str:
-    """`` (steps: 200 there, 300 here)``: what a checkpoint's training had otherwise, of what changes the weights."""
+    """`` (steps: 200 there, 300 here)``: settings that change the weights and differ from a checkpoint's."""
     there, here = (dict(leaves(json.loads(t))) for t in (checkpoint.get("settings", "{}"), config.model_dump_json()))
     keys = [key for key in there | here if key.split(".")[0] not in free_of(config) and there.get(key) != here.get(key)]
     listed = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there]
@@ -186,9 +186,9 @@ def free_of(config: TrainConfig) -> set[str]:
 
 
 def identity(config: TrainConfig) -> str:
-    """Digest of all settings that change the weights; the number of steps is one, since schedules span it.
+    """Digest of all settings that change the weights, among them the number of steps, over which schedules run.
 
-    Threads, loaders and the kind of device change last bits at most, and a training may go on with others.
+    Threads, loaders and the kind of device change last bits at most, so a training may continue with others.
     """
     settings: list[object] = [config.model_dump(mode="json", exclude=free_of(config))]
     if config.start_from is not None:
@@ -199,7 +199,7 @@ def identity(config: TrainConfig) -> str:
 
 
 def device_of(wanted: str) -> str:
-    """``cuda`` or ``cpu``; ``ConfigError`` if the GPU that is wanted is not there."""
+    """``cuda`` or ``cpu``; ``ConfigError`` if a GPU is wanted and there is none."""
     present = torch.cuda.is_available()
     if wanted == "cuda" and not present:
         raise ConfigError("device is cuda; torch must find a GPU and finds none: choose auto or cpu")
@@ -207,7 +207,7 @@ def device_of(wanted: str) -> str:
 
 
 class quiet_lightning(warnings.catch_warnings):  # noqa: N801  (used like a function)
-    """Lightning's notes about what it found are not for our users; its errors are."""
+    """Hides Lightning's notes about devices and logging, but not its errors."""
 
     def __enter__(self) -> None:  # type: ignore[override]
         super().__enter__()

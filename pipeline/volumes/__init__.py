@@ -24,8 +24,8 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
 
     url: a path or a URL (``file://``, ``s3://``, ``gs://``, ``https://``, ``memory://name``), of a zarr array or
         multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file or TIFF images. After ``#``,
-        joined by ``&``: ``mip=1`` picks a level, ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace what the
-        file says or does not say, ``axes=zyx`` names the order of an array that does not name its axes.
+        joined by ``&``: ``mip=1`` picks a level, ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add
+        what the file states, ``axes=zyx`` names the order of an array that does not name its axes.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),

@@ -1,4 +1,4 @@
-"""Arrays with named axes in any order, seen as (z, y, x) or (c, z, y, x)."""
+"""Arrays with named axes in any order, presented as (z, y, x) or (c, z, y, x)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.geometry import BoundingBox, Vec
 
 Item = TypeVar("Item")
 DEFAULT = {3: "zyx", 4: "czyx", 5: "tczyx"}
-"""What the axes of an array are if nothing says so."""
+"""The axes of an array whose axes are not named."""
 
 
 class Axes:
@@ -54,7 +54,7 @@ class Axes:
         return tuple(places.get(name, 0) for name in self.names)
 
     def to_zyx(self, stored: np.ndarray) -> np.ndarray:
-        """What ``index`` took out of the stored array as (z, y, x) or (c, z, y, x)."""
+        """The part of the stored array that ``index`` selects, as (z, y, x) or (c, z, y, x)."""
         return stored.transpose([self._kept.index(name) for name in self._order])
 
     def from_zyx(self, data: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a volume is: an open dataset at one mip, read and written by boxes in global voxel coordinates."""
+"""The protocol of a volume: an open dataset at one mip, read and written by boxes in global voxel coordinates."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class VolumeSpec:
     storage_chunk: Vec = STORAGE_CHUNK
     """Voxels of one stored object's inner chunk."""
     storage_shard: Vec | None = None
-    """Voxels of one stored object, if several chunks share one; writers must cover whole objects."""
+    """Voxels (z, y, x) of a stored object that holds several chunks; writers must cover whole objects."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "storage_chunk", as_vec(self.storage_chunk, "storage_chunk"))

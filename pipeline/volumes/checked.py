@@ -28,11 +28,11 @@ DECODE_ERRORS = (
     lzma.LZMAError,
     gzip.BadGzipFile,
 )
-"""What codecs raise on bytes that they cannot decode."""
+"""The errors that codecs raise on bytes that they cannot decode."""
 
 
 class CheckedVolume(ABC):
-    """A volume whose subclass moves the voxels (``_load``, ``_store``); everything is checked here, once."""
+    """A volume whose subclass loads and stores voxels (``_load``, ``_store``); all checks are made here."""
 
     def __init__(self, url: str, spec: VolumeSpec, *, writable: bool = False) -> None:
         self.url = url
@@ -48,7 +48,8 @@ class CheckedVolume(ABC):
         raise NotImplementedError(f"{type(self).__name__} is read-only")
 
     def read(self, box: BoundingBox) -> np.ndarray:
-        """The voxels of a box, (z, y, x) or (c, z, y, x), C-contiguous and the caller's own; unwritten ones are 0.
+        """The voxels of a box, (z, y, x) or (c, z, y, x), a C-contiguous copy that the caller may change; unwritten
+        voxels are 0.
 
         Raises ``BoundsError`` outside the volume, ``CorruptError`` for stored bytes that cannot be decoded.
         """
@@ -64,7 +65,7 @@ class CheckedVolume(ABC):
         """Store the voxels of a box, (z, y, x) or (c, z, y, x).
 
         Raises ``BoundsError`` outside the volume, ``VolumeError`` for a wrong shape or type or a volume that is open
-        for reading only, ``StorageError`` if the disk or the network refuses.
+        for reading only, ``StorageError`` if the disk or the network fails.
         """
         if not self.writable:
             raise VolumeError(f"{self.url} is open for reading only; open it with mode='r+' to write")

@@ -1,8 +1,8 @@
-"""A check of compressed_segmentation chunks before they are decoded: the decoder itself trusts every offset in them.
+"""A check of compressed_segmentation chunks before they are decoded, since the decoder does not check their offsets.
 
     word 0              where the channel begins
-    channel             two words a block: [ bits << 24 | table offset ] [ offset of the values ]
-    values              ``bits`` bits a voxel: its index in the block's table
+    channel             two words for each block: [ bits << 24 | table offset ] [ offset of the values ]
+    values              ``bits`` bits for each voxel: its index in the block's table
     table               the labels of the block, one or two words each
 
 All offsets count 32-bit words from the channel's beginning. Reference: Neuroglancer, compressed_segmentation format.
@@ -37,7 +37,7 @@ def check_compressed_segmentation(
     if not np.isin(bits, BITS).all() or (values + value_words > len(channel)).any():
         raise ValueError("compressed_segmentation with values beyond its end")
     table_words = (np.int64(1) << np.minimum(bits, 31)) * (label_bytes // 4)
-    for k in np.flatnonzero(tables + table_words > len(channel)):  # few: tables at the end need not be full
+    for k in np.flatnonzero(tables + table_words > len(channel)):  # only few: tables at the end need not be full
         used = channel[values[k] : values[k] + value_words[k]]
         if tables[k] + (_largest(used, int(bits[k])) + 1) * (label_bytes // 4) > len(channel):
             raise ValueError("compressed_segmentation with a table beyond its end")

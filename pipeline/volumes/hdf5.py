@@ -74,7 +74,7 @@ def _is_volume(item: Any) -> bool:
 
 
 def _axis_names(location: Location, attributes: dict[str, Any], ndim: int) -> list[str] | None:
-    """The letters of the axes; an attribute that does not fit the dataset belongs to another one of the file."""
+    """The letters of the axes; an attribute whose length does not fit belongs to another dataset of the file."""
     if "axes" in location.options:
         return list(location.options["axes"])
     words = str(attributes.get("axes", "")).split()

@@ -1,4 +1,4 @@
-"""Bring data in: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
+"""Ingest: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
 
     1. open the source; voxel size and offset come from it or from the caller              open_source
     2. put a marker beside the target, then create the target                              marker.py, create_volume
@@ -36,7 +36,7 @@ Progress = Callable[[int, int], None]
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What an ingest did."""
+    """The result of an ingest."""
 
     url: str
     """The new volume."""
@@ -81,7 +81,7 @@ def ingest(
     shard: voxels (z, y, x) of a stored object that holds several chunks (zarr).
     format: zarr or precomputed; left out, what the target's URL says, else zarr.
     dataset: the name inside an HDF5 file.
-    overwrite: delete an existing target, or what an interrupted call left of it, first.
+    overwrite: first delete an existing target, or the rest of an interrupted one.
     memory_bytes: size of a block.
 
     Raises ``ConfigError`` if no voxel size is known, ``VolumeError`` for a source that cannot be used and for a
@@ -103,7 +103,7 @@ def ingest(
 def open_source(
     source: str | Path, dataset: str | None = None, resolution_nm: tuple[float, float, float] | None = None
 ) -> Volume:
-    """Open what is to be copied; ``ConfigError`` if its voxel size is neither given nor stated."""
+    """Open the source; ``ConfigError`` if its voxel size is neither given nor stated."""
     url, _, fragment = str(source).partition("#")
     if dataset is not None:
         if not parse_location(url).entry.has_datasets:
@@ -156,7 +156,7 @@ def _copy(
 
 
 def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
-    """Whether an interrupted call began the target, and how many of its blocks are there."""
+    """Whether an interrupted call began the target, and how many of its blocks it wrote."""
     location = parse_location(target_url)
     found = detect_format(location) if location.entry.lasting else None
     done = marker.blocks_done()
@@ -166,7 +166,7 @@ def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
 
 
 def _fingerprint(source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid) -> str:
-    """Digest of what is copied and how: names, sizes and times of the source's files, and the target's form."""
+    """Digest of names, sizes and times of the source's files, and of the target's specification and grid."""
     path = local_path(parse_location(str(source)).base)
     files = sorted(path.rglob("*")) if path and path.is_dir() else [path] if path and path.exists() else []
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]

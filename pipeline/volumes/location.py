@@ -1,4 +1,4 @@
-"""What the string that names a volume says: where it lies, in which format, and which part of it is meant."""
+"""The parts of a string that names a volume: its location, its format, and options."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Location:
     """A parsed volume URL."""
 
     url: str
-    """As the user wrote it."""
+    """The URL as the user wrote it."""
     base: str
     """Path or URL of the file or folder."""
     format: str | None = None
-    """The format, if the URL itself tells."""
+    """The format, if the URL itself names it."""
     dataset: str | None = None
     """The name inside the file, for HDF5."""
     options: Mapping[str, str] = field(default_factory=dict)
-    """What was written after ``#``."""
+    """The options after ``#``."""
 
     @property
     def entry(self) -> Entry:

@@ -35,7 +35,7 @@ class MemoryVolume(CheckedVolume):
 
     @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> MemoryVolume:
-        """Take the name, with zeros."""
+        """Store an array of zeros under the name."""
         _arrays[location.base] = (spec, np.zeros(spec.array_shape(spec.bounds), spec.dtype))
         return cls.open(location, "r+")
 

@@ -32,7 +32,7 @@ from pipeline.volumes.zarr_store import ZarrStore
 LEVEL = "0"
 """The name of a created volume's array."""
 MAX_DEPTH = 3
-"""How far above an array its multiscale group is looked for."""
+"""The number of folders above an array in which its multiscale group is searched."""
 
 
 class ZarrVolume(CheckedVolume):
@@ -161,7 +161,7 @@ def _image_above(location: Location) -> tuple[Multiscale | None, str]:
 
 
 def _read_node_if_allowed(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:
-    """Like ``_read_node``; credentials for an array need not reach above it."""
+    """Like ``_read_node``, but ``None`` if access is denied, as it may be for the folders above an array."""
     try:
         return _read_node(store)
     except StorageError as error:
@@ -193,7 +193,7 @@ def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[
 def _found(
     url: str, image: Multiscale | None, path: str, axes: Axes, array: zarr.Array[Any]
 ) -> tuple[Resolution | None, Vec]:
-    """Resolution and offset that the metadata tell."""
+    """The resolution and offset in the metadata."""
     if image is None:
         return from_attributes(url, array.attrs)
     level = next(level for level in image.levels if level.path == path)

@@ -1,4 +1,4 @@
-"""Where an array lies in the dataset: resolution and offset, from a URL's options, attributes or a default."""
+"""The place of an array in the dataset: resolution and offset, from a URL's options, attributes or a default."""
 
 from __future__ import annotations
 
@@ -31,13 +31,14 @@ UNITS_NM = {
 }
 """Nanometres of each unit that OME-Zarr and TIFF files use."""
 WHOLE = 1e-3
-"""How far from a whole voxel an offset may be: the rounding of a float32 translation of a thousand voxels and more."""
+"""The largest distance of an offset from a whole voxel: the rounding error of float32 translations.
+"""
 
 Resolution = tuple[float, float, float]
 
 
 class NoResolutionError(VolumeError):
-    """Neither the data nor its URL says how large a voxel is."""
+    """Neither the data nor its URL states the size of a voxel."""
 
 
 def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Resolution) -> Vec:
@@ -52,15 +53,15 @@ def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Resolution
 
 
 def tidy(values: Sequence[float]) -> Resolution:
-    """Nanometres without the last binary digits that unit conversions leave: 4.6, not 4.6000000000000005."""
+    """Nanometres without the rounding errors of unit conversions: 4.6, not 4.6000000000000005."""
     z, y, x = (float(f"{v:.9g}") for v in values)
     return z, y, x
 
 
 def placement(location: Location, found: tuple[Resolution | None, Vec], extent: Vec) -> tuple[Resolution, BoundingBox]:
-    """Resolution and bounds: what the URL's options say, else what the file says.
+    """Resolution and bounds, from the URL's options, else from the file.
 
-    ``VolumeError`` if neither does, or if a side of a voxel is not positive.
+    ``VolumeError`` if neither has them, or if a side of a voxel is not positive.
     """
     resolution = location.numbers("resolution") or found[0]
     if resolution is None:
@@ -94,6 +95,6 @@ def from_attributes(url: str, attributes: Mapping[str, Any]) -> tuple[Resolution
 
 
 def refuse_writing(location: Location, mode: Mode) -> None:
-    """``VolumeError`` for any other mode than ``r``; for the formats that are only read."""
+    """Raise ``VolumeError`` for any mode but ``r``, in formats that are only read."""
     if mode != "r":
         raise VolumeError(f"{location.url} can only be read; ingest it into a zarr volume to write (petaseg ingest)")

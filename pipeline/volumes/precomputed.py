@@ -1,11 +1,11 @@
-"""Neuroglancer precomputed layers through cloud-volume. The only file that knows axis order x, y, z.
+"""Neuroglancer precomputed layers through cloud-volume. This is the only file with axis order x, y, z.
 
     <url>/info                     the layer; resolution, size, voxel_offset and chunk_sizes of each mip are x, y, z
     <url>/<key>/x0-x1_y0-y1_z0-z1  one chunk, (x, y, z, c) in Fortran order: the bytes of (c, z, y, x) in C order
 
 cloud-volume understands the metadata and has the codecs. All bytes go through ``ObjectStore``: cloud-volume's own local
-files are neither atomic nor plain (it compresses them, and other readers take ``.gz`` files for missing), and its
-access to buckets knows neither other S3 servers in an address nor credentials without a session token.
+files are neither atomic nor plain (it compresses them, and other readers treat ``.gz`` files as missing), and its
+access to buckets supports neither other S3 servers in an address nor credentials without a session token.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from pipeline.volumes.removal import refuse_occupied, remove_volume
 LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-"""What the format can hold (Neuroglancer specification of precomputed volumes)."""
+"""The types that the format can hold (Neuroglancer specification of precomputed volumes)."""
 COMPRESSED = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".xz": "xz", ".bz2": "bz2"}
-"""Endings under which cloud-volume stores compressed local files; in a bucket it notes the encoding instead."""
+"""Endings under which cloud-volume stores compressed local files; in a bucket it sets the content encoding instead."""
 
 
 class PrecomputedVolume(CheckedVolume):
@@ -130,7 +130,7 @@ class PrecomputedVolume(CheckedVolume):
         self._objects.each(lambda chunk: self._store_part(chunk, box, data), list(self._chunks(box)))
 
     def _store_part(self, chunk: BoundingBox, box: BoundingBox, data: np.ndarray) -> None:
-        """Store one chunk, with what it holds already outside of the box."""
+        """Store one chunk, and keep its voxels outside of the box."""
         part = chunk.intersect(box)
         if part == chunk:
             voxels = data[(..., *chunk.slices(box.start))]
@@ -145,7 +145,7 @@ class PrecomputedVolume(CheckedVolume):
             self._objects.put(name, codecs.encode(stored, self._encoding, self._block))
         else:
             self._objects.delete(name)
-        if self._objects.local_path is not None:  # what cloud-volume wrote would come back if this is deleted
+        if self._objects.local_path is not None:  # else cloud-volume's file would reappear
             for ending in COMPRESSED:
                 self._objects.delete(name + ending)
 
@@ -187,7 +187,7 @@ def _open_layer(location: Location) -> cloudvolume.CloudVolume:
         return cloudvolume.CloudVolume(NOWHERE, info=info, provenance={}, mip=location.mip, progress=False)
     except PetasegError:
         raise
-    except Exception as error:  # metadata can be wrong in any way
+    except Exception as error:  # wrong metadata can raise any error
         raise VolumeError(
             f"{location.url} cannot be opened ({type(error).__name__}: {error}); check its info and mip"
         ) from error

@@ -1,4 +1,4 @@
-"""Chunks out of the shards of a precomputed layer, by byte ranges of an ``ObjectStore``.
+"""Read chunks from the shards of a precomputed layer, by byte ranges of an ``ObjectStore``.
 
     <scale>/<name>.shard     index of minishards, chunks, minishard indices (Neuroglancer's sharded format)
 
@@ -19,7 +19,7 @@ from cloudvolume.datasource.precomputed.sharding import ShardingSpecification, S
 from pipeline.storage import ObjectStore
 
 NOWHERE = "mem://petaseg/layer"
-"""cloud-volume wants an address, and gets one where nothing is: whatever it asked there would be missing."""
+"""An empty address for cloud-volume, which requires one; nothing is read from it."""
 
 
 class ShardedChunks:
@@ -46,7 +46,7 @@ class ShardedChunks:
 
 
 class _Ranges:
-    """What ``ShardReader`` needs of cloud-volume's cache: byte ranges."""
+    """The part of cloud-volume's cache that ``ShardReader`` needs: byte ranges."""
 
     enabled = False
 

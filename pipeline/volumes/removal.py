@@ -1,4 +1,4 @@
-"""Make room for a new volume: remove the old one whole, and never touch a folder that holds anything else."""
+"""Remove an existing volume completely, and never touch a folder that holds anything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.storage import PARTIAL, ObjectStore, storage_errors
 
 
 def remove_volume(store: ObjectStore, markers: Collection[str]) -> None:
-    """Remove a volume. A local one disappears at once; in a bucket its marker files go last, so it can be repeated."""
+    """Remove a volume: a local one at once; in a bucket, marker files go last, so that it can be repeated."""
     if store.local_path is None:
         for key in sorted(store.list(), key=lambda key: key in markers):
             store.delete(key)
@@ -28,8 +28,8 @@ def refuse_occupied(store: ObjectStore, leftovers: Collection[str] = ()) -> None
     if path is None or not path.is_dir():
         return
     names = (child.name for child in path.iterdir())
-    if strangers := sorted(name for name in names if name not in leftovers and not name.endswith(PARTIAL)):
+    if unknown := sorted(name for name in names if name not in leftovers and not name.endswith(PARTIAL)):
         raise VolumeError(
-            f"{store.url} is a folder with other things in it ({', '.join(strangers[:5])}), not a volume; "
+            f"{store.url} is a folder with other things in it ({', '.join(unknown[:5])}), not a volume; "
             "choose a new or empty folder"
         )

@@ -1,4 +1,4 @@
-"""What no format can hold, and how two specifications differ."""
+"""Checks of a specification that hold for every format, and the differences between two specifications."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ FIELDS = ("bounds", "dtype", "channels", "storage_chunk", "storage_shard")
 
 
 def check_spec(url: str, spec: VolumeSpec) -> None:
-    """Refuse what no format can hold, with ``VolumeError``."""
+    """Refuse a specification that no format can hold, with ``VolumeError``."""
     for problem in (_values_problem(spec), _extent_problem(spec)):
         if problem:
             raise VolumeError(f"{url} cannot be created: {problem}")
 
 
 def differences(found: VolumeSpec, wanted: VolumeSpec) -> list[str]:
-    """What differs, in words; empty if the two specifications are the same."""
+    """The differences in words; empty if the two specifications are equal."""
     result = [
         f"{name} is {getattr(found, name)}, not {getattr(wanted, name)}"
         for name in FIELDS

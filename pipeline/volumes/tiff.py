@@ -1,7 +1,7 @@
-"""TIFF images, read-only: a multi-page file, or a folder with one file a section in the order of their numbers.
+"""TIFF images, read-only: a multi-page file, or a folder with one file for each section in the order of their numbers.
 
 The voxel size comes from OME or ImageJ metadata, else from the URL: ``stack/#resolution=50,4.6,4.6``. A box is read
-section by section; of uncompressed sections only the rows that are needed.
+section by section; of uncompressed sections, only the needed rows are read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SHOWN = 10
 
 @dataclass(frozen=True)
 class Page:
-    """One section: where it is, and what it looks like."""
+    """One section: its file and page, its shape and its type."""
 
     path: Path
     index: int
@@ -80,7 +80,7 @@ def natural_key(name: str) -> list[tuple[int, int | str]]:
 def missing_numbers(names: Iterable[str]) -> list[int]:
     """Section numbers that a sequence of file names leaves out; its step is the smallest that occurs.
 
-    The number that counts is the last one that is not the same in all names.
+    A section's number is the last number in its name that differs between names.
     """
     numbers = [[int(part) for part in NUMBER.findall(name)] for name in names]
     columns = list(zip(*numbers, strict=False))
@@ -124,7 +124,7 @@ def _pages(location: Location, path: Path) -> list[Page]:
 
 
 def _refuse_axes(path: Path, sides: dict[str, int]) -> None:
-    """Only one axis beside y and x may have more than one entry, and it is taken for z, but for channels."""
+    """Refuse channels, and more than one axis beside y and x; a single other axis is read as z."""
     others = set(sides) - {"Y", "X"}
     if len(others) > 1 or others & {"C", "S"}:
         raise VolumeError(

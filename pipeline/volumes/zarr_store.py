@@ -36,9 +36,9 @@ class ZarrStore(Store):
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """The bytes of a key or of a range of it; ``None`` if missing, ``ValueError`` if it has lost its bytes."""
+        """The bytes of a key or of a range of it; ``None`` if missing, ``ValueError`` if the object is empty."""
         data = self.objects.get_or_none(key, *_range(byte_range))
-        if data == b"":  # zarr would take an empty shard for one without chunks
+        if data == b"":  # zarr would read an empty object as a shard without chunks
             raise ValueError(f"{self.objects.url}/{key} has no bytes")
         return None if data is None else (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 

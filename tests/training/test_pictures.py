@@ -44,11 +44,11 @@ def test_a_target_that_is_one_everywhere_is_white_and_says_so():
 
 
 def test_a_target_that_nobody_asks_for_says_so():
-    """A target whose weights are all zero has "not asked" in its title."""
+    """A target whose weights are all zero has "all masked" in its title."""
     labels = np.ones((4, 20, 20), np.uint32)
     labels[:, :10] = 0
     empty = np.zeros((4, 20, 20), np.uint32)
-    for given, wanted in ((labels, {"shape_descriptors"}), (empty, {"shape_descriptors: not asked"})):
+    for given, wanted in ((labels, {"shape_descriptors"}), (empty, {"shape_descriptors: all masked"})):
         settings = config(given, "shape_descriptors")
         settings = settings.model_copy(update={"sampling": settings.sampling.model_copy(update={"labelled": 0.0})})
         assert {panel[0] for panel in list(rows_of(settings))[-1]} == wanted

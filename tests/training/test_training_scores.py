@@ -44,8 +44,8 @@ def test_found_voxels_are_those_that_are_one():
 
 def test_patches_are_scored_together():
     """The score sums the hits of all patches, so one false voxel in an empty patch costs almost nothing."""
-    usual, nothing_to_find, one_voxel_said = Hits(40, 100), Hits(0, 0), Hits(0, 1)
-    clean, dirty = (score_of([Contours()], [usual, other], 0.3) for other in (nothing_to_find, one_voxel_said))
+    usual, nothing_to_find, one_voxel_predicted = Hits(40, 100), Hits(0, 0), Hits(0, 1)
+    clean, dirty = (score_of([Contours()], [usual, other], 0.3) for other in (nothing_to_find, one_voxel_predicted))
     assert clean == pytest.approx(0.8)
     assert dirty == pytest.approx(80 / 101)
 

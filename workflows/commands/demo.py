@@ -10,7 +10,7 @@ import typer
 
 SHAPE = (64, 192, 192)
 SEED = 7
-"""The bundled network was trained on other seeds."""
+"""The seed of the demo's tissue; the bundled network was trained on other seeds."""
 
 RUN_FILE = """\
 # The demo's run: made-up tissue, a small recurrent network, neurons.

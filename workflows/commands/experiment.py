@@ -23,21 +23,20 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog=EPILOG)
     def experiment(
-        name: Annotated[str | None, typer.Argument(help="Which; see --list.")] = None,
+        name: Annotated[str | None, typer.Argument(help="Name of the experiment; see --list.")] = None,
         output: Annotated[
             Path | None, typer.Option(metavar="DIR", help="Writes DIR/NAME; trials are kept in DIR/trials.")
         ] = None,
-        full: Annotated[bool, typer.Option("--full", help="Larger numbers, for a GPU.")] = False,
+        full: Annotated[bool, typer.Option("--full", help="Use larger sizes, for a GPU.")] = False,
         seeds: Annotated[
             str | None,
-            typer.Option(
-                metavar="0,1,2", help="Every training is done once with each; comparison takes 0 unless told."
-            ),
+            typer.Option(metavar="0,1,2", help="Seeds of the trainings; 0,1,2 by default, and 0 for comparison."),
         ] = None,
         minutes: Annotated[
-            float | None, typer.Option(help="Of a training, for comparison, whose trainings have equal time.")
+            float | None,
+            typer.Option(help="Minutes of each training; only for comparison, which trains for equal times."),
         ] = None,
-        list_: Annotated[bool, typer.Option("--list", help="What there is, and end.")] = False,
+        list_: Annotated[bool, typer.Option("--list", help="List the experiments and exit.")] = False,
     ) -> None:
         """Run an experiment with networks and learning rules: trials that are kept, a table, a plot."""
         from pipeline.experiments import EXPERIMENTS
@@ -50,7 +49,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _run(name: str, output: Path | None, full: bool, seeds: str | None, minutes: float | None) -> None:
-    """Run it, with a line for each trial, and say what came out."""
+    """Run an experiment, print a line for each trial, and then the results."""
     from pipeline.errors import ConfigError
     from pipeline.experiments.base import Scale, find_experiment, run_experiment
 

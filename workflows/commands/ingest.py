@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
         ],
         target: Annotated[str, typer.Argument(help="Volume to write: path or URL.")],
         resolution: Annotated[
-            str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel; if the source does not say.")
+            str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel, if the source does not state them.")
         ] = None,
         offset: Annotated[
             str | None, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel; the source's, or 0.")

@@ -111,7 +111,7 @@ def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
 
 
 def write_training_example(file: str | Path, image: str, labels: str, *, force: bool = False) -> None:
-    """The same of a training file, for volumes that are there already."""
+    """Write an example of a training file and its schema, for volumes that exist."""
     from pipeline.training.config import TrainConfig
     from pipeline.training.example import example
 
@@ -120,7 +120,7 @@ def write_training_example(file: str | Path, image: str, labels: str, *, force: 
 
 
 def _write(file: str | Path, text: str, schema: str, model: type[Table], force: bool) -> None:
-    """Both files; ``ConfigError`` if the first is there."""
+    """Write both files; ``ConfigError`` if the first exists."""
     from pipeline.config.reading import json_schema
     from pipeline.errors import ConfigError
     from pipeline.storage import store_of

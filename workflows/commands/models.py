@@ -40,7 +40,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _asked_for(names: list[str], measure: bool) -> list[Facts]:
-    """The facts of these: stored ones where there are some, with the speed of this machine if asked for."""
+    """The facts of the named networks, stored ones if possible, with the speed of this machine if ``measure``."""
     from pipeline.models.facts import compute, stored_facts, subject, with_speed
     from workflows.terminal.tables import bar
 

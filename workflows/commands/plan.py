@@ -1,4 +1,4 @@
-"""``petaseg plan``: what a run will cost, before anything runs."""
+"""``petaseg plan``: the work and cost of a run, before anything runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
         run: RunArgument = "run.yaml",
         set_: SetOption = None,
         keep: Annotated[
-            bool, typer.Option("--keep", help="Keep what was measured in the run directory, for petaseg status.")
+            bool, typer.Option("--keep", help="Store the measured times in the run directory, for petaseg status.")
         ] = False,
     ) -> None:
         """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""

@@ -1,4 +1,4 @@
-"""``petaseg run``: run a whole run, or go on with it."""
+"""``petaseg run``: compute a run, or continue it."""
 
 from __future__ import annotations
 

@@ -19,15 +19,19 @@ def register(app: typer.Typer) -> None:
     def status(
         run: RunArgument = "run.yaml",
         set_: SetOption = None,
-        watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on until the run is complete.")] = False,
+        watch: Annotated[
+            bool, typer.Option("--watch", "-w", help="Show the state repeatedly until the run is complete.")
+        ] = False,
         interval: Annotated[
             float, typer.Option(min=0.1, metavar="SECONDS", help="Pause between two readings, with --watch.")
         ] = 5.0,
-        as_json: Annotated[bool, typer.Option("--json", help="For programs; with --watch a line a reading.")] = False,
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Print JSON for programs; with --watch, one line for each reading.")
+        ] = False,
     ) -> None:
         """Show chunks done and failed in every stage, speed, time left and cost. Exit status 0 only if all is done.
 
-        With a run directory, and with --watch, nothing else is read: any machine that sees it will do.
+        With a run directory, and with --watch, only the run directory is read, so any machine that can read it will do.
         """
         from pipeline.runs.status import find_run_directory
         from workflows.terminal.watch import watch as watch_run

@@ -29,7 +29,7 @@ def submit(
     setup: Annotated[
         Path | None, typer.Option(help="File of shell lines for each job: module load cuda (SLURM).")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and exit.")] = False,
 ) -> None:
     """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
     from pipeline.runs.launch import cluster_of, submission_of
@@ -59,7 +59,7 @@ def submit(
 def logs(
     run: RunArgument = "run.yaml",
     set_: SetOption = None,
-    workers: Annotated[bool, typer.Option("--workers", help="Those of the workers instead.")] = False,
+    workers: Annotated[bool, typer.Option("--workers", help="Print the logs of the workers instead.")] = False,
 ) -> None:
     """Print what the driver of a run has written so far, wherever it runs."""
     from pipeline.clusters import make_cluster
@@ -75,7 +75,7 @@ def logs(
 
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
-    """End the driver of a run and its workers, wherever they are; what is done stays done."""
+    """End the driver of a run and its workers, wherever they are; completed chunks are kept."""
     from pipeline.runs.launch import cancel as cancel_run
     from pipeline.runs.launch import driver_here
     from pipeline.runs.run import Run
@@ -89,7 +89,7 @@ def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
 
 
 def read_setup(path: Path | None) -> str:
-    """The shell lines of a file of the user's own."""
+    """The shell lines in the user's file."""
     from pipeline.errors import ConfigError
 
     if path is None:

@@ -33,7 +33,7 @@ def register(app: typer.Typer) -> None:
             False, "--preview", help="Only draw patches with their random changes and targets, to look at."
         ),
     ) -> None:
-        """Train a network, with checkpoints and a curve; run again to go on after an interruption."""
+        """Train a network, with checkpoints and a curve; run it again to continue after an interruption."""
         from pipeline.config.reading import load_config
         from pipeline.training.config import TrainConfig
         from workflows.terminal.tables import bar
@@ -63,7 +63,7 @@ def _require_finished(config: TrainConfig) -> None:
 
 
 def _next(folder: str) -> str:
-    """What can be done with the model of this folder."""
+    """The next command for the model of this folder."""
     from pipeline.models.spec import load_card
 
     if load_card(folder).offsets:

@@ -1,4 +1,4 @@
-"""``petaseg verify``: prove that what is stored is what was computed, and what would be computed again."""
+"""``petaseg verify``: compare stored chunks with their checksums, and with chunks that are computed again."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a run does, for programs: a line of JSON an event, with the chunk's coordinates.
+"""The event log of a run, for programs: one line of JSON for each event, with the chunk's coordinates.
 
 <run>/petaseg.jsonl                              on a file system, a line at once
-<run>/events/20260131T235959Z-4711-000007.jsonl  in a bucket: what happened in some seconds, by start and process
+<run>/events/20260131T235959Z-4711-000007.jsonl  in a bucket: the events of some seconds, by start and process
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class Sink(Protocol):
-    """Where lines go. A sink that fails ends the log and not the run: what the run needs is in its ledger."""
+    """The store of lines. A sink that fails ends the log and not the run, which needs only its ledger."""
 
     @property
     def problem(self) -> OSError | None:
-        """Why lines are lost; ``None`` if none are."""
+        """The error by which lines were lost; ``None`` if none are."""
         ...
 
     def write(self, line: bytes) -> None:
@@ -44,7 +44,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Store what is left."""
+        """Store the remaining lines."""
         ...
 
 
@@ -55,7 +55,7 @@ class FileSink:
         self._file = open(path, "a+b", buffering=0)  # noqa: SIM115  (closed by ``close``)
         self.problem: OSError | None = None
         if self._file.seek(0, os.SEEK_END) and not self._ends_a_line():
-            self.write(b"\n")  # a driver died, or the disk was full, in the middle of one
+            self.write(b"\n")  # an earlier driver may have died in the middle of a line
 
     def write(self, line: bytes) -> None:
         """See ``Sink``."""
@@ -114,19 +114,19 @@ class MessageHandler(logging.Handler):
                 fields["traceback"] = logging.Formatter().formatException(record.exc_info)
             when = datetime.fromtimestamp(record.created, UTC)
             self.log.write(record.levelname.lower(), "message", fields, when)
-        except Exception:  # as in every handler: what cannot be logged must not end the program
+        except Exception:  # as in every handler: a failure to log must not end the program
             self.handleError(record)
 
 
 def coordinates(chunk: Chunk) -> dict[str, Any]:
-    """Which chunk: its place in the grid, and the voxels (z, y, x) that it writes, start to one past the end."""
+    """A chunk's index in the grid, and the voxels (z, y, x) that it writes, as a half-open box."""
     core = chunk.core
     place = {"name": chunk.name, "level": chunk.level, "index": chunk.index}
     return {**place, "start": core.start, "stop": core.stop}
 
 
 def chunk_done_fields(event: ChunkDone) -> dict[str, Any]:
-    """A chunk that is done, where, and where its seconds went."""
+    """The fields of a completed chunk: the chunk, its worker, and its timings."""
     report = event.report
     fields = {
         "stage": event.stage,
@@ -142,7 +142,7 @@ def chunk_done_fields(event: ChunkDone) -> dict[str, Any]:
 
 
 def chunk_failed_fields(event: ChunkFailed) -> dict[str, Any]:
-    """An attempt that failed, and why; ``final`` if the chunk is set aside."""
+    """The fields of a failed attempt and its error; ``final`` if the chunk is set aside."""
     return {
         "stage": event.stage,
         "chunk": coordinates(event.chunk),
@@ -154,7 +154,7 @@ def chunk_failed_fields(event: ChunkFailed) -> dict[str, Any]:
 
 
 def stage_finished_fields(event: StageFinished) -> dict[str, Any]:
-    """The sums of a stage."""
+    """The fields of a finished stage: its sums."""
     sums = event.summary
     return {
         "stage": event.stage,
@@ -167,7 +167,7 @@ def stage_finished_fields(event: StageFinished) -> dict[str, Any]:
 
 
 def open_sink(store: ObjectStore) -> Sink:
-    """Where the events of a run directory go."""
+    """The sink for the events of a run directory."""
     if store.local_path is not None:
         return FileSink(store.local_path / FILE)
     return SegmentWriter(store, FOLDER, ".jsonl")
@@ -175,7 +175,7 @@ def open_sink(store: ObjectStore) -> Sink:
 
 @contextmanager
 def event_log(store: ObjectStore) -> Iterator[EventLog]:
-    """Write what happens in a run directory while the context is open; also the messages of petaseg and Luigi."""
+    """An event log of a run directory while the context is open; it also takes messages of petaseg and Luigi."""
     sink = open_sink(store)
     log = EventLog(sink)
     handler = MessageHandler(log)

@@ -1,4 +1,4 @@
-"""Lines that arrive one by one, stored where nothing can be appended to: an object every few seconds."""
+"""A writer of single lines for stores without append: it stores an object every few seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FLUSH_SECONDS = 10.0
 class SegmentWriter:
     """Puts ``<folder>/20260131T235959Z-4711-000007<suffix>``: by start, process and number, so that names sort by time.
 
-    A thread of its own puts them, so that nobody waits for the store. Lines that could not be put go with the next.
+    Its own thread stores them, so that no caller waits. Lines that could not be stored are stored with the next ones.
     """
 
     def __init__(self, store: ObjectStore, folder: str, suffix: str, seconds: float = FLUSH_SECONDS) -> None:
@@ -23,7 +23,7 @@ class SegmentWriter:
         self.store, self.seconds, self.suffix = store, seconds, suffix
         self.prefix = f"{folder}/{began}-{os.getpid()}"
         self.problem: StorageError | None = None
-        """Why the last put failed; ``None`` if it did not."""
+        """The error of the last put; ``None`` if it succeeded."""
         self._lines: list[bytes] = []
         self._number = 0
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class SegmentWriter:
             self._lines.append(line)
 
     def close(self) -> None:
-        """Store what is left."""
+        """Store the remaining lines."""
         self._closing.set()
         self._thread.join()
         self._flush()

@@ -1,4 +1,4 @@
-"""Who listens to the events of a run besides the terminal: its event log, and its metrics where the run file asks."""
+"""The listeners to the events of a run besides the terminal: its event log, and metrics if the run file sets them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from workflows.events.event_log import event_log
 def listening(run: Run, announce: Callable[[str], None]) -> Iterator[Listener]:
     """The listeners of a run as one, while the context is open; addresses are announced.
 
-    Raises ``ConfigError`` if the metrics cannot be served where the run file says.
+    Raises ``ConfigError`` if the metrics cannot be served at the address in the run file.
     """
     with ExitStack() as stack:
         listeners: list[Listener] = [stack.enter_context(event_log(run.store))]

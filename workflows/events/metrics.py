@@ -1,7 +1,7 @@
 """The driver's metrics for Prometheus, made from the events of a run; docs/watching.md explains each.
 
-Counters begin at zero with every driver. The two gauges ``petaseg_chunks`` and ``petaseg_chunks_complete`` also tell
-what earlier drivers did.
+Counters begin at zero with every driver. The two gauges ``petaseg_chunks`` and ``petaseg_chunks_complete`` also count
+the chunks of earlier drivers.
 """
 
 from __future__ import annotations
@@ -68,15 +68,15 @@ class RunMetrics:
         self._stages[event.stage] = _StageMetrics(self, event.stage)
         self.chunks.labels(event.stage).set(event.total)
         self.complete.labels(event.stage).set(event.done)
-        self.running.clear()  # the stage before may have failed
+        self.running.clear()  # the previous stage may have failed
         self.running.labels(event.stage).set(1)
         self.avoided.labels(event.stage)
-        for final in (False, True):  # a rate needs the zero before the first failure
+        for final in (False, True):  # a rate can be computed only from a zero before the first failure
             self.failed.labels(event.stage, _flag(final))
 
 
 class _StageMetrics:
-    """The metrics of one stage, looked up once: a million chunks pass here."""
+    """The metrics of one stage, looked up once, since they may count a million chunks."""
 
     def __init__(self, metrics: RunMetrics, stage: str) -> None:
         self.complete = metrics.complete.labels(stage)
@@ -89,7 +89,7 @@ class _StageMetrics:
         self.count_of = partial(metrics.counts.labels, stage)
 
     def count(self, report: ChunkReport) -> None:
-        """A chunk is done."""
+        """Count a completed chunk."""
         self.complete.inc()
         self.done.inc()
         self.voxels.inc(report.voxels)
@@ -108,7 +108,7 @@ def _flag(value: bool) -> str:
 
 @contextmanager
 def serve_metrics(metrics: RunMetrics, address: str) -> Iterator[str]:
-    """Serve metrics at ``host:port`` (port 0: any free one) while the context is open; gives the URL.
+    """Serve metrics at ``host:port`` (port 0: any free one) while the context is open; yields the URL.
 
     Raises ``ConfigError`` if nothing can listen there.
     """

@@ -1,7 +1,7 @@
-"""Quiet logs: what a run did goes to its directory, not to the terminal.
+"""The log of a run for people, written to its directory and not to the terminal.
 
-<run>/petaseg.log                                on a file system, a line at once
-<run>/logs/20260131T235959Z-4711-000007.log      in a bucket: what was logged in some seconds, by start and process
+<run>/petaseg.log                                on a file system, each line at once
+<run>/logs/20260131T235959Z-4711-000007.log      in a bucket: the messages of some seconds, by start and process
 
 The driver of a cluster also writes it to its standard error, where ``petaseg logs`` looks.
 """
@@ -28,11 +28,11 @@ class RunLog(logging.FileHandler):
     told = False
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  (as in logging)
-        """One line, and not a traceback a message."""
+        """Print one line for all errors, and not a traceback for each message."""
         self._tell(sys.exc_info()[1])
 
     def close(self) -> None:
-        """Write what is left."""
+        """Close the file; an error is printed as one line."""
         try:
             super().close()
         except OSError as error:
@@ -55,11 +55,11 @@ class BucketHandler(logging.Handler):
         """Write one message."""
         try:
             self.writer.write(self.format(record).encode() + b"\n")
-        except Exception:  # as in every handler: what cannot be logged must not end the program
+        except Exception:  # as in every handler: a failure to log must not end the program
             self.handleError(record)
 
     def close(self) -> None:
-        """Store what is left."""
+        """Store the remaining lines."""
         self.writer.close()
         if self.writer.problem is not None:
             sys.stderr.write(f"petaseg: the end of the log is lost: {self.writer.problem}\n")
@@ -67,7 +67,7 @@ class BucketHandler(logging.Handler):
 
 
 def log_place(run: Run) -> str:
-    """Where the log of a run is: a file in its directory, or a folder of segments in a bucket."""
+    """The place of a run's log: a file in its directory, or a folder of segments in a bucket."""
     return f"{run.url}/{FILE if run.store.local_path else FOLDER}"
 
 

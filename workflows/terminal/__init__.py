@@ -1,1 +1,1 @@
-"""What people see in a terminal: progress, tables and the watched status of a run."""
+"""The output for people in a terminal: progress, tables and the watched status of a run."""

@@ -1,4 +1,4 @@
-"""The progress of a run: one line a stage, with chunks done and failed, voxels per second and the time left."""
+"""The progress of a run: one line for each stage, with chunks done and failed, voxels per second and the time left."""
 
 from __future__ import annotations
 

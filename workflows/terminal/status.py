@@ -1,4 +1,4 @@
-"""The state of a run on the terminal: progress of every stage, what failed, and what the run costs."""
+"""The state of a run on the terminal: progress of every stage, failures, and the cost of the run."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from workflows.terminal.tables import console, human_bytes, human_seconds, outda
 
 ERRORS_SHOWN = 10
 NOTES_SHOWN = 5
-"""Of each stage."""
+"""Notes of each stage that are shown."""
 LIVE_SECONDS = 60.0
-"""Nobody needs to be told when the latest chunk was done, if it is not longer ago."""
+"""The time of the latest chunk is shown only if it is longer ago than this."""
 
 
 def show_status(status: RunStatus) -> None:
-    """Print the state of a run, and what to do about what failed."""
+    """Print the state of a run, and remedies for what failed."""
     console.print(status_view(status), highlight=False, soft_wrap=True)
     outdated_note(status.stages)
     if any(stage.errors for stage in status.stages):
@@ -31,21 +31,21 @@ def show_status(status: RunStatus) -> None:
 
 
 def show_job(job: DriverJob, state: JobState) -> None:
-    """Print what the cluster says of a submitted driver and its workers."""
+    """Print the state of a submitted driver and its workers on the cluster."""
     reason = f" ({state.reason})" if state.reason else ""
     workers = f"{state.workers_running} workers run, {state.workers_pending} wait"
     console.print(f"{'submitted':<14}{job.cluster} {job.id}: {state.phase}{reason}; {workers}", highlight=False)
 
 
 def status_view(status: RunStatus) -> Group:
-    """Everything that changes while a run goes on."""
+    """The parts of the status that change during a run."""
     parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_problems(status)]
     parts += [Text(line) for line in driver_lines(status, time.time())]
     return Group(*parts, *(Text(line) for line in cost_lines(status.cost)))
 
 
 def stage_table(status: RunStatus) -> Table:
-    """A line a stage."""
+    """A table with one line for each stage."""
     table = Table("stage", "done", "failed", "voxels / s", "time left", "written", "chunk time")
     for stage in status.stages:
         colour = "green" if stage.complete else "red" if stage.failed else "yellow"
@@ -62,12 +62,12 @@ def stage_table(status: RunStatus) -> Table:
 
 
 def speed(stage: StageStatus) -> str:
-    """Voxels per second over the last minute; nothing if there were none."""
+    """Voxels per second over the last minute; an empty text if there were none."""
     return f"{stage.voxels_per_second:,.0f}" if stage.voxels_per_second and not stage.complete else ""
 
 
 def driver_lines(status: RunStatus, now: float) -> Iterator[str]:
-    """Who works on a run that is not complete, and when the latest chunk was done, if that is a while ago."""
+    """Lines on the driver of an incomplete run, and on the latest chunk if it is older than ``LIVE_SECONDS``."""
     latest = max((stage.last or 0.0 for stage in status.stages), default=0.0)
     if status.complete or status.lease is None:
         return
@@ -83,7 +83,7 @@ def driver_lines(status: RunStatus, now: float) -> Iterator[str]:
 
 
 def cost_lines(cost: RunCost) -> Iterator[str]:
-    """What is spent, and the forecast of the whole run; hours of workers, cores and GPUs only with prices."""
+    """Lines on the cost so far and of the whole run; hours of workers, cores and GPUs only with prices."""
     for name, unit in cost.units().items():
         if name != "chunk_hours" and not cost.priced:
             continue
@@ -107,7 +107,7 @@ def _figure(value: float) -> str:
 
 
 def _problems(status: RunStatus) -> Iterator[Text]:
-    """The chunks that were set aside, and what else was noted, the newest."""
+    """The chunks that were set aside, and the newest notes."""
     errors = [f"{stage.name} {error}" for stage in status.stages for error in stage.errors]
     for error in errors[:ERRORS_SHOWN]:
         yield Text.from_markup(f"[red]failed[/] {escape(error)}")

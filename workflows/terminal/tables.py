@@ -1,4 +1,4 @@
-"""What people see: progress bars and tables."""
+"""Progress bars and tables for people."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from rich.table import Table
 
 from pipeline.runs.status import StageStatus, read_status
 
-if TYPE_CHECKING:  # a look at a run directory needs no torch, numba, matplotlib or Luigi
+if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib or Luigi
     from pipeline.evaluation.run_length import RunLength
     from pipeline.evaluation.scores import Scores
     from pipeline.models.facts import Facts
@@ -35,9 +35,9 @@ if TYPE_CHECKING:  # a look at a run directory needs no torch, numba, matplotlib
     from workflows.session import Session
 
 console = Console(width=None if sys.stdout.isatty() else 120)
-"""Results."""
+"""The console for results."""
 progress_console = Console(stderr=True)
-"""Progress: apart from results, which may be piped."""
+"""The console for progress, apart from results, which may be piped."""
 
 
 def human_bytes(count: float) -> str:
@@ -71,7 +71,7 @@ def heading(text: str) -> None:
 
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar that is advanced with (done, total); it goes away if nothing was done before an error."""
+    """A progress bar that is advanced with (done, total); it is removed if nothing was done before an error."""
     with _progress() as progress:
         task = progress.add_task(title, total=None, note="")
         try:
@@ -83,7 +83,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
-    """A progress bar a title, advanced with (title, done, total)."""
+    """One progress bar for each title, advanced with (title, done, total)."""
     with _progress() as progress:
         tasks: dict[str, TaskID] = {}
 
@@ -108,7 +108,7 @@ def _progress() -> Progress:
 
 
 def outdated_note(stages: Iterable[StageStatus]) -> None:
-    """Say which stages were computed under another configuration."""
+    """Print which stages were computed under another configuration."""
     names = [stage.name for stage in stages if stage.outdated]
     if names:
         console.print(
@@ -120,7 +120,7 @@ def outdated_note(stages: Iterable[StageStatus]) -> None:
 
 
 def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
-    """What was checked and what was found, printed stage by stage; all findings are returned."""
+    """Print the checks and findings stage by stage; all findings are returned."""
     table = Table("stage", "chunks", "done", "stored bytes checked", "computed again", "verdict")
     findings: list[Finding] = []
     for proof in proofs:
@@ -139,7 +139,7 @@ def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
 
 
 def models_table(cards: Iterable[ModelCard]) -> None:
-    """The bundled models."""
+    """Print a table of the bundled models."""
     table = Table("model", "architecture", "voxels (nm)", "patch", "trained on", "scores")
     for card in cards:
         scores = "\n".join(f"{name}: {value}" for name, value in card.scores.items())
@@ -150,7 +150,7 @@ def models_table(cards: Iterable[ModelCard]) -> None:
 
 
 def facts_table(found: Iterable[Facts]) -> None:
-    """Networks in numbers: bundled models, then architectures with their named sizes."""
+    """Print a table of networks in numbers: bundled models, then architectures with their named sizes."""
     found = list(found)
     columns = ["model, or architecture/size", "parameters", "sees (voxels)", "patch", "kMAC / voxel"]
     measured = any(facts.voxels_per_second is not None for facts in found)
@@ -171,7 +171,7 @@ def facts_table(found: Iterable[Facts]) -> None:
 
 
 def plan_table(run: Run, plan: Plan) -> None:
-    """Chunks, bytes, waste, memory and time of a run."""
+    """Print chunks, bytes, waste, memory and time of a run."""
     table = Table("stage", "chunks", "done", "writes (uncompressed)", "s / chunk", "worker time left")
     for stage in plan.stages:
         writes = human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
@@ -193,7 +193,7 @@ def plan_table(run: Run, plan: Plan) -> None:
 
 
 def run_table(session: Session) -> None:
-    """Chunks and seconds of every stage of a finished run."""
+    """Print chunks and seconds of every stage of a finished run."""
     heading(f"run {session.run.url}")
     table = Table("stage", "chunks", "seconds", "voxels / s")
     for stage in read_status(session.run):
@@ -204,7 +204,7 @@ def run_table(session: Session) -> None:
 
 
 def report_table(run: Run, report: Report) -> None:
-    """Scores of a run, if there is ground truth, and what to look at."""
+    """Print scores of a run, if there is ground truth, and the paths of its pictures."""
     if report.scores is not None:
         scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
     if report.best is not None:
@@ -222,7 +222,7 @@ def report_table(run: Run, report: Report) -> None:
 
 
 def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
-    """Scores against ground truth."""
+    """Print scores against ground truth."""
     heading(title)
     table = Table("score", "value", "")
     table.add_row("VOI split", f"{scores.voi_split:.3f} bits", "0 is best; false splits")
@@ -237,7 +237,7 @@ def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
 
 
 def next_commands(commands: Mapping[str, str]) -> None:
-    """Commands to try, with what they do, and where the command itself is if the shell would not find it."""
+    """Print commands to try and their purpose, and how to make the shell find petaseg if it does not."""
     width = max(map(len, commands))
     if shutil.which("petaseg") is None:
         activate = Path(sys.argv[0]).with_name("activate")

@@ -46,7 +46,7 @@ def _remembered(readings: Iterator[RunStatus], latest: list[RunStatus]) -> Itera
 
 
 def _readings(store: ObjectStore, interval: float) -> Iterator[RunStatus]:
-    """The state of a run now and after every pause, up to the first at which it is complete."""
+    """The state of a run now and after every pause, until it is complete."""
     outline = read_outline(store)
     if outline is None:
         typer.echo(f"no driver has begun in {store.url} yet; waiting (Ctrl-C ends this)", err=True)
@@ -64,7 +64,7 @@ def _readings(store: ObjectStore, interval: float) -> Iterator[RunStatus]:
 
 
 def _read(watcher: RunWatch) -> RunStatus | None:
-    """The state of the run; none, with a message, if it cannot be read now: a watch outlives a lost network."""
+    """The state of the run; ``None``, with a message, if it cannot be read now: a lost network ends no watch."""
     try:
         return watcher.follow()
     except StorageError as error:
@@ -88,7 +88,7 @@ def _tell(readings: Iterator[RunStatus]) -> None:
 
 
 def _lines(status: RunStatus) -> Iterator[tuple[str, str]]:
-    """What can be said of each stage that has begun."""
+    """One line on each stage that has begun."""
     for stage in status.stages:
         if stage.done or stage.failed:
             text = f"{stage.done:,} / {stage.total:,} done, {stage.failed:,} failed, {human_bytes(stage.bytes_written)}"

@@ -1,4 +1,4 @@
-"""The Kubernetes API as petaseg uses it: create, delete, look. Its refusals become ``ClusterError`` with a remedy."""
+"""The Kubernetes API as petaseg uses it. Its refusals become a ``ClusterError`` with a remedy."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ NOUNS = {
     "Job": ("BatchV1Api", "job"),
     "Pod": ("CoreV1Api", "pod"),
 }
-"""Kind -> where the client has its methods, and how it names them."""
+"""Kind -> the class of the client's methods, and the noun in their names."""
 
 
 class Api:
@@ -45,7 +45,7 @@ class Api:
             self._client = _connect()
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
-        """Create a resource; with ``dry_run``, only ask whether it would be accepted. Returns what the cluster has."""
+        """Create a resource and return it; with ``dry_run``, only ask whether it would be accepted."""
         options: dict[str, Any] = {"dry_run": "All"} if dry_run else {}
         return self._call("create", manifest["kind"], self.namespace, manifest, **options)
 
@@ -59,7 +59,7 @@ class Api:
         return sorted(found, key=lambda item: item["metadata"]["creationTimestamp"])
 
     def delete(self, kind: str, name: str) -> None:
-        """Delete a resource and what belongs to it; fine if there is none."""
+        """Delete a resource and those that it owns; no error if there is none."""
         self._call("delete", kind, name, self.namespace, missing_is_fine=True, propagation_policy="Background")
 
     def patch(self, kind: str, name: str, change: Manifest, *, part: str = "", missing_is_fine: bool = False) -> None:
@@ -67,7 +67,7 @@ class Api:
         self._call("patch", kind, name, self.namespace, change, part=part, missing_is_fine=missing_is_fine)
 
     def complaints(self, kind: str, name: str) -> list[str]:
-        """What the cluster complains about a resource, the newest last."""
+        """The cluster's warnings about a resource, the newest last."""
         from kubernetes.client import CoreV1Api
 
         fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
@@ -91,7 +91,7 @@ class Api:
                     pod, self.namespace, _preload_content=False, _request_timeout=TIMEOUT
                 )
             except ApiException as error:
-                if error.status in (400, 404):  # not started yet, or gone meanwhile
+                if error.status in (400, 404):  # not started yet, or deleted meanwhile
                     return
                 raise
             yield from _lines(answer)
@@ -118,7 +118,7 @@ class UnavailableError(ClusterError):
 
 @contextmanager
 def explained(namespace: str) -> Generator[None, None, None]:
-    """Turn what the client raises into ``ClusterError``."""
+    """Turn the client's errors into ``ClusterError``."""
     from kubernetes.client import ApiException
     from kubernetes.config import ConfigException
     from urllib3.exceptions import HTTPError
@@ -193,7 +193,7 @@ def _remedy(status: int, words: str, namespace: str) -> str:
 
 
 def _plain(answer: Any) -> Manifest:
-    """An answer as it came: the client's models refuse some that older or newer clusters give."""
+    """An answer as plain data: the client's models refuse some answers of older or newer clusters."""
     plain: Manifest = json.loads(answer.data)
     return plain
 
@@ -203,7 +203,7 @@ def _reason(error: Exception) -> str:
 
 
 def _lines(answer: Any) -> Iterator[str]:
-    """Text lines of an answer that comes in pieces."""
+    """Text lines of an answer that is received in pieces."""
     rest = b""
     for piece in answer.stream():
         *whole, rest = (rest + piece).split(b"\n")

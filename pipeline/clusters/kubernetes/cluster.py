@@ -1,4 +1,4 @@
-"""Kubernetes, by plain resources that any cluster takes; what they are stands in ``manifests.py``."""
+"""Kubernetes, through plain resources that any cluster accepts; ``manifests.py`` makes them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 END_SECONDS = 180
 """How long ``cancel`` waits for pods to end; they have ``DRAIN_SECONDS``."""
 NO_VERDICT = ('cannot create resource "pods"', "does not support dry run")
-"""In the cluster's words: who may create Jobs need not be one who may create pods, and some hooks cannot be asked."""
+"""Refusals that are no verdict on a pod: no right to create pods, or a hook that supports no dry run.
+"""
 UNKNOWN = "there is no Job of this name: it was cancelled, or it finished more than eight hours ago"
 
 
@@ -59,7 +60,7 @@ class KubernetesCluster:
         return DriverJob(self.name, name, {"namespace": cluster.namespace})
 
     def state(self, job: DriverJob) -> JobState:
-        """What the Job says, and the pods of driver and workers."""
+        """The state of the Job and of the pods of driver and workers."""
         from pipeline.clusters.kubernetes.state import job_state
 
         api = Api(job.details["namespace"])
@@ -67,7 +68,7 @@ class KubernetesCluster:
         return JobState("unknown", UNKNOWN) if found is None else job_state(api, found)
 
     def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
-        """Lines of every driver that was started, the oldest first, or of each worker that is there now."""
+        """Lines of every driver that was started, the oldest first, or of each present worker."""
         api = Api(job.details["namespace"])
         for pod in api.find("Pod", made.selector(job.id)):
             name = pod["metadata"]["name"]
@@ -82,21 +83,21 @@ class KubernetesCluster:
         _remove(Api(job.details["namespace"]), job.id)
 
     def pool(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> KubernetesPool:
-        """In the driver's pod; the workers' shape is that of their Deployment, made from the same run file."""
+        """See ``Cluster``; the workers' Deployment has the same shape, since it is made from the same run file."""
         from pipeline.clusters.kubernetes.pool import KubernetesPool
 
         return KubernetesPool(name, made.pools(submission.config.cluster), tls, dashboard_of(submission.config, name))
 
 
 def _new_certificates() -> dict[str, str]:
-    """Fresh certificates as a Secret holds them."""
+    """New certificates in the form of a Secret."""
     with TemporaryDirectory() as folder:
         create_tls(Path(folder))
         return {file.name: base64.b64encode(file.read_bytes()).decode() for file in Path(folder).iterdir()}
 
 
 def _make_room(api: Api, name: str) -> None:
-    """Delete what an earlier submission of this run left; ``ClusterError`` if it is still at work."""
+    """Delete the resources of an earlier submission of this run; ``ClusterError`` if it is still running."""
     job = api.read("Job", name)
     ended = {"Complete", "Failed"} & {c["type"] for c in (job or {}).get("status", {}).get("conditions", ())}
     if job is not None and not ended:
@@ -108,7 +109,7 @@ def _make_room(api: Api, name: str) -> None:
 
 
 def _remove(api: Api, name: str) -> None:
-    """Delete everything; first what runs, so that its last requests are not forbidden yet."""
+    """Delete all resources; pods first, so that they still have the rights for their last requests."""
     api.delete("Job", name)
     for pool in made.PORTS:
         api.delete("Deployment", f"{name}-{pool}")
@@ -131,20 +132,20 @@ def _wait_for_end(api: Api, name: str) -> None:
 
 
 def _one_pod_of_each(documents: list[Manifest]) -> Iterator[Manifest]:
-    """A pod of the driver and of each kind of worker, as the cluster's rules would see it."""
+    """One pod of the driver and one of each kind of worker, to be tested against the cluster's rules."""
     for document in documents:
         if document["kind"] not in ("Job", "Deployment"):
             continue
         template, head = document["spec"]["template"], document["metadata"]
         metadata = {**template["metadata"], "generateName": f"{head['name']}-", "namespace": head["namespace"]}
-        spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}  # not there yet
+        spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}  # not created
         yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 
 def _check_accepted(api: Api, pod: Manifest) -> None:
     """Raise ``ClusterError`` if a quota or another rule of the namespace refuses such a pod.
 
-    Without this, Kubernetes would accept the Job, create no pod, and say so only in an event.
+    Without this check, Kubernetes would accept the Job, create no pod, and report that only in an event.
     """
     try:
         api.create(pod, dry_run=True)
@@ -154,7 +155,7 @@ def _check_accepted(api: Api, pod: Manifest) -> None:
 
 
 def _hand_over(api: Api, documents: list[Manifest], job: Manifest) -> None:
-    """Let everything belong to the Job, so that Kubernetes deletes all of it some time after the Job has ended."""
+    """Make the Job the owner of all resources, so that Kubernetes deletes them some time after the Job has ended."""
     owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job["metadata"]["name"], "uid": job["metadata"]["uid"]}
     change = {"metadata": {"ownerReferences": [owner]}}
     for document in documents:

@@ -1,11 +1,11 @@
-"""The Kubernetes resources of a run: plain dictionaries, made from the configuration and nothing else.
+"""The Kubernetes resources of a run: plain dictionaries, made from the configuration alone.
 
     ServiceAccount, Role, RoleBinding   the driver may read and set the size of its own Deployments, nothing else
     ConfigMap                           run.yaml
-    Secret                              certificates of the run; made when it is submitted, so it is not in here
+    Secret                              certificates of the run; made when it is submitted, not here
     Job                                 the driver, started again when it dies
-    Service                             a name for the driver, wherever it runs; one port a pool
-    Deployments, one a pool             workers, none at first; the driver sets how many, Kubernetes replaces lost ones
+    Service                             a name for the driver on any node; one port for each pool
+    Deployments, one for each pool      workers, none at first; the driver sets their number, and lost ones are replaced
 
 Every pod runs as a user without rights, on a read-only root file system, with nothing but what is mounted here.
 """
@@ -39,11 +39,11 @@ DATA_FOLDER = "/data"
 USER = 1000
 GPU = "nvidia.com/gpu"
 KEEP_SECONDS = 8 * 3600
-"""A finished Job stays so long for a look at its logs; then Kubernetes deletes it and all that belongs to it."""
+"""How long a finished Job is kept for its logs; then Kubernetes deletes it and all resources that it owns."""
 DRAIN_SECONDS = 60
-"""Between the request to stop and the kill of a worker: time to hand over its work."""
+"""Seconds between the request to stop a worker and its kill, in which it returns its chunks."""
 CONNECT_SECONDS = 300
-"""A worker that finds no scheduler for so long ends, and is started again."""
+"""A worker that finds no scheduler for this time ends, and is started again."""
 NAME, NAMESPACE, TLS = "PETASEG_NAME", "PETASEG_NAMESPACE", "PETASEG_TLS"
 """Environment variables by which a driver finds its resources and certificates."""
 
@@ -79,7 +79,7 @@ def to_yaml(documents: list[Manifest]) -> str:
 
 
 class _Readable(yaml.SafeDumper):
-    """Writes texts of several lines as they are, and every list and table out, without anchors."""
+    """Writes texts of several lines as blocks, and repeats equal lists and tables instead of using anchors."""
 
     def represent_str(self, data: str) -> yaml.ScalarNode:
         style = "|" if "\n" in data else None
@@ -183,7 +183,7 @@ def _workers(name: str, cluster: ClusterTable, pool: str, shape: WorkerShape) ->
         "resources": _resources(shape.cpus, shape.memory_gb, shape.gpus),
     }
     pod = _pod(name, cluster, container, drain_seconds=DRAIN_SECONDS)
-    if shape.gpus:  # the usual taint that keeps others off nodes with GPUs
+    if shape.gpus:  # the usual taint that keeps other pods off nodes with GPUs
         pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
     if shape.node_selector:
         pod["nodeSelector"] = dict(shape.node_selector)
@@ -296,7 +296,7 @@ def _environment(own: dict[str, str], own_fields: dict[str, str] | None = None) 
 
 
 def _resources(cpus: int, memory_gb: float, gpus: int = 0) -> Manifest:
-    """Requests equal to limits, so that a pod has what it was promised and is the last to be evicted."""
+    """Requests equal to limits, so that a pod's resources are guaranteed and it is the last to be evicted."""
     amounts = {"cpu": str(cpus), "memory": str(_bytes(memory_gb))}
     if gpus:
         amounts[GPU] = str(gpus)

@@ -1,6 +1,6 @@
-"""In the driver: a Dask scheduler on a fixed port, and a Deployment of workers whose size the driver sets.
+"""A Dask scheduler in the driver, on a fixed port, and a Deployment of workers whose size the driver sets.
 
-Kubernetes keeps as many workers as it was told to, and replaces lost ones. The driver may do nothing else there.
+Kubernetes keeps this number of workers running and replaces lost ones. The driver has no other rights there.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from pipeline.errors import ConfigError
 logger = logging.getLogger("petaseg.clusters")
 
 PATIENCE_SECONDS = 600.0
-"""An API server that does not answer for so long is a failure; upgrades take minutes."""
+"""An API server that does not answer for this time is a failure; upgrades take minutes."""
 LONGEST_PAUSE = 30.0
-_SEEN: set[tuple[str, str]] = set()
-"""Runs, by namespace and name, that this process is the driver of."""
+_DRIVEN: set[tuple[str, str]] = set()
+"""The runs, by namespace and name, whose driver is this process."""
 
 
 class KubernetesPool:
@@ -39,7 +39,7 @@ class KubernetesPool:
         self._run, namespace = _own_place()
         self._name = name
         self._api = Api(namespace)
-        _send_home(self._api, self._run, [pool for pool in siblings if pool != name])
+        _end_earlier_workers(self._api, self._run, [pool for pool in siblings if pool != name])
         with dask.config.set(tls.settings() if tls else {}):
             self._cluster = LocalCluster(
                 n_workers=0,
@@ -60,7 +60,7 @@ class KubernetesPool:
 
     @property
     def problem(self) -> str:
-        """Always "": what refuses workers here, a quota or a full cluster, may pass; `petaseg status` tells of it."""
+        """Always "": a quota or a full cluster may refuse workers only for a time; `petaseg status` shows it."""
         return ""
 
     def scale(self, workers: int) -> None:
@@ -68,11 +68,11 @@ class KubernetesPool:
         _scale(self._api, f"{self._run}-{self._name}", workers)
 
     def avoid(self, node: str) -> None:
-        """Only an administrator can keep pods off a node; the executor sends workers on it home again."""
+        """Log a remedy: only an administrator can keep pods off a node; the executor retires workers on it."""
         logger.warning("node %s fails everything; keep workers off it with: kubectl cordon %s", node, node)
 
     def close(self) -> None:
-        """End workers and scheduler; somebody who cancels the run may have ended the workers already."""
+        """End workers and scheduler; a cancelled run may have lost its workers already."""
         try:
             _scale(self._api, f"{self._run}-{self._name}", 0, missing_is_fine=True)
         finally:
@@ -90,11 +90,11 @@ def _own_place() -> tuple[str, str]:
         ) from None
 
 
-def _send_home(api: Api, run: str, pools: Iterable[str]) -> None:
-    """End the workers that an earlier driver left in these pools; done by the first pool of a process only."""
-    if (api.namespace, run) in _SEEN:
+def _end_earlier_workers(api: Api, run: str, pools: Iterable[str]) -> None:
+    """End the workers that an earlier driver left in these pools; only the first pool of a process does so."""
+    if (api.namespace, run) in _DRIVEN:
         return
-    _SEEN.add((api.namespace, run))
+    _DRIVEN.add((api.namespace, run))
     for pool in pools:
         _scale(api, f"{run}-{pool}", 0)
 

@@ -1,4 +1,4 @@
-"""What a Kubernetes cluster says of a run, in one ``JobState``."""
+"""The ``JobState`` of a run on a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _component(pod: Manifest) -> str:
 
 
 def _last_words(drivers: list[Manifest]) -> Iterator[str]:
-    """What the last driver that failed said."""
+    """The last message of the driver that failed last."""
     for pod in reversed(drivers):
         for container in pod["status"].get("containerStatuses", ()):
             ended = container.get("state", {}).get("terminated")
@@ -47,7 +47,7 @@ def _last_words(drivers: list[Manifest]) -> Iterator[str]:
 
 
 def _why_it_waits(pods: list[Manifest]) -> Iterator[str]:
-    """Why pods do not run: no node for them, no image."""
+    """The reasons why pods do not run: no node for them, no image."""
     for pod in pods:
         for condition in pod["status"].get("conditions", ()):
             if condition["type"] == "PodScheduled" and condition["status"] == "False":
@@ -59,7 +59,7 @@ def _why_it_waits(pods: list[Manifest]) -> Iterator[str]:
 
 
 def _short_of_workers(api: Api, name: str) -> Iterator[str]:
-    """Why there are fewer workers than the driver asked for: a quota, no free node."""
+    """The reasons why there are fewer workers than the driver requested: a quota, no free node."""
     for deployment in api.find("Deployment", made.selector(name)):
         for condition in deployment.get("status", {}).get("conditions", ()):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":

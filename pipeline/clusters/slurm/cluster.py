@@ -31,7 +31,8 @@ class SlurmCluster:
     name = "slurm"
 
     def render(self, submission: Submission) -> dict[str, str]:
-        """The batch script of the driver, and of a worker of each pool with ``<...>`` for what the driver will fill in.
+        """The batch script of the driver, and of a worker of each pool, with ``<...>`` for values that the driver fills
+        in.
 
         Raises ``ConfigError`` if dask-jobqueue, which the driver needs, is not installed.
         """
@@ -48,8 +49,9 @@ class SlurmCluster:
     def submit(self, submission: Submission) -> DriverJob:
         """Submit the driver; it submits its workers.
 
-        A worker of each pool is submitted too, for later, and cancelled at once: SLURM refuses now what it would refuse
-        then. (``--test-only`` would not do: it also refuses what has to wait for a drained node.)
+        A worker of each pool is submitted too, with a later begin, and cancelled at once, so that SLURM refuses now
+        what it would refuse later. (``--test-only`` does not serve: it also refuses jobs that must wait for a drained
+        node.)
         """
         texts = self.render(submission)
         driver = texts.pop(scripts.DRIVER_FILE)
@@ -64,7 +66,7 @@ class SlurmCluster:
         return DriverJob(self.name, job, details)
 
     def state(self, job: DriverJob) -> JobState:
-        """What SLURM says of the driver; what its log says, if SLURM has forgotten it."""
+        """The state of the driver from SLURM, or from its log, if SLURM has forgotten it."""
         jobs = jobs_with(scripts.job_prefix(job.details["run"]))
         jobs.pop(job.id, None)
         states = Counter(worker.state for worker in jobs.values())
@@ -105,7 +107,7 @@ class SlurmCluster:
 
 
 def _controller_state(job: str) -> JobState | None:
-    """What the controller says of a job, ``None`` if it has forgotten it (five minutes after the end, by default)."""
+    """A job's state from the controller; ``None`` if it has forgotten it, by default five minutes after its end."""
     try:
         text = slurm("scontrol", "--oneliner", "show", "job", job)
     except ClusterError as error:
@@ -121,7 +123,7 @@ def _controller_state(job: str) -> JobState | None:
 
 
 def _state_in_log(log: Path) -> JobState:
-    """How a driver ended, by the last line of its log."""
+    """The state of an ended driver, from the last line of its log."""
     last = next((line for line in reversed(list(_lines(log))) if line.startswith(scripts.ENDED)), "")
     status = last.removeprefix(scripts.ENDED)
     if not status:

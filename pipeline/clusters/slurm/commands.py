@@ -19,13 +19,14 @@ REMEDIES = {
     "configuration source": "SLURM is not set up here: use a submit node of the cluster, or set SLURM_CONF",
     "unable to contact": "SLURM's controller does not answer: try again later",
 }
-"""What SLURM's own words contain -> what helps."""
+"""A part of SLURM's message -> the remedy."""
 
 
 def slurm(command: str, *arguments: str, text: str = "", refusal_is_fine: bool = False) -> str:
     """Run a command of SLURM and return what it prints; ``text`` is its input.
 
-    Raises ``ClusterError`` with SLURM's own words, if SLURM is not installed, and after ``COMMAND_SECONDS``.
+    Raises ``ClusterError`` with SLURM's own words if it refuses, if SLURM is not installed, and after
+    ``COMMAND_SECONDS``.
     """
     try:
         done = subprocess.run(
@@ -66,11 +67,11 @@ class QueuedJob(NamedTuple):
     state: str
     """SLURM's short word: PD, R, CG."""
     reason: str
-    """Why it waits."""
+    """The reason why it waits."""
 
 
 def jobs_with(prefix: str) -> dict[str, QueuedJob]:
-    """This user's jobs whose names begin so and that wait, run or end, by number."""
+    """This user's jobs, by number, that wait, run or end and whose names begin with ``prefix``."""
     lines = slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%t|%r|%j").splitlines()
     jobs = (line.split("|", 3) for line in lines if line.strip())
     return {number: QueuedJob(state, reason) for number, state, reason, name in jobs if name.startswith(prefix)}

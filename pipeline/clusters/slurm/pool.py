@@ -1,11 +1,11 @@
 """A Dask scheduler in the driver's process whose workers are SLURM jobs, submitted through dask-jobqueue.
 
-dask-jobqueue keeps the list of workers and scales it. What it does not do by itself, and what a run of weeks needs:
+dask-jobqueue keeps the list of workers and scales it. A run of weeks also needs these, which are done here:
 
-    a job that ended before its worker came (bad node, cancelled in the queue)    is forgotten, and another replaces it
+    a job that ended before its worker connected (bad node, cancelled)            is forgotten, and another replaces it
     a submission that SLURM refused (its controller is down, a limit)             is tried again, with growing pauses,
                                                                                   and in the end given up
-    a worker that left in order, died, or lost its node                           is replaced (``Adaptive`` does that)
+    a worker that was drained, died, or lost its node                             is replaced (``Adaptive`` does that)
 """
 
 from __future__ import annotations
@@ -36,15 +36,16 @@ from pipeline.errors import ClusterError, ConfigError
 logger = logging.getLogger("petaseg.clusters")
 
 LOOK_SECONDS = 5
-"""Between looks at the queue."""
+"""Seconds between two queries of the queue."""
 RECONNECT_SECONDS = 90
-"""A worker that lost its connection may come back so late: its nanny starts it anew, from a slow file system."""
+"""A worker that lost its connection may return after up to this time: its nanny restarts it from a slow file system."""
 SEND_HOME_SECONDS = 10
 LONGEST_PAUSE = 300
 ENDING = "CG"
 """SLURM's short state of a job whose processes have ended."""
 PATIENCE, HOPELESS = 3, 12
-"""So many jobs in a row may end before their workers came, or be refused, until pauses begin; until the run fails."""
+"""Jobs in a row that may be refused, or end before a worker connects, until pauses begin; until the run fails.
+"""
 
 
 class SlurmPool:
@@ -52,7 +53,7 @@ class SlurmPool:
 
     def __init__(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> None:
         self.job_name = scripts.job_name(submission.run_url, name)
-        slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)  # of a driver that died
+        slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)  # workers of a driver that died
         cluster_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         dask.config.set({"distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
         self._avoided: set[str] = set()
@@ -75,7 +76,7 @@ class SlurmPool:
                 interface=submission.config.cluster.interface,
                 protocol="tls://" if tls else "tcp://",
                 security=Security() if tls else None,
-                silence_logs=logging.CRITICAL,  # the executor tells what fails; an end would leave tracebacks
+                silence_logs=logging.CRITICAL,  # the executor reports failures; closing would log tracebacks
                 scheduler_options={
                     "dashboard": dashboard is not None,
                     "dashboard_address": dashboard or "127.0.0.1:0",
@@ -91,11 +92,11 @@ class SlurmPool:
 
     @property
     def problem(self) -> str:
-        """SLURM's words at the last refusal, or how the last job ended; "" while there is hope."""
+        """SLURM's words at the last refusal, or how the last job ended; "" until the pool gives up."""
         return self._cluster.problem if self._cluster.given_up else ""
 
     def scale(self, workers: int) -> None:
-        """Keep so many jobs queued or running."""
+        """Keep this number of jobs queued or running."""
         self._cluster.wanted = workers
         self._cluster.loop.add_callback(self._keeper.adapt)
 
@@ -119,7 +120,7 @@ class SlurmPool:
 
 @contextmanager
 def _explained(interface: str | None) -> Iterator[None]:
-    """What keeps a scheduler from starting, as ``ConfigError``."""
+    """Turn the errors of a scheduler that cannot start into ``ConfigError``."""
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:
@@ -133,7 +134,7 @@ def _explained(interface: str | None) -> Iterator[None]:
 
 
 class _WorkerJob(SLURMJob):
-    """One job with one worker; the script is ours, and so is the way to submit it."""
+    """One job with one worker, with our own script and our own way to submit it."""
 
     def __init__(
         self,
@@ -152,7 +153,7 @@ class _WorkerJob(SLURMJob):
         return self.script(self.scheduler, self.name)
 
     async def start(self) -> None:
-        """Submit. A refusal is for ``_JobCluster`` to see: raised here, it would end the loop that tries again."""
+        """Submit the job. ``_JobCluster`` handles a refusal: raised here, it would end the loop that tries again."""
         try:
             self.job_id = await asyncio.to_thread(submit_script, self.job_script())
         except ClusterError as error:
@@ -167,7 +168,7 @@ class _WorkerJob(SLURMJob):
 
 
 class _JobCluster(SLURMCluster):
-    """The workers that there should be, and their jobs; used from the thread of its event loop."""
+    """The wanted workers and their jobs; used from the thread of its event loop."""
 
     job_cls: Any = _WorkerJob
     scheduler: Any
@@ -187,11 +188,11 @@ class _JobCluster(SLURMCluster):
         super().__init__(script=script, job_name=job_name, **options)
 
     def _new_worker_name(self, worker_number: int) -> str:
-        """A name that no earlier worker had: the scheduler refuses one that it still knows."""
+        """A name that no earlier worker had, since the scheduler refuses a name that it still knows."""
         return f"{self._job_name}-{next(self._numbers)}"
 
     async def target(self) -> int:
-        """How many jobs there should be now: as many as wanted, but no new ones during a pause after a failure."""
+        """The number of jobs wanted now; no new ones are wanted during a pause after a failure."""
         await self._forget_lost()
         return self.wanted if time.monotonic() >= self._not_before else min(self.wanted, len(self.plan))
 
@@ -229,22 +230,22 @@ class _JobCluster(SLURMCluster):
         if self._fruitless >= HOPELESS and not self.given_up:
             logger.error("no worker came in %d jobs; giving up", self._fruitless)
             self.given_up = True
-            await self.scheduler.close()  # whoever waits for a result is told that there is none
+            await self.scheduler.close()  # clients that wait for a result get an error
 
     def forget_jobs(self) -> None:
-        """Spare the end of each job a command of its own: all of them have been cancelled."""
+        """Forget the jobs' numbers, so that no job is cancelled by itself: all of them have been cancelled."""
         for job in list(self.workers.values()):
             job.job_id = None
 
     async def send_home(self) -> None:
-        """Let the workers end by themselves before the scheduler goes."""
+        """Let the workers end by themselves before the scheduler closes."""
         await self.scheduler.retire_workers(workers=list(self.scheduler.workers), close_workers=True, remove=True)
 
 
 class _Keeper(Adaptive):
-    """Lets the list of workers follow ``_JobCluster.target``."""
+    """Adapts the number of workers to ``_JobCluster.target``."""
 
     async def target(self) -> int:
-        """How many jobs there should be."""
+        """The number of jobs that there should be."""
         jobs: Any = self.cluster
         return int(await jobs.target())

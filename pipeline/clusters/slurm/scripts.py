@@ -1,6 +1,6 @@
 """The two job scripts of a run on SLURM, as text: the driver's and a worker's. Nothing is submitted here.
 
-    driver.sbatch            petaseg run RUN --on slurm; leaves before its walltime and queues itself again
+    driver.sbatch            petaseg run RUN --on slurm; it stops before its walltime and queues itself again
       submits, through the pool of ``pool.py``,
     workers-<pool>.sbatch    one Dask worker, which drains before its walltime; the driver replaces it
 
@@ -23,20 +23,21 @@ from pipeline.config.fingerprint import fingerprint
 
 DRIVER_FILE = "driver.sbatch"
 SETUP_VARIABLE = "PETASEG_SETUP"
-"""Through it the script of the driver hands ``Submission.setup`` on to ``petaseg run``, for its workers' scripts."""
+"""The variable that passes ``Submission.setup`` from the driver's script to its workers' scripts.
+"""
 ENDED = "== driver ended with status "
 """The last line that a driver writes, with the exit status of ``petaseg run``."""
 
 DRIVER_MARGIN_SECONDS = 120
 WORKER_MARGIN_SECONDS = 900
 LAST_SECONDS = 30
-"""Before its walltime a worker gives back even what it has not finished."""
+"""This many seconds before its walltime a worker returns even unfinished chunks."""
 MEMORY_SHARE = 0.95
-"""Of a worker's allocation may be used by its chunks; the rest is for the process that watches it."""
+"""The share of a worker's memory that its chunks may use; the rest is for the nanny."""
 
 
 def job_prefix(run_url: str) -> str:
-    """What the names of all jobs of a run begin with, and of no other run's."""
+    """The prefix of the names of all jobs of a run, and of no other run."""
     return f"petaseg-{fingerprint(run_url)[:8]}-"
 
 
@@ -46,7 +47,7 @@ def job_name(run_url: str, part: str) -> str:
 
 
 def driver_log(run_url: str, job: str) -> Path:
-    """The log of a driver; a job that is queued again goes on in the same file."""
+    """The log of a driver; a job that is queued again continues in the same file."""
     return cluster_folder(run_url) / f"driver-{job}.log"
 
 
@@ -99,8 +100,9 @@ def worker_script(
 ) -> str:
     """The batch script of one worker of a pool.
 
-    address: of the driver's scheduler. worker: name of the worker. tls: certificates, as files that the node can read.
-    avoid: nodes where it shall not run, besides those that the shape excludes.
+    address: address of the driver's scheduler. worker: name of the worker. tls: certificates, as files that the node
+        can read.
+    avoid: nodes on which it must not run, besides those that the shape excludes.
     """
     queue = (f"--partition={shape.queue}",) if shape.queue else ()
     header = _header(
@@ -131,16 +133,17 @@ def _worker_command(shape: WorkerShape, address: str, worker: str, interface: st
         *("--nthreads", str(shape.threads)),
         *("--memory-limit", f"{_mebibytes(shape.memory_gb * MEMORY_SHARE)}MiB"),
         *("--worker-class", "pipeline.clusters.worker.DrainingWorker"),
-        *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),  # its web server would answer anybody
+        *("--no-dashboard", "--dashboard-address", "127.0.0.1:0"),  # a dashboard would answer everybody on the network
         *("--death-timeout", "60"),
         *(("--interface", interface) if interface else ()),
     ]
 
 
 def drain_seconds(walltime: str) -> int:
-    """How long before its walltime a worker takes no more chunks: a tenth, but at most 15 minutes and a minute least.
+    """Seconds before its walltime at which a worker takes no more chunks: a tenth of it, between 1 and 15 minutes.
 
-    A chunk that takes longer is given back to the scheduler ``LAST_SECONDS`` before the walltime, and nobody is blamed.
+    A chunk that takes longer is returned to the scheduler ``LAST_SECONDS`` before the walltime, and does not count as
+    failed.
     """
     whole = seconds(walltime)
     return min(max(whole // 10, 60), WORKER_MARGIN_SECONDS, whole // 2)
@@ -179,7 +182,7 @@ def _header(
 
 
 def _quoted(path: str) -> str:
-    """A path for an ``#SBATCH`` line: sbatch splits it at blanks, and knows quotes like a shell."""
+    """A path for an ``#SBATCH`` line, which sbatch splits at blanks and unquotes like a shell."""
     return shlex.quote(path)
 
 
@@ -189,7 +192,7 @@ def _gpus(shape: WorkerShape) -> tuple[str, ...]:
 
 
 def _options(shape: WorkerShape, avoid: Iterable[str]) -> list[str]:
-    """The shape's own options; what they exclude and what is to be avoided in one, since the last of two would win."""
+    """The shape's own options, with all excluded nodes in one option, since SLURM takes the last of two."""
     exclude = "--exclude="
     nodes = [option.removeprefix(exclude) for option in shape.options if option.startswith(exclude)] + [*avoid]
     others = [option for option in shape.options if not option.startswith(exclude)]
@@ -207,7 +210,7 @@ def _exports(variables: Mapping[str, str]) -> str:
 def _setup(lines: str) -> str:
     """The user's own shell lines, and their text for the scripts that this job will submit.
 
-    They come before ``set -u``, which the ``module`` and ``conda`` of many sites do not survive.
+    They come before ``set -u``, with which the ``module`` and ``conda`` of many sites fail.
     """
     return f"export {SETUP_VARIABLE}={shlex.quote(lines)}\n{lines}\n" if lines.strip() else ""
 

@@ -1,4 +1,4 @@
-"""Recurrent cells: what networks are built of, in two and three dimensions from one implementation.
+"""Recurrent cells, of which networks are built; one implementation serves two and three dimensions.
 
     hgru.py      HGRU                  horizontal gated recurrent unit, with softplus for implicit gradients
     fgru.py      FGRU, TopDownFGRU     feedback gated recurrent unit, within a level and between two
@@ -7,7 +7,7 @@
     symmetry.py  kernels that stay symmetric under any optimiser
     blocks.py    convolutions that keep the shape, norms
 
-The length of a kernel says the dimension: (ky, kx) or (kz, ky, kx); sides are odd and may differ.
+The length of a kernel gives the dimension: (ky, kx) or (kz, ky, kx); sides are odd and may differ.
 
 Every cell has ``step(x, state) -> state`` (and ``initial(x)``), so every rule of ``pipeline.training.rules`` trains it.
 A state is a tensor or a tuple of tensors. Shapes: b = batch, c = channels, n = voxels of any dimension.
@@ -20,7 +20,7 @@ from typing import Protocol
 from torch import Tensor
 
 State = Tensor | tuple[Tensor, ...]
-"""What a recurrence remembers."""
+"""The state of a recurrence between steps."""
 
 
 class Recurrence(Protocol):

@@ -1,4 +1,4 @@
-"""Convolutions that keep the shape, norms, and what else cells of any dimension share."""
+"""Convolutions that keep the shape, norms, and other parts shared by cells of any dimension."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Kernel = tuple[int, ...]
 """Sides of a kernel, (ky, kx) or (kz, ky, kx)."""
 
 NORMS = {"instance": 1e-5, "rms": 1e-3, "channel": 1e-5, "batch": 1e-3, "group": 1e-5}
-"""Kind of norm -> what is added to the variance."""
+"""Kind of norm -> the constant that is added to the variance."""
 
 GROUPS = 32
-"""Groups of channels of the group norm, if so many divide them."""
+"""Groups of the group norm, if this number divides the channels."""
 
 PADDINGS = ("zeros", "reflect", "partial")
 
 
 class Norm(nn.Module):
-    """nu + delta (.) normalised(r), with one gain delta and one bias nu a channel; never below float32.
+    """nu + delta (.) normalised(r), with a gain delta and a bias nu for each channel; computed in float32 or float64.
 
     ``instance``: over the voxels of a patch (gamma-Net). ``batch``: over the voxels of all patches, always those of
     this batch (C-RBP). ``rms``, ``channel``: over the channels of a voxel, without and with subtracting their mean, so
@@ -56,7 +56,7 @@ class Norm(nn.Module):
 
 
 def optional_norm(channels: int, kind: str | None, gain: float, epsilon: float | None = None) -> nn.Module:
-    """A norm, or nothing."""
+    """A norm; the identity if ``kind`` is None."""
     return nn.Identity() if kind is None else Norm(channels, kind, gain, epsilon)
 
 
@@ -66,7 +66,7 @@ def wide(r: Tensor) -> Tensor:
 
 
 def per_channel(p: Tensor, r: Tensor) -> Tensor:
-    """(c,) -> (1, c, 1, 1) or (1, c, 1, 1, 1), to go with r."""
+    """(c,) -> (1, c, 1, 1) or (1, c, 1, 1, 1), so that it broadcasts with r."""
     return p.view(1, -1, *[1] * (r.ndim - 2))
 
 
@@ -118,7 +118,7 @@ def half(kernel: Kernel) -> Kernel:
 
 
 def as_kernel(values: Sequence[int], dimension: int | None = None) -> Kernel:
-    """Two or three integers; cards hold lists. ``dimension`` says how many there must be."""
+    """Two or three integers as a tuple; cards hold lists. ``dimension`` is the required number of them."""
     wanted = {2: "two: y, x", 3: "three: z, y, x"}
     if len(values) not in wanted or dimension not in (None, len(values)):
         need = wanted.get(dimension or 0, "two or three: (z,) y, x")

@@ -21,9 +21,9 @@ BIASES = ("input", "both", "none")
 
 
 class ConvLSTM(nn.Module):
-    """The unit; gates are stacked in the order i, f, g, o. The length of ``kernel`` says the dimension.
+    """The unit; gates are stacked in the order i, f, g, o. The length of ``kernel`` gives the dimension.
 
-    forget_offset: a constant beside b_f, so that memories begin by staying.
+    forget_offset: a constant added to b_f, so that memories are kept at first.
     bias: on the convolutions of x alone (enough, and what published codes do), of x and h, or nowhere.
     """
 
@@ -37,7 +37,7 @@ class ConvLSTM(nn.Module):
         self.from_state = same_conv(channels, 4 * channels, kernel, bias=bias == "both")  # W_h.
 
     def initial(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """h and c before the first step: nothing."""
+        """h and c before the first step: zeros."""
         nothing = x.new_zeros(len(x), self.channels, *x.shape[2:])
         return nothing, nothing.clone()
 

@@ -2,18 +2,18 @@
 
 With * a convolution, . the elementwise product, s the sigmoid, N a norm:
 
-    G_I = s(N(U_IG * H . U_IS * H) + b_I)          inhibition sees this much of the state
+    G_I = s(N(U_IG * H . U_IS * H) + b_I)          share of the state that inhibition sees
     C_I = N(W_I * (H . G_I))
     Z   = relu(relu(X) - relu((alpha H + mu) . C_I))
-    G_E = s(N(U_E * Z) + b_E)                      this much of the state is replaced
+    G_E = s(N(U_E * Z) + b_E)                      share of the state that is replaced
     C_E = N(W_E * Z)
     H~  = relu(kappa (C_E + Z) + omega C_E . Z)
     H'  = (1 - G_E) . H + G_E . H~
 
 Within a level X is the drive from below and H the level's own state. Between levels X is the state of the lower level
-and H what comes down from the higher one; H', with the lower state added to it, becomes the lower level's state.
+and H the input from the higher one; H', with the lower state added to it, becomes the lower level's state.
 
-Paper and published codes differ; ``Variant`` holds the choices, its defaults are ours.
+Paper and published codes differ; ``Variant`` holds the choices, and its defaults are ours.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from pipeline.models.cells.symmetry import SymmetricConv
 
 @dataclass(frozen=True)
 class Variant:
-    """What the paper leaves open, or its codes do otherwise."""
+    """The choices that the paper leaves open, or that its codes make otherwise."""
 
     rectify_drive: bool = True
     """relu(X): the paper calls X non-negative; after an ELU it is not."""
@@ -49,11 +49,12 @@ class Variant:
     local_gate: bool = True
     """Whether there is a U_IS; without one, the gate is U_IG alone."""
     padding: Literal["zeros", "reflect", "partial"] = "zeros"
-    """Of W_I and W_E; the torch port reflects, the TensorFlow code rescales. Gates are always padded with zeros."""
+    """Padding of W_I and W_E; the torch port reflects, the TensorFlow code rescales. Gates are padded with zeros.
+    """
     top_down_keeps: Literal["state", "drive"] = "state"
-    """What stays where the gate is closed, between levels: H (paper and TensorFlow code), or X (torch port)."""
+    """What a closed gate keeps between levels: H (paper and TensorFlow code), or X (torch port)."""
     begins_as: Literal["drive", "zero"] = "drive"
-    """H[0]: the drive, as in both codes, or nothing."""
+    """H[0]: the drive, as in both codes, or zeros."""
     chronos: Literal["slow", "fast"] = "slow"
     """b_E = -log U(1, T - 1) and b_I = +log U(1, T - 1), or the opposite signs, as in the TensorFlow code."""
     divisive_alpha: bool = False
@@ -82,14 +83,14 @@ VARIANTS = {"paper": PAPER, "torch_port": TORCH_PORT, "tensorflow": TENSORFLOW}
 
 
 def variant_of(name: str | Variant) -> Variant:
-    """The variant of a name (one of its own stays); ``ModelError`` if there is none."""
+    """The variant of a name (a ``Variant`` is returned unchanged); ``ModelError`` if there is none."""
     return name if isinstance(name, Variant) else VARIANTS[one_of("variant", name, list(VARIANTS))]
 
 
 class FGRU(nn.Module):
-    """The unit within a level. The length of ``kernel`` says the dimension; ``local`` is the kernel of U_IS.
+    """The unit within a level. The length of ``kernel`` gives the dimension; ``local`` is the kernel of U_IS.
 
-    norm, epsilon: kind of the four norms (None leaves them out), and what they add to the variance, if not the kind's.
+    norm, epsilon: kind of the four norms (None leaves them out), and the constant added to the variance, if another.
     """
 
     alpha: nn.Parameter
@@ -126,7 +127,7 @@ class FGRU(nn.Module):
             setattr(self, name, nn.Parameter(torch.full((channels,), getattr(variant, name))))
 
     def initial(self, x: Tensor) -> Tensor:
-        """The state before the first step: the drive itself ("identity"), or nothing."""
+        """The state before the first step: the drive itself ("identity"), or zeros."""
         if self.variant.begins_as == "zero":
             return torch.zeros_like(x)
         return F.relu(x) if self.variant.rectify_drive else x
@@ -140,7 +141,7 @@ class FGRU(nn.Module):
         return self.excite(self.inhibit(x, h), x, h)
 
     def inhibit(self, x: Tensor, h: Tensor) -> Tensor:
-        """Z: what is left of the drive, (b, c, n)."""
+        """Z: the drive after inhibition, (b, c, n)."""
         gate = self._open(self._gate(h), self.norms[0], self.bias_inhibition)  # G_I
         c_i = self.norms[1](self.inhibition(h * gate))  # C_I
         drive = F.relu(x) if self.variant.rectify_drive else x
@@ -169,7 +170,7 @@ class FGRU(nn.Module):
 
 
 class TopDownFGRU(FGRU):
-    """The unit between two levels: X is the lower level's state, H what comes down."""
+    """The unit between two levels: X is the lower level's state, H the input from the higher level."""
 
     def _kept(self, x: Tensor, h: Tensor) -> Tensor:
         return h if self.variant.top_down_keeps == "state" else x

@@ -1,7 +1,7 @@
-"""The horizontal gated recurrent unit, in the four forms that papers and codes call so.
+"""The horizontal gated recurrent unit, in the four forms that papers and codes give that name.
 
 ``crbp``: Linsley, Ashok, Govindarajan, Liu and Serre 2020 (NeurIPS, "Stable and expressive recurrent vision models"),
-as their code computes it. Smooth everywhere, since implicit gradients and the penalty on the Jacobian want second
+as their code computes it. It is smooth everywhere, since implicit gradients and the penalty on the Jacobian need second
 derivatives. With * a convolution, . the elementwise product, s the sigmoid, sp the softplus, N a norm:
 
     g1 = s(u1 * h + b1)
@@ -43,14 +43,14 @@ from pipeline.models.cells.symmetry import SymmetricConv
 
 @dataclass(frozen=True)
 class Form:
-    """In what the forms differ."""
+    """The choices in which the forms differ."""
 
     rise: Callable[[Tensor], Tensor]
     norm: str | None
     attention: bool
     outer: bool
     vectors: dict[str, float]
-    """First values; without gamma, kappa stands for it."""
+    """Initial values; without gamma, kappa is used in its place."""
 
 
 FORMS = {
@@ -59,15 +59,17 @@ FORMS = {
     "relu": Form(F.relu, "batch", False, False, {"alpha": 0.1, "mu": 1.0, "gamma": 0.5, "kappa": 0.5, "omega": 0.5}),
     "paper": Form(F.relu, None, False, False, {"alpha": 0.1, "mu": 0.0, "kappa": 0.0, "omega": 0.1}),
 }
-"""Name -> form. The ICLR paper says no first values for its equation 1; these are those of its fGRU."""
+"""Name -> form. The ICLR paper gives no initial values for its equation 1; these are those of its fGRU."""
 
 
 class HGRU(nn.Module):
-    """The unit. The length of ``kernel`` says the dimension.
+    """The unit. The length of ``kernel`` gives the dimension.
 
-    norm: kind of the norms, if not the form's. The code of ``crbp`` holds four of them and uses two: those of the gates
-    (0 and 2) count as parameters, and take part if ``normalise_gates`` says so.
-    attention: whether the first gate is ``Attention``, if not as in the form. epsilon: of the norms, if not the kind's.
+    norm: kind of the norms, if it is not the form's. The code of ``crbp`` holds four of them and uses two: those of the
+        gates
+    (0 and 2) count as parameters, and are used if ``normalise_gates`` is true.
+    attention: whether the first gate is ``Attention``; as in the form if None. epsilon: of the norms; the kind's if
+        None.
     chronos: ``log``, biases +-log U(1, T - 1); ``unlogged``, +-U(1, 7), as the codes do by a slip.
     """
 
@@ -126,7 +128,7 @@ class HGRU(nn.Module):
             self.excitation_gate.bias.copy_(-slow)  # type: ignore[union-attr]
 
     def initial(self, x: Tensor) -> Tensor:
-        """The state before the first step: nothing."""
+        """The state before the first step: zeros."""
         return torch.zeros_like(x)
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
@@ -138,7 +140,7 @@ class HGRU(nn.Module):
         return self.excite(self.inhibit(x, h), h)
 
     def inhibit(self, x: Tensor, h: Tensor) -> Tensor:
-        """z: what is left of the drive, (b, c, n)."""
+        """z: the drive after inhibition, (b, c, n)."""
         rise = self.form.rise
         c1 = self.norms[1](self.inhibition(h * self.gate(h, 0)))
         return rise(x - rise(c1 * (per_channel(self.alpha, h) * h + per_channel(self.mu, h))))

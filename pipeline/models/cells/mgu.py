@@ -5,7 +5,7 @@
     F  = s(A + W_F * B + b_F)
     B' = F . B + (1 - F) . ELU(A + W_H * (F . B) + b_H)
 
-``MGU3``: what their code does, with a third kernel, norms in the gate, and no b_H; what goes on is N(ELU(B')):
+``MGU3``: the unit of their code, with a third kernel, norms in the gate, and no b_H; its output is N(ELU(B')):
 
     F  = s(N(W_P * B) + N(W_C * A) + b)
     B' = F . B + (1 - F) . ELU(A + W_H * (F . B))
@@ -21,7 +21,7 @@ from pipeline.models.cells.blocks import optional_norm, per_channel, point_conv
 
 
 class MGU(nn.Module):
-    """The paper's: two kernels. ``norm`` (None leaves it out) is that of what goes on to the next level."""
+    """The paper's unit, with two kernels. ``norm`` (None leaves it out) is the norm of the output to the next level."""
 
     def __init__(self, convolution: nn.Module, channels: int, norm: str | None, dimension: int = 3) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class MGU(nn.Module):
         self.norm = optional_norm(channels, norm, gain=1.0)
 
     def forward(self, x: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Input of the other level and memory B -> what goes on, and B'; both (b, c, n) of the new level."""
+        """Input from the other level and memory B -> output and B'; both (b, c, n) of the new level."""
         a = self.convolution(x)  # A
         b = torch.zeros_like(a) if b is None else b
         f = torch.sigmoid(a + self.forget(b))  # F
@@ -40,7 +40,7 @@ class MGU(nn.Module):
         return self.norm(b), b
 
     def initial(self, x: Tensor) -> Tensor:
-        """The memory before the first step: nothing."""
+        """The memory before the first step: zeros."""
         return torch.zeros_like(self.convolution(x))
 
     def step(self, x: Tensor, state: Tensor) -> Tensor:
@@ -49,7 +49,7 @@ class MGU(nn.Module):
 
 
 class MGU3(MGU):
-    """The code's: three kernels. ``norm`` None leaves out all three norms."""
+    """The unit of the code, with three kernels. ``norm`` None leaves out all three norms."""
 
     def __init__(self, convolution: nn.Module, channels: int, norm: str | None, dimension: int = 3) -> None:
         nn.Module.__init__(self)
@@ -62,7 +62,7 @@ class MGU3(MGU):
         self.norm = optional_norm(channels, norm, gain=0.1)
 
     def forward(self, x: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Input of the other level and memory B -> what goes on, and B'; both (b, c, n) of the new level."""
+        """Input from the other level and memory B -> output and B'; both (b, c, n) of the new level."""
         a = self.convolution(x)  # A
         b = torch.zeros_like(a) if b is None else b
         gate = self.gate_norms[0](self.previous(b)) + self.gate_norms[1](self.current(a))
@@ -80,7 +80,7 @@ class NoMemory(MGU):
         self.norm = optional_norm(channels, norm, gain=1.0)
 
     def forward(self, x: Tensor, b: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Input of the other level -> what goes on, and ELU(A), which nobody will read."""
+        """Input from the other level -> output, and ELU(A) in place of a memory, which is not used."""
         b = F.elu(self.convolution(x))
         return self.norm(b), b
 

@@ -1,6 +1,6 @@
 """Kernels that are symmetric in their channels, and stay so under any optimiser and weight decay.
 
-    channel    W[d, i, j] = W[d, j, i]       the paper's: at the same offset d
+    channel    W[d, i, j] = W[d, j, i]       as in the paper, at the same offset d
     adjoint    W[d, i, j] = W[-d, j, i]      makes the zero-padded convolution a symmetric operator: a real spectrum
 
 The constraint is a parametrisation, W = (V + V^T) / 2 of a free V. Symmetrising only the gradients, as a published
@@ -36,11 +36,11 @@ class Symmetric(nn.Module):
         return (free + transposed) / 2
 
     def right_inverse(self, kernel: Tensor) -> Tensor:
-        """A free V for a given kernel: W itself, whose symmetric part is then what is used."""
+        """A free V for a given kernel: W itself, of which the symmetric part is used."""
         return kernel
 
     def count(self, free: Tensor) -> int:
-        """How many numbers of W can be chosen freely."""
+        """The number of elements of W that can be chosen freely."""
         channels, places = len(free), prod(free.shape[2:])
         if self.kind == "channel":
             return places * channels * (channels + 1) // 2
@@ -74,7 +74,7 @@ def symmetrise(module: nn.Module, symmetry: str, name: str = "weight") -> nn.Mod
 
 
 def free_parameters(module: nn.Module) -> int:
-    """Parameters of a module, where numbers that a symmetry ties together count once."""
+    """The number of parameters of a module, where those that a symmetry makes equal count once."""
     count = sum(parameter.numel() for parameter in module.parameters())
     for part in module.modules():
         if isinstance(part, SymmetricConv):

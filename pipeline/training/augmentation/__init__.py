@@ -1,12 +1,12 @@
 """Random changes of a training patch, as electron microscopes and microtomes make them.
 
-    settings     which of them, how often, how much; presets
-    geometry     image and labels together: flips, size, misaligned sections, warps
-    brightness   the image alone
-    sections     the image alone: defects of sections and of boxes
+    settings     which changes, how often, how strong; presets
+    geometry     changes of image and labels together: flips, size, misaligned sections, warps
+    brightness   changes of the image alone
+    sections     changes of the image alone: defects of sections and of boxes
 
-Images are float32 from 0 to 1. The random generator decides about everything: the same one gives the same patch. A
-change that is off draws nothing from it, so that switching on another one leaves no trace in patches without it.
+Images are float32 from 0 to 1. A patch depends on its random generator alone. A change that is off draws no number, so
+switching a change on or off does not alter the patches to which it is not applied.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def augment(
 ) -> tuple[np.ndarray, list[np.ndarray]]:
     """A randomly changed image (z, y, x) float32, and its label arrays, moved as the image was.
 
-    isotropic: all three axes may be swapped; otherwise only y and x. The margin, if there is one, is still there.
+    isotropic: all three axes may be swapped; otherwise only y and x. A margin is not yet cut off.
     """
     arrays = warp(turn([image, *labels], config.transpose, isotropic, rng), config, rng)
     if rng.random() < config.misalignment:

@@ -1,4 +1,4 @@
-"""Changes of brightness: the image alone, (z, y, x) from 0 to 1."""
+"""Changes of brightness, of the image alone: (z, y, x) from 0 to 1."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.training.augmentation.settings import Augmentation
 
 
 def change_intensity(image: np.ndarray, config: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Contrast, brightness, gamma, blur, noise, shading and missing sections; then what is off by default."""
+    """Change contrast, brightness, gamma, blur, noise, shading and sections; then what is off by default."""
     c = config.contrast
     image = (image - 0.5) * (1 + rng.uniform(-c, c)) + 0.5 + rng.uniform(-c, c) / 2
     image = np.clip(image, 0, 1) ** (2 ** rng.uniform(-2 * c, 2 * c))
@@ -33,7 +33,7 @@ def change_intensity(image: np.ndarray, config: Augmentation, rng: np.random.Gen
 
 
 def add_defects(image: np.ndarray, config: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Every further change with its own probability; one that is off draws no random number."""
+    """Apply every further change with its own probability; a change that is off draws no random number."""
     c = config
     changes = (
         (c.grey, lambda: change_grey(image, rng)),
@@ -51,9 +51,11 @@ def add_defects(image: np.ndarray, config: Augmentation, rng: np.random.Generato
 
 
 def change_grey(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Contrast, brightness and gamma of Lee et al. 2017: of the patch in one half of the cases, else of each section.
+    """Change contrast, brightness and gamma as Lee et al. 2017: in half of the cases of the patch, else of each
+    section.
 
-    Between fixed black and white, as published; MONAI's gamma lies between the patch's own darkest and brightest voxel.
+    Gamma is applied between fixed black and white, as published; MONAI applies it between the patch's darkest and
+    brightest voxel.
     """
     drawn = (len(image) if rng.random() < 0.5 else 1, 1, 1)
     contrast, brightness = 1 + rng.uniform(-0.15, 0.15, drawn), rng.uniform(-0.15, 0.15, drawn)

@@ -1,4 +1,4 @@
-"""Changes of geometry: image and all label arrays move together. What comes from nowhere has label 0.
+"""Changes of geometry, which move the image and all label arrays together. Voxels from outside the patch get label 0.
 
 Arrays are lists: the image first, then labels; all (z, y, x).
 """
@@ -22,7 +22,7 @@ DEFAULTS = Augmentation()
 
 
 def turn(arrays: list[np.ndarray], transpose: bool, isotropic: bool, rng: np.random.Generator) -> list[np.ndarray]:
-    """All arrays flipped and transposed in the same random way; shapes are kept, so only equal sides are swapped."""
+    """Flip and transpose all arrays in the same random way; shapes are kept, so only equal sides are swapped."""
     shape = arrays[0].shape
     axes = [0, 1, 2]
     if transpose and shape[1] == shape[2]:
@@ -33,13 +33,13 @@ def turn(arrays: list[np.ndarray], transpose: bool, isotropic: bool, rng: np.ran
 
 
 def draw_factor(config: Augmentation, rng: np.random.Generator) -> float:
-    """How many voxels of the volume make one voxel of the patch: 1 for one half, else log-uniform around it."""
+    """Voxels of the volume for one voxel of the patch: 1 in half of the cases, else log-uniform around 1."""
     top = np.log1p(config.rescale)
     return float(np.exp(rng.uniform(-top, top))) if top and rng.random() < 0.5 else 1.0
 
 
 def resample(image: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Both brought to a shape (z, y, x): the image by linear interpolation, labels by the nearest voxel."""
+    """Resample both to a shape (z, y, x): the image by linear interpolation, labels by the nearest voxel."""
     if image.shape == shape:
         return image, labels
     zoom = [n / m for n, m in zip(shape, image.shape, strict=True)]
@@ -47,15 +47,15 @@ def resample(image: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]) -> t
 
 
 def nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Labels brought to a shape (z, y, x): each voxel takes the one it lies in."""
+    """Resample labels to a shape (z, y, x): each voxel takes the label of the voxel in which it lies."""
     places = [((np.arange(n) + 0.5) * m / n).astype(int) for n, m in zip(shape, labels.shape, strict=True)]
     return labels[np.ix_(*places)]
 
 
 def misalign(arrays: list[np.ndarray], rng: np.random.Generator, config: Augmentation = DEFAULTS) -> list[np.ndarray]:
-    """One section, or all from it on, shifted or rotated in the plane. A single section has no neighbour to be out of.
+    """Shift or rotate one section, or all from it on, in the plane. A patch of a single section is not changed.
 
-    Half-open: the first section stays where it is.
+    The first section is never moved.
     """
     if len(arrays[0]) < 2:
         return arrays
@@ -70,7 +70,7 @@ def misalign(arrays: list[np.ndarray], rng: np.random.Generator, config: Augment
 
 
 def shifted(arrays: list[np.ndarray], sections: slice, shift: list[int]) -> list[np.ndarray]:
-    """These sections moved by whole voxels; what is wrapped around has label 0: not known."""
+    """Move these sections by whole voxels; voxels that are wrapped around get label 0, not known."""
     wrapped = [slice(0, d) if d >= 0 else slice(d, None) for d in shift]
     arrays = [array.copy() for array in arrays]
     for number, array in enumerate(arrays):
@@ -82,7 +82,7 @@ def shifted(arrays: list[np.ndarray], sections: slice, shift: list[int]) -> list
 
 
 def rotated(arrays: list[np.ndarray], sections: slice, angle: float) -> list[np.ndarray]:
-    """These sections turned about their middle, by radians."""
+    """Rotate these sections about their middle, by ``angle`` radians."""
     from monai.transforms import AffineGrid
 
     grid = torch.as_tensor(AffineGrid(rotate_params=angle)(spatial_size=arrays[0].shape[1:])[0])
@@ -93,7 +93,7 @@ def rotated(arrays: list[np.ndarray], sections: slice, angle: float) -> list[np.
 
 
 def warp(arrays: list[np.ndarray], config: Augmentation, rng: np.random.Generator) -> list[np.ndarray]:
-    """Rotation, shear, stretch and twist (with probability ``warp``) and a smooth deformation (``elastic``)."""
+    """Apply rotation, shear, stretch and twist (with probability ``warp``) and a smooth deformation (``elastic``)."""
     plane = arrays[0].shape[1:]
     bend = bool(config.warp) and rng.random() < config.warp
     smooth = bool(config.elastic) and rng.random() < config.elastic
@@ -103,7 +103,7 @@ def warp(arrays: list[np.ndarray], config: Augmentation, rng: np.random.Generato
 
 
 def along(array: np.ndarray, grids: Sequence[torch.Tensor], *, labels: bool) -> np.ndarray:
-    """Each section at the places of its grid, or all at those of the only one."""
+    """Sample each section at the places of its grid, or all sections at those of a single grid."""
     if len(grids) == 1:
         return sampled(array, grids[0], labels=labels)
     sections = zip(array, grids, strict=True)
@@ -113,7 +113,7 @@ def along(array: np.ndarray, grids: Sequence[torch.Tensor], *, labels: bool) -> 
 def affine(
     sections: int, plane: tuple[int, ...], grid: torch.Tensor | None, config: Augmentation, rng: np.random.Generator
 ) -> list[torch.Tensor]:
-    """Where each section's voxels come from: one rotation, shear and stretch, and a twist from first to last."""
+    """Source positions of each section's voxels: a rotation, shear and stretch, and a twist from first to last."""
     from monai.transforms import AffineGrid, create_grid
 
     turn, twist = np.radians(rng.uniform(-config.warp_degrees, config.warp_degrees, 2))
@@ -126,7 +126,7 @@ def affine(
 
 
 def deformation(plane: tuple[int, ...], config: Augmentation, rng: np.random.Generator) -> torch.Tensor:
-    """Where voxels come from: supports moved at random, and cubic in between; as ``Rand2DElastic`` of MONAI does it."""
+    """Source positions of voxels: random moves of supports, cubic between them, as in MONAI's ``Rand2DElastic``."""
     from monai.transforms import CenterSpatialCrop, RandDeformGrid
 
     spacing = (float(config.elastic_spacing),) * 2
@@ -142,12 +142,12 @@ def deformation(plane: tuple[int, ...], config: Augmentation, rng: np.random.Gen
 def sampled(array: np.ndarray, grid: torch.Tensor, *, labels: bool) -> np.ndarray:
     """Sections (z, y, x) at the places of a grid (2 or 3, y, x), in voxels from the middle.
 
-    The image is interpolated, and goes on at its border; labels take the nearest voxel, and are 0 outside.
+    The image is interpolated, and its border is repeated outside; labels take the nearest voxel, and are 0 outside.
     """
     if not labels:
         image = torch.from_numpy(np.ascontiguousarray(array, np.float32))
         return _resampler()(image, grid, mode="bilinear", padding_mode="border").numpy().astype(array.dtype)
-    ids, codes = np.unique(array, return_inverse=True)  # float32 has no room for large labels
+    ids, codes = np.unique(array, return_inverse=True)  # float32 cannot hold large labels
     places = torch.from_numpy(1 + codes.reshape(array.shape).astype(np.float32))
     found = _resampler()(places, grid, mode="nearest", padding_mode="zeros").numpy()
     return np.concatenate([np.zeros(1, array.dtype), ids])[found.astype(int)]

@@ -20,7 +20,7 @@ def lose_sections(image: np.ndarray, rng: np.random.Generator, most: int, partia
 
 
 def quarters(plane: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """One to three of the four quarters around a random point; a mask (y, x)."""
+    """A mask (y, x) of one to three of the four quarters around a random point."""
     point = [int(rng.integers(1, max(2, n))) for n in plane]
     y, x = np.ogrid[: plane[0], : plane[1]]
     which = 2 * (y >= point[0]) + (x >= point[1])
@@ -28,7 +28,7 @@ def quarters(plane: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def lose_parts(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A band through up to a quarter of the sections, never two in a row, has the section's mean."""
+    """Fill a band through up to a quarter of the sections, never two in a row, with the section's mean."""
     image = image.copy()
     free = list(range(len(image)))
     for _ in range(rng.integers(1, max(2, len(image) // 4 + 1))):
@@ -40,7 +40,7 @@ def lose_parts(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def band(plane: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
-    """A band across a section, up to a quarter as wide, at most 128 voxels; a mask (y, x)."""
+    """A mask (y, x) of a band across a section, up to a quarter as wide as the section, at most 128 voxels."""
     point = [rng.uniform(0, n) for n in plane]
     angle, half = rng.uniform(0, np.pi), rng.uniform(1, max(2, min(64, min(plane) / 8)))
     y, x = np.ogrid[: plane[0], : plane[1]]
@@ -48,7 +48,7 @@ def band(plane: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
 
 
 def defocus_sections(image: np.ndarray, config: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Up to ``blurred_most`` sections, half of them in quarters only, are blurred by a Gaussian."""
+    """Blur up to ``blurred_most`` sections by a Gaussian, half of them in quarters only."""
     from monai.transforms import GaussianSmooth
 
     image = image.copy()
@@ -62,7 +62,7 @@ def defocus_sections(image: np.ndarray, config: Augmentation, rng: np.random.Gen
 
 
 def smear_sections(image: np.ndarray, config: Augmentation, rng: np.random.Generator) -> np.ndarray:
-    """Two sections are averaged along y or x, as if the stage had moved."""
+    """Average two sections along y or x, as if the microscope's stage had moved."""
     image = image.copy()
     for section in rng.choice(len(image), min(2, len(image)), replace=False):
         axis = int(rng.integers(2))
@@ -78,7 +78,7 @@ def cut(shape: tuple[int, ...], size: float, rng: np.random.Generator) -> tuple[
 
 
 def cut_blur(image: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:
-    """A box has every second to every eighth voxel of the plane, repeated."""
+    """Reduce the resolution of a box in the plane: every second to every eighth voxel is repeated."""
     image, box, step = image.copy(), cut(image.shape, size, rng), int(rng.integers(2, 9))
     kept = [np.arange(n) // step * step for n in image[box].shape[1:]]
     image[box] = image[box][:, kept[0][:, None], kept[1]]
@@ -86,7 +86,7 @@ def cut_blur(image: np.ndarray, size: float, rng: np.random.Generator) -> np.nda
 
 
 def cut_noise(image: np.ndarray, size: float, rng: np.random.Generator) -> np.ndarray:
-    """A box has uniform noise of up to 0.3."""
+    """Add uniform noise of up to 0.3 to a box."""
     image, box = image.copy(), cut(image.shape, size, rng)
     image[box] += rng.uniform(-0.3, 0.3, image[box].shape)
     return image

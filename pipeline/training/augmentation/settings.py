@@ -1,4 +1,4 @@
-"""Random changes of training patches, as a training file says them, and named sets of them.
+"""Settings of the random changes of training patches, as a training file lists them, and presets of them.
 
 augmentation: pytc
 augmentation: {preset: lee, warp: 0}
@@ -14,7 +14,7 @@ from pipeline.config.base import Amount, Count, CountOrZero, Share, Table
 
 
 class Augmentation(Table):
-    """Random changes of what the network sees; shares are probabilities for one patch."""
+    """Random changes of the network's input; shares are probabilities for one patch."""
 
     transpose: bool = True
     """Swap axes of equal voxel size at random."""
@@ -25,19 +25,19 @@ class Augmentation(Table):
     warp: Share = 0.0
     """The patch is rotated, sheared, stretched and twisted in the plane."""
     warp_degrees: Amount = 15.0
-    """Rotation and twist (the difference between first and last section) are up to this."""
+    """The largest rotation, and the largest twist: the difference between first and last section."""
     warp_stretch: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    """Shear, and the stretch of each axis, are up to this."""
+    """The largest shear, and the largest stretch of each axis."""
     elastic: Share = 0.0
     """The patch is deformed smoothly, all sections alike."""
     elastic_voxels: Amount = 4.0
-    """Supports move by up to this, as a standard deviation."""
+    """The largest standard deviation, in voxels, of the displacement of supports."""
     elastic_spacing: Annotated[int, Field(ge=2)] = 24
     """Voxels between supports."""
     misalignment: Share = 0.1
     """One section, or all beyond it, are shifted in their plane."""
     misalignment_voxels: Count = 3
-    """By up to this."""
+    """The largest shift in voxels."""
     misalignment_slip: Share = 0.5
     """Share of misalignments that move one section and not those beyond it."""
     misalignment_rotation: Share = 0.0
@@ -60,27 +60,27 @@ class Augmentation(Table):
     missing_sections: Share = 0.2
     """Sections are dimmed or lost."""
     missing_most: Count = 2
-    """At most so many at a time."""
+    """The most sections changed at a time."""
     missing_partial: Share = 0.0
-    """Share of them that are lost in quarters only."""
+    """Share of the missing sections that are lost in quarters only."""
     missing_parts: Share = 0.0
     """A band across some sections, never two in a row, has one grey: folds, cracks and dirt."""
     blurred_sections: Share = 0.0
     """Sections, or quarters of them, are out of focus."""
     blurred_most: Count = 10
-    """At most so many at a time."""
+    """The most sections changed at a time."""
     blurred_voxels: Amount = 5.0
-    """By a Gaussian of up to this."""
+    """The largest standard deviation of this Gaussian, in voxels."""
     motion_blur: Share = 0.0
     """Two sections are smeared along y or x."""
     motion_voxels: Count = 11
-    """Over so many voxels."""
+    """The length in voxels over which sections are smeared."""
     cut_blur: Share = 0.0
     """A box loses its resolution in the plane, by a factor of 2 to 8."""
     cut_noise: Share = 0.0
     """A box has uniform noise of up to 0.3."""
     cut_size: Share = 0.4
-    """Sides of these boxes over those of the patch."""
+    """Sides of the boxes of ``cut_blur`` and ``cut_noise``, as a share of the patch's sides."""
     mixup: Share = 0.0
     """Another patch shines through with 0.1 to 0.3; labels stay."""
     copy_paste: Share = 0.0
@@ -89,7 +89,7 @@ class Augmentation(Table):
     @model_validator(mode="before")
     @classmethod
     def _of_preset(cls, given: Any) -> Any:
-        """A name, or a table with ``preset``, stands for the settings of that name; what else is in the table wins."""
+        """Replace a preset's name by its settings; the other keys of a table with ``preset`` override them."""
         name = given if isinstance(given, str) else given.get("preset") if isinstance(given, dict) else None
         if name is None:
             return given
@@ -122,7 +122,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         **{"cut_blur": 0.5, "cut_noise": 0.75},
     },
 }
-"""Name -> what differs from the defaults.
+"""Name -> the settings that differ from the defaults.
 
 flips  only flips and exchanged axes
 lee    Lee et al. 2017, after its published code: every change is skipped for 30 % of the patches

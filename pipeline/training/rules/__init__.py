@@ -1,8 +1,8 @@
-"""Learning rules: how a recurrence is run, and what its backward pass does.
+"""Learning rules, which define how a recurrence is run and what its backward pass computes.
 
     backpropagation.py   Backpropagation             through all steps (BPTT)
-                         TruncatedBackpropagation    through the last few
-                         CheckpointedBackpropagation through all, computing each step twice instead of keeping it
+                         TruncatedBackpropagation    through the last few steps
+                         CheckpointedBackpropagation through all steps, computing each twice instead of keeping it
     implicit.py          RecurrentBackpropagation    at the last step alone, by the Neumann series (RBP, C-RBP)
     lipschitz.py         penalties that make the last step a contraction, which C-RBP needs
     memory.py            how many bytes a rule keeps for the backward pass

@@ -1,4 +1,4 @@
-"""Back-propagation through time: through all steps, through the last ones, and through all with little memory."""
+"""Back-propagation through time: through all steps, through the last ones, or through all with little memory."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Step = Callable[[State], State]
 
 @dataclass(frozen=True)
 class Backpropagation:
-    """Through all steps (BPTT): exact for the steps that were run; memory grows with each."""
+    """Back-propagation through all steps (BPTT): exact for the steps that were run; memory grows with each step."""
 
     def __call__(self, recurrence: Recurrence, x: Tensor, steps: int, *, keep: bool = False) -> Trajectory:
         """``steps`` steps under drive x; ``keep`` keeps the state of every step."""
@@ -32,10 +32,11 @@ class Backpropagation:
 
 @dataclass(frozen=True)
 class TruncatedBackpropagation:
-    """Through the last ``window`` steps: history is cut before them, and before every ``window`` steps earlier.
+    """Back-propagation through the last ``window`` steps: the graph is cut every ``window`` steps, counted from the
+    last.
 
-    A loss of the last state sees ``window`` steps; losses of earlier states, what their own window holds. Steps whose
-    state nobody will read keep nothing.
+    A loss of the last state has gradients through ``window`` steps; a loss of an earlier state through the steps since
+    the last cut. Steps whose state no loss reads keep nothing.
     """
 
     window: int
@@ -56,10 +57,10 @@ class TruncatedBackpropagation:
 
 @dataclass(frozen=True)
 class CheckpointedBackpropagation:
-    """Through all steps, keeping the states alone: each step is computed again in the backward pass.
+    """Back-propagation through all steps that keeps only the states: the backward pass computes each step again.
 
-    The same gradient as ``Backpropagation``, for the memory of one step and T states, and a third more time. Running
-    statistics of batch norms move once, not twice.
+    It gives the same gradient as ``Backpropagation``, with the memory of one step and T states, in a third more time.
+    Running statistics of batch norms are updated once, not twice.
     """
 
     def __call__(self, recurrence: Recurrence, x: Tensor, steps: int, *, keep: bool = False) -> Trajectory:
@@ -86,7 +87,7 @@ class CheckpointedBackpropagation:
 
 
 class Resting(AbstractContextManager[None]):
-    """While it is entered, batch norms use the statistics of the batch, but do not move their running ones."""
+    """A context in which batch norms use the statistics of the batch, but do not update their running ones."""
 
     def __init__(self, recurrence: Recurrence) -> None:
         modules = recurrence.modules() if isinstance(recurrence, nn.Module) else ()
@@ -104,12 +105,12 @@ class Resting(AbstractContextManager[None]):
 
 
 def unrolled(step: Step, state: State, steps: int, keep: bool, window: int | None = None) -> Trajectory:
-    """Steps with a graph; with a ``window``, history is cut where a multiple of it is left."""
+    """Run steps with a graph; with a ``window``, the graph is cut where a multiple of it remains."""
     check_steps(steps)
     states: list[State] = []
     for left in range(steps, 0, -1):
         before = detached(state) if window and left % window == 0 else state
-        before = asking(before) if left == 1 else before
+        before = differentiable(before) if left == 1 else before
         state = step(before)
         states = [*states, state] if keep else [state]
     return Trajectory(state, tensors(before), tensors(state), states)

@@ -15,12 +15,12 @@ from pipeline.models.cells import Recurrence, State
 
 @dataclass
 class NeumannReport:
-    """How a Neumann series went: ``rules/implicit.py`` sums it. All norms are relative to that of g."""
+    """The report on a Neumann series, which ``rules/implicit.py`` sums. All norms are relative to that of g."""
 
     terms: int = 0
-    """Terms in the sum that was used, beside g."""
+    """The number of terms in the sum that was used, beside g."""
     residual: float = inf
-    """||g - (I - J^T) sum||; 0 is exact, 1 is as good as no answer."""
+    """||g - (I - J^T) sum||; 0 is exact, and at 1 the sum is no better than zero."""
     stopped: Literal["tolerance", "terms", "divergence", "cap", "not run"] = "not run"
     """Why no more terms were added; ``cap`` is the published code's rule."""
     norms: list[float] = field(default_factory=list)
@@ -29,18 +29,19 @@ class NeumannReport:
 
 @dataclass
 class Trajectory:
-    """A recurrence that was run."""
+    """The states of a recurrence that was run."""
 
     state: State
-    """After the last step. A loss of it has the rule's gradient."""
+    """The state after the last step. A loss of it has the rule's gradient."""
     previous: tuple[Tensor, ...]
     """The tensors of the state before the last step, as the last step saw them."""
     last: tuple[Tensor, ...]
-    """Those after it, with the plain graph of that one step: d last / d previous is the Jacobian."""
+    """The tensors after the last step, with the plain graph of that one step: d last / d previous is the Jacobian."""
     states: list[State] = field(default_factory=list)
-    """After every step, for readouts at every step; only the last one if the rule was not told to keep them."""
+    """The state after every step if the rule was called with ``keep``, for readouts at every step; else the last.
+    """
     report: NeumannReport | None = None
-    """How the series went; filled in by the backward pass, for rules that have one."""
+    """The report on the series, for rules that have one; the backward pass fills it in."""
 
 
 class Rule(Protocol):
@@ -56,7 +57,7 @@ def tensors(state: State) -> tuple[Tensor, ...]:
 
 
 def shaped(parts: Sequence[Tensor], like: State) -> State:
-    """The reverse of ``tensors``, in the form of another state."""
+    """The inverse of ``tensors``, in the form of another state."""
     return parts[0] if isinstance(like, Tensor) else tuple(parts)
 
 
@@ -65,8 +66,8 @@ def detached(state: State) -> State:
     return shaped([part.detach() for part in tensors(state)], state)
 
 
-def asking(state: State) -> State:
-    """The same state, whose tensors one may differentiate by; those without history become leaves."""
+def differentiable(state: State) -> State:
+    """The same state with tensors that require a gradient; those without history become leaves."""
     return shaped([t if t.requires_grad else t.detach().requires_grad_() for t in tensors(state)], state)
 
 

@@ -5,12 +5,12 @@ with J = dF/dh and g = dL/dh, the gradient is that of the last step alone, with 
 
     dL/dw = (dF/dw)^T (I - J^T)^-1 g = (dF/dw)^T (v_0 + v_1 + v_2 + ...),    v_0 = g,  v_k+1 = J^T v_k
 
-So the steps before the last one keep nothing, and memory does not grow with their number. The sum up to v_K misses the
-solution by a residual of exactly v_K+1: it is computed, compared, and reported.
+So nothing is kept of the steps before the last one, and memory does not grow with their number. The residual of the sum
+up to v_K is exactly v_K+1, which is computed and reported.
 
 The published code stops when the norm of the sum, taken over the batch, exceeds 1. Any loss whose gradient is not tiny
-exceeds it at once, the sum stays v_0 = g, and what is called RBP is the gradient of one step. ``reference_stopping``
-does the same, for comparison; otherwise terms are compared with g.
+exceeds it at once, so the sum stays v_0 = g: the gradient of one step. ``reference_stopping`` does the same, for
+comparison; otherwise terms are compared with g.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ Vector = tuple[Tensor, ...]
 """One tensor for each tensor of the state."""
 
 CAP, FLOOR = 1.0, 1e-9
-"""The published code's absolute bounds: of the norm of the sum, and of a term."""
+"""The absolute bounds in the published code: of the norm of the sum, and of a term."""
 
 
 class Recurrent(RuleSettings):
@@ -63,9 +63,10 @@ DEFAULTS = Recurrent()
 
 @dataclass(frozen=True)
 class RecurrentBackpropagation:
-    """The rule. The series ends when a term is below ``tolerance``, after ``terms``, or above ``divergence``.
+    """The rule RBP. The series ends after ``terms`` terms, or when a term is below ``tolerance`` or above
+    ``divergence``.
 
-    If it diverged, or shrank and grew again, the partial sum of least residual is used; the report says so.
+    If it diverged, or shrank and grew again, the partial sum of least residual is used, and the report shows it.
     over: numbers of the state's tensors that the series runs over, None for all; the published ConvLSTM takes h, (0,).
     """
 
@@ -106,7 +107,7 @@ class RecurrentBackpropagation:
 def neumann_series(
     transposed: Callable[[Vector], Vector], g: Vector, rule: RecurrentBackpropagation
 ) -> tuple[Vector, NeumannReport]:
-    """The partial sum of least residual, and how it went."""
+    """The partial sum of least residual, and the report on the series."""
     scale = norm(g)
     report = NeumannReport(norms=[1.0])
     if scale == 0:
@@ -133,7 +134,7 @@ def neumann_series(
 def capped_series(
     transposed: Callable[[Vector], Vector], g: Vector, rule: RecurrentBackpropagation
 ) -> tuple[Vector, NeumannReport]:
-    """The published code's loop: absolute norms over the whole batch; it says nothing of what it left out."""
+    """The sum of the published code, which stops by absolute norms over the whole batch, and its report."""
     scale = size = norm(g)
     report, total, term = NeumannReport(0, inf, "terms", [1.0]), g, g
     for k in range(rule.terms):

@@ -1,15 +1,16 @@
 """Penalties on the Jacobian J of the last step, so that it is a contraction and the series of C-RBP converges.
 
-``column_penalty``: the published one, equation 6 of Linsley et al. 2020 (NeurIPS), || (1 J - lambda)+ ||, with 1 J the
-sums of the columns of J: one product with a vector of ones. It bounds the spectral radius only if no element of J is
-negative: J = -10 I has penalty 0 and radius 10.
+``column_penalty`` is the published penalty, equation 6 of Linsley et al. 2020 (NeurIPS), || (1 J - lambda)+ ||, with 1
+J the sums of the columns of J: one product with a vector of ones. It bounds the spectral radius only if no element of J
+is negative: J = -10 I has penalty 0 and radius 10.
 
-``spectral_penalty``: sound. The largest singular value is never below the spectral radius, whatever the signs.
+``spectral_penalty`` is sound: the largest singular value is never below the spectral radius, whatever the signs.
 
-``frobenius_penalty``: an unbiased estimate of a bound above both, ||J||_F^2, for the price of one product.
+``frobenius_penalty`` is an unbiased estimate of a bound on both, ||J||_F^2, at the cost of one product.
 
-All are differentiated once more by the loss, so the cell must be smooth: softplus, not ReLU. Add them to the loss with
-the weight that their paper or your validation says: 10 for means (Pathfinder), 1e-3 for sums (panoptic segmentation).
+The loss differentiates all of them once more, so the cell must be smooth: softplus, not ReLU. Add them to the loss with
+the weight of their paper, or with one chosen on a validation: 10 for means (Pathfinder), 1e-3 for sums (panoptic
+segmentation).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def column_penalty(
 
     reduction: ``norm``, as in equation 6; ``mean`` or ``sum`` of the squares, as in the two published codes.
     each: sums within each tensor of the state, as published for a ConvLSTM, not over the whole state.
-    both_signs: the same once more for -J, an option of the published code; sums of mixed signs still cancel.
+    both_signs: adds the same for -J, an option of the published code; sums of mixed signs still cancel.
     """
     if reduction not in ("mean", "sum", "norm"):
         raise ConfigError(f"reduction is {reduction!r}; it must be 'mean', 'sum' or 'norm'")
@@ -71,7 +72,7 @@ def spectral_penalty(path: Trajectory, limit: float = LIMIT, iterations: int = I
     """(sigma - limit)+ squared, sigma the largest singular value of J: a scalar.
 
     sigma comes from power iteration on J J^T, from below; its gradient is exact for the vector that was found. J is
-    that of the whole batch, whose patches do not meet in it unless a norm mixes them.
+    that of the whole batch, in which patches are independent unless a norm mixes them.
     """
     return torch.relu(spectral_norm(path, iterations, seed) - limit).square()
 
@@ -127,6 +128,6 @@ def length(v: Vector) -> Tensor:
 
 
 def unit(v: Vector) -> Vector:
-    """v over its norm, without history."""
+    """v divided by its norm, without history."""
     size = length(v)
     return tuple((part / size).detach() for part in v)

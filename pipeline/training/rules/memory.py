@@ -9,13 +9,13 @@ from torch import Tensor
 
 
 class SavedBytes:
-    """Counts, while it is entered, the bytes that autograd saves: each storage once, parameters not at all.
+    """A context that counts the bytes that autograd saves: each storage once, and no parameters.
 
         with SavedBytes() as saved:
             loss = ...
         saved.bytes
 
-    What exists anyway, such as the image, counts too if it is saved; so do the states that checkpoints keep.
+    Tensors that exist anyway, such as the image, count too if they are saved; so do the states that checkpoints keep.
     """
 
     def __init__(self) -> None:
@@ -37,6 +37,6 @@ class SavedBytes:
         storage = tensor.untyped_storage()
         whole = tensor if tensor._base is None else tensor._base
         if not isinstance(whole, torch.nn.Parameter) and storage.data_ptr() not in self._seen:
-            self._seen[storage.data_ptr()] = tensor  # held, so that no other storage gets its address
+            self._seen[storage.data_ptr()] = tensor  # kept alive, so that no other storage gets its address
             self.bytes += storage.nbytes()
         return tensor

@@ -1,10 +1,10 @@
-"""What a network is asked to say: pure functions from labels to targets, with masks where not every voxel is asked.
+"""The targets of networks: pure functions from labels to targets, with masks where not every voxel counts.
 
     edges        affinities of any range, and erosion of labels
     masks        foreground, membranes, contours
     distances    signed distance, distance inside objects
     descriptors  local shape descriptors
-    weights      how much each voxel counts
+    weights      the weight of each voxel in the loss
 
 ``pipeline.training.target_specs`` chooses among them in a configuration file.
 """

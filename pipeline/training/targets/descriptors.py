@@ -1,4 +1,4 @@
-"""Local shape descriptors (Sheridan et al. 2022): what the object of a voxel looks like from there.
+"""Local shape descriptors (Sheridan et al. 2022): the shape of a voxel's object in a window around it.
 
 Within a Gaussian window around voxel v, of all voxels of v's own object, with the coordinate r in units of length:
 
@@ -7,7 +7,7 @@ Within a Gaussian window around voxel v, of all voxels of v's own object, with t
 3. covariance   its diagonal Var[r_i]                                    in units of sigma^2
 4. Pearson      Cov[r_i, r_j] / sqrt(Var[r_i] Var[r_j])                  -1 to 1 shown as 0 to 1
 
-Everything is cut at 0 and 1, and 0 where there is no object.
+All values are clipped to 0 and 1, and are 0 where there is no object.
 """
 
 from __future__ import annotations
@@ -84,5 +84,5 @@ def _describe(inside: np.ndarray, sigma: np.ndarray, sizes: np.ndarray) -> np.nd
 
 
 def _window(values: np.ndarray, sigma_voxels: np.ndarray) -> np.ndarray:
-    """Sums weighted by the Gaussian window, nothing beyond the box."""
+    """Sums weighted by the Gaussian window, with zeros beyond the box."""
     return ndimage.gaussian_filter(values, sigma_voxels, mode="constant", truncate=TRUNCATE)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """Targets that are distances: signed to the nearest border of the foreground, and inside every object.
 
 Both follow PyTorch Connectomics (Lin et al. 2021), whose code differs from the paper: distances are squashed by tanh,
-and taken in every section by itself unless asked otherwise.
+and measured in every section by itself by default.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SMALLEST_HOLE = 16
 EPSILON = 1e-6
 PAD = 2
 MARGIN = 4
-"""Voxels around an object within which a small hole is told from the surroundings."""
+"""Voxels around an object within which a small hole is distinguished from the surroundings."""
 
 
 def signed_distance(
@@ -36,7 +36,8 @@ def signed_distance(
     """Distance to the border of the foreground, positive inside: option '6-2d-8-50' of PyTorch Connectomics
     with 8 inside, 50 outside, in the plane, squashed.
 
-    d(v, background) / inside - d(v, foreground) / outside, then tanh. Where there is no border, 5 before the tanh.
+    d(v, background) / inside - d(v, foreground) / outside, then tanh. Without a border, the distance
+    before the tanh is 5.
 
     Args:
         labels: integers (z, y, x) or (y, x); 0 is background.
@@ -94,7 +95,7 @@ def instance_distance(
 
 
 def _by_section(labels: np.ndarray, in_plane: bool, measure_part: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """``measure_part`` of every section, or of the whole."""
+    """Apply ``measure_part`` to every section, or to the whole volume."""
     if not in_plane or labels.ndim == 2:
         return measure_part(labels)
     return np.stack([measure_part(section) for section in labels])
@@ -124,7 +125,7 @@ def _filled(parts: np.ndarray) -> Iterable[tuple[tuple[slice, ...], np.ndarray]]
     for number, box in enumerate(ndimage.find_objects(parts), start=1):
         wide = tuple(slice(max(s.start - MARGIN, 0), s.stop + MARGIN) for s in box)
         inside = parts[wide] == number
-        if _smallest_part(~inside) < SMALLEST_HOLE:  # a hole, or background that goes on outside the box
+        if _smallest_part(~inside) < SMALLEST_HOLE:  # a hole, or background that continues outside the box
             inside = morphology.remove_small_holes(parts == number, max_size=SMALLEST_HOLE - 1, connectivity=1)[wide]
         yield wide, inside
 

@@ -1,8 +1,8 @@
-"""Affinities from labels: what the network should say, and where it is asked.
+"""Affinities from labels, as targets with a mask.
 
-Channel k at voxel v is 1 if v and v + offsets[k] lie in one object, else 0; it is asked only where both lie inside the
+Channel k at voxel v is 1 if v and v + offsets[k] lie in one object, else 0; it is masked unless both lie inside the
 patch and both labels are known (not 0). Objects are eroded first: a voxel that touches another object counts as
-membrane and is one with nothing, so that contacts become visible walls (Lee et al. 2017 do so in the plane).
+membrane and is in no object, so that contacts become visible walls (Lee et al. 2017 do so in the plane).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Targets that are yes or no at every voxel: foreground, membranes, contours, and Lee's erosion of labels.
+"""Targets that are 0 or 1 at every voxel: foreground, membranes, contours; and Lee's erosion of labels.
 
 Labels are integers (y, x) or (z, y, x). "In the plane" means in every section (y, x) by itself.
 """
@@ -27,9 +27,9 @@ def contours(labels: np.ndarray, *, dilation: int, background: bool) -> np.ndarr
     """Outlines of objects in the plane, as PyTorch Connectomics (Lin et al. 2021, option '4-h-bg') draws them.
 
     background=True: where the labels before and after a voxel differ along y or along x, thickened by a square of
-    2 * dilation + 1. The voxel itself is not looked at, so an outline is two voxels wide at dilation 0, and an object
-    one voxel wide has none along its middle: a quirk of the central difference, kept.
-    background=False: where a square of 2 * dilation + 1 around a voxel holds two objects; nothing at dilation 0.
+    2 * dilation + 1. The voxel itself is ignored, so an outline is two voxels wide at dilation 0, and an object one
+    voxel wide has none along its middle. This quirk of the central difference is kept. background=False: where a square
+    of 2 * dilation + 1 around a voxel holds two objects; nothing at dilation 0.
 
     Returns:
         float32 (1, ...): 1 on outlines.
@@ -50,7 +50,7 @@ def membranes(
     zero: Zero,
     resolution: Sequence[float] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Where two cells meet: target and mask.
+    """The membranes where two cells meet: target and mask.
 
     A voxel is membrane if a voxel of another cell lies within ``reach`` of it.
 

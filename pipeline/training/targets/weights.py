@@ -1,4 +1,4 @@
-"""Maps that say how much every voxel of a target counts, after PyTorch Connectomics (Lin et al. 2021)."""
+"""Maps of the weight of every voxel of a target, after PyTorch Connectomics (Lin et al. 2021)."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ LEAST_SHARE = 0.05
 
 
 def ratio_weights(target: np.ndarray, mask: np.ndarray | None = None, *, dilate: bool = False) -> np.ndarray:
-    """The rarer class counts r = max(p, 1 - p) / min(p, 1 - p), the other 1; p is the share of ones.
+    """The rarer class has weight r = max(p, 1 - p) / min(p, 1 - p), the other 1; p is the share of ones.
 
     p is taken over all channels together and kept within 0.05 and 0.95, so r is at most 19. A target of one value has
     weight 1 everywhere.
 
     Args:
         target: (c, y, x) or (c, z, y, x); what is not 0 is a one.
-        mask: 1 where the target counts, of the target's shape or without its channels; all if left out.
+        mask: 1 where the target counts, of the target's shape or without its channels; no voxel is masked if left out.
         dilate: give the higher weight also to the voxels beside ones (3 x 3 in the plane), as for the contours of
             MitoEM; p is still that of the target.
 
     Returns:
         float32, the target's shape; 0 outside the mask.
     """
-    asked = np.ones(target.shape) if mask is None else np.broadcast_to(mask, target.shape).astype(float)
+    counted = np.ones(target.shape) if mask is None else np.broadcast_to(mask, target.shape).astype(float)
     ones = target != 0
-    if target.max() == target.min() or not asked.any():
-        return asked.astype(np.float32)
-    share = float(np.clip((ones * asked).sum() / asked.sum(), LEAST_SHARE, 1 - LEAST_SHARE))
+    if target.max() == target.min() or not counted.any():
+        return counted.astype(np.float32)
+    share = float(np.clip((ones * counted).sum() / counted.sum(), LEAST_SHARE, 1 - LEAST_SHARE))
     if dilate:
         ones = ndimage.binary_dilation(ones, np.ones((1,) * (target.ndim - 2) + (3, 3)))
     rare = ~ones if share > 1 - share else ones
-    return (np.where(rare, max(share, 1 - share) / min(share, 1 - share), 1.0) * asked).astype(np.float32)
+    return (np.where(rare, max(share, 1 - share) / min(share, 1 - share), 1.0) * counted).astype(np.float32)
 
 
 def unet_weights(labels: np.ndarray, *, between: float = 10.0, inside: float = 5.0, sigma: float = 5.0) -> np.ndarray:
