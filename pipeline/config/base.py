@@ -86,6 +86,6 @@ class Table(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
 
     example: ClassVar[str] = "`petaseg init` writes an example"
-    """Said to somebody whose file cannot be read."""
+    """The hint in the message for a file that cannot be read."""
     file_format: ClassVar[FileFormat | None] = None
     """The format of files of this table, if petaseg writes them too."""

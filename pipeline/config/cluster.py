@@ -24,7 +24,7 @@ class WorkerShape(Table):
     """Workers of one shape: their number, and the resources of each."""
 
     count: Count = 4
-    """Workers at most; a stage with fewer chunks starts fewer."""
+    """The most workers; a stage with fewer chunks starts fewer."""
     cpus: Count = 1
     """CPU cores of a worker."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
@@ -32,7 +32,7 @@ class WorkerShape(Table):
     memory_gb: Positive = 4.0
     """Memory of a worker in GB."""
     threads: Count = 1
-    """Chunks that a worker processes side by side."""
+    """Chunks that a worker processes in parallel."""
     walltime: Walltime = "04:00:00"
     """Longest time of a worker, [days-]hours:minutes:seconds (SLURM); it drains before its end and is replaced."""
     queue: Name | None = None
@@ -51,18 +51,18 @@ class Driver(Table):
     memory_gb: Positive = 4.0
     """Memory in GB."""
     walltime: Walltime = "2-00:00:00"
-    """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
+    """Longest time of the driver; before its end it stops, is queued again and continues (SLURM)."""
     restarts: CountOrZero = 20
-    """A driver that was killed is started again, unless its job was started so often already."""
+    """How often a driver that was killed is started again."""
 
 
 class Prices(Table):
     """Prices of an hour, in any currency; `petaseg status` computes the run's cost from them."""
 
     cpu_hour: Amount = 0.0
-    """One CPU core for an hour."""
+    """Price of one CPU core for an hour."""
     gpu_hour: Amount = 0.0
-    """One GPU for an hour."""
+    """Price of one GPU for an hour."""
     currency: str = ""
     """Printed behind the figures, like EUR."""
 
@@ -71,7 +71,7 @@ class ClusterTable(Table):
     """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
 
     kind: Annotated[str, KeyOf("pipeline.clusters:CLUSTERS")] | None = None
-    """What `petaseg submit` uses without --on."""
+    """Kind of cluster that `petaseg submit` uses without --on."""
     queue: Name | None = None
     """Partition of the driver and of workers that name none (SLURM)."""
     account: Name | None = None

@@ -80,7 +80,7 @@ class Inference(Table):
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
     threads: Count = 1
-    """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
+    """CPU threads of one forward pass; a change computes affinities again, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
     """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
     compile: bool = False
@@ -123,7 +123,7 @@ class Segmentation(Table):
     threshold: Share | None = None
     """Regions whose score is at least this are one neuron; lower merges more. Default: the model card's, or 0.5."""
     min_size: CountOrZero = 0
-    """Pieces of fewer voxels follow their next merge ..."""
+    """Pieces of fewer voxels are merged by their next merge, if its score is at least min_size_threshold."""
     min_size_threshold: Share | None = None
     """Lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
 
@@ -145,21 +145,21 @@ class Execution(Table):
     """The executor of chunks; no key of this table changes a byte of the result."""
 
     executor: Annotated[str, KeyOf("pipeline.execution:EXECUTORS")] = "threads"
-    """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
+    """serial: a plain loop; threads: threads of one process, for parallel I/O; dask: worker processes or a cluster."""
     workers: Count = 2
     """Worker processes (dask) or threads (threads)."""
     threads_per_worker: Count = 1
-    """Chunks that one dask worker processes side by side."""
+    """Chunks that one dask worker processes in parallel."""
     scheduler: str | None = None
     """Address of an existing Dask scheduler, for example tcp://host:8786; a local cluster if left out."""
     max_in_flight: Count | None = None
     """Chunks submitted at a time; by default two for each worker thread."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
-    """A chunk that failed this often is set aside; the rest goes on."""
+    """A chunk that failed this often is set aside, and the others are completed."""
     backoff_seconds: Amount = 1.0
     """Pause before a retry; doubles each time."""
     lease_seconds: Positive = 60.0
-    """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
+    """A driver that has not renewed its lease for this time counts as dead, and another may take over its run."""
     timeout_seconds: Positive | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
@@ -174,7 +174,7 @@ class RunConfig(Table):
     file_format: ClassVar[FileFormat | None] = RUN_FILE
 
     run_directory: DataPath
-    """Everything that the run writes goes here: a folder, or a URL."""
+    """Folder or URL to which the run writes all of its files."""
     input: Input
     chunk_shape: Shape = Vec(128, 128, 128)
     """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""

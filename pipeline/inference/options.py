@@ -21,7 +21,7 @@ class PredictOptions:
     batch_size: int = DEFAULTS.batch_size
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch in any case."""
     device: Literal["auto", "cpu", "cuda"] = DEFAULTS.device
-    """Where the network runs; auto takes a GPU if there is one."""
+    """The device on which the network runs; auto takes a GPU if there is one."""
     gpu: str | None = DEFAULTS.gpu
     """Name of the workers' GPU, for a driver that has none itself; workers compare it with theirs."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -60,7 +60,7 @@ class Ledger:
         self._forgot = False
         """True if a done mark was taken back since the arrays were stored."""
         self.other_fingerprint = False
-        """True if the stored records count for another configuration; the first chunk under ours replaces them."""
+        """True if the stored records belong to another configuration; the first chunk under ours replaces them."""
         self._read()
 
     @property
@@ -165,7 +165,7 @@ class Ledger:
         self._write({"forget": [chunk.level, *chunk.index]})
 
     def flush(self) -> None:
-        """Store what is recorded so far (a file system has it already)."""
+        """Store the records so far; on a file system they are stored already."""
         self._writer.flush()
 
     def close(self) -> None:

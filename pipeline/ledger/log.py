@@ -41,7 +41,7 @@ class LogCursor:
         yield from self._appended() if self.store.supports_append else self._segmented()
 
     def _from_another_store(self) -> Iterator[tuple[bytes, str]]:
-        """What was copied here: segments to a file system, or one file to a bucket."""
+        """Lines of a log copied from another kind of store: segments on a file system, or a file in a bucket."""
         for key in log_keys(self.store, self.folder):
             if key.endswith("/log.jsonl") != self.store.supports_append:
                 yield from self._whole(key)

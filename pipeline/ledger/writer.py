@@ -24,14 +24,16 @@ from pipeline.storage import ObjectStore
 logger = logging.getLogger("petaseg.ledger")
 
 FLUSH_SECONDS = 5.0
-"""Where nothing can be appended, a record waits so long at most: also if no other comes for hours."""
+"""The longest time before a record is stored where nothing can be appended, if no other record follows.
+"""
 FLUSH_RECORDS = 5000
 COMPACT_RECORDS = 1000
-"""A log of fewer lines is left as it is when the ledger is closed."""
+"""A log of fewer lines is not compacted when the ledger is closed."""
 LONG_LOG = 50_000
-"""A log of so many lines, and of one for every tenth chunk, becomes arrays at once: 15 us a line to read it again."""
+"""A log with this many lines, and one for every tenth chunk, is compacted at once: a line takes 15 us to read.
+"""
 LONG_SEGMENTS = 200
-"""So do so many segments: a request each to read them again."""
+"""A log is compacted at once if it has this many segments: reading takes a request for each."""
 
 
 @dataclass

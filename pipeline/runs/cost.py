@@ -69,7 +69,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class WorkerShare:
-    """The part of a worker that one chunk holds while it runs."""
+    """The part of a worker that one chunk uses while it runs."""
 
     workers: float = 1.0
     cores: float = 1.0
@@ -88,7 +88,7 @@ class StageHours:
     spent: float
     """Hours of the chunks that are done."""
     left: Estimate | None
-    """Hours of those that are missing; None if nothing is known about them."""
+    """Hours of the missing chunks; None if no forecast can be made."""
     share: WorkerShare
 
 
@@ -119,15 +119,15 @@ class RunCost:
         return tuple(stage.name for stage in self.stages if stage.left is None)
 
     def units(self) -> dict[str, Callable[[WorkerShare], float]]:
-        """Everything that can be told; ``money`` only with prices."""
+        """All units; ``money`` only with prices."""
         return {**UNITS, "money": lambda share: share.money(self.prices)} if self.priced else UNITS
 
     def spent(self, unit: Callable[[WorkerShare], float]) -> float:
-        """What the chunks that are done have cost."""
+        """The cost of the chunks that are done."""
         return sum(stage.spent * unit(stage.share) for stage in self.stages)
 
     def total(self, unit: Callable[[WorkerShare], float]) -> Estimate:
-        """What the whole run will have cost, without the stages that are ``unknown``."""
+        """The cost of the whole run, without the stages that are ``unknown``."""
         left = (stage.left * unit(stage.share) for stage in self.stages if stage.left is not None)
         return reduce(Estimate.__add__, left, Estimate(self.spent(unit)))
 
@@ -141,7 +141,7 @@ class RunCost:
 
 
 def stage_hours(stage: StageOutline, ledger: Ledger, share: WorkerShare, seconds_per_voxel: float | None) -> StageHours:
-    """What the chunks of a stage took, and what the missing ones will take.
+    """The hours of a stage's chunks that are done, and a forecast for those that are missing.
 
     seconds_per_voxel: measured by ``petaseg plan`` on a sample; used while no chunk of the stage is done.
     """
@@ -187,7 +187,7 @@ def rough(value: float) -> Estimate:
 
 
 def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> WorkerShare:
-    """What a chunk holds: its part of a cluster's worker, or, on one machine, a core and its part of the one GPU.
+    """The share of a chunk: its part of a cluster's worker, or, on one machine, a core and its part of the one GPU.
 
     On a cluster a worker's GPU is paid for as long as the worker runs, whether the stage uses it or not.
     """
@@ -205,7 +205,7 @@ def sample_seconds(grid: ChunkGrid, seconds_per_voxel: float | None) -> float | 
 
 
 def write_rates(store: ObjectStore, seconds_per_voxel: dict[str, float]) -> None:
-    """Keep in a run directory what ``petaseg plan`` measured, by stage."""
+    """Store the rates that ``petaseg plan`` measured in a run directory, by stage."""
     store.put(PLAN_KEY, json.dumps({**RATES.stamp, "seconds_per_voxel": seconds_per_voxel}, indent=1).encode())
 
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 SECTION_RATIO = 3
 """Voxels at least this many times as deep as wide are segmented section by section."""
 RESOLUTION_FACTOR = 1.5
-"""A model may see voxels up to this factor larger or smaller, along each axis, than those it was trained on."""
+"""Voxels may be larger or smaller than those that a model was trained on by up to this factor, along each axis."""
 
 
 def open_inputs(config: RunConfig) -> Inputs:

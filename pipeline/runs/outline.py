@@ -36,7 +36,7 @@ class StageOutline:
     gpus: int
     """GPUs that a chunk uses: 0 or 1."""
     network: bool
-    """True if a chunk runs the network, and so goes to the workers that are there for it."""
+    """True if a chunk runs the network, and so goes to the pool of workers for it."""
     volumes: tuple[str, ...] = ()
     """Names of the volumes in the run directory that the stage writes."""
 

@@ -52,7 +52,7 @@ class Layout:
         return f"{self.run_url}/{name}.zarr"
 
     def create_volume(self, name: str, dtype: str, channels: int | None = None) -> None:
-        """Create an output volume over the dataset's bounds; nothing happens if it is there already."""
+        """Create an output volume over the dataset's bounds; nothing happens if it exists."""
         spec = VolumeSpec(self.bounds, self.resolution_nm, np.dtype(dtype), channels, self.storage_chunk_shape)
         create_volume(self.volume_url(name), spec)
 

@@ -15,4 +15,4 @@ KINDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "pathfinder": ("pipeline.synthetic.pathfinder", "PathfinderConfig", "make_pathfinder", {"target": "mask"}),
     "tilt": ("pipeline.synthetic.tilt", "TiltConfig", "make_tilt", {"target": "orientation"}),
 }
-"""Name -> module, settings, function, and how samples are stored; loaded when asked for."""
+"""Name -> module, settings, function, and how samples are stored; loaded when needed."""

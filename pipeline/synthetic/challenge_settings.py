@@ -14,7 +14,7 @@ class SnakeKind(Table):
     """Snakes of one size."""
 
     number: CountOrZero
-    """How many are placed, if there is room."""
+    """The number of snakes that are placed, if there is room."""
     circles: Normal
     """Circles of a snake, rounded."""
     radius: Normal
@@ -77,11 +77,11 @@ class ChallengeConfig(Table):
     warp: Amount = 120.0
     """Displacement in pixels is this times the gradient of a template (which is per pixel)."""
     least_contrast: Share = 0.7
-    """Contrast where its template is 0; it is 1 where the template is 1."""
+    """The contrast where the template of the contrast is 0; it is 1 where the template is 1."""
     blur: Amount = 1.0
-    """Standard deviation of the blur in pixels where its template is 0; none where the template is 1."""
+    """Standard deviation of the blur in pixels where the template of the blur is 0; there is no blur where it is 1."""
     noise: Amount = 0.5
-    """Standard deviation of the noise; lines have brightness 1 on 0."""
+    """Standard deviation of the noise; lines have brightness 1, the ground 0."""
 
     @model_validator(mode="after")
     def _crop_fits(self) -> ChallengeConfig:

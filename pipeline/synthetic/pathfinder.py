@@ -59,7 +59,7 @@ class PathfinderConfig(Table):
     size: Count = 150
     """Side of the image that is returned: a divisor of the window."""
     padding: CountOrZero = 22
-    """Width of the border that is kept free."""
+    """Width of the border that is kept free of paddles."""
     seed_padding: CountOrZero = 54
     """Width of the border in which no target starts: twice the seed distance."""
     length: Count = 5
@@ -71,7 +71,7 @@ class PathfinderConfig(Table):
     antialias: Count = 2
     """Sub-pixels along each side of a pixel."""
     continuity: Positive = 1.8
-    """How straight curves are: turns up to 90 degrees over this are possible."""
+    """Straightness of the curves: turns of up to 90 degrees divided by this are possible."""
     seed_distance: Positive = 27.0
     """Distance of the starts of the two targets."""
     marker_radius: Positive = 5.0

@@ -44,7 +44,7 @@ class Walk(Table):
     turn_factor: Positive = 1.2
     """Density of turns is proportional to max(cos(factor * turn), 0)."""
     tries: Count = 20
-    """Circles that are tried at the end of a snake before it stays as short as it is."""
+    """A snake ends after this many circles were tried at its end without success."""
 
     def turn(self, rng: np.random.Generator) -> float:
         """A turn in radians: the integral of the density is sin(factor * turn), which is inverted."""

@@ -31,7 +31,7 @@ class Folder(Callback):
         self.folder, self.config, self.identity = folder, config, identity
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """A checkpoint says to which training it belongs."""
+        """Store in the checkpoint to which training it belongs."""
         checkpoint.update(CHECKPOINT_FORMAT.stamp)
         checkpoint["identity"] = self.identity
         checkpoint["settings"] = self.config.model_dump_json()

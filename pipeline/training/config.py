@@ -34,7 +34,7 @@ class LabelledVolume(Table):
     labels: DataPath
     """Volume of labels on the same voxels."""
     mask: DataPath | None = None
-    """Volume on the same voxels; where it is 0, nothing is asked."""
+    """Volume on the same voxels; where it is 0, voxels are masked: no loss sees them."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
@@ -45,7 +45,7 @@ class Synthetic(Table):
     """Made-up tissue instead of, or beside, real volumes."""
 
     volumes: Count = 4
-    """How many are made for training; one more is made for validation."""
+    """The number of volumes made for training; one more is made for validation."""
     shape: Shape = Vec(96, 160, 160)
     """Voxels (z, y, x) of each volume."""
     seed: int = 1000
@@ -72,7 +72,7 @@ class TrainConfig(Table):
     arguments: dict[str, Any] | str = "tiny"
     """Arguments of the architecture, or one of its named sizes."""
     start_from: ModelName | None = None
-    """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
+    """Model (a name or a card) whose weights the training starts from, to train it further or on other tissue."""
     backbone: DataPath | None = None
     """File of published weights of a ResNet or of VGG16, for the networks that have one in them."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
@@ -86,35 +86,36 @@ class TrainConfig(Table):
     batch_size: Count = 1
     """Patches of one update."""
     steps: Count = 3000
-    """Updates."""
+    """The number of updates."""
     optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
     """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd has a momentum of 0.95, as for the canvas network."""
     learning_rate: Positive = 2e-3
-    """After the warm-up."""
+    """The learning rate after the warm-up."""
     schedule: Literal["cosine", "polynomial", "plateau", "constant"] = "cosine"
-    """How it falls: a cosine to 3 %; (1 - s / S)^0.9; halved whenever the score has not risen for a while; not."""
+    """Fall of the learning rate: by a cosine to 3 %; as (1 - s / S)^0.9; halved on a plateau of the score; none.
+    """
     plateau_validations: Count = 3
     """With schedule: plateau, this many validations without a better score halve the learning rate."""
     warmup_steps: CountOrZero = 100
-    """The learning rate rises linearly over these."""
+    """The learning rate rises linearly over this many steps."""
     weight_decay: Amount = 1e-4
-    """Of the optimiser."""
+    """Weight decay of the optimiser."""
     clip_norm: Positive = 1.0
-    """Gradients are scaled down to this norm."""
+    """Gradients of a larger norm are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """The model is the running mean of the weights with this decay."""
     precision: Literal["float32", "bfloat16"] = "bfloat16"
     """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where to train; auto takes a GPU if there is one."""
+    """The device to train on; auto takes a GPU if there is one."""
     devices: Count = 1
     """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
     threads: Count = 1
     """CPU threads of one process."""
     loaders: CountOrZero = 0
-    """Processes that read and augment patches beside the training; 0 does it in turns."""
+    """Processes that read and augment patches during the training; with 0, the training process does so itself."""
     seed: int = 0
-    """Of weights, patches and augmentation."""
+    """Seed of weights, patches and augmentation."""
     validate_every: Count = 250
     """Updates between two validations and checkpoints."""
     patience: Count | None = None

@@ -37,12 +37,12 @@ def balanced_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
 
 
 def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
-    """Weighted binary cross entropy over the number of asked voxels (not over the sum of their weights)."""
+    """Weighted binary cross entropy, summed and divided by the number of unmasked voxels (not by their weights)."""
     return _mean(F.binary_cross_entropy_with_logits(full(logits), targets, reduction="none"), weights)
 
 
 def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float) -> Tensor:
-    """(1 - p)^gamma times the cross entropy, p the probability of the true class (Lin et al. 2017): rare targets."""
+    """(1 - p)^gamma times the cross entropy, p the probability of the true class (Lin et al. 2017)."""
     cross = F.binary_cross_entropy_with_logits(full(logits), targets, reduction="none")
     return _mean((-torch.expm1(-cross)) ** gamma * cross, weights)  # exp(-cross) is p
 
@@ -59,7 +59,7 @@ def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float
 
 
 def mean_square(logits: Tensor, targets: Tensor, weights: Tensor, *, activation: str) -> Tensor:
-    """Weighted squared difference between the targets and the activated logits, mean over the asked voxels."""
+    """Weighted squared difference between the targets and the activated logits, mean over the unmasked voxels."""
     said = ACTIVATIONS[activation](full(logits))
     return _mean((said - targets) ** 2, weights)
 
@@ -109,7 +109,7 @@ class Dice(LossSpec):
 
     kind: Literal["dice"] = "dice"
     smooth: Amount = 100.0
-    """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
+    """Added to numerator and denominator: 100 voxels in PyTorch Connectomics."""
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """See ``LossSpec``."""
@@ -121,7 +121,7 @@ class Focal(LossSpec):
 
     kind: Literal["focal"] = "focal"
     gamma: Amount = 2.0
-    """Easy voxels count (1 - p) to this power."""
+    """The exponent of (1 - p), the weight of a voxel whose true class has probability p."""
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """See ``LossSpec``."""

@@ -35,7 +35,7 @@ class Penalty(Table):
     weight: Positive = 10.0
     """The penalty is multiplied by this: 10 in the Pathfinder experiments of C-RBP, 1e-3 for sums in panoptic ones."""
     limit: Amount = 0.9
-    """What lies below costs nothing (lambda)."""
+    """Values below this limit (lambda) have no penalty."""
 
 
 class ColumnPenalty(Penalty):
@@ -85,7 +85,7 @@ class Unrolled(RuleSettings):
     """Settings of rules that give gradients to the readout of every step."""
 
     earlier_steps: Share = 0.0
-    """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""
+    """The readout of step t has a loss too, weighted by this to the power T - t; with 0 only the last step has one."""
 
 
 AnyRule = Annotated[RuleSettings, OneOf(RULES, "kind")]

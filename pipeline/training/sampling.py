@@ -23,7 +23,7 @@ class Sampling(Table):
     foreground: CountOrZero = 0
     """Patches with fewer labelled voxels than this are rejected with probability ``reject``."""
     objects: CountOrZero = 0
-    """So are those with fewer different labels."""
+    """Patches with fewer different labels than this are rejected with the same probability."""
     reject: Share = 0.95
     """Probability of a rejection."""
     chunk_shape: Shape | None = None

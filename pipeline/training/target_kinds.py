@@ -42,7 +42,7 @@ class Affinities(TargetSpec):
     offsets: Annotated[tuple[Offset, ...], Field(min_length=1)]
     """From each voxel to its partner, (z, y, x) or (y, x); any length."""
     erosion: Literal["none", "touching", "in_plane"] = "touching"
-    """Voxels that become membrane first: none, those that touch another object, or Lee's 3 x 3 in the plane."""
+    """Voxels that first become membrane: none, those that touch another object, or Lee's 3 x 3 in the plane."""
 
     @model_validator(mode="after")
     def _one_dimension(self) -> Affinities:
@@ -57,7 +57,7 @@ class Affinities(TargetSpec):
 
     @property
     def dimension(self) -> int:
-        """That of the offsets."""
+        """The dimension of the offsets."""
         return len(self.offsets[0])
 
     @property
@@ -100,7 +100,7 @@ class Membranes(TargetSpec):
 
     what: Literal["membranes"] = "membranes"
     reach_nm: Positive | None = None
-    """Membrane is what has another cell within this distance; the width of a voxel if left out."""
+    """A voxel is membrane if another cell lies within this distance; the width of a voxel if left out."""
     in_plane: bool = True
     """Look within sections only."""
     zero: Zero = "unknown"
@@ -126,7 +126,7 @@ class Contours(TargetSpec):
     dilation: CountOrZero = 1
     """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
     background: bool = True
-    """Outlines also towards the background; otherwise only between objects."""
+    """Draw outlines also towards the background; otherwise only between objects."""
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""
@@ -177,7 +177,7 @@ class InstanceDistance(TargetSpec):
 
     @property
     def channels(self) -> int:
-        """One a level and one for background."""
+        """One channel for each level and one for background."""
         return 1 if self.levels is None else self.levels + 1
 
     @property
@@ -198,13 +198,13 @@ class InstanceDistance(TargetSpec):
 
 
 class ShapeDescriptors(TargetSpec):
-    """Local shape descriptors; label 0 is no object and not asked."""
+    """Local shape descriptors; label 0 is no object, and is masked."""
 
     what: Literal["shape_descriptors"] = "shape_descriptors"
     losses: Losses = (MeanSquare(activation="sigmoid"),)
     """Their weighted sum is the loss of this target."""
     sigma_nm: PerAxis = (80.0, 80.0, 80.0)
-    """Of the Gaussian window along each axis; its number of axes decides between 10 channels and 6."""
+    """Sigma of the Gaussian window along each axis; three axes give 10 channels, two give 6."""
 
     @property
     def channels(self) -> int:
@@ -213,7 +213,7 @@ class ShapeDescriptors(TargetSpec):
 
     @property
     def dimension(self) -> int:
-        """That of the window."""
+        """The dimension of the window."""
         return len(self.sigma_nm)
 
     @property

@@ -74,7 +74,7 @@ class TargetSpec(Table):
 
     @property
     def activation(self) -> Literal["sigmoid", "tanh", "softmax", "none"]:
-        """What turns logits into values of the target, as the first loss sees them."""
+        """The function that turns logits into values of the target, as the first loss applies it."""
         return self.losses[0].output
 
     @property
@@ -109,7 +109,7 @@ class TargetSpec(Table):
         raise NotImplementedError
 
     def target_of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
-        """The same, for targets whose ``erode`` gives something."""
+        """Target and mask, for targets whose ``erode`` returns labels."""
         raise NotImplementedError
 
     def _weights(self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -14,10 +14,10 @@ from pipeline.training.target_specs import AnyTarget
 
 @dataclass(frozen=True)
 class LossParts:
-    """A weighted sum and what it is made of."""
+    """A weighted sum of losses, and its parts."""
 
     total: Tensor
-    """What to call ``backward`` on."""
+    """The sum, on which ``backward`` is called."""
     parts: dict[str, Tensor]
     """The losses before they were weighted, detached, by ``target/loss``; repeated names are numbered."""
 

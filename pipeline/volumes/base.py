@@ -30,7 +30,7 @@ class VolumeSpec:
     channels: int | None = None
     """Number of channels, stored first: arrays are (c, z, y, x); ``None`` for plain (z, y, x)."""
     storage_chunk: Vec = STORAGE_CHUNK
-    """Voxels of one stored object's inner chunk."""
+    """Voxels (z, y, x) of a stored chunk."""
     storage_shard: Vec | None = None
     """Voxels (z, y, x) of a stored object that holds several chunks; writers must cover whole objects."""
 

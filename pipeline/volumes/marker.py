@@ -63,7 +63,7 @@ class Marker:
         return blocks_done
 
     def put(self, blocks_done: int) -> None:
-        """Write down that the first blocks are done."""
+        """Record that the first ``blocks_done`` blocks are done."""
         if self._store:
             state = {**INGEST.stamp, "fingerprint": self._fingerprint, "blocks_done": blocks_done}
             self._store.put(self._key, json.dumps(state).encode())
@@ -82,7 +82,7 @@ class Marker:
             raise
 
     def delete(self) -> None:
-        """The target is complete."""
+        """Delete the marker: the target is complete."""
         if self._store:
             self._store.delete(self._key)
 

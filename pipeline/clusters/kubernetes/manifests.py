@@ -159,7 +159,7 @@ def _run_file(submission: Submission) -> str:
 
 
 def _service(name: str, cluster: ClusterTable, shapes: list[str]) -> Manifest:
-    """Headless: the name leads straight to the driver's pod."""
+    """A headless Service, whose name resolves to the driver's pod."""
     ports = [{"name": pool, "port": PORTS[pool], "targetPort": pool} for pool in shapes]
     return {
         **_head("v1", "Service", name, name, cluster),
@@ -245,7 +245,7 @@ def _not_to_be_moved() -> dict[str, str]:
 
 
 def _pod(name: str, cluster: ClusterTable, container: Manifest, *, drain_seconds: int) -> Manifest:
-    """What driver and workers share: a pod without rights, its certificates and its data."""
+    """The parts that driver and workers share: a pod without rights, its certificates and its data."""
     volumes: list[Manifest] = [
         {"name": "tmp", "emptyDir": {}},
         {"name": "tls", "secret": {"secretName": f"{name}-tls", "defaultMode": 0o440}},
@@ -285,7 +285,7 @@ def _user() -> Manifest:
 
 
 def _environment(own: dict[str, str], own_fields: dict[str, str] | None = None) -> list[Manifest]:
-    """Variables of a container: what the cluster knows of its pod, and fixed values."""
+    """Environment variables of a container: fields of its pod, and fixed values."""
     fields = {"PETASEG_JOB": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
     fields |= own_fields or {}
     fixed = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp", "OMP_NUM_THREADS": "1", **own}

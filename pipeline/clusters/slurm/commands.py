@@ -83,6 +83,6 @@ def _refusal(command: str, words: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """This process's variables without those of the job that it may be: they would become settings of new jobs."""
+    """The environment without variables of an enclosing job, which would become settings of new jobs."""
     kept, of_this_job = {"SLURM_CONF", "SLURM_CLUSTERS"}, ("SLURM", "PETASEG_JOB")
     return {name: value for name, value in os.environ.items() if name in kept or not name.startswith(of_this_job)}

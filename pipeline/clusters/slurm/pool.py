@@ -39,7 +39,7 @@ LOOK_SECONDS = 5
 """Seconds between two queries of the queue."""
 RECONNECT_SECONDS = 90
 """A worker that lost its connection may return after up to this time: its nanny restarts it from a slow file system."""
-SEND_HOME_SECONDS = 10
+RETIRE_SECONDS = 10
 LONGEST_PAUSE = 300
 ENDING = "CG"
 """SLURM's short state of a job whose processes have ended."""
@@ -105,14 +105,14 @@ class SlurmPool:
         self._avoided.add(node)
 
     def close(self) -> None:
-        """End the jobs, also those that were just being submitted, and the scheduler."""
+        """End the jobs, also those that are being submitted, and the scheduler."""
         if self._closed:
             return
         self._closed = True
         self._keeper.stop()
         if not self._cluster.given_up:
             with suppress(TimeoutError):
-                self._cluster.sync(self._cluster.send_home, callback_timeout=SEND_HOME_SECONDS)
+                self._cluster.sync(self._cluster.retire_workers_first, callback_timeout=RETIRE_SECONDS)
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)
         self._cluster.forget_jobs()
         self._cluster.close()
@@ -237,7 +237,7 @@ class _JobCluster(SLURMCluster):
         for job in list(self.workers.values()):
             job.job_id = None
 
-    async def send_home(self) -> None:
+    async def retire_workers_first(self) -> None:
         """Let the workers end by themselves before the scheduler closes."""
         await self.scheduler.retire_workers(workers=list(self.scheduler.workers), close_workers=True, remove=True)
 

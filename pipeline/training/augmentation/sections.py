@@ -10,7 +10,7 @@ from pipeline.training.augmentation.settings import Augmentation
 
 
 def lose_sections(image: np.ndarray, rng: np.random.Generator, most: int, partial: float) -> np.ndarray:
-    """Up to ``most`` sections are filled with one value, or dimmed; a share of them in quarters only."""
+    """Fill up to ``most`` sections with one value, or dim them; a share ``partial`` of them in quarters only."""
     image = image.copy()
     for section in rng.integers(len(image), size=rng.integers(1, most + 1)):
         lost = rng.uniform(0, 1) if rng.random() < 0.5 else image[section] * rng.uniform(0.5, 1.5)

@@ -41,7 +41,7 @@ class Augmentation(Table):
     misalignment_slip: Share = 0.5
     """Share of misalignments that move one section and not those beyond it."""
     misalignment_rotation: Share = 0.0
-    """Share of misalignments that rotate about the middle instead, no corner farther than the largest shift."""
+    """Share of misalignments that rotate about the middle instead; no corner moves farther than the largest shift."""
     margin: CountOrZero = 0
     """Voxels in the plane that are read around a patch and cut off after moving it, so that its borders stay known."""
     contrast: float = 0.45
@@ -78,7 +78,7 @@ class Augmentation(Table):
     cut_blur: Share = 0.0
     """A box loses its resolution in the plane, by a factor of 2 to 8."""
     cut_noise: Share = 0.0
-    """A box has uniform noise of up to 0.3."""
+    """Add uniform noise of up to 0.3 to a box."""
     cut_size: Share = 0.4
     """Sides of the boxes of ``cut_blur`` and ``cut_noise``, as a share of the patch's sides."""
     mixup: Share = 0.0

@@ -16,7 +16,7 @@ from pipeline.config.base import Count
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence, State
 from pipeline.training.rule_specs import Unrolled
-from pipeline.training.rules.base import Rule, Trajectory, asking, check_steps, detached, shaped, tensors
+from pipeline.training.rules.base import Rule, Trajectory, check_steps, detached, differentiable, shaped, tensors
 
 Step = Callable[[State], State]
 
@@ -127,11 +127,11 @@ class Bptt(Unrolled):
 
 
 class Truncated(Unrolled):
-    """Back-propagation through the last steps; those before keep nothing."""
+    """Back-propagation through the last steps; nothing is kept of the steps before."""
 
     kind: Literal["truncated"] = "truncated"
     window: Count = 4
-    """How many steps gradients go back."""
+    """The number of steps through which gradients go back."""
 
     def rule(self) -> Rule:
         """See ``RuleSettings``."""

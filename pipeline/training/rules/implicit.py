@@ -43,13 +43,14 @@ class Recurrent(RuleSettings):
 
     kind: Literal["rbp"] = "rbp"
     terms: CountOrZero = 15
-    """At most so many beside the gradient itself."""
+    """The most terms of the series beside the gradient itself."""
     tolerance: Amount = 1e-6
     """A term of this size, relative to the gradient, ends the series."""
     divergence: Positive = 10.0
-    """So does one of that size; then the partial sum of least residual is used."""
+    """A term of this size ends the series too; then the partial sum of least residual is used."""
     reference_stopping: bool = False
-    """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
+    """Stop by absolute norms as the published code, for comparison only: it usually gives one step's gradient.
+    """
     over: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] | None = None
     """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
 
