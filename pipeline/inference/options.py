@@ -31,7 +31,7 @@ class PredictOptions:
     """CPU threads of one forward pass."""
     deterministic: bool = True
     """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""
-    tta: str = "none"
+    augmentation: str = "none"
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
     channels: int = 3
     """How many of the network's affinities are written, from the first; the first three are the nearest neighbours."""
@@ -43,7 +43,7 @@ class PredictOptions:
         choices = {
             "device": ("auto", "cpu", "cuda"),
             "precision": ("float32", "bfloat16"),
-            "tta": AUGMENTATIONS,
+            "augmentation": AUGMENTATIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -67,4 +67,4 @@ class PredictOptions:
 
     def identity(self) -> dict[str, Any]:
         """The options that decide what is computed; how a device computes it is ``environment_identity``."""
-        return {"tta": self.tta, "channels": self.channels, "precision": self.precision}
+        return {"augmentation": self.augmentation, "channels": self.channels, "precision": self.precision}

@@ -1,7 +1,7 @@
 """Image of a support in, uint8 affinities of a core out; a pure function of image, weights and options.
 
 1. the patches of the dataset's lattice that touch the core       lattice.py
-2. those with an image (a constant patch is outside the tissue)    Predictor._alive
+2. those with an image (a constant patch is outside the tissue)    Predictor._has_image
 3. in batches: normalise, run the network, turn variants back      Predictor._values
 4. weight, add up on the core, divide, round                       blend.py
 """
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.inference.augmentation import Augmentation
 from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
 from pipeline.inference.runtime import environment_identity, forward_state
-from pipeline.inference.tta import Augmentation
 from pipeline.inference.window import bump_window
 
 if TYPE_CHECKING:
@@ -77,16 +77,16 @@ class Predictor:
         support = lattice.support(core)
         voxels = lattice.pad(_voxels(image, support))
         touching = lattice.touching(core)
-        alive = [index for index in touching if self._alive(voxels, lattice.box(index), support)]
+        with_image = [index for index in touching if self._has_image(voxels, lattice.box(index), support)]
         blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
         on_device = self._upload(voxels)
-        for batch in _batches(alive, self.batch_size):
+        for batch in _batches(with_image, self.batch_size):
             boxes = (lattice.box(index).slices(support.start) for index in batch)
             for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
                 blender.add(index, values)
-        return blender.values(), {"patches": len(alive), "skipped": len(touching) - len(alive)}
+        return blender.values(), {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
 
-    def _alive(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
+    def _has_image(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
         patch = voxels[box.slices(support.start)]
         return bool(patch.min() != patch.max())
 
@@ -159,7 +159,7 @@ class Predictor:
     def _augmentation(self, patch_shape: Vec) -> Augmentation:
         if patch_shape not in self._augmentations:
             self._augmentations[patch_shape] = Augmentation(
-                self.options.tta, self.card.offsets, self.options.channels, patch_shape
+                self.options.augmentation, self.card.offsets, self.options.channels, patch_shape
             )
         return self._augmentations[patch_shape]
 

@@ -53,7 +53,7 @@ class Network:
             gpu=self.config.gpu,
             compile=self.config.compile,
             threads=self.config.threads,
-            tta=self.config.augmentation,
+            augmentation=self.config.augmentation,
         )
         options = replace(options, precision=_precision(self.config.precision, options.resolved_device()))
         return PredictAffinities(

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
+from pipeline.inference.augmentation import variants
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.predictor import PredictOptions, Predictor, environment_identity, measure
 from pipeline.inference.runtime import forward_state
-from pipeline.inference.tta import variants
 from pipeline.inference.window import bump_window
 from pipeline.models.gamma_net_2d import GammaNet2D
 from tests.inference.boxes import patient
@@ -84,9 +84,9 @@ def test_no_bit_depends_on_the_chunks(data):
         np.testing.assert_array_equal(unrounded(CONVOLUTIONAL, image, lattice, core), expected[:, *core.slices()])
 
 
-@pytest.mark.parametrize("tta", ["none", "flips", "flips+transpose"])
-def test_no_byte_depends_on_the_chunks_with_augmentation(tta):
-    predictor = Predictor(convolutional(), PredictOptions(tta=tta))
+@pytest.mark.parametrize("augmentation", ["none", "flips", "flips+transpose"])
+def test_no_byte_depends_on_the_chunks_with_augmentation(augmentation):
+    predictor = Predictor(convolutional(), PredictOptions(augmentation=augmentation))
     lattice, image = lattice_of((11, 15, 17)), image_of((11, 15, 17))
     np.testing.assert_array_equal(in_chunks(predictor, image, lattice, (6, 7, 9)), whole(predictor, image, lattice))
 
@@ -106,7 +106,7 @@ def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(th
 @pytest.mark.parametrize("name", ["flips", "flips+transpose", "flips+permutations"])
 def test_an_augmented_prediction_turns_with_the_image(name):
     """The mean affinities over all variants of a turned image are the turned affinities, but for rounding."""
-    predictor = Predictor(convolutional(), PredictOptions(tta=name))
+    predictor = Predictor(convolutional(), PredictOptions(augmentation=name))
     image, lattice = image_of((10, 10, 10)), lattice_of((10, 10, 10), patch=(10, 10, 10))
     straight = torch.from_numpy(whole(predictor, image, lattice).astype(int))
     for variant in variants(name)[1::3]:
@@ -136,8 +136,8 @@ class _Batched(Predictor):
     batch_size = 4
 
 
-@pytest.mark.parametrize("tta", ["none", "flips"])
-def test_the_last_batch_is_padded_and_every_batch_has_one_shape(tta):
+@pytest.mark.parametrize("augmentation", ["none", "flips"])
+def test_the_last_batch_is_padded_and_every_batch_has_one_shape(augmentation):
     seen = []
 
     class Watching(Copies):
@@ -147,7 +147,7 @@ def test_the_last_batch_is_padded_and_every_batch_has_one_shape(tta):
 
     lattice, image = lattice_of((20, 10, 10)), image_of((20, 10, 10))
     loaded = Loaded(Card(activation="none"), Watching())
-    options = PredictOptions(tta=tta)
+    options = PredictOptions(augmentation=augmentation)
     np.testing.assert_array_equal(
         whole(_Batched(loaded, options), image, lattice), whole(Predictor(identity(), options), image, lattice)
     )
@@ -288,7 +288,7 @@ def test_values_that_are_not_finite_are_an_error_and_not_a_zero():
         ({"threads": 0}, "threads is 0"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"precision": "float16"}, "precision is 'float16'"),
-        ({"tta": "mirror"}, "tta is 'mirror'"),
+        ({"augmentation": "mirror"}, "augmentation is 'mirror'"),
     ],
 )
 def test_impossible_options_are_refused(wrong, message):

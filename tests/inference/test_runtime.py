@@ -22,7 +22,7 @@ def digest_of_a_prediction() -> str:
     import hashlib
 
     image = np.random.default_rng(0).integers(0, 256, BOX.shape, dtype=np.uint8)
-    predictor = Predictor(convolutional(), PredictOptions(device="cpu", tta="flips"))
+    predictor = Predictor(convolutional(), PredictOptions(device="cpu", augmentation="flips"))
     affinities, _ = predictor.predict(image, core=BOX, lattice=PatchLattice(BOX, (8, 10, 10), (2, 3, 3)))
     return hashlib.sha256(affinities.tobytes()).hexdigest()
 
