@@ -65,6 +65,8 @@ class PredictOptions:
             )
         return "cuda" if present and self.device != "cpu" else "cpu"
 
-    def identity(self) -> dict[str, Any]:
-        """The options that decide what is computed; how a device computes it is ``environment_identity``."""
-        return {"augmentation": self.augmentation, "channels": self.channels, "precision": self.precision}
+    def identity(self, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+        """The options that can change a byte on this kind of device; how machines differ is measured (``probe.py``)."""
+        names = ["augmentation", "channels", "precision", "compile", "channels_last"]
+        names += ["threads"] if device == "cpu" else ["batch_size", "deterministic"]
+        return {"device": device, **{name: getattr(self, name) for name in names}}

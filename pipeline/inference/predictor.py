@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -24,13 +25,14 @@ from pipeline.inference.augmentation import Augmentation
 from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
-from pipeline.inference.runtime import environment_identity, forward_state
+from pipeline.inference.probe import probe_patches
+from pipeline.inference.runtime import forward_state
 from pipeline.inference.window import bump_window
 
 if TYPE_CHECKING:
     from pipeline.models.spec import LoadedModel
 
-__all__ = ["PredictOptions", "Predictor", "environment_identity", "measure"]
+__all__ = ["PredictOptions", "Predictor", "measure"]
 
 Reader = Callable[[BoundingBox], np.ndarray]
 
@@ -85,6 +87,22 @@ class Predictor:
             for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
                 blender.add(index, values)
         return blender.values(), {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
+
+    def digest(self, patch_shape: Vec) -> str:
+        """What this process computes: BLAKE2b-128 over the network's output for one full batch of fixed patches.
+
+        Processes of equal digest run the same arithmetic on the shapes of a run, whatever their machines are called.
+        It is taken before blending and rounding, of which nothing else depends on the machine: these are single
+        sums, products and quotients of float32, which IEEE 754 rounds alike everywhere. The variants of an
+        augmentation have one shape, so one forward pass is enough.
+        """
+        found = hashlib.blake2b(digest_size=16)
+        channels = self._augmentation(patch_shape).network_channels
+        with forward_state(self.options):
+            patches = [self._upload(patch) for patch in probe_patches(self.batch_size, patch_shape)]
+            for values in self._run(self._normalised(patches), channels):  # (channels, z, y, x) float32
+                found.update(values.cpu().numpy().data)
+        return found.hexdigest()
 
     def _has_image(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
         patch = voxels[box.slices(support.start)]

@@ -44,7 +44,7 @@ class Network:
 
     def stage(self, layout: Layout, inputs: Inputs) -> PredictAffinities:
         """The stage that runs it."""
-        from pipeline.inference.predictor import PredictOptions, environment_identity
+        from pipeline.inference.predictor import PredictOptions
         from pipeline.stages.predict_affinities import PredictAffinities
 
         options = PredictOptions(
@@ -65,7 +65,7 @@ class Network:
             patch_shape=self.patch_shape,
             overlap=self.overlap,
             options=options,
-            environment=fingerprint(environment_identity(options, of_workers=True)),
+            device=options.resolved_device(),
         )
 
 

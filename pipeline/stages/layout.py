@@ -7,6 +7,7 @@
 <run>/labels.zarr
 <run>/parts/<stage>/<chunk>    small arrays, one object a chunk
 <run>/ledger/<stage>/          which chunks are done, and the proof
+<run>/environments/            what the workers' networks compute, as the first of them measured it
 <run>/report/                  tables and pictures
 """
 

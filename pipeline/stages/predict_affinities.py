@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -16,7 +16,9 @@ from pipeline.grid import Chunk, ChunkGrid
 from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products, Stage
+from pipeline.stages.environment import Environment, compare, record
 from pipeline.stages.layout import Layout
+from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:
     from pipeline.inference.lattice import PatchLattice
@@ -37,18 +39,18 @@ class PredictAffinities(Stage):
     patch_shape: Vec
     overlap: Vec
     options: PredictOptions
-    environment: str
-    """Digest of device kind, torch version and whatever else decides about the last bit."""
+    device: Literal["cpu", "cuda"]
+    """The kind of device of all workers, as the run's driver understood the options."""
 
     name = "predict_affinities"
 
     @property
     def fingerprint(self) -> str:
-        """Image, weights, lattice, options and environment."""
-        identity = self.options.identity()
+        """Image, weights, lattice and options; the environment is measured and recorded beside it."""
+        identity = self.options.identity(self.device)
         lattice = [self.patch_shape, self.overlap]
         inputs = [self.layout.fingerprint, self.image_fingerprint, self.model_digest]
-        return fingerprint(self.name, ALGORITHM, inputs, lattice, identity, self.environment)
+        return fingerprint(self.name, ALGORITHM, inputs, lattice, identity)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid; the support of the patches is read instead of a fixed halo."""
@@ -66,36 +68,51 @@ class PredictAffinities(Stage):
 
     def needs(self) -> Needs:
         """One GPU, if there is one to run on."""
-        return Needs(network=True, gpus=int(self.options.resolved_device() == "cuda"))
+        return Needs(network=True, gpus=int(self.device == "cuda"))
 
     def compute_slot(self) -> AbstractContextManager[Any]:
         """One chunk at a time on a GPU; on a CPU, threads run the network side by side."""
-        return DEVICE_LOCK if self.options.resolved_device() == "cuda" else nullcontext()
+        return DEVICE_LOCK if self.device == "cuda" else nullcontext()
 
     def read(self, chunk: Chunk) -> np.ndarray:
         """The image under every patch that touches the core."""
         return opened.source(self.image_url).read(self.lattice().support(chunk.core))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
-        """Run the patches and blend them; ``WorkerEnvironmentError`` where the arithmetic may differ."""
-        self._check_environment()
+        """Run the patches and blend them; ``WorkerEnvironmentError`` where the run's bytes would come out otherwise."""
+        if self not in opened.agreed():
+            self._check_device()
+            compare(self._records(), self.fingerprint, self._environment())
         predictor = opened.predictor(self.model_card, self.options)
         affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=self.lattice())
         return {"affinities": affinities}, counters
 
-    def _check_environment(self) -> None:
-        from pipeline.inference.predictor import environment_identity
-
-        identity = environment_identity(self.options)
-        if fingerprint(identity) != self.environment:
-            raise WorkerEnvironmentError(
-                f"this worker would compute with {identity}; the run's driver has another device or version of "
-                "torch, so bytes could differ: give driver and workers the same environment, or set inference.device"
-            )
-
     def write(self, chunk: Chunk, products: Products) -> None:
-        """Store the core."""
+        """Store the core; the first worker of a run records its environment before that."""
+        if self not in opened.agreed():
+            record(self._records(), self.fingerprint, self._environment())
+            opened.agreed().add(self)
         self.layout.write("affinities", chunk.core, products["affinities"])
+
+    def _records(self) -> ObjectStore:
+        return opened.store(self.layout.run_url)
+
+    def _environment(self) -> Environment:
+        return opened.environment(self.model_card, self.options, self.patch_shape)
+
+    def _check_device(self) -> None:
+        """What the run file says about the device is compared by name; the rest is measured."""
+        from pipeline.inference.runtime import gpu_name
+
+        gpu, named = gpu_name(), self.options.gpu
+        here = "cpu" if self.options.device == "cpu" or gpu == "none" else "cuda"
+        if here != self.device or (here == "cuda" and named not in (None, gpu)):
+            wanted = self.device + (f" ({named})" if named and self.device == "cuda" else "")
+            raise WorkerEnvironmentError(
+                f"this worker would run the network on {here}, its GPU is {gpu!r}; the run is on {wanted}: give driver "
+                "and workers the same kind of device, or set inference.device (and inference.gpu, if the driver has "
+                "no GPU)"
+            )
 
     def load(self, chunk: Chunk) -> Products:
         """Read the core back."""
