@@ -71,7 +71,7 @@ def show(arguments: argparse.Namespace, precision: str) -> int:
     """Print the table of one precision; 1 if float32 breaks the claim."""
     rows = [run(arguments, limit, precision, threads) for limit in LIMITS for threads in arguments.threads]
     letters = dict(zip(dict.fromkeys(row.digest for row in rows), ascii_uppercase, strict=False))
-    print(f"\n| {precision} | " + " | ".join(f"{threads} threads" for threads in arguments.threads) + " |")
+    print(f"\n| {precision} | " + " | ".join(f"threads: {threads}" for threads in arguments.threads) + " |")
     print("|---" * (1 + len(arguments.threads)) + "|")
     for limit in LIMITS:
         cells = [f"{letters[row.digest]} ({row.seconds:.2g} s)" for row in rows if row.limit == limit]
@@ -91,13 +91,14 @@ def run(arguments: argparse.Namespace, limit: str, precision: str, threads: int)
 
 def measured(model: str, patch: int, precision: str, threads: int) -> tuple[str, float]:
     """Digest and seconds of this process."""
+    from pipeline.geometry import Vec
     from pipeline.inference.predictor import PredictOptions, Predictor
     from pipeline.models.spec import load_card, load_model
 
     options = PredictOptions(device="cpu", precision=precision, threads=threads)  # type: ignore[arg-type]
     predictor = Predictor(load_model(load_card(model)), options)
     began = time.perf_counter()
-    digest = predictor.digest((patch, patch, patch))
+    digest = predictor.digest(Vec(patch, patch, patch))
     return digest, time.perf_counter() - began
 
 

@@ -145,7 +145,9 @@ def run_empty(executor_name: str, stage: EmptyStage, folder: Path) -> float:
     store = ObjectStore(folder)
     with Lease(store) as lease:
         ledger = Ledger(store, stage.name, stage.fingerprint, stage.grids())
-        summary = run_stage(stage, ledger, executor, RunOptions(check=lease.check, fence=lease.fence.check))
+        summary = run_stage(
+            stage, ledger, executor, RunOptions(may_write=lease.may_write, worker_may_write=lease.fence.may_write)
+        )
         ledger.close()
     seconds = time.perf_counter() - began
     assert summary.done == stage.count

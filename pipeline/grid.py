@@ -18,9 +18,7 @@ from functools import cached_property
 from itertools import product as cartesian
 
 from pipeline.errors import ConfigError
-from pipeline.geometry import BoundingBox, Vec, product
-
-ZERO: Vec = (0, 0, 0)
+from pipeline.geometry import ZERO, BoundingBox, Triple, Vec, as_vec, product
 
 
 @dataclass(frozen=True, order=True)
@@ -54,6 +52,7 @@ class ChunkGrid:
     level: int = 0
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", as_vec(self.shape, "chunk shape"))
         if min(self.shape) < 1:
             raise ConfigError(f"chunk shape is {list(self.shape)}; every side must be at least 1 voxel")
         if self.roi.empty or not self.bounds.contains(self.roi):
@@ -65,13 +64,12 @@ class ChunkGrid:
     @cached_property
     def first(self) -> Vec:
         """Index of the first chunk that touches the region of interest; kept, as each record of a ledger asks."""
-        return self._index_of(self.roi.start)
+        return self.index_of(self.roi.start)
 
     @cached_property
     def counts(self) -> Vec:
         """Chunks along z, y, x."""
-        last = self._index_of((self.roi.stop[0] - 1, self.roi.stop[1] - 1, self.roi.stop[2] - 1))
-        return tuple(b - a + 1 for a, b in zip(self.first, last, strict=True))  # type: ignore[return-value]
+        return self.index_of(self.roi.stop - 1) - self.first + 1
 
     def __len__(self) -> int:
         return product(self.counts)
@@ -79,34 +77,35 @@ class ChunkGrid:
     def __iter__(self) -> Iterator[Chunk]:
         return (self.chunk(index) for index in self.indices())
 
-    def indices(self) -> Iterator[Vec]:
-        """The indices of all chunks in C order."""
-        z, y, x = (range(a, a + n) for a, n in zip(self.first, self.counts, strict=True))
+    def indices(self) -> Iterator[Triple]:
+        """The indices of all chunks in C order; plain tuples, as there can be millions."""
+        z, y, x = map(range, self.first, self.first + self.counts)
         return cartesian(z, y, x)
 
-    def chunk(self, index: Vec) -> Chunk:
+    def chunk(self, index: Triple) -> Chunk:
         """The chunk of an index; ``ConfigError`` if the grid has no such chunk."""
-        start = tuple(b + i * n for b, i, n in zip(self.bounds.start, index, self.shape, strict=True))
-        core = BoundingBox.from_shape(self.shape, start).intersect(self.roi)  # type: ignore[arg-type]
+        place = as_vec(index, "chunk index")
+        core = BoundingBox.from_shape(self.shape, self.bounds.start + place * self.shape).intersect(self.roi)
         if core.empty:
             raise ConfigError(f"chunk {index} is not in the grid of {self.counts} chunks that begins at {self.first}")
-        return Chunk(self.level, index, core, core.grow(*self.halo).intersect(self.roi))
+        return Chunk(self.level, place, core, core.grow(*self.halo).intersect(self.roi))
 
-    def position(self, index: Vec) -> int:
-        """C-order position of a chunk in this grid: 0 .. len - 1."""
-        z, y, x = (i - a for i, a in zip(index, self.first, strict=True))
-        return (z * self.counts[1] + y) * self.counts[2] + x
+    def position(self, index: Triple) -> int:
+        """C-order position of a chunk in this grid: 0 .. len - 1; by plain numbers, as each record of a ledger asks."""
+        z, y, x = index
+        first_z, first_y, first_x = self.first
+        _, rows, columns = self.counts
+        return ((z - first_z) * rows + y - first_y) * columns + x - first_x
 
     def index_at(self, position: int) -> Vec:
         """The index of the chunk at a C-order position."""
         rest, x = divmod(position, self.counts[2])
         z, y = divmod(rest, self.counts[1])
-        return tuple(a + p for a, p in zip(self.first, (z, y, x), strict=True))  # type: ignore[return-value]
+        return self.first + Vec(z, y, x)
 
     def coarsen(self) -> ChunkGrid:
         """The grid one level up: 2 x 2 x 2 chunks become one."""
-        double = (self.shape[0] * 2, self.shape[1] * 2, self.shape[2] * 2)
-        return replace(self, shape=double, level=self.level + 1)
+        return replace(self, shape=self.shape * 2, level=self.level + 1)
 
     def levels(self) -> list[ChunkGrid]:
         """This grid and all above it, up to the one with a single chunk."""
@@ -119,14 +118,11 @@ class ChunkGrid:
         """The chunks of this (finer) grid that a chunk one level up covers, in C order."""
         if chunk.level != self.level + 1:
             raise ConfigError(f"chunk {chunk.name} is not one level above this grid (level {self.level})")
-        last = tuple(a + n - 1 for a, n in zip(self.first, self.counts, strict=True))
-        z, y, x = (
-            [i for i in (2 * p, 2 * p + 1) if a <= i <= b]
-            for p, a, b in zip(chunk.index, self.first, last, strict=True)
-        )
+        start = (chunk.index * 2).maximum(self.first)
+        stop = (chunk.index * 2 + 2).minimum(self.first + self.counts)
+        z, y, x = map(range, start, stop)
         return [self.chunk(index) for index in cartesian(z, y, x)]
 
-    def _index_of(self, voxel: Vec) -> Vec:
-        return tuple(  # type: ignore[return-value]
-            (v - b) // n for v, b, n in zip(voxel, self.bounds.start, self.shape, strict=True)
-        )
+    def index_of(self, voxel: Vec) -> Vec:
+        """The index of the chunk that writes a voxel."""
+        return (voxel - self.bounds.start) // self.shape

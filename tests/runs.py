@@ -16,7 +16,7 @@ from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import VolumeSpec
-from workflows.session import segment
+from workflows.driver import segment
 
 VOLUMES = ("affinities", "supervoxels", "labels")
 

@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -32,7 +33,7 @@ INSIDE = {
     "errors": set(),
     "geometry": {"errors"},
     "grid": {"errors", "geometry"},
-    "config": {"errors"},
+    "config": {"errors", "geometry"},
     "storage": {"errors"},
     "clusters": {"errors", "config", "storage"},
     "volumes": {"errors", "geometry", "grid", "storage", "config"},
@@ -101,6 +102,42 @@ def test_imports_follow_the_drawing(path):
             assert other == here or other in INSIDE[here], f"{path} imports pipeline.{other}"
         if top in OUTSIDE:
             assert here in OUTSIDE[top], f"{path} imports {top}"
+
+
+def test_the_floors_of_the_drawing_hold():
+    """In CONTRIBUTING's drawing of floors, everything that a package may import stands below it."""
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    drawing = page.split("no two files import each other:")[1].split("##")[0]
+    floors = [line.split() for line in drawing.splitlines() if line.startswith("    ")]
+    height = {name: len(floors) - number for number, floor in enumerate(floors) for name in floor}
+    everything = {place(path) for path in SOURCES if path.name != "__init__.py" or path.parent.name != "pipeline"}
+    assert set(height) == everything | {"workflows"}
+    for name, allowed in INSIDE.items():
+        assert all(height[other] < height[name] for other in allowed), name
+    assert everything - set(INSIDE) == {"runs", "experiments"}
+
+
+def test_no_files_import_each_other():
+    """The files of the library and of the entry points import each other in no circle, however long."""
+    files = [*SOURCES, *(ROOT / "workflows").rglob("*.py")]
+    names = {dotted(path): path for path in files}
+    arrows = {name: {target for target in targets(path, names)} - {name} for name, path in names.items()}
+    tuple(TopologicalSorter(arrows).static_order())  # raises CycleError with the files of a circle
+
+
+def dotted(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def targets(path, names):
+    """The files that a file imports, by dotted name; a package's own file only if a name is taken from it."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            modules = {f"{node.module}.{alias.name}" for alias in node.names}
+            yield from modules & set(names)
+            if modules - set(names) and node.module in names:
+                yield node.module
 
 
 def test_chunks_meet_dask_in_one_file_only():

@@ -1,11 +1,16 @@
-"""Boxes are half-open, in z, y, x, and refuse wrong coordinates."""
+"""Boxes and vectors are half-open, in z, y, x, and refuse wrong coordinates."""
 
+import json
+import pickle
+from operator import add, floordiv, mod, mul, sub
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import BoundsError, ConfigError
-from pipeline.geometry import BoundingBox, as_vec, linear_index
+from pipeline.geometry import BoundingBox, Vec, as_vec, linear_index
 
 side = st.integers(-50, 50)
 
@@ -54,3 +59,61 @@ def test_the_linear_index_counts_in_the_full_bounds():
     assert linear_index((10, 20, 30), bounds) == 0
     assert linear_index((13, 24, 35), bounds) == bounds.voxels - 1
     assert linear_index((11, 20, 30), bounds) == 5 * 6
+
+
+vectors = st.builds(Vec, side, side, side)
+positive = st.builds(Vec, *[st.integers(1, 9)] * 3)
+OPERATORS = (add, sub, mul, floordiv, mod)
+
+
+@given(vectors, positive)
+def test_vectors_calculate_as_numpy_does(a, b):
+    """Every operator agrees with numpy, axis by axis, with a vector, a plain tuple or an integer on either side."""
+    for operate in OPERATORS:
+        assert operate(a, b) == operate(a, tuple(b)) == tuple(operate(np.array(a), np.array(b)))
+        assert operate(a, b.x) == tuple(operate(np.array(a), b.x))
+        assert type(operate(a, b)) is type(operate(a, tuple(b))) is type(operate(a, b.x)) is Vec
+    for operate in (add, sub, mul):
+        assert operate(tuple(a), b) == operate(a, b)
+        assert operate(a.x, b) == tuple(operate(a.x, np.array(b)))
+    assert (-a, abs(a)) == (tuple(-np.array(a)), tuple(np.abs(a)))
+    assert a.ceil_div(b) == tuple(np.ceil(np.array(a) / b).astype(int))
+    assert a.minimum(b) == tuple(np.minimum(a, b))
+    assert a.maximum(b.x) == tuple(np.maximum(a, b.x))
+
+
+@given(vectors, vectors)
+def test_vectors_are_compared_axis_by_axis(a, b):
+    """``at_most``, ``below`` and ``indexes`` ask all axes; ``<`` stays the order of tuples."""
+    assert a.at_most(b) == np.less_equal(a, b).all()
+    assert a.below(b) == np.less(a, b).all()
+    assert a.indexes(b) == all(0 <= i < n for i, n in zip(a, b, strict=True))
+    assert (a < b) == (tuple(a) < tuple(b))
+
+
+@given(vectors)
+def test_a_vector_is_a_plain_tuple_in_all_else(a):
+    """It equals its tuple, and hashes, prints, pickles and serialises as that does; fingerprints rest on it."""
+    plain = (a.z, a.y, a.x)
+    assert a == plain
+    assert hash(a) == hash(plain)
+    assert (str(a), repr(a), f"{a}") == (str(plain), repr(plain), f"{plain}")
+    assert json.dumps(a) == json.dumps(plain)
+    copied = pickle.loads(pickle.dumps(a))
+    assert copied == a
+    assert type(copied) is Vec
+    assert np.zeros(abs(a).minimum(3)).shape == abs(a).minimum(3)
+
+
+@pytest.mark.parametrize("other", [2.0, (1.0, 2.0, 3.0), (1,), (1, 2, 3, 4), "abc", None])
+def test_vectors_refuse_what_is_no_vector(other):
+    """Neither floats nor other lengths pass, and no operator joins or repeats tuples."""
+    vec = Vec(1, 2, 3)
+    for operate in (*OPERATORS, Vec.ceil_div, Vec.minimum, Vec.maximum, Vec.at_most, Vec.below):
+        with pytest.raises(TypeError):
+            operate(vec, other)
+
+
+def test_a_vector_still_extends_the_shapes_of_others():
+    """Libraries that put an axis before a shape get it."""
+    assert (1, *Vec(2, 3, 4)) == (1,) + Vec(2, 3, 4) == (1, 2, 3, 4)  # noqa: RUF005

@@ -1,10 +1,17 @@
-"""What ``petaseg run``, ``relabel`` and ``demo`` share: a run with its progress on the terminal."""
+"""The driver of a run: it opens a session and lets Luigi order the stages."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from workflows.session import Session, segment
+import luigi
+
+from pipeline.errors import ConfigError, StageFailed
+from pipeline.execution.runner import Listener
+from pipeline.runs.run import Run
+from workflows.events.run_log import log_place
+from workflows.segment import Segment
+from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
 
@@ -18,7 +25,7 @@ def run_with_progress(
     only_after: str | None = None,
     cluster: str | None = None,
 ) -> Session:
-    """Run the chain with a progress line a stage; see ``segment``."""
+    """Drive a run with a progress line a stage on the terminal; the arguments are those of ``segment``."""
 
     def announce(text: str) -> None:
         progress_console.print(text, highlight=False, soft_wrap=True)
@@ -33,3 +40,54 @@ def run_with_progress(
             only_after=only_after,
             cluster=cluster,
         )
+
+
+def segment(
+    config: str,
+    overrides: Sequence[str] = (),
+    *,
+    listener: Listener | None = None,
+    announce: Callable[[str], None] = lambda _: None,
+    scheduler_url: str | None = None,
+    only_after: str | None = None,
+    cluster: str | None = None,
+) -> Session:
+    """Drive a run to its end; raises what the first failing stage raised. The session that comes back is closed.
+
+    Args:
+        config: run file or run directory.
+        overrides: ``table.key=value`` texts.
+        listener: called with the events of ``pipeline.execution.runner``.
+        announce: told the addresses of metrics and dashboard, where the run file asks for them.
+        scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
+        only_after: a stage that must be complete already: nothing up to it may be computed.
+        cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
+    """
+
+    def check(run: Run) -> None:
+        if only_after is not None:
+            check_complete(run, only_after)
+
+    with open_session(config, overrides, listener=listener, announce=announce, cluster=cluster, check=check) as session:
+        finished = _build(Segment(config=config, set=tuple(overrides), session=session), scheduler_url)
+    if session.failure is not None:
+        raise session.failure
+    if not finished:
+        raise StageFailed(f"the chain did not finish; see {log_place(session.run)}, then: {session.command}")
+    return session
+
+
+def check_complete(run: Run, stage: str) -> None:
+    """Raise ``ConfigError`` unless a stage is complete under the present configuration."""
+    if not run.is_complete(run.stage(stage)):
+        raise ConfigError(
+            f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
+            f"first: {run.command}; or, if it was run with another --set, name its folder {run.url} instead of a file"
+        )
+
+
+def _build(task: luigi.Task, scheduler_url: str | None) -> bool:
+    """Let Luigi run a task and what it requires; False if something failed."""
+    luigi.configuration.get_config().set("core", "no_configure_logging", "true")
+    central = {"scheduler_url": scheduler_url} if scheduler_url else {"local_scheduler": True}
+    return bool(luigi.build([task], no_lock=True, **central))

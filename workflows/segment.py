@@ -1,4 +1,4 @@
-"""The chain of stages, readable top to bottom. Open this file first.
+"""A run as Luigi sees it: one task a stage, made from the list in ``pipeline.runs.chain``.
 
     luigi --module workflows.segment Segment --config run.yaml --local-scheduler
 
@@ -8,97 +8,68 @@ what of it is done is in the ledger.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import atexit
+from contextlib import ExitStack
+from functools import cache, cached_property
+from types import new_class
+from typing import Any, ClassVar, cast
 
 import luigi
+from luigi.parameter import ParameterVisibility
 
-from workflows.tasks import RunTask, StageTask
-
-
-class PredictAffinities(StageTask):
-    """Image -> affinities, by the network."""
-
-    stage_name = "predict_affinities"
+from pipeline.stages.chain_stage import ChainStage
+from workflows.session import Session, open_session
 
 
-class ExtractSupervoxels(StageTask):
-    """Affinities -> fragments of supervoxels, cut at chunk faces."""
+class SessionParameter(luigi.Parameter):
+    """The session of a task: an object of this process, so it is no part of the task's name and never written."""
 
-    stage_name = "extract_supervoxels"
+    def __init__(self) -> None:
+        super().__init__(default=None, significant=False, visibility=ParameterVisibility.PRIVATE)  # type: ignore[arg-type]
 
-    def requires(self) -> list[luigi.Task]:
-        """The network's affinities, unless the run starts from given ones."""
-        return [self.clone(PredictAffinities)] if self.has_stage(PredictAffinities.stage_name) else []
+    def serialize(self, value: Any) -> str:
+        """Nothing: no other process could use it."""
+        return ""
 
-
-class BuildRegionGraph(StageTask):
-    """Fragments and affinities -> who touches whom, and how strongly."""
-
-    stage_name = "build_region_graph"
-
-    def requires(self) -> list[luigi.Task]:
-        """The fragments of a chunk and of its lower neighbours."""
-        return [self.clone(ExtractSupervoxels)]
+    def _warn_on_wrong_param_type(self, name: str, value: Any) -> None:
+        """Luigi expects text here."""
 
 
-class Agglomerate(StageTask):
-    """Region graph -> merge tree, from the chunks up to the whole."""
+class RunTask(luigi.Task):
+    """A task of one run."""
 
-    stage_name = "agglomerate"
+    task_namespace = "petaseg"
 
-    def requires(self) -> list[luigi.Task]:
-        """The region graph of every chunk."""
-        return [self.clone(BuildRegionGraph)]
+    config: Any = luigi.Parameter(description="run file or run directory")
+    set: Any = luigi.ListParameter(default=(), description='overrides, like ["inference.batch_size=4"]')
+    session: Any = SessionParameter()
 
 
-class CutMergeTree(StageTask):
-    """Merge tree -> the merges that hold at the chosen threshold."""
+class StageTask(RunTask):
+    """Runs one stage."""
 
-    stage_name = "cut_merge_tree"
+    kind: ClassVar[type[ChainStage]]
 
     def requires(self) -> list[luigi.Task]:
-        """The whole merge tree."""
-        return [self.clone(Agglomerate)]
+        """The stages that this one reads, as far as the run has them."""
+        stages = self.session.run.stages
+        return [self.clone(stage_task(stage.__class__)) for stage in stages if stage.name in self.kind.reads]
+
+    def complete(self) -> bool:
+        """True if this stage and all before it are done: Luigi by itself would not look behind a finished stage."""
+        return self.session.is_complete(self.kind.name) and all(task.complete() for task in self.requires())
+
+    def run(self) -> None:
+        """Compute every chunk that is not done; raises ``StageFailed`` if one cannot be."""
+        self.session.run_stage(self.kind.name)
 
 
-class AssignSegments(StageTask):
-    """Merges that hold -> the final id of every fragment, from the whole down to the chunks."""
-
-    stage_name = "assign_segments"
-
-    def requires(self) -> list[luigi.Task]:
-        """The cut of every node of the tree."""
-        return [self.clone(CutMergeTree)]
-
-
-class WriteSupervoxels(StageTask):
-    """Fragments -> supervoxels, whole again across chunk faces."""
-
-    stage_name = "write_supervoxels"
-
-    def requires(self) -> list[luigi.Task]:
-        """The table of every chunk."""
-        return [self.clone(AssignSegments)]
-
-
-class Relabel(StageTask):
-    """Fragments -> neurons."""
-
-    stage_name = "relabel"
-
-    def requires(self) -> list[luigi.Task]:
-        """The table of every chunk."""
-        return [self.clone(AssignSegments)]
-
-
-class EvaluateSegmentation(StageTask):
-    """Neurons and ground truth -> tables of scores."""
-
-    stage_name = "evaluate_segmentation"
-
-    def requires(self) -> list[luigi.Task]:
-        """Both segmentations."""
-        return [self.clone(WriteSupervoxels), self.clone(Relabel)]
+@cache
+def stage_task(kind: type[ChainStage]) -> type[StageTask]:
+    """The Luigi task of a stage, under the stage's own name."""
+    attributes = {"kind": kind, "__doc__": kind.__doc__, "__module__": __name__}
+    made = new_class(kind.__name__, (StageTask,), exec_body=lambda space: space.update(attributes))
+    return cast(type[StageTask], made)
 
 
 class Segment(RunTask, luigi.WrapperTask):
@@ -106,9 +77,15 @@ class Segment(RunTask, luigi.WrapperTask):
 
     task_namespace = ""  # so that the documented command needs no prefix
 
-    def requires(self) -> Iterator[luigi.Task]:
-        """The last stages of the chain."""
-        yield self.clone(WriteSupervoxels)
-        yield self.clone(Relabel)
-        if self.has_stage(EvaluateSegmentation.stage_name):
-            yield self.clone(EvaluateSegmentation)
+    def requires(self) -> list[luigi.Task]:
+        """All stages of the run."""
+        session = self.session or self._own_session
+        kinds = [stage_task(stage.__class__) for stage in session.run.stages]
+        return [kind(config=self.config, set=self.set, session=session) for kind in kinds]
+
+    @cached_property
+    def _own_session(self) -> Session:
+        """The session of a process that Luigi's own command has started; it is closed when that process ends."""
+        stack = ExitStack()
+        atexit.register(stack.close)
+        return stack.enter_context(open_session(self.config, tuple(self.set)))

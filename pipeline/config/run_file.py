@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.base import Address, Shape, Share, Table, Voxel
 from pipeline.config.cluster import Cluster
+from pipeline.geometry import Vec
 
 
 class Input(Table):
@@ -22,7 +23,7 @@ class Input(Table):
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
     affinities: str | None = None
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
-    affinity_offsets: tuple[Voxel, Voxel, Voxel] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+    affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
     mask: str | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
@@ -39,8 +40,7 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _nearest_neighbours(self) -> Input:
-        axes = [tuple(abs(v) for v in offset) for offset in self.affinity_offsets]
-        if sorted(axes) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+        if sorted(map(abs, self.affinity_offsets)) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
             raise ValueError(
                 f"input.affinity_offsets is {[list(o) for o in self.affinity_offsets]}; it must name the nearest "
                 "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]"
@@ -156,9 +156,9 @@ class RunConfig(Table):
     run_directory: str
     """Everything that the run writes goes here: a folder, or a URL."""
     input: Input
-    chunk_shape: Shape = (128, 128, 128)
+    chunk_shape: Shape = Vec(128, 128, 128)
     """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
-    storage_chunk_shape: Shape = (64, 64, 64)
+    storage_chunk_shape: Shape = Vec(64, 64, 64)
     """Voxels (z, y, x) of one stored object of the output volumes."""
     inference: Inference = Inference()
     supervoxels: Supervoxels = Supervoxels()
@@ -177,7 +177,7 @@ class RunConfig(Table):
 
 
 def _check_alignment(chunk: Shape, storage: Shape) -> None:
-    if all(c % s == 0 for c, s in zip(chunk, storage, strict=True)):
+    if not any(chunk % storage):
         return
     nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]
     raise ValueError(

@@ -11,12 +11,12 @@ from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.run_length import RunLength, Skeletons, expected_run_length, merge_nodes, node_segments
 from pipeline.evaluation.scores import Scores, score
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
-BLOCK = (256, 256, 256)
+BLOCK = Vec(256, 256, 256)
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger.ledger import Failure, Ledger, Summary
-from pipeline.stages.base import ChunkReport, Stage, no_fence
+from pipeline.stages.base import ChunkReport, Stage, may_always_write
 
 logger = logging.getLogger("petaseg.runner")
 
@@ -44,10 +44,10 @@ class RunOptions:
     timeout_seconds: float | None = None
     max_in_flight: int | None = None
     retry_command: str = "petaseg run run.yaml"
-    check: Callable[[], None] = lambda: None
-    """Called before a chunk is handed out or recorded; raises if another driver has taken over (``runs.lease``)."""
-    fence: Callable[[], None] = no_fence
-    """Called by workers before they write a chunk; raises likewise. It travels to them."""
+    may_write: Callable[[], None] = may_always_write
+    """Called before a chunk is handed out or recorded; raises ``LeaseError`` if another driver has taken over."""
+    worker_may_write: Callable[[], None] = may_always_write
+    """The same question, asked by a worker before it stores a chunk; it travels to workers."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
 
@@ -106,7 +106,6 @@ class StageFinished:
 
 Event = StageStarted | ChunkDone | ChunkFailed | NodeAvoided | StageFinished
 Listener = Callable[[Event], None]
-StageSummary = Summary
 
 
 def fan_out(*listeners: Listener | None) -> Listener:
@@ -127,7 +126,7 @@ def run_stage(
 
     Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
     """
-    ledger.guard = options.check
+    ledger.guard = options.may_write
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
     total = sum(len(grid) for grid in stage.grids())
     done = ledger.summary().done
@@ -181,7 +180,7 @@ class _StageRun:
         again: list[Outcome[Chunk, ChunkReport]] = []
         with closing(self._outcomes(grid, chunks, generous)) as outcomes:
             for outcome in outcomes:
-                self.options.check()
+                self.options.may_write()
                 if outcome.result is not None:
                     self.nodes.done(outcome.node)
                     self.ledger.record(outcome.result)
@@ -202,7 +201,7 @@ class _StageRun:
             self.stage.needs(), timeout_seconds=self.options.timeout_seconds, generous=generous, items=missing
         )
         return self.executor.map_unordered(
-            partial(self.stage.run_chunk, before_write=self.options.fence),
+            partial(self.stage.run_chunk, may_write=self.options.worker_may_write),
             self._allowed(chunks),
             needs=needs,
             max_in_flight=self.options.max_in_flight,
@@ -211,7 +210,7 @@ class _StageRun:
     def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:
         """The same chunks, as long as this driver may write: another one may work under another configuration."""
         for chunk in chunks:
-            self.options.check()
+            self.options.may_write()
             yield chunk
 
     def _with_more_memory(self, grid: ChunkGrid, failed: list[Outcome[Chunk, ChunkReport]]) -> list[Chunk]:

@@ -25,7 +25,7 @@ from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.experiments.equal_time import clock
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Triple, Vec
 from pipeline.runs.report import read_merge_tree, thresholds_of
 from pipeline.runs.run import Run
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
@@ -55,11 +55,11 @@ class Network:
 class Training:
     """What all networks of a comparison have in common."""
 
-    patch: Vec = (48, 48, 48)
+    patch: Triple = (48, 48, 48)
     learning_rate: float = 2e-3
     validations: int = 4
     """In one training; the model is the best of them."""
-    offsets: Sequence[Vec] | None = None
+    offsets: Sequence[Triple] | None = None
     """None: the trainer's twelve, 1, 3, 9 and 18 voxels along each axis."""
 
 
@@ -80,7 +80,7 @@ def labelled(start: Vec, stop: Vec) -> dict[str, Any]:
 
 def planes(part: tuple[int, int]) -> tuple[Vec, Vec]:
     """The box of some planes."""
-    return (part[0], 0, 0), (part[1], SIDE, SIDE)
+    return Vec(part[0], 0, 0), Vec(part[1], SIDE, SIDE)
 
 
 def train_config(
@@ -141,7 +141,7 @@ def cut_out(folder: Path, part: tuple[int, int], side: int = SIDE) -> dict[str, 
     for name, url in urls.items():
         if not Path(url).exists():
             source = open_volume(f"{data_file()}:{name}")
-            spec = replace(source.spec, bounds=box, storage_chunk=(64, 64, 64))
+            spec = replace(source.spec, bounds=box, storage_chunk=Vec(64, 64, 64))
             partial = f"{url}.partial"
             create_volume(partial, spec, overwrite=True).write(box, source.read(box))
             os.replace(partial, url)

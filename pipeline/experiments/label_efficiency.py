@@ -20,7 +20,7 @@ from pipeline.experiments import challenge, fib25
 from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials, mean_spread
 from pipeline.experiments.equal_time import seconds_per_update
 from pipeline.experiments.fib25 import Network, Training
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple, Vec
 from pipeline.models.facts import parameters
 from pipeline.models.spec import build, load_card, load_model
 from pipeline.training.config import TrainConfig
@@ -29,7 +29,7 @@ from pipeline.training.sampler import open_sources
 from pipeline.training.trainer import train
 
 PERCENTS = (1, 10, 100)
-OFFSETS: tuple[Vec, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0), (0, -3, 0), (0, 0, -3))
+OFFSETS: tuple[Triple, ...] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0), (0, -3, 0), (0, 0, -3))
 IN_PLANE = {
     "γ-Net": (
         "gamma_net_2d",
@@ -43,7 +43,7 @@ IN_SPACE = {
     "γ-Net": ("gamma_net_3d", {**SOLID, "horizontal": [[3, 3, 3]] * 3, "steps": 3}),
     "U-Net": ("residual_unet", {**SOLID, "first_kernel": [3, 3, 3], "embedding": [3, 3, 3]}),
 }
-BOXES: dict[int, Vec] = {1: (48, 47, 47), 10: (102, 102, 102), 100: (169, 250, 250)}
+BOXES = {1: Vec(48, 47, 47), 10: Vec(102, 102, 102), 100: Vec(169, 250, 250)}
 """Percent of the 169 x 250 x 250 training voxels -> a box of so many."""
 ARMS = {
     "γ-Net": ("γ-Net", False),
@@ -171,13 +171,11 @@ def tissue_of(scale: Scale, store: Trials) -> Data:
 def part(percent: int, seed: int) -> tuple[Vec, Vec]:
     """A box of so many percent of the training voxels, anywhere among them."""
     rng = np.random.default_rng([seed, percent])
-    room = [n - side for n, side in zip(BOXES[100], BOXES[percent], strict=True)]
-    start = [int(rng.integers(r + 1)) for r in room]
-    stop = [a + side for a, side in zip(start, BOXES[percent], strict=True)]
-    return tuple(start), tuple(stop)  # type: ignore[return-value]
+    start = Vec(*(int(rng.integers(room + 1)) for room in BOXES[100] - BOXES[percent]))
+    return start, start + BOXES[percent]
 
 
-def score(folder: Path, validation_f1: float, patch: Vec) -> dict[str, float]:
+def score(folder: Path, validation_f1: float, patch: Triple) -> dict[str, float]:
     """Average precision and best F1 of the cut edges between nearest neighbours, on twelve patches of the test part."""
     card = load_card(folder / "card.yaml")
     network = load_model(card).module

@@ -22,14 +22,14 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError
-from pipeline.geometry import Vec
+from pipeline.geometry import ZERO, Triple, Vec, as_vec
 from pipeline.inference.options import AUGMENTATIONS
 
-_AXES: dict[str, list[Vec]] = {
+_AXES: dict[str, list[Triple]] = {
     "none": [(0, 1, 2)],
     "flips": [(0, 1, 2)],
     "flips+transpose": [(0, 1, 2), (0, 2, 1)],
-    "flips+permutations": list(permutations((0, 1, 2))),  # type: ignore[arg-type]
+    "flips+permutations": [(a, b, c) for a, b, c in permutations((0, 1, 2))],
 }
 
 
@@ -37,7 +37,7 @@ _AXES: dict[str, list[Vec]] = {
 class Variant:
     """One way to turn an image: exchange its axes, then reverse some."""
 
-    axes: Vec
+    axes: Triple
     """Axis a of the turned image is axis ``axes[a]`` of the image."""
     reverse: tuple[bool, bool, bool]
     """Whether axis a of the turned image runs backwards."""
@@ -59,7 +59,7 @@ class Variant:
         back = [0, 0, 0]
         for a, axis in enumerate(self.axes):
             back[axis] = -offset[a] if self.reverse[a] else offset[a]
-        return back[0], back[1], back[2]
+        return Vec(*back)
 
     def sources(self, offsets: Sequence[Sequence[int]], channels: int) -> list[Source]:
         """For each of the first ``channels`` offsets, where the turned image's affinities hold it.
@@ -67,15 +67,14 @@ class Variant:
         Raises ``ConfigError`` if some offset, turned, is no offset of the list in either direction.
         """
         turned = [self.restore_offset(offset) for offset in offsets]
-        return [self._source(turned, tuple(offsets[j])) for j in range(channels)]
+        return [self._source(turned, as_vec(offsets[j], "offset")) for j in range(channels)]
 
-    def _source(self, turned: list[Vec], wanted: Sequence[int]) -> Source:
-        against = tuple(-o for o in wanted)
+    def _source(self, turned: list[Vec], wanted: Vec) -> Source:
         for channel, offset in enumerate(turned):
-            if offset == tuple(wanted):
-                return Source(channel, (0, 0, 0))
-            if offset == against:
-                return Source(channel, (wanted[0], wanted[1], wanted[2]))
+            if offset == wanted:
+                return Source(channel, ZERO)
+            if offset == -wanted:
+                return Source(channel, wanted)
         raise ConfigError(
             f"offset {list(wanted)} has no counterpart among the network's offsets when axes are exchanged as "
             f"{list(self.axes)} and reversed as {list(self.reverse)}; predict only the nearest neighbours "
@@ -95,10 +94,10 @@ class Source:
 
     def slices(self, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Indices (to, from) into (z, y, x) of the voxels that have a value."""
-        low = [min(n, max(0, -d)) for n, d in zip(shape, self.shift, strict=True)]
-        high = [max(a, min(n, n - d)) for a, n, d in zip(low, shape, self.shift, strict=True)]
-        to = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        return to, tuple(slice(s.start + d, s.stop + d) for s, d in zip(to, self.shift, strict=True))
+        stop = as_vec(shape, "shape")
+        low = (-self.shift).maximum(0).minimum(stop)
+        high = (stop - self.shift).minimum(stop).maximum(low)
+        return tuple(map(slice, low, high)), tuple(map(slice, low + self.shift, high + self.shift))
 
 
 def variants(name: str) -> list[Variant]:
@@ -106,7 +105,7 @@ def variants(name: str) -> list[Variant]:
     if name not in AUGMENTATIONS:
         raise ConfigError(f"augmentation is {name!r}; it must be one of {', '.join(AUGMENTATIONS)}")
     flips = [(False, False, False)] if name == "none" else list(cartesian((False, True), repeat=3))
-    return [Variant(axes, reverse) for axes in _AXES[name] for reverse in flips]  # type: ignore[arg-type]
+    return [Variant(axes, (z, y, x)) for axes in _AXES[name] for z, y, x in flips]
 
 
 class Augmentation:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Triple
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.window import weight_sums
 
@@ -24,7 +24,7 @@ class Blender:
         self._window = window  # (z, y, x) float32
         self._total = torch.zeros((channels, *core.shape), device=window.device)
 
-    def add(self, index: Vec, values: Tensor) -> None:
+    def add(self, index: Triple, values: Tensor) -> None:
         """Add a patch, (channels, z, y, x) float32; patches must come in lattice order.
 
         A patch of zeros need not be added: it changes no sum, and the weights are those of the lattice.

@@ -19,7 +19,7 @@ from math import prod
 import numpy as np
 
 from pipeline.errors import BoundsError, ConfigError
-from pipeline.geometry import BoundingBox, Vec, as_vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.grid import ChunkGrid
 
 
@@ -41,7 +41,7 @@ class PatchLattice:
             raise ConfigError(f"dataset bounds are {self.bounds}; they must hold a voxel: correct the volume")
         if min(self.patch_shape) < 1:
             raise ConfigError(f"patch_shape is {list(self.patch_shape)}; every side must be at least 1 voxel")
-        if any(not 0 <= o < p for o, p in zip(self.overlap, self.patch_shape, strict=True)):
+        if not self.overlap.indexes(self.patch_shape):
             raise ConfigError(
                 f"overlap is {list(self.overlap)}; on each axis it must be at least 0 and less than the patch "
                 f"{list(self.patch_shape)}: a quarter of the patch is a good choice"
@@ -50,34 +50,33 @@ class PatchLattice:
     @property
     def stride(self) -> Vec:
         """Voxels from one patch to the next."""
-        return tuple(p - o for p, o in zip(self.patch_shape, self.overlap, strict=True))  # type: ignore[return-value]
+        return self.patch_shape - self.overlap
 
     @property
     def counts(self) -> Vec:
         """Patches along z, y, x."""
-        return tuple(  # type: ignore[return-value]
-            1 + max(0, -(-(n - p) // s))
-            for n, p, s in zip(self.bounds.shape, self.patch_shape, self.stride, strict=True)
-        )
+        return (self.bounds.shape - self.patch_shape).ceil_div(self.stride).maximum(0) + 1
 
     def __len__(self) -> int:
         return prod(self.counts)
 
-    def box(self, index: Vec) -> BoundingBox:
+    def box(self, index: Triple) -> BoundingBox:
         """The voxels of one patch; it leaves the bounds only where the dataset is smaller than a patch."""
-        if any(not 0 <= i < n for i, n in zip(index, self.counts, strict=True)):
+        place = as_vec(index, "patch index")
+        if not place.indexes(self.counts):
             raise BoundsError(f"patch {index} is not in the lattice of {self.counts} patches")
-        start = tuple(self.position(axis, i) for axis, i in enumerate(index))
-        return BoundingBox.from_shape(self.patch_shape, start)  # type: ignore[arg-type]
+        last = (self.bounds.stop - self.patch_shape).maximum(self.bounds.start)
+        return BoundingBox.from_shape(self.patch_shape, (self.bounds.start + place * self.stride).minimum(last))
 
     def position(self, axis: int, i: int) -> int:
         """The first voxel of the i-th patch along an axis."""
         start, stop = self.bounds.start[axis], self.bounds.stop[axis]
         return min(start + i * self.stride[axis], max(start, stop - self.patch_shape[axis]))
 
-    def touching(self, core: BoundingBox) -> list[Vec]:
+    def touching(self, core: BoundingBox) -> list[Triple]:
         """The indices of all patches that share a voxel with ``core``, in lattice order."""
-        return list(cartesian(*self.ranges(core)))  # type: ignore[arg-type]
+        z, y, x = self.ranges(core)
+        return list(cartesian(z, y, x))
 
     def ranges(self, core: BoundingBox) -> tuple[range, range, range]:
         """For each axis the indices of the patches that share a voxel with ``core``.
@@ -86,19 +85,18 @@ class PatchLattice:
         """
         if core.empty or not self.bounds.contains(core):
             raise BoundsError(f"core {core} must be a non-empty part of the dataset {self.bounds}")
-        return tuple(  # type: ignore[return-value]
-            self._range(axis, start, stop) for axis, (start, stop) in enumerate(zip(core.start, core.stop, strict=True))
-        )
+        z, y, x = map(self._range, range(3), core.start, core.stop)
+        return z, y, x
 
     def support(self, core: BoundingBox) -> BoundingBox:
         """The voxels to read for ``core``: the box around all its patches, inside the bounds."""
         ranges = self.ranges(core)
-        first, last = (tuple(r[end] for r in ranges) for end in (0, -1))
-        return BoundingBox(self.box(first).start, self.box(last).stop).intersect(self.bounds)  # type: ignore[arg-type]
+        first, last = (Vec(*(r[end] for r in ranges)) for end in (0, -1))
+        return BoundingBox(self.box(first).start, self.box(last).stop).intersect(self.bounds)
 
     def pad(self, image: np.ndarray) -> np.ndarray:
         """The image of a support, (z, y, x), reflected at its end up to the patch where the dataset is smaller."""
-        missing = [max(0, p - n) for p, n in zip(self.patch_shape, image.shape, strict=True)]
+        missing = (self.patch_shape - as_vec(image.shape)).maximum(0)
         return np.pad(image, [(0, m) for m in missing], mode="reflect") if any(missing) else image
 
     def computed(self, grid: ChunkGrid) -> int:

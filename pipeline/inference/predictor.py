@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError, ModelError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import ZERO, BoundingBox, Triple, Vec, as_vec
 from pipeline.inference.augmentation import Augmentation
 from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
@@ -110,7 +110,7 @@ class Predictor:
 
     def _values(self, patches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The affinities of each patch, (channels, z, y, x) float32, the mean over all variants."""
-        shape: Vec = tuple(patches[0].shape)  # type: ignore[assignment]
+        shape = as_vec(patches[0].shape)
         augmentation = self._augmentation(shape)
         images = self._normalised(patches)  # (b, z, y, x)
         totals = [torch.zeros((self.options.channels, *shape), device=self.device) for _ in patches]
@@ -182,12 +182,14 @@ class Predictor:
         return self._augmentations[patch_shape]
 
 
-def measure(loaded: LoadedModel, options: PredictOptions, *, patch_shape: Vec | None = None, repeats: int = 3) -> float:
+def measure(
+    loaded: LoadedModel, options: PredictOptions, *, patch_shape: Triple | None = None, repeats: int = 3
+) -> float:
     """Seconds per patch on this machine: the median of a few batches of noise, after one to warm up."""
     predictor = Predictor(loaded, options)
-    shape = patch_shape or loaded.card.patch_shape
-    bounds = BoundingBox.from_shape((shape[0] * predictor.batch_size, shape[1], shape[2]))
-    lattice = PatchLattice(bounds, shape, (0, 0, 0))
+    shape = as_vec(patch_shape or loaded.card.patch_shape, "patch_shape")
+    bounds = BoundingBox.from_shape(shape * (predictor.batch_size, 1, 1))
+    lattice = PatchLattice(bounds, shape, ZERO)
     noise = np.random.default_rng(0).integers(0, 256, bounds.shape, dtype=np.uint8)
     seconds = []
     for _ in range(repeats + 1):
@@ -209,7 +211,7 @@ def _voxels(image: np.ndarray | Reader, support: BoundingBox) -> np.ndarray:
     return voxels
 
 
-def _batches(indices: Sequence[Vec], size: int) -> Iterator[list[Vec]]:
+def _batches(indices: Sequence[Triple], size: int) -> Iterator[list[Triple]]:
     rest = iter(indices)
     while batch := list(islice(rest, size)):
         yield batch

@@ -98,6 +98,10 @@ class Ledger:
         """How many chunks of a grid are done."""
         return int(self._marks[grid.level].done.sum())
 
+    def is_complete(self) -> bool:
+        """True if every chunk of every grid is done."""
+        return all(bool(marks.done.all()) for marks in self._marks.values())
+
     def checksum(self, chunk: Chunk) -> str:
         """The recorded checksum; ``LedgerError`` if the chunk is not done."""
         marks = self._marks[chunk.level]

@@ -7,16 +7,16 @@ from collections.abc import Callable, Sequence
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.cells.blocks import as_kernel
 
 
-def as_vec(values: Sequence[int]) -> Vec:
+def as_vec(values: Sequence[int]) -> Triple:
     """Three integers; cards hold lists."""
     return as_kernel(values, 3)  # type: ignore[return-value]
 
 
-def total_stride(vectors: Sequence[Vec], start: Vec = (1, 1, 1)) -> Vec:
+def total_stride(vectors: Sequence[Triple], start: Triple = (1, 1, 1)) -> Triple:
     """The product of strides and pools, number by number."""
     result = start
     for z, y, x in vectors:
@@ -24,7 +24,7 @@ def total_stride(vectors: Sequence[Vec], start: Vec = (1, 1, 1)) -> Vec:
     return result
 
 
-def space_to_channels(r: Tensor, stride: Vec) -> Tensor:
+def space_to_channels(r: Tensor, stride: Triple) -> Tensor:
     """(b, c, z sz, y sy, x sx) -> (b, c sz sy sx, z, y, x)."""
     b, c, z, y, x = r.shape
     sz, sy, sx = stride
@@ -32,7 +32,7 @@ def space_to_channels(r: Tensor, stride: Vec) -> Tensor:
     return r.reshape(b, c * sz * sy * sx, z // sz, y // sy, x // sx)
 
 
-def channels_to_space(r: Tensor, stride: Vec) -> Tensor:
+def channels_to_space(r: Tensor, stride: Triple) -> Tensor:
     """(b, c sz sy sx, z, y, x) -> (b, c, z sz, y sy, x sx): the inverse of ``space_to_channels``."""
     b, c, z, y, x = r.shape
     sz, sy, sx = stride

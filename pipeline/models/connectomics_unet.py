@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec, total_stride
 from pipeline.models.cells.blocks import half
 from pipeline.models.residual_unet import norm_layer
@@ -80,7 +80,7 @@ class Parts:
         self.padding, self.kind, self.rise = padding, norm, rise
 
     def conv(
-        self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), bias: bool = False, wide: int = 0
+        self, inside: int, outside: int, kernel: Triple, stride: Triple = (1, 1, 1), bias: bool = False, wide: int = 0
     ) -> nn.Conv3d:
         """C: a convolution that keeps the shape, but for ``wide`` voxels to every side, or divides it by the stride."""
         sides = [side + wide for side in half(kernel)]
@@ -92,7 +92,9 @@ class Parts:
         """N."""
         return norm_layer(self.kind, channels, 0.1)
 
-    def unit(self, inside: int, outside: int, kernel: Vec, stride: Vec = (1, 1, 1), wide: int = 0) -> nn.Sequential:
+    def unit(
+        self, inside: int, outside: int, kernel: Triple, stride: Triple = (1, 1, 1), wide: int = 0
+    ) -> nn.Sequential:
         """C, N and f."""
         return nn.Sequential(self.conv(inside, outside, kernel, stride, wide=wide), self.norm(outside), self.rise())
 
@@ -118,7 +120,7 @@ class SqueezeExcitation(nn.Module):
 class ResidualBlock(nn.Module):
     """R(x) = f(x + N C f(N C x)), or, with ``pre``, x + C f(N C f(N x)); with or without SE before the sum."""
 
-    def __init__(self, channels: int, kernel: Vec, reduction: int | None, parts: Parts, pre: bool) -> None:
+    def __init__(self, channels: int, kernel: Triple, reduction: int | None, parts: Parts, pre: bool) -> None:
         super().__init__()
         conv, norm = (lambda: parts.conv(channels, channels, kernel)), (lambda: parts.norm(channels))
         if pre:
@@ -215,7 +217,7 @@ class ConnectomicsUNet(SymmetricUNet):
         super().__init__(out_channels if heads is None else len(_head(heads)), dimensions, stride)
         _check(widths, isotropy, block, padding, dimensions)
         self.widths, self.pooling, self.heads, self.published = tuple(widths), pooling, heads, published
-        self.halvings: list[Vec] = [(2, 2, 2) if cubic else (1, 2, 2) for cubic in isotropy[1:]]
+        self.halvings: list[Triple] = [(2, 2, 2) if cubic else (1, 2, 2) for cubic in isotropy[1:]]
         inside = self.stride[0] * self.stride[1] * self.stride[2]
         self.in_channels, self.last_channels = in_channels * inside, self.out_channels * inside
         parts, kernels = Parts(padding, norm, activation_of(activation)), [_kernel(cubic) for cubic in isotropy]
@@ -242,7 +244,7 @@ class ConnectomicsUNet(SymmetricUNet):
         self.exit = parts.conv(widths[0], self.last_channels, ends, bias=True)
 
     @property
-    def multiple(self) -> Vec:
+    def multiple(self) -> Triple:
         """A patch must be a multiple of this along z, y, x."""
         return total_stride(self.halvings, self.stride)
 
@@ -253,7 +255,7 @@ class ConnectomicsUNet(SymmetricUNet):
         down = [Stage(self.in_channels, w[0], 4), *(Stage(a, b, 3) for a, b in pairwise(w))]
         return (*down, *(Stage(b, a, 3) for a, b in reversed(list(pairwise(w)))), Stage(w[0], self.last_channels, 1))
 
-    def check(self, patch: Vec) -> None:
+    def check(self, patch: Triple) -> None:
         """Refuse a patch that the levels cannot halve; strided levels also halve multiples plus one."""
         if self.published:
             return
@@ -286,11 +288,11 @@ class ConnectomicsUNet(SymmetricUNet):
         return {name: torch.tanh(r) if name == "distance" else torch.sigmoid(r) for name, r in channels}
 
 
-def _kernel(cubic: bool) -> Vec:
+def _kernel(cubic: bool) -> Triple:
     return (3, 3, 3) if cubic else (1, 3, 3)
 
 
-def _io_kernel(given: Sequence[int] | None, cubic: bool) -> Vec:
+def _io_kernel(given: Sequence[int] | None, cubic: bool) -> Triple:
     z, y, x = given or ((5, 5, 5) if cubic else (1, 5, 5))
     return z, y, x
 

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec
 from pipeline.models.pretrained import Rules, fit, published_state, renamed
 from pipeline.models.residual_unet import SIZES, ResidualUNet, linear_kernel
@@ -81,7 +81,7 @@ def _upsampling(state: dict[str, Tensor]) -> list[Tensor]:
     return [state.pop(name) for name in sorted(names, key=lambda name: int(name.split(".")[2]))]
 
 
-def _upsample(kernels: Sequence[Tensor], pools: Sequence[Vec]) -> str:
+def _upsample(kernels: Sequence[Tensor], pools: Sequence[Triple]) -> str:
     """The way up that has these constant weights."""
     for how, flat in (("fixed", False), ("published", True)):
         expected = [linear_kernel(len(kernel), pool, flat) for kernel, pool in zip(kernels, pools, strict=True)]

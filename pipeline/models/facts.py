@@ -23,7 +23,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models import MODELS
 from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments
 
@@ -46,7 +46,7 @@ class Facts:
     """The same where numbers that a symmetric kernel ties together count once."""
     receptive_field: tuple[int | None, int | None, int | None]
     """Voxels along z, y, x; None where a voxel depends on its whole patch."""
-    patch_shape: Vec
+    patch_shape: Triple
     """Voxels of the patch that the next two are for."""
     kmac_per_voxel: float
     voxels_per_second: float | None = None
@@ -60,7 +60,7 @@ class Subject:
     name: str
     architecture: str
     arguments: dict[str, Any]
-    patch_shape: Vec
+    patch_shape: Triple
     card: ModelCard | None = None
 
     def network(self) -> nn.Module:
@@ -98,7 +98,7 @@ def named_sizes() -> list[str]:
     return [f"{name}/{size}" for name, module in modules.items() for size in getattr(module, "SIZES", {})]
 
 
-def usual_patch(architecture: str, arguments: dict[str, Any]) -> Vec:
+def usual_patch(architecture: str, arguments: dict[str, Any]) -> Triple:
     """Single sections for 2D networks, cubes for those that treat all axes alike, slabs for the others."""
     module = _on_meta(architecture, arguments)
     if _sectionwise(module):
@@ -136,7 +136,7 @@ def parameters(module: nn.Module) -> int:
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Vec) -> float:
+def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Triple) -> float:
     """Thousands of multiply-adds for one voxel of a patch; counted on shapes alone, nothing is computed.
 
     Counted are convolutions and matrix products; what goes voxel by voxel (norms, gates) is not.
@@ -150,7 +150,7 @@ def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Vec) -> 
     return counter.get_total_flops() / 2 / prod(patch) / 1000
 
 
-def voxels_per_second(module: nn.Module, patch: Vec, budget: float = 4.0) -> float:
+def voxels_per_second(module: nn.Module, patch: Triple, budget: float = 4.0) -> float:
     """Voxels of a patch over the median of the seconds of a run: three runs, or as many as begin within the budget (s).
 
     One run before them warms up.
@@ -168,7 +168,7 @@ def voxels_per_second(module: nn.Module, patch: Vec, budget: float = 4.0) -> flo
     return prod(patch) / median(seconds)
 
 
-def multiple_of(module: nn.Module) -> Vec:
+def multiple_of(module: nn.Module) -> Triple:
     """What the sides of a patch must be multiples of, along z, y, x."""
     return getattr(module, "multiple", (1, 1, 1))
 

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, optional_norm, same_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
@@ -127,7 +127,7 @@ class GammaNet2D(GammaNet):
         self.readout = nn.Sequential(Norm(first, norm, gain=1.0), same_conv(first, out_channels, (5, 5)))
 
     @property
-    def multiple(self) -> Vec:
+    def multiple(self) -> Triple:
         """A patch must be a multiple of this along z, y, x."""
         return 1, POOL ** len(self.up), POOL ** len(self.up)
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec, channels_to_space, space_to_channels, total_stride
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, same_conv
@@ -82,15 +82,15 @@ class GammaNet3D(GammaNet):
     def __init__(
         self,
         widths: Sequence[int],
-        horizontal: Sequence[Vec],
-        pools: Sequence[Vec],
-        stride: Vec = (1, 1, 1),
-        stem: Vec = (3, 3, 3),
-        down: Sequence[Vec] | None = None,
-        up: Sequence[Vec] | None = None,
-        local_gate: Vec = (3, 3, 3),
+        horizontal: Sequence[Triple],
+        pools: Sequence[Triple],
+        stride: Triple = (1, 1, 1),
+        stem: Triple = (3, 3, 3),
+        down: Sequence[Triple] | None = None,
+        up: Sequence[Triple] | None = None,
+        local_gate: Triple = (3, 3, 3),
         gate_bias: bool = False,
-        readout: Vec = (3, 3, 3),
+        readout: Triple = (3, 3, 3),
         readout_sees_image: bool = True,
         steps: int = 4,
         out_channels: int = 12,
@@ -131,7 +131,7 @@ class GammaNet3D(GammaNet):
         self.readout = same_conv(first * (1 + readout_sees_image), out_channels * inside, as_vec(readout))
 
     @property
-    def multiple(self) -> Vec:
+    def multiple(self) -> Triple:
         """A patch must be a multiple of this along z, y, x."""
         return total_stride(self.pools, self.stride)
 
@@ -160,7 +160,7 @@ class GammaNet3D(GammaNet):
         return channels_to_space(self.readout(seen), self.stride)  # (b, out, Z, Y, X)
 
 
-def unpool(inside: int, outside: int, pool: Vec, kernel: Sequence[int] | None, norm: str) -> nn.Module:
+def unpool(inside: int, outside: int, pool: Triple, kernel: Sequence[int] | None, norm: str) -> nn.Module:
     """A transposed convolution that undoes a pool; with a kernel, a norm and a convolution follow."""
     transposed = nn.ConvTranspose3d(inside, outside, pool, stride=pool)
     if kernel is None:

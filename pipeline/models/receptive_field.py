@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 
 Field = tuple[int | None, int | None, int | None]
 """Voxels along z, y, x; None where a voxel depends on its whole patch."""
@@ -19,7 +19,7 @@ LONGEST = 32
 """Multiples of a network along the line on which its receptive field is looked for."""
 
 
-def receptive_field(module: nn.Module, multiple: Vec, sections_apart: bool = False) -> Field:
+def receptive_field(module: nn.Module, multiple: Triple, sections_apart: bool = False) -> Field:
     """Voxels along z, y, x that the middle voxel of the output depends on.
 
     For each axis by itself: on a line of voxels along it, as thin as the network allows (``multiple``), the gradient of
@@ -33,7 +33,7 @@ def receptive_field(module: nn.Module, multiple: Vec, sections_apart: bool = Fal
     return z, y, x
 
 
-def _along(module: nn.Module, axis: int, multiple: Vec) -> int | None:
+def _along(module: nn.Module, axis: int, multiple: Triple) -> int | None:
     length = max(16, 4 * multiple[axis])
     while length <= max(64, LONGEST * multiple[axis]):
         try:

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec, total_stride
 from pipeline.models.cells.blocks import Norm, half
 from pipeline.models.staged import Stage, SymmetricUNet
@@ -90,7 +90,7 @@ class Parts:
     def __init__(self, dimensions: int, norm: str, momentum: float, rise: Callable[[], nn.Module] = nn.ELU) -> None:
         self.dimensions, self.kind, self.momentum, self.rise = dimensions, norm, momentum, rise
 
-    def flat(self, kernel: Sequence[int]) -> Vec:
+    def flat(self, kernel: Sequence[int]) -> Triple:
         """One voxel thick, if sections are computed apart."""
         z, y, x = as_vec(kernel)
         return (z, y, x) if self.dimensions == 3 else (1, y, x)
@@ -114,7 +114,7 @@ class PostModule(nn.Module):
 
     layers = 3
 
-    def __init__(self, inside: int, outside: int, first: Vec, parts: Parts) -> None:
+    def __init__(self, inside: int, outside: int, first: Triple, parts: Parts) -> None:
         super().__init__()
         self.f = parts.rise()
         self.conv1, self.norm1 = parts.conv(inside, outside, first), parts.norm(outside)
@@ -133,7 +133,7 @@ class PreModule(nn.Module):
 
     layers = 4
 
-    def __init__(self, inside: int, outside: int, first: Vec, parts: Parts) -> None:
+    def __init__(self, inside: int, outside: int, first: Triple, parts: Parts) -> None:
         super().__init__()
         self.f = parts.rise()
         self.norm1, self.conv1 = parts.norm(inside), parts.conv(inside, outside, first)
@@ -153,7 +153,7 @@ class Upsample(nn.Module):
 
     kernel: Tensor
 
-    def __init__(self, inside: int, outside: int, pool: Vec, how: str, parts: Parts) -> None:
+    def __init__(self, inside: int, outside: int, pool: Triple, how: str, parts: Parts) -> None:
         super().__init__()
         if how not in UPSAMPLING:
             raise ModelError(f"upsample is {how!r}; it must be one of {', '.join(UPSAMPLING)}")
@@ -177,7 +177,7 @@ class Upsample(nn.Module):
         return self.project(x)  # type: ignore[no-any-return]
 
 
-def linear_kernel(channels: int, pool: Vec, flat: bool = False) -> Tensor:
+def linear_kernel(channels: int, pool: Triple, flat: bool = False) -> Tensor:
     """Weights (c, 1, kz, ky, kx) of a transposed convolution that interpolates linearly, as in Caffe.
 
     Along an axis with factor p the kernel has 2 p - (p mod 2) weights, 1 - |k / f - c|. DeepEM's own weights are
@@ -265,7 +265,7 @@ class ResidualUNet(SymmetricUNet):
             self.exit = nn.Sequential(parts.norm(first), rise(), parts.conv(first, last, embedding, bias=True))
 
     @property
-    def multiple(self) -> Vec:
+    def multiple(self) -> Triple:
         """A patch must be a multiple of this along z, y, x."""
         return total_stride(self.pools, self.stride)
 
@@ -280,7 +280,7 @@ class ResidualUNet(SymmetricUNet):
         return (*down, *up, Stage(w[0], self.last_channels, exit_layers))
 
 
-def _pools(pools: Sequence[Sequence[int]], levels: int, parts: Parts) -> list[Vec]:
+def _pools(pools: Sequence[Sequence[int]], levels: int, parts: Parts) -> list[Triple]:
     given = [parts.flat(pool) for pool in pools]
     if len(given) == 1:
         given = given * (levels - 1)

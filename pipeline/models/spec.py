@@ -100,7 +100,7 @@ class ModelCard(Table):
             raise ValueError("weights and sha256 belong together: give both or none")
         if self.weights is not None and Path(self.weights).name != self.weights:
             raise ValueError(f"weights is {self.weights!r}; it must be the name of a file that lies beside the card")
-        if any(not 0 <= o < p for o, p in zip(self.overlap, self.patch_shape, strict=True)):
+        if not self.overlap.indexes(self.patch_shape):
             raise ValueError(
                 f"overlap is {self.overlap}; it must be at least 0 and less than the patch {self.patch_shape}"
             )

@@ -16,7 +16,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 
 from pipeline.errors import ModelError
-from pipeline.geometry import Vec
+from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec, channels_to_space, sections_apart, sections_together, space_to_channels
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
@@ -107,7 +107,7 @@ class SymmetricUNet(nn.Module):
             raise ModelError(f"stride is {self.stride}; with dimensions 2 its first number must be 1")
 
     @property
-    def multiple(self) -> Vec:
+    def multiple(self) -> Triple:
         """A patch must be a multiple of this along z, y, x."""
         raise NotImplementedError
 
@@ -123,7 +123,7 @@ class SymmetricUNet(nn.Module):
             image = sections_apart(image)
         return space_to_channels(image, self.stride)
 
-    def check(self, patch: Vec) -> None:
+    def check(self, patch: Triple) -> None:
         """Refuse a patch that the levels cannot halve."""
         if any(n % m for n, m in zip(patch, self.multiple, strict=True)):
             raise ModelError(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import product as cartesian
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,17 +12,15 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS
-from pipeline.stages.evaluate_segmentation import Truth
-from pipeline.stages.layout import Layout
+from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
-    from pipeline.stages.predict_affinities import PredictAffinities
 
 SECTION_RATIO = 3
 """Voxels at least this many times as deep as wide are segmented section by section."""
@@ -30,62 +28,6 @@ RESOLUTION_FACTOR = 1.5
 """A model may see voxels up to this factor larger or smaller, along each axis, than those it was trained on."""
 SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
-
-
-@dataclass(frozen=True)
-class Network:
-    """The model of a run with the lattice on which it runs."""
-
-    card_path: str
-    card: ModelCard
-    patch_shape: Vec
-    overlap: Vec
-    config: Inference
-
-    def stage(self, layout: Layout, inputs: Inputs) -> PredictAffinities:
-        """The stage that runs it."""
-        from pipeline.inference.predictor import PredictOptions
-        from pipeline.stages.predict_affinities import PredictAffinities
-
-        options = PredictOptions(
-            batch_size=self.config.batch_size,
-            device=self.config.device,
-            gpu=self.config.gpu,
-            compile=self.config.compile,
-            threads=self.config.threads,
-            augmentation=self.config.augmentation,
-        )
-        options = replace(options, precision=_precision(self.config.precision, options.resolved_device()))
-        return PredictAffinities(
-            layout=layout,
-            image_url=inputs.url,
-            image_fingerprint=inputs.fingerprint,
-            model_card=self.card_path,
-            model_digest=self.card.digest,
-            patch_shape=self.patch_shape,
-            overlap=self.overlap,
-            options=options,
-            device=options.resolved_device(),
-        )
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a run reads, checked; opened volumes are not kept, so it travels."""
-
-    url: str
-    """The image, or the given affinities."""
-    spec: VolumeSpec
-    fingerprint: str
-    roi: BoundingBox
-    affinity_offsets: tuple[Vec, ...]
-    mask_url: str | None
-    mask_fingerprint: str
-    rules: SupervoxelRules
-    network: Network | None
-    """``None`` if the affinities were given."""
-    truth: Truth | None
-    """``None`` if there is no ground truth."""
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -111,10 +53,10 @@ def open_inputs(config: RunConfig) -> Inputs:
     )
 
 
-def region_of_interest(start: Vec | None, stop: Vec | None, bounds: BoundingBox) -> BoundingBox:
+def region_of_interest(start: Triple | None, stop: Triple | None, bounds: BoundingBox) -> BoundingBox:
     """The part of the dataset to segment; ``ConfigError`` if it is empty or reaches outside."""
-    first, last = start or bounds.start, stop or bounds.stop
-    if any(a >= b for a, b in zip(first, last, strict=True)) or not bounds.contains(BoundingBox(first, last)):
+    first, last = as_vec(start or bounds.start, "start"), as_vec(stop or bounds.stop, "stop")
+    if not first.below(last) or not bounds.contains(BoundingBox(first, last)):
         raise ConfigError(
             f"the region from {list(first)} to {list(last)} must be a non-empty part of the dataset, "
             f"{list(bounds.start)} to {list(bounds.stop)}: correct start and stop"
@@ -127,7 +69,7 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     depth, width = resolution_nm[0], min(resolution_nm[1:])
     auto = config.mode == "auto"
     per_section = depth >= SECTION_RATIO * width if auto else config.mode == "section"
-    nm: Vec = tuple(max(1, round(r)) for r in resolution_nm)  # type: ignore[assignment]
+    nm = Vec(*map(round, resolution_nm)).maximum(1)
     defaults = default_rules(nm, per_section)
     given: dict[str, Any] = {
         "threshold": None if config.threshold is None else round(config.threshold * 255 * 2 * len(defaults.axes)),
@@ -198,12 +140,6 @@ def volume_fingerprint(volume: Volume) -> str:
     ]
     spec = [bounds.start, bounds.stop, str(volume.spec.dtype), volume.spec.resolution_nm, volume.spec.channels]
     return fingerprint(spec, [fingerprint(block.hex()) for block in blocks])
-
-
-def _precision(wanted: Literal["auto", "float32", "bfloat16"], device: str) -> Literal["float32", "bfloat16"]:
-    if wanted != "auto":
-        return wanted
-    return "bfloat16" if device == "cuda" else "float32"
 
 
 def _check_source(volume: Volume, *, affinities: bool) -> None:

@@ -130,7 +130,7 @@ class Fence:
     store: ObjectStore
     term: str
 
-    def check(self) -> None:
+    def may_write(self) -> None:
         """Raise ``LeaseError`` if another driver has taken the lease since."""
         record = read_lease(self.store)
         if record is not None and record.term not in ("", self.term):  # one that is damaged says nothing
@@ -193,7 +193,7 @@ class Lease:
                 seen, since = other.beat, time.monotonic()
             self._sleep(min(POLL_SECONDS, self.seconds / BEATS))
 
-    def check(self) -> None:
+    def may_write(self) -> None:
         """Raise ``LeaseError`` if the lease is lost; asks the store only if the last renewal is long ago."""
         if not self._lost and time.monotonic() - self._renewed > self.seconds / 2:
             self.renew()

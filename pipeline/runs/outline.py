@@ -17,7 +17,7 @@ import yaml
 from pipeline.config.reading import parse_config
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import CorruptError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
 from pipeline.needs import Needs
@@ -127,4 +127,4 @@ def _grid(grid: ChunkGrid) -> dict[str, Any]:
 
 def _parse_grid(data: dict[str, Any]) -> ChunkGrid:
     z, y, x = data["shape"]
-    return ChunkGrid(BoundingBox(*data["bounds"]), BoundingBox(*data["roi"]), (z, y, x), level=data["level"])
+    return ChunkGrid(BoundingBox(*data["bounds"]), BoundingBox(*data["roi"]), Vec(z, y, x), level=data["level"])

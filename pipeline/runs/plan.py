@@ -17,14 +17,6 @@ from pipeline.geometry import BoundingBox
 from pipeline.runs.run import Run
 from pipeline.stages.predict_affinities import PredictAffinities
 
-BYTES_PER_VOXEL = {
-    "predict_affinities": 3,
-    "extract_supervoxels": 8,
-    "write_supervoxels": 8,
-    "relabel": 8,
-}
-"""Uncompressed bytes that a stage writes for each voxel; label volumes compress to a few percent of this."""
-
 
 @dataclass(frozen=True)
 class StagePlan:
@@ -91,11 +83,8 @@ def make_plan(run: Run, on_stage: Callable[[str], None] = lambda _: None) -> Pla
 
 
 def _measure(run: Run, on_stage: Callable[[str], None]) -> tuple[BoundingBox, dict[str, float]]:
-    roi = run.layout.roi
-    middle = tuple((a + b) // 2 for a, b in zip(roi.start, roi.stop, strict=True))
     grid = run.layout.grid()
-    index = tuple((m - b) // n for m, b, n in zip(middle, grid.bounds.start, grid.shape, strict=True))
-    box = grid.chunk(index).core  # type: ignore[arg-type]
+    box = grid.chunk(grid.index_of(run.layout.roi.middle)).core
     executor = make_executor("serial")
     seconds = {}
     with tempfile.TemporaryDirectory(prefix="petaseg-plan-") as folder:
@@ -115,7 +104,7 @@ def _plan_stage(run: Run, name: str, seconds_per_chunk: float) -> StagePlan:
         name=name,
         chunks=sum(len(grid) for grid in stage.grids()),
         done=run.ledger(stage, read_only=True).summary().done,
-        bytes_uncompressed=BYTES_PER_VOXEL.get(name, 0) * run.layout.roi.voxels,
+        bytes_uncompressed=sum(volume.bytes_per_voxel for volume in stage.volumes) * run.layout.roi.voxels,
         seconds_per_chunk=seconds_per_chunk,
     )
 
@@ -126,7 +115,7 @@ def _patches(run: Run) -> tuple[int, float, str]:
         return 0, 1.0, ""
     lattice, grid = stage.lattice(), run.layout.grid()
     waste = lattice.waste(grid)
-    step = [p - o for p, o in zip(stage.patch_shape, stage.overlap, strict=True)]
+    step = list(lattice.stride)
     better = [max(1, round(c / s)) * s for c, s in zip(grid.shape, step, strict=True)]
     advice = f"chunk shapes that are multiples of {step} waste least, for example {better}" if waste > 1.2 else ""
     return len(lattice), waste, advice

@@ -102,8 +102,7 @@ def draw_run(run: Run, path: Path) -> Path:
     """Draw raw, affinities, segmentation and truth side by side, in two planes through the middle."""
     roi = run.layout.roi if run.inputs.truth is None else run.inputs.truth.box
     half = PICTURE_SIDE // 2
-    z, y, x = ((a + b) // 2 for a, b in zip(roi.start, roi.stop, strict=True))
-    box = BoundingBox((z, y, x), (z, y, x)).grow((half, half, half)).intersect(roi)
+    box = BoundingBox(roi.middle, roi.middle).grow((half, half, half)).intersect(roi)
     truth = None if run.inputs.truth is None else run.inputs.truth.labels
     comparison_picture(
         path,
@@ -126,7 +125,7 @@ class Readable(Protocol):
 
 def planes(volume: Readable, box: BoundingBox) -> Planes:
     """The xy and the xz plane through the middle of a box; nothing else of it is read."""
-    z, y, _ = ((a + b) // 2 for a, b in zip(box.start, box.stop, strict=True))
+    z, y, _ = box.middle
     (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
     xy = volume.read(BoundingBox((z, y0, x0), (z + 1, y1, x1)))[..., 0, :, :]
     xz = volume.read(BoundingBox((z0, y, x0), (z1, y + 1, x1)))[..., 0, :]

@@ -16,28 +16,22 @@ from typing import Any
 import yaml
 
 from pipeline.config.reading import parse_config, read_config
-from pipeline.config.run_file import RunConfig, check_thresholds
+from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
-from pipeline.runs.inputs import Inputs, open_inputs
+from pipeline.runs.chain import build_chain
+from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline
-from pipeline.segmentation.agglomeration import Linkage
-from pipeline.segmentation.merge_tree import CutRules
-from pipeline.stages.affinities import AffinitySource
-from pipeline.stages.agglomerate import Agglomerate
-from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Stage
-from pipeline.stages.build_region_graph import BuildRegionGraph
-from pipeline.stages.cut_merge_tree import CutMergeTree
-from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
-from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.layout import Layout
-from pipeline.stages.relabel import Relabel
-from pipeline.stages.write_supervoxels import WriteSupervoxels
+from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
-DEFAULT_THRESHOLD = 0.5
 RUN_FILE = "run.yaml"
 
 
@@ -61,9 +55,9 @@ class Run:
         store, key = run_file(path)
         source = absolute(f"{store.url}/{key}", ".")
         config = with_absolute_paths(read_config(store.get(key), source, overrides), parent_of(source) or "")
-        inputs = open_inputs(config)
-        cut_rules(config, inputs)  # refuses a threshold that does not fit the model's card
-        return cls(config, str(path), tuple(overrides), config.run_directory, inputs)
+        run = cls(config, str(path), tuple(overrides), config.run_directory, open_inputs(config))
+        cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
+        return run
 
     @cached_property
     def layout(self) -> Layout:
@@ -79,11 +73,20 @@ class Run:
         )
 
     @cached_property
-    def stages(self) -> tuple[Stage, ...]:
-        """The chain of stages; the first is left out if the affinities were given."""
-        return tuple(build_stages(self.config, self.layout, self.inputs))
+    def setup(self) -> Setup:
+        """What the stages are made from."""
+        return Setup(self.config, self.layout, self.inputs)
 
-    def stage(self, name: str) -> Stage:
+    @cached_property
+    def stages(self) -> tuple[ChainStage, ...]:
+        """The chain of stages; the first is left out if the affinities were given."""
+        return build_chain(self.setup)
+
+    def has_stage(self, name: str) -> bool:
+        """True if this run has a stage of this name."""
+        return any(stage.name == name for stage in self.stages)
+
+    def stage(self, name: str) -> ChainStage:
         """The stage of this name; ``ConfigError`` if this run has none."""
         for stage in self.stages:
             if stage.name == name:
@@ -97,8 +100,7 @@ class Run:
 
     def is_complete(self, stage: Stage) -> bool:
         """True if the ledger holds every chunk of the stage under its present fingerprint."""
-        ledger = self.ledger(stage, read_only=True)
-        return all(ledger.done_count(grid) == len(grid) for grid in stage.grids())
+        return self.ledger(stage, read_only=True).is_complete()
 
     def restricted_to(self, box: BoundingBox, run_directory: str) -> Run:
         """The same run on a part of its voxels, in another run directory and without ground truth."""
@@ -116,12 +118,13 @@ class Run:
     @cached_property
     def affinities(self) -> AffinitySource:
         """Where this run's affinities are: predicted, or given."""
-        return affinity_source(self.layout, self.inputs, self.stages[0].fingerprint)
+        predicted = self.has_stage(PredictAffinities.name)
+        return affinity_source(self.setup, self.stage(PredictAffinities.name) if predicted else None)
 
     @property
     def threshold(self) -> float:
         """Where the merge tree is cut."""
-        return cut_rules(self.config, self.inputs).threshold
+        return cut_rules(self.setup).threshold
 
     @cached_property
     def outline(self) -> RunOutline:
@@ -150,48 +153,6 @@ class Run:
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put(RUN_FILE, (head + yaml.safe_dump(data, sort_keys=False)).encode())
         replace(self.outline, cluster=cluster).write()
-
-
-def build_stages(config: RunConfig, layout: Layout, inputs: Inputs) -> list[Stage]:
-    """The chain: each stage's fingerprint holds the fingerprint of what it reads."""
-    stages: list[Stage] = [] if inputs.network is None else [inputs.network.stage(layout, inputs)]
-    affinities = affinity_source(layout, inputs, stages[0].fingerprint if stages else "")
-    extract = ExtractSupervoxels(layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
-    linkage = Linkage(config.agglomeration.linkage, config.agglomeration.quantile)
-    graph = BuildRegionGraph(layout, affinities, extract.fingerprint, linkage.needs_histograms)
-    agglomerate = Agglomerate(layout, graph.fingerprint, linkage, config.agglomeration.stop_score)
-    cut = CutMergeTree(layout, agglomerate.fingerprint, cut_rules(config, inputs))
-    assign = AssignSegments(layout, cut.fingerprint)
-    supervoxels = WriteSupervoxels(layout, graph.fingerprint)
-    labels = Relabel(layout, assign.fingerprint)
-    stages += [extract, graph, agglomerate, cut, assign, supervoxels, labels]
-    return stages if inputs.truth is None else [*stages, evaluation_stage(layout, inputs.truth, supervoxels, labels)]
-
-
-def affinity_source(layout: Layout, inputs: Inputs, predicted: str) -> AffinitySource:
-    """The affinities of a run; ``predicted`` is the fingerprint of the stage that predicts them, if one does."""
-    if inputs.network is None:
-        return AffinitySource(inputs.url, inputs.fingerprint, inputs.affinity_offsets)
-    return AffinitySource(layout.volume_url("affinities"), predicted)
-
-
-def cut_rules(config: RunConfig, inputs: Inputs) -> CutRules:
-    """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at 0.5."""
-    cut, stop_score = config.segmentation, config.agglomeration.stop_score
-    card = None if inputs.network is None else inputs.network.card.threshold
-    given = (value for value in (cut.threshold, card) if value is not None)
-    threshold = next(given, DEFAULT_THRESHOLD)
-    try:
-        check_thresholds(threshold, cut.min_size_threshold, stop_score)
-    except ValueError as error:
-        raise ConfigError(f"{error} (the threshold is the model card's or the default)") from None
-    return CutRules(threshold, cut.min_size, stop_score if cut.min_size_threshold is None else cut.min_size_threshold)
-
-
-def evaluation_stage(layout: Layout, truth: Truth, supervoxels: Stage, labels: Stage) -> EvaluateSegmentation:
-    """The stage that scores the run against ground truth."""
-    upstream = (supervoxels.fingerprint, labels.fingerprint)
-    return EvaluateSegmentation(layout, upstream, truth)
 
 
 def run_file(path: str | Path) -> tuple[ObjectStore, str]:

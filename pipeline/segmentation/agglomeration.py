@@ -34,11 +34,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.assembly import Assembly, assemble
 from pipeline.segmentation.greedy import Remains, added_sizes, agglomerate
 from pipeline.segmentation.region_graph import RegionGraph, no_histograms, pick
@@ -131,10 +132,7 @@ def _check(children: Sequence[RegionGraph], roi: BoundingBox, linkage: Linkage) 
     if not children:
         raise ConfigError("a node without children; give at least one region graph")
     boxes = [BoundingBox(child.start, child.stop) for child in children]
-    hull = BoundingBox(
-        tuple(min(b.start[k] for b in boxes) for k in range(3)),  # type: ignore[arg-type]
-        tuple(max(b.stop[k] for b in boxes) for k in range(3)),  # type: ignore[arg-type]
-    )
+    hull = BoundingBox(reduce(Vec.minimum, (b.start for b in boxes)), reduce(Vec.maximum, (b.stop for b in boxes)))
     if sum(b.voxels for b in boxes) != hull.voxels or not roi.contains(hull):
         listed = ", ".join(map(str, boxes))
         raise ConfigError(f"children {listed} must tile a box within {roi}; give all chunks of one node, each once")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from pipeline.geometry import Vec
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.heights import NOTHING
 
 STAY = 3
@@ -46,7 +46,7 @@ def crossings(pointer: np.ndarray, low: Vec, shape: Vec, axis: int) -> np.ndarra
 
     They are z, y, x within the core, which has ``shape`` and begins at ``low`` in ``pointer``, with ``low[axis] >= 1``.
     """
-    box = [slice(a, a + n) for a, n in zip(low, shape, strict=True)]
+    box = BoundingBox.from_shape(shape, low).slices()
     window = np.moveaxis(pointer, axis, 0)[low[axis] - 1 : low[axis] + 1]
     before, face = window[(slice(None), *box[:axis], *box[axis + 1 :])]
     together = ((face & WAY) == axis) | ((before & WAY) == 6 - axis) | ((face & before & FULL) != 0)

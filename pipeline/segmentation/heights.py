@@ -16,7 +16,6 @@ that the inside of a soma is a plateau of the full height.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from functools import lru_cache
 from math import gcd, isqrt
 from typing import NamedTuple
@@ -24,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from pipeline.geometry import Vec
+from pipeline.geometry import Vec, product
 
 NOTHING = -(2**31)
 """Height of a voxel that gets no label: no other height is as low, so no pointer leads to it."""
@@ -56,8 +55,7 @@ class Scale(NamedTuple):
     @property
     def full_height(self) -> int:
         """The height of a voxel around which distance and evidence are all at their caps."""
-        window = (2 * self.radii[0] + 1) * (2 * self.radii[1] + 1) * (2 * self.radii[2] + 1)
-        return window * int(self.distances[-1] + self.evidences[-1])
+        return product(self.radii * 2 + 1) * int(self.distances[-1] + self.evidences[-1])
 
 
 @lru_cache(maxsize=16)
@@ -81,9 +79,9 @@ def height_scale(
     return Scale(
         axes=(0 in axes, 1 in axes, 2 in axes),
         threshold=threshold,
-        steps=_vec(n * n // unit for n in resolution_nm),
+        steps=resolution_nm * resolution_nm // unit,
         reach=reach_of(resolution_nm, max_distance_nm, axes),
-        radii=_vec(filter_width // 2 if a in axes else 0 for a in range(3)),
+        radii=Vec(*(filter_width // 2 if a in axes else 0 for a in range(3))),
         cap=cap,
         distances=np.array(distances, np.int32),
         evidences=np.array(evidences, np.int32),
@@ -92,12 +90,7 @@ def height_scale(
 
 def reach_of(resolution_nm: Vec, max_distance_nm: int, axes: tuple[int, ...]) -> Vec:
     """The largest number of steps along each axis that stays nearer than the cap; 0 along axes not crossed."""
-    return _vec((max_distance_nm - 1) // n if a in axes else 0 for a, n in enumerate(resolution_nm))
-
-
-def _vec(numbers: Iterable[int]) -> Vec:
-    z, y, x = numbers
-    return z, y, x
+    return Vec(*((max_distance_nm - 1) // n if a in axes else 0 for a, n in enumerate(resolution_nm)))
 
 
 def height_map(

@@ -25,7 +25,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from pipeline.errors import ConfigError, CorruptError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import ZERO, BoundingBox, Vec, as_vec
 from pipeline.segmentation.contacts import OUTSIDE, Contacts, histograms, scan
 
 AXES = range(3)
@@ -70,12 +70,12 @@ class RegionGraph:
     @property
     def start(self) -> Vec:
         """First voxel of the box."""
-        return tuple(int(v) for v in self.box[0])  # type: ignore[return-value]
+        return as_vec(self.box[0])
 
     @property
     def stop(self) -> Vec:
         """One past the last voxel of the box."""
-        return tuple(int(v) for v in self.box[1])  # type: ignore[return-value]
+        return as_vec(self.box[1])
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """All arrays by name."""
@@ -121,7 +121,7 @@ def build_region_graph(
         CorruptError: a join does not lie between two fragments on a low face.
     """
     low = _check(ids, affinities, core, roi)
-    goes_on = np.array([a < b for a, b in zip(core.stop, roi.stop, strict=True)])
+    goes_on = np.less(core.stop, roi.stop)
     contacts = scan(np.ascontiguousarray(ids), affinities, low, goes_on, histograms)
     _check_cut(contacts)
     pairs = _joined_ids(ids, joins, low, core, bounds)
@@ -196,8 +196,8 @@ def _check(ids: np.ndarray, affinities: np.ndarray, core: BoundingBox, roi: Boun
         raise ConfigError(
             f"core {core} must be a non-empty part of the region of interest {roi}; take it from the grid"
         )
-    low: Vec = tuple(int(a > b) for a, b in zip(core.start, roi.start, strict=True))  # type: ignore[assignment]
-    grown = core.grow(low, (0, 0, 0))
+    low = (core.start - roi.start).minimum(1)
+    grown = core.grow(low, ZERO)
     if ids.dtype != np.uint64 or ids.shape != grown.shape:
         raise ConfigError(
             f"fragments are {ids.dtype} {ids.shape}; they must be uint64 {grown.shape}: read them from {grown}, the "

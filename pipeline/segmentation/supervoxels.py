@@ -24,6 +24,7 @@ affinities) and the distance-based fragments that are common in the field, with 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from operator import gt
 
 import numpy as np
 
@@ -105,9 +106,9 @@ class SupervoxelRules:
     def halo(self) -> tuple[Vec, Vec]:
         """Voxels of context needed before and after a core, z, y, x: the exact minimum."""
         reach = reach_of(self.resolution_nm, self.max_distance_nm, self.axes)
-        low = tuple(RIM + 1 + self.filter_width // 2 + reach[a] if a in self.axes else 0 for a in range(3))
-        high = tuple(n + 1 if a in self.axes else 0 for a, n in enumerate(low))
-        return low, high  # type: ignore[return-value]
+        crossed = Vec(*(int(a in self.axes) for a in range(3)))
+        low = (reach + RIM + 1 + self.filter_width // 2) * crossed
+        return low, low + crossed
 
 
 def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> SupervoxelRules:
@@ -168,10 +169,11 @@ def extract_supervoxels(
     _check_boxes(read_box, core, needed, roi, bounds)
     _check_arrays(affinities, mask, read_box)
     part = needed.slices(read_box.start)
+    z, y, x = map(gt, needed.start, roi.start)
     heights = height_map(
         affinities[:, *part],
         None if mask is None else mask[part],
-        tuple(a > b for a, b in zip(needed.start, roi.start, strict=True)),  # type: ignore[arg-type]
+        (z, y, x),
         rules.scale,
     )
     return _cut(heights, needed, core, roi, bounds, rules)
@@ -189,18 +191,14 @@ def _cut(
     volume = not rules.per_section
     rim = core.grow((RIM * volume, RIM, RIM)).intersect(roi)
     pointer = pointers(
-        heights, _minus(rim.start, box.start, 1), rim.shape, volume=volume, full_height=rules.scale.full_height
+        heights, rim.start - box.start + 1, rim.shape, volume=volume, full_height=rules.scale.full_height
     )
-    low = _minus(core.start, rim.start)
+    low = core.start - rim.start
     summits, smallest = basins(pointer, volume=volume)
-    start = _minus(core.start, bounds.start)
+    start = core.start - bounds.start
     ids = first_ids(summits, smallest, low, core.shape, start, bounds.shape)
     joins = [_linear(crossings(pointer, low, core.shape, a), a, start, bounds.shape) for a in rules.axes if low[a]]
     return Supervoxels(ids, np.concatenate([np.empty((0, 2), np.int64), *joins]))
-
-
-def _minus(a: Vec, b: Vec, plus: int = 0) -> Vec:
-    return tuple(p - q + plus for p, q in zip(a, b, strict=True))  # type: ignore[return-value]
 
 
 def _linear(voxels: np.ndarray, axis: int, start: Vec, shape: Vec) -> np.ndarray:

@@ -14,8 +14,10 @@ import numpy as np
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.stages import opened
+from pipeline.stages.base import Stage
+from pipeline.stages.setup import Setup
 
-STANDARD_OFFSETS: tuple[Vec, Vec, Vec] = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+STANDARD_OFFSETS = Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1)
 
 
 @dataclass(frozen=True)
@@ -41,16 +43,23 @@ class AffinitySource:
 
     def _channel(self, axis: int, box: BoundingBox) -> np.ndarray:
         volume = opened.source(self.url)
-        unit = tuple(int(a == axis) for a in range(3))
-        lower = tuple(-u for u in unit)
+        unit = Vec(*(int(a == axis) for a in range(3)))
+        lower = -unit
         if lower in self.offsets:
-            return to_uint8(volume.read(box)[self.offsets.index(lower)], self.url)  # type: ignore[arg-type]
-        shifted = box.translate(lower)  # type: ignore[arg-type]
+            return to_uint8(volume.read(box)[self.offsets.index(lower)], self.url)
+        shifted = box.translate(lower)
         inside = shifted.intersect(volume.spec.bounds)
         result = np.zeros(box.shape, np.uint8)
-        values = to_uint8(volume.read(inside)[self.offsets.index(unit)], self.url)  # type: ignore[arg-type]
+        values = to_uint8(volume.read(inside)[self.offsets.index(unit)], self.url)
         result[inside.slices(shifted.start)] = values
         return result
+
+
+def affinity_source(setup: Setup, predicted: Stage | None) -> AffinitySource:
+    """The affinities of a run: those that the stage ``predicted`` writes, or, without it, those that were given."""
+    if predicted is not None:
+        return AffinitySource(setup.layout.volume_url("affinities"), predicted.fingerprint)
+    return AffinitySource(setup.inputs.url, setup.inputs.fingerprint, setup.inputs.affinity_offsets)
 
 
 def to_uint8(values: np.ndarray, url: str) -> np.ndarray:

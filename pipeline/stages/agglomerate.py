@@ -1,22 +1,21 @@
-"""Stage 4: region graphs -> merge tree, from the chunks up to the whole."""
+"""Region graphs -> merge tree, from the chunks up to the whole."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import Linkage, NodeResult, agglomerate_node
 from pipeline.segmentation.region_graph import RegionGraph
 from pipeline.stages.base import Products
-from pipeline.stages.build_region_graph import BuildRegionGraph
+from pipeline.stages.build_region_graph import BuildRegionGraph, linkage_of
+from pipeline.stages.chain_stage import ChainStage, TreeStage
 from pipeline.stages.layout import Layout
-from pipeline.stages.parts import TreeStage
-
-ALGORITHM = 1
+from pipeline.stages.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,18 @@ class Agglomerate(TreeStage):
     stop_score: float
 
     name = "agglomerate"
+    reads = (BuildRegionGraph.name,)
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
+        """The stage with the linkage and the stop score of the run file."""
+        table = setup.config.agglomeration
+        return cls(setup.layout, before[BuildRegionGraph.name].fingerprint, linkage_of(table), table.stop_score)
+
+    def depends_on(self) -> Sequence[Any]:
         """Region graph, linkage and where the tree ends."""
         linkage = [self.linkage.kind, self.linkage.quantile if self.linkage.needs_histograms else None]
-        return fingerprint(self.name, ALGORITHM, self.upstream, linkage, self.stop_score)
+        return self.upstream, linkage, self.stop_score
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid a level, chunks first."""

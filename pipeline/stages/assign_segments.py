@@ -1,19 +1,18 @@
-"""Stage 6: the final id of every fragment, from the whole down to the chunks. No worker loads a global table."""
+"""Cut tree -> the final id of every fragment, from the whole down to the chunks. No worker loads a global table."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
-from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.merge_tree import Assignment, NodeCut, assign_node
 from pipeline.stages.base import Products
+from pipeline.stages.chain_stage import ChainStage, TreeStage
 from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.layout import Layout
-from pipeline.stages.parts import TreeStage
-
-ALGORITHM = 1
+from pipeline.stages.setup import Setup
 
 
 @dataclass(frozen=True)
@@ -24,11 +23,16 @@ class AssignSegments(TreeStage):
     upstream: str
 
     name = "assign_segments"
+    reads = (CutMergeTree.name,)
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
+        """The stage that hands the ids of the cut down."""
+        return cls(setup.layout, before[CutMergeTree.name].fingerprint)
+
+    def depends_on(self) -> Sequence[Any]:
         """The cut."""
-        return fingerprint(self.name, ALGORITHM, self.upstream)
+        return (self.upstream,)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid a level, the whole first."""

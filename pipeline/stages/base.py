@@ -56,8 +56,8 @@ def checksum_of(products: Products) -> str:
     return digest.hexdigest()
 
 
-def no_fence() -> None:
-    """Everybody may write."""
+def may_always_write() -> None:
+    """Never refuse: for a stage that runs without a lease."""
 
 
 class Stage(ABC):
@@ -106,10 +106,10 @@ class Stage(ABC):
         """Held during ``compute``; a stage that owns a device returns a lock, so that only I/O overlaps."""
         return nullcontext()
 
-    def run_chunk(self, chunk: Chunk, before_write: Callable[[], None] = no_fence) -> ChunkReport:
+    def run_chunk(self, chunk: Chunk, may_write: Callable[[], None] = may_always_write) -> ChunkReport:
         """Read, compute and write one chunk; data first, report second.
 
-        before_write: raises if the products may not be written any more (``pipeline.runs.lease``).
+        may_write: called before the products are stored; raises ``LeaseError`` if another driver has taken over.
         """
         laps = Laps()
         inputs = self.read(chunk)
@@ -118,7 +118,7 @@ class Stage(ABC):
             laps.lap("wait")
             products, counters = self.compute(chunk, inputs)
             laps.lap("compute")
-        before_write()
+        may_write()
         self.write(chunk, products)
         laps.lap("write")
         return ChunkReport(

@@ -1,26 +1,29 @@
-"""Stage 3: who touches whom, and how strongly."""
+"""Fragments and affinities -> the region graph: who touches whom, and how strongly."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
+from pipeline.config.run_file import Agglomeration
+from pipeline.geometry import ZERO, Vec
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
-from pipeline.stages.affinities import AffinitySource
+from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Products
+from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
-from pipeline.stages.parts import PartStage
-
-ALGORITHM = 1
+from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.setup import Setup
 
 
 @dataclass(frozen=True)
-class BuildRegionGraph(PartStage):
+class BuildRegionGraph(ChainStage):
     """Fragments and affinities -> regions, contacts and cuts of each chunk; one voxel before the core is read too."""
 
     layout: Layout
@@ -30,15 +33,22 @@ class BuildRegionGraph(PartStage):
     """Keep the affinities of each contact by value: for quantile linkage."""
 
     name = "build_region_graph"
+    reads = (PredictAffinities.name, ExtractSupervoxels.name)
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
+        """The stage for the linkage of the run file."""
+        upstream = before[ExtractSupervoxels.name].fingerprint
+        affinities = affinity_source(setup, before.get(PredictAffinities.name))
+        return cls(setup.layout, affinities, upstream, linkage_of(setup.config.agglomeration).needs_histograms)
+
+    def depends_on(self) -> Sequence[Any]:
         """Fragments (and with them the affinities), and what is kept of a contact."""
-        return fingerprint(self.name, ALGORITHM, self.upstream, self.histograms)
+        return self.upstream, self.histograms
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid with one voxel of context on the low side."""
-        return [self.layout.grid(((1, 1, 1), (0, 0, 0)))]
+        return [self.layout.grid((Vec(1, 1, 1), ZERO))]
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fragments with their low neighbours, affinities and joins."""
@@ -64,3 +74,8 @@ class BuildRegionGraph(PartStage):
     def graph(self, chunk: Chunk) -> RegionGraph:
         """The stored graph of a chunk."""
         return RegionGraph.from_arrays(self.load(chunk))
+
+
+def linkage_of(table: Agglomeration) -> Linkage:
+    """The linkage that a run file names."""
+    return Linkage(table.linkage, table.quantile)

@@ -1,11 +1,13 @@
-"""Stage 5: which merges hold at the chosen threshold, from the chunks up to the whole. No voxel is read."""
+"""Merge tree -> the merges that hold at the chosen threshold, from the chunks up to the whole. No voxel is read."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
-from pipeline.config.fingerprint import fingerprint
+from pipeline.config.run_file import check_thresholds
+from pipeline.errors import ConfigError
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import NodeResult
 from pipeline.segmentation.merge_tree import Clusters, CutRules, NodeCut, cut_node, fragment_clusters
@@ -13,10 +15,12 @@ from pipeline.segmentation.region_graph import RegionGraph
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.base import Products
 from pipeline.stages.build_region_graph import BuildRegionGraph
+from pipeline.stages.chain_stage import ChainStage, TreeStage
 from pipeline.stages.layout import Layout
-from pipeline.stages.parts import TreeStage
+from pipeline.stages.setup import Setup
 
-ALGORITHM = 1
+DEFAULT_THRESHOLD = 0.5
+"""Where the tree is cut if neither the run file nor the model's card names a threshold."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +32,16 @@ class CutMergeTree(TreeStage):
     rules: CutRules
 
     name = "cut_merge_tree"
+    reads = (BuildRegionGraph.name, Agglomerate.name)
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
+        """The stage with the threshold of the run file or of the model's card."""
+        return cls(setup.layout, before[Agglomerate.name].fingerprint, cut_rules(setup))
+
+    def depends_on(self) -> Sequence[Any]:
         """The tree and the rules of the cut."""
-        return fingerprint(self.name, ALGORITHM, self.upstream, asdict(self.rules))
+        return self.upstream, asdict(self.rules)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid a level, chunks first."""
@@ -50,3 +59,20 @@ class CutMergeTree(TreeStage):
         """Cut the merges of the node."""
         result, clusters = inputs
         return cut_node(result, clusters, self.rules).to_arrays(), {}
+
+
+def cut_rules(setup: Setup) -> CutRules:
+    """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at 0.5.
+
+    Raises ``ConfigError`` if the threshold does not fit the end of the tree.
+    """
+    cut, stop_score, network = setup.config.segmentation, setup.config.agglomeration.stop_score, setup.inputs.network
+    given = (
+        value for value in (cut.threshold, None if network is None else network.card.threshold) if value is not None
+    )
+    threshold = next(given, DEFAULT_THRESHOLD)
+    try:
+        check_thresholds(threshold, cut.min_size_threshold, stop_score)
+    except ValueError as error:
+        raise ConfigError(f"{error} (the threshold is the model card's or the default)") from None
+    return CutRules(threshold, cut.min_size, stop_score if cut.min_size_threshold is None else cut.min_size_threshold)

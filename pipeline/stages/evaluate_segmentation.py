@@ -1,56 +1,47 @@
-"""Stage 8: ground truth against supervoxels and neurons, as tables that add up over chunks."""
+"""Ground truth against supervoxels and neurons, as tables that add up over chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.run_length import NodeSegments, RunLength, expected_run_length, merge_nodes, node_segments
-from pipeline.geometry import BoundingBox
-from pipeline.grid import Chunk, ChunkGrid
+from pipeline.grid import Chunk
 from pipeline.stages import opened
 from pipeline.stages.base import Products
+from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.layout import Layout
-from pipeline.stages.parts import PartStage
-
-ALGORITHM = 2
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What a segmentation is scored against: labels on the same voxels, skeletons, or both."""
-
-    labels: str | None
-    skeletons: str | None
-    fingerprint: str
-    box: BoundingBox
-    """The part that is scored."""
+from pipeline.stages.relabel import Relabel
+from pipeline.stages.setup import Setup, Truth
+from pipeline.stages.write_supervoxels import WriteSupervoxels
 
 
 @dataclass(frozen=True)
-class EvaluateSegmentation(PartStage):
+class EvaluateSegmentation(ChainStage):
     """Truth, supervoxels and labels -> contingency tables of a chunk, and the segment of every skeleton node in it."""
 
     layout: Layout
-    upstream: tuple[str, str]
+    upstream: tuple[str, ...]
     """Fingerprints of the supervoxels and of the labels."""
     truth: Truth
 
     name = "evaluate_segmentation"
+    reads = (WriteSupervoxels.name, Relabel.name)
+    algorithm = 2
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run that has ground truth."""
+        truth, upstream = setup.inputs.truth, tuple(before[name].fingerprint for name in cls.reads)
+        return None if truth is None else cls(setup.layout, upstream, truth)
+
+    def depends_on(self) -> Sequence[Any]:
         """Both segmentations, the truth and the box."""
-        box = [self.truth.box.start, self.truth.box.stop]
-        return fingerprint(self.name, ALGORITHM, self.upstream, self.truth.fingerprint, box)
-
-    def grids(self) -> Sequence[ChunkGrid]:
-        """One grid, without halo."""
-        return [self.layout.grid()]
+        return self.upstream, self.truth.fingerprint, [self.truth.box.start, self.truth.box.stop]
 
     def read(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """The scored voxels of the core: both segmentations, and the true labels if there are any."""

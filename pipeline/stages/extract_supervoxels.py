@@ -1,25 +1,26 @@
-"""Stage 2: supervoxels by steepest ascent, cut at the faces of the chunk, with a list of the cuts."""
+"""Affinities -> supervoxels by steepest ascent, cut at the faces of the chunk, with a list of the cuts."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
 from pipeline.stages import opened
-from pipeline.stages.affinities import AffinitySource
-from pipeline.stages.base import Products, Stage
+from pipeline.stages.affinities import AffinitySource, affinity_source
+from pipeline.stages.base import Products
+from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
-
-ALGORITHM = 1
+from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.setup import Setup
 
 
 @dataclass(frozen=True)
-class ExtractSupervoxels(Stage):
+class ExtractSupervoxels(ChainStage):
     """Affinities -> fragments (uint64, 0 = background) and the joins across the low faces of each chunk."""
 
     layout: Layout
@@ -29,20 +30,23 @@ class ExtractSupervoxels(Stage):
     rules: SupervoxelRules
 
     name = "extract_supervoxels"
+    reads = (PredictAffinities.name,)
+    volumes = (OutputVolume("fragments", "uint64"),)
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
+        """The stage with the rules of the run file and the affinities that were predicted or given."""
+        affinities, inputs = affinity_source(setup, before.get(PredictAffinities.name)), setup.inputs
+        return cls(setup.layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
+
+    def depends_on(self) -> Sequence[Any]:
         """Affinities, mask and rules."""
         inputs = [self.layout.fingerprint, self.affinities.fingerprint, self.mask_fingerprint]
-        return fingerprint(self.name, ALGORITHM, inputs, asdict(self.rules))
+        return inputs, asdict(self.rules)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with the halo of the capped distance and the filter."""
         return [self.layout.grid(self.rules.halo())]
-
-    def prepare(self) -> None:
-        """Create the volume of fragments."""
-        self.layout.create_volume("fragments", "uint64")
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None]:
         """Affinities and mask with their halo."""
@@ -62,12 +66,3 @@ class ExtractSupervoxels(Stage):
             rules=self.rules,
         )
         return {"fragments": result.ids, "joins": result.joins}, {}
-
-    def write(self, chunk: Chunk, products: Products) -> None:
-        """Store the fragments and the joins."""
-        self.layout.write("fragments", chunk.core, products["fragments"])
-        self.layout.put_part(self.name, chunk, {"joins": products["joins"]})
-
-    def load(self, chunk: Chunk) -> Products:
-        """Read both back."""
-        return {"fragments": self.layout.read("fragments", chunk.core), **self.layout.get_part(self.name, chunk)}

@@ -1,34 +1,34 @@
-"""Stage 1: the network's affinities, on a patch lattice that does not depend on the chunks."""
+"""Image -> the network's affinities, on a patch lattice that does not depend on the chunks."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
+from pipeline.config.run_file import Inference
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.geometry import Vec
-from pipeline.grid import Chunk, ChunkGrid
+from pipeline.grid import Chunk
 from pipeline.needs import Needs
 from pipeline.stages import opened
-from pipeline.stages.base import DEVICE_LOCK, Products, Stage
+from pipeline.stages.base import DEVICE_LOCK, Products
+from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.environment import Environment, compare, record
 from pipeline.stages.layout import Layout
+from pipeline.stages.setup import Setup
 from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:
     from pipeline.inference.lattice import PatchLattice
     from pipeline.inference.predictor import PredictOptions
 
-ALGORITHM = 1
-
 
 @dataclass(frozen=True)
-class PredictAffinities(Stage):
+class PredictAffinities(ChainStage):
     """Image -> nearest-neighbour affinities (3, z, y, x) uint8; channel k at voxel v is the edge v to v - e_k."""
 
     layout: Layout
@@ -43,28 +43,40 @@ class PredictAffinities(Stage):
     """The kind of device of all workers, as the run's driver understood the options."""
 
     name = "predict_affinities"
+    volumes = (OutputVolume("affinities", "uint8", channels=3),)
+    has_part = False
 
-    @property
-    def fingerprint(self) -> str:
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run that begins with an image."""
+        network = setup.inputs.network
+        if network is None:
+            return None
+        options = options_of(network.config)
+        return cls(
+            layout=setup.layout,
+            image_url=setup.inputs.url,
+            image_fingerprint=setup.inputs.fingerprint,
+            model_card=network.card_path,
+            model_digest=network.card.digest,
+            patch_shape=network.patch_shape,
+            overlap=network.overlap,
+            options=options,
+            device=options.resolved_device(),
+        )
+
+    def depends_on(self) -> Sequence[Any]:
         """Image, weights, lattice and options; the environment is measured and recorded beside it."""
         identity = self.options.identity(self.device)
         lattice = [self.patch_shape, self.overlap]
         inputs = [self.layout.fingerprint, self.image_fingerprint, self.model_digest]
-        return fingerprint(self.name, ALGORITHM, inputs, lattice, identity)
-
-    def grids(self) -> Sequence[ChunkGrid]:
-        """One grid; the support of the patches is read instead of a fixed halo."""
-        return [self.layout.grid()]
+        return inputs, lattice, identity
 
     def lattice(self) -> PatchLattice:
         """The patches of the whole dataset."""
         from pipeline.inference.lattice import PatchLattice
 
         return PatchLattice(self.layout.bounds, self.patch_shape, self.overlap)
-
-    def prepare(self) -> None:
-        """Create the volume of affinities."""
-        self.layout.create_volume("affinities", "uint8", channels=3)
 
     def needs(self) -> Needs:
         """One GPU, if there is one to run on."""
@@ -92,7 +104,7 @@ class PredictAffinities(Stage):
         if self not in opened.agreed():
             record(self._records(), self.fingerprint, self._environment())
             opened.agreed().add(self)
-        self.layout.write("affinities", chunk.core, products["affinities"])
+        super().write(chunk, products)
 
     def _records(self) -> ObjectStore:
         return opened.store(self.layout.run_url)
@@ -114,6 +126,19 @@ class PredictAffinities(Stage):
                 "no GPU)"
             )
 
-    def load(self, chunk: Chunk) -> Products:
-        """Read the core back."""
-        return {"affinities": self.layout.read("affinities", chunk.core)}
+
+def options_of(table: Inference) -> PredictOptions:
+    """The options of a predictor that a run file names; ``auto`` precision becomes the device's."""
+    from pipeline.inference.options import PredictOptions
+
+    options = PredictOptions(
+        batch_size=table.batch_size,
+        device=table.device,
+        gpu=table.gpu,
+        compile=table.compile,
+        threads=table.threads,
+        augmentation=table.augmentation,
+    )
+    if table.precision != "auto":
+        return replace(options, precision=table.precision)
+    return replace(options, precision="bfloat16" if options.resolved_device() == "cuda" else "float32")

@@ -1,48 +1,32 @@
-"""Stage 7: from fragments to supervoxels, and to neurons: each voxel's id is replaced through a small table.
+"""Fragments -> neurons: each voxel's id is replaced through the small table of its chunk.
 
 A chunk needs only the ids that it holds, so no worker ever loads a global table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
-from pipeline.grid import Chunk, ChunkGrid
+from pipeline.grid import Chunk
 from pipeline.segmentation.remap import apply_remap
 from pipeline.stages.assign_segments import AssignSegments
-from pipeline.stages.base import Products, Stage
+from pipeline.stages.base import Products
+from pipeline.stages.chain_stage import ChainStage, OutputVolume
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
+from pipeline.stages.setup import Setup
 
-ALGORITHM = 1
 
+class TableStage(ChainStage):
+    """Replaces the id of each voxel of the fragments by a column of the table that ``AssignSegments`` wrote."""
 
-@dataclass(frozen=True)
-class Relabel(Stage):
-    """Fragments -> labels (uint64): the final segmentation at the chosen threshold."""
-
-    layout: Layout
-    upstream: str
-
-    name = "relabel"
-    column = "segment"
-    volume = "labels"
-
-    @property
-    def fingerprint(self) -> str:
-        """The table that is applied."""
-        return fingerprint(self.name, ALGORITHM, self.upstream)
-
-    def grids(self) -> Sequence[ChunkGrid]:
-        """One grid, without halo."""
-        return [self.layout.grid()]
-
-    def prepare(self) -> None:
-        """Create the output volume."""
-        self.layout.create_volume(self.volume, "uint64")
+    reads: ClassVar[tuple[str, ...]] = (ExtractSupervoxels.name, AssignSegments.name)
+    has_part = False
+    column: ClassVar[str]
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fragments of the core and their table."""
@@ -53,12 +37,25 @@ class Relabel(Stage):
         self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, np.ndarray]
     ) -> tuple[Products, dict[str, float]]:
         """Replace every id."""
-        return {self.volume: apply_remap(*inputs)}, {}
+        return {self.volumes[0].name: apply_remap(*inputs)}, {}
 
-    def write(self, chunk: Chunk, products: Products) -> None:
-        """Store the core."""
-        self.layout.write(self.volume, chunk.core, products[self.volume])
 
-    def load(self, chunk: Chunk) -> Products:
-        """Read the core back."""
-        return {self.volume: self.layout.read(self.volume, chunk.core)}
+@dataclass(frozen=True)
+class Relabel(TableStage):
+    """Fragments -> labels (uint64): the final segmentation at the chosen threshold."""
+
+    layout: Layout
+    upstream: str
+
+    name = "relabel"
+    column = "segment"
+    volumes = (OutputVolume("labels", "uint64"),)
+
+    @classmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
+        """The stage that applies the table of the cut."""
+        return cls(setup.layout, before[AssignSegments.name].fingerprint)
+
+    def depends_on(self) -> Sequence[Any]:
+        """The table that is applied."""
+        return (self.upstream,)

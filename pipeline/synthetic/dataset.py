@@ -26,7 +26,7 @@ from pipeline import __version__
 from pipeline.config.reading import apply_overrides, parse_config
 from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError, StorageError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.contact_sheet import SHOWN, contact_sheet
 from pipeline.synthetic.kinds import Kind, find_kind
 from pipeline.synthetic.sample import Sample
@@ -158,11 +158,11 @@ class _Stack:
         if not self.volumes:
             self.volumes = [self._create(name, part) for name, part in zip(("image", "target"), parts, strict=True)]
         for volume, part in zip(self.volumes, parts, strict=True):
-            volume.write(BoundingBox.from_shape(part.shape[-3:], (index, 0, 0)), part)  # type: ignore[arg-type]
+            volume.write(BoundingBox.from_shape(part.shape[-3:], (index, 0, 0)), part)
 
     def _create(self, name: str, part: np.ndarray) -> Volume:
-        shape = (self.count, part.shape[-2], part.shape[-1])
-        chunk = (1, min(shape[1], LARGEST_CHUNK), min(shape[2], LARGEST_CHUNK))
+        shape = Vec(self.count, *part.shape[-2:])
+        chunk = shape.minimum((1, LARGEST_CHUNK, LARGEST_CHUNK))
         channels = len(part) if part.ndim == 4 else None
         spec = VolumeSpec(BoundingBox.from_shape(shape), (1.0, 1.0, 1.0), part.dtype, channels, chunk)
         return create_volume(str(self.folder / f"{name}.zarr"), spec)

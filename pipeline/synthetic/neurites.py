@@ -18,6 +18,7 @@ import numpy as np
 from scipy import ndimage
 from skimage import measure
 
+from pipeline.geometry import Vec
 from pipeline.synthetic.noise import smooth_noise
 
 Triple = tuple[float, float, float]
@@ -103,9 +104,8 @@ def make_cells(shape: tuple[int, int, int], pitch_nm: Triple, rng: np.random.Gen
     Returns:
         int32, ``shape``; 1, 2, ..., each one 6-connected component.
     """
-    margin = [int(np.ceil(MARGIN_NM / pitch)) for pitch in pitch_nm]
-    padded = tuple(size + 2 * pad for size, pad in zip(shape, margin, strict=True))
-    canvas = Canvas(np.zeros(padded, np.int32), pitch_nm)
+    margin = Vec(*(int(np.ceil(MARGIN_NM / pitch)) for pitch in pitch_nm))
+    canvas = Canvas(np.zeros(margin * 2 + shape, np.int32), pitch_nm)
     _add_somas(canvas, rng)
     for calibre in CALIBRES:
         _add_neurites(canvas, calibre, rng)
@@ -198,7 +198,7 @@ def _warp(
     cells: np.ndarray,
     shape: tuple[int, int, int],
     pitch_nm: Triple,
-    margin: list[int],
+    margin: Vec,
     rng: np.random.Generator,
 ) -> np.ndarray:
     """Look ``cells`` up at randomly displaced places, and leave the margin away."""

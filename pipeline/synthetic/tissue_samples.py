@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.config.run_file import Shape, Table
+from pipeline.geometry import Vec
 from pipeline.synthetic.sample import Sample, sample_rng
 from pipeline.synthetic.tissue import make_tissue
 
@@ -10,9 +11,9 @@ from pipeline.synthetic.tissue import make_tissue
 class TissueConfig(Table):
     """Numbers of the generator."""
 
-    shape: Shape = (64, 192, 192)
+    shape: Shape = Vec(64, 192, 192)
     """Voxels (z, y, x) of each volume."""
-    resolution_nm: Shape = (8, 8, 8)
+    resolution_nm: Shape = Vec(8, 8, 8)
     """Nanometres per voxel (z, y, x)."""
 
 

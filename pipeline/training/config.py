@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from pipeline.config.run_file import Shape, Share, Table, Voxel
 from pipeline.evaluation.files import make_folder
+from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_specs import AnyRule, Bptt
@@ -18,7 +19,7 @@ from pipeline.training.target_specs import Affinities, AnyTarget, Elsewhere, Tar
 Offsets = Annotated[tuple[Annotated[Voxel, Elsewhere], ...], Field(min_length=1)]
 
 NEAREST_AND_LONG_RANGE: Offsets = tuple(
-    (-d if a == 0 else 0, -d if a == 1 else 0, -d if a == 2 else 0) for d in (1, 3, 9, 18) for a in range(3)
+    axis * -distance for distance in (1, 3, 9, 18) for axis in (Vec(1, 0, 0), Vec(0, 1, 0), Vec(0, 0, 1))
 )
 """For isotropic voxels: 1, 3, 9 and 18 voxels along each axis. The long ones help the short ones to be learned."""
 
@@ -43,7 +44,7 @@ class Synthetic(Table):
 
     volumes: Annotated[int, Field(ge=1)] = 4
     """How many are made for training; one more is made for validation."""
-    shape: Shape = (96, 160, 160)
+    shape: Shape = Vec(96, 160, 160)
     """Voxels of each."""
     seed: int = 1000
     """Seed of the first; the next ones follow."""
@@ -78,7 +79,7 @@ class TrainConfig(Table):
     """What to predict instead, with which losses; whatever their order here, affinities are the first channels."""
     rule: AnyRule = Bptt()
     """How gradients of a recurrence are computed."""
-    patch_shape: Shape = (64, 64, 64)
+    patch_shape: Shape = Vec(64, 64, 64)
     """Voxels of a training patch."""
     batch_size: Annotated[int, Field(ge=1)] = 1
     """Patches of one update."""
@@ -142,8 +143,7 @@ class TrainConfig(Table):
     @property
     def card_overlap(self) -> Voxel:
         """``overlap``, or a quarter of the patch."""
-        z, y, x = self.patch_shape
-        return self.overlap or (z // 4, y // 4, x // 4)
+        return self.overlap or self.patch_shape // 4
 
     def make_output(self) -> Path:
         """The output folder, made if it is not there; ``ConfigError`` if there can be none."""
@@ -151,7 +151,7 @@ class TrainConfig(Table):
 
     @model_validator(mode="after")
     def _patches_go_on(self) -> TrainConfig:
-        if any(not 0 <= o < p for o, p in zip(self.card_overlap, self.patch_shape, strict=True)):
+        if not self.card_overlap.indexes(self.patch_shape):
             raise ValueError(
                 f"overlap is {list(self.card_overlap)}; it must be at least 0 and less than the patch "
                 f"{list(self.patch_shape)}: a quarter of it is usual, and taken if overlap is left out"
@@ -173,20 +173,17 @@ class TrainConfig(Table):
     @model_validator(mode="after")
     def _pairs_fit_in_patches(self) -> TrainConfig:
         for target in self.channels:
-            if isinstance(target, Affinities) and not any(self._holds(offset) for offset in target.in_volume):
+            if isinstance(target, Affinities) and not any(abs(o).below(self.patch_shape) for o in target.in_volume):
                 raise ValueError(
                     f"offsets are {[list(offset) for offset in target.offsets]}; none of them stays inside a patch of "
                     f"{list(self.patch_shape)}, so nothing is learned: shorten them, or enlarge the patch"
                 )
         return self
 
-    def _holds(self, offset: Voxel) -> bool:
-        return all(abs(o) < p for o, p in zip(offset, self.patch_shape, strict=True))
-
     @model_validator(mode="after")
     def _chunks_hold_patches(self) -> TrainConfig:
         chunk = self.sampling.chunk_shape
-        if chunk is not None and any(c < p for c, p in zip(chunk, self.patch_shape, strict=True)):
+        if chunk is not None and not self.patch_shape.at_most(chunk):
             raise ValueError(f"sampling.chunk_shape is {chunk}; it must hold a patch of {self.patch_shape}: enlarge it")
         return self
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.training.config import TrainConfig
 from pipeline.training.sampler import Moved, Source
 from pipeline.training.sampler import Sampler as PatchSampler
@@ -88,9 +89,9 @@ def validation_boxes(source: Source, config: TrainConfig) -> list[BoundingBox]:
 
     Where the part is thinner than a patch, the patch is as thin, rounded down to a multiple of 16.
     """
-    shape = [_side(p, n) for p, n in zip(config.patch_shape, source.box.shape, strict=True)]
-    starts = [range(a, b - s + 1, s) for a, b, s in zip(source.box.start, source.box.stop, shape, strict=True)]
-    boxes = [BoundingBox.from_shape(tuple(shape), (z, y, x)) for z in starts[0] for y in starts[1] for x in starts[2]]  # type: ignore[arg-type]
+    shape = Vec(*map(_side, config.patch_shape, source.box.shape))
+    starts = map(range, source.box.start, source.box.stop - shape + 1, shape)
+    boxes = [BoundingBox.from_shape(shape, start) for start in product(*starts)]
     chosen = np.unique(np.linspace(0, len(boxes) - 1, VALIDATION_PATCHES).round().astype(int))
     return [boxes[i] for i in chosen]
 

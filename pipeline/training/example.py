@@ -97,12 +97,12 @@ def labelled(image: str, labels: str) -> Source:
 
 def patch_of(box: BoundingBox, held_back: int, thick: bool) -> Vec:
     """The largest patch that fits beside the planes that are held back, up to what is usual for such voxels."""
-    z, y, x = box.shape[0] - held_back, *box.shape[1:]
-    usual = (16, 160, 160) if thick else (64, 64, 64)
-    room = (z if thick else z // MULTIPLE * MULTIPLE, y // MULTIPLE * MULTIPLE, x // MULTIPLE * MULTIPLE)
-    if not all(side > 0 for side in room):
+    multiple = Vec(1 if thick else MULTIPLE, MULTIPLE, MULTIPLE)
+    usual = Vec(16, 160, 160) if thick else Vec(64, 64, 64)
+    room = (box.shape - (held_back, 0, 0)) // multiple * multiple
+    if min(room) <= 0:
         raise ConfigError(
             f"image and labels share {list(box.shape)} voxels; a network needs {MULTIPLE} along each axis to train on, "
             f"and {held_back} planes z more to validate on: label more, or train on several volumes (docs/training.md)"
         )
-    return min(usual[0], room[0]), min(usual[1], room[1]), min(usual[2], room[2])
+    return usual.minimum(room)

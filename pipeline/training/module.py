@@ -232,7 +232,7 @@ def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) 
     checked = {"patch_shape is": config.patch_shape}
     checked["validation offers patches of"] = validation_boxes(validation, config)[0].shape
     for what, shape in checked.items():
-        if any(n % m for n, m in zip(shape, multiple, strict=True)):
+        if any(shape % multiple):
             raise ConfigError(
                 f"{what} {list(shape)} voxels; each side must be a multiple of {list(multiple)} for this network: "
                 "choose another patch_shape, or a larger part for validation"

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.synthetic.tissue import make_tissue
 from pipeline.training.augmentation import augment, draw_factor, nearest, resample
 from pipeline.training.config import LabelledVolume, TrainConfig
@@ -130,7 +130,7 @@ def synthetic_source(shape: Vec, seed: int) -> Source:
 
 def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
     for source in sources:
-        if any(p > n for p, n in zip(config.patch_shape, source.box.shape, strict=True)):
+        if not config.patch_shape.at_most(source.box.shape):
             raise ConfigError(
                 f"patch_shape is {list(config.patch_shape)}; {source.image.url} offers "
                 f"{list(source.box.shape)} voxels: choose a smaller patch or a larger box"
@@ -237,13 +237,10 @@ class Sampler:
         change, patch = self.config.augmentation, self.config.patch_shape
         factor = draw_factor(change, rng)
         factors = (1.0 if change.rescale_in_plane else factor, factor, factor)
-        room = [n - p for n, p in zip(source.box.shape, patch, strict=True)]
-        margins = [0, *(min(change.margin, r // 2) for r in room[1:])]
-        whole = [p + 2 * m for p, m in zip(patch, margins, strict=True)]
-        shape = [min(round(w * f), n) for w, f, n in zip(whole, factors, source.box.shape, strict=True)]
-        room = [n - s for n, s in zip(source.box.shape, shape, strict=True)]
-        start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
-        return BoundingBox.from_shape(tuple(shape), tuple(start)), tuple(whole)  # type: ignore[arg-type,return-value]
+        margins = ((source.box.shape - patch) // 2).minimum(change.margin) * (0, 1, 1)
+        whole = patch + margins * 2
+        shape = Vec(*(round(w * f) for w, f in zip(whole, factors, strict=True))).minimum(source.box.shape)
+        return _random_box(source.box, shape, rng), whole
 
     def _sources_of(self, number: int) -> list[Source]:
         """All sources; or the part in memory that patch ``number`` is drawn from."""
@@ -260,10 +257,7 @@ class Sampler:
         rng = np.random.default_rng([self.config.seed, which, 1])
         for _ in range(DRAWS):
             source = self.sources[rng.choice(len(self.sources), p=self._shares)]
-            sides = [min(s, n) for s, n in zip(shape, source.box.shape, strict=True)]
-            room = [n - s for n, s in zip(source.box.shape, sides, strict=True)]
-            start = [a + int(rng.integers(r + 1)) for a, r in zip(source.box.start, room, strict=True)]
-            box = BoundingBox.from_shape(tuple(sides), tuple(start))  # type: ignore[arg-type]
+            box = _random_box(source.box, shape.minimum(source.box.shape), rng)
             if not self.rules.lacking(source.read_labels(box), source.read_mask(box)):
                 return source.hold(box)
         raise VolumeError(f"{DRAWS} chunks in a row had {self.rules}; give a larger chunk_shape, or ask for less")
@@ -279,7 +273,13 @@ def pasted(patch: Patch, other: Patch, rng: np.random.Generator) -> Patch:
     return replace(patch, raw=np.where(there, other.raw, patch.raw), labels=labels)
 
 
-def centre(array: np.ndarray, shape: Vec) -> np.ndarray:
+def centre(array: np.ndarray, shape: Triple) -> np.ndarray:
     """The middle of an array (z, y, x), of this shape."""
-    starts = [(n - s) // 2 for n, s in zip(array.shape, shape, strict=True)]
-    return array[tuple(slice(a, a + s) for a, s in zip(starts, shape, strict=True))]
+    start = (as_vec(array.shape, "array shape") - shape) // 2
+    return array[BoundingBox.from_shape(shape, start).slices()]
+
+
+def _random_box(part: BoundingBox, shape: Vec, rng: np.random.Generator) -> BoundingBox:
+    """A box of ``shape`` anywhere in ``part``."""
+    shift = Vec(*(int(rng.integers(room + 1)) for room in part.shape - shape))
+    return BoundingBox.from_shape(shape, part.start + shift)

@@ -17,6 +17,7 @@ import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.config.run_file import Table
+from pipeline.geometry import Vec
 from pipeline.training import targets as make
 from pipeline.training.loss_specs import Bce, CrossEntropy, Losses, MeanSquare, Positive
 from pipeline.training.targets.masks import Zero
@@ -154,9 +155,9 @@ class Affinities(TargetSpec):
         return len(self.offsets[0])
 
     @property
-    def in_volume(self) -> tuple[tuple[int, int, int], ...]:
+    def in_volume(self) -> tuple[Vec, ...]:
         """The offsets along (z, y, x)."""
-        return tuple((*[0] * (3 - len(offset)), *offset) for offset in self.offsets)  # type: ignore[misc]
+        return tuple(Vec(*[0] * (3 - len(offset)), *offset) for offset in self.offsets)
 
     @property
     def zero_is_unknown(self) -> bool:

@@ -25,7 +25,7 @@ class Axes:
         self._check()
         count = self.shape[self.names.index("c")] if "c" in self.names else 1
         self.channels = count if count > 1 else None
-        self.extent: Vec = self.spatial(self.shape)
+        self.extent = Vec(*self.spatial(self.shape))
         """Voxels along z, y, x."""
 
     def _check(self) -> None:
@@ -44,7 +44,8 @@ class Axes:
 
     def spatial(self, values: Sequence[Item]) -> tuple[Item, Item, Item]:
         """The entries for z, y, x of anything that has one entry per axis."""
-        return tuple(values[self.names.index(name)] for name in "zyx")  # type: ignore[return-value]
+        z, y, x = (values[self.names.index(name)] for name in "zyx")
+        return z, y, x
 
     def index(self, box: BoundingBox, origin: Vec) -> tuple[Any, ...]:
         """The index of a box in the stored array whose first voxel is ``origin``."""

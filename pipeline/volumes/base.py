@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 
 if TYPE_CHECKING:
     from pipeline.volumes.location import Location
@@ -28,10 +28,15 @@ class VolumeSpec:
     dtype: np.dtype
     channels: int | None = None
     """Number of channels, stored first: arrays are (c, z, y, x); ``None`` for plain (z, y, x)."""
-    storage_chunk: Vec = (64, 64, 64)
+    storage_chunk: Vec = Vec(64, 64, 64)
     """Voxels of one stored object's inner chunk."""
     storage_shard: Vec | None = None
     """Voxels of one stored object, if several chunks share one; writers must cover whole objects."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "storage_chunk", as_vec(self.storage_chunk, "storage_chunk"))
+        if self.storage_shard is not None:
+            object.__setattr__(self, "storage_shard", as_vec(self.storage_shard, "storage_shard"))
 
     @property
     def write_unit(self) -> Vec:
@@ -85,8 +90,8 @@ def spec_like(
     *,
     dtype: DTypeLike | None = None,
     channels: int | None = None,
-    storage_chunk: Vec | None = None,
-    storage_shard: Vec | None = None,
+    storage_chunk: Triple | None = None,
+    storage_shard: Triple | None = None,
 ) -> VolumeSpec:
     """The specification of an output on the same voxels: bounds and resolution of ``volume``, the rest as given.
 
@@ -97,6 +102,6 @@ def spec_like(
         spec,
         dtype=spec.dtype if dtype is None else np.dtype(dtype),
         channels=channels,
-        storage_chunk=storage_chunk or spec.storage_chunk,
-        storage_shard=storage_shard,
+        storage_chunk=as_vec(storage_chunk or spec.storage_chunk, "storage_chunk"),
+        storage_shard=None if storage_shard is None else as_vec(storage_shard, "storage_shard"),
     )

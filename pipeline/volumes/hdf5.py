@@ -19,7 +19,7 @@ from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import from_attributes, placement, refuse_writing
 
-DEFAULT_CHUNK: Vec = (64, 64, 64)
+DEFAULT_CHUNK = Vec(64, 64, 64)
 """The storage chunk that is reported for datasets stored in one piece."""
 
 
@@ -41,7 +41,7 @@ class Hdf5Volume(CheckedVolume):
         attributes = {**dataset.file.attrs, **dataset.attrs}
         axes = Axes(location.url, _axis_names(location, attributes, dataset.ndim), dataset.shape)
         resolution, bounds = placement(location, from_attributes(location.url, attributes), axes.extent)
-        chunk = axes.spatial(dataset.chunks) if dataset.chunks else DEFAULT_CHUNK
+        chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else DEFAULT_CHUNK
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
 

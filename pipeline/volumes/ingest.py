@@ -14,17 +14,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.geometry import BoundingBox, Vec, product
+from pipeline.geometry import BoundingBox, Triple, Vec, product
 from pipeline.grid import ChunkGrid
 from pipeline.storage import ObjectStore, local_path
 from pipeline.volumes import create_volume, open_volume
-from pipeline.volumes.base import Volume, VolumeSpec
+from pipeline.volumes.base import Volume, VolumeSpec, spec_like
 from pipeline.volumes.location import detect_format, parse_location
 from pipeline.volumes.placement import NoResolutionError
 
@@ -63,9 +61,9 @@ def ingest(
     target_url: str,
     *,
     resolution_nm: tuple[float, float, float] | None = None,
-    offset: Vec | None = None,
-    storage_chunk: Vec = (64, 64, 64),
-    shard: Vec | None = None,
+    offset: Triple | None = None,
+    storage_chunk: Triple = (64, 64, 64),
+    shard: Triple | None = None,
     format: str | None = None,
     dataset: str | None = None,
     overwrite: bool = False,
@@ -123,28 +121,22 @@ def open_source(
         ) from None
 
 
-def target_spec(source: VolumeSpec, offset: Vec | None, storage_chunk: Vec, shard: Vec | None) -> VolumeSpec:
+def target_spec(source: VolumeSpec, offset: Triple | None, storage_chunk: Triple, shard: Triple | None) -> VolumeSpec:
     """The specification of the copy."""
     start = source.bounds.start if offset is None else offset
-    return VolumeSpec(
-        bounds=BoundingBox.from_shape(source.bounds.shape, start),
-        resolution_nm=source.resolution_nm,
-        dtype=source.dtype,
-        channels=source.channels,
-        storage_chunk=storage_chunk,
-        storage_shard=shard,
-    )
+    spec = spec_like(source, channels=source.channels, storage_chunk=storage_chunk, storage_shard=shard)
+    return replace(spec, bounds=BoundingBox.from_shape(source.bounds.shape, start))
 
 
 def block_shape(spec: VolumeSpec, memory_bytes: int) -> Vec:
     """Voxels of a block: write units, repeated along x, then y, then z, while they fit in ``memory_bytes``."""
-    shape = list(spec.write_unit)
+    shape = spec.write_unit
     voxel_bytes = spec.dtype.itemsize * (spec.channels or 1)
     for axis in (2, 1, 0):
-        layer = product((shape[0], shape[1], shape[2])) * voxel_bytes
-        units = -(-spec.bounds.shape[axis] // shape[axis])
-        shape[axis] *= max(1, min(units, memory_bytes // layer))
-    return shape[0], shape[1], shape[2]
+        units = spec.bounds.shape.ceil_div(shape)[axis]
+        times = max(1, min(units, memory_bytes // (product(shape) * voxel_bytes)))
+        shape *= Vec(*(times if a == axis else 1 for a in range(3)))
+    return shape
 
 
 class Marker:
@@ -191,8 +183,7 @@ class Marker:
 def _copy(
     source: Volume, target: Volume, grid: ChunkGrid, marker: Marker, first: int, on_progress: Progress | None
 ) -> None:
-    shift = np.subtract(source.spec.bounds.start, target.spec.bounds.start)
-    move: Vec = (int(shift[0]), int(shift[1]), int(shift[2]))
+    move = source.spec.bounds.start - target.spec.bounds.start
     for number in range(first, len(grid)):
         if on_progress:
             on_progress(number, len(grid))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import VolumeError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import ZERO, BoundingBox
 from pipeline.storage import local_path
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import Mode, VolumeSpec
@@ -31,7 +31,7 @@ class NpyVolume(CheckedVolume):
         array = _map_file(location)
         names = list(location.options["axes"]) if "axes" in location.options else None
         axes = Axes(location.url, names, array.shape)
-        resolution, bounds = placement(location, (None, (0, 0, 0)), axes.extent)
+        resolution, bounds = placement(location, (None, ZERO), axes.extent)
         spec = VolumeSpec(bounds, resolution, array.dtype.newbyteorder("="), axes.channels)
         return cls(location.url, spec, array, axes)
 

@@ -76,8 +76,8 @@ class ZarrVolume(CheckedVolume):
             resolution_nm=resolution,
             dtype=array.dtype.newbyteorder("="),
             channels=axes.channels,
-            storage_chunk=axes.spatial(array.chunks),
-            storage_shard=axes.spatial(array.shards) if array.shards else None,
+            storage_chunk=Vec(*axes.spatial(array.chunks)),
+            storage_shard=Vec(*axes.spatial(array.shards)) if array.shards else None,
         )
         return cls(location.url, spec, array, axes, writable=mode == "r+")
 

@@ -48,7 +48,7 @@ def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Resolution
             f"{url} begins at {tuple(voxels)} voxels (z, y, x); volumes begin on whole voxels: give the offset "
             "by adding #offset=z,y,x, or resample the data"
         )
-    return tuple(round(v) for v in voxels)  # type: ignore[return-value]
+    return Vec(*map(round, voxels))
 
 
 def tidy(values: Sequence[float]) -> Resolution:

@@ -22,7 +22,7 @@ from cloudfiles.compression import decompress
 from cloudvolume import chunks as codecs
 
 from pipeline.errors import PetasegError, VolumeError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
@@ -53,7 +53,7 @@ class PrecomputedVolume(CheckedVolume):
         self._objects = ObjectStore(posixpath.join(location.base, layer.meta.key(mip)))
         self._shards: ShardedChunks | None = None
         if layer.image.is_sharded(mip):
-            grid = [-(-n // c) for n, c in zip(spec.bounds.shape, spec.storage_chunk, strict=True)]
+            grid = spec.bounds.shape.ceil_div(spec.storage_chunk)
             self._shards = ShardedChunks(self._objects, layer.meta.scale(mip)["sharding"], grid[::-1])
 
     @classmethod
@@ -116,7 +116,7 @@ class PrecomputedVolume(CheckedVolume):
         if self._shards is None:
             return self._objects.each(self._content, [_chunk_name(chunk) for chunk in chunks])
         first, side = self.spec.bounds.start, self.spec.storage_chunk
-        points = [[(a - b) // n for a, b, n in zip(c.start, first, side, strict=True)][::-1] for c in chunks]
+        points = [((chunk.start - first) // side)[::-1] for chunk in chunks]
         return self._shards.get(points)
 
     def _content(self, name: str) -> bytes | None:
@@ -167,9 +167,10 @@ class PrecomputedVolume(CheckedVolume):
     def _chunks(self, box: BoundingBox) -> Iterator[BoundingBox]:
         """The stored chunks that a box touches, clipped to the bounds; their lattice begins at the bounds' start."""
         bounds, side = self.spec.bounds, self.spec.storage_chunk
-        axes = zip(box.start, box.stop, bounds.start, side, strict=True)
-        for corner in product(*(range(b + (lo - b) // n * n, hi, n) for lo, hi, b, n in axes)):
-            yield BoundingBox.from_shape(side, corner).intersect(bounds)  # type: ignore[arg-type]
+        first = bounds.start + (box.start - bounds.start) // side * side
+        z, y, x = map(range, first, box.stop, side)
+        for corner in product(z, y, x):
+            yield BoundingBox.from_shape(side, corner).intersect(bounds)
 
     def _refuse_writing(self) -> None:
         if self.writable and (self._shards or self._encoding not in LOSSLESS):
@@ -213,6 +214,6 @@ def _chunk_name(chunk: BoundingBox) -> str:
     return "_".join(f"{a}-{b}" for a, b in zip(chunk.start[::-1], chunk.stop[::-1], strict=True))
 
 
-def _zyx(values: Any) -> tuple[int, int, int]:
+def _zyx(values: Any) -> Vec:
     x, y, z = (int(v) for v in list(values)[:3])
-    return z, y, x
+    return Vec(z, y, x)

@@ -46,6 +46,6 @@ def _extent_problem(spec: VolumeSpec) -> str | None:
     if not all(math.isfinite(r) and r > 0 for r in spec.resolution_nm):
         return f"resolution_nm is {spec.resolution_nm}; all three must be positive: correct it"
     shard = spec.storage_shard
-    if shard and any(s < 1 or s % c for s, c in zip(shard, spec.storage_chunk, strict=True)):
+    if shard and (min(shard) < 1 or any(shard % spec.storage_chunk)):
         return f"storage_shard is {shard}; it must be a multiple of storage_chunk {spec.storage_chunk}: round it up"
     return None

@@ -17,7 +17,7 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import VolumeError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
@@ -61,7 +61,7 @@ class TiffVolume(CheckedVolume):
                 "open multi-page files one by one"
             )
         _refuse_mixed(location, pages)
-        resolution, bounds = placement(location, (_voxel_size(files[0]), (0, 0, 0)), (len(pages), *pages[0].shape))  # type: ignore[arg-type]
+        resolution, bounds = placement(location, (_voxel_size(files[0]), ZERO), Vec(len(pages), *pages[0].shape))
         spec = VolumeSpec(bounds, resolution, pages[0].dtype.newbyteorder("="))
         return cls(location.url, spec, pages)
 

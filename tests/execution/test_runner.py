@@ -294,7 +294,7 @@ def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Ben
 
     ledger = bench.ledger(stage)
     with pytest.raises(LeaseError):
-        run_stage(stage, ledger, bench.executor, RunOptions(max_in_flight=3, check=check), on_event=listen)
+        run_stage(stage, ledger, bench.executor, RunOptions(max_in_flight=3, may_write=check), on_event=listen)
     with pytest.raises(LeaseError):
         ledger.compact()
     assert len(bench.done(stage)) == 10
@@ -309,6 +309,6 @@ def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Ben
         raise LeaseError("another driver has taken over this run")
 
     with pytest.raises(StageFailed, match=r"stopped at chunk .*another driver has taken over"):
-        run_stage(stage, bench.ledger(stage), bench.executor, RunOptions(max_in_flight=3, fence=fence))
+        run_stage(stage, bench.ledger(stage), bench.executor, RunOptions(max_in_flight=3, worker_may_write=fence))
     assert bench.done(stage) == set()
     assert len(stage.tried()) <= 3

@@ -64,7 +64,7 @@ def test_a_lease_is_taken_renewed_and_given_back(store):
         assert not first.released
         time.sleep(0.5)
         assert read_lease(store).beat != first.beat
-        lease.check()
+        lease.may_write()
     assert read_lease(store).released
     with Lease(store, sleep=lambda _: pytest.fail("it waited")):
         assert not read_lease(store).released
@@ -126,11 +126,11 @@ def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
 
 def test_a_driver_that_was_cut_off_stops_before_it_writes(store):
     with Lease(store, seconds=60) as lease:
-        lease.check()
+        lease.may_write()
         leave(store, ELSEWHERE)  # another driver took over
         lease.renew()
         with pytest.raises(LeaseError, match="another driver has taken over"):
-            lease.check()
+            lease.may_write()
     assert read_lease(store).holder == ELSEWHERE, "what the other holds was not released"
 
 
@@ -169,7 +169,7 @@ def test_a_beat_whose_reply_was_lost_is_no_other_driver(tmp_path):
         lease.renew()
     store.deaf = False
     lease.renew()
-    lease.check()
+    lease.may_write()
     store.deaf = True
     with pytest.raises(StorageError):
         lease.renew()
@@ -184,7 +184,7 @@ def test_a_driver_that_slept_too_long_asks_before_it_writes(store):
     leave(store, ELSEWHERE)
     time.sleep(0.1)
     with pytest.raises(LeaseError, match="another driver has taken over"):
-        lease.check()
+        lease.may_write()
 
 
 def take(url, barrier, won):
@@ -213,21 +213,21 @@ def test_of_many_that_are_fast_one_wins(store):
 def test_a_worker_may_write_until_another_driver_has_followed_its_own(store):
     """A worker may write until another driver holds the lease; after that its fence raises an error."""
     first, second = Lease(store, seconds=60), Lease(store, seconds=60)
-    first.fence.check()
+    first.fence.may_write()
     first.acquire()
     first.renew()
-    first.fence.check()
+    first.fence.may_write()
     first.release()
-    first.fence.check()
+    first.fence.may_write()
     second.acquire()
-    second.fence.check()
+    second.fence.may_write()
     with pytest.raises(LeaseError, match="whose time is over"):
-        first.fence.check()
+        first.fence.may_write()
 
 
 def test_a_fence_travels_to_workers(store):
     lease = Lease(store, seconds=60)
     lease.acquire()
-    sent = pickle.loads(pickle.dumps(lease.fence.check))
+    sent = pickle.loads(pickle.dumps(lease.fence.may_write))
     sent()
     assert sent.__self__ == lease.fence

@@ -142,7 +142,7 @@ class Simulation:
         return None if record is None else record.holder
 
     def _drive(self, life: Life, witness: Witness) -> Ending:
-        """Drive a run as ``workflows.session`` does: one lease, one stage after another."""
+        """Drive a run as ``workflows.driver`` does: one lease, one stage after another."""
         lease = Lease(self.store, seconds=LEASE_SECONDS, sleep=self.world.wait)
         try:
             lease.acquire()
@@ -161,13 +161,18 @@ class Simulation:
         return None
 
     def _run_stage(self, stage: SimulatedStage, life: Life, witness: Witness, lease: Lease) -> None:
-        """Run a stage as ``workflows.session`` does: a complete one is not begun, and its ledger is always closed."""
+        """Run a stage as ``workflows.driver`` does: a complete one is not begun, and its ledger is always closed."""
         witness.stage_begins(stage)
         seen = Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=True)
         if all(seen.done_count(grid) == len(grid) for grid in stage.grids()):
             return
         executor = SimulatedExecutor(self.world, life.pool, witness.chunk_begins)
-        options = RunOptions(attempts=life.attempts, sleep=self.world.wait, check=lease.check, fence=lease.fence.check)
+        options = RunOptions(
+            attempts=life.attempts,
+            sleep=self.world.wait,
+            may_write=lease.may_write,
+            worker_may_write=lease.fence.may_write,
+        )
         ledger = Ledger(self.store, stage.name, stage.fingerprint, stage.grids())
         try:
             run_stage(stage, ledger, executor, options, on_event=self._listener(life, witness))

@@ -19,7 +19,7 @@ from pipeline.errors import PetasegError
 from pipeline.storage import local, objects
 from pipeline.storage.local import LocalBackend
 from tests.soak.plan import Death, Life
-from workflows.session import segment
+from workflows.driver import segment
 
 DONE, REFUSED, BUG = 0, 1, 70
 """Exit statuses: complete; an error raised on purpose; any other error."""

@@ -12,7 +12,10 @@ from pipeline.runs.status import read_status
 from pipeline.storage import ObjectStore
 from tests.runs import petaseg, results, run
 from tests.stages.test_every_stage import small_run
-from tests.workflows.terminal.test_watch import SMALL, started, wait_until
+from tests.workflows.terminal.test_watch import started, wait_until
+
+SMALL = ("--set", "chunk_shape=[2,6,7]", "--set", "storage_chunk_shape=[2,6,7]")
+"""160 chunks a stage: a driver is still at work when the next commands have started."""
 
 
 @pytest.mark.slow
@@ -22,7 +25,7 @@ def test_a_run_of_another_terminal_is_read_ended_and_resumed(tmp_path: Path) -> 
     with started("run", file, "--quiet", *SMALL, stderr=subprocess.DEVNULL) as driver:
         wait_until(lambda: read_outline(store) is not None and read_status(read_outline(store))[0].done)
         logs = petaseg("logs", tmp_path / "run")
-        assert "predict_affinities: 0 of 64 chunks are done already" in logs.stdout
+        assert "predict_affinities: 0 of 160 chunks are done already" in logs.stdout
         ended = petaseg("cancel", tmp_path / "run")
         assert ended.returncode == 0, ended.stderr
         assert driver.wait(1) == 143

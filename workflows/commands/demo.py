@@ -86,7 +86,7 @@ def prepare(folder: Path, *, force: bool) -> Path:
 
 def write_tissue(folder: Path) -> None:
     """Write ``image.zarr`` and ``truth.zarr``."""
-    from pipeline.geometry import BoundingBox
+    from pipeline.geometry import BoundingBox, Vec
     from pipeline.synthetic.tissue import make_tissue
     from pipeline.volumes import create_volume
     from pipeline.volumes.base import VolumeSpec
@@ -94,5 +94,5 @@ def write_tissue(folder: Path) -> None:
     tissue = make_tissue(SHAPE, seed=SEED)
     box = BoundingBox.from_shape(SHAPE)
     for name, array in (("image", tissue.image), ("truth", tissue.labels)):
-        spec = VolumeSpec(box, tissue.resolution_nm, array.dtype, storage_chunk=(32, 48, 48))
+        spec = VolumeSpec(box, tissue.resolution_nm, array.dtype, storage_chunk=Vec(32, 48, 48))
         create_volume(str(folder / f"{name}.zarr"), spec, overwrite=True).write(box, array)

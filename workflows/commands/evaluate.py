@@ -55,7 +55,7 @@ def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str |
 def _evaluate_run(run: str, overrides: list[str] | tuple[str, ...], as_json: bool) -> None:
     from pipeline.errors import ConfigError
     from pipeline.runs.report import write_report
-    from workflows.session import segment
+    from workflows.driver import segment
     from workflows.terminal.tables import report_table
 
     session = segment(run, overrides, only_after="relabel")

@@ -30,8 +30,8 @@ from pipeline.storage import ObjectStore
 from tests.contracts.toy import ToyStage
 from tests.runs import petaseg
 from tests.stages.test_every_stage import small_run
+from workflows.driver import segment
 from workflows.events.metrics import RunMetrics, serve_metrics
-from workflows.session import segment
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = ROOT / "docs" / "watching.md"

@@ -1,0 +1,60 @@
+"""The chain of stages from an image, or from affinities, to neurons and scores. Open this file first.
+
+Each stage says which stages it reads (``reads``) and how it is made for a run (``of``), in its own file in
+``pipeline/stages``. Order, fingerprints, Luigi's tasks, and what plan, status and cost show follow from this list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.errors import ConfigError
+from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.build_region_graph import BuildRegionGraph
+from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.relabel import Relabel
+from pipeline.stages.setup import Setup
+from pipeline.stages.write_supervoxels import WriteSupervoxels
+
+STAGES: list[type[ChainStage]] = [
+    PredictAffinities,  # image -> affinities, by the network; a run that begins with affinities has no such stage
+    ExtractSupervoxels,  # affinities -> fragments of supervoxels, cut at chunk faces
+    BuildRegionGraph,  # fragments and affinities -> which regions touch, and how strongly
+    Agglomerate,  # region graph -> merge tree, from the chunks up to the whole
+    CutMergeTree,  # merge tree -> the merges that hold at the chosen threshold
+    AssignSegments,  # merges that hold -> the final id of every fragment, from the whole down to the chunks
+    WriteSupervoxels,  # fragments -> supervoxels, whole again across chunk faces
+    Relabel,  # fragments -> neurons
+    EvaluateSegmentation,  # neurons and ground truth -> tables of scores; only with ground truth
+]
+"""All stages, each after those that it reads. A new stage is a file in ``pipeline/stages`` and a line here."""
+
+
+def build_chain(setup: Setup) -> tuple[ChainStage, ...]:
+    """The stages of a run, in the order in which they run; stages that the run does not need are left out."""
+    check_order(STAGES)
+    built: dict[str, ChainStage] = {}
+    for kind in STAGES:
+        stage = kind.of(setup, {name: built[name] for name in kind.reads if name in built})
+        if stage is not None:
+            built[kind.name] = stage
+    return tuple(built.values())
+
+
+def check_order(stages: Sequence[type[ChainStage]]) -> None:
+    """Raise ``ConfigError`` unless every stage has a name of its own and comes after all stages that it reads."""
+    seen: set[str] = set()
+    for kind in stages:
+        if kind.name in seen:
+            raise ConfigError(f"two stages are called {kind.name}; give {kind.__name__} another name")
+        if missing := [name for name in kind.reads if name not in seen]:
+            raise ConfigError(
+                f"stage {kind.name} reads {', '.join(missing)}, which STAGES does not list before it: "
+                f"move {kind.__name__} behind them"
+            )
+        seen.add(kind.name)

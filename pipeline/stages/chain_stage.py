@@ -1,0 +1,112 @@
+"""A stage of a run's chain: it says what it reads, what it writes and what its products depend on; the rest follows.
+
+From these statements follow the order of the stages, their fingerprints, their output volumes, how a chunk is stored
+and loaded again, and what ``petaseg plan`` counts. ``pipeline.runs.chain`` lists the stages.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from pipeline.config.fingerprint import fingerprint
+from pipeline.grid import Chunk, ChunkGrid
+from pipeline.stages.base import Products, Stage
+from pipeline.stages.layout import Layout
+from pipeline.stages.setup import Setup
+
+
+@dataclass(frozen=True)
+class OutputVolume:
+    """A volume that a stage writes, over the bounds of the dataset."""
+
+    name: str
+    dtype: str
+    channels: int | None = None
+
+    @property
+    def bytes_per_voxel(self) -> int:
+        """Uncompressed bytes; label volumes compress to a few percent of this."""
+        return np.dtype(self.dtype).itemsize * (self.channels or 1)
+
+
+class ChainStage(Stage):
+    """A stage that a run's chain can hold.
+
+    A product that is named like one of ``volumes`` is stored as the voxels of the chunk's core in that volume; all
+    other products of a chunk are small arrays, stored together as one object, its part.
+    """
+
+    layout: Layout
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    """Names of the stages that come before this one: it reads their products, or its fingerprint holds theirs."""
+    volumes: ClassVar[tuple[OutputVolume, ...]] = ()
+    """The volumes that this stage writes, and no other stage."""
+    has_part: ClassVar[bool] = True
+    """True if a chunk also has small arrays."""
+    algorithm: ClassVar[int] = 1
+    """Raised by every change of the arithmetic, so that chunks of the old arithmetic are computed again."""
+
+    @classmethod
+    @abstractmethod
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run; ``None`` if that run has none.
+
+        before: the stages named in ``reads``, by name, as far as the run has them.
+        """
+
+    @abstractmethod
+    def depends_on(self) -> Sequence[Any]:
+        """Everything that decides about the products, as plain values: fingerprints of inputs, rules, digests."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the stage's name, its arithmetic, and everything that it depends on."""
+        return fingerprint(self.name, self.algorithm, *self.depends_on())
+
+    def grids(self) -> Sequence[ChunkGrid]:
+        """One grid, without halo; a stage that needs more says so."""
+        return [self.layout.grid()]
+
+    def prepare(self) -> None:
+        """Create the output volumes."""
+        for volume in self.volumes:
+            self.layout.create_volume(volume.name, volume.dtype, volume.channels)
+
+    def write(self, chunk: Chunk, products: Products) -> None:
+        """Store the voxels of the core, and the small arrays all or nothing."""
+        small = dict(products)
+        for volume in self.volumes:
+            self.layout.write(volume.name, chunk.core, small.pop(volume.name))
+        if self.has_part:
+            self.layout.put_part(self.name, chunk, small)
+
+    def load(self, chunk: Chunk) -> Products:
+        """Read everything back."""
+        voxels = {volume.name: self.layout.read(volume.name, chunk.core) for volume in self.volumes}
+        return {**voxels, **(self.layout.get_part(self.name, chunk) if self.has_part else {})}
+
+
+class TreeStage(ChainStage):
+    """A stage over the tree of chunks: level 0 are the chunks, each node above covers 2 x 2 x 2 below."""
+
+    def levels(self) -> list[ChunkGrid]:
+        """The grids from the chunks up to the whole."""
+        return self.layout.grid().levels()
+
+    def children(self, chunk: Chunk) -> list[Chunk]:
+        """The chunks one level down that a node covers."""
+        return self.levels()[chunk.level - 1].children(chunk)
+
+    def parent(self, chunk: Chunk) -> Chunk | None:
+        """The node one level up, or None at the root."""
+        levels = self.levels()
+        if chunk.level + 1 == len(levels):
+            return None
+        z, y, x = (i // 2 for i in chunk.index)
+        return levels[chunk.level + 1].chunk((z, y, x))
