@@ -26,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.config.run_file import Execution
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.geometry import BoundingBox
@@ -143,10 +144,15 @@ def run_empty(executor_name: str, stage: EmptyStage, folder: Path) -> float:
     list(executor.map_unordered(len, ["warm up"] * WORKERS, needs=stage.needs()))
     began = time.perf_counter()
     store = ObjectStore(folder)
-    with Lease(store) as lease:
+    with Lease(store, seconds=60) as lease:
         ledger = Ledger(store, stage.name, stage.fingerprint, stage.grids())
         summary = run_stage(
-            stage, ledger, executor, RunOptions(may_write=lease.may_write, worker_may_write=lease.fence.may_write)
+            stage,
+            ledger,
+            executor,
+            RunOptions.of(
+                Execution(), "petaseg run run.yaml", may_write=lease.may_write, worker_may_write=lease.fence.may_write
+            ),
         )
         ledger.close()
     seconds = time.perf_counter() - began

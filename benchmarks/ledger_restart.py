@@ -23,6 +23,7 @@ from pathlib import Path
 
 from executor_overhead import EmptyStage
 
+from pipeline.config.run_file import Execution
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.ledger.ledger import Ledger
@@ -130,7 +131,7 @@ def run(stage: EmptyStage, store: ObjectStore) -> tuple[int, float]:
         if told[0] % 1000 == 0:
             print(told[0], flush=True)
 
-    run_stage(stage, ledger, SerialExecutor(), RunOptions(), on_event=tell)
+    run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "petaseg run run.yaml"), on_event=tell)
     return told[0], 0.0
 
 
@@ -145,7 +146,7 @@ def finish(stage: EmptyStage, store: ObjectStore) -> tuple[int, float]:
     """Compute what is missing: chunks that are done then, and seconds."""
     began = time.perf_counter()
     ledger = open_ledger(stage, store)
-    summary = run_stage(stage, ledger, SerialExecutor(), RunOptions())
+    summary = run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "petaseg run run.yaml"))
     ledger.close()
     return summary.done, time.perf_counter() - began
 

@@ -82,7 +82,7 @@ def main() -> int:
     print(f"affinities {tissue.affinities.shape}, {len(graph.regions)} supervoxels, {len(graph.edges)} contacts")
     claims = [
         compare_segmentation(tissue, arguments.rounds),
-        compare_agglomeration(tissue, fragments, Linkage(), MEAN, arguments.rounds),
+        compare_agglomeration(tissue, fragments, Linkage("mean", 0.5), MEAN, arguments.rounds),
         *compare_quality(tissue, fragments, graph),
     ]
     compare_agglomeration(tissue, fragments, Linkage("quantile", 0.5), MEDIAN, arguments.rounds)
@@ -115,7 +115,7 @@ def load(folder: Path, crop: int | None) -> Tissue:
 
 def petaseg(tissue: Tissue) -> np.ndarray:
     """Affinities -> merge tree -> segments."""
-    return merge(tissue, supervoxels(tissue), Linkage())
+    return merge(tissue, supervoxels(tissue), Linkage("mean", 0.5))
 
 
 def supervoxels(tissue: Tissue) -> np.ndarray:
@@ -140,7 +140,7 @@ def merge(tissue: Tissue, ids: np.ndarray, linkage: Linkage) -> np.ndarray:
     """Supervoxels -> merge tree -> segments: uint64 (z, y, x)."""
     graph = region_graph(tissue, ids, linkage)
     tree = merge_tree(tissue, graph, linkage)
-    return apply_remap(ids, graph.regions, cut_global(tree, graph.regions, graph.sizes, CutRules(STOP_SCORE)))
+    return apply_remap(ids, graph.regions, cut_global(tree, graph.regions, graph.sizes, CutRules(STOP_SCORE, 0, 1.0)))
 
 
 # ---------------------------------------------------------------- the other side
@@ -192,9 +192,9 @@ def waterz_parts(tissue: Tissue, fragments: np.ndarray, function: str) -> tuple[
 def warm_up(tissue: Tissue) -> tuple[np.ndarray, RegionGraph]:
     """Everything once, so that numba has compiled; the supervoxels and their graph."""
     ids = supervoxels(tissue)
-    for linkage in (Linkage(), Linkage("quantile", 0.5)):
+    for linkage in (Linkage("mean", 0.5), Linkage("quantile", 0.5)):
         merge(tissue, ids, linkage)
-    return ids, region_graph(tissue, ids, Linkage())
+    return ids, region_graph(tissue, ids, Linkage("mean", 0.5))
 
 
 def compare_segmentation(tissue: Tissue, rounds: int) -> bool:
@@ -256,7 +256,7 @@ def consecutive(ids: np.ndarray) -> np.ndarray:
 def compare_quality(tissue: Tissue, ids: np.ndarray, graph: RegionGraph) -> list[bool]:
     """Each side at the threshold with the lowest VOI, then at the one with the lowest adapted Rand error."""
     print("\n3. quality; VOI in bits (split / merge)")
-    own = sweep(tissue.table(ids), merge_tree(tissue, graph, Linkage()), THRESHOLDS)
+    own = sweep(tissue.table(ids), merge_tree(tissue, graph, Linkage("mean", 0.5)), THRESHOLDS)
     other = waterz_sweep(tissue)
     holds = []
     for name, value in (("VOI", lambda s: s.voi), ("adapted Rand error", lambda s: s.adapted_rand_error)):

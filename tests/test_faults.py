@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import PetasegError, StageFailed, StorageError
 from pipeline.execution.base import Executor
 from pipeline.execution.dask import DaskExecutor
@@ -30,7 +31,7 @@ COMMAND = "petaseg run tissue.yaml"
 
 def run(stage: ToyStage, executor: Executor | None = None, **options) -> Summary:
     """Run a stage as ``petaseg run`` does."""
-    settings = RunOptions(retry_command=COMMAND, sleep=lambda _: None, **options)
+    settings = RunOptions.of(Execution(**options), COMMAND, sleep=lambda _: None)
     ledger = Ledger(stage.store, stage.name, stage.fingerprint, stage.grids())
     try:
         return run_stage(stage, ledger, executor or SerialExecutor(), settings)

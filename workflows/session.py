@@ -57,7 +57,7 @@ class Session:
         executor = make_executor(
             "dask",
             workers=settings.workers,
-            threads=settings.threads_per_worker,
+            threads_per_worker=settings.threads_per_worker,
             scheduler=settings.scheduler,
             dashboard=settings.dashboard,
         )
@@ -88,13 +88,9 @@ class Session:
         return name in self._complete
 
     def _options(self) -> RunOptions:
-        settings = self.run.config.execution
-        return RunOptions(
-            attempts=settings.attempts,
-            backoff_seconds=settings.backoff_seconds,
-            timeout_seconds=settings.timeout_seconds,
-            max_in_flight=settings.max_in_flight,
-            retry_command=self.command,
+        return RunOptions.of(
+            self.run.config.execution,
+            self.command,
             may_write=self.lease.may_write,
             worker_may_write=self.lease.fence.may_write,
         )

@@ -16,8 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from pipeline.clusters.tls import Tls
-from pipeline.config.cluster import Cluster as ClusterTable
-from pipeline.config.cluster import WorkerShape
+from pipeline.config.cluster import ClusterTable, WorkerShape
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import RunConfig
 from pipeline.storage import local_path

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Table
+from pipeline.config.base import Amount, Count, CountOrZero, Positive, Table
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
 """A word that is safe in a job script: nothing in a run file can become a command."""
@@ -22,15 +22,15 @@ SbatchOption = Annotated[
 class WorkerShape(Table):
     """Workers of one shape: how many, and what each of them gets."""
 
-    count: Annotated[int, Field(ge=1)] = 4
+    count: Count = 4
     """Workers at most; a stage with fewer chunks starts fewer."""
-    cpus: Annotated[int, Field(ge=1)] = 1
+    cpus: Count = 1
     """CPU cores of a worker."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs of a worker: one process has one GPU, or none."""
-    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    memory_gb: Positive = 4.0
     """Memory of a worker in GB."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Count = 1
     """Chunks that a worker processes side by side."""
     walltime: Walltime = "04:00:00"
     """Longest life of a worker, [days-]hours:minutes:seconds (SLURM); it drains before and is replaced."""
@@ -45,28 +45,28 @@ class WorkerShape(Table):
 class Driver(Table):
     """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
 
-    cpus: Annotated[int, Field(ge=1)] = 1
+    cpus: Count = 1
     """CPU cores."""
-    memory_gb: Annotated[float, Field(gt=0)] = 4.0
+    memory_gb: Positive = 4.0
     """Memory in GB."""
     walltime: Walltime = "2-00:00:00"
     """Longest life; before its end the driver stops, is queued again and goes on (SLURM)."""
-    restarts: Annotated[int, Field(ge=0)] = 20
+    restarts: CountOrZero = 20
     """A driver that was killed is started again, unless its job was started so often already."""
 
 
 class Prices(Table):
     """What an hour costs, in any currency; `petaseg status` then tells what the run has cost and will cost."""
 
-    cpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    cpu_hour: Amount = 0.0
     """One CPU core for an hour."""
-    gpu_hour: Annotated[float, Field(ge=0)] = 0.0
+    gpu_hour: Amount = 0.0
     """One GPU for an hour."""
     currency: str = ""
     """Printed behind the figures, like EUR."""
 
 
-class Cluster(Table):
+class ClusterTable(Table):
     """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
 
     kind: Literal["slurm", "kubernetes"] | None = None

@@ -69,7 +69,7 @@ def walk(model: type[Table], place: Sequence[str | int]) -> tuple[list[str | int
         path.append(part)
         fields = [table.model_fields[part] for table in tables if isinstance(part, str) and part in table.model_fields]
         if fields:
-            tables = [table for field in fields for table in _tables(field.annotation)]
+            tables = [table for field in fields for table in tables_in(field.annotation)]
     return path, tables
 
 
@@ -81,13 +81,13 @@ def _is_kind(table: type[Table], name: str) -> bool:
     )
 
 
-def _tables(annotation: Any) -> Iterator[type[Table]]:
+def tables_in(annotation: Any) -> Iterator[type[Table]]:
     """All tables that an annotation allows, within unions and tuples too."""
     if isinstance(annotation, type) and issubclass(annotation, Table):
         yield annotation
     elif get_origin(annotation) in (Annotated, Union, UnionType, tuple):
         for each in get_args(annotation):
-            yield from _tables(each)
+            yield from tables_in(each)
 
 
 def _inside(place: Sequence[str | int], outer: Sequence[str | int]) -> bool:

@@ -8,8 +8,9 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from pipeline.config.base import Table
 from pipeline.config.reading import json_schema
-from pipeline.config.run_file import RunConfig, Table
+from pipeline.config.run_file import RunConfig
 
 INTRODUCTION = """\
 # Every key of a run file
@@ -26,6 +27,16 @@ This page is printed by `petaseg init --keys`.
 def markdown(model: type[Table] = RunConfig) -> str:
     """The page docs/configuration.md: a table for the keys of the file, then one for each table in it."""
     return "\n".join([INTRODUCTION, *_tables("", model, "The file", "", json_schema(model))])
+
+
+def keys_of(model: type[Table] = RunConfig, prefix: str = "") -> Iterator[str]:
+    """Every key of a file that is no table itself, with the tables before it: ``cluster.driver.cpus``."""
+    for name, field in model.model_fields.items():
+        inner = _table(field)
+        if inner is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from keys_of(inner, f"{prefix}{name}.")
 
 
 def _tables(prefix: str, model: type[Table], title: str, text: str, schema: dict[str, Any]) -> Iterator[str]:
@@ -80,7 +91,7 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _kind(schema: dict[str, Any]) -> str:
-    kind: str = schema.get("type", "value")
+    kind: str = schema.get("format") or schema.get("type", "value")
     if kind == "object":
         return "table of texts"
     if kind != "array":

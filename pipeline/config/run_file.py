@@ -11,21 +11,37 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Address, Shape, Share, Table, Voxel
-from pipeline.config.cluster import Cluster
+from pipeline.config.base import (
+    STORAGE_CHUNK,
+    Address,
+    Amount,
+    Count,
+    CountOrZero,
+    DataPath,
+    ModelName,
+    Positive,
+    Shape,
+    Share,
+    Table,
+    Voxel,
+)
+from pipeline.config.cluster import ClusterTable
 from pipeline.geometry import Vec
+
+DEFAULT_THRESHOLD = 0.5
+"""Where the merge tree is cut if neither ``segmentation.threshold`` nor the model's card says it."""
 
 
 class Input(Table):
     """What to segment: an image, or affinities that some program has predicted already."""
 
-    image: str | None = None
+    image: DataPath | None = None
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
-    affinities: str | None = None
+    affinities: DataPath | None = None
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
     affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
-    mask: str | None = None
+    mask: DataPath | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the region of interest; the whole dataset if left out."""
@@ -51,7 +67,7 @@ class Input(Table):
 class Inference(Table):
     """How the network is run; device, threads, batches and compile may change their last bit, so all of it counts."""
 
-    model: str = "fib25-tiny"
+    model: ModelName = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
@@ -61,7 +77,7 @@ class Inference(Table):
     """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Count = 1
     """CPU threads of one forward pass; part of the result's identity, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
     """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
@@ -82,9 +98,9 @@ class Supervoxels(Table):
     """section works in each section by itself; auto does so if voxels are at least three times as deep as wide."""
     threshold: Share | None = None
     """A voxel is inside a cell if the mean of its nearest affinities is at least this; default by mode."""
-    max_distance_nm: Annotated[int, Field(ge=1)] | None = None
+    max_distance_nm: Count | None = None
     """Distances to the membrane are capped here; default by mode."""
-    filter_width: Annotated[int, Field(ge=1)] | None = None
+    filter_width: Count | None = None
     """Odd width in voxels of the box filter that smooths the distances; default by mode."""
 
 
@@ -104,7 +120,7 @@ class Segmentation(Table):
 
     threshold: Share | None = None
     """Regions whose score is at least this are one neuron; lower merges more. Default: the model card's, or 0.5."""
-    min_size: Annotated[int, Field(ge=0)] = 0
+    min_size: CountOrZero = 0
     """Pieces of fewer voxels follow their next merge ..."""
     min_size_threshold: Share | None = None
     """... down to this score (default: agglomeration.stop_score)."""
@@ -113,9 +129,9 @@ class Segmentation(Table):
 class Evaluation(Table):
     """Scores against ground truth; leave out if there is none."""
 
-    labels: str | None = None
+    labels: DataPath | None = None
     """Volume of true labels on the same voxels; 0 is not scored."""
-    skeletons: str | None = None
+    skeletons: DataPath | None = None
     """Skeletons (npz: nodes_nm (n, 3) z y x, edges (m, 2), skeleton (n,)) for the expected run length."""
     start: Voxel | None = None
     """First voxel of the part that is scored; the region of interest if left out."""
@@ -128,21 +144,21 @@ class Execution(Table):
 
     executor: Literal["serial", "threads", "dask"] = "threads"
     """serial: a plain loop; threads: I/O beside computing, one process; dask: worker processes or a cluster."""
-    workers: Annotated[int, Field(ge=1)] = 2
+    workers: Count = 2
     """Worker processes (dask) or threads (threads)."""
-    threads_per_worker: Annotated[int, Field(ge=1)] = 1
+    threads_per_worker: Count = 1
     """Chunks that one dask worker processes side by side."""
     scheduler: str | None = None
     """Address of an existing Dask scheduler, for example tcp://host:8786; a local cluster if left out."""
-    max_in_flight: Annotated[int, Field(ge=1)] | None = None
+    max_in_flight: Count | None = None
     """Chunks submitted at a time; by default two for each worker thread."""
     attempts: Annotated[int, Field(ge=1, le=100)] = 3
     """A chunk that failed this often is set aside; the rest goes on."""
-    backoff_seconds: Annotated[float, Field(ge=0)] = 1.0
+    backoff_seconds: Amount = 1.0
     """Pause before a retry; doubles each time."""
-    lease_seconds: Annotated[float, Field(gt=0)] = 60.0
+    lease_seconds: Positive = 60.0
     """A driver that gave no sign of life for so long counts as dead, and another may take over its run."""
-    timeout_seconds: Annotated[float, Field(gt=0)] | None = None
+    timeout_seconds: Positive | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
     """Where the driver serves Prometheus metrics, like 127.0.0.1:9095; nowhere if left out."""
@@ -153,12 +169,12 @@ class Execution(Table):
 class RunConfig(Table):
     """One run: from an image (or affinities) to neurons."""
 
-    run_directory: str
+    run_directory: DataPath
     """Everything that the run writes goes here: a folder, or a URL."""
     input: Input
     chunk_shape: Shape = Vec(128, 128, 128)
     """Voxels (z, y, x) of one unit of work: a multiple of the storage chunk. The result does not depend on it."""
-    storage_chunk_shape: Shape = Vec(64, 64, 64)
+    storage_chunk_shape: Shape = STORAGE_CHUNK
     """Voxels (z, y, x) of one stored object of the output volumes."""
     inference: Inference = Inference()
     supervoxels: Supervoxels = Supervoxels()
@@ -166,7 +182,7 @@ class RunConfig(Table):
     segmentation: Segmentation = Segmentation()
     evaluation: Evaluation = Evaluation()
     execution: Execution = Execution()
-    cluster: Cluster = Cluster()
+    cluster: ClusterTable = ClusterTable()
 
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:

@@ -23,6 +23,7 @@ from distributed import Client, Future, as_completed, get_worker
 from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.base import Item, Outcome, Result, attempt, node_name, one_line, worker_name
 from pipeline.execution.local_cluster import SETTINGS, LocalWorkers
@@ -30,6 +31,7 @@ from pipeline.needs import Needs
 
 logger = logging.getLogger("petaseg.execution")
 
+DEFAULTS = Execution()
 BATCH_SECONDS = 0.25
 BATCH_ITEMS = 32
 CONNECT_SECONDS = 30
@@ -43,21 +45,23 @@ def configure_dask(settings: dict[str, object]) -> None:
 class DaskExecutor:
     """Worker processes, each with a nanny that replaces it when it dies.
 
-    workers, threads: of a cluster on this machine; unused with ``scheduler``, the address of an existing one.
-    dashboard: address of the dashboard, loopback by default; None for none.
+    All but ``memory_limit``, which is Dask's, are keys of the table ``execution``.
+    workers, threads_per_worker: of a cluster on this machine; unused with ``scheduler``, an existing one's address.
     """
 
     def __init__(
         self,
-        workers: int = 2,
-        threads: int = 1,
+        workers: int = DEFAULTS.workers,
+        threads_per_worker: int = DEFAULTS.threads_per_worker,
         scheduler: str | None = None,
         memory_limit: str | None = None,
         dashboard: str | None = None,
     ) -> None:
-        if workers < 1 or threads < 1:
-            raise ConfigError(f"workers is {workers} and threads {threads}; both must be at least 1")
-        self.workers, self.threads = workers, threads
+        if workers < 1 or threads_per_worker < 1:
+            raise ConfigError(
+                f"workers is {workers} and threads_per_worker {threads_per_worker}; both must be at least 1"
+            )
+        self.workers, self.threads_per_worker = workers, threads_per_worker
         self.scheduler, self.memory_limit, self.dashboard = scheduler, memory_limit, dashboard
         self._nodes: dict[str, str] = {}
         """Of the workers seen so far, by address; filled once a node is avoided."""
@@ -79,7 +83,7 @@ class DaskExecutor:
 
     @cached_property
     def _workers(self) -> LocalWorkers:
-        return LocalWorkers(self.workers, self.threads, self.memory_limit, self.dashboard)
+        return LocalWorkers(self.workers, self.threads_per_worker, self.memory_limit, self.dashboard)
 
     def map_unordered(
         self,
@@ -115,7 +119,9 @@ class DaskExecutor:
 
     def _slots(self) -> int:
         """Worker threads that are connected now, at least one: workers may come and go."""
-        return max(1, sum(self.client.nthreads().values())) if self.scheduler else self.workers * self.threads
+        return (
+            max(1, sum(self.client.nthreads().values())) if self.scheduler else self.workers * self.threads_per_worker
+        )
 
     def avoid(self, node: str) -> bool:
         """See ``Executor``: its workers are retired, now and whenever they come again."""

@@ -29,11 +29,11 @@ GONE = {Status.closed, Status.closing, Status.failed}
 class LocalWorkers:
     """Worker processes behind a scheduler in this process, on the loopback interface."""
 
-    def __init__(self, workers: int, threads: int, memory_limit: str | None, dashboard: str | None) -> None:
+    def __init__(self, workers: int, threads_per_worker: int, memory_limit: str | None, dashboard: str | None) -> None:
         self.workers = workers
         self._options = {
             "n_workers": workers,
-            "threads_per_worker": threads,
+            "threads_per_worker": threads_per_worker,
             "processes": True,
             "host": "127.0.0.1",
             "memory_limit": memory_limit or 0,

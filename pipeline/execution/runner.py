@@ -18,6 +18,7 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
@@ -37,19 +38,32 @@ NAMED = 10
 
 @dataclass(frozen=True)
 class RunOptions:
-    """How failures are met."""
+    """How failures are met: the keys of the table ``execution``, and what a driver adds."""
 
-    attempts: int = 3
-    backoff_seconds: float = 1.0
-    timeout_seconds: float | None = None
-    max_in_flight: int | None = None
-    retry_command: str = "petaseg run run.yaml"
+    attempts: int
+    backoff_seconds: float
+    timeout_seconds: float | None
+    max_in_flight: int | None
+    retry_command: str
+    """Named in messages: it goes on with what was not finished."""
     may_write: Callable[[], None] = may_always_write
     """Called before a chunk is handed out or recorded; raises ``LeaseError`` if another driver has taken over."""
     worker_may_write: Callable[[], None] = may_always_write
     """The same question, asked by a worker before it stores a chunk; it travels to workers."""
     sleep: Callable[[float], None] = time.sleep
     """Waits between rounds; tests pass their own."""
+
+    @classmethod
+    def of(cls, settings: Execution, retry_command: str, **driver: Callable[..., None]) -> RunOptions:
+        """The options of a run file; ``driver`` gives ``may_write``, ``worker_may_write`` and ``sleep``."""
+        return cls(
+            attempts=settings.attempts,
+            backoff_seconds=settings.backoff_seconds,
+            timeout_seconds=settings.timeout_seconds,
+            max_in_flight=settings.max_in_flight,
+            retry_command=retry_command,
+            **driver,
+        )
 
 
 @dataclass(frozen=True)

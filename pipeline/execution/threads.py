@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from itertools import islice
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError
 from pipeline.execution.base import Item, Outcome, Result, attempt
 from pipeline.needs import Needs
@@ -17,7 +18,7 @@ from pipeline.needs import Needs
 class ThreadExecutor:
     """A pool of threads. A time limit cannot be enforced here and is ignored."""
 
-    def __init__(self, workers: int = 2) -> None:
+    def __init__(self, workers: int = Execution().workers) -> None:
         if workers < 1:
             raise ConfigError(f"workers is {workers}; at least 1 thread is needed")
         self.workers = workers

@@ -19,6 +19,7 @@ import torch
 import yaml
 
 from pipeline.config.reading import parse_config
+from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
@@ -174,7 +175,7 @@ def segment(folder: Path, volumes: dict[str, str], scored: tuple[int, int], chan
     executor = make_executor("serial")
     for stage in run.stages:
         ledger = run.ledger(stage)
-        run_stage(stage, ledger, executor, RunOptions(attempts=1))
+        run_stage(stage, ledger, executor, RunOptions.of(Execution(attempts=1), run.command))
         ledger.close()
     return run
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from pipeline.config.run_file import Inference
 from pipeline.errors import ConfigError
+
+DEFAULTS = Inference()
 
 AUGMENTATIONS = ("none", "flips", "flips+transpose", "flips+permutations")
 """1, 8, 16 and 48 variants; the last is for isotropic voxels and cubic patches."""
@@ -15,19 +18,19 @@ AUGMENTATIONS = ("none", "flips", "flips+transpose", "flips+permutations")
 class PredictOptions:
     """Options of a predictor; they travel to workers. Loads no torch until asked about the device."""
 
-    batch_size: int = 1
+    batch_size: int = DEFAULTS.batch_size
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch in any case."""
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = DEFAULTS.device
     """Where the network runs; auto takes a GPU if there is one."""
-    gpu: str | None = None
+    gpu: str | None = DEFAULTS.gpu
     """Name of the workers' GPU, for a driver that has none itself; workers compare it with theirs."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 by autocast: faster on recent GPUs. float32 is plain float32, without TF32."""
-    compile: bool = False
+    compile: bool = DEFAULTS.compile
     """Compile the network (torch.compile)."""
     channels_last: bool = True
     """Keep activations with the channels last, which convolutions prefer on both kinds of device."""
-    threads: int = 1
+    threads: int = DEFAULTS.threads
     """CPU threads of one forward pass."""
     deterministic: bool = True
     """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""

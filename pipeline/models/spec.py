@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import yaml
 from pydantic import Field, PrivateAttr, model_validator
 
+from pipeline.config.base import Shape, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
-from pipeline.config.run_file import Shape, Table, Voxel
 from pipeline.errors import ConfigError, ModelError
 from pipeline.models import MODELS
 from pipeline.storage import absolute, local_path, parent_of, store_of

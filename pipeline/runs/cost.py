@@ -65,7 +65,7 @@ class Estimate:
 
 
 @dataclass(frozen=True)
-class Share:
+class WorkerShare:
     """The part of a worker that one chunk holds while it runs."""
 
     workers: float = 1.0
@@ -86,10 +86,10 @@ class StageHours:
     """Hours of the chunks that are done."""
     left: Estimate | None
     """Hours of those that are missing; None if nothing is known about them."""
-    share: Share
+    share: WorkerShare
 
 
-UNITS: dict[str, Callable[[Share], float]] = {
+UNITS: dict[str, Callable[[WorkerShare], float]] = {
     "chunk_hours": lambda share: 1.0,
     "worker_hours": lambda share: share.workers,
     "cpu_hours": lambda share: share.cores,
@@ -115,15 +115,15 @@ class RunCost:
         """Stages that no forecast can be made for yet: it is then the least that the run will cost."""
         return tuple(stage.name for stage in self.stages if stage.left is None)
 
-    def units(self) -> dict[str, Callable[[Share], float]]:
+    def units(self) -> dict[str, Callable[[WorkerShare], float]]:
         """Everything that can be told; ``money`` only with prices."""
         return {**UNITS, "money": lambda share: share.money(self.prices)} if self.priced else UNITS
 
-    def spent(self, unit: Callable[[Share], float]) -> float:
+    def spent(self, unit: Callable[[WorkerShare], float]) -> float:
         """What the chunks that are done have cost."""
         return sum(stage.spent * unit(stage.share) for stage in self.stages)
 
-    def total(self, unit: Callable[[Share], float]) -> Estimate:
+    def total(self, unit: Callable[[WorkerShare], float]) -> Estimate:
         """What the whole run will have cost, without the stages that are ``unknown``."""
         left = (stage.left * unit(stage.share) for stage in self.stages if stage.left is not None)
         return reduce(Estimate.__add__, left, Estimate(self.spent(unit)))
@@ -137,7 +137,7 @@ class RunCost:
         return result
 
 
-def stage_hours(stage: StageOutline, ledger: Ledger, share: Share, seconds_per_voxel: float | None) -> StageHours:
+def stage_hours(stage: StageOutline, ledger: Ledger, share: WorkerShare, seconds_per_voxel: float | None) -> StageHours:
     """What the chunks of a stage took, and what the missing ones will take.
 
     seconds_per_voxel: measured by ``petaseg plan`` on a sample; used while no chunk of the stage is done.
@@ -183,7 +183,7 @@ def rough(value: float) -> Estimate:
     return Estimate(value, ignorance=(value - value / FACTOR, value * FACTOR - value))
 
 
-def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> Share:
+def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> WorkerShare:
     """What a chunk holds: its part of a cluster's worker, or, on one machine, a core and its part of the one GPU.
 
     On a cluster a worker's GPU is paid for as long as the worker runs, whether the stage uses it or not.
@@ -191,10 +191,10 @@ def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> Sha
     execution = config.execution
     if cluster is not None:
         shape = (stage.network and config.cluster.inference_workers) or config.cluster.workers
-        return Share(1 / shape.threads, shape.cpus / shape.threads, shape.gpus / shape.threads)
+        return WorkerShare(1 / shape.threads, shape.cpus / shape.threads, shape.gpus / shape.threads)
     threads = {"serial": 1, "threads": execution.workers, "dask": execution.threads_per_worker}[execution.executor]
     slots = threads if execution.executor != "dask" else threads * execution.workers
-    return Share(1 / threads, 1.0, stage.gpus / slots)
+    return WorkerShare(1 / threads, 1.0, stage.gpus / slots)
 
 
 def sample_seconds(grid: ChunkGrid, seconds_per_voxel: float | None) -> float | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import product as cartesian
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxe
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
+from pipeline.runs.origin import input_fingerprint
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS
@@ -26,8 +26,6 @@ SECTION_RATIO = 3
 """Voxels at least this many times as deep as wide are segmented section by section."""
 RESOLUTION_FACTOR = 1.5
 """A model may see voxels up to this factor larger or smaller, along each axis, than those it was trained on."""
-SAMPLE = (32, 32, 32)
-"""Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
 
 
 def open_inputs(config: RunConfig) -> Inputs:
@@ -42,14 +40,14 @@ def open_inputs(config: RunConfig) -> Inputs:
     return Inputs(
         url=url,
         spec=spec,
-        fingerprint=volume_fingerprint(volume),
+        fingerprint=input_fingerprint(volume, roi, config.run_directory),
         roi=roi,
         affinity_offsets=given.affinity_offsets if given.image is None else STANDARD_OFFSETS,
         mask_url=given.mask,
-        mask_fingerprint="" if mask is None else volume_fingerprint(mask),
+        mask_fingerprint="" if mask is None else input_fingerprint(mask, roi, config.run_directory),
         rules=supervoxel_rules(config.supervoxels, spec.resolution_nm),
         network=None if given.image is None else open_network(config.inference, spec),
-        truth=open_truth(config.evaluation, spec, roi),
+        truth=open_truth(config.evaluation, spec, roi, config.run_directory),
     )
 
 
@@ -99,47 +97,31 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
     return Network(config.model, card, patch, overlap, config)
 
 
-def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox) -> Truth | None:
+def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> Truth | None:
     """The ground truth, if there is any, checked against the image."""
     if config.labels is None and config.skeletons is None:
         return None
-    digests = []
-    if config.labels is not None:
-        volume = _open_same_voxels("ground truth", config.labels, spec)
-        if volume.spec.dtype.kind not in "ui":
-            raise VolumeError(f"the ground truth {config.labels} holds {volume.spec.dtype}; labels must be integers")
-        digests.append(volume_fingerprint(volume))
-    if config.skeletons is not None:
-        digests.append(_skeleton_fingerprint(opened.skeletons(config.skeletons)))
     box = region_of_interest(config.start or roi.start, config.stop or roi.stop, spec.bounds).intersect(roi)
     if box.empty:
         raise ConfigError(
             f"evaluation.start and stop name {list(box.start)} to {list(box.stop)}, of which nothing is in the region "
             f"of interest {roi}: correct them, or leave them out"
         )
+    digests = [] if config.labels is None else [_label_fingerprint(config.labels, spec, box, run_directory)]
+    if config.skeletons is not None:
+        digests.append(_skeleton_fingerprint(opened.skeletons(config.skeletons)))
     return Truth(config.labels, config.skeletons, fingerprint(digests), box)
+
+
+def _label_fingerprint(labels: str, spec: VolumeSpec, box: BoundingBox, run_directory: str) -> str:
+    volume = _open_same_voxels("ground truth", labels, spec)
+    if volume.spec.dtype.kind not in "ui":
+        raise VolumeError(f"the ground truth {labels} holds {volume.spec.dtype}; labels must be integers")
+    return input_fingerprint(volume, box, run_directory)
 
 
 def _skeleton_fingerprint(skeletons: Skeletons) -> str:
     return fingerprint([array.tolist() for array in (skeletons.nodes_nm, skeletons.edges, skeletons.skeleton)])
-
-
-def volume_fingerprint(volume: Volume) -> str:
-    """Digest of a volume's extent, type, unit and of 27 blocks of voxels spread over it, wherever it is stored.
-
-    It notices another dataset and most changes of one; an edit between the blocks is not noticed, and needs a new
-    run directory.
-    """
-    bounds = volume.spec.bounds
-    axes = [
-        sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
-    ]
-    blocks = [
-        volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds)).tobytes()
-        for z, y, x in cartesian(*axes)
-    ]
-    spec = [bounds.start, bounds.stop, str(volume.spec.dtype), volume.spec.resolution_nm, volume.spec.channels]
-    return fingerprint(spec, [fingerprint(block.hex()) for block in blocks])
 
 
 def _check_source(volume: Volume, *, affinities: bool) -> None:

@@ -34,7 +34,6 @@ from pipeline.storage import ObjectStore
 logger = logging.getLogger("petaseg.lease")
 
 KEY = "lease.json"
-SECONDS = 60.0
 BEATS = 4
 """Renewals in one lease time."""
 POLL_SECONDS = 1.0
@@ -143,13 +142,10 @@ class Fence:
 class Lease:
     """The right to write a run directory; a context manager that renews it from a thread.
 
-    seconds: after so long without a beat a holder counts as dead.
-    retry_command: named in the message that refuses.
+    seconds: after so long without a beat a holder counts as dead (``execution.lease_seconds``).
     """
 
-    def __init__(
-        self, store: ObjectStore, *, seconds: float = SECONDS, sleep: Callable[[float], None] = time.sleep
-    ) -> None:
+    def __init__(self, store: ObjectStore, *, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
         self.store, self.seconds, self._sleep = store, seconds, sleep
         self.holder = Holder.here()
         self.fence = Fence(store, uuid.uuid4().hex)

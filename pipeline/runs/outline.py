@@ -47,6 +47,10 @@ class StageLike(Protocol):
         """What a chunk needs."""
         ...
 
+    def volume_names(self) -> tuple[str, ...]:
+        """The volumes that it writes."""
+        ...
+
 
 @dataclass(frozen=True)
 class StageOutline:
@@ -59,12 +63,14 @@ class StageOutline:
     """GPUs that a chunk uses: 0 or 1."""
     network: bool
     """True if a chunk runs the network, and so goes to the workers that are there for it."""
+    volumes: tuple[str, ...] = ()
+    """Names of the volumes in the run directory that the stage writes."""
 
     @classmethod
     def of(cls, stage: StageLike) -> StageOutline:
         """The outline of a stage."""
-        needs = stage.needs()
-        return cls(stage.name, stage.fingerprint, tuple(stage.grids()), needs.gpus, needs.network)
+        needs, grids = stage.needs(), tuple(stage.grids())
+        return cls(stage.name, stage.fingerprint, grids, needs.gpus, needs.network, stage.volume_names())
 
     @property
     def total(self) -> int:
@@ -109,7 +115,8 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
         data = json.loads(stages)
         table = yaml.safe_load(run_file)
         outlines = tuple(
-            StageOutline(**{**stage, "grids": tuple(map(_parse_grid, stage["grids"]))}) for stage in data["stages"]
+            StageOutline(**{**stage, "grids": tuple(map(_parse_grid, stage["grids"])), "volumes": _names(stage)})
+            for stage in data["stages"]
         )
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
         return RunOutline(store.url, data["command"], config, outlines, data["cluster"])
@@ -123,6 +130,11 @@ def _grid(grid: ChunkGrid) -> dict[str, Any]:
     """A grid without its halo, which no mark depends on."""
     boxes = {name: [box.start, box.stop] for name, box in (("bounds", grid.bounds), ("roi", grid.roi))}
     return {**boxes, "shape": grid.shape, "level": grid.level}
+
+
+def _names(stage: dict[str, Any]) -> tuple[str, ...]:
+    """The volumes of a stage; the next `petaseg run` writes down those that an outline of before lacks."""
+    return tuple(stage.get("volumes", ()))
 
 
 def _parse_grid(data: dict[str, Any]) -> ChunkGrid:

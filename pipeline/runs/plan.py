@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline.config.run_file import Execution
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.geometry import BoundingBox
@@ -92,7 +93,7 @@ def _measure(run: Run, on_stage: Callable[[str], None]) -> tuple[BoundingBox, di
         for stage in sample.stages:
             on_stage(stage.name)
             ledger = sample.ledger(stage)
-            summary = run_stage(stage, ledger, executor, RunOptions(attempts=1))
+            summary = run_stage(stage, ledger, executor, RunOptions.of(Execution(attempts=1), run.command))
             seconds[stage.name] = summary.seconds / max(1, summary.done)
             ledger.close()
     return box, seconds

@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import yaml
 
+from pipeline.config.paths import with_paths
 from pipeline.config.reading import parse_config, read_config
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
@@ -68,7 +68,7 @@ class Run:
             bounds=spec.bounds,
             roi=self.inputs.roi,
             chunk_shape=self.config.chunk_shape,
-            storage_chunk=self.config.storage_chunk_shape,
+            storage_chunk_shape=self.config.storage_chunk_shape,
             resolution_nm=spec.resolution_nm,
         )
 
@@ -171,13 +171,4 @@ def run_file(path: str | Path) -> tuple[ObjectStore, str]:
 
 def with_absolute_paths(config: RunConfig, folder: str) -> RunConfig:
     """The same configuration with relative paths counted from ``folder``, a path or a URL."""
-    data: dict[str, Any] = config.model_dump(mode="json", exclude_unset=True)
-    data["run_directory"] = absolute(data["run_directory"], folder)
-    for table, keys in (("input", ("image", "affinities", "mask")), ("evaluation", ("labels", "skeletons"))):
-        for key in keys:
-            if data.get(table, {}).get(key) is not None:
-                data[table][key] = absolute(data[table][key], folder)
-    model = data.get("inference", {}).get("model")
-    if model and ("/" in model or model.endswith(".yaml")):
-        data["inference"]["model"] = absolute(model, folder)
-    return parse_config(data)
+    return with_paths(config, lambda path: absolute(path, folder))

@@ -55,10 +55,10 @@ class StageProof:
 
 def verify_run(
     run: Run,
-    sample: int | None = 5,
+    sample: int | None,
     *,
+    seed: int,
     stages: Sequence[str] | None = None,
-    seed: int = 0,
     on_progress: Progress = lambda stage, number, total: None,
 ) -> Iterator[StageProof]:
     """Check the stages of a run one after another; ``sample`` chunks of each are recomputed, all of them if None."""

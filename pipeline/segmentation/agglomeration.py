@@ -54,10 +54,10 @@ MILLION = 1_000_000
 class Linkage:
     """How the affinities on a contact become its score."""
 
-    kind: str = "mean"
+    kind: str
     """``mean`` or ``quantile``."""
-    quantile: float = 0.5
-    """Which quantile; rounded to a millionth."""
+    quantile: float
+    """Which quantile, with ``kind`` quantile; rounded to a millionth."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("mean", "quantile"):

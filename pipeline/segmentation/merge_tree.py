@@ -33,9 +33,9 @@ class CutRules:
 
     threshold: float
     """Merges of at least this score are made."""
-    min_size: int = 0
+    min_size: int
     """A cluster of fewer voxels follows its next merge ..."""
-    min_size_threshold: float = 1.0
+    min_size_threshold: float
     """... if that scores at least this."""
 
     def __post_init__(self) -> None:

@@ -98,6 +98,10 @@ class Stage(ABC):
     def prepare(self) -> None:  # noqa: B027  (most stages need nothing)
         """Create output volumes, once, in the driver, before the first chunk; may be repeated."""
 
+    def volume_names(self) -> tuple[str, ...]:
+        """Names, within the run directory, of the volumes that it writes."""
+        return ()
+
     def needs(self) -> Needs:
         """What one chunk needs while it runs."""
         return Needs()

@@ -73,6 +73,10 @@ class ChainStage(Stage):
         """One grid, without halo; a stage that needs more says so."""
         return [self.layout.grid()]
 
+    def volume_names(self) -> tuple[str, ...]:
+        """See ``Stage``."""
+        return tuple(volume.name for volume in self.volumes)
+
     def prepare(self) -> None:
         """Create the output volumes."""
         for volume in self.volumes:

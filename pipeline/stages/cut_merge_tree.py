@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
-from pipeline.config.run_file import check_thresholds
+from pipeline.config.run_file import DEFAULT_THRESHOLD, check_thresholds
 from pipeline.errors import ConfigError
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import NodeResult
@@ -18,9 +18,6 @@ from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.chain_stage import ChainStage, TreeStage
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
-
-DEFAULT_THRESHOLD = 0.5
-"""Where the tree is cut if neither the run file nor the model's card names a threshold."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +59,7 @@ class CutMergeTree(TreeStage):
 
 
 def cut_rules(setup: Setup) -> CutRules:
-    """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at 0.5.
+    """Where the merge tree is cut: at the threshold of the run file, else of the model's card, else at the default.
 
     Raises ``ConfigError`` if the threshold does not fit the end of the tree.
     """

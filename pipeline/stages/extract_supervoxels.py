@@ -40,9 +40,9 @@ class ExtractSupervoxels(ChainStage):
         return cls(setup.layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
 
     def depends_on(self) -> Sequence[Any]:
-        """Affinities, mask and rules."""
-        inputs = [self.layout.fingerprint, self.affinities.fingerprint, self.mask_fingerprint]
-        return inputs, asdict(self.rules)
+        """Affinities and how they are read, mask and rules."""
+        affinities = [self.affinities.fingerprint, self.affinities.offsets]
+        return self.layout.fingerprint, affinities, self.mask_fingerprint, asdict(self.rules)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with the halo of the capped distance and the filter."""

@@ -35,14 +35,14 @@ class Layout:
     bounds: BoundingBox
     roi: BoundingBox
     chunk_shape: Vec
-    storage_chunk: Vec
+    storage_chunk_shape: Vec
     resolution_nm: tuple[float, float, float]
 
     @property
     def fingerprint(self) -> str:
         """Digest of the voxels and the grid; where the run lies does not matter."""
         boxes = [self.bounds.start, self.bounds.stop, self.roi.start, self.roi.stop]
-        return fingerprint(boxes, self.chunk_shape, self.storage_chunk, self.resolution_nm)
+        return fingerprint(boxes, self.chunk_shape, self.storage_chunk_shape, self.resolution_nm)
 
     def grid(self, halo: tuple[Vec, Vec] = (ZERO, ZERO)) -> ChunkGrid:
         """The grid of level 0 chunks, read with this halo."""
@@ -54,7 +54,7 @@ class Layout:
 
     def create_volume(self, name: str, dtype: str, channels: int | None = None) -> None:
         """Create an output volume over the dataset's bounds; nothing happens if it is there already."""
-        spec = VolumeSpec(self.bounds, self.resolution_nm, np.dtype(dtype), channels, self.storage_chunk)
+        spec = VolumeSpec(self.bounds, self.resolution_nm, np.dtype(dtype), channels, self.storage_chunk_shape)
         create_volume(self.volume_url(name), spec)
 
     def read(self, name: str, box: BoundingBox) -> np.ndarray:

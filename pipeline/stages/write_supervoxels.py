@@ -6,34 +6,41 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
+from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.assign_segments import AssignSegments
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
+from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import TableStage
 from pipeline.stages.setup import Setup
+
+WAY: tuple[type[ChainStage], ...] = (BuildRegionGraph, Agglomerate, CutMergeTree, AssignSegments)
+"""The stages on the way from the joins to the table."""
 
 
 @dataclass(frozen=True)
 class WriteSupervoxels(TableStage):
     """Fragments -> supervoxels (uint64).
 
-    The column depends on the joins alone, never on the threshold: so ``upstream`` is the fingerprint of the region
-    graph, and another threshold does not write the supervoxels again.
+    The column depends on fragments and joins alone, never on linkage or threshold: so ``upstream`` is the fingerprint
+    of the stage that wrote both, and neither another linkage nor another threshold writes the supervoxels again. The
+    joins get there through the arithmetic of all stages in ``WAY``.
     """
 
     layout: Layout
     upstream: str
 
     name = "write_supervoxels"
-    reads = (*TableStage.reads, BuildRegionGraph.name)
     column = "supervoxel"
     volumes = (OutputVolume("supervoxels", "uint64"),)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
         """The stage that applies the joins."""
-        return cls(setup.layout, before[BuildRegionGraph.name].fingerprint)
+        return cls(setup.layout, before[ExtractSupervoxels.name].fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
-        """The region graph, which holds the joins."""
-        return (self.upstream,)
+        """Fragments and joins, and the arithmetic that brings the joins into the table."""
+        return self.upstream, [stage.algorithm for stage in WAY]

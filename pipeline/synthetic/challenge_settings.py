@@ -6,17 +6,14 @@ from typing import Annotated
 
 from pydantic import Field, model_validator
 
-from pipeline.config.run_file import Share, Table
-from pipeline.synthetic.snakes import Normal, Positive, Walk
-
-Count = Annotated[int, Field(ge=1)]
-AtLeastZero = Annotated[float, Field(ge=0)]
+from pipeline.config.base import Amount, Count, CountOrZero, Positive, Share, Table
+from pipeline.synthetic.snakes import Normal, Walk
 
 
 class SnakeKind(Table):
     """Snakes of one size."""
 
-    number: Annotated[int, Field(ge=0)]
+    number: CountOrZero
     """How many are placed, if there is room."""
     circles: Normal
     """Circles of a snake, rounded."""
@@ -41,7 +38,7 @@ class ChallengeConfig(Table):
     """Side of the middle part that is returned; the authors' readers cut 320 out of 350."""
     nodes: Count = 15
     """Nodes along a side of the grid."""
-    jitter: AtLeastZero = 50.0
+    jitter: Amount = 50.0
     """Each node is moved within a disc of this radius."""
     size_scale: Positive = 0.5
     """All radii are multiplied by this."""
@@ -77,13 +74,13 @@ class ChallengeConfig(Table):
     """Gaussian bumps of a template."""
     bump_width: Positive = 20.0
     """Standard deviation of a bump in pixels."""
-    warp: AtLeastZero = 120.0
+    warp: Amount = 120.0
     """Displacement in pixels is this times the gradient of a template (which is per pixel)."""
     least_contrast: Share = 0.7
     """Contrast where its template is 0; it is 1 where the template is 1."""
-    blur: AtLeastZero = 1.0
+    blur: Amount = 1.0
     """Standard deviation of the blur in pixels where its template is 0; none where the template is 1."""
-    noise: AtLeastZero = 0.5
+    noise: Amount = 0.5
     """Standard deviation of the noise; lines have brightness 1 on 0."""
 
     @model_validator(mode="after")

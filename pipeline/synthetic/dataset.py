@@ -23,8 +23,8 @@ import numpy as np
 import yaml
 
 from pipeline import __version__
+from pipeline.config.base import Table
 from pipeline.config.reading import apply_overrides, parse_config
-from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError, StorageError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.contact_sheet import SHOWN, contact_sheet
@@ -58,7 +58,7 @@ def synthesize(
     kind: str,
     output: str | Path,
     *,
-    count: int = 16,
+    count: int,
     seed: int = 0,
     overrides: Sequence[str] = (),
     on_progress: Progress | None = None,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from pipeline.config.run_file import Table
+from pipeline.config.base import Table
 from pipeline.errors import ConfigError
 from pipeline.synthetic.sample import Sample
 

@@ -37,12 +37,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.config.run_file import Table
+from pipeline.config.base import Count, CountOrZero, Positive, Table
 from pipeline.errors import ConfigError
 from pipeline.synthetic.sample import Sample, sample_rng
-
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(gt=0)]
 
 RESTARTS = 500
 """Attempts to grow the two targets before a configuration is refused."""
@@ -61,27 +58,27 @@ class PathfinderConfig(Table):
     """Side of the square in which curves are drawn, in pixels; all lengths below are in these pixels."""
     size: Count = 150
     """Side of the image that is returned: a divisor of the window."""
-    padding: Annotated[int, Field(ge=0)] = 22
+    padding: CountOrZero = 22
     """Width of the border that is kept free."""
-    seed_padding: Annotated[int, Field(ge=0)] = 54
+    seed_padding: CountOrZero = 54
     """Width of the border in which no target starts: twice the seed distance."""
     length: Count = 5
     """Length of a paddle."""
-    thickness: Amount = 2.0
+    thickness: Positive = 2.0
     """Thickness of a paddle."""
     margin: Count = 3
     """Half of the gap between paddles."""
     antialias: Count = 2
     """Sub-pixels along each side of a pixel."""
-    continuity: Amount = 1.8
+    continuity: Positive = 1.8
     """How straight curves are: turns up to 90 degrees over this are possible."""
-    seed_distance: Amount = 27.0
+    seed_distance: Positive = 27.0
     """Distance of the starts of the two targets."""
-    marker_radius: Amount = 5.0
+    marker_radius: Positive = 5.0
     """Radius of the disc."""
     contrast: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Brightness of paddles; the disc has 1."""
-    distractors: Annotated[int, Field(ge=0)] = 15
+    distractors: CountOrZero = 15
     """Distractors that are tried."""
     distractor_paddles: Count | None = None
     """Paddles of a distractor; L / 3, rounded, if left out."""

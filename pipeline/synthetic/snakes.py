@@ -8,9 +8,7 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy import special
 
-from pipeline.config.run_file import Table
-
-Positive = Annotated[float, Field(gt=0)]
+from pipeline.config.base import Amount, Count, Positive, Table
 
 
 class Normal(Table):
@@ -39,13 +37,13 @@ class Normal(Table):
 class Walk(Table):
     """How a snake goes on from circle to circle."""
 
-    overlap: Annotated[float, Field(ge=0)] = 2.0
+    overlap: Amount = 2.0
     """The next centre lies at the sum of both radii less this, in pixels."""
     turn_limit_degrees: Annotated[float, Field(gt=0, le=180)] = 75.0
     """Largest turn."""
     turn_factor: Positive = 1.2
     """Density of turns is proportional to max(cos(factor * turn), 0)."""
-    tries: Annotated[int, Field(ge=1)] = 20
+    tries: Count = 20
     """Circles that are tried at the end of a snake before it stays as short as it is."""
 
     def turn(self, rng: np.random.Generator) -> float:

@@ -23,10 +23,8 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.config.run_file import Table
+from pipeline.config.base import Count, Positive, Share, Table
 from pipeline.synthetic.sample import Sample, sample_rng
-
-Amount = Annotated[float, Field(gt=0)]
 
 
 class TiltConfig(Table):
@@ -34,15 +32,15 @@ class TiltConfig(Table):
 
     part: Literal["train", "test"] = "train"
     """train: one disc of any orientation; test: a centre of fixed orientation in a surround."""
-    size: Annotated[int, Field(ge=1)] = 500
+    size: Count = 500
     """Side of the image in pixels."""
-    radius: tuple[Amount, Amount] = (80.0, 240.0)
+    radius: tuple[Positive, Positive] = (80.0, 240.0)
     """Smallest and largest radius of the disc, or of the surround."""
-    wavelength: tuple[Amount, Amount] = (30.0, 90.0)
+    wavelength: tuple[Positive, Positive] = (30.0, 90.0)
     """Smallest and largest wavelength, in pixels."""
     contrast: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Brightness runs from 0.5 - contrast / 2 to 0.5 + contrast / 2."""
-    grey: Annotated[float, Field(ge=0, le=1)] = 0.5
+    grey: Share = 0.5
     """Brightness outside."""
     centre_share: Annotated[float, Field(gt=0, lt=1)] = 0.5
     """Radius of the centre in units of that of the surround (test)."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.config.run_file import Shape, Table
+from pipeline.config.base import Shape, Table
 from pipeline.geometry import Vec
 from pipeline.synthetic.sample import Sample, sample_rng
 from pipeline.synthetic.tissue import make_tissue

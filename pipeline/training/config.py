@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.run_file import Shape, Share, Table, Voxel
+from pipeline.config.base import Amount, Count, CountOrZero, DataPath, ModelName, Positive, Shape, Share, Table, Voxel
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation
@@ -27,11 +27,11 @@ NEAREST_AND_LONG_RANGE: Offsets = tuple(
 class LabelledVolume(Table):
     """An image with its labels; what label 0 means is up to the targets."""
 
-    image: str
+    image: DataPath
     """Volume of the raw image, uint8."""
-    labels: str
+    labels: DataPath
     """Volume of labels on the same voxels."""
-    mask: str | None = None
+    mask: DataPath | None = None
     """Volume on the same voxels; where it is 0, nothing is asked."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the part that is used."""
@@ -42,7 +42,7 @@ class LabelledVolume(Table):
 class Synthetic(Table):
     """Made-up tissue instead of, or beside, real volumes."""
 
-    volumes: Annotated[int, Field(ge=1)] = 4
+    volumes: Count = 4
     """How many are made for training; one more is made for validation."""
     shape: Shape = Vec(96, 160, 160)
     """Voxels of each."""
@@ -55,7 +55,7 @@ class TrainConfig(Table):
 
     example: ClassVar[str] = "docs/training.md has an example"
 
-    output: str
+    output: DataPath
     """Folder of the model: card, weights, checkpoint, log and curve."""
     name: str
     """The model's name."""
@@ -69,9 +69,9 @@ class TrainConfig(Table):
     """A key of ``pipeline.models.MODELS``."""
     arguments: dict[str, Any] | str = "tiny"
     """Arguments of the architecture, or one of its named sizes."""
-    start_from: str | None = None
+    start_from: ModelName | None = None
     """Model whose weights are the beginning (a name or a card), to train it further or on other tissue."""
-    backbone: str | None = None
+    backbone: DataPath | None = None
     """File of published weights of a ResNet or of VGG16, for the networks that have one in them."""
     offsets: Offsets = NEAREST_AND_LONG_RANGE
     """Affinities to predict; the first three are the nearest neighbours (z, y, x). Short for one target of them."""
@@ -81,23 +81,23 @@ class TrainConfig(Table):
     """How gradients of a recurrence are computed."""
     patch_shape: Shape = Vec(64, 64, 64)
     """Voxels of a training patch."""
-    batch_size: Annotated[int, Field(ge=1)] = 1
+    batch_size: Count = 1
     """Patches of one update."""
-    steps: Annotated[int, Field(ge=1)] = 3000
+    steps: Count = 3000
     """Updates."""
     optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
     """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd has a momentum of 0.95, as for the canvas network."""
-    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
+    learning_rate: Positive = 2e-3
     """After the warm-up."""
     schedule: Literal["cosine", "polynomial", "plateau", "constant"] = "cosine"
     """How it falls: a cosine to 3 %; (1 - s / S)^0.9; halved whenever the score has not risen for a while; not."""
-    plateau_validations: Annotated[int, Field(ge=1)] = 3
+    plateau_validations: Count = 3
     """With schedule: plateau, this many validations without a better score halve the learning rate."""
-    warmup_steps: Annotated[int, Field(ge=0)] = 100
+    warmup_steps: CountOrZero = 100
     """The learning rate rises linearly over these."""
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    weight_decay: Amount = 1e-4
     """Of the optimiser."""
-    clip_norm: Annotated[float, Field(gt=0)] = 1.0
+    clip_norm: Positive = 1.0
     """Gradients are scaled down to this norm."""
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.999
     """The model is the running mean of the weights with this decay."""
@@ -105,17 +105,17 @@ class TrainConfig(Table):
     """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where to train; auto takes a GPU if there is one."""
-    devices: Annotated[int, Field(ge=1)] = 1
+    devices: Count = 1
     """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
-    threads: Annotated[int, Field(ge=1)] = 1
+    threads: Count = 1
     """CPU threads of one process."""
-    loaders: Annotated[int, Field(ge=0)] = 0
+    loaders: CountOrZero = 0
     """Processes that read and augment patches beside the training; 0 does it in turns."""
     seed: int = 0
     """Of weights, patches and augmentation."""
-    validate_every: Annotated[int, Field(ge=1)] = 250
+    validate_every: Count = 250
     """Updates between two validations and checkpoints."""
-    patience: Annotated[int, Field(ge=1)] | None = None
+    patience: Count | None = None
     """Stop after this many validations without a better score; never if left out."""
     pictures: bool = True
     """Draw predictions on a validation patch at each validation, step by step of the recurrence."""

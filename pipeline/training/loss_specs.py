@@ -11,9 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.run_file import Table
-
-Positive = Annotated[float, Field(gt=0)]
+from pipeline.config.base import Amount, Positive, Table
 
 
 class LossSpec(Table):
@@ -34,7 +32,7 @@ class Dice(LossSpec):
     """Dice loss of each sample."""
 
     kind: Literal["dice"] = "dice"
-    smooth: Annotated[float, Field(ge=0)] = 100.0
+    smooth: Amount = 100.0
     """Added to both sides of the quotient: 100 voxels in PyTorch Connectomics."""
 
 
@@ -42,7 +40,7 @@ class Focal(LossSpec):
     """Focal loss."""
 
     kind: Literal["focal"] = "focal"
-    gamma: Annotated[float, Field(ge=0)] = 2.0
+    gamma: Amount = 2.0
     """Easy voxels count (1 - p) to this power."""
 
 

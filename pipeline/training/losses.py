@@ -41,13 +41,13 @@ def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     return _mean(F.binary_cross_entropy_with_logits(_full(logits), targets, reduction="none"), weights)
 
 
-def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float = 2.0) -> Tensor:
+def focal_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, gamma: float) -> Tensor:
     """(1 - p)^gamma times the cross entropy, p the probability of the true class (Lin et al. 2017): rare targets."""
     cross = F.binary_cross_entropy_with_logits(_full(logits), targets, reduction="none")
     return _mean((-torch.expm1(-cross)) ** gamma * cross, weights)  # exp(-cross) is p
 
 
-def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float = 100.0) -> Tensor:
+def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float) -> Tensor:
     """1 - (2 |P T| + smooth) / (|P| + |T| + smooth) of a sample, all its channels together; mean over samples.
 
     Weights only mask here: a voxel counts if its weight is above 0.
@@ -58,7 +58,7 @@ def dice_loss(logits: Tensor, targets: Tensor, weights: Tensor, *, smooth: float
     return (1 - (2 * both + smooth) / (either + smooth)).mean()
 
 
-def mean_square(logits: Tensor, targets: Tensor, weights: Tensor, *, activation: str = "none") -> Tensor:
+def mean_square(logits: Tensor, targets: Tensor, weights: Tensor, *, activation: str) -> Tensor:
     """Weighted squared difference between the targets and the activated logits, mean over the asked voxels."""
     said = ACTIVATIONS[activation](_full(logits))
     return _mean((said - targets) ** 2, weights)

@@ -13,10 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.run_file import Table
-
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+from pipeline.config.base import Amount, Count, CountOrZero, Positive, Share, Table
 
 
 class Penalty(Table):
@@ -24,7 +21,7 @@ class Penalty(Table):
 
     weight: Positive = 10.0
     """The penalty is multiplied by this: 10 in the Pathfinder experiments of C-RBP, 1e-3 for sums in panoptic ones."""
-    limit: Annotated[float, Field(ge=0)] = 0.9
+    limit: Amount = 0.9
     """What lies below costs nothing (lambda)."""
 
 
@@ -69,7 +66,7 @@ class RuleSettings(Table):
 class Unrolled(RuleSettings):
     """Rules that have a gradient for every step's readout."""
 
-    earlier_steps: Annotated[float, Field(ge=0, le=1)] = 0.0
+    earlier_steps: Share = 0.0
     """The readout of step t is asked too, and weighs this to the power T - t; 0 asks the last step alone."""
 
 
@@ -97,15 +94,15 @@ class Recurrent(RuleSettings):
     """Recurrent back-propagation (RBP; with a penalty C-RBP): the gradient of a steady state by a Neumann series."""
 
     kind: Literal["rbp"] = "rbp"
-    terms: Annotated[int, Field(ge=0)] = 15
+    terms: CountOrZero = 15
     """At most so many beside the gradient itself."""
-    tolerance: Annotated[float, Field(ge=0)] = 1e-6
+    tolerance: Amount = 1e-6
     """A term of this size, relative to the gradient, ends the series."""
     divergence: Positive = 10.0
     """So does one of that size; then the partial sum of least residual is used."""
     reference_stopping: bool = False
     """Stop as the published code does, by absolute norms: for comparison only, it usually gives one step's gradient."""
-    over: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(min_length=1)] | None = None
+    over: Annotated[tuple[CountOrZero, ...], Field(min_length=1)] | None = None
     """Numbers of the state's tensors that the series runs over; all if left out. The published ConvLSTM: [0], its h."""
 
 

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import numpy as np
-from pydantic import Field
 
-from pipeline.config.run_file import Shape, Share, Table
+from pipeline.config.base import Count, CountOrZero, Shape, Share, Table
 from pipeline.training.target_specs import AnyTarget
-
-Count = Annotated[int, Field(ge=0)]
 
 KNOWN_SHARE = 0.3
 """Where label 0 is not known, a patch with fewer labelled voxels than this is drawn again."""
@@ -24,15 +20,15 @@ class Sampling(Table):
     """Least share of voxels with a label; 0.3 if left out and label 0 is unknown to some target, else 0."""
     valid: Share = 0.5
     """Least share of voxels inside the mask of the volume."""
-    foreground: Count = 0
+    foreground: CountOrZero = 0
     """Patches with fewer labelled voxels than this are rejected with probability ``reject``."""
-    objects: Count = 0
+    objects: CountOrZero = 0
     """So are those with fewer different labels."""
     reject: Share = 0.95
     """Probability of a rejection."""
     chunk_shape: Shape | None = None
     """Voxels of a part that is read into memory at once, for slow stores; if left out, each patch is read by itself."""
-    patches_per_chunk: Annotated[int, Field(ge=1)] = 200
+    patches_per_chunk: Count = 200
     """Patches that are drawn from such a part before the next one is read."""
 
 

@@ -16,10 +16,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.run_file import Table
+from pipeline.config.base import CountOrZero, Positive, Table
 from pipeline.geometry import Vec
 from pipeline.training import targets as make
-from pipeline.training.loss_specs import Bce, CrossEntropy, Losses, MeanSquare, Positive
+from pipeline.training.loss_specs import Bce, CrossEntropy, Losses, MeanSquare
 from pipeline.training.targets.masks import Zero
 
 
@@ -213,7 +213,7 @@ class Contours(TargetSpec):
     """Outlines of objects in the plane; label 0 is background."""
 
     what: Literal["contours"] = "contours"
-    dilation: Annotated[int, Field(ge=0)] = 1
+    dilation: CountOrZero = 1
     """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
     background: bool = True
     """Outlines also towards the background; otherwise only between objects."""

@@ -12,6 +12,7 @@ from typing import cast
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.volumes.base import Format, Mode, Volume, VolumeSpec, spec_like
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
+from pipeline.volumes.marker import refuse_unfinished
 from pipeline.volumes.spec_checks import check_spec, differences
 
 __all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "spec_like"]
@@ -40,12 +41,16 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         file says or does not say, ``axes=zyx`` names the order of an array that does not name its axes.
     mode: ``r`` or ``r+`` (read and write).
 
-    Raises ``VolumeError`` (missing, not usable), ``ConfigError`` (not a URL of a volume), ``StorageError``.
+    Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
+    ``ConfigError`` (not a URL of a volume), ``StorageError``.
     """
     location = parse_location(url)
     name = location.format or require_format(location)
     _refuse_options(location, name)
-    return _format(name).open(location, mode)
+    kind = _format(name)
+    if mode == "r" and kind.creatable:
+        refuse_unfinished(location)
+    return kind.open(location, mode)
 
 
 def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, overwrite: bool = False) -> Volume:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 import numpy as np
 from numpy.typing import DTypeLike
 
+from pipeline.config.base import STORAGE_CHUNK
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ class VolumeSpec:
     dtype: np.dtype
     channels: int | None = None
     """Number of channels, stored first: arrays are (c, z, y, x); ``None`` for plain (z, y, x)."""
-    storage_chunk: Vec = Vec(64, 64, 64)
+    storage_chunk: Vec = STORAGE_CHUNK
     """Voxels of one stored object's inner chunk."""
     storage_shard: Vec | None = None
     """Voxels of one stored object, if several chunks share one; writers must cover whole objects."""

@@ -10,6 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
@@ -18,9 +19,6 @@ from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import from_attributes, placement, refuse_writing
-
-DEFAULT_CHUNK = Vec(64, 64, 64)
-"""The storage chunk that is reported for datasets stored in one piece."""
 
 
 class Hdf5Volume(CheckedVolume):
@@ -41,7 +39,7 @@ class Hdf5Volume(CheckedVolume):
         attributes = {**dataset.file.attrs, **dataset.attrs}
         axes = Axes(location.url, _axis_names(location, attributes, dataset.ndim), dataset.shape)
         resolution, bounds = placement(location, from_attributes(location.url, attributes), axes.extent)
-        chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else DEFAULT_CHUNK
+        chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else STORAGE_CHUNK  # in one piece
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
 

@@ -1,7 +1,7 @@
 """Bring data in: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
 
     1. open the source; voxel size and offset come from it or from the caller              open_source
-    2. put a marker beside the target, then create the target                              Marker, create_volume
+    2. put a marker beside the target, then create the target                              marker.py, create_volume
     3. copy block after block; the marker counts them, and a repeated call goes on there   _copy
     4. delete the marker: from now on the target is a volume like any other
 
@@ -17,13 +17,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Triple, Vec, product
 from pipeline.grid import ChunkGrid
-from pipeline.storage import ObjectStore, local_path
+from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
 from pipeline.volumes.location import detect_format, parse_location
+from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
 
 BLOCK_BYTES = 2**28
@@ -62,7 +64,7 @@ def ingest(
     *,
     resolution_nm: tuple[float, float, float] | None = None,
     offset: Triple | None = None,
-    storage_chunk: Triple = (64, 64, 64),
+    storage_chunk: Triple | None = None,
     shard: Triple | None = None,
     format: str | None = None,
     dataset: str | None = None,
@@ -75,7 +77,8 @@ def ingest(
     source: a folder of numbered TIFF files, a multi-page TIFF, an HDF5 file, a ``.npy`` file or any volume URL.
     resolution_nm: nanometres per voxel (z, y, x); left out, what the source states.
     offset: position of the first voxel (z, y, x) in voxels; left out, what the source states, else 0, 0, 0.
-    storage_chunk, shard: voxels (z, y, x) of a stored chunk, and of an object that holds several of them (zarr).
+    storage_chunk: voxels (z, y, x) of a stored chunk; left out, ``STORAGE_CHUNK``.
+    shard: voxels (z, y, x) of a stored object that holds several chunks (zarr).
     format: zarr or precomputed; left out, what the target's URL says, else zarr.
     dataset: the name inside an HDF5 file.
     overwrite: delete an existing target, or what an interrupted call left of it, first.
@@ -85,16 +88,13 @@ def ingest(
     target that exists, ``StorageError`` if the target cannot be written.
     """
     volume = open_source(source, dataset, resolution_nm)
-    spec = target_spec(volume.spec, offset, storage_chunk, shard)
+    spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
-    marker.put(done)
-    try:
+    with marker.kept_if_refused():
+        marker.put(done)
         target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
-    except VolumeError:
-        marker.delete()
-        raise
     _copy(volume, target, grid, marker, done, on_progress)
     marker.delete()
     return IngestReport(target_url, target.spec, len(grid), done)
@@ -137,47 +137,6 @@ def block_shape(spec: VolumeSpec, memory_bytes: int) -> Vec:
         times = max(1, min(units, memory_bytes // (product(shape) * voxel_bytes)))
         shape *= Vec(*(times if a == axis else 1 for a in range(3)))
     return shape
-
-
-class Marker:
-    """``<target>.ingest.json``: which source is being copied to a target, and how many blocks are done."""
-
-    def __init__(self, target_url: str, fingerprint: str) -> None:
-        self._target_url = target_url
-        self._fingerprint = fingerprint
-        location = parse_location(target_url)
-        parent, _, self._key = location.base.rpartition("/")
-        self._key += ".ingest.json"
-        if parent.endswith(":/"):
-            raise ConfigError(
-                f"target {target_url} is a whole bucket; name a folder in it: {target_url.rstrip('/')}/image"
-            )
-        in_memory = location.format == "memory"  # such a target does not outlive an interruption
-        self._store = None if in_memory else ObjectStore(parent or ("/" if location.base.startswith("/") else "."))
-
-    def blocks_done(self) -> int | None:
-        """Blocks that an interrupted call wrote; ``None`` if there was none, ``VolumeError`` if it was another one."""
-        data = self._store and self._store.get_or_none(self._key)
-        if not data:
-            return None
-        state = json.loads(data)
-        if state["fingerprint"] != self._fingerprint:
-            raise VolumeError(
-                f"{self._target_url} was begun from another source or with other settings and not finished; "
-                "choose another target, or overwrite it"
-            )
-        return int(state["blocks_done"])
-
-    def put(self, blocks_done: int) -> None:
-        """Write down that the first blocks are done."""
-        if self._store:
-            state = {"fingerprint": self._fingerprint, "blocks_done": blocks_done}
-            self._store.put(self._key, json.dumps(state).encode())
-
-    def delete(self) -> None:
-        """The target is complete."""
-        if self._store:
-            self._store.delete(self._key)
 
 
 def _copy(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.config.cluster import WorkerShape
+from pipeline.config.run_file import Execution
 from pipeline.errors import StageFailed
 from pipeline.execution.dask import configure_dask
 from pipeline.execution.pools import ClusterExecutor, workers_for
@@ -37,7 +38,7 @@ class Bench:
         store = ObjectStore(f"{self.store.url}/{options.get('name', 'first')}")  # a late try must not count elsewhere
         stage = ToyStage(store, **options)
         ledger = Ledger(store, stage.name, stage.fingerprint, stage.grids())
-        settings = RunOptions(sleep=lambda _: None, max_in_flight=4)
+        settings = RunOptions.of(Execution(max_in_flight=4), "petaseg run run.yaml", sleep=lambda _: None)
         try:
             run_stage(stage, ledger, self.executor, settings, on_event=self.events.append)
         finally:

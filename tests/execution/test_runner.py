@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import LeaseError, StageFailed
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, RunOptions, StageFinished, StageStarted, run_stage
@@ -38,7 +39,7 @@ class Bench:
         self.events.clear()
         self.pauses.clear()
         stage.forget_tries()
-        settings = RunOptions(retry_command=COMMAND, sleep=self.pauses.append, **options)
+        settings = RunOptions.of(Execution(**options), COMMAND, sleep=self.pauses.append)
         ledger = self.ledger(stage)
         try:
             return run_stage(stage, ledger, self.executor, settings, on_event=self.events.append)
@@ -269,7 +270,7 @@ def test_an_interrupted_run_keeps_what_it_has_recorded(bench: Bench) -> None:
 
     ledger = bench.ledger(stage)
     with pytest.raises(KeyboardInterrupt):
-        run_stage(stage, ledger, bench.executor, RunOptions(max_in_flight=3), on_event=interrupt)
+        run_stage(stage, ledger, bench.executor, RunOptions.of(Execution(max_in_flight=3), COMMAND), on_event=interrupt)
     ledger.close()
     begun = len(stage.tried())
     kept = bench.done(stage)
@@ -294,7 +295,13 @@ def test_a_driver_that_was_replaced_hands_out_and_writes_nothing_more(bench: Ben
 
     ledger = bench.ledger(stage)
     with pytest.raises(LeaseError):
-        run_stage(stage, ledger, bench.executor, RunOptions(max_in_flight=3, may_write=check), on_event=listen)
+        run_stage(
+            stage,
+            ledger,
+            bench.executor,
+            RunOptions.of(Execution(max_in_flight=3), COMMAND, may_write=check),
+            on_event=listen,
+        )
     with pytest.raises(LeaseError):
         ledger.compact()
     assert len(bench.done(stage)) == 10
@@ -309,6 +316,11 @@ def test_a_worker_whose_driver_was_followed_by_another_writes_nothing(bench: Ben
         raise LeaseError("another driver has taken over this run")
 
     with pytest.raises(StageFailed, match=r"stopped at chunk .*another driver has taken over"):
-        run_stage(stage, bench.ledger(stage), bench.executor, RunOptions(max_in_flight=3, worker_may_write=fence))
+        run_stage(
+            stage,
+            bench.ledger(stage),
+            bench.executor,
+            RunOptions.of(Execution(max_in_flight=3), COMMAND, worker_may_write=fence),
+        )
     assert bench.done(stage) == set()
     assert len(stage.tried()) <= 3

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import bundled_folder
 from pipeline.runs.plan import make_plan
@@ -24,7 +25,7 @@ from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
 from pipeline.storage import ObjectStore, bucket_client
 from pipeline.storage.bucket_client import Patience
-from pipeline.volumes import VolumeSpec, create_volume
+from pipeline.volumes import VolumeSpec, create_volume, open_volume
 from tests.objectstore.faults import FaultyServer, behind_faults
 from tests.objectstore.server import KEY, SECRET, S3Server
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
@@ -106,6 +107,26 @@ def test_from_the_image_to_neurons_in_a_bucket(
     assert any(b"relabel: " in finished.store.get(key) for key in finished.store.list("logs/"))
     assert not [path.name for path in tmp_path.iterdir() if path.name.startswith("petaseg")]
     refuse_secrets(finished)
+
+
+def test_volumes_in_a_bucket_are_used_when_they_are_complete(bucket: str, run_file: str) -> None:
+    """Labels of a run in a bucket that lacks a chunk, and an unfinished ingest there, are refused until complete."""
+    first = run(run_file)  # type: ignore[arg-type]
+    truth = {"labels": f"{first.url}/labels.zarr"}
+    second = store_run_file(
+        bucket, input={"affinities": "affinities.zarr"}, evaluation=truth, run_directory="runs/second"
+    )
+    assert Run.open(second).has_stage("evaluate_segmentation")
+    ledger = first.ledger(first.stage("relabel"))
+    ledger.forget(next(iter(first.layout.grid())))
+    ledger.close()
+    with pytest.raises(VolumeError, match=r"finished 7 of 8 chunks of relabel.*petaseg run s3://.*runs/first"):
+        Run.open(second)
+    target = f"{bucket}/lab/mask.zarr"
+    ObjectStore(f"{bucket}/lab").put("mask.zarr.ingest.json", b"{}")
+    store_volume(target, np.ones((8, 8, 8), np.uint8))
+    with pytest.raises(VolumeError, match="give the same petaseg ingest command again"):
+        open_volume(target)
 
 
 def refuse_secrets(finished: Run) -> None:

@@ -3,6 +3,7 @@
 import json
 
 from pipeline.config.reading import parse_config
+from pipeline.config.run_file import Execution
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.ledger.ledger import Ledger
@@ -30,7 +31,7 @@ def test_a_run_in_a_bucket_is_watched(bucket: str, tmp_path) -> None:
         ledger.flush()
         assert watch.follow().stages[0].done == count + 1
     with event_log(store) as log:
-        run_stage(stage, ledger, SerialExecutor(), RunOptions(), on_event=log)
+        run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "petaseg run run.yaml"), on_event=log)
     ledger.close()
     status = watch.follow()
     assert status.complete

@@ -9,7 +9,17 @@ import pytest
 from pipeline.config.cluster import Prices
 from pipeline.config.reading import parse_config
 from pipeline.config.run_file import RunConfig
-from pipeline.runs.cost import COVERAGE, Estimate, RunCost, Share, StageHours, forecast, rough, share_of, stage_hours
+from pipeline.runs.cost import (
+    COVERAGE,
+    Estimate,
+    RunCost,
+    StageHours,
+    WorkerShare,
+    forecast,
+    rough,
+    share_of,
+    stage_hours,
+)
 from pipeline.runs.outline import StageOutline
 from pipeline.stages.base import ChunkReport
 from pipeline.storage import ObjectStore
@@ -75,7 +85,7 @@ def recorded(folder: Path, seconds: dict[int, list[float]]):
 def test_hours_are_those_of_the_ledger_and_the_mean_of_what_is_missing(tmp_path: Path) -> None:
     count = len(GRIDS[0])
     done = recorded(tmp_path, {0: [HOUR] * (count - 8)})
-    hours = stage_hours(STAGE, done, Share(), None)
+    hours = stage_hours(STAGE, done, WorkerShare(), None)
     above = sum(len(grid) for grid in GRIDS[1:])
     assert hours.spent == count - 8
     assert hours.left is not None
@@ -87,26 +97,26 @@ def test_a_level_is_judged_by_itself_as_soon_as_it_can_be(tmp_path: Path) -> Non
     """A level is forecast from its own chunks once enough of them are done, not from those below."""
     above = len(GRIDS[1])
     done = recorded(tmp_path, {0: [HOUR] * len(GRIDS[0]), 1: [3 * HOUR] * (above - 1)})
-    hours = stage_hours(STAGE, done, Share(), None)
+    hours = stage_hours(STAGE, done, WorkerShare(), None)
     assert hours.left is not None
     assert hours.left.value == pytest.approx(3 + 3 * sum(len(grid) for grid in GRIDS[2:]))
 
 
 def test_a_finished_stage_has_nothing_left(tmp_path: Path) -> None:
     done = recorded(tmp_path, {grid.level: [HOUR] * len(grid) for grid in GRIDS})
-    assert stage_hours(STAGE, done, Share(), None).left == Estimate()
+    assert stage_hours(STAGE, done, WorkerShare(), None).left == Estimate()
 
 
 def test_a_stage_without_chunks_is_unknown_until_a_sample_was_measured(tmp_path: Path) -> None:
     """A stage without done chunks or a measured sample is named as unknown in the forecast."""
     empty = recorded(tmp_path, {})
-    unknown = stage_hours(STAGE, empty, Share(), None)
+    unknown = stage_hours(STAGE, empty, WorkerShare(), None)
     assert unknown.left is None
-    cost = RunCost((StageHours("first", 2.0, Estimate(), Share()), unknown), Prices())
+    cost = RunCost((StageHours("first", 2.0, Estimate(), WorkerShare()), unknown), Prices())
     assert cost.unknown == ("count_voxels",)
     assert cost.total(lambda share: 1.0) == Estimate(2.0)
     per_voxel = 2 * HOUR / (GRIDS[0].roi.voxels / len(GRIDS[0]))
-    sampled = stage_hours(STAGE, empty, Share(), per_voxel).left
+    sampled = stage_hours(STAGE, empty, WorkerShare(), per_voxel).left
     assert sampled is not None
     assert sampled.value == pytest.approx(2 * STAGE.total)
     assert (sampled.low, sampled.high) == pytest.approx((STAGE.total, 4 * STAGE.total))
@@ -115,13 +125,13 @@ def test_a_stage_without_chunks_is_unknown_until_a_sample_was_measured(tmp_path:
 @pytest.mark.parametrize(
     ("execution", "stage", "share"),
     [
-        ({"executor": "serial"}, STAGE, Share(1, 1, 0)),
-        ({"executor": "threads", "workers": 4}, STAGE, Share(1 / 4, 1, 0)),
-        ({"executor": "threads", "workers": 4}, NETWORK, Share(1 / 4, 1, 1 / 4)),
-        ({"executor": "dask", "workers": 3, "threads_per_worker": 2}, NETWORK, Share(1 / 2, 1, 1 / 6)),
+        ({"executor": "serial"}, STAGE, WorkerShare(1, 1, 0)),
+        ({"executor": "threads", "workers": 4}, STAGE, WorkerShare(1 / 4, 1, 0)),
+        ({"executor": "threads", "workers": 4}, NETWORK, WorkerShare(1 / 4, 1, 1 / 4)),
+        ({"executor": "dask", "workers": 3, "threads_per_worker": 2}, NETWORK, WorkerShare(1 / 2, 1, 1 / 6)),
     ],
 )
-def test_on_one_machine_chunks_share_its_gpu(execution: dict, stage: StageOutline, share: Share) -> None:
+def test_on_one_machine_chunks_share_its_gpu(execution: dict, stage: StageOutline, share: WorkerShare) -> None:
     """On one machine all chunks in flight share one GPU and the cores."""
     assert share_of(config(execution=execution), None, stage) == share
 
@@ -130,17 +140,17 @@ def test_on_a_cluster_a_chunk_holds_its_part_of_a_worker() -> None:
     """On a cluster a chunk is charged its share of the worker's cores and GPUs, whether it uses the GPUs or not."""
     gpu = {"cpus": 8, "gpus": 1, "threads": 2}
     apart = config(cluster={"workers": {"cpus": 4, "threads": 4}, "inference_workers": gpu})
-    assert share_of(apart, "slurm", STAGE) == Share(1 / 4, 1, 0)
-    assert share_of(apart, "slurm", NETWORK) == Share(1 / 2, 4, 1 / 2)
+    assert share_of(apart, "slurm", STAGE) == WorkerShare(1 / 4, 1, 0)
+    assert share_of(apart, "slurm", NETWORK) == WorkerShare(1 / 2, 4, 1 / 2)
     together = config(cluster={"workers": gpu})
-    assert share_of(together, "kubernetes", STAGE) == Share(1 / 2, 4, 1 / 2)
+    assert share_of(together, "kubernetes", STAGE) == WorkerShare(1 / 2, 4, 1 / 2)
 
 
 def test_money_is_hours_times_prices() -> None:
     prices = Prices(cpu_hour=0.05, gpu_hour=2.0, currency="EUR")
     stages = (
-        StageHours("predict_affinities", 10.0, Estimate(10.0, (2.0, 2.0)), Share(1 / 2, 4, 1 / 2)),
-        StageHours("relabel", 3.0, Estimate(), Share(1, 1, 0)),
+        StageHours("predict_affinities", 10.0, Estimate(10.0, (2.0, 2.0)), WorkerShare(1 / 2, 4, 1 / 2)),
+        StageHours("relabel", 3.0, Estimate(), WorkerShare(1, 1, 0)),
     )
     plain = RunCost(stages, prices).as_dict()
     assert plain["money"]["spent"] == pytest.approx(10 * (4 * 0.05 + 0.5 * 2) + 3 * 0.05)

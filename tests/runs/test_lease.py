@@ -66,19 +66,22 @@ def test_a_lease_is_taken_renewed_and_given_back(store):
         assert read_lease(store).beat != first.beat
         lease.may_write()
     assert read_lease(store).released
-    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+    with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
         assert not read_lease(store).released
 
 
 def test_a_second_driver_on_this_machine_is_refused_at_once(store, holding):
-    with pytest.raises(LeaseError, match=rf"process {holding.pid} on .* works on .*petaseg status"), Lease(store):
+    with (
+        pytest.raises(LeaseError, match=rf"process {holding.pid} on .* works on .*petaseg status"),
+        Lease(store, seconds=60),
+    ):
         pass
 
 
 def test_the_lease_of_a_killed_process_of_this_machine_is_taken_at_once(store, holding):
     holding.send_signal(signal.SIGKILL)
     holding.wait()
-    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+    with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
         assert read_lease(store).holder.pid == os.getpid()
 
 
@@ -104,7 +107,7 @@ def test_a_silent_holder_elsewhere_is_replaced_after_the_lease_time(store):
 @pytest.mark.parametrize("record", [b"", b"{", b'{"holder": {"host": 1}}', b"[]"])
 def test_a_damaged_lease_counts_for_nothing(store, record):
     store.put(KEY, record)
-    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+    with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
         assert read_lease(store).holder == Holder.here()
 
 
@@ -112,7 +115,7 @@ def test_a_process_number_that_was_given_again_is_not_the_holder(store):
     here = Holder.here()
     parent = psutil.Process().parent()
     leave(store, replace(here, pid=parent.pid, started=parent.create_time() - 1000))
-    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+    with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
         assert read_lease(store).holder == here
 
 
@@ -120,7 +123,7 @@ def test_an_earlier_start_of_the_same_cluster_job_is_dead(store, monkeypatch):
     leave(store, replace(ELSEWHERE, job="slurm 17", start=0))
     monkeypatch.setenv("SLURM_JOB_ID", "17")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    with Lease(store, sleep=lambda _: pytest.fail("it waited")):
+    with Lease(store, seconds=60, sleep=lambda _: pytest.fail("it waited")):
         assert read_lease(store).holder.start == 1
 
 

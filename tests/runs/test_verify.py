@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.grid import Chunk
@@ -33,7 +34,7 @@ def stage(tmp_path: Path) -> ToyStage:
     """A finished stage of two levels: 48 chunks and 8."""
     stage = ToyStage(ObjectStore(tmp_path), level_count=2)
     ledger = Ledger(stage.store, stage.name, stage.fingerprint, stage.grids())
-    run_stage(stage, ledger, SerialExecutor(), RunOptions())
+    run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "petaseg run run.yaml"))
     ledger.close()
     return stage
 

@@ -24,7 +24,9 @@ from tests.segmentation.distributed import (
 )
 
 SHAPES = st.tuples(*[st.integers(1, 10)] * 3)
-LINKAGES = st.sampled_from([Linkage(), Linkage("quantile", 0.5), Linkage("quantile", 0.75), Linkage("quantile", 0.0)])
+LINKAGES = st.sampled_from(
+    [Linkage("mean", 0.5), Linkage("quantile", 0.5), Linkage("quantile", 0.75), Linkage("quantile", 0.0)]
+)
 CASES = st.fixed_dictionaries(
     {
         "block": st.integers(1, 3),
@@ -49,7 +51,7 @@ def test_any_chunks_give_the_tree_of_a_slow_global_loop(seed, shape, chunk_shape
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32), st.tuples(*[st.integers(3, 12)] * 3), LINKAGES, st.sampled_from([2, 4, 256]))
-@example(0, (12, 12, 12), Linkage(), 2)
+@example(0, (12, 12, 12), Linkage("mean", 0.5), 2)
 def test_larger_volumes_give_the_same_bytes_in_any_chunks(seed, chunk_shape, linkage, values):
     """Any chunks give the same tree and segments if regions wait through several levels for their contacts."""
     case = random_case(np.random.default_rng(seed), (24, 24, 24), block=2, kinds=9, values=values, empty=0.1)
@@ -75,7 +77,7 @@ def test_scores_never_rise_on_the_way_up(seed, linkage):
 
 def test_merges_of_a_node_are_best_first_and_nothing_is_left_at_the_root():
     case = random_case(np.random.default_rng(5), (12, 12, 12), block=2, kinds=9, values=3, empty=0.0)
-    nodes = run(case, (4, 4, 4), Linkage(), 0.2, RULES).nodes
+    nodes = run(case, (4, 4, 4), Linkage("mean", 0.5), 0.2, RULES).nodes
     for node in nodes.values():
         keys = list(zip(node.merges["score"], node.merges["b"], node.merges["a"], strict=True))
         assert keys == sorted(keys, reverse=True)
@@ -84,7 +86,7 @@ def test_merges_of_a_node_are_best_first_and_nothing_is_left_at_the_root():
         assert not len(array)
 
 
-@pytest.mark.parametrize("linkage", [Linkage(), Linkage("quantile", 0.5)], ids=["mean", "median"])
+@pytest.mark.parametrize("linkage", [Linkage("mean", 0.5), Linkage("quantile", 0.5)], ids=["mean", "median"])
 def test_graphs_and_results_come_back_from_a_file_byte_for_byte(linkage):
     case = random_case(np.random.default_rng(7), (8, 8, 8), block=2, kinds=9, values=256, empty=0.1)
     outcome = run(case, (4, 4, 4), linkage, 0.2, RULES)
@@ -122,7 +124,7 @@ def run_real(case, chunk_shape, linkage):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("linkage", [Linkage(), Linkage("quantile", 0.5)], ids=["mean", "median"])
+@pytest.mark.parametrize("linkage", [Linkage("mean", 0.5), Linkage("quantile", 0.5)], ids=["mean", "median"])
 def test_real_tissue_gives_the_same_bytes_in_any_chunks(shared_data, linkage):
     """Any chunks of real tissue give the same tree, supervoxels and segments, byte for byte."""
     case = real_case(shared_data, (60, 150, 150))
@@ -137,7 +139,7 @@ def test_real_tissue_gives_the_same_bytes_in_any_chunks(shared_data, linkage):
 def test_closed_regions_do_not_go_up(shared_data):
     """Regions whose contacts are all known stay in their chunk, so fewer than 3/4 of the regions go up."""
     case = real_case(shared_data, (48, 96, 96))
-    outcome = run_real(case, (48, 48, 48), Linkage())
+    outcome = run_real(case, (48, 48, 48), Linkage("mean", 0.5))
     whole = sum(len(graph.regions) for graph in outcome.graphs.values())
     up = sum(len(node.rest.regions) for (level, _), node in outcome.nodes.items() if level == 0)
     assert 0 < up < 0.75 * whole
@@ -157,9 +159,9 @@ def two_halves():
 
 def test_two_voxels_in_two_chunks_merge_in_their_parent():
     roi, graphs = two_halves()
-    leaves = [agglomerate_node([graph], roi=roi, linkage=Linkage(), stop_score=0.1) for graph in graphs]
+    leaves = [agglomerate_node([graph], roi=roi, linkage=Linkage("mean", 0.5), stop_score=0.1) for graph in graphs]
     assert [len(leaf.merges) for leaf in leaves] == [0, 0]
-    root = agglomerate_node([leaf.rest for leaf in leaves], roi=roi, linkage=Linkage(), stop_score=0.1)
+    root = agglomerate_node([leaf.rest for leaf in leaves], roi=roi, linkage=Linkage("mean", 0.5), stop_score=0.1)
     assert root.merges.tolist() == [(1, 2, 200 / 255)]
 
 
@@ -167,26 +169,26 @@ def test_a_child_too_few_is_refused():
     """A node is refused if it has no children or if they do not tile its box."""
     roi, graphs = two_halves()
     with pytest.raises(ConfigError, match="must tile"):
-        agglomerate_node([graphs[0], graphs[0]], roi=roi, linkage=Linkage(), stop_score=0.1)
+        agglomerate_node([graphs[0], graphs[0]], roi=roi, linkage=Linkage("mean", 0.5), stop_score=0.1)
     with pytest.raises(ConfigError, match="at least one"):
-        agglomerate_node([], roi=roi, linkage=Linkage(), stop_score=0.1)
+        agglomerate_node([], roi=roi, linkage=Linkage("mean", 0.5), stop_score=0.1)
 
 
 def test_quantiles_need_histograms():
     roi, graphs = two_halves()
     with pytest.raises(ConfigError, match="with histograms"):
-        agglomerate_node(graphs, roi=roi, linkage=Linkage("quantile"), stop_score=0.1)
+        agglomerate_node(graphs, roi=roi, linkage=Linkage("quantile", 0.5), stop_score=0.1)
 
 
 @pytest.mark.parametrize("options", [{"kind": "max"}, {"kind": "quantile", "quantile": 1.5}])
 def test_unknown_linkages_are_refused(options):
     with pytest.raises(ConfigError):
-        Linkage(**options)
+        Linkage(**{"kind": "mean", "quantile": 0.5, **options})
 
 
 def test_a_result_with_a_missing_array_is_corrupt():
     roi, graphs = two_halves()
-    arrays = agglomerate_node(graphs, roi=roi, linkage=Linkage(), stop_score=0.1).to_arrays()
+    arrays = agglomerate_node(graphs, roi=roi, linkage=Linkage("mean", 0.5), stop_score=0.1).to_arrays()
     for name in ("merges", "rest_sums"):
         with pytest.raises(CorruptError, match=name.removeprefix("rest_")):
             NodeResult.from_arrays({key: array for key, array in arrays.items() if key != name})

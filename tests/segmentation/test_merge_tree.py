@@ -25,7 +25,7 @@ RULES = st.builds(
     st.integers(0, 2**32),
     SHAPES,
     SHAPES,
-    st.sampled_from([Linkage(), Linkage("quantile", 0.5)]),
+    st.sampled_from([Linkage("mean", 0.5), Linkage("quantile", 0.5)]),
     RULES,
     st.sampled_from([1, 3, 256]),
     st.booleans(),
@@ -42,14 +42,14 @@ def test_any_chunks_give_the_segments_of_a_slow_reading(seed, shape, chunk_shape
 
 
 @settings(max_examples=30, deadline=None)
-@given(st.integers(0, 2**32), st.sampled_from([Linkage(), Linkage("quantile", 0.5)]))
+@given(st.integers(0, 2**32), st.sampled_from([Linkage("mean", 0.5), Linkage("quantile", 0.5)]))
 def test_a_lower_threshold_only_merges_more(seed, linkage):
     """A lower threshold merges segments and never divides one."""
     case = random_case(np.random.default_rng(seed), (8, 8, 8), block=2, kinds=9, values=256, empty=0.1)
-    tree = run(case, (4, 4, 4), linkage, 0.0, CutRules(1.0)).tree
+    tree = run(case, (4, 4, 4), linkage, 0.0, CutRules(1.0, 0, 1.0)).tree
     ids, sizes = np.unique(case.supervoxels[case.supervoxels > 0], return_counts=True)
-    fine = cut_global(tree, ids, sizes, CutRules(0.7))
-    coarse = cut_global(tree, ids, sizes, CutRules(0.4))
+    fine = cut_global(tree, ids, sizes, CutRules(0.7, 0, 1.0))
+    coarse = cut_global(tree, ids, sizes, CutRules(0.4, 0, 1.0))
     for segment in np.unique(fine):
         assert len(np.unique(coarse[fine == segment])) == 1
 
@@ -68,27 +68,27 @@ def test_a_small_piece_follows_its_next_merge_and_a_large_one_does_not():
     ids, sizes = np.arange(1, 5, dtype=np.uint64), np.array([50, 90, 5, 4])
     assert cut_global(tree, ids, sizes, CutRules(0.5, 10, 0.1)).tolist() == [1, 2, 2, 2]
     assert cut_global(tree, ids, sizes, CutRules(0.5, 10, 0.22)).tolist() == [1, 2, 2, 4]
-    assert cut_global(tree, ids, sizes, CutRules(0.5)).tolist() == [1, 2, 3, 4]
+    assert cut_global(tree, ids, sizes, CutRules(0.5, 0, 1.0)).tolist() == [1, 2, 3, 4]
 
 
 def test_a_tree_of_another_run_is_refused():
     tree = np.array([(2, 7, 0.3)], MERGE)
     with pytest.raises(CorruptError, match="region 7"):
-        cut_global(tree, np.arange(1, 5, dtype=np.uint64), np.ones(4, np.int64), CutRules(0.5))
+        cut_global(tree, np.arange(1, 5, dtype=np.uint64), np.ones(4, np.int64), CutRules(0.5, 0, 1.0))
 
 
 def test_a_node_below_the_root_needs_its_parent():
     case = random_case(np.random.default_rng(1), (4, 4, 4), block=1, kinds=3, values=3, empty=0.0)
-    outcome = run(case, (2, 4, 4), Linkage(), 0.1, CutRules(0.5))
+    outcome = run(case, (2, 4, 4), Linkage("mean", 0.5), 0.1, CutRules(0.5, 0, 1.0))
     index = next(index for level, index in outcome.nodes if level == 0)
-    cut = cut_node(outcome.nodes[0, index], [fragment_clusters(outcome.graphs[index])], CutRules(0.5))
+    cut = cut_node(outcome.nodes[0, index], [fragment_clusters(outcome.graphs[index])], CutRules(0.5, 0, 1.0))
     with pytest.raises(CorruptError, match="without a parent"):
         assign_node(cut)
 
 
 def test_rules_that_are_no_numbers_are_refused():
     with pytest.raises(ConfigError, match="must be numbers"):
-        CutRules(float("nan"))
+        CutRules(float("nan"), 0, 1.0)
 
 
 @settings(max_examples=50, deadline=None)

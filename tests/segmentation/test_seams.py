@@ -32,7 +32,7 @@ def labels(shared_data):
         )
         fragments[chunk.core.slices()], joins[chunk.index] = part.ids, part.joins
     case = Case(box, box, np.empty(0), affinities)
-    outcome = run_fragments(case, grid, fragments, joins, Linkage(), 0.1, CutRules(0.3, 300, 0.2))
+    outcome = run_fragments(case, grid, fragments, joins, Linkage("mean", 0.5), 0.1, CutRules(0.3, 300, 0.2))
     return {"fragments": fragments, "supervoxels": outcome.supervoxels, "segments": outcome.segments}
 
 

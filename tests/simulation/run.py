@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from unittest.mock import patch
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import LeaseError, StageFailed, StorageError
 from pipeline.execution.runner import Event, RunOptions, run_stage
 from pipeline.ledger.ledger import Ledger
@@ -167,8 +168,9 @@ class Simulation:
         if all(seen.done_count(grid) == len(grid) for grid in stage.grids()):
             return
         executor = SimulatedExecutor(self.world, life.pool, witness.chunk_begins)
-        options = RunOptions(
-            attempts=life.attempts,
+        options = RunOptions.of(
+            Execution(attempts=life.attempts),
+            "petaseg run run.yaml",
             sleep=self.world.wait,
             may_write=lease.may_write,
             worker_may_write=lease.fence.may_write,

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
@@ -56,7 +57,12 @@ class EveryStage(StageContract):
         for stage in run.stages:
             if stage.name == self.stage_name:
                 return stage
-            run_stage(stage, run.ledger(stage), make_executor("serial"), RunOptions(attempts=1))
+            run_stage(
+                stage,
+                run.ledger(stage),
+                make_executor("serial"),
+                RunOptions.of(Execution(attempts=1), "petaseg run run.yaml"),
+            )
         raise AssertionError(self.stage_name)
 
 

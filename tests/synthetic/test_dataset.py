@@ -117,7 +117,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 )
 def test_what_makes_no_sense_is_refused_before_anything_is_written(tmp_path, kind, options, message):
     with pytest.raises(ConfigError, match=message):
-        synthesize(kind, tmp_path / "made", **options)
+        synthesize(kind, tmp_path / "made", **{"count": 2, **options})
     assert not any(tmp_path.iterdir())
 
 

@@ -171,7 +171,7 @@ def test_one_or_two_sections_are_lost():
     """A patch loses one or two sections and never more."""
     image = np.random.default_rng(0).random((9, 4, 4))
     for seed in SEEDS:
-        changed = (lose_sections(image, np.random.default_rng(seed)) != image).any((1, 2))
+        changed = (lose_sections(image, np.random.default_rng(seed), 2, 0.0) != image).any((1, 2))
         assert 1 <= changed.sum() <= 2
 
 

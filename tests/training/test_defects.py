@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from pipeline.config.base import Table
 from pipeline.config.reading import parse_config
-from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.training.augmentation import PRESETS, Augmentation, augment, change_grey, misalign, warp
 from pipeline.training.augmentation.sections import (
@@ -146,7 +146,7 @@ def test_lost_sections_may_be_lost_in_quarters():
     image = np.random.default_rng(0).random((9, 16, 16))
     shares = [(lose_sections(image, np.random.default_rng(s), 1, 1.0) != image).any(0).mean() for s in range(30)]
     assert all(0 < share < 1 for share in shares)
-    several = [(lose_sections(image, np.random.default_rng(s), 6) != image).any((1, 2)).sum() for s in range(60)]
+    several = [(lose_sections(image, np.random.default_rng(s), 6, 0.0) != image).any((1, 2)).sum() for s in range(60)]
     assert max(several) > 3
     assert max(several) <= 6
     assert {int(quarters((8, 8), np.random.default_rng(s)).mean() < 1) for s in range(20)} == {1}

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,13 @@ from pipeline.training.losses import (
     mean_square,
     weighted_bce,
 )
+
+ELEMENTWISE = [
+    weighted_bce,
+    partial(focal_loss, gamma=2.0),
+    partial(dice_loss, smooth=100.0),
+    partial(mean_square, activation="none"),
+]
 
 
 def example(shape=(2, 4, 3, 4, 5), rare=0.2, seed=0):
@@ -113,14 +122,14 @@ def test_focal_loss_is_that_of_the_definition_and_cross_entropy_at_gamma_zero():
     logits, targets, weights = everywhere()
     p = torch.sigmoid(torch.where(targets > 0, logits, -logits))
     expected = (-((1 - p) ** 2) * torch.log(p)).mean()
-    assert focal_loss(logits, targets, weights).item() == pytest.approx(expected.item(), rel=1e-12)
+    assert focal_loss(logits, targets, weights, gamma=2).item() == pytest.approx(expected.item(), rel=1e-12)
     assert focal_loss(logits, targets, weights, gamma=0) == weighted_bce(logits, targets, weights)
 
 
 def test_focal_loss_stays_finite_where_the_network_is_sure():
     """Focal loss and its gradient are finite at logits of 200 and -200."""
     logits = torch.tensor([[200.0, -200.0, 200.0]], requires_grad=True)
-    loss = focal_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 3))
+    loss = focal_loss(logits, torch.tensor([[1.0, 0.0, 0.0]]), torch.ones(1, 3), gamma=2)
     loss.backward()
     assert loss.item() == pytest.approx(200 / 3)
     assert torch.isfinite(logits.grad).all()
@@ -150,7 +159,7 @@ def test_cross_entropy_takes_class_numbers():
     assert cross_entropy(logits, classes, torch.ones_like(classes)).item() == pytest.approx(expected.item())
 
 
-@pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square, cross_entropy, balanced_bce])
+@pytest.mark.parametrize("loss", [*ELEMENTWISE, cross_entropy, balanced_bce])
 def test_nothing_that_is_said_or_true_at_masked_voxels_matters(loss):
     """Voxels of weight 0 change neither loss nor gradients, and a loss is finite if all weights are 0."""
     logits, targets, weights = everywhere((2, 1, 4, 5))
@@ -168,7 +177,7 @@ def test_nothing_that_is_said_or_true_at_masked_voxels_matters(loss):
     assert torch.isfinite(loss(logits.detach(), targets, weights * 0))
 
 
-@pytest.mark.parametrize("loss", [weighted_bce, focal_loss, dice_loss, mean_square])
+@pytest.mark.parametrize("loss", ELEMENTWISE)
 def test_losses_of_half_precision_logits_are_computed_in_full(loss):
     logits, targets, weights = (part.float() for part in everywhere())
     short = logits.bfloat16()

@@ -8,13 +8,14 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
+from pipeline.config.base import Table
 from pipeline.config.reading import parse_config
-from pipeline.config.run_file import Table
 from pipeline.errors import ConfigError
 from pipeline.training import targets
-from pipeline.training.loss_specs import AnyLoss
+from pipeline.training.loss_specs import AnyLoss, Dice
 from pipeline.training.losses import combined_loss, dice_loss, mean_square, weighted_bce
 from pipeline.training.target_specs import AnyTarget, Targets, make_targets
+from tests.training.targets import usual
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -67,9 +68,9 @@ def test_targets_are_those_of_the_functions(labels):
     assert np.array_equal(weights[:2], mask)
     assert np.array_equal(made[3:4], targets.foreground(labels))
     assert np.array_equal(weights[3:4], targets.ratio_weights(targets.foreground(labels)))
-    assert np.array_equal(weights[5:6], targets.ratio_weights(targets.contours(labels), dilate=True))
+    assert np.array_equal(weights[5:6], targets.ratio_weights(usual.contours(labels), dilate=True))
     assert np.array_equal(weights[6:7], targets.unet_weights(labels))
-    assert np.array_equal(made[7:8], targets.signed_distance(labels))
+    assert np.array_equal(made[7:8], usual.signed_distance(labels))
 
 
 def test_the_total_is_the_weighted_sum_of_all_losses(labels):
@@ -82,7 +83,7 @@ def test_the_total_is_the_weighted_sum_of_all_losses(labels):
     logits = torch.randn(1, 2, *labels.shape, generator=torch.Generator().manual_seed(0), requires_grad=True)
     found = combined_loss(chosen, logits, target, weights)
     first, second = ([part[:, k : k + 1] for part in (logits, target, weights)] for k in range(2))
-    expected = [weighted_bce(*first), dice_loss(*first), mean_square(*second, activation="tanh")]
+    expected = [weighted_bce(*first), dice_loss(*first, smooth=Dice().smooth), mean_square(*second, activation="tanh")]
     assert found.parts.keys() == {"foreground/bce", "foreground/dice", "signed_distance/mse"}
     assert [part.item() for part in found.parts.values()] == [loss.item() for loss in expected]
     assert found.total.item() == pytest.approx((expected[0] + 0.5 * expected[1] + 5 * expected[2]).item())

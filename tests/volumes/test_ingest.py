@@ -1,5 +1,7 @@
 """Every source is copied in bounded memory, and an interrupted copy goes on where it was."""
 
+import errno
+import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -9,9 +11,10 @@ import numpy as np
 import pytest
 import tifffile
 
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, StorageError, VolumeError
 from pipeline.geometry import BoundingBox
-from pipeline.volumes import VolumeSpec, create_volume, open_volume
+from pipeline.storage import ObjectStore, as_storage_error
+from pipeline.volumes import VolumeSpec, create_volume, marker, open_volume
 from pipeline.volumes.ingest import block_shape, ingest
 
 DATA = np.random.default_rng(0).integers(0, 60000, (21, 34, 55), "uint16")
@@ -170,6 +173,64 @@ def test_a_target_that_vanished_is_written_again_from_the_start(tmp_path: Path) 
     (tmp_path / "out").rename(tmp_path / "elsewhere")
     assert ingest(source, target, resolution_nm=(8, 8, 8), **SMALL).resumed == 0  # type: ignore[arg-type]
     assert (open_volume(target).read(BoundingBox.from_shape((21, 34, 55))) == DATA).all()
+
+
+@pytest.mark.parametrize("kind", ["zarr", "precomputed"])
+def test_an_unfinished_volume_is_not_read(tmp_path: Path, kind: str) -> None:
+    """A volume that an ingest has left unfinished cannot be opened for reading, until the ingest is finished."""
+    source, target = npy(tmp_path), f"{kind}://{tmp_path}/out"
+    settings = {"resolution_nm": (8, 8, 8), **SMALL}
+    with pytest.raises(Interruption):
+        ingest(source, target, on_progress=interrupt_at(4), **settings)  # type: ignore[arg-type]
+    for url in (target, f"{tmp_path}/out"):
+        with pytest.raises(VolumeError, match="give the same petaseg ingest command again"):
+            open_volume(url)
+    with pytest.raises(VolumeError, match="has not finished writing it"):
+        ingest(target, f"{tmp_path}/copy", **SMALL)  # type: ignore[arg-type]
+    ingest(source, target, **settings)  # type: ignore[arg-type]
+    assert open_volume(target).spec.bounds.shape == DATA.shape
+
+
+def test_an_array_within_an_unfinished_volume_is_not_read(tmp_path: Path) -> None:
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    with pytest.raises(Interruption):
+        ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(4), **SMALL)  # type: ignore[arg-type]
+    array = next(path.parent for path in (tmp_path / "out").glob("*/zarr.json"))
+    with pytest.raises(VolumeError, match="has not finished writing it"):
+        open_volume(str(array))
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO])
+def test_where_no_marker_may_be_looked_for_a_warning_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, number: int
+) -> None:
+    """Someone who may read a volume and nothing beside it is warned; any other error of the store is raised."""
+
+    def refuse(store: ObjectStore, key: str) -> bool:
+        raise as_storage_error(OSError(number, os.strerror(number)), "look for", key)
+
+    target = f"{tmp_path}/out"
+    ingest(npy(tmp_path), target, resolution_nm=(8, 8, 8), **SMALL)  # type: ignore[arg-type]
+    monkeypatch.setattr(marker, "ObjectStore", type("Store", (ObjectStore,), {"exists": refuse}))
+    if number == errno.EACCES:
+        assert open_volume(target).spec.bounds.shape == DATA.shape
+        assert f"whether an ingest has finished {target} is not known" in caplog.text
+    else:
+        with pytest.raises(StorageError, match=r"out\.ingest\.json"):
+            open_volume(target)
+
+
+def test_an_ingest_that_is_refused_leaves_an_unfinished_volume_unfinished(tmp_path: Path) -> None:
+    """A second ingest that is refused does not make the volume that the first left unfinished look complete."""
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    with pytest.raises(Interruption):
+        ingest(source, target, resolution_nm=(8, 8, 8), on_progress=interrupt_at(4), **SMALL)  # type: ignore[arg-type]
+    np.save(tmp_path / "bool.npy", DATA > 1000)
+    with pytest.raises(VolumeError, match="dtype is bool"):
+        ingest(tmp_path / "bool.npy", target, resolution_nm=(8, 8, 8), overwrite=True)
+    with pytest.raises(VolumeError, match="has not finished writing it"):
+        open_volume(target)
+    assert ingest(source, target, resolution_nm=(8, 8, 8), **SMALL).resumed == 4  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("make", [tiff_folder, hdf5, npy])

@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
+from pipeline.config.run_file import Execution
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.runs.run import Run
@@ -33,7 +34,12 @@ def run_stages(folder, tables):
     run = Run.open(write_run(folder, **tables))
     run.create()
     for stage in run.stages:
-        run_stage(stage, run.ledger(stage), make_executor("serial"), RunOptions(attempts=1))
+        run_stage(
+            stage,
+            run.ledger(stage),
+            make_executor("serial"),
+            RunOptions.of(Execution(attempts=1), "petaseg run run.yaml"),
+        )
     return results(run)
 
 

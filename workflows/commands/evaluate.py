@@ -42,8 +42,11 @@ def register(app: typer.Typer) -> None:
 
 def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:
     from pipeline.evaluation.compare import compare_volumes
+    from pipeline.runs.origin import require_finished
     from workflows.terminal.tables import bar, scores_table
 
+    require_finished(truth)
+    require_finished(labels)
     with bar("evaluate") as advance:
         found = compare_volumes(truth, labels, parse_box(box), skeletons=skeletons, on_progress=advance)
     if as_json:

@@ -25,7 +25,9 @@ def register(app: typer.Typer) -> None:
             str | None, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel; the source's, or 0.")
         ] = None,
         dataset: Annotated[str | None, typer.Option(help="Dataset in an HDF5 file.")] = None,
-        chunk: Annotated[str, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk.")] = "64,64,64",
+        chunk: Annotated[
+            str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk; 64,64,64 if left out.")
+        ] = None,
         shard: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")] = None,
         format_: Annotated[
             str | None, typer.Option("--format", help="zarr or precomputed; by the target's name if left out.")
@@ -42,7 +44,7 @@ def register(app: typer.Typer) -> None:
                 target,
                 resolution_nm=None if resolution is None else parse_vector(resolution, "--resolution", float),
                 offset=None if offset is None else parse_vector(offset, "--offset"),
-                storage_chunk=parse_vector(chunk, "--chunk"),
+                storage_chunk=None if chunk is None else parse_vector(chunk, "--chunk"),
                 shard=None if shard is None else parse_vector(shard, "--shard"),
                 format=format_,
                 dataset=dataset,

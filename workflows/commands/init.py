@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from pipeline.config.run_file import Table
+    from pipeline.config.base import Table
 
 SCHEMA = "run.schema.json"
 TRAINING_SCHEMA = "train.schema.json"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.training.config import TrainConfig
 
 SetOption = Annotated[
     list[str] | None,
@@ -35,7 +38,8 @@ def register(app: typer.Typer) -> None:
         from pipeline.training.config import TrainConfig
         from workflows.terminal.tables import bar
 
-        config = load_config(file, set_ or (), TrainConfig)
+        config: TrainConfig = load_config(file, set_ or (), TrainConfig)
+        _require_finished(config)
         if preview:
             from pipeline.training.preview import preview as draw_preview
 
@@ -46,6 +50,16 @@ def register(app: typer.Typer) -> None:
         with bar("train") as advance:
             result = run_train(config, on_progress=advance)
         typer.echo(f"{result}\n{_next(config.output)}")
+
+
+def _require_finished(config: TrainConfig) -> None:
+    """Refuse volumes that a run has not finished."""
+    from pipeline.runs.origin import require_finished
+
+    for volume in (*config.volumes, *([] if config.validation is None else [config.validation])):
+        for url in (volume.image, volume.labels, volume.mask):
+            if url is not None:
+                require_finished(url)
 
 
 def _next(folder: str) -> str:

@@ -23,7 +23,7 @@ import yaml
 
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
 from pipeline.clusters.tls import Tls
-from pipeline.config.cluster import Cluster, WorkerShape
+from pipeline.config.cluster import ClusterTable, WorkerShape
 from pipeline.errors import ConfigError
 
 Manifest = dict[str, Any]
@@ -52,7 +52,7 @@ def resource_name(run_url: str) -> str:
     return f"petaseg-{hashlib.blake2b(run_url.encode(), digest_size=4).hexdigest()}"
 
 
-def pools(cluster: Cluster) -> dict[str, WorkerShape]:
+def pools(cluster: ClusterTable) -> dict[str, WorkerShape]:
     """Pool -> shape of its workers; without ``inference_workers`` the general ones run the network."""
     shapes = worker_shapes(cluster)
     return {**shapes, **{f"{name}{LARGE}": large(shape) for name, shape in shapes.items()}}
@@ -91,7 +91,7 @@ class _Readable(yaml.SafeDumper):
 _Readable.add_representer(str, _Readable.represent_str)
 
 
-def tls_secret(name: str, cluster: Cluster, files: dict[str, str]) -> Manifest:
+def tls_secret(name: str, cluster: ClusterTable, files: dict[str, str]) -> Manifest:
     """The certificates of a run; ``files``: name -> base64 of its bytes."""
     return {**_head("v1", "Secret", f"{name}-tls", name, cluster), "type": "Opaque", "data": files}
 
@@ -124,7 +124,7 @@ def _documents(submission: Submission, name: str) -> Iterator[Manifest]:
     yield _driver(name, submission)
 
 
-def _head(version: str, kind: str, own_name: str, name: str, cluster: Cluster, component: str = "") -> Manifest:
+def _head(version: str, kind: str, own_name: str, name: str, cluster: ClusterTable, component: str = "") -> Manifest:
     metadata = {"name": own_name, "namespace": cluster.namespace, "labels": _labels(name, component)}
     return {"apiVersion": version, "kind": kind, "metadata": metadata}
 
@@ -157,7 +157,7 @@ def _run_file(submission: Submission) -> str:
     return yaml.safe_dump(data, sort_keys=False)
 
 
-def _service(name: str, cluster: Cluster, shapes: list[str]) -> Manifest:
+def _service(name: str, cluster: ClusterTable, shapes: list[str]) -> Manifest:
     """Headless: the name leads straight to the driver's pod."""
     ports = [{"name": pool, "port": PORTS[pool], "targetPort": pool} for pool in shapes]
     return {
@@ -171,7 +171,7 @@ def _service(name: str, cluster: Cluster, shapes: list[str]) -> Manifest:
     }
 
 
-def _workers(name: str, cluster: Cluster, pool: str, shape: WorkerShape) -> Manifest:
+def _workers(name: str, cluster: ClusterTable, pool: str, shape: WorkerShape) -> Manifest:
     role = workers_of(pool)
     tls = Tls.at(Path(TLS_FOLDER)).environment()
     container = {
@@ -243,7 +243,7 @@ def _not_to_be_moved() -> dict[str, str]:
     return {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
 
 
-def _pod(name: str, cluster: Cluster, container: Manifest, *, drain_seconds: int) -> Manifest:
+def _pod(name: str, cluster: ClusterTable, container: Manifest, *, drain_seconds: int) -> Manifest:
     """What driver and workers share: a pod without rights, its certificates and its data."""
     volumes: list[Manifest] = [
         {"name": "tmp", "emptyDir": {}},

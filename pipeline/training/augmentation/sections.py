@@ -9,7 +9,7 @@ from scipy import ndimage
 from pipeline.training.augmentation.settings import Augmentation
 
 
-def lose_sections(image: np.ndarray, rng: np.random.Generator, most: int = 2, partial: float = 0.0) -> np.ndarray:
+def lose_sections(image: np.ndarray, rng: np.random.Generator, most: int, partial: float) -> np.ndarray:
     """Up to ``most`` sections are filled with one value, or dimmed; a share of them in quarters only."""
     image = image.copy()
     for section in rng.integers(len(image), size=rng.integers(1, most + 1)):

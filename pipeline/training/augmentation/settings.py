@@ -10,10 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.config.run_file import Share, Table
-
-Count = Annotated[int, Field(ge=1)]
-Amount = Annotated[float, Field(ge=0)]
+from pipeline.config.base import Amount, Count, CountOrZero, Share, Table
 
 
 class Augmentation(Table):
@@ -21,7 +18,7 @@ class Augmentation(Table):
 
     transpose: bool = True
     """Swap axes of equal voxel size at random."""
-    rescale: Annotated[float, Field(ge=0, le=1)] = 0.3
+    rescale: Share = 0.3
     """Half of the patches are magnified or reduced by up to 1 + this, as if voxels had another size; 0: none."""
     rescale_in_plane: bool = False
     """Rescale y and x only, not z."""
@@ -45,7 +42,7 @@ class Augmentation(Table):
     """Share of misalignments that move one section and not those beyond it."""
     misalignment_rotation: Share = 0.0
     """Share of misalignments that rotate about the middle instead, no corner farther than the largest shift."""
-    margin: Annotated[int, Field(ge=0)] = 0
+    margin: CountOrZero = 0
     """Voxels in the plane that are read around a patch and cut off after moving it, so that its borders stay known."""
     contrast: float = 0.45
     """Contrast is scaled by up to this, brightness moved by half of it, gamma is 2 to the power of up to twice this."""

@@ -35,7 +35,7 @@ class TruncatedBackpropagation:
     state nobody will read keep nothing.
     """
 
-    window: int = 4
+    window: int
 
     def __post_init__(self) -> None:
         if self.window < 1:

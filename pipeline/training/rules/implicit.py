@@ -26,8 +26,10 @@ from torch.autograd.function import once_differentiable
 
 from pipeline.errors import ConfigError
 from pipeline.models.cells import Recurrence
+from pipeline.training.rule_specs import Recurrent
 from pipeline.training.rules.base import NeumannReport, Trajectory, check_steps, shaped, tensors
 
+DEFAULTS = Recurrent()
 Vector = tuple[Tensor, ...]
 """One tensor for each tensor of the state."""
 
@@ -43,11 +45,11 @@ class RecurrentBackpropagation:
     over: numbers of the state's tensors that the series runs over, None for all; the published ConvLSTM takes h, (0,).
     """
 
-    terms: int = 15
-    tolerance: float = 1e-6
-    divergence: float = 10.0
-    reference_stopping: bool = False
-    over: tuple[int, ...] | None = None
+    terms: int = DEFAULTS.terms
+    tolerance: float = DEFAULTS.tolerance
+    divergence: float = DEFAULTS.divergence
+    reference_stopping: bool = DEFAULTS.reference_stopping
+    over: tuple[int, ...] | None = DEFAULTS.over
 
     def __post_init__(self) -> None:
         if self.terms < 0 or self.tolerance < 0 or self.divergence <= 0:

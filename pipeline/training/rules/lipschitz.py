@@ -20,17 +20,23 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ConfigError
+from pipeline.training.rule_specs import ColumnPenalty, FrobeniusPenalty, Penalty, SpectralPenalty
 from pipeline.training.rules.base import Trajectory
 from pipeline.training.rules.implicit import Vector
 
 Reduction = Literal["mean", "sum", "norm"]
 
-LIMIT = 0.9
+LIMIT = Penalty().limit
 """lambda of the papers."""
+COLUMN, ITERATIONS, SAMPLES = ColumnPenalty(), SpectralPenalty().iterations, FrobeniusPenalty().samples
 
 
 def column_penalty(
-    path: Trajectory, limit: float = LIMIT, reduction: Reduction = "mean", each: bool = False, both_signs: bool = False
+    path: Trajectory,
+    limit: float = LIMIT,
+    reduction: Reduction = COLUMN.reduction,
+    each: bool = COLUMN.each,
+    both_signs: bool = COLUMN.both_signs,
 ) -> Tensor:
     """The published penalty on the sums of the columns of J: a scalar.
 
@@ -50,7 +56,7 @@ def column_penalty(
     return excess.mean() if reduction == "mean" else excess.sum()
 
 
-def column_sums(path: Trajectory, each: bool = False) -> Vector:
+def column_sums(path: Trajectory, each: bool = COLUMN.each) -> Vector:
     """1 J, in the shape of the state."""
     if not each:
         return transposed(path, tuple(torch.ones_like(part) for part in path.last))
@@ -61,7 +67,7 @@ def column_sums(path: Trajectory, each: bool = False) -> Vector:
     return tuple(sums)
 
 
-def spectral_penalty(path: Trajectory, limit: float = LIMIT, iterations: int = 10, seed: int = 0) -> Tensor:
+def spectral_penalty(path: Trajectory, limit: float = LIMIT, iterations: int = ITERATIONS, seed: int = 0) -> Tensor:
     """(sigma - limit)+ squared, sigma the largest singular value of J: a scalar.
 
     sigma comes from power iteration on J J^T, from below; its gradient is exact for the vector that was found. J is
@@ -70,7 +76,7 @@ def spectral_penalty(path: Trajectory, limit: float = LIMIT, iterations: int = 1
     return torch.relu(spectral_norm(path, iterations, seed) - limit).square()
 
 
-def spectral_norm(path: Trajectory, iterations: int = 10, seed: int = 0) -> Tensor:
+def spectral_norm(path: Trajectory, iterations: int = ITERATIONS, seed: int = 0) -> Tensor:
     """The largest singular value of J: a scalar that can be differentiated."""
     w = unit(signs(path.last, seed))
     probe = tuple(torch.zeros_like(part, requires_grad=True) for part in path.last)
@@ -87,13 +93,13 @@ def spectral_norm(path: Trajectory, iterations: int = 10, seed: int = 0) -> Tens
     return length(transposed(path, w))
 
 
-def frobenius_penalty(path: Trajectory, limit: float = LIMIT, samples: int = 1, seed: int = 0) -> Tensor:
+def frobenius_penalty(path: Trajectory, limit: float = LIMIT, samples: int = SAMPLES, seed: int = 0) -> Tensor:
     """(||J||_F^2 - limit^2)+ over the number of voxels and channels, by Hutchinson's estimate: a scalar."""
     count = sum(part.numel() for part in path.last)
     return torch.relu(frobenius_norm_squared(path, samples, seed) - limit**2) / count
 
 
-def frobenius_norm_squared(path: Trajectory, samples: int = 1, seed: int = 0) -> Tensor:
+def frobenius_norm_squared(path: Trajectory, samples: int = SAMPLES, seed: int = 0) -> Tensor:
     """An unbiased estimate of ||J||_F^2, from random signs: a scalar that can be differentiated."""
     found = [length(transposed(path, signs(path.last, seed + k))).square() for k in range(samples)]
     return torch.stack(found).mean()

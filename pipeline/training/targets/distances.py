@@ -27,13 +27,14 @@ MARGIN = 4
 def signed_distance(
     labels: np.ndarray,
     *,
-    inside: float = 8.0,
-    outside: float = 50.0,
-    in_plane: bool = True,
+    inside: float,
+    outside: float,
+    in_plane: bool,
+    squash: bool,
     resolution: Sequence[float] = (SECTION_DEPTH, 1.0, 1.0),
-    squash: bool = True,
 ) -> np.ndarray:
-    """Distance to the border of the foreground, positive inside: option '6-2d-8-50' of PyTorch Connectomics.
+    """Distance to the border of the foreground, positive inside: option '6-2d-8-50' of PyTorch Connectomics
+    with 8 inside, 50 outside, in the plane, squashed.
 
     d(v, background) / inside - d(v, foreground) / outside, then tanh. Where there is no border, 5 before the tanh.
 
@@ -57,11 +58,11 @@ def signed_distance(
 def instance_distance(
     labels: np.ndarray,
     *,
-    levels: int | None = 10,
-    in_plane: bool = True,
+    levels: int | None,
+    in_plane: bool,
+    separate_background: bool,
     resolution: Sequence[float] = (1.0, 1.0, 1.0),
     border_is_background: bool = False,
-    separate_background: bool = False,
 ) -> np.ndarray:
     """Distance to the border of the own object, 1 at its deepest voxel: option '5' of PyTorch Connectomics.
 

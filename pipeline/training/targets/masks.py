@@ -23,7 +23,7 @@ def foreground(labels: np.ndarray) -> np.ndarray:
     return (labels > 0).astype(np.float32)[None]
 
 
-def contours(labels: np.ndarray, *, dilation: int = 1, background: bool = True) -> np.ndarray:
+def contours(labels: np.ndarray, *, dilation: int, background: bool) -> np.ndarray:
     """Outlines of objects in the plane, as PyTorch Connectomics (Lin et al. 2021, option '4-h-bg') draws them.
 
     background=True: where the labels before and after a voxel differ along y or along x, thickened by a square of
@@ -45,10 +45,10 @@ def contours(labels: np.ndarray, *, dilation: int = 1, background: bool = True) 
 def membranes(
     labels: np.ndarray,
     *,
-    reach: float = 1.0,
+    reach: float,
+    in_plane: bool,
+    zero: Zero,
     resolution: Sequence[float] | None = None,
-    in_plane: bool = True,
-    zero: Zero = "unknown",
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where two cells meet: target and mask.
 

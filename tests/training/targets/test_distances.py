@@ -1,13 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.training.targets import (
-    edge_padded_affinities,
-    instance_distance,
-    ratio_weights,
-    signed_distance,
-    unet_weights,
-)
+from pipeline.training.targets import edge_padded_affinities, ratio_weights, unet_weights
+from tests.training.targets.usual import shared_level, signed_distance
 
 
 def disc(side=21, radius=6, value=1):
@@ -42,22 +37,22 @@ def test_every_object_is_deepest_in_its_own_middle():
     labels = np.zeros((30, 60), int)
     labels[5:26, 5:26] = disc(value=3)
     labels[12:19, 40:47] = disc(7, 3, value=3)
-    depth = instance_distance(labels, levels=None)
+    depth = shared_level(labels, levels=None)
     for part in (depth[:, :30], depth[:, 30:]):
         assert part.max() == pytest.approx(1, abs=1e-6)
-    levels = instance_distance(labels)
+    levels = shared_level(labels)
     assert set(np.unique(levels)) <= set(range(1, 11))
 
 
 def test_the_background_has_its_own_level_where_asked():
     """Background has level 0 with `separate_background`, and shares level 1 with the rim of objects otherwise."""
     labels = disc()
-    shared, own = instance_distance(labels), instance_distance(labels, separate_background=True)
+    shared, own = shared_level(labels), shared_level(labels, separate_background=True)
     assert (shared[labels == 0] == 1).all()
     assert (own[labels == 0] == 0).all()
     assert np.array_equal(shared[labels > 0], own[labels > 0])
     assert (own[labels > 0] >= 1).all()
-    assert (instance_distance(np.zeros((3, 4, 5), int)) == 0).all()
+    assert (shared_level(np.zeros((3, 4, 5), int)) == 0).all()
 
 
 def holes_by_the_whole(labels):
@@ -81,15 +76,15 @@ def test_measuring_in_boxes_changes_nothing(seed):
     labels = np.repeat(np.repeat(rng.integers(0, 3, (6, 9)), 5, 0), 5, 1)
     labels[rng.random(labels.shape) < 0.03] = 0
     labels[0:2, 0:3] = 0
-    assert np.array_equal(instance_distance(labels, levels=None), holes_by_the_whole(labels))
+    assert np.array_equal(shared_level(labels, levels=None), holes_by_the_whole(labels))
 
 
 def test_the_border_counts_as_background_where_asked():
     labels = np.ones((9, 9), int)
     labels[0, 0] = 0
-    assert instance_distance(labels, levels=None)[8, 8] == pytest.approx(1, abs=1e-6)
-    assert instance_distance(labels, levels=None, border_is_background=True)[4, 4] == pytest.approx(1, abs=1e-6)
-    assert instance_distance(np.ones((9, 9), int), levels=None) == pytest.approx(1, abs=1e-6)
+    assert shared_level(labels, levels=None)[8, 8] == pytest.approx(1, abs=1e-6)
+    assert shared_level(labels, levels=None, border_is_background=True)[4, 4] == pytest.approx(1, abs=1e-6)
+    assert shared_level(np.ones((9, 9), int), levels=None) == pytest.approx(1, abs=1e-6)
 
 
 def test_centred_affinities_join_both_sides():

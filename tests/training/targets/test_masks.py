@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
-from pipeline.training.targets import contours, erode_in_plane, foreground, membranes
+from pipeline.training.targets import erode_in_plane, foreground
+from tests.training.targets.usual import contours, membranes
 
 HUGE = 2**63 - 3
 """Ids this large are not exact in float64."""

@@ -4,14 +4,12 @@ import numpy as np
 import pytest
 
 from pipeline.training.targets import (
-    contours,
     edge_padded_affinities,
     erode_in_plane,
     foreground,
-    instance_distance,
     ratio_weights,
-    signed_distance,
 )
+from tests.training.targets.usual import contours, shared_level, signed_distance
 
 MADE = {
     "mask_0": foreground,
@@ -22,7 +20,7 @@ MADE = {
     "contour_4_1_0": lambda labels: contours(labels, background=False),
     "sdt_6_2d_8_50": signed_distance,
     "sdt_6_3d_8_50": lambda labels: signed_distance(labels, in_plane=False),
-    "edt5_2d": instance_distance,
+    "edt5_2d": shared_level,
     "erode1": erode_in_plane,
 }
 

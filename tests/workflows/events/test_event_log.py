@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import StageFailed
 from pipeline.execution.runner import NodeAvoided, RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
@@ -95,7 +96,13 @@ def toy(store: ObjectStore, **options: Any) -> None:
     stage = ToyStage(store, **options)
     ledger = Ledger(store, stage.name, stage.fingerprint, stage.grids())
     with event_log(store) as log:
-        run_stage(stage, ledger, SerialExecutor(), RunOptions(sleep=lambda _: None), on_event=log)
+        run_stage(
+            stage,
+            ledger,
+            SerialExecutor(),
+            RunOptions.of(Execution(), "petaseg run run.yaml", sleep=lambda _: None),
+            on_event=log,
+        )
 
 
 def test_failures_say_why_and_whether_they_are_final(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.nodes import IN_A_ROW
 from pipeline.execution.runner import (
@@ -155,7 +156,7 @@ class Bench:
 
     def run(self, stage: ToyStage) -> None:
         ledger = Ledger(self.store, stage.name, stage.fingerprint, stage.grids())
-        options = RunOptions(sleep=lambda _: None)
+        options = RunOptions.of(Execution(), "petaseg run run.yaml", sleep=lambda _: None)
         run_stage(stage, ledger, SerialExecutor(), options, on_event=fan_out(None, self.metrics))
 
     def scrape(self) -> Samples:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import CorruptError
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
@@ -192,7 +193,7 @@ def read_outline_example() -> RunOutline:
 
 def work(store: ObjectStore, stage: ToyStage) -> None:
     ledger = Ledger(store, stage.name, stage.fingerprint, stage.grids())
-    run_stage(stage, ledger, SerialExecutor(), RunOptions())
+    run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "petaseg run run.yaml"))
     ledger.compact()
 
 

@@ -1,0 +1,184 @@
+"""What is computed again after a change: every key of a run file and every part of an input, in one table.
+
+``tests/runs/test_changes.py`` makes each change and compares the fingerprints of all stages with this table; the table
+in docs/running.md is printed from it: `python -m pipeline.runs.changes docs/running.md`.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.config.reference import keys_of
+from pipeline.config.run_file import RunConfig
+from pipeline.errors import ConfigError
+from pipeline.runs.chain import STAGES
+
+BEGIN = "<!-- printed by `python -m pipeline.runs.changes docs/running.md`: change pipeline/runs/changes.py instead -->"
+END = "<!-- end of what is printed -->"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """Stages that are computed again together."""
+
+    words: str
+    stages: tuple[str, ...]
+
+
+NOTHING = Effect("nothing", ())
+SCORES = Effect("the scores", ("evaluate_segmentation",))
+LABELS = Effect(
+    "the cut of the merge tree and the labels", ("cut_merge_tree", "assign_segments", "relabel", *SCORES.stages)
+)
+TREE = Effect("the merge tree and the labels", ("agglomerate", *LABELS.stages))
+GRAPH = Effect("the region graph, the merge tree and the labels", ("build_region_graph", *TREE.stages))
+SUPERVOXELS = Effect("supervoxels and what follows", ("extract_supervoxels", "write_supervoxels", *GRAPH.stages))
+EVERYTHING = Effect("everything", ("predict_affinities", *SUPERVOXELS.stages))
+EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, SCORES, NOTHING)
+
+RUNS = {
+    "": "",
+    "image": "with an image",
+    "affinities": "with given affinities",
+    "cpu": "on a CPU",
+    "gpu": "on a GPU",
+    "mean": "with linkage mean",
+    "quantile": "with linkage quantile",
+}
+"""Runs in which a change has an effect of its own -> what the page says of them; "" stands for any run."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change and its effect."""
+
+    what: str
+    """A key of the run file, a field of the model's card, or a part of an input in words."""
+    effect: Effect
+    run: str = ""
+    """A key of ``RUNS``."""
+
+
+def _changes(effect: Effect, *what: str, run: str = "") -> tuple[Change, ...]:
+    return tuple(Change(each, effect, run) for each in what)
+
+
+INFERENCE = tuple(key for key in keys_of() if key.startswith("inference."))
+KEYS = (
+    *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
+    *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
+    *_changes(EVERYTHING, "inference.augmentation", "inference.compile", run="image"),
+    *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", run="image"),
+    *_changes(EVERYTHING, "inference.device", "inference.batch_size", run="gpu"),
+    *_changes(EVERYTHING, "inference.threads", run="cpu"),
+    *_changes(SUPERVOXELS, "input.mask", "supervoxels.mode", "supervoxels.threshold"),
+    *_changes(SUPERVOXELS, "supervoxels.max_distance_nm", "supervoxels.filter_width"),
+    *_changes(SUPERVOXELS, "input.affinities", "input.affinity_offsets", run="affinities"),
+    *_changes(GRAPH, "agglomeration.linkage"),
+    *_changes(TREE, "agglomeration.stop_score"),
+    *_changes(TREE, "agglomeration.quantile", run="quantile"),
+    *_changes(LABELS, "segmentation.threshold", "segmentation.min_size", "segmentation.min_size_threshold"),
+    *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
+    *_changes(NOTHING, "run_directory"),
+    *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
+    *_changes(NOTHING, "inference.gpu", "inference.batch_size", run="cpu"),
+    *_changes(NOTHING, "inference.gpu", "inference.threads", run="gpu"),
+    *_changes(NOTHING, "agglomeration.quantile", run="mean"),
+    *_changes(NOTHING, *INFERENCE, run="affinities"),
+    *_changes(NOTHING, "execution.executor", "execution.workers", "execution.threads_per_worker"),
+    *_changes(NOTHING, "execution.scheduler", "execution.max_in_flight", "execution.attempts"),
+    *_changes(NOTHING, "execution.backoff_seconds", "execution.lease_seconds", "execution.timeout_seconds"),
+    *_changes(NOTHING, "execution.metrics", "execution.dashboard"),
+    *_changes(NOTHING, "cluster.kind", "cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace"),
+    *_changes(NOTHING, "cluster.image", "cluster.claim", "cluster.secrets", "cluster.image_pull_secret"),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in ("cpus", "memory_gb", "walltime", "restarts"))),
+    *(
+        Change(f"cluster.{table}.{key}", NOTHING)
+        for table in ("workers", "inference_workers")
+        for key in ("count", "cpus", "gpus", "memory_gb", "threads", "walltime", "queue", "options", "node_selector")
+    ),
+    *_changes(NOTHING, *(f"cluster.prices.{key}" for key in ("cpu_hour", "gpu_hour", "currency"))),
+)
+"""The effect of every key of a run file."""
+
+CARD = (
+    *_changes(EVERYTHING, "architecture", "arguments", "sha256", "patch_shape", "overlap", run="image"),
+    *_changes(EVERYTHING, "normalisation", "offsets", "activation", run="image"),
+    *_changes(LABELS, "threshold", run="image"),
+    *_changes(NOTHING, "name", "weights", "other_channels", "resolution_nm", run="image"),
+    *_changes(NOTHING, "training_data", "scores", "licence", run="image"),
+)
+"""The effect of every field of the model's card, where the run file leaves its own key out."""
+
+PARTS = (
+    *_changes(EVERYTHING, "voxels of the image", "voxel size of the image", "offset of the image", run="image"),
+    *_changes(EVERYTHING, "extent of the image", run="image"),
+    *_changes(SUPERVOXELS, "voxels of the mask"),
+    *_changes(SUPERVOXELS, "voxels of the affinities", "type of the affinities", run="affinities"),
+    *_changes(SUPERVOXELS, "voxel size of the affinities", "offset of the affinities", run="affinities"),
+    *_changes(SCORES, "true labels", "true skeletons"),
+    *_changes(NOTHING, "place of an input", "storage chunks of an input", "format of an input"),
+    *_changes(NOTHING, "version of torch", run="image"),
+)
+"""The effect of every part of an input, beside the places that the run file names."""
+
+
+def table() -> str:
+    """The Markdown table: a line for each effect."""
+    lines = [f"| {'<br>'.join(_groups(effect))} | {_consequence(effect)} |" for effect in EFFECTS]
+    return "\n".join(["| you change | computed again |", "|---|---|", *lines])
+
+
+def rewrite(page: Path) -> None:
+    """Print the table into a page, between ``BEGIN`` and ``END``; ``ConfigError`` if they are not there."""
+    page.write_text(with_table(page.read_text()))
+
+
+def with_table(text: str) -> str:
+    """A page with the present table between ``BEGIN`` and ``END``."""
+    head, begin, rest = text.partition(BEGIN)
+    _, end, tail = rest.partition(END)
+    if not begin or not end:
+        raise ConfigError(f"the page has no place for the table; it must hold these two lines:\n{BEGIN}\n{END}")
+    return f"{head}{BEGIN}\n\n{table()}\n\n{END}{tail}"
+
+
+def _groups(effect: Effect) -> Iterator[str]:
+    """The changes of one effect: keys by the runs that they are about, then fields of the card, then parts."""
+    for run, words in RUNS.items():
+        keys = [change.what for change in KEYS if (change.effect, change.run) == (effect, run)]
+        if keys:
+            yield (f"{words}: " if words else "") + _code(_with_whole_tables(keys))
+    if fields := [change.what for change in CARD if change.effect == effect]:
+        yield f"in the model's card: {_code(fields)}"
+    if parts := [change.what for change in PARTS if change.effect == effect]:
+        yield ", ".join(parts)
+
+
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _with_whole_tables(keys: Sequence[str]) -> list[str]:
+    """The same keys; those of a table of which none is missing become one: ``execution.*``."""
+    whole = [name for name in RunConfig.model_fields if _is_whole(name, keys)]
+    rest = [key for key in keys if key.partition(".")[0] not in whole]
+    return [*rest, *(f"{name}.*" for name in whole)]
+
+
+def _is_whole(name: str, keys: Sequence[str]) -> bool:
+    members = {key for key in keys_of() if key.startswith(f"{name}.")}
+    return bool(members) and members <= set(keys)
+
+
+def _consequence(effect: Effect) -> str:
+    if effect in (EVERYTHING, NOTHING):
+        return effect.words
+    return f"{effect.words}: {_code([kind.name for kind in STAGES if kind.name in effect.stages])}"
+
+
+if __name__ == "__main__":
+    rewrite(Path(sys.argv[1]))

@@ -1,0 +1,164 @@
+"""Where an input comes from, and by what it is known: its fingerprint.
+
+An input that a stage of another run writes is known by the fingerprint of that stage, and used only if the stage has
+finished every chunk of the region that is needed. Any other volume is known by its extent and 27 blocks of its voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product as cartesian
+
+from pipeline.config.fingerprint import fingerprint
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.runs.chain import STAGES
+from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
+from pipeline.storage import ObjectStore, local_path, parent_of
+from pipeline.volumes.base import Volume
+from pipeline.volumes.location import Location, parse_location
+
+SAMPLE = (32, 32, 32)
+"""Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
+WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
+"""Names, within a run directory, of the volumes that stages write."""
+NOT_A_FOLDER = ("hdf5", "npy", "tiff", "memory")
+"""Formats that no stage writes."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The stage of another run that writes a volume."""
+
+    outline: RunOutline
+    stage: StageOutline
+    volume: str
+    """The name of the volume within the run directory."""
+
+    def require_finished(self, url: str) -> None:
+        """Raise ``VolumeError`` unless every chunk of the stage is done under the run's present configuration."""
+        done = self.outline.ledger(self.stage).summary().done
+        if done < self.stage.total:
+            raise VolumeError(
+                f"{url} belongs to the run {self.outline.url}, which has finished {done} of {self.stage.total} chunks "
+                f"of {self.stage.name}; only finished volumes are read: finish it first with `{self.command}`"
+            )
+
+    def require_region(self, volume: Volume, needed: BoundingBox) -> None:
+        """Raise ``VolumeError`` unless the run writes every voxel of ``needed``, in the coordinates of ``volume``."""
+        grid = self.stage.grids[0]
+        shift = volume.spec.bounds.start - grid.bounds.start  # the volume may be opened with #offset
+        written = grid.roi.translate(shift)
+        if not written.contains(needed):
+            raise VolumeError(
+                f"{volume.url} belongs to the run {self.outline.url}, which writes {written} of it; this run needs "
+                f"{needed}: widen input.start and input.stop there and finish that run, or narrow them here"
+            )
+
+    @property
+    def command(self) -> str:
+        """The command that finishes the run, from any folder."""
+        cluster = self.outline.cluster
+        return (
+            f"petaseg run {self.outline.url}"
+            if cluster is None
+            else f"petaseg submit {self.outline.url} --on {cluster}"
+        )
+
+
+def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:
+    """The fingerprint of an input, of which ``needed`` is read by the run in ``run_directory``.
+
+    Raises ``VolumeError`` if another run has not finished it, ``ConfigError`` if this very run writes it.
+    """
+    refuse_own_volume(volume.url, run_directory)
+    origin = origin_of(volume.url)
+    if origin is None:
+        return volume_fingerprint(volume)
+    origin.require_finished(volume.url)
+    origin.require_region(volume, needed)
+    return fingerprint(origin.stage.name, origin.stage.fingerprint, origin.volume, *_extent(volume))
+
+
+def require_finished(url: str) -> None:
+    """Raise ``VolumeError`` if a volume belongs to a run that has not finished it."""
+    origin = origin_of(url)
+    if origin is not None:
+        origin.require_finished(url)
+
+
+def refuse_own_volume(url: str, run_directory: str) -> None:
+    """Raise ``ConfigError`` if a volume is one that the run in ``run_directory`` may write."""
+    own = _resolved(run_directory)
+    for folder, name in _places(parse_location(url)):
+        if folder == own and name in WRITTEN:
+            raise ConfigError(
+                f"the input {url} lies in this run's own directory {run_directory}, where a stage may write over it; a "
+                "run reads only what it does not write: choose another run_directory"
+            )
+
+
+def origin_of(url: str) -> Origin | None:
+    """The stage of another run that writes a volume; ``None`` if it is no run's.
+
+    Raises ``VolumeError`` if the volume lies in a run directory, but no stage of that run's present configuration
+    writes it any more. Behind a web server nobody can list a run's records, so there every volume is a plain one.
+    """
+    location = parse_location(url)
+    if location.format in NOT_A_FOLDER or location.base.startswith(("http://", "https://")):
+        return None
+    for folder, name in _places(location):
+        if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:
+            return _origin(url, outline, name.removesuffix(".zarr"))
+    return None
+
+
+def volume_fingerprint(volume: Volume) -> str:
+    """Digest of a volume's extent, type, unit and of 27 blocks of voxels spread over it, wherever it is stored.
+
+    It notices another dataset and most changes of one; an edit between the blocks is not noticed, and needs a new
+    run directory.
+    """
+    bounds = volume.spec.bounds
+    axes = [
+        sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
+    ]
+    blocks = [
+        volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds)).tobytes()
+        for z, y, x in cartesian(*axes)
+    ]
+    return fingerprint(list(_extent(volume)), [fingerprint(block.hex()) for block in blocks])
+
+
+def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], int | None]:
+    spec = volume.spec
+    return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
+
+
+def _origin(url: str, outline: RunOutline, volume: str) -> Origin:
+    for stage in outline.stages:
+        if volume in stage.volumes:
+            return Origin(outline, stage, volume)
+    raise VolumeError(
+        f"{url} lies in the run directory {outline.url}, but no stage of that run, as it was run last, writes "
+        f"{volume} ({KEY} lists them), so nothing tells whether it is complete: run it again with the configuration "
+        "that writes it, or copy the volume to another place if it is"
+    )
+
+
+def _places(location: Location) -> Iterator[tuple[str, str]]:
+    """The folder that holds the volume, with the volume's name there; then the same of an array within a volume."""
+    place = _resolved(location.base)
+    for _ in range(2):
+        folder = parent_of(place)
+        if folder is None:
+            return
+        yield folder, place.rpartition("/")[2]
+        place = folder
+
+
+def _resolved(place: str) -> str:
+    """A path without links and relative parts, and a URL as it is."""
+    path = local_path(place)
+    return place.rstrip("/") if path is None else str(path.resolve())

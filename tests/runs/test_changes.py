@@ -1,0 +1,434 @@
+"""Every change of a run file, of an input or of a stage's arithmetic changes exactly the fingerprints that it should.
+
+The table of changes is ``pipeline.runs.changes``; here stands how each change is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pipeline.config.reading import parse_config
+from pipeline.config.reference import keys_of
+from pipeline.geometry import BoundingBox
+from pipeline.models.spec import ModelCard, bundled_folder
+from pipeline.runs.chain import STAGES
+from pipeline.runs.changes import CARD, EFFECTS, EVERYTHING, KEYS, PARTS, RUNS, Change, with_table
+from pipeline.runs.run import Run
+from pipeline.stages import opened
+from pipeline.volumes import create_volume
+from tests.runs import results, run, write_run, write_volume
+
+SHAPE = (20, 24, 28)
+CHUNK = [10, 12, 14]
+GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
+
+WORKERS = {
+    "count": 5,
+    "cpus": 2,
+    "gpus": 1,
+    "memory_gb": 8.0,
+    "threads": 2,
+    "walltime": "02:00:00",
+    "queue": "long",
+    "options": ["--qos=long"],
+    "node_selector": {"kind": "fast"},
+}
+VALUES: dict[str, Any] = {
+    "run_directory": "elsewhere",
+    "chunk_shape": [20, 12, 14],
+    "storage_chunk_shape": [5, 12, 14],
+    "input.image": "other/image.zarr",
+    "input.affinities": "other/affinities.zarr",
+    "input.affinity_offsets": [[0, -1, 0], [-1, 0, 0], [0, 0, -1]],
+    "input.mask": "other/mask.zarr",
+    "input.start": [2, 0, 0],
+    "input.stop": [18, 24, 28],
+    "inference.model": "./other/model",
+    "inference.batch_size": 2,
+    "inference.device": "cpu",
+    "inference.gpu": "NVIDIA A100",
+    "inference.precision": "bfloat16",
+    "inference.threads": 2,
+    "inference.augmentation": "flips",
+    "inference.compile": True,
+    "inference.patch_shape": [10, 10, 10],
+    "inference.overlap": [2, 2, 2],
+    "inference.any_resolution": True,
+    "supervoxels.mode": "section",
+    "supervoxels.threshold": 0.4,
+    "supervoxels.max_distance_nm": 40,
+    "supervoxels.filter_width": 5,
+    "agglomeration.linkage": "mean",
+    "agglomeration.quantile": 0.25,
+    "agglomeration.stop_score": 0.1,
+    "segmentation.threshold": 0.9,
+    "segmentation.min_size": 5,
+    "segmentation.min_size_threshold": 0.2,
+    "evaluation.labels": "other/truth.zarr",
+    "evaluation.skeletons": "other/lines.npz",
+    "evaluation.start": [1, 0, 0],
+    "evaluation.stop": [19, 24, 28],
+    "execution.executor": "dask",
+    "execution.workers": 3,
+    "execution.threads_per_worker": 2,
+    "execution.scheduler": "tcp://host:8786",
+    "execution.max_in_flight": 3,
+    "execution.attempts": 4,
+    "execution.backoff_seconds": 2.0,
+    "execution.lease_seconds": 30.0,
+    "execution.timeout_seconds": 9.0,
+    "execution.metrics": "127.0.0.1:9095",
+    "execution.dashboard": "127.0.0.1:8787",
+    "cluster.kind": "slurm",
+    "cluster.queue": "short",
+    "cluster.account": "lab",
+    "cluster.interface": "ib0",
+    "cluster.namespace": "lab",
+    "cluster.image": "petaseg:1",
+    "cluster.claim": "data",
+    "cluster.secrets": ["keys"],
+    "cluster.image_pull_secret": "pull",
+    "cluster.driver.cpus": 2,
+    "cluster.driver.memory_gb": 8.0,
+    "cluster.driver.walltime": "1-00:00:00",
+    "cluster.driver.restarts": 3,
+    **{f"cluster.workers.{key}": value for key, value in WORKERS.items()},
+    **{f"cluster.inference_workers.{key}": value for key, value in WORKERS.items()},
+    "cluster.prices.cpu_hour": 0.5,
+    "cluster.prices.gpu_hour": 2.0,
+    "cluster.prices.currency": "EUR",
+}
+"""Key of the run file -> another value than that of the runs below."""
+
+CARD_VALUES: dict[str, Any] = {
+    "name": "another",
+    "architecture": "identity",
+    "arguments": {"out_channels": 3},
+    "weights": "renamed.safetensors",
+    "sha256": hashlib.sha256(b"other weights").hexdigest(),
+    "patch_shape": [10, 10, 10],
+    "overlap": [2, 2, 2],
+    "normalisation": {"offset": 1.0, "scale": 255.0},
+    "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1], [-3, 0, 0]],
+    "other_channels": [{"what": "membranes", "channels": 1}],
+    "activation": "none",
+    "resolution_nm": [8.5, 8.5, 8.5],
+    "threshold": 0.61,
+    "training_data": "another",
+    "scores": {"voi": 1.0},
+    "licence": "another",
+}
+"""Field of the model's card -> another value than that of the card below."""
+
+
+# -- the runs -------------------------------------------------------------------------------------------------------
+
+
+def write_inputs(folder: Path, seed: int) -> None:
+    """One volume of every kind, skeletons and a model; another seed gives other voxels and other weights."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_volume(folder / "image.zarr", rng.integers(0, 256, SHAPE, np.uint8))
+    write_volume(folder / "affinities.zarr", rng.integers(0, 256, (3, *SHAPE), np.uint8))
+    write_volume(folder / "mask.zarr", rng.integers(0, 2, SHAPE, np.uint8))
+    write_volume(folder / "truth.zarr", rng.integers(0, 9, SHAPE, np.uint32))
+    lines = {"nodes_nm": [[8.0, 8, 8], [80, 150, 200.0 - seed]], "edges": [[0, 1]], "skeleton": [1, 1]}
+    np.savez(folder / "lines.npz", **lines)
+    shutil.copytree(bundled_folder("fib25-tiny"), folder / "model", dirs_exist_ok=True)
+    change_card(folder / "model", patch_shape=[12, 12, 12], overlap=[4, 4, 4], threshold=0.5)
+    if seed:
+        set_weights(folder / "model", b"weights of another training")
+
+
+def change_card(folder: Path, **fields: Any) -> None:
+    card = yaml.safe_load((folder / "card.yaml").read_text())
+    assert all(card.get(key) != value for key, value in fields.items()), "a change must change something"
+    (folder / "card.yaml").write_text(yaml.safe_dump({**card, **fields}))
+
+
+def set_weights(folder: Path, data: bytes) -> None:
+    (folder / "weights.safetensors").write_bytes(data)
+    change_card(folder, sha256=hashlib.sha256(data).hexdigest())
+
+
+def write_runs(folder: Path) -> Path:
+    """A folder with two run files, ``image/run.yaml`` and ``affinities/run.yaml``; every part of a run is present."""
+    write_inputs(folder, 0)
+    write_inputs(folder / "other", 1)
+    common = {
+        "chunk_shape": CHUNK,
+        "storage_chunk_shape": CHUNK,
+        "agglomeration": {"linkage": "quantile", "stop_score": 0.05},
+        "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
+    }
+    network = {"model": "./model", "device": "cpu"}
+    for name, given in (("image", {"inference": network}), ("affinities", {})):
+        file = write_run(folder, **common, **given, input={name: f"{name}.zarr", "mask": "mask.zarr"})
+        file.rename(folder / f"{name}.yaml")
+    return folder
+
+
+def open_run(folder: Path, kind: str, *overrides: str) -> Run:
+    """One of ``RUNS``, with overrides."""
+    opened.forget()
+    given = {"gpu": GPU, "mean": ("agglomeration.linkage=mean",)}.get(kind, ())
+    return Run.open(folder / ("affinities.yaml" if kind == "affinities" else "image.yaml"), [*given, *overrides])
+
+
+def fingerprints(run: Run) -> dict[str, str]:
+    return {stage.name: stage.fingerprint for stage in run.stages}
+
+
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert before.keys() == after.keys()
+    return {name for name, value in before.items() if after[name] != value}
+
+
+def expected(change: Change, before: dict[str, str]) -> set[str]:
+    return set(change.effect.stages) & set(before)
+
+
+def kinds(change: Change) -> tuple[str, ...]:
+    """The runs in which a change is made."""
+    return (change.run,) if change.run else ("image", "affinities")
+
+
+def cases(changes: tuple[Change, ...]) -> list[Any]:
+    return [
+        pytest.param(change, kind, id=f"{change.what}-{kind}".replace(" ", "-"))
+        for change in changes
+        for kind in kinds(change)
+    ]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def before(runs: Path) -> Callable[[str], dict[str, str]]:
+    """The fingerprints of a run before any change."""
+    return cache(lambda kind: fingerprints(open_run(runs, kind)))
+
+
+# -- keys of the run file -------------------------------------------------------------------------------------------
+
+
+def test_the_table_knows_every_key_and_every_stage() -> None:
+    """A new key, a new field of a card and a new stage must be placed in the table, and each key in every run."""
+    assert {change.what for change in KEYS} == set(keys_of()) == set(VALUES)
+    assert {change.what for change in CARD} == set(ModelCard.model_fields) == set(CARD_VALUES)
+    assert set(EVERYTHING.stages) == {kind.name for kind in STAGES}
+    assert {change.effect for change in (*KEYS, *CARD, *PARTS)} <= set(EFFECTS)
+    assert len({(change.what, change.run) for change in KEYS}) == len(KEYS)
+    for key in keys_of():
+        places = {change.run for change in KEYS if change.what == key}
+        alone = {
+            "input.image": {"image"},
+            "input.affinities": {"affinities"},
+            "inference.device": {"gpu", "affinities"},
+        }
+        whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
+        assert places in (*whole, alone.get(key)), key
+
+
+@pytest.mark.parametrize(("change", "kind"), cases(KEYS))
+def test_a_key_changes_exactly_these_stages(
+    runs: Path, before: Callable[[str], dict[str, str]], change: Change, kind: str
+) -> None:
+    override = f"{change.what}={json.dumps(VALUES[change.what])}"
+    run = open_run(runs, kind, override)
+    assert run.config != open_run(runs, kind).config, "the value is that of before"
+    assert changed(before(kind), fingerprints(run)) == expected(change, before(kind))
+
+
+def test_a_key_that_is_left_out_is_its_default(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
+    """A run file that spells out every default has the fingerprints of one that leaves them out."""
+    file = runs / "image.yaml"
+    table = yaml.safe_load(file.read_text())
+    full = json.loads(parse_config(table).model_dump_json())
+    (runs / "full.yaml").write_text(yaml.safe_dump(full))
+    opened.forget()
+    assert fingerprints(Run.open(runs / "full.yaml")) == before("image")
+
+
+# -- parts of inputs ------------------------------------------------------------------------------------------------
+
+
+def rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray] = lambda array: array, **spec: Any) -> None:
+    """Store a volume anew, with other voxels or another specification."""
+    volume = opened.source(str(path))
+    array = change(volume.read(volume.spec.bounds))
+    box = spec.pop("bounds", None) or BoundingBox.from_shape(array.shape[-3:], volume.spec.bounds.start)
+    new = replace(volume.spec, dtype=array.dtype, bounds=box, **spec)
+    shutil.rmtree(path)
+    create_volume(str(path), new).write(box, array)
+
+
+def one_voxel(array: np.ndarray) -> np.ndarray:
+    """Another value in one voxel."""
+    array[..., 3, 4, 5] = 1 - array[..., 3, 4, 5] if array.max() < 2 else array[..., 3, 4, 5] // 2 + 1
+    return array
+
+
+def all_inputs(folder: Path, do: Callable[[Path], None]) -> None:
+    for name in ("image", "affinities", "mask", "truth"):
+        do(folder / f"{name}.zarr")
+
+
+def move(folder: Path) -> None:
+    """All inputs lie elsewhere, and the run files say so."""
+    for name in ("image", "affinities", "mask", "truth"):
+        (folder / f"{name}.zarr").rename(folder / f"moved-{name}.zarr")
+    (folder / "lines.npz").rename(folder / "moved-lines.npz")
+    for file in (folder / "image.yaml", folder / "affinities.yaml"):
+        text = file.read_text()
+        for name in ("image.zarr", "affinities.zarr", "mask.zarr", "truth.zarr", "lines.npz"):
+            text = text.replace(f": {name}", f": moved-{name}")
+        file.write_text(text)
+
+
+def as_precomputed(path: Path) -> None:
+    """A volume becomes a precomputed layer at the same place."""
+    volume = opened.source(str(path))
+    array = volume.read(volume.spec.bounds)
+    shutil.rmtree(path)
+    create_volume(f"precomputed://{path}", volume.spec).write(volume.spec.bounds, array)
+
+
+def other_lines(folder: Path) -> None:
+    shutil.copy(folder / "other" / "lines.npz", folder / "lines.npz")
+
+
+SHIFTED = BoundingBox.from_shape(SHAPE, (1, 0, 0))
+VOLUMES = {"image": ("image", "mask", "truth"), "affinities": ("affinities", "mask", "truth")}
+
+
+def every(kind: str, do: Callable[[Path], None]) -> Callable[[Path], None]:
+    """The same change of all volumes of a run, which must cover the same voxels."""
+    return lambda folder: [do(folder / f"{name}.zarr") for name in VOLUMES[kind]]  # type: ignore[return-value]
+
+
+CHANGE: dict[str, Callable[[Path], None]] = {
+    "voxels of the image": lambda folder: rewrite(folder / "image.zarr", one_voxel),
+    "voxel size of the image": lambda folder: rewrite(folder / "image.zarr", resolution_nm=(9.0, 8.0, 8.0)),
+    "offset of the image": every("image", lambda path: rewrite(path, bounds=SHIFTED)),
+    "extent of the image": every("image", lambda path: rewrite(path, lambda array: array[:-1])),
+    "version of torch": lambda folder: None,  # the test below gives torch another version
+    "voxels of the mask": lambda folder: rewrite(folder / "mask.zarr", one_voxel),
+    "voxels of the affinities": lambda folder: rewrite(folder / "affinities.zarr", one_voxel),
+    "type of the affinities": lambda folder: rewrite(folder / "affinities.zarr", lambda a: (a / 255).astype("f4")),
+    "voxel size of the affinities": lambda folder: rewrite(folder / "affinities.zarr", resolution_nm=(9.0, 8.0, 8.0)),
+    "offset of the affinities": every("affinities", lambda path: rewrite(path, bounds=SHIFTED)),
+    "true labels": lambda folder: rewrite(folder / "truth.zarr", one_voxel),
+    "true skeletons": other_lines,
+    "place of an input": move,
+    "storage chunks of an input": lambda folder: all_inputs(
+        folder, lambda path: rewrite(path, storage_chunk=(8, 8, 8))
+    ),
+    "format of an input": lambda folder: all_inputs(folder, as_precomputed),
+}
+
+
+@pytest.mark.parametrize(("change", "kind"), cases(PARTS))
+def test_a_part_of_an_input_changes_exactly_these_stages(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: Change, kind: str
+) -> None:
+    folder = write_runs(tmp_path)
+    before = fingerprints(open_run(folder, kind))
+    CHANGE[change.what](folder)
+    if change.what == "version of torch":
+        monkeypatch.setattr(torch, "__version__", "0.0")
+    assert changed(before, fingerprints(open_run(folder, kind))) == expected(change, before)
+
+
+def test_every_part_in_the_table_is_changed_here() -> None:
+    assert {change.what for change in PARTS} == set(CHANGE)
+
+
+@pytest.mark.parametrize(("change", "kind"), cases(CARD))
+def test_a_field_of_the_card_changes_exactly_these_stages(tmp_path: Path, change: Change, kind: str) -> None:
+    folder = write_runs(tmp_path)
+    before = fingerprints(open_run(folder, kind))
+    if change.what == "sha256":
+        set_weights(folder / "model", b"other weights")
+    elif change.what == "weights":
+        (folder / "model" / "weights.safetensors").rename(folder / "model" / CARD_VALUES["weights"])
+        change_card(folder / "model", weights=CARD_VALUES["weights"])
+    else:
+        change_card(folder / "model", **{change.what: CARD_VALUES[change.what]})
+    assert changed(before, fingerprints(open_run(folder, kind))) == expected(change, before)
+
+
+# -- the arithmetic of a stage --------------------------------------------------------------------------------------
+
+AFTER: dict[str, set[str]] = {
+    "predict_affinities": set(EVERYTHING.stages),
+    "extract_supervoxels": set(EVERYTHING.stages) - {"predict_affinities"},
+    "build_region_graph": set(EVERYTHING.stages) - {"predict_affinities", "extract_supervoxels"},
+    "agglomerate": {
+        *("agglomerate", "cut_merge_tree", "assign_segments"),
+        *("write_supervoxels", "relabel", "evaluate_segmentation"),
+    },
+    "cut_merge_tree": {
+        *("cut_merge_tree", "assign_segments", "write_supervoxels", "relabel", "evaluate_segmentation"),
+    },
+    "assign_segments": {"assign_segments", "write_supervoxels", "relabel", "evaluate_segmentation"},
+    "write_supervoxels": {"write_supervoxels", "evaluate_segmentation"},
+    "relabel": {"relabel", "evaluate_segmentation"},
+    "evaluate_segmentation": {"evaluate_segmentation"},
+}
+"""Stage -> the stages that are computed again if its arithmetic changes: itself, and all that read its products."""
+
+
+@pytest.mark.parametrize("kind", STAGES, ids=lambda kind: kind.name)
+def test_other_arithmetic_changes_a_stage_and_those_that_read_it(
+    runs: Path, before: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    first = before("image")
+    monkeypatch.setattr(kind, "algorithm", kind.algorithm + 1)
+    assert changed(first, fingerprints(open_run(runs, "image"))) == AFTER[kind.name]
+
+
+def test_a_change_back_gives_the_fingerprints_of_before(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
+    assert set(RUNS) == {"", "image", "affinities", "cpu", "gpu", "mean", "quantile"}
+    for kind in ("image", "affinities", "gpu", "mean"):
+        assert fingerprints(open_run(runs, kind)) == before(kind)
+    assert before("cpu") == before("quantile") == before("image")
+
+
+def test_another_linkage_keeps_the_supervoxels_and_gives_the_bytes_of_a_new_run(tmp_path: Path) -> None:
+    """Supervoxels are not written again for another linkage, and are those that a new run with it writes."""
+    folder = write_runs(tmp_path)
+    file = folder / "affinities.yaml"
+    run(file, "agglomeration.linkage=mean")
+    written = newest(folder / "run" / "supervoxels.zarr")
+    again = results(run(file))
+    assert newest(folder / "run" / "supervoxels.zarr") == written
+    assert again == results(run(file, f"run_directory={folder}/new"))
+
+
+def newest(folder: Path) -> int:
+    return max(path.stat().st_mtime_ns for path in folder.rglob("*"))
+
+
+# -- the page -------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_of_what_is_computed_again_is_up_to_date(request: pytest.FixtureRequest) -> None:
+    """The table in docs/running.md is what ``python -m pipeline.runs.changes docs/running.md`` prints."""
+    page = (request.config.rootpath / "docs" / "running.md").read_text()
+    assert page == with_table(page)
