@@ -25,10 +25,10 @@ from torch import Tensor
 
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.inference.augmentation import variants
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.predictor import PredictOptions, Predictor
 from pipeline.inference.runtime import forward_state
-from pipeline.inference.tta import variants
 from pipeline.models.spec import LoadedModel, load_card, load_model
 from pipeline.volumes import VolumeSpec, create_volume
 
@@ -45,7 +45,7 @@ def main() -> int:
         precision=arguments.precision,
         threads=arguments.threads,
         batch_size=arguments.batch_size,
-        tta=arguments.augmentation,
+        augmentation=arguments.augmentation,
     )
     loaded = load_model(load_card(arguments.model))
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
@@ -125,7 +125,7 @@ def batches_of(predictor: Predictor, image: np.ndarray, lattice: PatchLattice, c
 
 def bare_run(predictor: Predictor, batches: list[Tensor]) -> Callable[[], None]:
     """The network alone over all batches, as often as there are variants."""
-    repeats = len(variants(predictor.options.tta))
+    repeats = len(variants(predictor.options.augmentation))
 
     def run() -> None:
         with forward_state(predictor.options):

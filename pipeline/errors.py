@@ -5,7 +5,7 @@
     ├── VolumeError        a volume is missing, has the wrong shape, type or unit, or cannot be opened
     │   └── BoundsError    a box reaches outside a volume
     ├── ModelError         weights, card and architecture do not fit each other
-    │   └── WorkerEnvironmentError   a worker would compute other bytes than the run's driver
+    │   └── WorkerEnvironmentError   a worker computes other bytes than the run
     ├── StorageError       an object could not be read or written (full disk, read-only, network)
     │   └── CorruptError   stored bytes differ from what was recorded
     ├── LedgerError        the run directory's records cannot be used
@@ -38,7 +38,7 @@ class ModelError(PetasegError):
 
 
 class WorkerEnvironmentError(ModelError):
-    """A worker would compute other bytes than the driver, with another device or version; a retry may succeed."""
+    """A worker computes other bytes than the run, or has another kind of device; another worker may do."""
 
 
 class StorageError(PetasegError, OSError):

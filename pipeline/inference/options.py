@@ -34,7 +34,7 @@ class PredictOptions:
     """CPU threads of one forward pass."""
     deterministic: bool = True
     """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""
-    tta: str = "none"
+    augmentation: str = "none"
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
     channels: int = 3
     """The number of affinities that are written, from the first; the first three are the nearest neighbours.
@@ -47,7 +47,7 @@ class PredictOptions:
         choices = {
             "device": ("auto", "cpu", "cuda"),
             "precision": ("float32", "bfloat16"),
-            "tta": AUGMENTATIONS,
+            "augmentation": AUGMENTATIONS,
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -69,6 +69,8 @@ class PredictOptions:
             )
         return "cuda" if present and self.device != "cpu" else "cpu"
 
-    def identity(self) -> dict[str, Any]:
-        """The options that change the result; ``environment_identity`` covers how a device computes it."""
-        return {"tta": self.tta, "channels": self.channels, "precision": self.precision}
+    def identity(self, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
+        """The options that can change a byte on this kind of device; how machines differ is measured (``probe.py``)."""
+        names = ["augmentation", "channels", "precision", "compile", "channels_last"]
+        names += ["threads"] if device == "cpu" else ["batch_size", "deterministic"]
+        return {"device": device, **{name: getattr(self, name) for name in names}}

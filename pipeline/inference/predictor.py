@@ -1,13 +1,14 @@
 """Predict the uint8 affinities of a core from the image of its support: a pure function of image, weights and options.
 
 1. the patches of the dataset's lattice that touch the core       lattice.py
-2. without constant patches, which are outside the tissue         Predictor._alive
+2. without constant patches, which are outside the tissue         Predictor._has_image
 3. normalise batches, run the network, undo variants              Predictor._values
 4. weight, sum over the core, divide, round                       blend.py
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -20,17 +21,18 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import ZERO, BoundingBox, Triple, Vec, as_vec
+from pipeline.inference.augmentation import Augmentation
 from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
-from pipeline.inference.runtime import environment_identity, forward_state
-from pipeline.inference.tta import Augmentation
+from pipeline.inference.probe import probe_patches
+from pipeline.inference.runtime import forward_state
 from pipeline.inference.window import bump_window
 
 if TYPE_CHECKING:
     from pipeline.models.spec import LoadedModel
 
-__all__ = ["PredictOptions", "Predictor", "environment_identity", "measure"]
+__all__ = ["PredictOptions", "Predictor", "measure"]
 
 Reader = Callable[[BoundingBox], np.ndarray]
 
@@ -77,16 +79,32 @@ class Predictor:
         support = lattice.support(core)
         voxels = lattice.pad(_voxels(image, support))
         touching = lattice.touching(core)
-        alive = [index for index in touching if self._alive(voxels, lattice.box(index), support)]
+        with_image = [index for index in touching if self._has_image(voxels, lattice.box(index), support)]
         blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
         on_device = self._upload(voxels)
-        for batch in _batches(alive, self.batch_size):
+        for batch in _batches(with_image, self.batch_size):
             boxes = (lattice.box(index).slices(support.start) for index in batch)
             for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
                 blender.add(index, values)
-        return blender.values(), {"patches": len(alive), "skipped": len(touching) - len(alive)}
+        return blender.values(), {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
 
-    def _alive(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
+    def digest(self, patch_shape: Vec) -> str:
+        """What this process computes: BLAKE2b-128 over the network's output for one full batch of fixed patches.
+
+        Processes of equal digest run the same arithmetic on the shapes of a run, whatever their machines are called.
+        It is taken before blending and rounding, of which nothing else depends on the machine: these are single
+        sums, products and quotients of float32, which IEEE 754 rounds alike everywhere. The variants of an
+        augmentation have one shape, so one forward pass is enough.
+        """
+        found = hashlib.blake2b(digest_size=16)
+        channels = self._augmentation(patch_shape).network_channels
+        with forward_state(self.options):
+            patches = [self._upload(patch) for patch in probe_patches(self.batch_size, patch_shape)]
+            for values in self._run(self._normalised(patches), channels):  # (channels, z, y, x) float32
+                found.update(values.cpu().numpy().data)
+        return found.hexdigest()
+
+    def _has_image(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
         patch = voxels[box.slices(support.start)]
         return bool(patch.min() != patch.max())
 
@@ -159,7 +177,7 @@ class Predictor:
     def _augmentation(self, patch_shape: Vec) -> Augmentation:
         if patch_shape not in self._augmentations:
             self._augmentations[patch_shape] = Augmentation(
-                self.options.tta, self.card.offsets, self.options.channels, patch_shape
+                self.options.augmentation, self.card.offsets, self.options.channels, patch_shape
             )
         return self._augmentations[patch_shape]
 

@@ -1,4 +1,4 @@
-"""The state of torch around a forward pass, and the part of it that can change the last bit of a result.
+"""The state of torch around a forward pass, and the names of what a process computes with.
 
 Two properties of torch 2.6 to 2.13 on a CPU, both measured, are worked around here and in ``predictor.py``:
 
@@ -12,8 +12,10 @@ Two properties of torch 2.6 to 2.13 on a CPU, both measured, are worked around h
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,29 +24,32 @@ from torch.overrides import TorchFunctionMode
 
 from pipeline.inference.options import PredictOptions
 
+LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY", "MKL_ENABLE_INSTRUCTIONS")
+"""Environment variables that keep torch's libraries from instructions that the processor has."""
+BEYOND_AVX512 = frozenset({"avx512_bf16", "avx512_fp16", "amx_tile", "amx_bf16", "amx_fp16"})
+"""Instructions for short floats, as Linux names them; to torch a processor with them is AVX512 like one without."""
 
-def environment_identity(options: PredictOptions, *, of_workers: bool = False) -> dict[str, Any]:
-    """The facts about this process that may change the last bit of a prediction; they are part of a fingerprint.
 
-    Two machines of equal identity give equal bytes; a worker whose identity differs must not take part in a run.
-    ``of_workers`` takes the GPU's name from the options: a driver may have no GPU of that kind itself.
-    """
-    device = options.resolved_device()
-    common = {
-        "device": device,
-        "torch": str(torch.__version__),
-        "compile": options.compile,
-        "channels_last": options.channels_last,
-    }
-    if device == "cpu":
-        return common | {"threads": options.threads, "instructions": torch.backends.cpu.get_cpu_capability()}
-    return common | {
-        "gpu": options.gpu if of_workers and options.gpu else gpu_name(),
-        "cuda": torch.version.cuda,
-        "cudnn": torch.backends.cudnn.version(),
-        "batch_size": options.batch_size,
-        "deterministic": options.deterministic,
-    }
+def environment_names(options: PredictOptions) -> dict[str, str]:
+    """What this process computes with, in words, for messages: equal words do not mean equal bytes (``probe.py``)."""
+    common = {"device": options.resolved_device(), "torch": str(torch.__version__)}
+    if common["device"] == "cuda":
+        cudnn = str(torch.backends.cudnn.version())
+        return common | {"gpu": gpu_name(), "cuda": str(torch.version.cuda), "cudnn": cudnn}
+    limits = {name: os.environ[name] for name in LIMITS if name in os.environ}
+    processor, flags = processor_facts()
+    instructions = [torch.backends.cpu.get_cpu_capability(), *sorted(flags & BEYOND_AVX512)]
+    return common | {"processor": processor, "instructions": " ".join(instructions)} | limits
+
+
+def processor_facts() -> tuple[str, set[str]]:
+    """Name and flags of this machine's processor, as Linux knows them; elsewhere its architecture and no flags."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.machine(), set()
+    facts = {name.strip(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+    return facts.get("model name", platform.machine()), set(facts.get("flags", "").split())
 
 
 def gpu_name() -> str:

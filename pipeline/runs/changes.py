@@ -72,7 +72,7 @@ KEYS = (
     *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
     *_changes(EVERYTHING, "inference.augmentation", "inference.compile", run="image"),
     *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", run="image"),
-    *_changes(EVERYTHING, "inference.device", "inference.gpu", "inference.batch_size", run="gpu"),
+    *_changes(EVERYTHING, "inference.device", "inference.batch_size", run="gpu"),
     *_changes(EVERYTHING, "inference.threads", run="cpu"),
     *_changes(SUPERVOXELS, "input.mask", "supervoxels.mode", "supervoxels.threshold"),
     *_changes(SUPERVOXELS, "supervoxels.max_distance_nm", "supervoxels.filter_width"),
@@ -85,7 +85,7 @@ KEYS = (
     *_changes(NOTHING, "run_directory"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
     *_changes(NOTHING, "inference.gpu", "inference.batch_size", run="cpu"),
-    *_changes(NOTHING, "inference.threads", run="gpu"),
+    *_changes(NOTHING, "inference.gpu", "inference.threads", run="gpu"),
     *_changes(NOTHING, "agglomeration.quantile", run="mean"),
     *_changes(NOTHING, *INFERENCE, run="affinities"),
     *_changes(NOTHING, "execution.executor", "execution.workers", "execution.threads_per_worker"),
@@ -115,12 +115,13 @@ CARD = (
 
 PARTS = (
     *_changes(EVERYTHING, "voxels of the image", "voxel size of the image", "offset of the image", run="image"),
-    *_changes(EVERYTHING, "extent of the image", "version of torch", run="image"),
+    *_changes(EVERYTHING, "extent of the image", run="image"),
     *_changes(SUPERVOXELS, "voxels of the mask"),
     *_changes(SUPERVOXELS, "voxels of the affinities", "type of the affinities", run="affinities"),
     *_changes(SUPERVOXELS, "voxel size of the affinities", "offset of the affinities", run="affinities"),
     *_changes(SCORES, "true labels", "true skeletons"),
     *_changes(NOTHING, "place of an input", "storage chunks of an input", "format of an input"),
+    *_changes(NOTHING, "version of torch", run="image"),
 )
 """The effect of every part of an input, beside the places that the run file names."""
 

@@ -7,6 +7,7 @@
 <run>/labels.zarr
 <run>/parts/<stage>/<chunk>    small arrays, one object for each chunk
 <run>/ledger/<stage>/          the completed chunks, with checksums
+<run>/environments/            the digest of what the first worker's network computes
 <run>/report/                  tables and pictures
 """
 

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from pipeline.evaluation.run_length import Skeletons
+from pipeline.geometry import Vec
+from pipeline.stages.environment import Environment
 from pipeline.storage import ObjectStore
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 
 if TYPE_CHECKING:  # only stages that predict import torch
     from pipeline.inference.predictor import PredictOptions, Predictor
+    from pipeline.stages.base import Stage
 
 
 @lru_cache(maxsize=64)
@@ -47,7 +51,22 @@ def predictor(card: str, options: PredictOptions) -> Predictor:
     return Predictor(load_model(load_card(card), device=options.device), options)
 
 
+@lru_cache(maxsize=4)
+def environment(card: str, options: PredictOptions, patch_shape: Vec) -> Environment:
+    """What this process computes the model with, measured once."""
+    from pipeline.inference.runtime import environment_names
+
+    digest = predictor(card, options).digest(patch_shape)
+    return Environment(digest, environment_names(options), socket.gethostname())
+
+
+@lru_cache(maxsize=1)
+def agreed() -> set[Stage]:
+    """The stages for whose run this process is known to compute the recorded bytes."""
+    return set()
+
+
 def forget() -> None:
     """Close everything; for tests that replace a volume under the same name."""
-    for cache in (volume, source, store, skeletons, predictor):
+    for cache in (volume, source, store, skeletons, predictor, environment, agreed):
         cache.cache_clear()

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Inference
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.geometry import Vec
@@ -18,8 +17,10 @@ from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
+from pipeline.stages.environment import Environment, compare, record
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
+from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:
     from pipeline.inference.lattice import PatchLattice
@@ -38,8 +39,8 @@ class PredictAffinities(ChainStage):
     patch_shape: Vec
     overlap: Vec
     options: PredictOptions
-    environment: str
-    """Digest of device kind, torch version and other facts that can change the last bit."""
+    device: Literal["cpu", "cuda"]
+    """The kind of device of all workers, as the run's driver understood the options."""
 
     name = "predict_affinities"
     volumes = (OutputVolume("affinities", "uint8", channels=3),)
@@ -48,8 +49,6 @@ class PredictAffinities(ChainStage):
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
         """The stage of a run that begins with an image."""
-        from pipeline.inference.predictor import environment_identity
-
         network = setup.inputs.network
         if network is None:
             return None
@@ -63,15 +62,15 @@ class PredictAffinities(ChainStage):
             patch_shape=network.patch_shape,
             overlap=network.overlap,
             options=options,
-            environment=fingerprint(environment_identity(options, of_workers=True)),
+            device=options.resolved_device(),
         )
 
     def depends_on(self) -> Sequence[Any]:
-        """Image, weights, lattice, options and environment."""
-        identity = self.options.identity()
+        """Image, weights, lattice and options; the environment is measured and recorded beside it."""
+        identity = self.options.identity(self.device)
         lattice = [self.patch_shape, self.overlap]
         inputs = [self.layout.fingerprint, self.image_fingerprint, self.model_digest]
-        return inputs, lattice, identity, self.environment
+        return inputs, lattice, identity
 
     def lattice(self) -> PatchLattice:
         """The patches of the whole dataset."""
@@ -81,31 +80,50 @@ class PredictAffinities(ChainStage):
 
     def needs(self) -> Needs:
         """The network, and a GPU if it runs on one."""
-        return Needs(network=True, gpus=int(self.options.resolved_device() == "cuda"))
+        return Needs(network=True, gpus=int(self.device == "cuda"))
 
     def compute_slot(self) -> AbstractContextManager[Any]:
         """One chunk at a time on a GPU; on a CPU, threads run the network in parallel."""
-        return DEVICE_LOCK if self.options.resolved_device() == "cuda" else nullcontext()
+        return DEVICE_LOCK if self.device == "cuda" else nullcontext()
 
     def read(self, chunk: Chunk) -> np.ndarray:
         """The image under every patch that touches the core."""
         return opened.source(self.image_url).read(self.lattice().support(chunk.core))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
-        """Run the patches and blend them; ``WorkerEnvironmentError`` where the arithmetic may differ."""
-        self._check_environment()
+        """Run the patches and blend them; ``WorkerEnvironmentError`` where the run's bytes would come out otherwise."""
+        if self not in opened.agreed():
+            self._check_device()
+            compare(self._records(), self.fingerprint, self._environment())
         predictor = opened.predictor(self.model_card, self.options)
         affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=self.lattice())
         return {"affinities": affinities}, counters
 
-    def _check_environment(self) -> None:
-        from pipeline.inference.predictor import environment_identity
+    def write(self, chunk: Chunk, products: Products) -> None:
+        """Store the core; the first worker of a run records its environment before that."""
+        if self not in opened.agreed():
+            record(self._records(), self.fingerprint, self._environment())
+            opened.agreed().add(self)
+        super().write(chunk, products)
 
-        identity = environment_identity(self.options)
-        if fingerprint(identity) != self.environment:
+    def _records(self) -> ObjectStore:
+        return opened.store(self.layout.run_url)
+
+    def _environment(self) -> Environment:
+        return opened.environment(self.model_card, self.options, self.patch_shape)
+
+    def _check_device(self) -> None:
+        """What the run file says about the device is compared by name; the rest is measured."""
+        from pipeline.inference.runtime import gpu_name
+
+        gpu, named = gpu_name(), self.options.gpu
+        here = "cpu" if self.options.device == "cpu" or gpu == "none" else "cuda"
+        if here != self.device or (here == "cuda" and named not in (None, gpu)):
+            wanted = self.device + (f" ({named})" if named and self.device == "cuda" else "")
             raise WorkerEnvironmentError(
-                f"this worker would compute with {identity}; the run's driver has another device or version of "
-                "torch, so bytes could differ: give driver and workers the same environment, or set inference.device"
+                f"this worker would run the network on {here}, its GPU is {gpu!r}; the run is on {wanted}: give driver "
+                "and workers the same kind of device, or set inference.device (and inference.gpu, if the driver has "
+                "no GPU)"
             )
 
 
@@ -119,7 +137,7 @@ def options_of(table: Inference) -> PredictOptions:
         gpu=table.gpu,
         compile=table.compile,
         threads=table.threads,
-        tta=table.augmentation,
+        augmentation=table.augmentation,
     )
     if table.precision != "auto":
         return replace(options, precision=table.precision)

@@ -1,5 +1,6 @@
 """The byte of a voxel does not depend on the chunks, the batches or the neighbours of its patch."""
 
+import hashlib
 from itertools import product
 
 import numpy as np
@@ -11,10 +12,11 @@ from hypothesis import strategies as st
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
+from pipeline.inference.augmentation import variants
 from pipeline.inference.lattice import PatchLattice
-from pipeline.inference.predictor import PredictOptions, Predictor, environment_identity, measure
+from pipeline.inference.predictor import PredictOptions, Predictor, measure
+from pipeline.inference.probe import probe_patches
 from pipeline.inference.runtime import forward_state
-from pipeline.inference.tta import variants
 from pipeline.inference.window import bump_window
 from pipeline.models.gamma_net_2d import GammaNet2D
 from tests.inference.boxes import patient
@@ -84,9 +86,9 @@ def test_no_bit_depends_on_the_chunks(data):
         np.testing.assert_array_equal(unrounded(CONVOLUTIONAL, image, lattice, core), expected[:, *core.slices()])
 
 
-@pytest.mark.parametrize("tta", ["none", "flips", "flips+transpose"])
-def test_no_byte_depends_on_the_chunks_with_augmentation(tta):
-    predictor = Predictor(convolutional(), PredictOptions(tta=tta))
+@pytest.mark.parametrize("augmentation", ["none", "flips", "flips+transpose"])
+def test_no_byte_depends_on_the_chunks_with_augmentation(augmentation):
+    predictor = Predictor(convolutional(), PredictOptions(augmentation=augmentation))
     lattice, image = lattice_of((11, 15, 17)), image_of((11, 15, 17))
     np.testing.assert_array_equal(in_chunks(predictor, image, lattice, (6, 7, 9)), whole(predictor, image, lattice))
 
@@ -106,7 +108,7 @@ def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(th
 @pytest.mark.parametrize("name", ["flips", "flips+transpose", "flips+permutations"])
 def test_an_augmented_prediction_turns_with_the_image(name):
     """The mean affinities over all variants of a turned image are the turned affinities, but for rounding."""
-    predictor = Predictor(convolutional(), PredictOptions(tta=name))
+    predictor = Predictor(convolutional(), PredictOptions(augmentation=name))
     image, lattice = image_of((10, 10, 10)), lattice_of((10, 10, 10), patch=(10, 10, 10))
     straight = torch.from_numpy(whole(predictor, image, lattice).astype(int))
     for variant in variants(name)[1::3]:
@@ -136,8 +138,8 @@ class _Batched(Predictor):
     batch_size = 4
 
 
-@pytest.mark.parametrize("tta", ["none", "flips"])
-def test_the_last_batch_is_padded_and_every_batch_has_one_shape(tta):
+@pytest.mark.parametrize("augmentation", ["none", "flips"])
+def test_the_last_batch_is_padded_and_every_batch_has_one_shape(augmentation):
     seen = []
 
     class Watching(Copies):
@@ -147,7 +149,7 @@ def test_the_last_batch_is_padded_and_every_batch_has_one_shape(tta):
 
     lattice, image = lattice_of((20, 10, 10)), image_of((20, 10, 10))
     loaded = Loaded(Card(activation="none"), Watching())
-    options = PredictOptions(tta=tta)
+    options = PredictOptions(augmentation=augmentation)
     np.testing.assert_array_equal(
         whole(_Batched(loaded, options), image, lattice), whole(Predictor(identity(), options), image, lattice)
     )
@@ -288,7 +290,7 @@ def test_values_that_are_not_finite_are_an_error_and_not_a_zero():
         ({"threads": 0}, "threads is 0"),
         ({"device": "tpu"}, "device is 'tpu'"),
         ({"precision": "float16"}, "precision is 'float16'"),
-        ({"tta": "mirror"}, "tta is 'mirror'"),
+        ({"augmentation": "mirror"}, "augmentation is 'mirror'"),
     ],
 )
 def test_impossible_options_are_refused(wrong, message):
@@ -301,14 +303,48 @@ def test_more_channels_than_the_network_has_are_refused():
         Predictor(identity(), PredictOptions(channels=4))
 
 
-def test_the_environment_names_what_decides_about_the_last_bit():
-    options = PredictOptions(device="cpu", threads=2)
-    found = environment_identity(options)
-    assert found["device"] == "cpu"
-    assert found["torch"] == str(torch.__version__)
-    assert found["threads"] == 2
-    assert environment_identity(PredictOptions(device="cpu", threads=1)) != found
-    assert environment_identity(PredictOptions(device="cpu", threads=2, batch_size=7)) == found
+def test_the_digest_of_an_environment_is_the_same_whenever_it_is_measured():
+    """Two predictors agree, other predictions between two measurements change nothing."""
+    predictor, lattice = Predictor(convolutional(), PredictOptions()), lattice_of((11, 15, 17))
+    first = predictor.digest(PATCH)
+    whole(predictor, image_of((11, 15, 17)), lattice)
+    assert predictor.digest(PATCH) == first == Predictor(convolutional(), PredictOptions()).digest(PATCH)
+    assert Predictor(convolutional(), PredictOptions(augmentation="flips+transpose")).digest(PATCH)
+
+
+def test_one_bit_of_one_voxel_changes_the_digest(monkeypatch):
+    """A library that rounds one value otherwise is another environment, also where no byte of the patch shows it."""
+    predictor = Predictor(convolutional(), PredictOptions())
+    plain, sigmoid = predictor.digest(PATCH), torch.sigmoid
+
+    def another(logits):
+        values = sigmoid(logits)
+        values[-1, 3, 4, 5] = torch.nextafter(values[-1, 3, 4, 5], torch.tensor(2.0))
+        return values
+
+    monkeypatch.setattr(torch, "sigmoid", another)
+    assert predictor.digest(PATCH) != plain
+
+
+def test_a_full_batch_is_measured():
+    """Kernels are chosen by the shape of a batch; each of its patches is another one."""
+    seen = []
+
+    class Watching(Copies):
+        def forward(self, x):
+            seen.append(x.clone())
+            return super().forward(x)
+
+    _Batched(Loaded(Card(activation="none"), Watching()), PredictOptions()).digest(PATCH)
+    assert [tuple(batch.shape) for batch in seen] == [(4, 1, *PATCH)]
+    assert len({patch.numpy().tobytes() for patch in seen[0]}) == 4
+
+
+def test_the_patches_of_the_probe_never_change():
+    """A run may be continued years later, with another version of numpy: the patches are part of its record."""
+    patches = probe_patches(2, (9, 11, 17))
+    assert (patches.shape, patches.dtype) == ((2, 9, 11, 17), np.uint8)
+    assert hashlib.sha256(patches.tobytes()).hexdigest()[:16] == "f412918be04b8743"
 
 
 def test_measuring_gives_a_positive_time_per_patch():

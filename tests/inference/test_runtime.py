@@ -11,7 +11,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
 from pipeline.inference.predictor import Predictor
-from pipeline.inference.runtime import _cuda_algorithms, forward_state
+from pipeline.inference.runtime import _cuda_algorithms, environment_names, forward_state
 from tests.inference.networks import convolutional
 
 BOX = BoundingBox.from_shape((9, 13, 13))
@@ -22,7 +22,7 @@ def digest_of_a_prediction() -> str:
     import hashlib
 
     image = np.random.default_rng(0).integers(0, 256, BOX.shape, dtype=np.uint8)
-    predictor = Predictor(convolutional(), PredictOptions(device="cpu", tta="flips"))
+    predictor = Predictor(convolutional(), PredictOptions(device="cpu", augmentation="flips"))
     affinities, _ = predictor.predict(image, core=BOX, lattice=PatchLattice(BOX, (8, 10, 10), (2, 3, 3)))
     return hashlib.sha256(affinities.tobytes()).hexdigest()
 
@@ -77,3 +77,14 @@ def test_the_choice_of_cuda_algorithms_ends_with_the_forward_pass(deterministic,
     with _cuda_algorithms(deterministic):
         assert state() == (deterministic, deterministic, not deterministic, False)
     assert state() == before
+
+
+def test_names_tell_what_the_digest_cannot(monkeypatch):
+    """Version, processor, its instructions and what limits them are named."""
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    names = environment_names(PredictOptions(device="cpu"))
+    assert names["device"] == "cpu"
+    assert names["torch"] == str(torch.__version__)
+    assert names["ONEDNN_MAX_CPU_ISA"] == "AVX2"
+    assert names["processor"]
+    assert names["instructions"].startswith(torch.backends.cpu.get_cpu_capability())

@@ -1,9 +1,12 @@
 """Every stage of a run keeps the contract."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from pipeline.config.run_file import Execution
+from pipeline.errors import WorkerEnvironmentError
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.runs.chain import STAGES
@@ -106,28 +109,33 @@ def test_no_stage_escapes_the_contract(tmp_path):
     assert tested == {kind.name for kind in STAGES} == {stage.name for stage in run.stages}
 
 
-def test_a_worker_with_other_arithmetic_refuses(tmp_path):
-    """A worker whose version of torch or device differs from that of the run refuses to compute."""
-    from dataclasses import replace
-
-    from pipeline.errors import ModelError
-
+def test_a_worker_on_another_kind_of_device_refuses(tmp_path):
+    """A worker without a GPU refuses the chunks of a run on GPUs, so that another worker may do them."""
     run = Run.open(small_run(tmp_path))
-    stage = replace(run.stages[0], environment="another")
+    stage = replace(run.stages[0], device="cuda")
     stage.prepare()
-    with pytest.raises(ModelError, match=r"inference\.device"):
+    with pytest.raises(WorkerEnvironmentError, match=r"on cpu.* the run is on cuda: .*inference\.device"):
         stage.run_chunk(next(iter(stage.grids()[0])))
+    assert not (tmp_path / "run" / "environments").exists()
 
 
 def test_a_driver_without_a_gpu_speaks_of_its_workers_gpu(tmp_path):
     """A driver without a GPU opens a run on GPUs, and a worker without the named GPU refuses to compute."""
-    from pipeline.errors import WorkerEnvironmentError
+    plain = Run.open(small_run(tmp_path)).stages[0]
+    named = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA H200"]).stages[0]
+    assert plain.fingerprint != named.fingerprint
+    assert (named.device, named.needs().gpus, named.options.precision) == ("cuda", 1, "bfloat16")
+    with pytest.raises(WorkerEnvironmentError, match=r"its GPU is 'none'; the run is on cuda \(NVIDIA H200\)"):
+        named.compute(next(iter(named.grids()[0])), None)
 
-    plain = Run.open(small_run(tmp_path))
-    named = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA H200"])
-    other = Run.open(small_run(tmp_path), ["inference.device=cuda", "inference.gpu=NVIDIA A100"])
-    assert len({run.stages[0].fingerprint for run in (plain, named, other)}) == 3
-    assert named.stages[0].needs().gpus == 1
-    assert named.stages[0].options.precision == "bfloat16"
-    with pytest.raises(WorkerEnvironmentError, match="'gpu': 'none'"):
-        named.stages[0].compute(next(iter(named.stages[0].grids()[0])), None)
+
+def test_a_worker_with_another_gpu_than_the_named_one_refuses(tmp_path, monkeypatch):
+    """The name in the run file is compared; it is no part of the fingerprint, since the bytes are measured."""
+    monkeypatch.setattr("pipeline.inference.runtime.gpu_name", lambda: "NVIDIA A100")
+    named, other = (
+        Run.open(small_run(tmp_path), ["inference.device=cuda", f"inference.gpu={name}"]).stages[0]
+        for name in ("NVIDIA H200", "NVIDIA A100")
+    )
+    assert named.fingerprint == other.fingerprint
+    with pytest.raises(WorkerEnvironmentError, match=r"its GPU is 'NVIDIA A100'; the run is on cuda \(NVIDIA H200\)"):
+        named.compute(next(iter(named.grids()[0])), None)

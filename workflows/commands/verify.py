@@ -26,7 +26,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Compare every stored chunk with its recorded checksum, and compute a sample of them again.
 
-        Exit status 1 if a chunk differs, is missing, or cannot be read, or if the run is not finished.
+        Exit status 1 if a chunk differs, is missing, or cannot be read, if the run is not finished, or if the network
+        computes other bytes on this machine than in the run, so that its chunks cannot be computed again here.
         """
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run

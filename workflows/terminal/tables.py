@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -119,23 +119,36 @@ def outdated_note(stages: Iterable[StageStatus]) -> None:
         )
 
 
-def verify_table(run: Run, proofs: Iterable[StageProof]) -> list[Finding]:
+def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
     """Print the checks and findings stage by stage; all findings are returned."""
     table = Table("stage", "chunks", "done", "stored bytes checked", "computed again", "verdict")
     findings: list[Finding] = []
     for proof in proofs:
-        verdict = (
-            "[green]proven[/]" if proof.proven else "[red]differs[/]" if proof.findings else "[yellow]unfinished[/]"
-        )
         counts = (proof.chunks, proof.done, proof.stored, proof.recomputed)
-        table.add_row(proof.stage, *map(str, counts), verdict)
+        table.add_row(proof.stage, *map(str, counts), _verdict(proof))
         findings += proof.findings
     console.print(table)
     for finding in findings[:20]:
         console.print(f"[red]differs[/] {finding.stage} chunk {finding.chunk.name}: {finding.problem}", highlight=False)
     if len(findings) > 20:
         console.print(f"and {len(findings) - 20} more")
+    for proof in proofs:
+        if proof.obstacle:
+            console.print(
+                f"[yellow]not computed again[/] {proof.stage}: its stored bytes were checked, but {proof.obstacle}. To "
+                "check it all, verify on a machine like those of the run; --sample 0 asks for the stored bytes only",
+                highlight=False,
+                soft_wrap=True,
+            )
     return findings
+
+
+def _verdict(proof: StageProof) -> str:
+    if proof.findings:
+        return "[red]differs[/]"
+    if proof.done < proof.chunks:
+        return "[yellow]unfinished[/]"
+    return "[yellow]stored bytes only[/]" if proof.obstacle else "[green]proven[/]"
 
 
 def models_table(cards: Iterable[ModelCard]) -> None:

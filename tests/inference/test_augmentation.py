@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.inference.tta import Augmentation, Variant, variants
+from pipeline.inference.augmentation import Augmentation, Variant, variants
 from tests.inference.networks import NEAREST
 
 LONG = [*NEAREST, [-2, 0, 0], [0, -3, 0], [0, 0, -3], [0, -5, 0], [0, 0, -5]]
