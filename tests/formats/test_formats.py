@@ -29,6 +29,7 @@ from pipeline.runs.launch import driver_of
 from pipeline.runs.lease import KEY, Fence, Holder, Lease, LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, read_outline
 from pipeline.runs.status import read_status
+from pipeline.stages.environment import Environment, recorded
 from pipeline.storage import ObjectStore
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
@@ -66,6 +67,13 @@ def test_a_lease_of_version_1_is_read(old: Path) -> None:
     released = read_lease(ObjectStore(old / "run"))
     assert released is not None
     assert (released.released, released.holder.host) == (True, "node-3")
+
+
+def test_an_environment_of_version_1_is_read(old: Path) -> None:
+    """A run of an earlier petaseg goes on under the environment in which it began; a further field is ignored."""
+    change(old / "run" / "environments" / "0c.json", invented=1)
+    names = {"device": "cpu", "torch": "2.13.0", "processor": "AMD EPYC", "instructions": "AVX512 avx512_bf16"}
+    assert recorded(ObjectStore(old / "run"), "0c") == Environment("0d" * 16, names, "node-3")
 
 
 def in_memory(folder: Path) -> ObjectStore:
@@ -171,6 +179,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "a run file": ("run/run.yaml", formats.RUN_FILE, ConfigError, lambda old: load_config(old / "run" / "run.yaml")),
     "measured rates": ("run/plan.json", formats.RATES, LedgerError, lambda old: read_rates(ObjectStore(old / "run"))),
     "a driver's job": ("run/cluster/driver.json", formats.DRIVER, ClusterError, lambda old: driver_of(outline_of(old))),
+    "an environment": (
+        *("run/environments/0c.json", formats.ENVIRONMENT, LedgerError),
+        lambda old: recorded(ObjectStore(old / "run"), "0c"),
+    ),
     "a card": ("model/card.yaml", formats.CARD, ModelError, lambda old: load_card(old / "model")),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),
