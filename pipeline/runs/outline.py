@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from pipeline.config.reading import parse_config
 from pipeline.config.run_file import RunConfig
+from pipeline.config.strict_yaml import parse_yaml
 from pipeline.errors import CorruptError, LedgerError
 from pipeline.formats import OUTLINE, RUN_FILE
 from pipeline.geometry import BoundingBox, Vec
@@ -89,12 +88,12 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
     if stages is None or run_file is None:
         return None
     try:
-        data, table = json.loads(stages), yaml.safe_load(run_file)
+        data, table = json.loads(stages), parse_yaml(run_file, f"{store.url}/run.yaml")
         OUTLINE.check(data, f"{store.url}/{KEY}", LedgerError)
         RUN_FILE.check(table, f"{store.url}/run.yaml", LedgerError)
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
         return RunOutline(store.url, data["command"], config, tuple(map(_stage, data["stages"])), data["cluster"])
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"
         ) from error

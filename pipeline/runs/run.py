@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from pipeline import formats
 from pipeline.config.paths import with_paths
 from pipeline.config.reading import parse_config, read_config
 from pipeline.config.run_file import RunConfig
+from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
@@ -152,7 +151,7 @@ class Run:
         """
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        self.store.put(RUN_FILE, (head + yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)).encode())
+        self.store.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
         replace(self.outline, cluster=cluster).write()
 
 

@@ -36,9 +36,11 @@ GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
 
 def open_run(folder: Path, kind: str, *overrides: str) -> Run:
-    """One of ``RUNS``, with overrides."""
+    """One of ``RUNS``, with overrides, which replace those of the kind."""
     opened.forget()
-    given = {"gpu": GPU, "mean": ("agglomeration.linkage=mean",)}.get(kind, ())
+    keys = {override.partition("=")[0] for override in overrides}
+    of_kind = {"gpu": GPU, "mean": ("agglomeration.linkage=mean",)}.get(kind, ())
+    given = [override for override in of_kind if override.partition("=")[0] not in keys]
     return Run.open(folder / ("affinities.yaml" if kind == "affinities" else "image.yaml"), [*given, *overrides])
 
 

@@ -25,6 +25,7 @@ from pipeline import formats
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
+from pipeline.config.strict_yaml import Dumper, dump_yaml
 from pipeline.errors import ConfigError
 
 Manifest = dict[str, Any]
@@ -78,18 +79,20 @@ def to_yaml(documents: list[Manifest]) -> str:
     return "---\n".join(yaml.dump(document, Dumper=_Readable, sort_keys=False, width=120) for document in documents)
 
 
-class _Readable(yaml.SafeDumper):
+class _Readable(Dumper):
     """Writes texts of several lines as blocks, and repeats equal lists and tables instead of using anchors."""
 
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in data else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+    def represent_block(self, data: str) -> yaml.ScalarNode:
+        """A text of several lines as a block."""
+        if "\n" not in data:
+            return self.represent_text(data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|")
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-_Readable.add_representer(str, _Readable.represent_str)
+_Readable.add_representer(str, _Readable.represent_block)
 
 
 def tls_secret(name: str, cluster: ClusterTable, files: dict[str, str]) -> Manifest:
@@ -155,7 +158,7 @@ def _scale_rule(name: str, shapes: dict[str, WorkerShape]) -> Manifest:
 def _run_file(submission: Submission) -> str:
     """The configuration as the driver reads it; it holds no secret, since there is no key for one."""
     data = json.loads(submission.config.model_dump_json(exclude_unset=True))
-    return yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)
+    return dump_yaml({**formats.RUN_FILE.stamp, **data})
 
 
 def _service(name: str, cluster: ClusterTable, shapes: list[str]) -> Manifest:
