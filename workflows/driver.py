@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import luigi
@@ -28,7 +29,7 @@ def run_with_progress(
     """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
 
     def announce(text: str) -> None:
-        progress_console.print(text, highlight=False, soft_wrap=True)
+        progress_console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     with ChunkProgress(progress_console, disable=quiet) as progress:
         return segment(
@@ -82,7 +83,8 @@ def check_complete(run: Run, stage: str) -> None:
     if not run.is_complete(run.stage(stage)):
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
-            f"first: {run.command}; or, if it was run with another --set, name its folder {run.url} instead of a file"
+            f"first: {run.command}; or, if it was run with another --set, name its folder "
+            f"{shlex.quote(run.url)} instead of a file"
         )
 
 

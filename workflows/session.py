@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from pipeline.execution import engine_of, executor_of
+from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, fan_out, run_stage
 from pipeline.ledger.records import Summary
+from pipeline.runs.hints import command
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from workflows.events.listeners import listening
@@ -40,7 +41,9 @@ class Session:
     @property
     def command(self) -> str:
         """The command by which the user continues this run."""
-        return self.run.command if self.cluster is None else f"petaseg submit {self.run.url} --on {self.cluster}"
+        if self.cluster is None:
+            return self.run.command
+        return command("submit", self.run.url, (), "--on", self.cluster)
 
     @cached_property
     def executor(self) -> Executor:
@@ -108,6 +111,7 @@ def open_session(
     The other arguments are those of ``workflows.driver.segment``.
     """
     run = Run.open(config, overrides)
+    check_settings(run.config.execution, cluster)
     check(run)
     run.check_model()
 

@@ -42,7 +42,7 @@ def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
     if job is not None and make_cluster(job.cluster).state(job).phase in ALIVE:
         raise ClusterError(
             f"{run.source} was submitted to {job.cluster} already, as {job.id}, and that driver is alive; "
-            f"look at it with `petaseg status {run.source}`, or end it with `petaseg cancel {run.source}`"
+            f"look at it with `{run.hint('status')}`, or end it with `{run.hint('cancel')}`"
         )
     run.create()
     job = cluster.submit(submission_of(run, setup))
@@ -80,13 +80,13 @@ def cancel(run: Run) -> str:
         if lease is not None and lease.damaged:
             raise ClusterError(
                 f"{run.store.url}/lease.json is damaged, so nobody can tell who drives this run; end the driver where "
-                f"you started it. Nothing is lost: `petaseg run {run.source}` takes over from a driver that is dead"
+                f"you started it. Nothing is lost: `{run.command}` takes over from a driver that is dead"
             )
         if lease is not None and not lease.released and lease.holder.job:
             raise ClusterError(
                 f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"
             )
-        raise ConfigError(f"no driver works on {run.source}; `petaseg run {run.source}` goes on with it")
+        raise ConfigError(f"no driver works on {run.source}; `{run.command}` goes on with it")
     make_cluster(job.cluster).cancel(job)
     return f"{job.cluster} {job.id}"
 

@@ -14,6 +14,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
+from pipeline.runs.hints import command
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
 from pipeline.storage import ObjectStore, local_path, parent_of
 from pipeline.volumes.base import Volume
@@ -60,11 +61,9 @@ class Origin:
     def command(self) -> str:
         """The command that finishes the run, from any folder."""
         cluster = self.outline.cluster
-        return (
-            f"petaseg run {self.outline.url}"
-            if cluster is None
-            else f"petaseg submit {self.outline.url} --on {cluster}"
-        )
+        if cluster is None:
+            return command("run", self.outline.url)
+        return command("submit", self.outline.url, (), "--on", cluster)
 
 
 def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:

@@ -21,6 +21,7 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.chain import build_chain
+from pipeline.runs.hints import command
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline
 from pipeline.stages.affinities import AffinitySource, affinity_source
@@ -141,8 +142,11 @@ class Run:
     @property
     def command(self) -> str:
         """The command that resumes this run."""
-        sets = "".join(f" --set {override}" for override in self.overrides)
-        return f"petaseg run {self.source}{sets}"
+        return self.hint("run")
+
+    def hint(self, verb: str, *more: str) -> str:
+        """The command that does something with this run, with its overrides and more options."""
+        return command(verb, self.source, self.overrides, *more)
 
     def create(self, cluster: str | None = None) -> None:
         """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -75,7 +76,9 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog=EPILOG)
     def init(
         file: Annotated[str, typer.Argument(help="File to write: a path or a URL.")] = "run.yaml",
-        image: Annotated[str, typer.Option(help="Volume to segment, or to train on.")] = "image.zarr",
+        image: Annotated[
+            str | None, typer.Option(help="Volume to segment, or to train on; image.zarr if left out.")
+        ] = None,
         labels: Annotated[
             str | None,
             typer.Option(help="Labels of the image: write a training file, with parts and patches that fit."),
@@ -86,7 +89,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
         from pipeline.config.reading import json_schema
+        from pipeline.runs.hints import command
 
+        for name, text in (("FILE", file), ("--image", image), ("--labels", labels)):
+            _check_name(name, text)
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
             return
@@ -96,18 +102,43 @@ def register(app: typer.Typer) -> None:
             typer.echo(markdown(), nl=False)
             return
         if labels is not None:
-            write_training_example(file, image, labels, force=force)
-            typer.echo(f"wrote {file}; next: petaseg train {file} --preview, then petaseg train {file}")
+            write_training_example(file, image or "image.zarr", labels, force=force)
+            typer.echo(f"wrote {file}; next: {command('train', file, (), '--preview')}, then {command('train', file)}")
             return
-        write_example(file, image, force=force)
-        typer.echo(f"wrote {file}; next: petaseg plan {file}, then petaseg run {file}")
+        write_example(file, "image.zarr" if image is None else from_folder_of(file, image), force=force)
+        typer.echo(f"wrote {file}; next: {command('plan', file)}, then {command('run', file)}")
+
+
+def _check_name(option: str, text: str | None) -> None:
+    """Refuse names that no file can hold on one line."""
+    from pipeline.config.base import check_path
+    from pipeline.errors import ConfigError
+
+    try:
+        if text is not None:
+            check_path(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def from_folder_of(file: str, place: str) -> str:
+    """A path or URL, typed in the present folder, as a run file must name it: relative paths count from its folder."""
+    from pipeline.storage import absolute, local_path, parent_of
+
+    folder = parent_of(absolute(file, ".")) or ""
+    if absolute(place, folder) == absolute(place, "."):
+        return place  # a URL, an absolute path, or the same folder
+    if local_path(folder) is None:
+        return absolute(place, ".")
+    return os.path.relpath(absolute(place, "."), folder)
 
 
 def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
     from pipeline.config.run_file import RunConfig
+    from pipeline.config.strict_yaml import quoted
 
-    _write(file, EXAMPLE.format(image=image, schema=SCHEMA), SCHEMA, RunConfig, force)
+    _write(file, EXAMPLE.format(image=quoted(image), schema=SCHEMA), SCHEMA, RunConfig, force)
 
 
 def write_training_example(file: str | Path, image: str, labels: str, *, force: bool = False) -> None:

@@ -30,19 +30,21 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
+        from pipeline.execution import check_settings
         from pipeline.runs.report import write_report
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
         from workflows.driver import run_with_progress
-        from workflows.terminal.tables import console, outdated_note, report_table, run_table
+        from workflows.terminal.tables import outdated_note, report_table, run_table, say
 
         overrides = tuple(set_ or ())
         if dry_run:
             opened = Run.open(run, overrides)
+            check_settings(opened.config.execution, on)
             opened.check_model()
             stages = ", ".join(stage.name for stage in opened.stages)
             outdated_note(read_status(opened))
-            console.print(f"{run} is sound. It would run: {stages}\nwhat it will cost: petaseg plan {run}")
+            say(f"{run} is sound. It would run: {stages}\nwhat it will cost: {opened.hint('plan')}")
             return
         session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on)
         report = write_report(session.run)

@@ -32,27 +32,31 @@ def submit(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and exit.")] = False,
 ) -> None:
     """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
+    from pipeline.errors import ConfigError
+    from pipeline.execution import check_settings
     from pipeline.runs.launch import cluster_of, submission_of
     from pipeline.runs.launch import submit as submit_run
     from pipeline.runs.run import Run
-    from workflows.terminal.tables import console
+    from workflows.terminal.tables import say
 
     opened = Run.open(run, set_ or ())
-    opened.check_model()
     cluster, lines = cluster_of(opened, on), read_setup(setup)
+    check_settings(opened.config.execution, cluster.name)
+    if lines and cluster.name != "slurm":
+        raise ConfigError(f"--setup is for jobs on SLURM; on {cluster.name} put what it does into the image")
+    opened.check_model()
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
         return
     job = submit_run(opened, cluster, lines)
-    console.print(f"submitted to {job.cluster} as {job.id}", highlight=False)
-    console.print(
-        f"look at it     petaseg status {run}\n"
-        f"its messages   petaseg logs {run}\n"
-        f"end it         petaseg cancel {run}\n"
-        f"after an end   petaseg submit {run}: it goes on where it stopped",
-        highlight=False,
-        soft_wrap=True,
+    again = ("submit", *(("--on", on) if on else ()), *(("--setup", str(setup)) if setup else ()))
+    say(
+        f"submitted to {job.cluster} as {job.id}\n"
+        f"look at it     {opened.hint('status')}\n"
+        f"its messages   {opened.hint('logs')}\n"
+        f"end it         {opened.hint('cancel')}\n"
+        f"after an end   {opened.hint(*again)}   (it goes on where it stopped)"
     )
 
 
@@ -79,13 +83,11 @@ def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     from pipeline.runs.launch import cancel as cancel_run
     from pipeline.runs.launch import driver_here
     from pipeline.runs.run import Run
-    from workflows.terminal.tables import console
+    from workflows.terminal.tables import say
 
     opened = Run.open(run, set_ or ())
     again = "submit" if driver_here(opened) is None else "run"
-    console.print(
-        f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
-    )
+    say(f"{cancel_run(opened)} is cancelled; go on with: {opened.hint(again)}")
 
 
 def read_setup(path: Path | None) -> str:
@@ -95,6 +97,11 @@ def read_setup(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return path.read_text()
+        lines = path.read_text()
     except OSError as error:
         raise ConfigError(f"--setup {path} cannot be read: {error.strerror}; name a file of shell lines") from None
+    except UnicodeDecodeError:
+        lines = "\0"
+    if "\0" in lines:
+        raise ConfigError(f"--setup {path} holds no text; name a file of shell lines, like: module load cuda")
+    return lines

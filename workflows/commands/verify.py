@@ -32,7 +32,7 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
-        from workflows.terminal.tables import bars, console, outdated_note, verify_table
+        from workflows.terminal.tables import bars, outdated_note, say, verify_table
 
         opened = Run.open(run, set_ or ())
         with bars() as advance:
@@ -42,8 +42,8 @@ def register(app: typer.Typer) -> None:
         outdated_note(read_status(opened))
         if findings and repair:
             proof.repair(opened, findings)
-            console.print(f"{len(findings)} chunks will be computed again by: {opened.command}", highlight=False)
+            say(f"{len(findings)} chunks will be computed again by: {opened.command}")
         elif findings:
-            console.print("mend with: petaseg verify ... --repair, then petaseg run", highlight=False)
+            say(f"mend with: {opened.hint('verify', '--repair')}, then {opened.command}")
         if not all(p.proven for p in proofs):
             raise typer.Exit(1)

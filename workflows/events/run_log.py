@@ -80,7 +80,7 @@ def stored_lines(run: Run, workers: bool = False) -> Iterator[str]:
     keys = [FILE] if run.store.local_path else run.store.list(f"{FOLDER}/")
     logs = [log for log in map(run.store.get_or_none, keys) if log is not None]
     if not logs:
-        raise ConfigError(f"{run.url} has no log yet; `petaseg run {run.source}` begins one")
+        raise ConfigError(f"{run.url} has no log yet; `{run.command}` begins one")
     return (line for log in logs for line in log.decode(errors="replace").splitlines())
 
 

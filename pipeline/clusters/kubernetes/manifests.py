@@ -23,6 +23,7 @@ import yaml
 
 from pipeline import formats
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
+from pipeline.clusters.kubernetes.places import DATA_FOLDER, check_reachable
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
 from pipeline.config.strict_yaml import Dumper, dump_yaml
@@ -36,7 +37,6 @@ PYTHON = ("python", "-P")
 WORKER_CLASS = "pipeline.clusters.worker.DrainingWorker"
 RUN_FILE = "/petaseg/run/run.yaml"
 TLS_FOLDER = "/petaseg/tls"
-DATA_FOLDER = "/data"
 USER = 1000
 GPU = "nvidia.com/gpu"
 KEEP_SECONDS = 8 * 3600
@@ -63,13 +63,15 @@ def pools(cluster: ClusterTable) -> dict[str, WorkerShape]:
 def manifests(submission: Submission, name: str | None = None) -> list[Manifest]:
     """All resources of a run but its Secret, in the order in which they are created.
 
-    name: of all resources; that of the run directory if left out. Raises ``ConfigError`` if there is no image.
+    name: of all resources; that of the run directory if left out. Raises ``ConfigError`` if there is no image,
+        and for paths that pods cannot open.
     """
     if not submission.config.cluster.image:
         raise ConfigError(
             "cluster.image is not set; Kubernetes needs the container image of petaseg: build deploy/docker/Dockerfile "
             "and name it, like cluster.image: registry.example.org/petaseg:1.0"
         )
+    check_reachable(submission.config)
     name = name or resource_name(submission.run_url)
     return list(_documents(submission, name))
 
