@@ -10,6 +10,7 @@ import luigi
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
+from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
 from workflows.segment import Segment
 from workflows.session import Session, open_session
@@ -65,6 +66,9 @@ def segment(
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
     """
 
+    if scheduler_url is not None:
+        check_scheduler(scheduler_url)
+
     def check(run: Run) -> None:
         if only_after is not None:
             check_complete(run, only_after)
@@ -91,5 +95,6 @@ def check_complete(run: Run, stage: str) -> None:
 def _build(task: luigi.Task, scheduler_url: str | None) -> bool:
     """Let Luigi run a task and its requirements; False if one failed."""
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
-    central = {"scheduler_url": scheduler_url} if scheduler_url else {"local_scheduler": True}
-    return bool(luigi.build([task], no_lock=True, **central))
+    central = {"scheduler_url": scheduler_url} if scheduler_url is not None else {"local_scheduler": True}
+    with explained(scheduler_url):
+        return bool(luigi.build([task], no_lock=True, **central))

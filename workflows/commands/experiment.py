@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.options import finite
+
 EPILOG = """Examples:
 
 petaseg experiment --list
@@ -34,7 +36,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         minutes: Annotated[
             float | None,
-            typer.Option(help="Minutes of each training; only for comparison, which trains for equal times."),
+            typer.Option(
+                min=0.01,
+                callback=finite,
+                help="Minutes of each training; only for comparison, which trains for equal times.",
+            ),
         ] = None,
         list_: Annotated[bool, typer.Option("--list", help="List the experiments and exit.")] = False,
     ) -> None:

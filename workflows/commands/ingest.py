@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import parse_vector
+from workflows.commands.options import parse_shape, parse_sizes, parse_vector
 
 
 def register(app: typer.Typer) -> None:
@@ -42,10 +42,10 @@ def register(app: typer.Typer) -> None:
             report = run_ingest(
                 source,
                 target,
-                resolution_nm=None if resolution is None else parse_vector(resolution, "--resolution", float),
+                resolution_nm=None if resolution is None else parse_sizes(resolution, "--resolution"),
                 offset=None if offset is None else parse_vector(offset, "--offset"),
-                storage_chunk=None if chunk is None else parse_vector(chunk, "--chunk"),
-                shard=None if shard is None else parse_vector(shard, "--shard"),
+                storage_chunk=None if chunk is None else parse_shape(chunk, "--chunk"),
+                shard=None if shard is None else parse_shape(shard, "--shard"),
                 format=format_,
                 dataset=dataset,
                 overwrite=overwrite,

@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs.report import write_report
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
+        from workflows.central import check_scheduler
         from workflows.driver import run_with_progress
         from workflows.terminal.tables import outdated_note, report_table, run_table, say
 
@@ -41,6 +42,8 @@ def register(app: typer.Typer) -> None:
         if dry_run:
             opened = Run.open(run, overrides)
             check_settings(opened.config.execution, on)
+            if luigid is not None:
+                check_scheduler(luigid)
             opened.check_model()
             stages = ", ".join(stage.name for stage in opened.stages)
             outdated_note(read_status(opened))

@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
         sample: Annotated[int, typer.Option(min=0, help="Chunks of each stage to compute again; 0 for none.")] = 5,
         all_: Annotated[bool, typer.Option("--all", help="Compute every chunk again.")] = False,
         stage: Annotated[list[str] | None, typer.Option(help="Only this stage; repeatable.")] = None,
-        seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
+        seed: Annotated[int, typer.Option(min=0, help="Which sample.")] = 0,
         repair: Annotated[
             bool, typer.Option("--repair", help="Forget the chunks that differ, so that the next run computes them.")
         ] = False,
