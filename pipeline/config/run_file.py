@@ -31,7 +31,7 @@ from pipeline.config.base import (
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
-from pipeline.geometry import Vec
+from pipeline.geometry import Vec, product
 
 DEFAULT_THRESHOLD = 0.5
 """Where the merge tree is cut if neither ``segmentation.threshold`` nor the model's card says it."""
@@ -199,7 +199,16 @@ class RunConfig(Table):
         return self
 
 
+LARGEST_OBJECT = 2**31
+"""Voxels of the largest stored object that codecs and buckets can hold."""
+
+
 def _check_alignment(chunk: Shape, storage: Shape) -> None:
+    if product(storage) > LARGEST_OBJECT:
+        raise ValueError(
+            f"storage_chunk_shape is {list(storage)}; one stored object holds at most {LARGEST_OBJECT:,} voxels: "
+            "[64, 64, 64] is usual"
+        )
     if not any(chunk % storage):
         return
     nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]

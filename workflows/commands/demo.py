@@ -67,6 +67,8 @@ def prepare(folder: Path, *, force: bool) -> Path:
     from workflows.terminal.tables import console, progress_console
 
     file = folder / "run.yaml"
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder: petaseg demo my-demo")
     if folder.exists() and force:
         if not file.is_file():
             raise ConfigError(

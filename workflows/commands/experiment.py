@@ -71,7 +71,7 @@ def _parsed(seeds: str) -> tuple[int, ...]:
     """Whole numbers out of ``0,1,2``."""
     from pipeline.errors import ConfigError
 
-    try:
-        return tuple(int(part) for part in seeds.replace(",", " ").split())
-    except ValueError:
-        raise ConfigError(f"--seeds is {seeds!r}; it must be whole numbers, for example --seeds 0,1,2") from None
+    parts = seeds.replace(",", " ").split()
+    if not parts or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise ConfigError(f"--seeds is {seeds[:80]!r}; it must be whole numbers from 0, for example --seeds 0,1,2")
+    return tuple(map(int, parts))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import parse_shape, parse_sizes, parse_vector
+from workflows.commands.options import named, parse_shape, parse_sizes, parse_vector
 
 
 def register(app: typer.Typer) -> None:
@@ -15,9 +15,10 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: petaseg ingest stack/ image.zarr --resolution 40,4,4")
     def ingest(
         source: Annotated[
-            str, typer.Argument(help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume.")
+            str,
+            typer.Argument(callback=named, help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume."),
         ],
-        target: Annotated[str, typer.Argument(help="Volume to write: path or URL.")],
+        target: Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")],
         resolution: Annotated[
             str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel, if the source does not state them.")
         ] = None,

@@ -8,14 +8,25 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pipeline.config.base import LARGEST
+from pipeline.config.base import LARGEST, check_path
 
 if TYPE_CHECKING:
     from pipeline.geometry import BoundingBox
 
 Number = TypeVar("Number", int, float)
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run file (run.yaml) or run directory.")]
+
+def named(value: str) -> str:
+    """The same path or URL; ``typer.BadParameter`` if it is empty or no text of one line."""
+    try:
+        return check_path(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", callback=named, help="Run file (run.yaml) or run directory.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set inference.batch_size=4; repeatable."),
