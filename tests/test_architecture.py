@@ -53,8 +53,8 @@ INSIDE = {
     },
     "ledger": {"errors", "formats", "geometry", "grid", "stages", "storage"},
     "stages": {
-        *("errors", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models", "inference"),
-        *("evaluation", "needs"),
+        *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),
+        *("inference", "evaluation", "needs"),
     },
 }
 """Package or module of ``pipeline`` -> the others that it may import. ``runs`` and ``experiments`` may import all."""

@@ -16,11 +16,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from pipeline.errors import CorruptError, WorkerEnvironmentError
+from pipeline.errors import CorruptError, LedgerError, WorkerEnvironmentError
+from pipeline.formats import ENVIRONMENT
 from pipeline.storage import ObjectStore
-
-FORMAT = 1
-"""Of the record; a version of petaseg that writes another one does not read this."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +34,25 @@ class Environment:
 
     def encode(self) -> bytes:
         """As JSON."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, indent=1).encode()
+        return json.dumps({**ENVIRONMENT.stamp, **asdict(self)}, indent=1).encode()
 
     @classmethod
-    def decode(cls, data: bytes, name: str) -> Environment:
-        """The environment in the bytes of the object ``name``; ``CorruptError`` if there is none in them."""
+    def decode(cls, data: bytes, place: str) -> Environment:
+        """The environment in the bytes of the object at ``place``.
+
+        Raises ``CorruptError`` if there is none in them, ``LedgerError`` if a newer petaseg wrote it.
+        """
         try:
             plain = json.loads(data)
-            if plain.pop("format") != FORMAT:
-                raise ValueError(f"its format is not {FORMAT}, it was written by another version of petaseg")
-            found = cls(**plain)
-            dict(found.names), bytes.fromhex(found.digest)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            ENVIRONMENT.check(plain, place, LedgerError)
+            bytes.fromhex(plain["digest"])
+            return cls(plain["digest"], dict(plain["names"]), plain["host"])
+        except (ValueError, TypeError, KeyError) as error:
             raise CorruptError(
-                f"{name} is not the record of an environment ({type(error).__name__}: {error}); restore it, or begin "
+                f"{place} is not the record of an environment ({type(error).__name__}: {error}); restore it, or begin "
                 "anew in another run directory. If all workers of the run were machines of one kind, you may "
                 "also delete it and go on with the same kind: `petaseg verify` shows whether the bytes agree"
             ) from error
-        return found
 
 
 def record_key(fingerprint: str) -> str:

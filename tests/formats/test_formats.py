@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
 from pipeline import formats
@@ -23,16 +24,18 @@ from pipeline.errors import ClusterError, ConfigError, LeaseError, LedgerError, 
 from pipeline.formats import FileFormat
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
-from pipeline.models.spec import load_card
+from pipeline.models.spec import load_card, save_model
 from pipeline.runs.cost import read_rates, write_rates
 from pipeline.runs.launch import driver_of
 from pipeline.runs.lease import KEY, Fence, Holder, Lease, LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, read_outline
+from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
+from pipeline.stages.environment import Environment, recorded
 from pipeline.storage import ObjectStore
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
-from tests.runs import petaseg
+from tests.runs import petaseg, write_run, write_volume
 
 OLD = Path(__file__).parent / "version1"
 CONSTANTS = {name: value for name, value in vars(formats).items() if isinstance(value, FileFormat)}
@@ -66,6 +69,13 @@ def test_a_lease_of_version_1_is_read(old: Path) -> None:
     released = read_lease(ObjectStore(old / "run"))
     assert released is not None
     assert (released.released, released.holder.host) == (True, "node-3")
+
+
+def test_an_environment_of_version_1_is_read(old: Path) -> None:
+    """A run of an earlier petaseg goes on under the environment in which it began; a further field is ignored."""
+    change(old / "run" / "environments" / "0c.json", invented=1)
+    names = {"device": "cpu", "torch": "2.13.0", "processor": "AMD EPYC", "instructions": "AVX512 avx512_bf16"}
+    assert recorded(ObjectStore(old / "run"), "0c") == Environment("0d" * 16, names, "node-3")
 
 
 def in_memory(folder: Path) -> ObjectStore:
@@ -144,6 +154,8 @@ def test_every_file_says_its_version(tmp_path: Path, old: Path) -> None:
     outline = outline_of(old)
     RunOutline(store.url, outline.command, outline.config, outline.stages).write()
     Marker(str(tmp_path / "image.zarr"), "f").put(3)
+    save_model(tmp_path / "model", torch.nn.Linear(1, 1), load_card("identity"))
+    assert yaml.safe_load((tmp_path / "model" / "card.yaml").read_text())["version"] == 1
     for path in (*(tmp_path / "run").rglob("*.json"), tmp_path / "image.zarr.ingest.json"):
         assert json.loads(path.read_text())["version"] == 1, path
     assert (read_rates(store), driver_of(outline_of(tmp_path))) == ({"relabel": 1.0}, DriverJob("slurm", "7"))
@@ -151,6 +163,16 @@ def test_every_file_says_its_version(tmp_path: Path, old: Path) -> None:
     book.compact()
     assert b'"version":1' in store.get(f"{FOLDER}/log.jsonl").splitlines()[0]
     assert store.get_arrays(f"{FOLDER}/compact.npz")["version"] == 1
+
+
+def test_the_run_file_in_a_run_directory_says_its_version(tmp_path: Path) -> None:
+    """``petaseg run`` writes the configuration with its version, and opens it again."""
+    affinities = write_volume(tmp_path / "affinities.zarr", np.zeros((3, 4, 4, 4), np.uint8))
+    chunks = {"chunk_shape": [4, 4, 4], "storage_chunk_shape": [4, 4, 4]}
+    run = Run.open(write_run(tmp_path, input={"affinities": affinities}, **chunks))
+    run.create()
+    assert yaml.safe_load((tmp_path / "run" / "run.yaml").read_text())["version"] == 1
+    assert Run.open(tmp_path / "run").config == run.config
 
 
 # -- files of newer versions ------------------------------------------------------------------------------------------
@@ -171,6 +193,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "a run file": ("run/run.yaml", formats.RUN_FILE, ConfigError, lambda old: load_config(old / "run" / "run.yaml")),
     "measured rates": ("run/plan.json", formats.RATES, LedgerError, lambda old: read_rates(ObjectStore(old / "run"))),
     "a driver's job": ("run/cluster/driver.json", formats.DRIVER, ClusterError, lambda old: driver_of(outline_of(old))),
+    "an environment": (
+        *("run/environments/0c.json", formats.ENVIRONMENT, LedgerError),
+        lambda old: recorded(ObjectStore(old / "run"), "0c"),
+    ),
     "a card": ("model/card.yaml", formats.CARD, ModelError, lambda old: load_card(old / "model")),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),

@@ -11,6 +11,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.compare import compare_volumes
 from pipeline.execution.runner import RunOptions, run_stage
@@ -67,7 +68,7 @@ def run_part(file: Path, stage_name: str, chunks: int) -> None:
                 ledger.record(stage.run_chunk(chunk))
             ledger.close()
             return
-        run_stage(stage, ledger, SerialExecutor(), RunOptions())
+        run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "petaseg run run.yaml"))
         ledger.close()
 
 

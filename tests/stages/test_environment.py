@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from pipeline.config.run_file import Execution
 from pipeline.errors import CorruptError, WorkerEnvironmentError
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.runs.run import Run
 from pipeline.runs.verify import verify_stage
 from pipeline.stages import opened
-from pipeline.stages.environment import FORMAT, Environment, compare, record, record_key, recorded
+from pipeline.stages.environment import Environment, compare, record, record_key, recorded
 from pipeline.storage import ObjectStore
 from tests.runs import petaseg, write_run, write_volume
 
@@ -83,9 +84,8 @@ def test_of_many_workers_that_begin_at_once_those_of_one_environment_go_on(store
         (b"", "JSONDecodeError"),
         (HERE.encode()[:-20], "JSONDecodeError"),
         (b"[]", "TypeError"),
-        (json.dumps({"format": FORMAT}).encode(), "digest"),
-        (json.dumps({"digest": "0a", "names": {}, "host": ""}).encode(), "format"),
-        (HERE.encode().replace(b'"format": 1', b'"format": 2'), "another version of petaseg"),
+        (b'{"version": 1}', "digest"),
+        (HERE.encode().replace(b'"version": 1', b'"version": "one"'), "whole number"),
         (HERE.encode().replace(b"0a0a", b"xyzw"), "ValueError"),
     ],
 )
@@ -168,7 +168,9 @@ def test_a_refused_chunk_is_done_by_another_worker(tmp_path, monkeypatch):
     answers = [OTHER, right]
     monkeypatch.setattr(opened, "environment", lambda *_: answers.pop(0) if len(answers) > 1 else answers[0])
     ledger = run.ledger(stage)
-    summary = run_stage(stage, ledger, SerialExecutor(), RunOptions(attempts=2, sleep=lambda _: None))
+    summary = run_stage(
+        stage, ledger, SerialExecutor(), RunOptions.of(Execution(attempts=2), "again", sleep=lambda _: None)
+    )
     assert summary.done == 2
     assert answers == [right]
 
@@ -203,7 +205,7 @@ def test_verifying_where_the_network_computes_otherwise_finds_nothing_wrong_and_
     run = Run.open(small_run(tmp_path, "identity", 8))
     stage = run.stages[0]
     ledger = run.ledger(stage)
-    run_stage(stage, ledger, SerialExecutor(), RunOptions())
+    run_stage(stage, ledger, SerialExecutor(), RunOptions.of(Execution(), "again"))
     ledger.close()
     opened.forget()
     monkeypatch.setattr(opened, "environment", lambda *_: OTHER)
