@@ -16,6 +16,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
 from pipeline.storage import ObjectStore, local_path, parent_of
+from pipeline.volumes.axes import DEFAULT
 from pipeline.volumes.base import Volume
 from pipeline.volumes.location import Location, parse_location
 
@@ -78,7 +79,8 @@ def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -
         return volume_fingerprint(volume)
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)
-    return fingerprint(origin.stage.name, origin.stage.fingerprint, origin.volume, *_extent(volume))
+    written_by = origin.stage.name, origin.stage.fingerprint, origin.volume
+    return fingerprint(*written_by, *_extent(volume), *_other_axes(volume.url))
 
 
 def require_finished(url: str) -> None:
@@ -134,6 +136,12 @@ def volume_fingerprint(volume: Volume) -> str:
 def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], int | None]:
     spec = volume.spec
     return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
+
+
+def _other_axes(url: str) -> tuple[str, ...]:
+    """The order ``#axes=`` in which a URL takes the axes, unless it is that in which stages write."""
+    axes = parse_location(url).options.get("axes")
+    return () if axes is None or axes in DEFAULT.values() else (axes,)
 
 
 def _origin(url: str, outline: RunOutline, volume: str) -> Origin:

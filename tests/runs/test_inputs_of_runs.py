@@ -17,7 +17,7 @@ from pipeline.evaluation.compare import compare_volumes
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.grid import Chunk
-from pipeline.runs.origin import require_finished
+from pipeline.runs.origin import input_fingerprint, require_finished
 from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.stages.base import Stage
@@ -99,6 +99,21 @@ def test_a_chain_of_two_runs_gives_the_bytes_of_one(tmp_path: Path) -> None:
     whole = results(run(first))
     chained = results(run(next_file(tmp_path / "second", first)))
     assert chained == {name: whole[name] for name in chained}
+
+
+def test_axes_in_another_order_change_the_fingerprint_of_a_run_s_volume(tmp_path: Path) -> None:
+    """Other axes read other voxels of the same extent; the order in which stages write is the one without ``#axes``."""
+    first = image_file(tmp_path / "first", input={"start": [0, 0, 0], "stop": [20, 20, 20]})
+    image = tmp_path / "first" / "image.zarr"
+    shutil.rmtree(image)
+    write_volume(image, np.random.default_rng(0).integers(0, 256, (20, 20, 20), np.uint8))
+    run(first)
+
+    def known_as(axes: str) -> str:
+        volume = open_volume(f"{tmp_path}/first/run/affinities.zarr/0{axes}")
+        return input_fingerprint(volume, volume.spec.bounds, str(tmp_path / "second"))
+
+    assert known_as("") == known_as("#axes=czyx") != known_as("#axes=czxy")
 
 
 def test_the_first_run_decides_which_stages_of_the_second_are_computed_again(tmp_path: Path) -> None:
