@@ -23,7 +23,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.chain import build_chain
 from pipeline.runs.inputs import open_inputs
-from pipeline.runs.outline import RunOutline, StageOutline
+from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
 from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
@@ -149,7 +149,9 @@ class Run:
         """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
 
         cluster: the cluster whose workers process the chunks, if there is one.
+        Raises ``LedgerError`` if a newer petaseg has written them in this run directory.
         """
+        refuse_newer(self.store)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put(RUN_FILE, (head + yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)).encode())

@@ -36,6 +36,7 @@ from pipeline.storage import ObjectStore
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
 from tests.runs import petaseg, write_run, write_volume
+from workflows.driver import segment
 
 OLD = Path(__file__).parent / "version1"
 CONSTANTS = {name: value for name, value in vars(formats).items() if isinstance(value, FileFormat)}
@@ -218,6 +219,35 @@ def test_a_newer_file_is_refused_with_what_to_do(old: Path, name: str) -> None:
     with pytest.raises(error, match=said):
         read(old)
     assert (old / file).read_bytes() == before
+
+
+@pytest.mark.parametrize("file", ["stages.json", "run.yaml"])
+def test_a_driver_writes_over_no_newer_file(tmp_path: Path, file: str) -> None:
+    """``petaseg run`` in the run directory of a newer petaseg is refused and leaves outline and configuration alone."""
+    affinities = write_volume(tmp_path / "affinities.zarr", np.zeros((3, 4, 4, 4), np.uint8))
+    chunks = {"chunk_shape": [4, 4, 4], "storage_chunk_shape": [4, 4, 4]}
+    run = Run.open(write_run(tmp_path, input={"affinities": affinities}, **chunks))
+    run.create()
+    change(tmp_path / "run" / file, version=2)
+    before = (tmp_path / "run" / file).read_bytes()
+    with pytest.raises(LedgerError, match=rf"{file} was written by a newer petaseg"):
+        run.create()
+    assert (tmp_path / "run" / file).read_bytes() == before
+    (tmp_path / "run" / file).write_text("{damaged")
+    run.create()
+    assert outline_of(tmp_path) == run.outline
+
+
+def test_a_driver_says_which_ledger_is_newer(tmp_path: Path) -> None:
+    """``petaseg run`` ends with the ledger's own message if a newer petaseg wrote it, not with Luigi's."""
+    affinities = write_volume(tmp_path / "affinities.zarr", np.zeros((3, 4, 4, 4), np.uint8))
+    chunks = {"chunk_shape": [4, 4, 4], "storage_chunk_shape": [4, 4, 4]}
+    file = write_run(tmp_path, input={"affinities": affinities}, **chunks)
+    name = f"{'0' * 32} {uuid.uuid4().hex}"
+    begin = encode({"begin": name, "version": newer(formats.LEDGER), "t": 0.0})
+    ObjectStore(tmp_path / "run").put("ledger/relabel/log.jsonl", begin + begin)
+    with pytest.raises(LedgerError, match=r"relabel/log.jsonl:1 was written by a newer petaseg"):
+        segment(str(file))
 
 
 def begin_newer_log(store: ObjectStore, fingerprint: str) -> None:
