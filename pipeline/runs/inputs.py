@@ -84,10 +84,10 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
 
     card = load_card(config.model)
     if not card.offsets:
-        said = ", ".join(other.what for other in card.other_channels)
+        predicted = ", ".join(other.what for other in card.other_channels)
         raise ConfigError(
-            f"model {card.name} says {said}; a run needs a model with affinities of the nearest neighbours: train one "
-            "with such affinities among its targets, or give the run affinities that you have (input.affinities)"
+            f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
+            "train one with such affinities among its targets, or give the run affinities that you have (input.affinities)"
         )
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap

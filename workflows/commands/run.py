@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         on: Annotated[
             str | None,
-            typer.Option("--on", metavar="CLUSTER", help=f"Be the driver of workers on {ON}."),
+            typer.Option("--on", metavar="CLUSTER", help=f"Start the workers on {ON}; this process is their driver."),
         ] = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
