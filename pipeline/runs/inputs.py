@@ -87,7 +87,8 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
         predicted = ", ".join(other.what for other in card.other_channels)
         raise ConfigError(
             f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
-            "train one with such affinities among its targets, or give the run affinities that you have (input.affinities)"
+            "train one with such affinities among its targets, or give the run affinities that you have "
+            "(input.affinities)"
         )
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap

@@ -235,7 +235,7 @@ def test_a_driver_writes_over_no_newer_file(tmp_path: Path, file: str) -> None:
     assert (tmp_path / "run" / file).read_bytes() == before
     (tmp_path / "run" / file).write_text("{damaged")
     run.create()
-    assert outline_of(tmp_path) == run.outline
+    assert [stage.fingerprint for stage in outline_of(tmp_path).stages] == [stage.fingerprint for stage in run.stages]
 
 
 def test_a_driver_says_which_ledger_is_newer(tmp_path: Path) -> None:
