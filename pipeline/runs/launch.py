@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -13,6 +13,7 @@ from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, 
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.runs.lease import Holder, read_lease
 from pipeline.runs.outline import RunOutline
+from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:  # it imports torch and numba, which are not needed to query a cluster
     from pipeline.runs.run import Run
@@ -20,6 +21,15 @@ if TYPE_CHECKING:  # it imports torch and numba, which are not needed to query a
 ALIVE = ("pending", "running")
 END_SECONDS = 60.0
 """How long a driver may take to stop: it ends its workers and writes its records first."""
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """A run known by its directory: its inputs are not opened, since they may be gone or be computed again."""
+
+    store: ObjectStore
+    source: str
+    """The run file or run directory that the user named."""
 
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
@@ -50,13 +60,13 @@ def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
     return job
 
 
-def driver_of(run: Run | RunOutline) -> DriverJob | None:
+def driver_of(run: Run | RunOutline | RunPlace) -> DriverJob | None:
     """The driver that was submitted last; ``None`` if there was none."""
     data = run.store.get_or_none(DRIVER_RECORD)
     return None if data is None else DriverJob.decode(data, f"{run.store.url}/{DRIVER_RECORD}")
 
 
-def driver_here(run: Run) -> Holder | None:
+def driver_here(run: RunPlace) -> Holder | None:
     """The driver that `petaseg run` has started in a terminal, if it has the lease; it may be dead.
 
     ``None`` too if the lease is damaged: nobody can tell then.
@@ -65,7 +75,7 @@ def driver_here(run: Run) -> Holder | None:
     return None if lease is None or lease.released or lease.damaged or lease.holder.job else lease.holder
 
 
-def cancel(run: Run) -> str:
+def cancel(run: RunPlace) -> str:
     """End the driver of a run and its workers, wherever they are; returns the driver's name.
 
     ``ConfigError`` if there is none, ``ClusterError`` if it cannot be ended from here.

@@ -285,3 +285,26 @@ def test_an_ingest_that_has_not_finished_is_refused_everywhere(tmp_path: Path) -
     ingest(source, target, resolution_nm=(8, 8, 8))
     assert Run.open(file).inputs.url == target
     assert open_volume(target).spec.bounds.shape == SHAPE
+
+
+def test_a_run_is_shown_and_cancelled_while_its_input_is_computed_again(tmp_path: Path) -> None:
+    """``petaseg logs`` and ``petaseg cancel`` look at the run directory alone."""
+    first = image_file(tmp_path / "first")
+    second = next_file(tmp_path / "second", first)
+    run(first)
+    run(second)
+    run_part(first_with_flips(first), "predict_affinities", 1)
+    with pytest.raises(VolumeError, match="has finished 1 of 8"):
+        Run.open(second)
+    command = CliRunner()
+    assert command.invoke(app, ["logs", str(second)]).exit_code == 0
+    ended = command.invoke(app, ["cancel", str(second)])
+    assert "no driver works on" in str(ended.exception)
+
+
+def first_with_flips(first: Path) -> Path:
+    """The same run file with other options of the network, so that its affinities are computed again."""
+    data = yaml.safe_load(first.read_text())
+    data["inference"]["augmentation"] = "flips"
+    first.write_text(yaml.safe_dump(data))
+    return first

@@ -63,28 +63,28 @@ def logs(
 ) -> None:
     """Print what the driver of a run has written so far, wherever it runs."""
     from pipeline.clusters import make_cluster
-    from pipeline.runs.launch import driver_of
-    from pipeline.runs.run import Run
+    from pipeline.runs.launch import RunPlace, driver_of
+    from pipeline.runs.status import find_run_directory
     from workflows.events.run_log import stored_lines
 
-    opened = Run.open(run, set_ or ())
-    job = driver_of(opened)
-    lines = stored_lines(opened, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
+    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    job = driver_of(place)
+    lines = stored_lines(place, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
     for line in lines:
         typer.echo(line)
 
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     """End the driver of a run and its workers, wherever they are; completed chunks are kept."""
+    from pipeline.runs.launch import RunPlace, driver_here
     from pipeline.runs.launch import cancel as cancel_run
-    from pipeline.runs.launch import driver_here
-    from pipeline.runs.run import Run
+    from pipeline.runs.status import find_run_directory
     from workflows.terminal.tables import console
 
-    opened = Run.open(run, set_ or ())
-    again = "submit" if driver_here(opened) is None else "run"
+    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    again = "submit" if driver_here(place) is None else "run"
     console.print(
-        f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
+        f"{cancel_run(place)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
     )
 
 
