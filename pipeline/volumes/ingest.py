@@ -24,7 +24,7 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
-from pipeline.volumes.location import detect_format, parse_location
+from pipeline.volumes.location import detect_format, parse_location, split_options
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
 
@@ -104,7 +104,7 @@ def open_source(
     source: str | Path, dataset: str | None = None, resolution_nm: tuple[float, float, float] | None = None
 ) -> Volume:
     """Open the source; ``ConfigError`` if its voxel size is neither given nor stated."""
-    url, _, fragment = str(source).partition("#")
+    url, fragment = split_options(str(source))
     if dataset is not None:
         if not parse_location(url).entry.has_datasets:
             raise ConfigError(
@@ -115,7 +115,7 @@ def open_source(
     if resolution_nm is not None:
         options.append("resolution=" + ",".join(map(str, resolution_nm)))
     try:
-        return open_volume(url + ("#" if options else "") + "&".join(options))
+        return open_volume(url + ("#" if options or "#" in url else "") + "&".join(options))
     except NoResolutionError:
         raise ConfigError(
             f"{source} does not say how large its voxels are; give their size in nanometres along z, y, x: "

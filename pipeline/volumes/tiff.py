@@ -17,13 +17,13 @@ import numpy as np
 import tifffile
 
 from pipeline.errors import VolumeError
-from pipeline.geometry import ZERO, BoundingBox, Vec
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import Resolution, placement, refuse_writing
+from pipeline.volumes.placement import Resolution, Stated, placement, refuse_writing
 from pipeline.volumes.tiff_metadata import voxel_size_nm
 
 NUMBER = re.compile(r"(\d+)")
@@ -60,7 +60,9 @@ class TiffVolume(CheckedVolume):
                 "open multi-page files one by one"
             )
         _refuse_mixed(location, pages)
-        resolution, bounds = placement(location, (_voxel_size(files[0]), ZERO), Vec(len(pages), *pages[0].shape))
+        resolution, bounds = placement(
+            location, Stated(lambda: _voxel_size(files[0])), Vec(len(pages), *pages[0].shape)
+        )
         spec = VolumeSpec(bounds, resolution, pages[0].dtype.newbyteorder("="))
         return cls(location.url, spec, pages)
 
