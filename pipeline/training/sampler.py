@@ -21,6 +21,7 @@ from pipeline.training.sampling import PatchRules
 from pipeline.training.target_specs import AnyTarget, Pair, make_targets
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
+from pipeline.volumes.coarser import same_size
 
 DRAWS = 1000
 WHITE = np.float32(255)
@@ -94,6 +95,11 @@ def open_source(config: LabelledVolume) -> Source:
     for volume in (image, labels, *([] if mask is None else [mask])):
         if not volume.spec.bounds.contains(box):
             raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
+        if not same_size(volume.spec.resolution_nm, image.spec.resolution_nm):
+            raise VolumeError(
+                f"{volume.url} has voxels of {list(volume.spec.resolution_nm)} nm, {image.url} of "
+                f"{list(image.spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1)"
+            )
     return Source(image, labels, box, mask)
 
 

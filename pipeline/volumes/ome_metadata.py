@@ -21,7 +21,7 @@ from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole
 
 Kind = TypeVar("Kind")
 KEY = "multiscales"
-WORDS: dict[type, str] = {Mapping: "table", list: "list", str: "text"}
+WORDS: dict[type, str] = {dict: "table", list: "list", str: "text"}
 """The forms of JSON values, for messages."""
 LARGEST = 1e100
 """Numbers of metadata must be smaller, so that products of them are finite."""
@@ -90,8 +90,8 @@ def parse_multiscale(url: str, attributes: Mapping[str, Any]) -> Multiscale | No
 def parse_multiscales(url: str, attributes: Mapping[str, Any]) -> list[Multiscale]:
     """All multiscale images of a group's attributes; ``VolumeError`` if they have another form."""
     try:
-        images = _need(attributes.get("ome", attributes), Mapping, "ome").get(KEY) or []
-        return [_multiscale(_need(image, Mapping, "an entry of multiscales")) for image in _need(images, list, KEY)]
+        images = _need(attributes.get("ome", attributes), dict, "ome").get(KEY) or []
+        return [_multiscale(_need(image, dict, "an entry of multiscales")) for image in _need(images, list, KEY)]
     except _FormError as error:
         raise VolumeError(
             f"{url} has multiscales metadata that is not OME-Zarr 0.4 or 0.5 ({error}); open one of its arrays by its "
@@ -115,12 +115,12 @@ def _multiscale(image: Mapping[str, Any]) -> Multiscale:
     levels = [
         Level(_need(dataset.get("path"), str, "path").strip("/"), dataset.get("coordinateTransformations"), outer)
         for dataset in (
-            _need(each, Mapping, "an entry of datasets") for each in _need(image.get("datasets"), list, "datasets")
+            _need(each, dict, "an entry of datasets") for each in _need(image.get("datasets"), list, "datasets")
         )
     ]
     if not levels:
         raise _FormError("datasets is empty")
-    tables = [axis if isinstance(axis, Mapping) else {"name": axis} for axis in axes or []]
+    tables = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes or []]
     names = [_need(axis.get("name"), str, "the name of an axis") for axis in tables]
     return Multiscale(None if axes is None else names, [axis.get("unit") for axis in tables], levels)
 
@@ -156,7 +156,7 @@ def _affine(url: str, level: Level, ndim: int) -> _Affine:
     try:
         for steps in (level.transforms, level.outer):
             for step in [] if steps is None else _need(steps, list, "coordinateTransformations"):
-                result = _then(result, _need(step, Mapping, "a transform"), ndim)
+                result = _then(result, _need(step, dict, "a transform"), ndim)
     except _FormError as error:
         raise VolumeError(
             f"{url} has coordinateTransformations that cannot be used ({error}): give both what they would say by "
