@@ -60,13 +60,13 @@ class Contingency:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}: both must cover the same voxels; "
                 "read the same box from both volumes"
             )
-        first, second = _ids(truth, "truth", ignored=_ignored(truth.dtype)), _ids(predicted, "prediction")
+        first, second = _ids(truth, "truth", ignored=ignored_label(truth.dtype)), _ids(predicted, "prediction")
         if not len(first):
             return cls.empty()
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
         runs = np.flatnonzero(starts)
         lengths = np.diff(runs, append=len(first))
-        labelled = (first[runs] != 0) & (first[runs] != (_ignored(truth.dtype) or 0))
+        labelled = (first[runs] != 0) & (first[runs] != (ignored_label(truth.dtype) or 0))
         runs, lengths = runs[labelled], lengths[labelled]
         return cls._summed(first[runs].astype(np.uint64), second[runs].astype(np.uint64), lengths)
 
@@ -167,7 +167,7 @@ class Contingency:
         return self._summed(self.truth, predicted.astype(np.uint64), self.voxels)
 
 
-def _ignored(dtype: np.dtype) -> int | None:
+def ignored_label(dtype: np.dtype) -> int | None:
     """The id of truth that is not scored; ``None`` if the type is too small to have one to spare."""
     if dtype.kind == "i":
         return -1

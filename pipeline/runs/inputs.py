@@ -150,7 +150,12 @@ def _mask_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_director
     if volume.spec.channels is not None:
         raise VolumeError(f"the mask {url} has {volume.spec.channels} channels; it must have one value a voxel")
     mask = at_voxels("mask", volume, spec.resolution_nm)
-    if not same_size(volume.spec.resolution_nm, spec.resolution_nm) and volume.spec.bounds == spec.bounds:
+    if mask.factor == Vec(1, 1, 1) and mask.bounds != spec.bounds:
+        raise VolumeError(
+            f"the mask {url} covers {mask.bounds}; it must cover the same voxels as the input, {spec.bounds}: crop or "
+            "pad it, or correct its place by adding #offset=z,y,x"
+        )
+    if mask.factor != Vec(1, 1, 1) and volume.spec.bounds == spec.bounds:
         raise VolumeError(
             f"the mask {url} has as many voxels as the input, {spec.bounds}, but says that they are of "
             f"{list(volume.spec.resolution_nm)} nm, and those of the input of {list(spec.resolution_nm)} nm; one of "
