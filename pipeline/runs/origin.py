@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product as cartesian
 
+import numpy as np
+
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
@@ -122,15 +124,17 @@ def volume_fingerprint(volume: Volume) -> str:
     It notices another dataset and most changes of one; an edit between the blocks is not noticed, and needs a new
     run directory.
     """
+    return fingerprint(list(_extent(volume)), [fingerprint(block.tobytes().hex()) for block in sample_blocks(volume)])
+
+
+def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
+    """27 blocks of a volume's voxels: at the first, the middle and the last place along each axis."""
     bounds = volume.spec.bounds
     axes = [
         sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
     ]
-    blocks = [
-        volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds)).tobytes()
-        for z, y, x in cartesian(*axes)
-    ]
-    return fingerprint(list(_extent(volume)), [fingerprint(block.hex()) for block in blocks])
+    for z, y, x in cartesian(*axes):
+        yield volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds))
 
 
 def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], int | None]:

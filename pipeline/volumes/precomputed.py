@@ -28,7 +28,7 @@ from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.compressed_segmentation import check_compressed_segmentation
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import placement, tidy
+from pipeline.volumes.placement import Stated, placement, tidy
 from pipeline.volumes.precomputed_shards import NOWHERE, ShardedChunks
 from pipeline.volumes.removal import refuse_occupied, remove_volume
 
@@ -60,8 +60,8 @@ class PrecomputedVolume(CheckedVolume):
         layer = _open_layer(location)
         mip = layer.mip
         start, extent = _zyx(layer.meta.voxel_offset(mip)), _zyx(layer.meta.volume_size(mip))
-        found = (tidy([float(r) for r in layer.meta.resolution(mip)[::-1]]), start)
-        resolution, bounds = placement(location, found, extent)
+        stated = Stated(lambda: tidy([float(r) for r in layer.meta.resolution(mip)[::-1]]), lambda: start)
+        resolution, bounds = placement(location, stated, extent)
         if bounds.start != start:
             raise VolumeError(
                 f"{location.url}: the offset of a precomputed layer is in its info file; leave #offset out"

@@ -31,6 +31,17 @@ def parse_vector(text: str, name: str, kind: type = int) -> tuple:  # type: igno
     return values * 3 if len(values) == 1 else values
 
 
+def parse_two(text: str, name: str) -> tuple[float, float]:
+    """Two numbers out of ``1,99``."""
+    from pipeline.errors import ConfigError
+
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; give two numbers, for example {name} 0.1,99.9") from None
+    return low, high
+
+
 def parse_box(text: str | None):  # type: ignore[no-untyped-def]
     """A ``BoundingBox`` out of ``0:10,0:20,0:30``, or None."""
     from pipeline.errors import ConfigError
