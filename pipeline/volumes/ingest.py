@@ -27,6 +27,8 @@ from pipeline.volumes.base import Volume, VolumeSpec, spec_like
 from pipeline.volumes.location import detect_format, parse_location
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
+from pipeline.volumes.places import links_below, overlap, place_of
+from pipeline.volumes.spec_checks import check_spec
 
 BLOCK_BYTES = 2**28
 """Default size of a block: 256 MiB."""
@@ -81,14 +83,16 @@ def ingest(
     shard: voxels (z, y, x) of a stored object that holds several chunks (zarr).
     format: zarr or precomputed; left out, what the target's URL says, else zarr.
     dataset: the name inside an HDF5 file.
-    overwrite: first delete an existing target, or the rest of an interrupted one.
+    overwrite: first delete an existing target, or the rest of an interrupted one, if petaseg made it.
     memory_bytes: size of a block.
 
-    Raises ``ConfigError`` if no voxel size is known, ``VolumeError`` for a source that cannot be used and for a
-    target that exists, ``StorageError`` if the target cannot be written.
+    Raises ``ConfigError`` if no voxel size is known or the target overlaps the source, ``VolumeError`` for a source
+    that cannot be used and for a target that exists, ``StorageError`` if the target cannot be written.
     """
+    refuse_overlap(str(source), target_url)
     volume = open_source(source, dataset, resolution_nm)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
+    check_spec(target_url, spec)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
@@ -98,6 +102,22 @@ def ingest(
     _copy(volume, target, grid, marker, done, on_progress)
     marker.delete()
     return IngestReport(target_url, target.spec, len(grid), done)
+
+
+def refuse_overlap(source: str, target: str) -> None:
+    """``ConfigError`` if the target is the source, holds it, or lies in it, also through links."""
+    written, read = place_of(target), place_of(source)
+    if how := overlap(written, read):
+        raise ConfigError(
+            f"the target {target} {how} the source {source}; writing it would destroy what is read: name a target "
+            "apart from the source"
+        )
+    for place in links_below(read):
+        if overlap(written, place):
+            raise ConfigError(
+                f"the source {source} has a link to {place}, which overlaps the target {target}; writing it would "
+                "destroy what is read: name a target apart from the source"
+            )
 
 
 def open_source(

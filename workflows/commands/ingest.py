@@ -32,7 +32,9 @@ def register(app: typer.Typer) -> None:
         format_: Annotated[
             str | None, typer.Option("--format", help="Such as zarr or precomputed; by the target's name if left out.")
         ] = None,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
+        ] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
