@@ -29,7 +29,7 @@ from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
 from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale
 from pipeline.volumes.placement import Resolution, from_attributes, placement
-from pipeline.volumes.removal import MARK, is_marked, make_room
+from pipeline.volumes.removal import MARK, is_marked, make_room, may_delete
 from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
@@ -92,10 +92,8 @@ class ZarrVolume(CheckedVolume):
     @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
         """Make an empty OME-Zarr 0.5 image with one level, replacing one that petaseg made there."""
-        store = ObjectStore(location.base)
-        array_store = ObjectStore(f"{location.base}/{LEVEL}")
-        node = _read_node(store) or _read_node(array_store)  # a lone array is what an interrupted creation leaves
-        make_room(store, OWN, VOLUMES["zarr"].markers, marked=node is not None and is_marked(node[1]))
+        cls.remove(location)
+        store, array_store = ObjectStore(location.base), ObjectStore(f"{location.base}/{LEVEL}")
         channels = () if spec.channels is None else (spec.channels,)
         zarr.create_array(
             ZarrStore(array_store),
@@ -119,12 +117,30 @@ class ZarrVolume(CheckedVolume):
         store.put("zarr.json", json.dumps(group, indent=2).encode())
         return cls.open(location, "r+")
 
+    @classmethod
+    def may_remove(cls, location: Location) -> bool:
+        """False if there is nothing; ``VolumeError`` for anything that petaseg did not make."""
+        store = ObjectStore(location.base)
+        return may_delete(store, OWN, marked=_is_made_by_petaseg(store))
+
+    @classmethod
+    def remove(cls, location: Location) -> None:
+        """Delete the volume, or what an interrupted creation has left of it; see ``may_remove``."""
+        store = ObjectStore(location.base)
+        make_room(store, OWN, VOLUMES["zarr"].markers, marked=_is_made_by_petaseg(store))
+
     def _load(self, box: BoundingBox) -> np.ndarray:
         stored = np.asarray(self._array[self._axes.index(box, self.spec.bounds.start)])
         return self._axes.to_zyx(stored)
 
     def _store(self, box: BoundingBox, data: np.ndarray) -> None:
         self._array[self._axes.index(box, self.spec.bounds.start)] = self._axes.from_zyx(data)
+
+
+def _is_made_by_petaseg(store: ObjectStore) -> bool:
+    """True if the group says so, or the lone array that an interrupted creation leaves."""
+    node = _read_node(store) or _read_node(ObjectStore(f"{store.url}/{LEVEL}"))
+    return node is not None and is_marked(node[1])
 
 
 def _read_node(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:

@@ -38,15 +38,22 @@ def make_room(store: ObjectStore, own: re.Pattern[str], markers: Collection[str]
 
     Raises ``VolumeError``, and deletes nothing, if anything there was not made by petaseg.
     """
+    if may_delete(store, own, marked=marked):
+        _remove(store, markers)
+
+
+def may_delete(store: ObjectStore, own: re.Pattern[str], *, marked: bool) -> bool:
+    """True if there is a volume that petaseg made, False if there is nothing; ``VolumeError`` for anything else."""
     refuse_occupied(store, own)
     if next(iter(object_names(store)), None) is None:
-        return
+        return False
     if not marked:
         raise VolumeError(
             f"{store.url} holds a volume that does not say that petaseg made it (another program did, or a petaseg "
-            "before 0.1.0), and only what petaseg made is deleted: choose another place, or delete it yourself"
+            "that did not mark its volumes), and only what petaseg made is deleted: choose another place, or delete it "
+            "yourself"
         )
-    _remove(store, markers)
+    return True
 
 
 def refuse_occupied(store: ObjectStore, own: re.Pattern[str]) -> None:
