@@ -62,8 +62,8 @@ def check_directory(outline: RunOutline, inputs: Inputs, *, overwrite: bool = Fa
         _refuse_occupied(outline.store)
     elif not overwrite and not found.same_as(mine):
         raise ConfigError(
-            f"{outline.url} holds the results of another input, {found.url}; this run reads {mine.url} and would replace "
-            f"them: {REMEDY}"
+            f"{outline.url} holds the results of another input, {found.url}; this run reads {mine.url} and would "
+            f"replace them: {REMEDY}"
         )
 
 
@@ -136,8 +136,8 @@ def _refuse_occupied(store: ObjectStore) -> None:
     foreign = next((name for name in object_names(store) if not _is_lease(store, name)), None)
     if foreign is not None:
         raise ConfigError(
-            f"run_directory {store.url} holds files that petaseg did not write ({foreign}), and a run would write among "
-            "them; choose a new or empty folder for it"
+            f"run_directory {store.url} holds files that petaseg did not write ({foreign}), and a run would write "
+            "among them; choose a new or empty folder for it"
         )
 
 

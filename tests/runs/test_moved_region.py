@@ -65,7 +65,7 @@ class Killed(BaseException):
     """The process ends here."""
 
 
-@pytest.mark.parametrize("changes", (0, 1, 5, 12, 21))
+@pytest.mark.parametrize("changes", [0, 1, 5, 12, 21])
 def test_a_driver_that_dies_while_it_clears_leaves_it_to_the_next(
     tmp_path: Path, affinities: str, monkeypatch: pytest.MonkeyPatch, changes: int
 ) -> None:

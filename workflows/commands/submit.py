@@ -100,3 +100,5 @@ def read_setup(path: Path | None) -> str:
         return path.read_text()
     except OSError as error:
         raise ConfigError(f"--setup {path} cannot be read: {error.strerror}; name a file of shell lines") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--setup {path} is no text; name a file of shell lines") from None
