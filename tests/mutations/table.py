@@ -349,6 +349,30 @@ RUNS = [
 
 LEDGER = [
     Mutation(
+        "asking-before-a-record",
+        "A driver asks whether it may write before it stores a record.",
+        "pipeline/ledger/writer.py",
+        "                self.may_write()\n                self.store.append(",
+        "                self.store.append(",
+        "tests/ledger/test_ledger.py::test_nothing_is_stored_by_a_driver_that_may_not_write",
+    ),
+    Mutation(
+        "asking-before-arrays",
+        "A driver asks whether it may write before it turns a log into arrays.",
+        "pipeline/ledger/writer.py",
+        "            self.may_write()\n            self.store.put_arrays(",
+        "            self.store.put_arrays(",
+        "tests/ledger/test_ledger.py::test_nothing_is_stored_by_a_driver_that_may_not_write",
+    ),
+    Mutation(
+        "newer-formats",
+        "A file whose format is newer than this petaseg is refused.",
+        "pipeline/formats.py",
+        "if version > self.version:",
+        "if version > self.version + 1:",
+        "tests/formats/test_formats.py::test_a_newer_ledger_is_never_begun_anew",
+    ),
+    Mutation(
         "marks-of-another-fingerprint",
         "A mark counts only under the fingerprint under which it was recorded.",
         "pipeline/ledger/ledger.py",
@@ -415,6 +439,14 @@ LEDGER = [
 ]
 
 PROOF = [
+    Mutation(
+        "environments",
+        "A worker whose network computes other bytes than the run's first worker is refused.",
+        "pipeline/stages/environment.py",
+        "known.digest != here.digest",
+        "known.names != here.names",
+        "tests/stages/test_environment.py::test_another_digest_is_refused_and_the_record_stays",
+    ),
     Mutation(
         "compared-checksums",
         "A chunk whose bytes differ from the recorded checksum is a finding.",
