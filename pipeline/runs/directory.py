@@ -11,14 +11,18 @@ from __future__ import annotations
 import json
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from pipeline.errors import ConfigError, CorruptError, LeaseError, LedgerError
 from pipeline.formats import MARK
+from pipeline.runs.chain import STAGES
 from pipeline.runs.lease import KEY as LEASE_KEY
 from pipeline.runs.lease import read_lease
 from pipeline.runs.origin import WRITTEN
 from pipeline.runs.outline import RunOutline, read_outline
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.extent import extent_key, recorded_layout
 from pipeline.stages.setup import Inputs
 from pipeline.storage import ObjectStore
 from pipeline.volumes.location import parse_location
@@ -92,6 +96,21 @@ def discard(store: ObjectStore) -> None:
             store.delete(key)
     for volume in volumes:
         ZarrVolume.remove(volume)
+
+
+def forget_left_out(store: ObjectStore, stages: Collection[str], layout: str) -> None:
+    """Delete what stages that the run leaves out have stored under another layout than ``layout``; may be repeated.
+
+    Scores of another region would otherwise stay beside the labels of this one.
+    """
+    for kind in STAGES:
+        if kind.name in stages or recorded_layout(store, kind.name) in (None, layout):
+            continue
+        records = [key for key in store.list(f"ledger/{kind.name}/") if key != extent_key(kind.name)]
+        scores = ["report/scores.json", "report/sweep.png"] if kind is EvaluateSegmentation else []
+        for key in (*records, *store.list(f"parts/{kind.name}/"), *scores, extent_key(kind.name)):
+            if RECORDS.fullmatch(key) or RESULTS.fullmatch(key):
+                store.delete(key)
 
 
 def read_mark(store: ObjectStore) -> InputMark | None:

@@ -22,7 +22,7 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.chain import build_chain
-from pipeline.runs.directory import check_directory, claim_directory
+from pipeline.runs.directory import check_directory, claim_directory, forget_left_out
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline
 from pipeline.stages.affinities import AffinitySource, affinity_source
@@ -160,6 +160,7 @@ class Run:
         overwrite: delete the results of another input first, if there are any; else they are refused.
         """
         claim_directory(self.outline, self.inputs, overwrite=overwrite)
+        forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put(RUN_FILE, (head + yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)).encode())

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import LeaseError
+from pipeline.runs.report import write_report
 from pipeline.runs.run import Run
 from pipeline.runs.verify import repair, verify_run
 from pipeline.stages import opened
@@ -132,6 +133,21 @@ def test_verify_finds_what_another_region_has_left_and_repairs_it(tmp_path: Path
     assert (part.parent / "note.txt").read_text() == "mine"
     (part.parent / "note.txt").unlink()
     assert products(tmp_path / "run") == clean
+
+
+def test_scores_of_another_region_do_not_stay(tmp_path: Path, affinities: str) -> None:
+    """A run without ground truth keeps the scores of its own region, and none of another one."""
+    truth = write_volume(tmp_path / "truth.zarr", np.ones(SHAPE, np.uint64))
+    file = write_run(tmp_path, input={"affinities": affinities}, **CHUNKS)
+    write_report(run(file, f"evaluation.labels={truth}"))
+    scores, parts = tmp_path / "run" / "report" / "scores.json", tmp_path / "run" / "parts" / "evaluate_segmentation"
+    run(file)
+    assert scores.exists()
+    assert list(parts.iterdir())
+    run(file, *FIRST)
+    assert not scores.exists()
+    assert not list(parts.iterdir())
+    assert not list((tmp_path / "run" / "ledger" / "evaluate_segmentation").iterdir())
 
 
 def test_another_threshold_lists_no_objects(tmp_path: Path, affinities: str, monkeypatch: pytest.MonkeyPatch) -> None:
