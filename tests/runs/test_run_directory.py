@@ -193,6 +193,18 @@ def test_another_input_of_equal_bounds_is_refused_and_replaced_when_asked(tmp_pa
         assert (tmp_path / "run" / name).read_text() == "mine"
 
 
+def test_a_directory_is_claimed_for_one_input(tmp_path: Path) -> None:
+    """Before a chunk is computed, too, a directory is that of the input for which it was made."""
+    first = run_file(tmp_path / "a", affinities(tmp_path / "one.zarr"), str(tmp_path / "run"))
+    second = run_file(tmp_path / "b", affinities(tmp_path / "two.zarr", 1), str(tmp_path / "run"))
+    Run.open(first).create()
+    with pytest.raises(ConfigError, match=r"results of another input, .*one\.zarr"):
+        Run.open(second).create()
+    Run.open(second).create(overwrite=True)
+    with pytest.raises(ConfigError, match=r"results of another input, .*two\.zarr"):
+        Run.open(first).create()
+
+
 def test_overwrite_computes_nothing_again_for_the_same_input(tmp_path: Path) -> None:
     """``--overwrite`` given once more goes on where the run stopped, since the results are of its own input."""
     file = run_file(tmp_path, affinities(tmp_path / "one.zarr"))
