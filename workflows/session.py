@@ -108,6 +108,7 @@ def open_session(
     announce: Callable[[str], None] = lambda _: None,
     cluster: str | None = None,
     check: Callable[[Run], None] = lambda _: None,
+    overwrite: bool = False,
 ) -> Iterator[Session]:
     """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
@@ -115,6 +116,7 @@ def open_session(
     The other arguments are those of ``workflows.driver.segment``.
     """
     run = Run.open(config, overrides)
+    run.check_directory(overwrite=overwrite)
     check(run)
     run.check_model()
 
@@ -123,7 +125,7 @@ def open_session(
         announce(text)
 
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
-        run.create(cluster)
+        run.create(cluster, overwrite=overwrite)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             try:

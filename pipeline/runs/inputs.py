@@ -12,7 +12,7 @@ from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxe
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
-from pipeline.runs.origin import input_fingerprint, sample_blocks
+from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS, to_uint8
@@ -114,6 +114,7 @@ def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_direc
         box = _labelled_part(config, labels, box)
         digests.append(input_fingerprint(labels, box, run_directory))
     if config.skeletons is not None:
+        refuse_own_directory(config.skeletons, run_directory)
         digests.append(_skeleton_fingerprint(opened.skeletons(config.skeletons)))
     return Truth(config.labels, config.skeletons, fingerprint(digests), box)
 

@@ -11,7 +11,7 @@ import psutil
 from pipeline.clusters import CLUSTERS, make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, Submission
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.runs.lease import Holder, read_lease
+from pipeline.runs.lease import Holder, Lease, read_lease
 from pipeline.runs.outline import RunOutline
 from pipeline.storage import ObjectStore
 
@@ -46,15 +46,23 @@ def submission_of(run: Run, setup: str = "") -> Submission:
     return Submission(run.url, run.config, setup=setup)
 
 
-def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
-    """Submit a driver and record it in the run directory; ``ClusterError`` if one is running already."""
+def submit(run: Run, cluster: Cluster, setup: str = "", *, overwrite: bool = False) -> DriverJob:
+    """Submit a driver and record it in the run directory; ``ClusterError`` if one is running already.
+
+    overwrite: delete the results of another input first, if the run directory holds any; else they are refused.
+    """
     job = driver_of(run)
     if job is not None and make_cluster(job.cluster).state(job).phase in ALIVE:
         raise ClusterError(
             f"{run.source} was submitted to {job.cluster} already, as {job.id}, and that driver is alive; "
             f"look at it with `petaseg status {run.source}`, or end it with `petaseg cancel {run.source}`"
         )
-    run.create()
+    run.check_directory(overwrite=overwrite)
+    if overwrite:
+        with Lease(run.store, seconds=run.config.execution.lease_seconds):
+            run.create(overwrite=True)
+    else:
+        run.create()
     job = cluster.submit(submission_of(run, setup))
     run.store.put(DRIVER_RECORD, job.encode())
     return job

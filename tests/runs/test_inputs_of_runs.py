@@ -219,12 +219,12 @@ def test_a_run_never_reads_a_volume_of_its_own_directory(tmp_path: Path, name: s
 
 
 def test_a_volume_that_the_run_no_longer_writes_is_refused(tmp_path: Path) -> None:
-    """Affinities in the directory of a run that is given other affinities now are nobody's."""
+    """Affinities in the directory of a run that an earlier petaseg gave other affinities since are nobody's."""
     first = image_file(tmp_path / "first")
     run(first)
     affinities = write_volume(tmp_path / "given.zarr", np.full((3, *SHAPE), 200, np.uint8))
     rest = {key: value for key, value in TABLES.items() if key != "inference"}
-    run(write_run(tmp_path / "first", input={"affinities": affinities}, **rest))
+    Run.open(write_run(tmp_path / "first", input={"affinities": affinities}, **rest)).outline.write()
     with pytest.raises(VolumeError, match="no stage of that run, as it was run last, writes affinities"):
         fingerprints(next_file(tmp_path / "second", first))
 

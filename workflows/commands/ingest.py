@@ -42,7 +42,9 @@ def register(app: typer.Typer) -> None:
                 help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
             ),
         ] = None,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
+        ] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest

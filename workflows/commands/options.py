@@ -11,6 +11,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set inference.batch_size=4; repeatable."),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Delete the results of another input that the run directory holds.")
+]
 BoxOption = Annotated[
     str | None,
     typer.Option(metavar="Z:Z,Y:Y,X:X", help="Only this box of voxels, e.g. 185:250,0:250,0:250."),

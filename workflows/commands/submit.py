@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.clusters import CLUSTERS
-from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.options import OverwriteOption, RunArgument, SetOption
 
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
@@ -29,6 +29,7 @@ def submit(
     setup: Annotated[
         Path | None, typer.Option(help="File of shell lines for each job: module load cuda (SLURM).")
     ] = None,
+    overwrite: OverwriteOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and exit.")] = False,
 ) -> None:
     """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
@@ -38,13 +39,14 @@ def submit(
     from workflows.terminal.tables import console
 
     opened = Run.open(run, set_ or ())
+    opened.check_directory(overwrite=overwrite)
     opened.check_model()
     cluster, lines = cluster_of(opened, on), read_setup(setup)
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
         return
-    job = submit_run(opened, cluster, lines)
+    job = submit_run(opened, cluster, lines, overwrite=overwrite)
     console.print(f"submitted to {job.cluster} as {job.id}", highlight=False)
     console.print(
         f"look at it     petaseg status {run}\n"
@@ -98,3 +100,5 @@ def read_setup(path: Path | None) -> str:
         return path.read_text()
     except OSError as error:
         raise ConfigError(f"--setup {path} cannot be read: {error.strerror}; name a file of shell lines") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--setup {path} is no text; name a file of shell lines") from None
