@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, TypeVar
@@ -30,6 +31,9 @@ RunArgument = Annotated[
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set inference.batch_size=4; repeatable."),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Delete the results of another input that the run directory holds.")
 ]
 BoxOption = Annotated[
     str | None,
@@ -80,6 +84,19 @@ def finite(value: float | None) -> float | None:
     if value is not None and not abs(value) <= LARGEST:
         raise typer.BadParameter(f"{value} is not a number between {-LARGEST:g} and {LARGEST:g}.")
     return value
+
+
+def parse_two(text: str, name: str) -> tuple[float, float]:
+    """Two finite numbers out of ``1,99``."""
+    from pipeline.errors import ConfigError
+
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not (abs(low) <= LARGEST and abs(high) <= LARGEST):
+        raise ConfigError(f"{name} is {text[:80]!r}; give two numbers, for example {name} 0.1,99.9")
+    return low, high
 
 
 def parse_box(text: str | None) -> BoundingBox | None:
