@@ -256,6 +256,7 @@ def test_a_driver_says_which_ledger_is_newer(tmp_path: Path) -> None:
     affinities = write_volume(tmp_path / "affinities.zarr", np.zeros((3, 4, 4, 4), np.uint8))
     chunks = {"chunk_shape": [4, 4, 4], "storage_chunk_shape": [4, 4, 4]}
     file = write_run(tmp_path, input={"affinities": affinities}, **chunks)
+    segment(str(file))
     name = f"{'0' * 32} {uuid.uuid4().hex}"
     begin = encode({"begin": name, "version": newer(formats.LEDGER), "t": 0.0})
     ObjectStore(tmp_path / "run").put("ledger/relabel/log.jsonl", begin + begin)
