@@ -11,7 +11,7 @@ little else:
                                            M2 ------> ...
 
     M   y = f(N C1 x),   f(N C3 f(N C2 y) + y)         C  convolution, N  batch norm, f  ReLU
-    up  N T x + skip, T a transposed convolution whose kernel and stride are the pool
+    up  skip + N T x, T a transposed convolution whose kernel and stride are the pool
 
 The body works at a resolution lower by ``stride``. Widths are multiples of 32; each norm stands directly behind a
 convolution, so it folds into its weights (``folding.py``), and what runs has no norm at all.
@@ -21,6 +21,7 @@ Shapes: b = batch, c = channels of a level; z, y, x are those of the level.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -33,6 +34,7 @@ from pipeline.errors import ModelError
 from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec, total_stride
 from pipeline.models.cells.blocks import half
+from pipeline.models.folding import ConvNorm
 from pipeline.models.staged import Stage, SymmetricUNet
 
 FLAT, CUBE = (1, 3, 3), (3, 3, 3)
@@ -53,14 +55,6 @@ SIZES: dict[str, dict[str, Any]] = {
     },
 }
 """Arguments of named sizes: tiny for a CPU, base for a GPU; for isotropic voxels, and for thick sections."""
-
-
-class ConvNorm(nn.Sequential):
-    """A convolution and its batch norm; once the norm is folded, the convolution alone."""
-
-    def __init__(self, conv: nn.Conv3d | nn.ConvTranspose3d) -> None:
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        super().__init__(conv, nn.BatchNorm3d(conv.out_channels))
 
 
 def conv_norm(inside: int, outside: int, kernel: Triple) -> ConvNorm:
@@ -95,7 +89,7 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor, _lowest: Tensor) -> Tensor:
         """(b, c, z, y, x) of the level below, skip (b, c', z', y', x') -> (b, c', z', y', x')."""
-        return self.module(self.enlarge(x) + skip)  # type: ignore[no-any-return]
+        return self.module(skip + self.enlarge(x))  # type: ignore[no-any-return]  # in the memory format of the first
 
 
 class PlainUNet(SymmetricUNet):
@@ -105,6 +99,9 @@ class PlainUNet(SymmetricUNet):
     pools: max pools between levels.                    in_channels, out_channels: of the image, and affinities.
     stride: the body works at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
     """
+
+    whole_in_bfloat16 = True
+    """With precision bfloat16 its weights are bfloat16 too; autocast would convert them in every pass."""
 
     def __init__(
         self,
@@ -145,8 +142,19 @@ class PlainUNet(SymmetricUNet):
         return (*down, *up, Stage(w[0], self.last_channels, 1))
 
     def prepare(self, image: Tensor) -> Tensor:
-        """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, its channels last in memory."""
-        return super().prepare(image).contiguous(memory_format=torch.channels_last_3d)
+        """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, channels last in memory, in the precision of weights."""
+        x = super().prepare(image.to(self.exit.weight.dtype))
+        return x.contiguous(memory_format=torch.channels_last_3d)
+
+    def narrowed(self, channels: int) -> PlainUNet:
+        """A copy that computes only the first channels; a run writes three of those that were trained."""
+        result = copy.deepcopy(self)
+        kept = channels * (self.last_channels // self.out_channels)
+        result.out_channels, result.last_channels = channels, kept
+        result.exit.out_channels = kept
+        for parameter in result.exit.parameters():
+            parameter.data = parameter.data[:kept].clone(memory_format=torch.preserve_format)
+        return result
 
 
 def relu(x: Tensor) -> Tensor:
