@@ -150,11 +150,12 @@ class Predictor:
 
     def _narrowed(self, module: torch.nn.Module) -> tuple[torch.nn.Module, int]:
         """The network and its channels: only those that are used, if it can leave out the others."""
-        if not hasattr(module, "narrowed"):
+        narrowed: Callable[[int], torch.nn.Module] | None = getattr(module, "narrowed", None)
+        if narrowed is None:
             return module, self.card.channels
         offsets, channels = self.card.offsets, self.options.channels
         used = channels_used([v.sources(offsets, channels) for v in variants(self.options.augmentation)])
-        return module.narrowed(used), used
+        return narrowed(used), used
 
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
         """The network as it runs: norms folded, on its device, in the memory format and precision of the options."""

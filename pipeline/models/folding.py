@@ -42,7 +42,8 @@ def folded(network: nn.Module) -> nn.Module:
 def folded_pair(pair: ConvNorm) -> Conv:
     """One convolution with a bias that computes what both parts of the pair do in evaluation mode."""
     conv, norm = pair
-    assert isinstance(conv, nn.Conv3d | nn.ConvTranspose3d) and isinstance(norm, nn.BatchNorm3d)
+    assert isinstance(conv, nn.Conv3d | nn.ConvTranspose3d)
+    assert isinstance(norm, nn.BatchNorm3d)
     gain, bias, mean, variance = (part.detach().double() for part in _constants(norm))
     scale = gain / (variance + norm.eps).sqrt()  # (c,)
     output = 1 if isinstance(conv, nn.ConvTranspose3d) else 0  # the axis of the output channels
@@ -56,5 +57,6 @@ def folded_pair(pair: ConvNorm) -> Conv:
 def _constants(norm: nn.BatchNorm3d) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gain, bias, running mean and running variance, (c,) each."""
     mean, variance = norm.running_mean, norm.running_var
-    assert mean is not None and variance is not None
+    assert mean is not None
+    assert variance is not None
     return norm.weight, norm.bias, mean, variance

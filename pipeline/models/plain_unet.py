@@ -100,6 +100,7 @@ class PlainUNet(SymmetricUNet):
     stride: the body works at a resolution lower by this factor; space becomes channels and back, nothing is dropped.
     """
 
+    exit: nn.Conv3d
     whole_in_bfloat16 = True
     """With precision bfloat16 its weights are bfloat16 too; autocast would convert them in every pass."""
 

@@ -1,4 +1,4 @@
-"""With the plain U-Net, folded and narrowed, no byte depends on chunks, in float32 and with the whole network in bfloat16."""
+"""With the plain U-Net, folded and narrowed, no byte depends on chunks, in float32 and in bfloat16 as a whole."""
 
 import numpy as np
 import pytest
