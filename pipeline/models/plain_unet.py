@@ -34,7 +34,7 @@ from pipeline.errors import ModelError
 from pipeline.geometry import Triple
 from pipeline.models.axes import as_vec, total_stride
 from pipeline.models.cells.blocks import half
-from pipeline.models.folding import ConvNorm
+from pipeline.models.folding import ConvNorm, first_outputs
 from pipeline.models.staged import Stage, SymmetricUNet
 
 FLAT, CUBE = (1, 3, 3), (3, 3, 3)
@@ -114,7 +114,7 @@ class PlainUNet(SymmetricUNet):
         out_channels: int = 9,
     ) -> None:
         super().__init__(out_channels, 3, stride)
-        _check(widths, kernels, pools)
+        check_levels(widths, kernels, pools)
         self.widths, self.pools = tuple(widths), [as_vec(pool) for pool in pools]
         sizes = [as_vec(kernel) for kernel in kernels]
         block = self.stride[0] * self.stride[1] * self.stride[2]
@@ -149,12 +149,8 @@ class PlainUNet(SymmetricUNet):
 
     def narrowed(self, channels: int) -> PlainUNet:
         """A copy that computes only the first channels; a run writes three of those that were trained."""
-        result = copy.deepcopy(self)
-        kept = channels * (self.last_channels // self.out_channels)
-        result.out_channels, result.last_channels = channels, kept
-        result.exit.out_channels = kept
-        for parameter in result.exit.parameters():
-            parameter.data = parameter.data[:kept].clone(memory_format=torch.preserve_format)
+        result, kept = copy.deepcopy(self), channels * (self.last_channels // self.out_channels)
+        result.exit, result.out_channels, result.last_channels = first_outputs(self.exit, kept), channels, kept
         return result
 
 
@@ -163,7 +159,8 @@ def relu(x: Tensor) -> Tensor:
     return F.relu(x, inplace=True)
 
 
-def _check(widths: Sequence[int], kernels: Sequence[Any], pools: Sequence[Any]) -> None:
+def check_levels(widths: Sequence[int], kernels: Sequence[Any], pools: Sequence[Any]) -> None:
+    """Refuse lists of other lengths, and widths that are no multiples of 32."""
     if len(widths) < 2 or (len(kernels), len(pools)) != (len(widths), len(widths) - 1):
         raise ModelError(
             f"{len(widths)} widths, {len(kernels)} kernels and {len(pools)} pools; at least two levels are needed, "

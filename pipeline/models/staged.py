@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Triple
-from pipeline.models.axes import as_vec, channels_to_space, sections_apart, sections_together, space_to_channels
+from pipeline.models.axes import (
+    as_vec,
+    channels_to_space,
+    check_multiple,
+    sections_apart,
+    sections_together,
+    space_to_channels,
+)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -118,17 +125,10 @@ class SymmetricUNet(nn.Module):
 
     def prepare(self, image: Tensor) -> Tensor:
         """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, or (b z, c, 1, y, x) with ``dimensions`` 2."""
-        self.check(as_vec(image.shape[2:]))
+        check_multiple(as_vec(image.shape[2:]), self.multiple)
         if self.dimensions == 2:
             image = sections_apart(image)
         return space_to_channels(image, self.stride)
-
-    def check(self, patch: Triple) -> None:
-        """Refuse a patch that the levels cannot halve."""
-        if any(n % m for n, m in zip(patch, self.multiple, strict=True)):
-            raise ModelError(
-                f"the patch is {patch}; each side must be a multiple of {self.multiple}, since the levels halve it"
-            )
 
     def run_stage(self, index: int, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Run one stage: a level on the way down, a level on the way up, or the exit."""

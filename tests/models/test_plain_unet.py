@@ -12,20 +12,12 @@ from pipeline.models.folding import folded
 from pipeline.models.plain_unet import SIZES, PlainUNet
 from pipeline.models.rignet import rignet
 from tests.contracts.model import BatchNormContract, images, seeded
-
-THICK = {
-    "widths": (32, 32),
-    "kernels": ((1, 3, 3), (3, 3, 3)),
-    "pools": ((1, 2, 2),),
-    "stride": (1, 2, 2),
-    "out_channels": 3,
-}
-CUBIC = {"widths": (32, 64), "kernels": ((3, 3, 3),) * 2, "pools": ((2, 2, 2),), "out_channels": 5}
+from tests.models.plain import CUBIC, THICK, trained
 
 
 class TestThickSections(BatchNormContract):
     architecture = "plain_unet"
-    arguments = THICK
+    arguments: ClassVar = THICK
     patches = ((3, 8, 12), (5, 4, 8))
     refused = ((3, 6, 8), (3, 8, 7))
 
@@ -43,9 +35,9 @@ def test_the_tiny_size_has_these_parameters():
         assert parameters(PlainUNet(**SIZES["tiny"], out_channels=9)) == 4_760_520
 
 
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("size", ["tiny", "tiny_thick"])
 def test_channels_stay_last_from_the_first_convolution_to_the_last(size):
-    """As inference runs it, every convolution of every size gets its input with the channels last in memory."""
+    """As inference runs it, every convolution gets its input with the channels last in memory."""
     network, seen = PlainUNet(**SIZES[size]).eval(), []
     for layer in network.modules():
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
@@ -71,7 +63,7 @@ def test_a_narrowed_network_computes_the_first_channels(arguments):
 
 def test_weights_of_bfloat16_take_an_image_of_float32():
     """A network whose weights are bfloat16 computes nearly the same from the same image."""
-    network, image = trained(CUBIC), images(1, (4, 8, 12))
+    network, image = trained("plain_unet", CUBIC), images(1, (4, 8, 12))
     with torch.inference_mode():
         exact, short = network(image), folded(network).to(torch.bfloat16)(image)
     assert short.dtype == torch.bfloat16
@@ -100,17 +92,3 @@ def test_arguments_that_do_not_fit_are_refused(wrong, message):
     """Widths that are no multiples of 32, and lists of unequal lengths, are refused with the rule."""
     with pytest.raises(ModelError, match=message):
         PlainUNet(**{**CUBIC, **wrong})
-
-
-def trained(arguments, seed=0):
-    """A network whose norms have seen a few batches, and whose gains and biases are random."""
-    network = seeded("plain_unet", arguments, seed)
-    for norm in network.modules():
-        if isinstance(norm, nn.BatchNorm3d):
-            nn.init.uniform_(norm.weight, 0.5, 1.5)
-            nn.init.uniform_(norm.bias, -0.5, 0.5)
-    network.train()
-    with torch.no_grad():
-        for number in range(5):
-            network(images(2, (4, 8, 12), seed=number))
-    return network.eval()
