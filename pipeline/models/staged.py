@@ -125,10 +125,14 @@ class SymmetricUNet(nn.Module):
 
     def prepare(self, image: Tensor) -> Tensor:
         """Image (b, c, z, y, x) -> (b, c, z, y, x) of level 0, or (b z, c, 1, y, x) with ``dimensions`` 2."""
-        check_multiple(as_vec(image.shape[2:]), self.multiple)
+        self.check(as_vec(image.shape[2:]))
         if self.dimensions == 2:
             image = sections_apart(image)
         return space_to_channels(image, self.stride)
+
+    def check(self, patch: Triple) -> None:
+        """Refuse a patch that the levels cannot halve."""
+        check_multiple(patch, self.multiple)
 
     def run_stage(self, index: int, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Run one stage: a level on the way down, a level on the way up, or the exit."""
