@@ -24,6 +24,7 @@ def run_with_progress(
     scheduler_url: str | None = None,
     only_after: str | None = None,
     cluster: str | None = None,
+    overwrite: bool = False,
 ) -> Session:
     """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
 
@@ -39,6 +40,7 @@ def run_with_progress(
             scheduler_url=scheduler_url,
             only_after=only_after,
             cluster=cluster,
+            overwrite=overwrite,
         )
 
 
@@ -51,6 +53,7 @@ def segment(
     scheduler_url: str | None = None,
     only_after: str | None = None,
     cluster: str | None = None,
+    overwrite: bool = False,
 ) -> Session:
     """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
@@ -62,13 +65,16 @@ def segment(
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
         only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
+        overwrite: delete the results of another input that the run directory holds; else they are refused.
     """
 
     def check(run: Run) -> None:
         if only_after is not None:
             check_complete(run, only_after)
 
-    with open_session(config, overrides, listener=listener, announce=announce, cluster=cluster, check=check) as session:
+    with open_session(
+        config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
+    ) as session:
         finished = _build(Segment(config=config, set=tuple(overrides), session=session), scheduler_url)
     if session.failure is not None:
         raise session.failure

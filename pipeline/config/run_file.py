@@ -44,7 +44,7 @@ class Input(Table):
     affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
     mask: DataPath | None = None
-    """Volume that is 0 outside the tissue; those voxels get label 0. Same voxels as the image."""
+    """Volume that is 0 outside the tissue; those voxels get label 0. It covers the image, also at a coarser mip."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the region of interest; the whole dataset if left out."""
     stop: Voxel | None = None
@@ -132,7 +132,7 @@ class Evaluation(Table):
     """Scores against ground truth; leave out if there is none."""
 
     labels: DataPath | None = None
-    """Volume of true labels on the same voxels; 0 is not scored."""
+    """Volume of true labels, of all or a part of the image; 0, -1 and the largest uint32 or uint64 are not scored."""
     skeletons: DataPath | None = None
     """Skeletons (npz: nodes_nm (n, 3) z y x, edges (m, 2), skeleton (n,)) for the expected run length."""
     start: Voxel | None = None

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.run_length import RunLength, Skeletons, expected_run_length, merge_nodes, node_segments
@@ -15,6 +13,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
+from pipeline.volumes.coarser import same_size
 
 BLOCK = Vec(256, 256, 256)
 
@@ -41,7 +40,7 @@ def compare_volumes(
     """Score the labels of one volume against those of another, over all voxels that both have, or over a box of them.
 
     Args:
-        truth: volume of true labels; 0 is not scored.
+        truth: volume of true labels; 0, -1 and the largest uint32 or uint64 are not scored.
         labels: volume of predicted labels.
         box: global voxels; everything that both volumes hold if left out.
         skeletons: path or URL of an npz file, see ``pipeline.evaluation.run_length``.
@@ -66,7 +65,7 @@ def compare_volumes(
 
 def shared_box(truth: Volume, labels: Volume, box: BoundingBox | None) -> BoundingBox:
     """The voxels to compare; ``VolumeError`` if the two volumes do not fit each other or the box."""
-    if not np.allclose(truth.spec.resolution_nm, labels.spec.resolution_nm):
+    if not same_size(truth.spec.resolution_nm, labels.spec.resolution_nm):
         raise VolumeError(
             f"{truth.url} has voxels of {list(truth.spec.resolution_nm)} nm, {labels.url} of "
             f"{list(labels.spec.resolution_nm)} nm; only equal voxels can be compared: choose another mip (#mip=1)"

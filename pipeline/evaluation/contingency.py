@@ -3,9 +3,10 @@
 All scores of ``pipeline.evaluation.scores`` follow from this table, so a volume of any size is scored from tables of
 its chunks. Counts are integers: the sum of the chunks' tables is exactly the table of the whole, in any order.
 
-Two ids are special:
+These ids are special:
 
-- truth 0 is not labelled; its voxels are not in the table.
+- truth 0 is not labelled; its voxels are not in the table. Nor are those of -1 in signed truth and of the largest
+  number of uint32 and uint64 (-1, stored without a sign), by which the field marks what is not to be scored.
 - predicted 0 is not assigned. Within labelled truth all of it counts as **one segment**, as in the challenges of the
   field (SNEMI3D, CREMI's adapted Rand), so a segmentation gains nothing by leaving out difficult parts.
   ``without_unassigned`` drops it, which scores the assigned part alone.
@@ -48,24 +49,24 @@ class Contingency:
         Runs of equal pairs along x are counted first, so only a few percent of the voxels must be sorted.
 
         Args:
-            truth: integers, any shape; 0 = not labelled, ignored.
+            truth: integers, any shape; 0 = not labelled, ignored, as are -1 and the largest uint32 and uint64.
             predicted: integers, the same shape; 0 = not assigned, counted as one segment.
 
         Raises:
-            VolumeError: the shapes differ, or an id is not an integer of at least 0.
+            VolumeError: the shapes differ, or another id is not an integer of at least 0.
         """
         if truth.shape != predicted.shape:
             raise VolumeError(
                 f"truth has shape {truth.shape}, prediction {predicted.shape}: both must cover the same voxels; "
                 "read the same box from both volumes"
             )
-        first, second = _ids(truth, "truth"), _ids(predicted, "prediction")
+        first, second = _ids(truth, "truth", ignored=ignored_label(truth.dtype)), _ids(predicted, "prediction")
         if not len(first):
             return cls.empty()
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
         runs = np.flatnonzero(starts)
         lengths = np.diff(runs, append=len(first))
-        labelled = first[runs] != 0
+        labelled = (first[runs] != 0) & (first[runs] != (ignored_label(truth.dtype) or 0))
         runs, lengths = runs[labelled], lengths[labelled]
         return cls._summed(first[runs].astype(np.uint64), second[runs].astype(np.uint64), lengths)
 
@@ -166,13 +167,20 @@ class Contingency:
         return self._summed(self.truth, predicted.astype(np.uint64), self.voxels)
 
 
-def _ids(labels: np.ndarray, name: str) -> np.ndarray:
-    """Labels as one row, checked to be integers of at least 0."""
-    kind = labels.dtype.kind
-    if kind not in "iu" or (kind == "i" and labels.size and labels.min() < 0):
+def ignored_label(dtype: np.dtype) -> int | None:
+    """The id of truth that is not scored; ``None`` if the type is too small to have one to spare."""
+    if dtype.kind == "i":
+        return -1
+    return int(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize >= 4 else None
+
+
+def _ids(labels: np.ndarray, name: str, ignored: int | None = None) -> np.ndarray:
+    """Labels as one row, checked to be integers of at least 0, or the ignored one."""
+    kind, least = labels.dtype.kind, 0 if ignored is None else min(0, ignored)
+    if kind not in "iu" or (kind == "i" and labels.size and labels.min() < least):
         raise VolumeError(
             f"{name} has type {labels.dtype}"
             + (f" and smallest id {labels.min()}" if kind == "i" else "")
-            + ": ids must be integers of at least 0; convert the volume"
+            + f": ids must be integers of at least {least}; convert the volume"
         )
     return labels.ravel()

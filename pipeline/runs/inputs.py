@@ -12,12 +12,13 @@ from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxe
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
-from pipeline.runs.origin import input_fingerprint
+from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
-from pipeline.stages.affinities import STANDARD_OFFSETS
+from pipeline.stages.affinities import STANDARD_OFFSETS, to_uint8
 from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
+from pipeline.volumes.coarser import at_voxels, same_size
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
@@ -35,7 +36,6 @@ def open_inputs(config: RunConfig) -> Inputs:
     volume = opened.source(url)
     spec = volume.spec
     _check_source(volume, affinities=given.image is None)
-    mask = None if given.mask is None else _open_same_voxels("mask", given.mask, spec)
     roi = region_of_interest(given.start, given.stop, spec.bounds)
     return Inputs(
         url=url,
@@ -44,7 +44,7 @@ def open_inputs(config: RunConfig) -> Inputs:
         roi=roi,
         affinity_offsets=given.affinity_offsets if given.image is None else STANDARD_OFFSETS,
         mask_url=given.mask,
-        mask_fingerprint="" if mask is None else input_fingerprint(mask, roi, config.run_directory),
+        mask_fingerprint="" if given.mask is None else _mask_fingerprint(given.mask, spec, roi, config.run_directory),
         rules=supervoxel_rules(config.supervoxels, spec.resolution_nm),
         network=None if given.image is None else open_network(config.inference, spec),
         truth=open_truth(config.evaluation, spec, roi, config.run_directory),
@@ -84,10 +84,11 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
 
     card = load_card(config.model)
     if not card.offsets:
-        said = ", ".join(other.what for other in card.other_channels)
+        predicted = ", ".join(other.what for other in card.other_channels)
         raise ConfigError(
-            f"model {card.name} says {said}; a run needs a model with affinities of the nearest neighbours: train one "
-            "with such affinities among its targets, or give the run affinities that you have (input.affinities)"
+            f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
+            "train one with such affinities among its targets, or give the run affinities that you have "
+            "(input.affinities)"
         )
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap
@@ -107,17 +108,67 @@ def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_direc
             f"evaluation.start and stop name {list(box.start)} to {list(box.stop)}, of which nothing is in the region "
             f"of interest {roi}: correct them, or leave them out"
         )
-    digests = [] if config.labels is None else [_label_fingerprint(config.labels, spec, box, run_directory)]
+    digests = []
+    if config.labels is not None:
+        labels = _open_labels(config.labels, spec)
+        box = _labelled_part(config, labels, box)
+        digests.append(input_fingerprint(labels, box, run_directory))
     if config.skeletons is not None:
+        refuse_own_directory(config.skeletons, run_directory)
         digests.append(_skeleton_fingerprint(opened.skeletons(config.skeletons)))
     return Truth(config.labels, config.skeletons, fingerprint(digests), box)
 
 
-def _label_fingerprint(labels: str, spec: VolumeSpec, box: BoundingBox, run_directory: str) -> str:
-    volume = _open_same_voxels("ground truth", labels, spec)
-    if volume.spec.dtype.kind not in "ui":
-        raise VolumeError(f"the ground truth {labels} holds {volume.spec.dtype}; labels must be integers")
-    return input_fingerprint(volume, box, run_directory)
+def _labelled_part(config: Evaluation, labels: Volume, box: BoundingBox) -> BoundingBox:
+    """The part of the box that the ground truth covers; ``ConfigError`` if there is none, or more was named."""
+    common = box.intersect(labels.spec.bounds)
+    if common.empty or ((config.start or config.stop) and common != box):
+        raise ConfigError(
+            f"the ground truth {labels.url} covers {labels.spec.bounds}, and {box} is to be scored: narrow "
+            "evaluation.start and stop to what it covers, or correct its place by adding #offset=z,y,x"
+        )
+    return common
+
+
+def _open_labels(url: str, spec: VolumeSpec) -> Volume:
+    volume = opened.source(url)
+    if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
+        raise VolumeError(
+            f"the ground truth {url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels must be "
+            "integers in one"
+        )
+    if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
+        raise VolumeError(
+            f"the ground truth {url} has voxels of {list(volume.spec.resolution_nm)} nm, the input of "
+            f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
+            "adding #resolution=z,y,x"
+        )
+    return volume
+
+
+def _mask_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> str:
+    """The fingerprint of a mask on the voxels of the input, or on voxels that hold a whole number of those."""
+    volume = opened.source(url)
+    if volume.spec.channels is not None:
+        raise VolumeError(f"the mask {url} has {volume.spec.channels} channels; it must have one value a voxel")
+    mask = at_voxels("mask", volume, spec.resolution_nm)
+    if mask.factor == Vec(1, 1, 1) and mask.bounds != spec.bounds:
+        raise VolumeError(
+            f"the mask {url} covers {mask.bounds}; it must cover the same voxels as the input, {spec.bounds}: crop or "
+            "pad it, or correct its place by adding #offset=z,y,x"
+        )
+    if mask.factor != Vec(1, 1, 1) and volume.spec.bounds == spec.bounds:
+        raise VolumeError(
+            f"the mask {url} has as many voxels as the input, {spec.bounds}, but says that they are of "
+            f"{list(volume.spec.resolution_nm)} nm, and those of the input of {list(spec.resolution_nm)} nm; one of "
+            "the two is wrong: correct it by adding #resolution=z,y,x"
+        )
+    if not mask.bounds.contains(spec.bounds):
+        raise VolumeError(
+            f"the mask {url} covers {mask.bounds} of the input, which is {spec.bounds}; it must cover all of it: pad "
+            "it, or correct its place by adding #offset=z,y,x"
+        )
+    return input_fingerprint(volume, mask.coarse(roi), run_directory)
 
 
 def _skeleton_fingerprint(skeletons: Skeletons) -> str:
@@ -138,18 +189,20 @@ def _check_source(volume: Volume, *, affinities: bool) -> None:
     if not affinities and (spec.channels not in (None, 1) or spec.dtype != np.uint8):
         raise VolumeError(
             f"{volume.url} has {spec.channels or 1} channels of {spec.dtype}; an image must be uint8 with one channel: "
-            "convert it, for example with `petaseg ingest`"
+            f"convert it with `petaseg ingest {volume.url} image.zarr --to uint8`, one channel at a time"
         )
+    if affinities:
+        _check_affinities(volume)
 
 
-def _open_same_voxels(what: str, url: str, spec: VolumeSpec) -> Volume:
-    volume = opened.source(url)
-    if volume.spec.bounds != spec.bounds or volume.spec.channels is not None:
+def _check_affinities(volume: Volume) -> None:
+    """Refuse affinities whose values, in the blocks that also make the fingerprint, are of another range."""
+    largest = max(int(to_uint8(block[:3], volume.url).max(initial=0)) for block in sample_blocks(volume))
+    if largest == 1 and volume.spec.dtype == np.uint8:
         raise VolumeError(
-            f"the {what} {url} covers {volume.spec.bounds}; it must cover the same voxels as the input, {spec.bounds}, "
-            "with one value each"
+            f"{volume.url} holds uint8 affinities of which none is larger than 1; 255 is sure, 1 is nearly nothing: "
+            f"stretch them with `petaseg ingest {volume.url} affinities.zarr --to uint8 --percentiles 0,100`"
         )
-    return volume
 
 
 def _check_resolution(card: ModelCard, resolution_nm: tuple[float, float, float]) -> None:

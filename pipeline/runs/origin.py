@@ -10,14 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product as cartesian
 
+import numpy as np
+
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
-from pipeline.storage import ObjectStore, local_path, parent_of
+from pipeline.storage import ObjectStore, parent_of
+from pipeline.volumes.axes import DEFAULT
 from pipeline.volumes.base import Volume
+from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location, parse_location
+from pipeline.volumes.places import overlap, place_of, real
 
 SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
@@ -72,13 +77,14 @@ def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -
 
     Raises ``VolumeError`` if another run has not finished it, ``ConfigError`` if this very run writes it.
     """
-    refuse_own_volume(volume.url, run_directory)
+    refuse_own_directory(volume.url, run_directory)
     origin = origin_of(volume.url)
     if origin is None:
         return volume_fingerprint(volume)
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)
-    return fingerprint(origin.stage.name, origin.stage.fingerprint, origin.volume, *_extent(volume))
+    written_by = origin.stage.name, origin.stage.fingerprint, origin.volume
+    return fingerprint(*written_by, *_extent(volume), *_other_axes(volume.url))
 
 
 def require_finished(url: str) -> None:
@@ -88,14 +94,21 @@ def require_finished(url: str) -> None:
         origin.require_finished(url)
 
 
-def refuse_own_volume(url: str, run_directory: str) -> None:
-    """Raise ``ConfigError`` if a volume is one that the run in ``run_directory`` may write."""
-    own = _resolved(run_directory)
-    for folder, name in _places(parse_location(url)):
-        if folder == own and name in WRITTEN:
+def refuse_own_directory(url: str, run_directory: str) -> None:
+    """Raise ``ConfigError`` if an input and the run directory overlap: one is, holds or lies in the other."""
+    if not parse_location(url).entry.lasting:
+        return
+    place, own = place_of(url), real(run_directory)
+    if how := overlap(place, own):
+        raise ConfigError(
+            f"the input {url} {how} this run's own directory {run_directory}, where a stage may write over it; a run "
+            "reads only what it does not write: choose another run_directory"
+        )
+    for folder, _ in _places(parse_location(url)):
+        if overlap(own, folder) == "lies in" and _holds_zarr(folder):
             raise ConfigError(
-                f"the input {url} lies in this run's own directory {run_directory}, where a stage may write over it; a "
-                "run reads only what it does not write: choose another run_directory"
+                f"run_directory {run_directory} lies in the volume {folder}, to which the input {url} belongs; choose "
+                "a run_directory apart from the inputs"
             )
 
 
@@ -120,20 +133,28 @@ def volume_fingerprint(volume: Volume) -> str:
     It notices another dataset and most changes of one; an edit between the blocks is not noticed, and needs a new
     run directory.
     """
+    return fingerprint(list(_extent(volume)), [fingerprint(block.tobytes().hex()) for block in sample_blocks(volume)])
+
+
+def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
+    """27 blocks of a volume's voxels: at the first, the middle and the last place along each axis."""
     bounds = volume.spec.bounds
     axes = [
         sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
     ]
-    blocks = [
-        volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds)).tobytes()
-        for z, y, x in cartesian(*axes)
-    ]
-    return fingerprint(list(_extent(volume)), [fingerprint(block.hex()) for block in blocks])
+    for z, y, x in cartesian(*axes):
+        yield volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds))
 
 
 def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], int | None]:
     spec = volume.spec
     return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
+
+
+def _other_axes(url: str) -> tuple[str, ...]:
+    """The order ``#axes=`` in which a URL takes the axes, unless it is that in which stages write."""
+    axes = parse_location(url).options.get("axes")
+    return () if axes is None or axes in DEFAULT.values() else (axes,)
 
 
 def _origin(url: str, outline: RunOutline, volume: str) -> Origin:
@@ -149,7 +170,7 @@ def _origin(url: str, outline: RunOutline, volume: str) -> Origin:
 
 def _places(location: Location) -> Iterator[tuple[str, str]]:
     """The folder that holds the volume, with the volume's name there; then the same of an array within a volume."""
-    place = _resolved(location.base)
+    place = real(location.base)
     for _ in range(2):
         folder = parent_of(place)
         if folder is None:
@@ -158,7 +179,6 @@ def _places(location: Location) -> Iterator[tuple[str, str]]:
         place = folder
 
 
-def _resolved(place: str) -> str:
-    """A path without links and relative parts, and a URL as it is."""
-    path = local_path(place)
-    return place.rstrip("/") if path is None else str(path.resolve())
+def _holds_zarr(folder: str) -> bool:
+    store = ObjectStore(folder)
+    return any(map(store.exists, VOLUMES["zarr"].markers))

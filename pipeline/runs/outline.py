@@ -7,6 +7,7 @@ run on a cluster has none of these, so it reads the fingerprints from ``stages.j
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -98,6 +99,14 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"
         ) from error
+
+
+def refuse_newer(store: ObjectStore) -> None:
+    """Raise ``LedgerError`` if a newer petaseg wrote what is to be written anew; a damaged file is no obstacle."""
+    for key, kind in ((KEY, OUTLINE), ("run.yaml", RUN_FILE)):
+        data = store.get_or_none(key)
+        with suppress(ValueError, TypeError, yaml.YAMLError):
+            kind.check(yaml.safe_load(data or b"{}"), f"{store.url}/{key}", LedgerError)
 
 
 def _stage(data: dict[str, Any]) -> StageOutline:

@@ -63,12 +63,16 @@ def affinity_source(setup: Setup, predicted: Stage | None) -> AffinitySource:
 
 
 def to_uint8(values: np.ndarray, url: str) -> np.ndarray:
-    """Affinities as uint8; floating-point values must lie in 0..1 and are rounded half to even."""
+    """Affinities as uint8; floating-point values are rounded half to even, and must then lie in 0..255.
+
+    So values that are off 0..1 by less than half a step of uint8, as sums of float32 are, count as 0 and 1.
+    """
     if values.dtype == np.uint8:
         return values
-    if values.size and not (values.min() >= 0 and values.max() <= 1):
+    steps = np.rint(values.astype(np.float64) * 255)
+    if values.size and not (steps.min() >= 0 and steps.max() <= 255):
         raise VolumeError(
             f"affinities in {url} range from {values.min()} to {values.max()}; floating-point affinities must lie in "
             "0..1: rescale them, or store them as uint8"
         )
-    return np.rint(values.astype(np.float64) * 255).astype(np.uint8)
+    return steps.astype(np.uint8)

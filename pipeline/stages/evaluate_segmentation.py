@@ -31,7 +31,7 @@ class EvaluateSegmentation(ChainStage):
 
     name = "evaluate_segmentation"
     reads = (WriteSupervoxels.name, Relabel.name)
-    algorithm = 2
+    algorithm = 3
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
 from pipeline.stages import opened
@@ -17,6 +18,7 @@ from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
 from pipeline.stages.predict_affinities import PredictAffinities
 from pipeline.stages.setup import Setup
+from pipeline.volumes.coarser import at_voxels
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,13 @@ class ExtractSupervoxels(ChainStage):
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None]:
         """Affinities and mask with their halo."""
-        mask = None if self.mask_url is None else opened.source(self.mask_url).read(chunk.read_box) != 0
-        return self.affinities.read(chunk.read_box), mask
+        return self.affinities.read(chunk.read_box), self._mask(chunk.read_box)
+
+    def _mask(self, box: BoundingBox) -> np.ndarray | None:
+        """True at voxels of tissue; a mask of a coarser mip is looked up at each voxel."""
+        if self.mask_url is None:
+            return None
+        return at_voxels("mask", opened.source(self.mask_url), self.layout.resolution_nm).read(box) != 0
 
     def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray | None]) -> tuple[Products, dict[str, float]]:
         """Compute height map, pointers and basins."""

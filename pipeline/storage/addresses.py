@@ -5,9 +5,12 @@ from __future__ import annotations
 import posixpath
 import re
 from pathlib import Path
+from urllib.parse import unquote
 
 from pipeline.errors import ConfigError
 
+SCHEMES = ("file", "s3", "gs", "https", "http", "mem", "memory")
+"""Kinds of addresses that are no paths with a format in front."""
 USER = re.compile(r"://[^/]*@")
 BUCKET = re.compile(r"^(?P<bucket>(?:s3://https?://[^/]+/|\w+://)[^/]+)(?P<path>/.*)?$")
 """The parts of a URL; the bucket, or the server of a web address, has no parent folder."""
@@ -21,11 +24,14 @@ def refuse_credentials(url: str) -> None:
 
 
 def local_path(url: str) -> Path | None:
-    """The path that a URL names on this machine; ``None`` for any other scheme than ``file``."""
+    """The path that a URL names on this machine; ``None`` for any other scheme than ``file``.
+
+    In a ``file://`` URL, ``%20`` is a blank, as in every URL; a plain path is taken as it is.
+    """
     scheme, marker, rest = url.partition("://")
     if not marker:
         return Path(url).expanduser()
-    return Path(rest) if scheme == "file" else None
+    return Path(unquote(rest.removeprefix("localhost"))) if scheme == "file" else None
 
 
 def parent_of(url: str) -> str | None:
@@ -38,10 +44,16 @@ def parent_of(url: str) -> str | None:
 
 
 def absolute(url: str | Path, folder: str) -> str:
-    """A relative path counted from a folder, which may be a URL; what is absolute stays as it is."""
+    """A relative path counted from a folder, which may be a URL; what is absolute stays as it is.
+
+    A path with the name of a format in front, ``precomputed://layer``, is a path, too.
+    """
     text = str(url)
-    if "://" in text:
+    scheme, marker, rest = text.partition("://")
+    if marker and (scheme in SCHEMES or "://" in rest):
         return text
+    if marker:  # a format in front of a path: zarr://image.zarr
+        return f"{scheme}://{absolute(rest, folder)}"
     base, path = local_path(folder), Path(text).expanduser()
     if base is not None or path.is_absolute():
         return str(((base or Path()) / path).resolve())

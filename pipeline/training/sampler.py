@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
+from pipeline.evaluation.contingency import ignored_label
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.synthetic.tissue import make_tissue
 from pipeline.training.augmentation import augment, draw_factor, nearest, resample
@@ -21,6 +22,7 @@ from pipeline.training.sampling import PatchRules
 from pipeline.training.target_specs import AnyTarget, Pair, make_targets
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
+from pipeline.volumes.coarser import same_size
 
 DRAWS = 1000
 WHITE = np.float32(255)
@@ -60,8 +62,10 @@ class Source:
         return self._part(0, self.image, box).astype(np.float32)
 
     def read_labels(self, box: BoundingBox) -> np.ndarray:
-        """Labels (z, y, x) int64."""
-        return self._part(1, self.labels, box).astype(np.int64)
+        """Labels (z, y, x) int64; what truth marks as not to be scored is 0, not known."""
+        labels = self._part(1, self.labels, box)
+        ignored = ignored_label(labels.dtype)
+        return np.where(labels == (0 if ignored is None else ignored), 0, labels).astype(np.int64)
 
     def read_mask(self, box: BoundingBox) -> np.ndarray | None:
         """1 at unmasked voxels, 0 elsewhere, (z, y, x) uint8; ``None`` without a mask volume."""
@@ -94,6 +98,11 @@ def open_source(config: LabelledVolume) -> Source:
     for volume in (image, labels, *([] if mask is None else [mask])):
         if not volume.spec.bounds.contains(box):
             raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
+        if not same_size(volume.spec.resolution_nm, image.spec.resolution_nm):
+            raise VolumeError(
+                f"{volume.url} has voxels of {list(volume.spec.resolution_nm)} nm, {image.url} of "
+                f"{list(image.spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1)"
+            )
     return Source(image, labels, box, mask)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, PetasegError, VolumeError
 from pipeline.registry import load
 from pipeline.volumes.base import CreatableFormat, Format, Mode, Volume, VolumeSpec, spec_like
 from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, creatable, either, entry_of, understood_by
@@ -25,7 +25,7 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     url: a path or a URL (``file://``, ``s3://``, ``gs://``, ``https://``, ``memory://name``), of a zarr array or
         multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file or TIFF images. After ``#``,
         joined by ``&``: ``mip=1`` picks a level, ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add
-        what the file states, ``axes=zyx`` names the order of an array that does not name its axes.
+        what the file states, which is then not looked at, and so does ``axes=zyx`` with the order of the axes.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
@@ -36,7 +36,23 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     _refuse_options(location, name)
     if mode == "r" and entry_of(name).creatable:
         refuse_unfinished(location)
-    return cast(type[Format], load(entry_of(name).path)).open(location, mode)
+    kind = cast(type[Format], load(entry_of(name).path))
+    try:
+        volume = kind.open(location, mode)
+    except (PetasegError, OSError, MemoryError):
+        raise
+    except Exception as error:  # wrong metadata can raise any error
+        raise VolumeError(
+            f"{url} has metadata that cannot be understood ({type(error).__name__}: {error}); correct it, or replace "
+            "it by options after # where there are some"
+        ) from error
+    _refuse_type(volume)
+    return volume
+
+
+def _refuse_type(volume: Volume) -> None:
+    if volume.spec.dtype.kind not in "biuf":
+        raise VolumeError(f"{volume.url} holds {volume.spec.dtype}; voxels must be integers or floats: convert them")
 
 
 def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, overwrite: bool = False) -> Volume:
@@ -48,6 +64,8 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
     Raises ``VolumeError`` if something different is there, or the specification cannot be stored.
     """
     location = parse_location(url)
+    if location.options:
+        raise ConfigError(f"{url}: options after # say how to read a volume; leave them out where one is made")
     name = format or location.format or DEFAULT_FORMAT
     if location.format not in (None, name):
         raise VolumeError(f"{url} is {location.format}, but the format asked for is {name}; leave one of the two out")

@@ -9,10 +9,15 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.volumes.location import Location
 
 Item = TypeVar("Item")
 DEFAULT = {3: "zyx", 4: "czyx", 5: "tczyx"}
 """The axes of an array whose axes are not named."""
+WORDS = {"channel": "c", "channels": "c", "time": "t", "depth": "z", "height": "y", "width": "x"}
+"""Names of axes that are longer than a letter."""
+MANY_CHANNELS = 16
+"""The largest number of entries at the end of an array without names that may be channels of a whole volume."""
 
 
 class Axes:
@@ -21,8 +26,10 @@ class Axes:
     def __init__(self, url: str, names: Sequence[str] | None, shape: Sequence[int]) -> None:
         self.url = url
         self.shape = tuple(shape)
-        self.names = "".join(_letter(name) for name in names) if names else DEFAULT.get(len(self.shape), "")
+        self.names = DEFAULT.get(len(self.shape), "") if names is None else "".join(map(_letter, names))
         self._check()
+        if names is None:
+            self._refuse_channels_last()
         count = self.shape[self.names.index("c")] if "c" in self.names else 1
         self.channels = count if count > 1 else None
         self.extent = Vec(*self.spatial(self.shape))
@@ -30,10 +37,11 @@ class Axes:
 
     def _check(self) -> None:
         sides = dict(zip(self.names, self.shape, strict=False))
-        if len(sides) != len(self.shape) or not set("zyx") <= set(sides):
+        if not len(sides) == len(self.shape) == len(self.names) or not set("zyx") <= set(sides):
             raise VolumeError(
-                f"{self.url} has shape {self.shape} and axes {self.names!r}; z, y and x must each be there once: "
-                "say the order by adding #axes=zyx or #axes=czyx"
+                f"{self.url} has shape {self.shape} and axes {self.names!r}; each axis must be named once, z, y and x "
+                f"among them: say the order by adding #axes={DEFAULT.get(len(self.shape), 'zyx')}, with a letter for "
+                "each axis"
             )
         for name, side in sides.items():
             if name not in "czyx" and side != 1:
@@ -41,6 +49,17 @@ class Axes:
                     f"{self.url} has {side} entries along axis {name}; only c, z, y and x may have more than one: "
                     "write one entry as a volume of its own"
                 )
+
+    def _refuse_channels_last(self) -> None:
+        """Refuse an array without names whose last axis looks like channels: c, z, y, x would be a guess."""
+        if "c" not in self.names:
+            return
+        first, z, y, last = self.shape[-4:]
+        if last <= first > 1 or (last <= MANY_CHANNELS and 4 * last <= min(z, y)):
+            raise VolumeError(
+                f"{self.url} has shape {self.shape} and does not name its axes; the last one may be channels: say the "
+                "order by adding #axes=zyxc (channels last) or #axes=czyx (channels first)"
+            )
 
     def spatial(self, values: Sequence[Item]) -> tuple[Item, Item, Item]:
         """The entries for z, y, x of anything that has one entry per axis."""
@@ -70,5 +89,12 @@ class Axes:
         return "".join(name for name in self.names if name in self._order)
 
 
+def given_axes(location: Location) -> list[str] | None:
+    """The letters of the URL's option ``axes``; ``None`` if it was not given."""
+    return list(location.options["axes"]) if "axes" in location.options else None
+
+
 def _letter(name: str) -> str:
-    return name.strip().lower()[:1] or "?"
+    """The letter of a name: z, y, x, c or any other single one; ``?`` for a word that is not known."""
+    word = name.strip().lower().rstrip("^")
+    return WORDS.get(word, word if len(word) == 1 else "?")

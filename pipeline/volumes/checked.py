@@ -97,9 +97,16 @@ class CheckedVolume(ABC):
         except (PetasegError, MemoryError):
             raise
         except DECODE_ERRORS as error:
-            raise CorruptError(
-                f"{self.url} holds damaged data in box {box}: {type(error).__name__}: {error}; "
-                "compute or copy that part again"
-            ) from error
+            raise self._damaged(box, error) from error
+        except ImportError as error:
+            raise VolumeError(f"{self.url} needs a package that is not installed here: {error}") from error
         except Exception as error:
+            if verb == "read" and not isinstance(error, OSError):
+                raise self._damaged(box, error) from error
             raise as_storage_error(error, verb, f"box {box} of {self.url}") from error
+
+    def _damaged(self, box: BoundingBox, error: Exception) -> CorruptError:
+        return CorruptError(
+            f"{self.url} holds damaged data in box {box}: {type(error).__name__}: {error}; "
+            "compute or copy that part again"
+        )

@@ -76,7 +76,7 @@ VOLUMES = {
     "npy": Entry("pipeline.volumes.npy:NpyVolume", options=("resolution", "offset", "axes"), suffixes=(".npy",)),
     "tiff": Entry(
         "pipeline.volumes.tiff:TiffVolume",
-        options=("resolution", "offset"),
+        options=("resolution", "offset", "files", "order"),
         suffixes=(".tif", ".tiff"),
         in_folders=True,
     ),

@@ -1,10 +1,13 @@
 """HDF5 datasets, read-only: ``file.h5:dataset``.
 
-Attributes of the dataset, or else of the file: ``resolution_nm`` (z, y, x), ``offset`` (voxels), ``axes`` ("czyx").
+Attributes of the dataset, or else of the file, as in ``attributes.py``; labels of dimensions name the axes, too.
 """
 
 from __future__ import annotations
 
+import errno
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 import h5py
@@ -14,11 +17,12 @@ from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
-from pipeline.volumes.axes import Axes
+from pipeline.volumes.attributes import axis_names, stated_by
+from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import from_attributes, placement, refuse_writing
+from pipeline.volumes.placement import placement, refuse_writing
 
 
 class Hdf5Volume(CheckedVolume):
@@ -35,14 +39,19 @@ class Hdf5Volume(CheckedVolume):
         refuse_writing(location, mode)
         dataset = _find_dataset(location, _open_file(location))
         attributes = {**dataset.file.attrs, **dataset.attrs}
-        axes = Axes(location.url, _axis_names(location, attributes, dataset.ndim), dataset.shape)
-        resolution, bounds = placement(location, from_attributes(location.url, attributes), axes.extent)
+        axes = Axes(location.url, _axis_names(location, dataset), dataset.shape)
+        resolution, bounds = placement(location, stated_by(location.url, attributes, axes), axes.extent)
         chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else STORAGE_CHUNK  # in one piece
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
 
     def _load(self, box: BoundingBox) -> np.ndarray:
-        return self._axes.to_zyx(self._dataset[self._axes.index(box, self.spec.bounds.start)])
+        try:
+            return self._axes.to_zyx(self._dataset[self._axes.index(box, self.spec.bounds.start)])
+        except OSError as error:  # HDF5 has one error for a failing disk, which gives a number, and for damaged bytes
+            if error.errno is None and "errno" not in str(error):
+                raise ValueError(str(error)) from error
+            raise
 
 
 def _open_file(location: Location) -> h5py.File:
@@ -54,7 +63,19 @@ def _open_file(location: Location) -> h5py.File:
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise VolumeError(f"{path} cannot be opened as HDF5 ({error}); is it complete?") from error
+        raise VolumeError(f"{path} cannot be opened as HDF5 ({error}); {_remedy(error)}") from error
+
+
+def _remedy(error: OSError) -> str:
+    text = str(error)
+    if "lock file" in text:
+        return (
+            "another program has it open for writing: close that, or set HDF5_USE_FILE_LOCKING=FALSE if the file "
+            "system has no locks"
+        )
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "give this user the right to read it"
+    return "it is no HDF5 file: correct the path" if "signature not found" in text else "is it complete?"
 
 
 def _find_dataset(location: Location, file: h5py.File) -> h5py.Dataset:
@@ -66,16 +87,36 @@ def _find_dataset(location: Location, file: h5py.File) -> h5py.Dataset:
             f"{location.url} names no dataset; {location.base} holds {', '.join(names) or 'none'}: "
             f"write {location.base}:{names[0] if names else 'dataset'}, or --dataset"
         )
+    _refuse_filters(location, file[name])
     return file[name]
+
+
+def _refuse_filters(location: Location, dataset: h5py.Dataset) -> None:
+    """Refuse a compression that this HDF5 does not have; ``hdf5plugin`` brings many, and is loaded if it is there."""
+    plan = dataset.id.get_create_plist()
+    for number in range(plan.get_nfilters()):
+        code, *_, name = plan.get_filter(number)
+        if not h5py.h5z.filter_avail(code) and find_spec("hdf5plugin"):
+            import_module("hdf5plugin")
+        if not h5py.h5z.filter_avail(code):
+            raise VolumeError(
+                f"{location.url} is compressed with HDF5 filter {code} ({name.decode(errors='replace') or 'unnamed'}), "
+                "which is not installed: run pip install hdf5plugin, or write the dataset again with gzip"
+            )
 
 
 def _is_volume(item: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.ndim >= 3
 
 
-def _axis_names(location: Location, attributes: dict[str, Any], ndim: int) -> list[str] | None:
-    """The letters of the axes; an attribute whose length does not fit belongs to another dataset of the file."""
-    if "axes" in location.options:
-        return list(location.options["axes"])
-    words = str(attributes.get("axes", "")).split()
-    return list(words[0]) if words and len(words[0]) == ndim else None
+def _axis_names(location: Location, dataset: h5py.Dataset) -> list[str] | None:
+    """The letters of the axes; an attribute of the file whose length does not fit belongs to another dataset."""
+    if (given := given_axes(location)) is not None:
+        return given
+    if (names := axis_names(location.url, dataset.attrs)) is not None:
+        return names
+    labels = [dimension.label for dimension in dataset.dims]
+    if any(labels):
+        return labels
+    names = axis_names(location.url, dataset.file.attrs)
+    return names if names is not None and len(names) == dataset.ndim else None

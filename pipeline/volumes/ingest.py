@@ -1,9 +1,10 @@
 """Ingest: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
 
     1. open the source; voxel size and offset come from it or from the caller              open_source
-    2. put a marker beside the target, then create the target                              marker.py, create_volume
-    3. copy block after block; the marker counts them, and a repeated call goes on there   _copy
-    4. delete the marker: from now on the target is a volume like any other
+    2. with ``to``, measure the range of values                                            intensity.py
+    3. put a marker beside the target, then create the target                              marker.py, create_volume
+    4. copy block after block; the marker counts them, and a repeated call goes on there   _copy
+    5. delete the marker: from now on the target is a volume like any other
 
 A block is whole write units (storage chunks or shards), as many as ``memory_bytes`` holds and at least one, so no
 object is written twice. Memory: about three blocks, and one section of a compressed TIFF image.
@@ -17,6 +18,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Triple, Vec, product
@@ -24,9 +27,21 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
-from pipeline.volumes.location import detect_format, parse_location
+from pipeline.volumes.formats import DEFAULT_FORMAT
+from pipeline.volumes.intensity import (
+    PERCENTILES,
+    Stretch,
+    StretchedVolume,
+    check_percentiles,
+    measure,
+    remember,
+    remembered,
+)
+from pipeline.volumes.location import Location, detect_format, parse_location, split_options
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
+from pipeline.volumes.places import links_below, overlap, place_of
+from pipeline.volumes.spec_checks import check_spec
 
 BLOCK_BYTES = 2**28
 """Default size of a block: 256 MiB."""
@@ -45,12 +60,17 @@ class IngestReport:
     """Blocks of the whole volume."""
     resumed: int
     """Blocks that an earlier, interrupted call had written."""
+    stretch: Stretch | None = None
+    """The values that became 0 to 255, if the type was converted."""
 
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.spec.array_shape(self.spec.bounds)))
         size = " x ".join(f"{r:g}" for r in self.spec.resolution_nm)
         earlier = f", {self.resumed} of {self.blocks} blocks by an earlier call" if self.resumed else ""
-        return f"wrote {self.url}: {shape} voxels of {size} nm, {self.spec.dtype}, {self.spec.bounds}{earlier}"
+        converted = f"; {self.stretch}" if self.stretch else ""
+        return (
+            f"wrote {self.url}: {shape} voxels of {size} nm, {self.spec.dtype}, {self.spec.bounds}{earlier}{converted}"
+        )
 
     @property
     def voxels(self) -> int:
@@ -68,6 +88,8 @@ def ingest(
     shard: Triple | None = None,
     format: str | None = None,
     dataset: str | None = None,
+    to: str | None = None,
+    percentiles: tuple[float, float] | None = None,
     overwrite: bool = False,
     memory_bytes: int = BLOCK_BYTES,
     on_progress: Progress | None = None,
@@ -81,30 +103,84 @@ def ingest(
     shard: voxels (z, y, x) of a stored object that holds several chunks (zarr).
     format: zarr or precomputed; left out, what the target's URL says, else zarr.
     dataset: the name inside an HDF5 file.
-    overwrite: first delete an existing target, or the rest of an interrupted one.
+    to: uint8 converts the values; left out, they keep their type.
+    percentiles: with ``to``, which values of the whole source become 0 and 255; left out, ``PERCENTILES``. They are
+        measured once, before the first block is written, and stored in the attributes of the target.
+    overwrite: first delete an existing target, or the rest of an interrupted one, if petaseg made it.
     memory_bytes: size of a block.
 
-    Raises ``ConfigError`` if no voxel size is known, ``VolumeError`` for a source that cannot be used and for a
-    target that exists, ``StorageError`` if the target cannot be written.
+    Raises ``ConfigError`` if no voxel size is known or the target overlaps the source, ``VolumeError`` for a source
+    that cannot be used and for a target that exists, ``StorageError`` if the target cannot be written.
     """
+    refuse_overlap(str(source), target_url)
+    wanted = wanted_percentiles(to, percentiles)
     volume = open_source(source, dataset, resolution_nm)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
+    spec = replace(spec, dtype=np.dtype(np.uint8)) if wanted else spec
+    check_spec(target_url, spec)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
-    marker = Marker(target_url, _fingerprint(source, volume, spec, grid))
+    marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
+    kind = format or parse_location(target_url).format or DEFAULT_FORMAT
+    stretch = _stretch(volume, wanted, parse_location(target_url), kind, grid, spec, done) if wanted else None
     with marker.kept_if_refused():
         marker.put(done)
         target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
+    if stretch:
+        remember(parse_location(target_url), kind, stretch)
+        volume = StretchedVolume(volume, stretch)
     _copy(volume, target, grid, marker, done, on_progress)
     marker.delete()
-    return IngestReport(target_url, target.spec, len(grid), done)
+    return IngestReport(target_url, target.spec, len(grid), done, stretch)
+
+
+def wanted_percentiles(to: str | None, percentiles: tuple[float, float] | None) -> tuple[float, float] | None:
+    """The percentiles to stretch by; ``None`` if the type is kept, ``ConfigError`` if that is not what was said."""
+    if to not in (None, "uint8"):
+        raise ConfigError(f"to is {to!r}; only uint8 can be converted to: leave it out to keep the type")
+    if to is None and percentiles is not None:
+        raise ConfigError("percentiles say what becomes 0 and 255 in a conversion: add --to uint8, or leave them out")
+    if percentiles is not None:
+        check_percentiles(percentiles)
+    return None if to is None else percentiles or PERCENTILES
+
+
+def _stretch(
+    volume: Volume,
+    percentiles: tuple[float, float],
+    target: Location,
+    kind: str,
+    grid: ChunkGrid,
+    spec: VolumeSpec,
+    done: int,
+) -> Stretch:
+    """The range that an interrupted call measured, else a new measurement of all voxels."""
+    move = volume.spec.bounds.start - spec.bounds.start
+    kept = remembered(target, kind) if done else None
+    return kept or measure(volume, percentiles, lambda: (chunk.core.translate(move) for chunk in grid))
+
+
+def refuse_overlap(source: str, target: str) -> None:
+    """``ConfigError`` if the target is the source, holds it, or lies in it, also through links."""
+    written, read = place_of(target), place_of(source)
+    if how := overlap(written, read):
+        raise ConfigError(
+            f"the target {target} {how} the source {source}; writing it would destroy what is read: name a target "
+            "apart from the source"
+        )
+    for place in links_below(read):
+        if overlap(written, place):
+            raise ConfigError(
+                f"the source {source} has a link to {place}, which overlaps the target {target}; writing it would "
+                "destroy what is read: name a target apart from the source"
+            )
 
 
 def open_source(
     source: str | Path, dataset: str | None = None, resolution_nm: tuple[float, float, float] | None = None
 ) -> Volume:
     """Open the source; ``ConfigError`` if its voxel size is neither given nor stated."""
-    url, _, fragment = str(source).partition("#")
+    url, fragment = split_options(str(source))
     if dataset is not None:
         if not parse_location(url).entry.has_datasets:
             raise ConfigError(
@@ -115,7 +191,7 @@ def open_source(
     if resolution_nm is not None:
         options.append("resolution=" + ",".join(map(str, resolution_nm)))
     try:
-        return open_volume(url + ("#" if options else "") + "&".join(options))
+        return open_volume(url + ("#" if options or "#" in url else "") + "&".join(options))
     except NoResolutionError:
         raise ConfigError(
             f"{source} does not say how large its voxels are; give their size in nanometres along z, y, x: "
@@ -165,10 +241,13 @@ def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
     return done is not None, done if done and found else 0
 
 
-def _fingerprint(source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid) -> str:
-    """Digest of names, sizes and times of the source's files, and of the target's specification and grid."""
+def _fingerprint(
+    source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid, percentiles: tuple[float, float] | None
+) -> str:
+    """Digest of names, sizes and times of the source's files, and of the target's specification, grid and values."""
     path = local_path(parse_location(str(source)).base)
     files = sorted(path.rglob("*")) if path and path.is_dir() else [path] if path and path.exists() else []
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
-    text = json.dumps([volume.url, stats, repr(spec), grid.shape])
+    values = [] if percentiles is None else [percentiles]
+    text = json.dumps([volume.url, stats, repr(spec), grid.shape, *values])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

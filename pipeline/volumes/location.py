@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -12,6 +13,10 @@ from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, Entry, all_options
 
 SCHEMES = ("file", "s3", "gs", "https", "http", "mem")
 """Kinds of addresses under which volumes of several formats may lie."""
+
+
+OPTIONS = re.compile(r"^(?:[^/=&#]+=[^/=&#]*(?:&|$))*$")
+"""What may follow the last # of a URL: options, or nothing."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,7 @@ class Location:
 
 def parse_location(url: str) -> Location:
     """Take a volume URL apart; ``ConfigError`` for unknown options and schemes."""
-    text, _, fragment = str(url).partition("#")
+    text, fragment = split_options(str(url))
     options = _options(str(url), fragment)
     scheme, marker, rest = text.partition("://")
     if marker and scheme in schemes():
@@ -69,6 +74,16 @@ def parse_location(url: str) -> Location:
         if found := entry.parse(text):
             return Location(str(url), found[0], name, found[1], options)
     return Location(str(url), text.rstrip("/") or "/", None, None, options)
+
+
+def split_options(url: str) -> tuple[str, str]:
+    """The address and the options of a URL; a ``#`` in a path stays in it.
+
+    Options are what follows the last ``#``, if that is nothing but ``name=value``, joined by ``&``, without a slash.
+    A ``#`` at the very end is left out, and ends a path that looks as if it had options: ``scan#a=1#``.
+    """
+    text, marker, fragment = url.rpartition("#")
+    return (text, fragment) if marker and OPTIONS.match(fragment) else (url, "")
 
 
 def detect_format(location: Location) -> str | None:
@@ -89,12 +104,19 @@ def require_format(location: Location) -> str:
         return found
     path = local_path(location.base)
     state = "exists but is no volume" if path and path.exists() else "does not exist"
-    raise VolumeError(f"{location.url} {state}; a volume is {kinds_of_volumes()}")
+    hint = " (options after # are name=value, such as mip=1)" if "#" in location.base else ""
+    raise VolumeError(f"{location.url} {state}; a volume is {kinds_of_volumes()}{hint}")
 
 
 def _options(url: str, fragment: str) -> dict[str, str]:
-    options = dict(part.partition("=")[::2] for part in fragment.split("&") if part)
-    for name in options:
+    options: dict[str, str] = {}
+    for name, _, value in (part.partition("=") for part in fragment.split("&") if part):
         if name not in all_options():
-            raise ConfigError(f"{url}: unknown option {name!r} after #; there are {', '.join(all_options())}")
+            raise ConfigError(
+                f"{url}: unknown option {name!r} after #; there are {', '.join(all_options())} (if the # is part of "
+                "the path, put another # at the end)"
+            )
+        if name in options:
+            raise ConfigError(f"{url}: {name} is given twice, as {options[name]} and {value}; leave one out")
+        options[name] = value
     return options

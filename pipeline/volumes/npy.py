@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from pipeline.errors import VolumeError
-from pipeline.geometry import ZERO, BoundingBox
+from pipeline.geometry import BoundingBox
 from pipeline.storage import local_path
-from pipeline.volumes.axes import Axes
+from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import placement, refuse_writing
+from pipeline.volumes.placement import Stated, placement, refuse_writing
 
 
 class NpyVolume(CheckedVolume):
@@ -27,9 +27,8 @@ class NpyVolume(CheckedVolume):
         """Map the file; nothing is read yet."""
         refuse_writing(location, mode)
         array = _map_file(location)
-        names = list(location.options["axes"]) if "axes" in location.options else None
-        axes = Axes(location.url, names, array.shape)
-        resolution, bounds = placement(location, (None, ZERO), axes.extent)
+        axes = Axes(location.url, given_axes(location), array.shape)
+        resolution, bounds = placement(location, Stated(), axes.extent)
         spec = VolumeSpec(bounds, resolution, array.dtype.newbyteorder("="), axes.channels)
         return cls(location.url, spec, array, axes)
 

@@ -2,38 +2,49 @@
 
     nanometres of array index i along an axis = (translation + i * scale) * unit
 
-A level may have its own scale and translation, and the multiscale image others that apply after those.
+A level may have its own scale and translation, and the multiscale image others that apply after those; other kinds
+of transforms are refused. Options of the URL replace what is written, which is then not looked at.
 Reference: OME-NGFF specification 0.4 and 0.5, section "multiscales".
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from pipeline.errors import VolumeError
-from pipeline.geometry import Vec
+from pipeline.geometry import ZERO, Vec
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import VolumeSpec
-from pipeline.volumes.placement import UNITS_NM, Resolution, tidy, whole_voxels
+from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
+
+Kind = TypeVar("Kind")
+KEY = "multiscales"
+WORDS: dict[type, str] = {dict: "table", list: "list", str: "text"}
+"""The forms of JSON values, for messages."""
+LARGEST = 1e100
+"""Numbers of metadata must be smaller, so that products of them are finite."""
 
 
 @dataclass(frozen=True)
 class Level:
-    """One array of a multiscale image; lists have one entry per axis."""
+    """One array of a multiscale image, with its transforms as they are written: they may be of any form."""
 
     path: str
-    scale: list[float]
-    translation: list[float]
+    transforms: Any
+    outer: Any
+    """The transforms of the image, which apply after those of the level."""
 
 
 @dataclass(frozen=True)
 class Multiscale:
     """A multiscale image; level 0 is the finest."""
 
-    names: list[str]
-    units: list[str | None]
+    names: list[str] | None
+    """The names of the axes; ``None`` before version 0.3, where they are not written."""
+    units: list[Any]
+    """What is written as the unit of each axis; ``None`` if nothing is."""
     levels: list[Level]
 
     def level(self, url: str, mip: int) -> Level:
@@ -42,34 +53,76 @@ class Multiscale:
             raise VolumeError(f"{url} has no mip {mip}; it has {len(self.levels)} levels, 0 to {len(self.levels) - 1}")
         return self.levels[mip]
 
-    def placement(self, url: str, level: Level, axes: Axes) -> tuple[Resolution | None, Vec]:
-        """Resolution in nm and offset in voxels; no resolution if an axis has no unit."""
-        units = axes.spatial(self.units)
-        scale, translation = axes.spatial(level.scale), axes.spatial(level.translation)
+    def has(self, path: str) -> bool:
+        """True if one of the levels is the array at this path."""
+        return any(level.path == path for level in self.levels)
+
+    def stated(self, url: str, path: str, axes: Axes) -> Stated:
+        """Resolution and offset of the array at a path."""
+        level = next(level for level in self.levels if level.path == path)
+        return Stated(lambda: self._resolution(url, level, axes), lambda: _offset(url, level, axes))
+
+    def _resolution(self, url: str, level: Level, axes: Axes) -> Resolution | None:
+        """Nanometres, z, y, x; ``None`` if an axis has no unit or no scale is given."""
+        units = axes.spatial(self.units if len(self.units) == len(axes.names) else [None] * len(axes.names))
+        affine = _affine(url, level, len(axes.names))
         factors = [_nanometres(url, unit) for unit in units if unit is not None]
-        if len(factors) < 3:
-            return None, whole_voxels(url, translation, scale)
-        resolution = tidy([s * f for s, f in zip(scale, factors, strict=True)])
-        return resolution, whole_voxels(url, translation, scale)
+        if len(factors) < 3 or not affine.scaled:
+            return None
+        return tidy([s * f for s, f in zip(axes.spatial(affine.scale), factors, strict=True)])
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """One scale and one translation for each axis."""
+
+    scale: list[float]
+    translation: list[float]
+    scaled: bool = False
+    """True if a scale was written."""
 
 
 def parse_multiscale(url: str, attributes: Mapping[str, Any]) -> Multiscale | None:
     """The first multiscale image of a group's attributes; ``None`` if there is none."""
-    images = attributes.get("ome", attributes).get("multiscales")
-    if not images:
-        return None
-    image = images[0]
+    return next(iter(parse_multiscales(url, attributes)), None)
+
+
+def parse_multiscales(url: str, attributes: Mapping[str, Any]) -> list[Multiscale]:
+    """All multiscale images of a group's attributes; ``VolumeError`` if they have another form."""
     try:
-        axes = image["axes"]
-        names = [axis["name"] if isinstance(axis, dict) else axis for axis in axes]
-        units = [axis.get("unit") if isinstance(axis, dict) else None for axis in axes]
-        outer = image.get("coordinateTransformations", [])
-        return Multiscale(names, units, [_level(dataset, outer, len(names)) for dataset in image["datasets"]])
-    except (KeyError, TypeError, IndexError) as error:
+        images = _need(attributes.get("ome", attributes), dict, "ome").get(KEY) or []
+        return [_multiscale(_need(image, dict, "an entry of multiscales")) for image in _need(images, list, KEY)]
+    except _FormError as error:
         raise VolumeError(
-            f"{url} has multiscales metadata that is not OME-Zarr 0.4 or 0.5 ({type(error).__name__}: {error}); "
-            "open one of its arrays by its path and add #resolution=z,y,x"
+            f"{url} has multiscales metadata that is not OME-Zarr 0.4 or 0.5 ({error}); open one of its arrays by its "
+            "path, with everything that is needed: #axes=zyx&resolution=z,y,x&offset=z,y,x"
         ) from error
+
+
+class _FormError(ValueError):
+    """A part of the metadata is not what it must be."""
+
+
+def _need(value: Any, kind: type[Kind], what: str) -> Kind:
+    if not isinstance(value, kind):
+        raise _FormError(f"{what} is {str(value)[:100]!r}, not a {WORDS[kind]}")
+    return value
+
+
+def _multiscale(image: Mapping[str, Any]) -> Multiscale:
+    axes = _need(image["axes"], list, "axes") if "axes" in image else None
+    outer = image.get("coordinateTransformations")
+    levels = [
+        Level(_need(dataset.get("path"), str, "path").strip("/"), dataset.get("coordinateTransformations"), outer)
+        for dataset in (
+            _need(each, dict, "an entry of datasets") for each in _need(image.get("datasets"), list, "datasets")
+        )
+    ]
+    if not levels:
+        raise _FormError("datasets is empty")
+    tables = [axis if isinstance(axis, dict) else {"name": axis} for axis in axes or []]
+    names = [_need(axis.get("name"), str, "the name of an axis") for axis in tables]
+    return Multiscale(None if axes is None else names, [axis.get("unit") for axis in tables], levels)
 
 
 def multiscale_attributes(name: str, spec: VolumeSpec, path: str) -> dict[str, Any]:
@@ -86,29 +139,60 @@ def multiscale_attributes(name: str, spec: VolumeSpec, path: str) -> dict[str, A
     return {"ome": {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}]}}
 
 
-def _level(dataset: Mapping[str, Any], outer: Sequence[Mapping[str, Any]], ndim: int) -> Level:
-    scale, translation = _transform(dataset.get("coordinateTransformations", []), ndim)
-    outer_scale, outer_translation = _transform(outer, ndim)
-    return Level(
-        str(dataset["path"]).strip("/"),
-        [a * b for a, b in zip(scale, outer_scale, strict=True)],
-        [a * b + c for a, b, c in zip(translation, outer_scale, outer_translation, strict=True)],
-    )
-
-
-def _transform(steps: Sequence[Mapping[str, Any]], ndim: int) -> tuple[list[float], list[float]]:
-    scale, translation = [1.0] * ndim, [0.0] * ndim
-    for step in steps:
-        if step["type"] == "scale":
-            scale = [float(v) for v in step["scale"]]
-        elif step["type"] == "translation":
-            translation = [float(v) for v in step["translation"]]
-    return scale, translation
-
-
-def _nanometres(url: str, unit: str) -> float:
-    if unit.lower() not in UNITS_NM:
+def _offset(url: str, level: Level, axes: Axes) -> Vec:
+    affine = _affine(url, level, len(axes.names))
+    translation = axes.spatial(affine.translation)
+    if any(translation) and not affine.scaled:
         raise VolumeError(
-            f"{url} measures space in {unit!r}; known units are {', '.join(UNITS_NM)}: add #resolution=z,y,x"
+            f"{url} has a translation of {translation} (z, y, x), but no scale that says how many voxels these are: "
+            "give the first voxel by adding #offset=z,y,x"
         )
-    return UNITS_NM[unit.lower()]
+    return whole_voxels(url, translation, axes.spatial(affine.scale)) if any(translation) else ZERO
+
+
+def _affine(url: str, level: Level, ndim: int) -> _Affine:
+    """The transforms of a level, and then those of the image, one after the other."""
+    result = _Affine([1.0] * ndim, [0.0] * ndim)
+    try:
+        for steps in (level.transforms, level.outer):
+            for step in [] if steps is None else _need(steps, list, "coordinateTransformations"):
+                result = _then(result, _need(step, dict, "a transform"), ndim)
+    except _FormError as error:
+        raise VolumeError(
+            f"{url} has coordinateTransformations that cannot be used ({error}): give both what they would say by "
+            "adding #resolution=z,y,x&offset=z,y,x"
+        ) from error
+    return result
+
+
+def _then(before: _Affine, step: Mapping[str, Any], ndim: int) -> _Affine:
+    match step.get("type"):
+        case "identity":
+            return before
+        case "scale":
+            by = _factors(step.get("scale"), ndim)
+            moved = [a * b for a, b in zip(before.translation, by, strict=True)]
+            return _Affine([a * b for a, b in zip(before.scale, by, strict=True)], moved, True)
+        case "translation":
+            by = _factors(step.get("translation"), ndim)
+            return replace(before, translation=[a + b for a, b in zip(before.translation, by, strict=True)])
+        case other:
+            raise _FormError(f"a transform of type {str(other)[:100]!r}; scale and translation are understood")
+
+
+def _factors(value: Any, ndim: int) -> list[float]:
+    """One finite number for each axis."""
+    numbers = _need(value, list, "scale or translation")
+    good = all(isinstance(n, int | float) and not isinstance(n, bool) and abs(n) < LARGEST for n in numbers)
+    if len(numbers) != ndim or not good:
+        raise _FormError(f"{str(numbers)[:100]} is not one finite number for each of {ndim} axes")
+    return [float(n) for n in numbers]
+
+
+def _nanometres(url: str, unit: Any) -> float:
+    factor = UNITS_NM.get(unit.lower()) if isinstance(unit, str) else None
+    if factor is None:
+        raise VolumeError(
+            f"{url} measures space in {str(unit)[:100]!r}; known units are {', '.join(UNITS_NM)}: add #resolution=z,y,x"
+        )
+    return factor

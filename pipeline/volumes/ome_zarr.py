@@ -3,6 +3,8 @@
 <url>/zarr.json      the group, with axes, units, scale and translation; written last: without it there is no volume
 <url>/0/zarr.json    the array of the only level, (z, y, x) or (c, z, y, x), zstd with a checksum
 <url>/0/c/...        chunks (or shards); a missing one is all 0
+
+Attributes of both say that petaseg made them (``removal.MARK``).
 """
 
 from __future__ import annotations
@@ -10,27 +12,31 @@ from __future__ import annotations
 import errno
 import json
 import posixpath
+import re
 from typing import Any
 
 import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
-from pipeline.errors import StorageError, VolumeError
+from pipeline.errors import PetasegError, StorageError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore, parent_of
-from pipeline.volumes.axes import Axes
+from pipeline.volumes.attributes import axis_names, stated_by
+from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
-from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale
-from pipeline.volumes.placement import Resolution, from_attributes, placement
-from pipeline.volumes.removal import refuse_occupied, remove_volume
+from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale, parse_multiscales
+from pipeline.volumes.placement import placement
+from pipeline.volumes.removal import MARK, is_marked, make_room, may_delete
 from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
 """The name of a created volume's array."""
+OWN = re.compile(rf"zarr\.json|{LEVEL}/zarr\.json|{LEVEL}/c(/\d+)+")
+"""The objects of a created volume."""
 MAX_DEPTH = 3
 """The number of folders above an array in which its multiscale group is searched."""
 
@@ -68,7 +74,8 @@ class ZarrVolume(CheckedVolume):
     ) -> ZarrVolume:
         array = _open_array(location.url, store, mode)
         axes = Axes(location.url, _axis_names(location, image, array), array.shape)
-        resolution, bounds = placement(location, _found(location.url, image, path, axes, array), axes.extent)
+        stated = image.stated(location.url, path, axes) if image else stated_by(location.url, array.attrs, axes)
+        resolution, bounds = placement(location, stated, axes.extent)
         spec = VolumeSpec(
             bounds=bounds,
             resolution_nm=resolution,
@@ -86,12 +93,9 @@ class ZarrVolume(CheckedVolume):
 
     @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
-        """Make an empty OME-Zarr 0.5 image with one level, replacing any zarr that is there."""
-        store = ObjectStore(location.base)
-        if _read_node(store):
-            remove_volume(store, VOLUMES["zarr"].markers)
-        array_store = ObjectStore(f"{location.base}/{LEVEL}")
-        refuse_occupied(store, leftovers=[LEVEL] if array_store.exists("zarr.json") or not array_store.list() else [])
+        """Make an empty OME-Zarr 0.5 image with one level, replacing one that petaseg made there."""
+        cls.remove(location)
+        store, array_store = ObjectStore(location.base), ObjectStore(f"{location.base}/{LEVEL}")
         channels = () if spec.channels is None else (spec.channels,)
         zarr.create_array(
             ZarrStore(array_store),
@@ -102,6 +106,7 @@ class ZarrVolume(CheckedVolume):
             compressors=ZstdCodec(level=1, checksum=True),
             fill_value=0,
             dimension_names=[*("c" for _ in channels), "z", "y", "x"],
+            attributes=dict(MARK),
             zarr_format=3,
             overwrite=True,
         )
@@ -109,10 +114,22 @@ class ZarrVolume(CheckedVolume):
         group = {
             "zarr_format": 3,
             "node_type": "group",
-            "attributes": multiscale_attributes(name, spec, LEVEL),
+            "attributes": {**multiscale_attributes(name, spec, LEVEL), **MARK},
         }
         store.put("zarr.json", json.dumps(group, indent=2).encode())
         return cls.open(location, "r+")
+
+    @classmethod
+    def may_remove(cls, location: Location) -> bool:
+        """False if there is nothing; ``VolumeError`` for anything that petaseg did not make."""
+        store = ObjectStore(location.base)
+        return may_delete(store, OWN, marked=_is_made_by_petaseg(store))
+
+    @classmethod
+    def remove(cls, location: Location) -> None:
+        """Delete the volume, or what an interrupted creation has left of it; see ``may_remove``."""
+        store = ObjectStore(location.base)
+        make_room(store, OWN, VOLUMES["zarr"].markers, marked=_is_made_by_petaseg(store))
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         stored = np.asarray(self._array[self._axes.index(box, self.spec.bounds.start)])
@@ -122,11 +139,17 @@ class ZarrVolume(CheckedVolume):
         self._array[self._axes.index(box, self.spec.bounds.start)] = self._axes.from_zyx(data)
 
 
+def _is_made_by_petaseg(store: ObjectStore) -> bool:
+    """True if the group says so, or the lone array that an interrupted creation leaves."""
+    node = _read_node(store) or _read_node(ObjectStore(f"{store.url}/{LEVEL}"))
+    return node is not None and is_marked(node[1])
+
+
 def _read_node(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:
     """Kind ("array" or "group") and attributes of a zarr node of either version; ``None`` if there is none."""
     if data := store.get_or_none("zarr.json"):
         node = _json(store, data)
-        return node.get("node_type", "array"), node.get("attributes") or {}
+        return node.get("node_type", "array"), _table(store, node.get("attributes") or {})
     for marker, kind in ((".zarray", "array"), (".zgroup", "group")):
         if store.exists(marker):
             return kind, _json(store, store.get_or_none(".zattrs") or b"{}")
@@ -136,15 +159,24 @@ def _read_node(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:
 def _json(store: ObjectStore, data: bytes) -> dict[str, Any]:
     try:
         result = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise VolumeError(f"{store.url} has metadata that is not JSON ({error}); restore it from a copy") from error
-    if not isinstance(result, dict):
+    return _table(store, result)
+
+
+def _table(store: ObjectStore, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
         raise VolumeError(f"{store.url} has metadata that is no JSON object; restore it from a copy")
-    return result
+    return value
 
 
 def _image_above(location: Location) -> tuple[Multiscale | None, str]:
-    """The multiscale image that lists an array, and the array's path in it; (``None``, "") for a lone array."""
+    """The multiscale image that lists an array, and the array's path in it; (``None``, "") for a lone array.
+
+    Metadata above the array is only looked at if the URL's options leave something to it.
+    """
+    if location.options.keys() >= {"axes", "resolution", "offset"}:
+        return None, ""
     below, path = location.base, ""
     for _ in range(MAX_DEPTH):
         parent = parent_of(below)
@@ -153,9 +185,9 @@ def _image_above(location: Location) -> tuple[Multiscale | None, str]:
         name = posixpath.basename(below)
         path = posixpath.join(name, path) if path else name
         node = _read_node_if_allowed(ObjectStore(parent))
-        image = parse_multiscale(parent, node[1]) if node else None
-        if image and any(level.path == path for level in image.levels):
-            return image, path
+        for image in parse_multiscales(parent, node[1]) if node else []:
+            if image.has(path):
+                return image, path
         below = parent
     return None, ""
 
@@ -173,28 +205,19 @@ def _read_node_if_allowed(store: ObjectStore) -> tuple[str, dict[str, Any]] | No
 def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:
     try:
         return zarr.open_array(ZarrStore(store, read_only=mode == "r"), mode=mode)
-    except (ValueError, KeyError, TypeError, FileNotFoundError) as error:
+    except (PetasegError, MemoryError):
+        raise
+    except Exception as error:  # wrong metadata can raise any error
         raise VolumeError(
             f"{url} has an array at {store.url} that zarr {zarr.__version__} cannot open "
-            f"({type(error).__name__}: {error}); check its metadata"
+            f"({type(error).__name__}: {error}); check its metadata, and that the package of its codec is installed"
         ) from error
 
 
 def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[Any]) -> list[str] | None:
-    if "axes" in location.options:
-        return list(location.options["axes"])
+    if (given := given_axes(location)) is not None:
+        return given
     if image:
         return image.names
-    names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get("axes")
-    names = names or array.attrs.get("_ARRAY_DIMENSIONS") or array.attrs.get("axis_names")
-    return [str(name) for name in names] if names and all(names) else None
-
-
-def _found(
-    url: str, image: Multiscale | None, path: str, axes: Axes, array: zarr.Array[Any]
-) -> tuple[Resolution | None, Vec]:
-    """The resolution and offset in the metadata."""
-    if image is None:
-        return from_attributes(url, array.attrs)
-    level = next(level for level in image.levels if level.path == path)
-    return image.placement(url, level, axes)
+    names: Any = getattr(array.metadata, "dimension_names", None)
+    return list(names) if names and all(names) else axis_names(location.url, array.attrs)

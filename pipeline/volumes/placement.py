@@ -1,13 +1,13 @@
-"""The place of an array in the dataset: resolution and offset, from a URL's options, attributes or a default."""
+"""The place of an array in the dataset: resolution and offset, from a URL's options, else from what the file states."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from pipeline.errors import VolumeError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.errors import ConfigError, VolumeError
+from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.volumes.base import Mode
 from pipeline.volumes.location import Location
 
@@ -31,8 +31,9 @@ UNITS_NM = {
 }
 """Nanometres of each unit that OME-Zarr and TIFF files use."""
 WHOLE = 1e-3
-"""The largest distance of an offset from a whole voxel: the rounding error of float32 translations.
-"""
+"""The largest distance of an offset from a whole voxel: the rounding error of float32 translations."""
+FARTHEST = 2**53
+"""The largest offset in voxels: whole numbers beyond it are not exact in floating point."""
 
 Resolution = tuple[float, float, float]
 
@@ -41,10 +42,20 @@ class NoResolutionError(VolumeError):
     """Neither the data nor its URL states the size of a voxel."""
 
 
-def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Resolution) -> Vec:
+@dataclass(frozen=True)
+class Stated:
+    """What a file states; each part is only read where no option of the URL replaces it, so options mend any file."""
+
+    resolution: Callable[[], Resolution | None] = lambda: None
+    """Nanometres per voxel; ``None`` if the file does not say. Raises ``VolumeError`` if it cannot be understood."""
+    offset: Callable[[], Vec] = lambda: ZERO
+    """The first voxel; 0, 0, 0 if the file does not say. Raises ``VolumeError`` if it cannot be understood."""
+
+
+def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Sequence[float]) -> Vec:
     """An offset in voxels from one in nanometres (z, y, x); ``VolumeError`` if it is between voxels."""
-    voxels = [t / r for t, r in zip(offset_nm, resolution_nm, strict=True)]
-    if any(abs(v - round(v)) > WHOLE for v in voxels):
+    voxels = [t / r if r else math.nan for t, r in zip(offset_nm, resolution_nm, strict=True)]
+    if not all(abs(v) <= FARTHEST and abs(v - round(v)) <= WHOLE for v in voxels):
         raise VolumeError(
             f"{url} begins at {tuple(voxels)} voxels (z, y, x); volumes begin on whole voxels: give the offset "
             "by adding #offset=z,y,x, or resample the data"
@@ -58,12 +69,12 @@ def tidy(values: Sequence[float]) -> Resolution:
     return z, y, x
 
 
-def placement(location: Location, found: tuple[Resolution | None, Vec], extent: Vec) -> tuple[Resolution, BoundingBox]:
+def placement(location: Location, stated: Stated, extent: Vec) -> tuple[Resolution, BoundingBox]:
     """Resolution and bounds, from the URL's options, else from the file.
 
     ``VolumeError`` if neither has them, or if a side of a voxel is not positive.
     """
-    resolution = location.numbers("resolution") or found[0]
+    resolution = location.numbers("resolution") or stated.resolution()
     if resolution is None:
         raise NoResolutionError(
             f"{location.url} does not say how large its voxels are; add their size in nm, z,y,x: "
@@ -74,24 +85,19 @@ def placement(location: Location, found: tuple[Resolution | None, Vec], extent: 
             f"{location.url} has voxels of {tuple(resolution)} nm (z, y, x); all three must be positive: correct them, "
             "or replace what the data says by adding #resolution=z,y,x"
         )
-    start = location.numbers("offset") or found[1]
-    return tidy(resolution), BoundingBox.from_shape(extent, start)  # type: ignore[arg-type]
+    return tidy(resolution), BoundingBox.from_shape(extent, given_offset(location) or stated.offset())
 
 
-def from_attributes(url: str, attributes: Mapping[str, Any]) -> tuple[Resolution | None, Vec]:
-    """Resolution and offset out of plain attributes, z, y, x.
-
-    ``resolution_nm`` goes with ``offset`` in voxels; ``voxel_size`` or ``resolution`` (as other chunked tools write
-    them) with ``offset`` in nanometres.
-    """
-    offset = [float(v) for v in attributes.get("offset", (0, 0, 0))][-3:]
-    if "resolution_nm" in attributes:
-        return tidy(attributes["resolution_nm"]), whole_voxels(url, offset, (1.0, 1.0, 1.0))
-    size = attributes.get("voxel_size", attributes.get("resolution"))
-    if size is None or len(size) < 3:
-        return None, whole_voxels(url, offset, (1.0, 1.0, 1.0))
-    resolution = tidy(list(size)[-3:])
-    return resolution, whole_voxels(url, offset, resolution)
+def given_offset(location: Location) -> Vec | None:
+    """The first voxel that the URL's options give; ``ConfigError`` unless it is whole numbers of voxels."""
+    numbers = location.numbers("offset")
+    if numbers is None:
+        return None
+    if not all(n.is_integer() and abs(n) <= FARTHEST for n in numbers):
+        raise ConfigError(
+            f"{location.url}: offset is {location.options['offset']!r}; it counts whole voxels z,y,x, such as 0,0,0"
+        )
+    return Vec(*map(int, numbers))
 
 
 def refuse_writing(location: Location, mode: Mode) -> None:

@@ -6,29 +6,32 @@ section by section; of uncompressed sections, only the needed rows are read.
 
 from __future__ import annotations
 
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from importlib.util import find_spec
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tifffile
 
-from pipeline.errors import VolumeError
-from pipeline.geometry import ZERO, BoundingBox, Vec
-from pipeline.storage import local_path
+from pipeline.errors import PetasegError, VolumeError
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.storage import as_storage_error, local_path
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import Resolution, placement, refuse_writing
+from pipeline.volumes.placement import Resolution, Stated, placement, refuse_writing
 from pipeline.volumes.tiff_metadata import voxel_size_nm
+from pipeline.volumes.tiff_names import SHOWN, in_order
 
-NUMBER = re.compile(r"(\d+)")
-SHOWN = 10
-"""How many file names or numbers a message lists."""
+PLAIN = ("generic", "uniform")
+"""What tifffile calls files without metadata that tells images apart: every page is a section."""
+WHOLE_BYTES = (8, 16, 32, 64)
+"""Bits of a voxel that are read without another package."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,16 @@ class TiffVolume(CheckedVolume):
         """Look at every section's header; refuse mixed shapes and types, missing numbers and colour images."""
         refuse_writing(location, mode)
         files = _files(location)
-        pages = [page for path in files for page in _pages(location, path)]
+        pages = [page for path in files for page in _pages(path)]
         if len(files) > 1 and len(pages) != len(files):
             raise VolumeError(
                 f"{location.url} holds files of several pages; a folder has one section in each file: "
                 "open multi-page files one by one"
             )
         _refuse_mixed(location, pages)
-        resolution, bounds = placement(location, (_voxel_size(files[0]), ZERO), Vec(len(pages), *pages[0].shape))
+        resolution, bounds = placement(
+            location, Stated(lambda: _voxel_size(files[0])), Vec(len(pages), *pages[0].shape)
+        )
         spec = VolumeSpec(bounds, resolution, pages[0].dtype.newbyteorder("="))
         return cls(location.url, spec, pages)
 
@@ -72,26 +77,6 @@ class TiffVolume(CheckedVolume):
         return result
 
 
-def natural_key(name: str) -> list[tuple[int, int | str]]:
-    """Sort key that puts ``z9`` before ``z10``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in NUMBER.split(name)]
-
-
-def missing_numbers(names: Iterable[str]) -> list[int]:
-    """Section numbers that a sequence of file names leaves out; its step is the smallest that occurs.
-
-    A section's number is the last number in its name that differs between names.
-    """
-    numbers = [[int(part) for part in NUMBER.findall(name)] for name in names]
-    columns = list(zip(*numbers, strict=False))
-    counting = [sorted(set(column)) for column in columns if len(set(column)) > 1]
-    if not counting:
-        return []
-    found = counting[-1]
-    step = min(b - a for a, b in pairwise(found))
-    return sorted(set(range(found[0], found[-1] + 1, step)) - set(found))
-
-
 def _files(location: Location) -> list[Path]:
     path = local_path(location.base)
     if path is None or not path.exists():
@@ -99,28 +84,51 @@ def _files(location: Location) -> list[Path]:
     if path.is_file():
         return [path]
     is_image = VOLUMES["tiff"].holds
-    names = sorted((p.name for p in path.iterdir() if is_image(p.name) and p.name[0] != "."), key=natural_key)
-    if missing := missing_numbers(names):
-        shown = ", ".join(map(str, missing[:SHOWN])) + (" ..." if len(missing) > SHOWN else "")
-        raise VolumeError(
-            f"{location.url} lacks {len(missing)} of its numbered sections: {shown}; "
-            "bring them, or put a copy of a neighbour or a black image in their places"
-        )
-    return [path / name for name in names]
+    return [
+        path / name
+        for name in in_order(location, (p.name for p in path.iterdir() if is_image(p.name) and p.name[0] != "."))
+    ]
 
 
-def _pages(location: Location, path: Path) -> list[Page]:
+def _pages(path: Path) -> list[Page]:
+    """The sections of a file, in the order that its metadata states."""
     try:
         with tifffile.TiffFile(path) as file:
             series = file.series[0]
+            _refuse_other_series(path, file)
             _refuse_axes(path, {axis: side for axis, side in zip(series.axes, series.shape, strict=True) if side > 1})
-            _refuse_compression(path, file.pages.first.compression)
+            for page in _sections(file):
+                _refuse_page(path, page)
             if len(file.pages) == 1 and series.ndim > 2:  # ImageJ: one header for a large stack
                 shape = series.shape[-2:]
                 return [Page(path, index, shape, series.dtype) for index in range(series.size // (shape[0] * shape[1]))]
-            return [Page(path, index, page.shape, page.dtype) for index, page in enumerate(file.pages)]  # type: ignore[arg-type]
-    except (tifffile.TiffFileError, ValueError, IndexError) as error:
-        raise VolumeError(f"{path} cannot be opened as TIFF ({error}); is it complete?") from error
+            return [Page(_file_of(page), page.index, page.shape, page.dtype) for page in _sections(file)]
+    except (PetasegError, MemoryError):
+        raise
+    except OSError as error:
+        raise as_storage_error(error, "read", str(path)) from error
+    except Exception as error:  # wrong tags can raise any error
+        raise VolumeError(
+            f"{path} cannot be opened as TIFF ({type(error).__name__}: {error}); is it complete?"
+        ) from error
+
+
+def _sections(file: tifffile.TiffFile) -> list[Any]:
+    """The pages of the stack: all, unless metadata of OME or another kind says which follow each other."""
+    series = file.series[0]
+    return list(file.pages) if series.kind in PLAIN else list(series.pages)
+
+
+def _file_of(page: Any) -> Path:
+    """An OME-TIFF may keep pages in files beside it."""
+    return Path(page.parent.filehandle.path)
+
+
+def _refuse_other_series(path: Path, file: tifffile.TiffFile) -> None:
+    """Refuse a file whose metadata tells several images apart; nothing says which one is meant."""
+    if len(file.series) > 1 and any(series.kind not in PLAIN for series in file.series):
+        images = ", ".join(f"{series.name or number} {series.shape}" for number, series in enumerate(file.series))
+        raise VolumeError(f"{path} holds {len(file.series)} images: {images}; write the one that is meant to a file")
 
 
 def _refuse_axes(path: Path, sides: dict[str, int]) -> None:
@@ -132,10 +140,47 @@ def _refuse_axes(path: Path, sides: dict[str, int]) -> None:
         )
 
 
-def _refuse_compression(path: Path, compression: int) -> None:
-    if compression not in tifffile.TIFF.DECOMPRESSORS:
-        name = tifffile.COMPRESSION(compression).name
-        raise VolumeError(f"{path} is compressed with {name}; run pip install imagecodecs, or store it uncompressed")
+def _refuse_page(path: Path, page: Any) -> None:
+    """Refuse a section that is missing, or stored in a way that cannot be read here."""
+    if page is None:
+        raise VolumeError(f"{path} says that it has sections that are not in it; bring the files that belong to it")
+    page = page.keyframe  # sections with the same tags as another one have only a place of their own
+    if max(page.imagedepth, page.tiledepth) > 1:
+        raise VolumeError(
+            f"{path} stores {page.imagedepth} sections in three-dimensional tiles (ImageDepth); only sections of their "
+            "own are read: save it as a stack of pages, for example with Fiji"
+        )
+    if find_spec("imagecodecs"):
+        return
+    bits = page.bitspersample
+    kind = (
+        f"is compressed with {_compression(page.compression)}"
+        if not _can_decompress(page.compression)
+        else f"has {bits} bits a voxel"
+        if bits not in WHOLE_BYTES
+        else f"has predictor {page.predictor}"
+        if page.predictor not in tifffile.TIFF.UNPREDICTORS
+        else None
+    )
+    if kind:
+        raise VolumeError(f"{path} {kind}; run pip install imagecodecs, or store it uncompressed in whole bytes")
+
+
+def _can_decompress(code: int) -> bool:
+    """True if a compression is known; some that are known need a module of a newer Python."""
+    if code not in tifffile.TIFF.DECOMPRESSORS:
+        return False
+    try:
+        tifffile.TIFF.DECOMPRESSORS[code](b"")
+    except ImportError:
+        return False
+    except Exception:  # no bytes are no image: the method itself is there
+        return True
+    return True
+
+
+def _compression(code: int) -> str:
+    return tifffile.COMPRESSION(code).name if code in set(tifffile.COMPRESSION) else f"method {code}"
 
 
 def _refuse_mixed(location: Location, pages: list[Page]) -> None:
@@ -156,9 +201,9 @@ def _voxel_size(path: Path) -> Resolution | None:
 
 def _images(pages: list[Page]) -> Iterator[np.ndarray]:
     """The sections one after the other, (y, x); a file is opened once for all its pages in a row."""
-    for path in dict.fromkeys(page.path for page in pages):
+    for path, group in groupby(pages, lambda page: page.path):
         with tifffile.TiffFile(path) as file:
-            for page in (page for page in pages if page.path == path):
+            for page in group:
                 yield _image(file, page)
 
 

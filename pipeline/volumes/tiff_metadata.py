@@ -12,12 +12,20 @@ from pipeline.volumes.placement import UNITS_NM, Resolution, tidy
 
 
 def voxel_size_nm(name: str, file: tifffile.TiffFile) -> Resolution | None:
-    """Nanometres per voxel (z, y, x); ``None`` unless all three are stated with a unit of length."""
-    if file.ome_metadata:
-        return _ome(name, file.ome_metadata)
-    if file.imagej_metadata:
-        return _imagej(file.imagej_metadata, file.pages.first.tags)  # type: ignore[union-attr]
-    return None
+    """Nanometres per voxel (z, y, x); ``None`` unless all three are stated with a unit of length.
+
+    Raises ``VolumeError`` if they are stated in a form that cannot be understood.
+    """
+    try:
+        if file.ome_metadata:
+            return _ome(name, file.ome_metadata)
+        if file.imagej_metadata:
+            return _imagej(file.imagej_metadata, file.pages.first.tags)  # type: ignore[union-attr]
+        return None
+    except (ValueError, TypeError, ArithmeticError, AttributeError) as error:
+        raise VolumeError(
+            f"{name} states its voxel size in a form that cannot be understood ({error}); add #resolution=z,y,x"
+        ) from error
 
 
 def _ome(name: str, text: str) -> Resolution | None:
@@ -36,10 +44,12 @@ def _ome(name: str, text: str) -> Resolution | None:
 
 
 def _imagej(metadata: dict[str, Any], tags: Any) -> Resolution | None:
-    factor = UNITS_NM.get(str(metadata.get("unit", "")).replace("\\u00B5", "µ").lower())
+    """ImageJ writes ``zunit`` and ``yunit`` only where they differ from ``unit``."""
+    units = [metadata.get("zunit", metadata.get("unit", "")), metadata.get("yunit", metadata.get("unit", ""))]
+    factors = [UNITS_NM.get(str(unit).replace("\\u00B5", "µ").lower()) for unit in (*units, metadata.get("unit", ""))]
     spacing = metadata.get("spacing")
     densities = [tags[key].value for key in ("YResolution", "XResolution") if key in tags]  # pixels per unit
-    if factor is None or spacing is None or len(densities) < 2 or any(count == 0 for count, _ in densities):
+    if None in factors or spacing is None or len(densities) < 2 or any(count == 0 for count, _ in densities):
         return None
-    lateral = [unit / count * factor for count, unit in densities]
-    return tidy([float(spacing) * factor, *lateral])
+    sides = [float(spacing), *(unit / count for count, unit in densities)]
+    return tidy([side * factor for side, factor in zip(sides, factors, strict=True)])  # type: ignore[operator]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline.errors import LedgerError, StorageError
+from pipeline.errors import LeaseError, LedgerError, StorageError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.ledger import writer as under_test
@@ -295,6 +295,26 @@ def test_reading_only_never_writes(store: ObjectStore) -> None:
             with pytest.raises(LedgerError, match="opened for reading only"):
                 write()
         book.close()
+    assert contents(store) == before
+
+
+@pytest.mark.parametrize("change", ["record", "compact", "close", "begin"])
+def test_nothing_is_stored_by_a_driver_that_may_not_write(store: ObjectStore, change: str) -> None:
+    """A ledger asks before it stores a record, a segment, arrays or a new log, and an answer no changes no byte."""
+    book = record(ledger(store, "A"), CHUNKS[:3])
+    if change == "begin":
+        book = ledger(store, "B")
+    else:
+        book.forget(CHUNKS[0])  # so that closing compacts
+    before = contents(store)
+
+    def refuse() -> None:
+        raise LeaseError("another driver has taken over this run")
+
+    book.may_write = refuse
+    act = getattr(book, change) if change != "record" else lambda: record(book, CHUNKS[3:4])
+    with pytest.raises(LeaseError):
+        act()
     assert contents(store) == before
 
 

@@ -312,6 +312,54 @@ RUNS = [
         "tests/execution/test_runner.py::test_the_old_marks_end_before_the_first_chunk_is_overwritten",
     ),
     Mutation(
+        "strays-end-with-the-marks",
+        "What another region of interest has left is removed before the first chunk is computed.",
+        "pipeline/execution/runner.py",
+        "        self.stage.confine(self.options.may_write)\n",
+        "",
+        "tests/execution/test_runner.py::test_what_others_left_is_removed_between_their_marks_and_the_first_chunk",
+    ),
+    Mutation(
+        "strays-are-no-proof",
+        "A stage beside whose products something else is stored is not proven.",
+        "pipeline/runs/verify.py",
+        "(self.findings or self.obstacle or self.strays)",
+        "(self.findings or self.obstacle)",
+        "tests/runs/test_verify.py::test_strays_are_no_proof",
+    ),
+    Mutation(
+        "only-marked-volumes",
+        "A volume that does not say that petaseg made it is not deleted.",
+        "pipeline/volumes/removal.py",
+        "    if not marked:\n",
+        "    if False:\n",
+        "tests/volumes/test_hostile_targets.py::test_what_petaseg_did_not_make_is_refused_and_stays",
+    ),
+    Mutation(
+        "only-own-objects",
+        "A folder with one object more than the volume is not deleted.",
+        "pipeline/volumes/removal.py",
+        "    if foreign:\n",
+        "    if len(foreign) > 1:\n",
+        "tests/volumes/test_hostile_targets.py::test_what_petaseg_did_not_make_is_refused_and_stays",
+    ),
+    Mutation(
+        "onto-itself",
+        "A source and a target are compared as real files, through links.",
+        "pipeline/volumes/places.py",
+        "        return str(path.resolve())\n",
+        "        return str(path.absolute())\n",
+        "tests/volumes/test_hostile_targets.py::test_a_source_is_never_written_over",
+    ),
+    Mutation(
+        "another-input",
+        "The results of another input are not replaced unasked.",
+        "pipeline/runs/directory.py",
+        "    elif not overwrite and not found.same_as(mine):\n",
+        "    elif False:\n",
+        "tests/runs/test_run_directory.py::test_a_directory_is_claimed_for_one_input",
+    ),
+    Mutation(
         "final-failures",
         "A chunk that failed in its last attempt is recorded as set aside.",
         "pipeline/execution/runner.py",
@@ -364,6 +412,30 @@ RUNS = [
 ]
 
 LEDGER = [
+    Mutation(
+        "asking-before-a-record",
+        "A driver asks whether it may write before it stores a record.",
+        "pipeline/ledger/writer.py",
+        "                self.may_write()\n                self.store.append(",
+        "                self.store.append(",
+        "tests/ledger/test_ledger.py::test_nothing_is_stored_by_a_driver_that_may_not_write",
+    ),
+    Mutation(
+        "asking-before-arrays",
+        "A driver asks whether it may write before it turns a log into arrays.",
+        "pipeline/ledger/writer.py",
+        "            self.may_write()\n            self.store.put_arrays(",
+        "            self.store.put_arrays(",
+        "tests/ledger/test_ledger.py::test_nothing_is_stored_by_a_driver_that_may_not_write",
+    ),
+    Mutation(
+        "newer-formats",
+        "A file whose format is newer than this petaseg is refused.",
+        "pipeline/formats.py",
+        "if version > self.version:",
+        "if version > self.version + 1:",
+        "tests/formats/test_formats.py::test_a_newer_ledger_is_never_begun_anew",
+    ),
     Mutation(
         "marks-of-another-fingerprint",
         "A mark counts only under the fingerprint under which it was recorded.",
@@ -431,6 +503,14 @@ LEDGER = [
 ]
 
 PROOF = [
+    Mutation(
+        "environments",
+        "A worker whose network computes other bytes than the run's first worker is refused.",
+        "pipeline/stages/environment.py",
+        "known.digest != here.digest",
+        "known.names != here.names",
+        "tests/stages/test_environment.py::test_another_digest_is_refused_and_the_record_stays",
+    ),
     Mutation(
         "compared-checksums",
         "A chunk whose bytes differ from the recorded checksum is a finding.",

@@ -4,11 +4,11 @@ Where each of these values comes from, and which stages a change of a run file r
 """
 
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
 from pipeline.geometry import BoundingBox
+from pipeline.inference.options import PredictOptions
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.merge_tree import CutRules
 from pipeline.segmentation.supervoxels import default_rules
@@ -27,11 +27,10 @@ from pipeline.stages.write_supervoxels import WriteSupervoxels
 BOX = BoundingBox((0, 0, 0), (40, 40, 40))
 LAYOUT = Layout("unused", BOX, BOX, (16, 16, 16), (16, 16, 16), (8.0, 8.0, 8.0))
 AFFINITIES = AffinitySource("affinities", "written by A")
-OPTIONS = SimpleNamespace(identity=lambda: {"precision": "float32"})
-OTHER_OPTIONS = SimpleNamespace(identity=lambda: {"precision": "bfloat16"})
+OPTIONS = PredictOptions(device="cpu")
 TRUTH = Truth("labels", None, "a truth", BOX)
 
-PREDICT = PredictAffinities(LAYOUT, "image", "an image", "card", "weights", (12, 12, 12), (4, 4, 4), OPTIONS, "a CPU")
+PREDICT = PredictAffinities(LAYOUT, "image", "an image", "card", "weights", (12, 12, 12), (4, 4, 4), OPTIONS, "cpu")
 EXTRACT = ExtractSupervoxels(LAYOUT, AFFINITIES, "mask", "a mask", default_rules((8, 8, 8)))
 GRAPH = BuildRegionGraph(LAYOUT, AFFINITIES, "fragments", False)
 AGGLOMERATE = Agglomerate(LAYOUT, "graph", Linkage("quantile", 0.5), 0.1)
@@ -49,8 +48,8 @@ CHANGES = [
     (PREDICT, {"model_digest": "other weights"}),
     (PREDICT, {"patch_shape": (14, 12, 12)}),
     (PREDICT, {"overlap": (4, 4, 6)}),
-    (PREDICT, {"options": OTHER_OPTIONS}),
-    (PREDICT, {"environment": "a GPU"}),
+    (PREDICT, {"options": replace(OPTIONS, precision="bfloat16")}),
+    (PREDICT, {"device": "cuda"}),
     (EXTRACT, {"layout": replace(LAYOUT, resolution_nm=(9.0, 8.0, 8.0))}),
     (EXTRACT, {"affinities": replace(AFFINITIES, fingerprint="written by B")}),
     (EXTRACT, {"mask_fingerprint": "another mask"}),

@@ -1,6 +1,7 @@
 """Every source is copied in bounded memory, and an interrupted copy goes on where it was."""
 
 import errno
+import json
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -122,10 +123,12 @@ def test_an_existing_target_is_kept_unless_it_may_be_overwritten(tmp_path: Path)
 
 def test_a_folder_with_other_things_stays_as_it_is(tmp_path: Path) -> None:
     source = npy(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(VolumeError, match="other things in it"):
-            ingest(source, str(tmp_path), resolution_nm=(8, 8, 8), overwrite=overwrite)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+            ingest(source, f"{tmp_path}/mine", resolution_nm=(8, 8, 8), overwrite=overwrite)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.npy", "mine", "notes.txt"]
 
 
 class Interruption(Exception):  # noqa: N818  (not an error of the program)
@@ -258,3 +261,72 @@ def test_memory_stays_bounded_whatever_the_size_of_the_source(make: Source, tmp_
 def test_a_block_is_as_many_whole_chunks_as_fit(memory_bytes: int, shape: tuple[int, int, int]) -> None:
     spec = VolumeSpec(BoundingBox.from_shape((21, 34, 55)), (8.0, 8.0, 8.0), DATA.dtype, None, (8, 8, 16))
     assert block_shape(spec, memory_bytes) == shape
+
+
+@pytest.mark.parametrize("kind", ["zarr", "precomputed"])
+@pytest.mark.parametrize("dtype", ["uint16", "int16", "float32"])
+def test_other_types_become_uint8_by_the_percentiles_of_all_voxels(dtype: str, kind: str, tmp_path: Path) -> None:
+    """The range is that of the whole source, not that of a block, and is kept in the new volume."""
+    values = np.random.default_rng(0).permutation(64000).reshape(40, 40, 40)
+    np.save(tmp_path / "a.npy", (values - (32000 if dtype == "int16" else 0)).astype(dtype))
+    target = f"{kind}://{tmp_path}/out"
+    small = {"storage_chunk": (16, 16, 16), "memory_bytes": 1}
+    report = ingest(
+        tmp_path / "a.npy",
+        target,
+        resolution_nm=(8, 8, 8),
+        to="uint8",
+        percentiles=(10, 90),
+        **small,  # type: ignore[arg-type]
+    )
+    assert report.stretch
+    found = open_volume(target).read(report.spec.bounds)
+    assert np.abs(found - np.clip((values - 6400) * 255 / 51200, 0, 255)).max() <= 0.51
+    assert "became 0 to 255" in str(report)
+    metadata = json.loads((tmp_path / "out" / ("info" if kind == "precomputed" else "zarr.json")).read_text())
+    kept = metadata.get("attributes", metadata)["intensity"]
+    assert (kept["low"], kept["high"], kept["dtype"]) == (report.stretch.low, report.stretch.high, dtype)
+
+
+def test_an_interrupted_conversion_keeps_what_it_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.save(tmp_path / "a.npy", np.arange(20**3, dtype="uint16").reshape(20, 20, 20))
+    settings = {"resolution_nm": (8, 8, 8), "to": "uint8", "storage_chunk": (8, 8, 8), "memory_bytes": 1}
+    whole = ingest(tmp_path / "a.npy", f"{tmp_path}/whole", **settings)  # type: ignore[arg-type]
+    with pytest.raises(Interruption):
+        ingest(tmp_path / "a.npy", f"{tmp_path}/out", on_progress=interrupt_at(3), **settings)  # type: ignore[arg-type]
+    monkeypatch.setattr("pipeline.volumes.ingest.measure", None)
+    report = ingest(tmp_path / "a.npy", f"{tmp_path}/out", **settings)  # type: ignore[arg-type]
+    assert (report.resumed, report.stretch) == (3, whole.stretch)
+    volumes = open_volume(f"{tmp_path}/out"), open_volume(f"{tmp_path}/whole")
+    assert (volumes[0].read(report.spec.bounds) == volumes[1].read(report.spec.bounds)).all()
+
+
+def test_values_that_are_not_finite_are_not_measured(tmp_path: Path) -> None:
+    data = np.linspace(0, 1, 1000, dtype="float32").reshape(10, 10, 10)
+    data[0, 0, :3] = np.nan, np.inf, -np.inf
+    np.save(tmp_path / "a.npy", data)
+    report = ingest(tmp_path / "a.npy", f"{tmp_path}/out", resolution_nm=(8, 8, 8), to="uint8", percentiles=(0, 100))
+    found = open_volume(report.url).read(report.spec.bounds)
+    assert list(found[0, 0, :3]) == [0, 255, 0]
+    assert found[9, 9, 9] == 255
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"to": "uint16"}, "only uint8"),
+        ({"percentiles": (0, 100)}, "add --to uint8"),
+        ({"to": "uint8", "percentiles": (50, 50)}, "0 <= LOW < HIGH <= 100"),
+        ({"to": "uint8", "percentiles": (-1, 50)}, "0 <= LOW < HIGH <= 100"),
+    ],
+)
+def test_a_conversion_that_cannot_be_is_refused(settings: dict[str, object], message: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ingest(npy(tmp_path), f"{tmp_path}/out", resolution_nm=(8, 8, 8), **settings)  # type: ignore[arg-type]
+
+
+def test_an_image_without_a_range_is_not_converted(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.full((4, 4, 4), 7, "uint16"))
+    with pytest.raises(VolumeError, match="has the value 7 at both percentiles"):
+        ingest(tmp_path / "a.npy", f"{tmp_path}/out", resolution_nm=(8, 8, 8), to="uint8")
+    assert not (tmp_path / "out").exists()

@@ -6,7 +6,7 @@ import h5py
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, CorruptError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.registry import load
 from pipeline.volumes import VOLUMES, VolumeSpec, create_volume, open_volume, spec_like
@@ -178,3 +178,51 @@ def test_real_tissue_is_opened_from_hdf5_as_it_is(shared_data: Path) -> None:
     box = BoundingBox((30, 40, 50), (34, 47, 59))
     with h5py.File(shared_data / "fib25_train2_affinities.h5") as file:
         assert (volume.read(box) == file["affinities"][:, 30:34, 40:47, 50:59]).all()
+
+
+@pytest.mark.parametrize(
+    ("url", "base", "options"),
+    [
+        ("mouse #3/a.zarr", "mouse #3/a.zarr", {}),
+        ("mouse #3/a.zarr#mip=1", "mouse #3/a.zarr", {"mip": "1"}),
+        ("a=1#b=2/c.zarr", "a=1#b=2/c.zarr", {}),
+        ("scan#mip=1#", "scan#mip=1", {}),
+        ("a #3.zarr#", "a #3.zarr", {}),
+    ],
+)
+def test_a_number_sign_in_a_path_stays_in_it(url: str, base: str, options: dict[str, str]) -> None:
+    location = parse_location(url)
+    assert (location.base, dict(location.options)) == (base, options)
+
+
+def test_an_option_is_given_once_and_only_where_a_volume_is_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="mip is given twice, as 0 and 1"):
+        parse_location("a.zarr#mip=0&mip=1")
+    with pytest.raises(ConfigError, match="leave them out where one is made"):
+        create_volume(f"{tmp_path}/a#resolution=8,8,8", SPEC)
+
+
+def test_a_file_url_may_hold_escaped_characters(tmp_path: Path) -> None:
+    np.save(tmp_path / "my #1.npy", DATA)
+    assert open_volume(f"file://{tmp_path}/my%20%231.npy#resolution=8,8,8").spec.bounds == SPEC.bounds
+
+
+def test_hdf5_errors_name_their_cause(tmp_path: Path) -> None:
+    """A filter that is not installed, damaged bytes and a file that is no HDF5 have different remedies."""
+    with h5py.File(tmp_path / "filter.h5", "w") as file:
+        plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plan.set_chunk(DATA.shape)
+        plan.set_filter(32004, h5py.h5z.FLAG_OPTIONAL, (0,))
+        h5py.h5d.create(file.id, b"raw", h5py.h5t.STD_U8LE, h5py.h5s.create_simple(DATA.shape), plan)
+    with pytest.raises(VolumeError, match=r"filter 32004.*pip install hdf5plugin"):
+        open_volume(f"{tmp_path}/filter.h5#resolution=8,8,8")
+    with h5py.File(tmp_path / "gz.h5", "w") as file:
+        chunk = file.create_dataset("raw", data=DATA, compression="gzip", chunks=DATA.shape).id.get_chunk_info(0)
+    content = bytearray((tmp_path / "gz.h5").read_bytes())
+    content[chunk.byte_offset : chunk.byte_offset + chunk.size] = bytes(chunk.size)
+    (tmp_path / "gz.h5").write_bytes(content)
+    with pytest.raises(CorruptError, match="damaged data"):
+        open_volume(f"{tmp_path}/gz.h5#resolution=8,8,8").read(SPEC.bounds)
+    (tmp_path / "no.h5").write_bytes(b"no")
+    with pytest.raises(VolumeError, match="no HDF5 file: correct the path"):
+        open_volume(f"{tmp_path}/no.h5")

@@ -9,7 +9,7 @@ import tifffile
 
 from pipeline.errors import CorruptError, VolumeError
 from pipeline.volumes import open_volume
-from pipeline.volumes.tiff import missing_numbers, natural_key
+from pipeline.volumes.tiff_names import missing_numbers, natural_key
 
 DATA = np.random.default_rng(0).integers(0, 60000, (12, 9, 14), "uint16")
 
@@ -41,17 +41,12 @@ def test_missing_sections_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "missing"),
-    [
-        (["a.tif"], []),
-        (["a1.tif", "a2.tif", "a3.tif"], []),
-        (["a10.tif", "a20.tif", "a40.tif"], [30]),
-        (["2019_w1_s001.tif", "2019_w1_s003.tif", "2019_w1_s004.tif"], [2]),
-        (["s1_v7.tif", "s2_v7.tif", "s4_v7.tif"], [3]),
-    ],
+    ("numbers", "missing"),
+    [([1], []), ([1, 2, 3], []), ([10, 40, 20], [30]), ([1, 3, 4], [2]), ([7, 7], [])],
 )
-def test_the_last_changing_number_counts_sections(names: list[str], missing: list[int]) -> None:
-    assert missing_numbers(names) == missing
+def test_numbers_that_a_series_leaves_out_are_found(numbers: list[int], missing: list[int]) -> None:
+    """The step of a series is the smallest that occurs."""
+    assert missing_numbers(numbers) == missing
 
 
 def test_mixed_shapes_and_types_are_named(tmp_path: Path) -> None:
@@ -139,3 +134,75 @@ def test_an_unknown_compression_names_the_remedy(tmp_path: Path) -> None:
     (tmp_path / "a.tif").write_bytes(data)
     with pytest.raises(VolumeError, match="pip install imagecodecs"):
         open_volume(str(tmp_path / "a.tif"))
+
+
+STAMPS = [f"sec{i:04d}_20210301{12 + i // 6:02d}{(i * 7) % 60:02d}.tif" for i in range(12)]
+HEIGHTS = [f"slice_{i:05d}_z={0.0083 * i - 0.02:.4f}um.tif" for i in range(12)]
+
+
+@pytest.mark.parametrize("names", [STAMPS, HEIGHTS, [f"w2_s{n}_v{n + 3}.TIF" for n in range(12)]])
+def test_the_number_that_counts_sections_orders_them(names: list[str], tmp_path: Path) -> None:
+    """Times, heights and versions beside the number of a section neither order the files nor count as missing ones."""
+    for name, section in zip(names, DATA, strict=True):
+        tifffile.imwrite(tmp_path / name, section, photometric="minisblack")
+    assert (everything(f"{tmp_path}#resolution=8,8,8") == DATA).all()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"z{i:02d}_ch{c:02d}.tif" for i in range(3) for c in range(2)],
+        [f"{kind}_{i:02d}.tif" for kind in ("raw", "seg") for i in range(3)],
+        ["z0.tif", "z1.tif", "z2.tif", "z1 copy.tif"],
+        ["z0.tif", "z1.tif", "z2.tif", "z001.tif"],
+        ["a1_b3.tif", "a2_b2.tif", "a3_b1.tif"],
+        ["first.tif", "second.tif"],
+    ],
+)
+def test_files_of_several_series_are_refused_with_a_remedy_that_works(names: list[str], tmp_path: Path) -> None:
+    for name, section in zip(names, DATA, strict=False):
+        tifffile.imwrite(tmp_path / name, section, photometric="minisblack")
+    with pytest.raises(VolumeError, match=r"series|orders") as refusal:
+        open_volume(f"{tmp_path}#resolution=8,8,8")
+    assert "#order=names" in str(refusal.value)
+    assert open_volume(f"{tmp_path}#resolution=8,8,8&order=names").spec.bounds.shape[0] == len(names)
+    assert open_volume(f"{tmp_path}#resolution=8,8,8&files={names[0]}").spec.bounds.shape[0] == 1
+
+
+def test_a_pattern_takes_one_series_of_a_folder(tmp_path: Path) -> None:
+    sections(tmp_path, DATA, "raw_{}.tif")
+    sections(tmp_path, DATA[::-1], "seg_{}.tif")
+    assert (everything(f"{tmp_path}#resolution=8,8,8&files=seg_*") == DATA[::-1]).all()
+    with pytest.raises(VolumeError, match=r"no file whose name is like x\*"):
+        open_volume(f"{tmp_path}#resolution=8,8,8&files=x*")
+
+
+def test_ome_says_which_page_is_which_section(tmp_path: Path) -> None:
+    """Pages that are stored from the last section to the first are read in the order of the metadata."""
+    depth, height, width = DATA.shape
+    places = "".join(f'<TiffData IFD="{i}" FirstZ="{depth - 1 - i}" PlaneCount="1"/>' for i in range(depth))
+    xml = (
+        '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"><Image ID="Image:0"><Pixels ID="Pixels:0" '
+        f'DimensionOrder="XYZCT" Type="uint16" SizeX="{width}" SizeY="{height}" SizeZ="{depth}" SizeC="1" SizeT="1">'
+        f'<Channel ID="Channel:0:0" SamplesPerPixel="1"/>{places}</Pixels></Image></OME>'
+    )
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
+        for section in DATA[::-1]:
+            description, xml = xml, ""
+            file.write(section, description=description or None, metadata=None, photometric="minisblack")
+    assert (everything(f"{tmp_path}/a.ome.tif#resolution=8,8,8") == DATA).all()
+
+
+def test_a_file_of_several_images_is_refused(tmp_path: Path) -> None:
+    """Nothing says which of two images of equal shape is meant."""
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as file:
+        for data in (DATA, DATA[::-1]):
+            file.write(data, photometric="minisblack", metadata={"axes": "ZYX"})
+    with pytest.raises(VolumeError, match="holds 2 images"):
+        open_volume(f"{tmp_path}/a.ome.tif#resolution=8,8,8")
+
+
+def test_tiles_of_three_dimensions_are_named(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 32, 32), "uint8"), tile=(16, 16, 16), volumetric=True)
+    with pytest.raises(VolumeError, match="three-dimensional tiles"):
+        open_volume(f"{tmp_path}/a.tif#resolution=8,8,8")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import parse_vector
+from workflows.commands.options import parse_two, parse_vector
 
 
 def register(app: typer.Typer) -> None:
@@ -32,7 +32,19 @@ def register(app: typer.Typer) -> None:
         format_: Annotated[
             str | None, typer.Option("--format", help="Such as zarr or precomputed; by the target's name if left out.")
         ] = None,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
+        to: Annotated[
+            str | None, typer.Option(metavar="uint8", help="Convert 16-bit or float values to uint8.")
+        ] = None,
+        percentiles: Annotated[
+            str | None,
+            typer.Option(
+                metavar="LOW,HIGH",
+                help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
+            ),
+        ] = None,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
+        ] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
@@ -48,9 +60,11 @@ def register(app: typer.Typer) -> None:
                 shard=None if shard is None else parse_vector(shard, "--shard"),
                 format=format_,
                 dataset=dataset,
+                to=to,
+                percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
                 overwrite=overwrite,
                 on_progress=advance,
             )
         typer.echo(report)
-        if report.spec.dtype == "uint8":
+        if report.spec.dtype == "uint8" and report.spec.channels is None:
             typer.echo(f"next: petaseg init run.yaml --image {target}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +24,7 @@ EXAMPLE = """\
 # Shapes and positions are z, y, x, in voxels. Relative paths count from this file's folder.
 # yaml-language-server: $schema={schema}
 
-run_directory: runs/first          # everything the run writes goes here
+run_directory: {directory}   # everything the run writes goes here; one directory for each image
 
 input:
   image: {image}         # zarr, OME-Zarr, precomputed://, file.h5:dataset; local path, s3:// or gs://
@@ -107,7 +108,25 @@ def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
     from pipeline.config.run_file import RunConfig
 
-    _write(file, EXAMPLE.format(image=image, schema=SCHEMA), SCHEMA, RunConfig, force)
+    text = EXAMPLE.format(image=image, schema=SCHEMA, directory=run_directory_for(str(file), image))
+    _write(file, text, SCHEMA, RunConfig, force)
+
+
+def run_directory_for(file: str, image: str) -> str:
+    """A run directory that no other run file in the folder shares: it is named like the image and the file.
+
+    >>> run_directory_for("run.yaml", "s3://bucket/cortex.zarr"), run_directory_for("fine.yaml", "cortex.h5:raw")
+    ('runs/cortex', 'runs/cortex-raw-fine')
+    """
+    names = [_plain(image.partition("#")[0]), _plain(file)]
+    return "runs/" + ("-".join(name for name in dict.fromkeys(names) if name != "run") or "first")
+
+
+def _plain(address: str) -> str:
+    """The last part of an address without its ending, in characters that need no quotes anywhere."""
+    last = address.rstrip("/").rpartition("/")[2]
+    stem = re.sub(r"\.(zarr|ome|n5|h5|hdf5|hdf|npy|tiff?|ya?ml)(?=$|[.:])", "", last, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-") or "run"
 
 
 def write_training_example(file: str | Path, image: str, labels: str, *, force: bool = False) -> None:

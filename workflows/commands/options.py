@@ -11,6 +11,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set inference.batch_size=4; repeatable."),
 ]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Delete the results of another input that the run directory holds.")
+]
 BoxOption = Annotated[
     str | None,
     typer.Option(metavar="Z:Z,Y:Y,X:X", help="Only this box of voxels, e.g. 185:250,0:250,0:250."),
@@ -29,6 +32,17 @@ def parse_vector(text: str, name: str, kind: type = int) -> tuple:  # type: igno
     if len(values) not in (1, 3):
         raise ConfigError(f"{name} is {text!r}; give three numbers z,y,x (or one for all), for example {name} 40,8,8")
     return values * 3 if len(values) == 1 else values
+
+
+def parse_two(text: str, name: str) -> tuple[float, float]:
+    """Two numbers out of ``1,99``."""
+    from pipeline.errors import ConfigError
+
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        raise ConfigError(f"{name} is {text!r}; give two numbers, for example {name} 0.1,99.9") from None
+    return low, high
 
 
 def parse_box(text: str | None):  # type: ignore[no-untyped-def]

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.clusters import CLUSTERS
-from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.options import OverwriteOption, RunArgument, SetOption
 
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
@@ -29,6 +29,7 @@ def submit(
     setup: Annotated[
         Path | None, typer.Option(help="File of shell lines for each job: module load cuda (SLURM).")
     ] = None,
+    overwrite: OverwriteOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and exit.")] = False,
 ) -> None:
     """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
@@ -38,13 +39,14 @@ def submit(
     from workflows.terminal.tables import console
 
     opened = Run.open(run, set_ or ())
+    opened.check_directory(overwrite=overwrite)
     opened.check_model()
     cluster, lines = cluster_of(opened, on), read_setup(setup)
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
         return
-    job = submit_run(opened, cluster, lines)
+    job = submit_run(opened, cluster, lines, overwrite=overwrite)
     console.print(f"submitted to {job.cluster} as {job.id}", highlight=False)
     console.print(
         f"look at it     petaseg status {run}\n"
@@ -63,28 +65,28 @@ def logs(
 ) -> None:
     """Print what the driver of a run has written so far, wherever it runs."""
     from pipeline.clusters import make_cluster
-    from pipeline.runs.launch import driver_of
-    from pipeline.runs.run import Run
+    from pipeline.runs.launch import RunPlace, driver_of
+    from pipeline.runs.status import find_run_directory
     from workflows.events.run_log import stored_lines
 
-    opened = Run.open(run, set_ or ())
-    job = driver_of(opened)
-    lines = stored_lines(opened, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
+    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    job = driver_of(place)
+    lines = stored_lines(place, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
     for line in lines:
         typer.echo(line)
 
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     """End the driver of a run and its workers, wherever they are; completed chunks are kept."""
+    from pipeline.runs.launch import RunPlace, driver_here
     from pipeline.runs.launch import cancel as cancel_run
-    from pipeline.runs.launch import driver_here
-    from pipeline.runs.run import Run
+    from pipeline.runs.status import find_run_directory
     from workflows.terminal.tables import console
 
-    opened = Run.open(run, set_ or ())
-    again = "submit" if driver_here(opened) is None else "run"
+    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    again = "submit" if driver_here(place) is None else "run"
     console.print(
-        f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
+        f"{cancel_run(place)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
     )
 
 
@@ -98,3 +100,5 @@ def read_setup(path: Path | None) -> str:
         return path.read_text()
     except OSError as error:
         raise ConfigError(f"--setup {path} cannot be read: {error.strerror}; name a file of shell lines") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"--setup {path} is no text; name a file of shell lines") from None

@@ -133,6 +133,13 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
     if len(findings) > 20:
         console.print(f"and {len(findings) - 20} more")
     for proof in proofs:
+        if proof.strays:
+            console.print(
+                f"[red]stray[/] {proof.stage}: {len(proof.strays)} stored objects that no chunk of this run writes, "
+                f"such as {proof.strays[0]}; another region or chunk shape has left them",
+                highlight=False,
+                soft_wrap=True,
+            )
         if proof.obstacle:
             console.print(
                 f"[yellow]not computed again[/] {proof.stage}: its stored bytes were checked, but {proof.obstacle}. To "
@@ -146,6 +153,8 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
 def _verdict(proof: StageProof) -> str:
     if proof.findings:
         return "[red]differs[/]"
+    if proof.strays:
+        return "[red]stray objects[/]"
     if proof.done < proof.chunks:
         return "[yellow]unfinished[/]"
     return "[yellow]stored bytes only[/]" if proof.obstacle else "[green]proven[/]"

@@ -1,0 +1,178 @@
+"""What plain attributes of zarr and HDF5 arrays state: the names of the axes, the size of a voxel and the first voxel.
+
+    resolution_nm                    nanometres, z, y, x; petaseg's own, as is its ``offset`` in voxels, z, y, x
+    voxel_size, resolution           in the order of the array's axes, with ``offset`` in the same unit
+    units, unit                      of voxel_size and resolution, one for all or one for each; nanometres if left out
+    element_size_um                  micrometres, z, y, x (HDF5 files of ImageJ and ilastik)
+    axes, axis_names, _ARRAY_DIMENSIONS, axistags     names: "zyx", ["z", "y", "x"], or tables with a name or key
+
+Anything in another form is refused with the option of the URL that replaces it, and is not looked at if that option
+is there.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import VolumeError
+from pipeline.geometry import ZERO, Vec
+from pipeline.volumes.axes import Axes
+from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
+
+SIZES = ("voxel_size", "resolution")
+"""The attributes of other programs that hold the size of a voxel."""
+NAMES = ("axes", "axis_names", "_ARRAY_DIMENSIONS", "axistags")
+"""The attributes that may name the axes."""
+
+
+def stated_by(url: str, attributes: Mapping[str, Any], axes: Axes) -> Stated:
+    """Resolution and offset as attributes state them."""
+    return Stated(lambda: _resolution(url, attributes, axes), lambda: _offset(url, attributes, axes))
+
+
+def axis_names(url: str, attributes: Mapping[str, Any]) -> list[str] | None:
+    """The names of the axes; ``None`` if no attribute has them, ``VolumeError`` if one has another form."""
+    for key in NAMES:
+        if (value := attributes.get(key)) is not None:
+            names = _names(value)
+            if not names:
+                raise VolumeError(
+                    f"{url} has the attribute {key} = {_shown(value)}, which is no list of names of axes: say the "
+                    "order by adding #axes=zyx or #axes=czyx"
+                )
+            return names
+    return None
+
+
+def _names(value: Any) -> list[str] | None:
+    """Names out of a text of letters, JSON, a list of texts, or tables with a name."""
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    if isinstance(value, str):
+        text = value.strip("\x00 \t\n")
+        parsed = _json(text) if text[:1] in ("{", "[") else None
+        words = re.split(r"[\s,;/]+", text.partition("(")[0].strip())  # a remark in brackets may follow
+        return (words if len(words) > 1 else list(words[0])) if parsed is None else _names(parsed)
+    if isinstance(value, Mapping):
+        return _names(value.get("axes"))
+    if not isinstance(value, list | tuple):
+        return None
+    names = [_name(each) for each in value]
+    return names if all(names) else None  # type: ignore[return-value]
+
+
+def _name(value: Any) -> str | None:
+    if isinstance(value, Mapping):
+        value = value.get("name", value.get("key"))
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "replace")
+    return value.strip("\x00 ") or None if isinstance(value, str) else None
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _resolution(url: str, attributes: Mapping[str, Any], axes: Axes) -> Resolution | None:
+    if (own := _numbers(url, attributes, "resolution_nm", "resolution")) is not None:
+        return tidy(_three(url, "resolution_nm", own, "resolution"))
+    if (found := _other_size(url, attributes, axes)) is not None:
+        factors = _factors(url, attributes, axes)
+        return tidy([side * factor for side, factor in zip(found, factors, strict=True)])
+    if (micrometres := _numbers(url, attributes, "element_size_um", "resolution")) is not None:
+        return tidy([side * 1e3 for side in _three(url, "element_size_um", micrometres, "resolution")])
+    return None
+
+
+def _offset(url: str, attributes: Mapping[str, Any], axes: Axes) -> Vec:
+    """The first voxel: ``offset`` counts voxels beside ``resolution_nm``, else it has the unit of the voxel's size."""
+    offset = _numbers(url, attributes, "offset", "offset")
+    if offset is None or not any(offset):
+        return ZERO
+    if attributes.get("resolution_nm") is not None:
+        return whole_voxels(url, _three(url, "offset", offset, "offset"), (1.0, 1.0, 1.0))
+    size = _other_size(url, attributes, axes)
+    if size is None:
+        raise VolumeError(
+            f"{url} has the attribute offset = {offset}, but no size of a voxel (resolution_nm, voxel_size or "
+            "resolution) that says what it counts: give the first voxel by adding #offset=z,y,x"
+        )
+    return whole_voxels(url, _in_order(url, "offset", offset, axes, "offset"), size)
+
+
+def _other_size(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[float, float, float] | None:
+    """The size of a voxel along z, y, x as another program wrote it, in the unit that it wrote."""
+    for key in SIZES:
+        if (found := _numbers(url, attributes, key, "resolution")) is not None:
+            return _in_order(url, key, found, axes, "resolution")
+    return None
+
+
+def _factors(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[float, float, float]:
+    """Nanometres of the units along z, y, x."""
+    for key in ("units", "unit"):
+        value = attributes.get(key)
+        if value is None:
+            continue
+        one = isinstance(value, str | bytes)
+        names = [_name(value)] * 3 if one else _names(value) if isinstance(value, list | tuple | np.ndarray) else None
+        factors = [UNITS_NM.get(str(name).lower()) for name in names or [None]]
+        if None in factors:
+            raise VolumeError(
+                f"{url} has the attribute {key} = {_shown(value)}; known units are {', '.join(UNITS_NM)}: give the "
+                "size of a voxel in nanometres by adding #resolution=z,y,x"
+            )
+        found = [factor for factor in factors if factor is not None]
+        return (found[0],) * 3 if one else _in_order(url, key, found, axes, "resolution")
+    return (1.0, 1.0, 1.0)
+
+
+def _in_order(url: str, key: str, values: list[float], axes: Axes, option: str) -> tuple[float, float, float]:
+    """Values for z, y, x out of one for each axis, or one for each of the three axes of space."""
+    if len(values) == len(axes.names):
+        return axes.spatial(values)
+    order = [name for name in axes.names if name in "zyx"]
+    z, y, x = (_three(url, key, values, option)[order.index(name)] for name in "zyx")
+    return z, y, x
+
+
+def _three(url: str, key: str, values: list[float], option: str) -> list[float]:
+    if len(values) != 3:
+        raise _refusal(url, key, values, option)
+    return values
+
+
+def _numbers(url: str, attributes: Mapping[str, Any], key: str, option: str) -> list[float] | None:
+    """The finite numbers of an attribute; ``None`` if it is missing or null, ``VolumeError`` if it is anything else."""
+    value = attributes.get(key)
+    if value is None:
+        return None
+    try:
+        array = np.asarray(value)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise _refusal(url, key, value, option) from None
+    if array.ndim != 1 or array.dtype.kind not in "iuf" or not np.isfinite(array).all():
+        raise _refusal(url, key, value, option)
+    return [float(number) for number in array]
+
+
+def _refusal(url: str, key: str, value: Any, option: str) -> VolumeError:
+    return VolumeError(
+        f"{url} has the attribute {key} = {_shown(value)}; it must be three finite numbers: give them by adding "
+        f"#{option}=z,y,x"
+    )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 100 else text[:97] + "..."
