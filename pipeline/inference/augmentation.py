@@ -108,6 +108,11 @@ def variants(name: str) -> list[Variant]:
     return [Variant(axes, (z, y, x)) for axes in _AXES[name] for z, y, x in flips]
 
 
+def channels_used(sources: Sequence[Sequence[Source]]) -> int:
+    """The number of the network's first channels from which all variants take their values."""
+    return 1 + max(source.channel for each in sources for source in each)
+
+
 class Augmentation:
     """The variants of one network on one patch shape, ready to be summed."""
 
@@ -126,7 +131,7 @@ class Augmentation:
     @property
     def network_channels(self) -> int:
         """The number of the network's first channels that are used."""
-        return 1 + max(source.channel for sources in self.sources for source in sources)
+        return channels_used(self.sources)
 
     def add(self, total: Tensor, affinities: Tensor, which: int) -> None:
         """Turn one variant's affinities back and add them where they have a value.

@@ -25,7 +25,7 @@ class PredictOptions:
     gpu: str | None = DEFAULTS.gpu
     """Name of the workers' GPU, for a driver that has none itself; workers compare it with theirs."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 by autocast: faster on recent GPUs. float32 is plain float32, without TF32."""
+    """bfloat16: the whole network if it says that it may be, else by autocast. float32 is plain, without TF32."""
     compile: bool = DEFAULTS.compile
     """Compile the network (torch.compile)."""
     channels_last: bool = True

@@ -21,13 +21,14 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import ZERO, BoundingBox, Triple, Vec, as_vec
-from pipeline.inference.augmentation import Augmentation
+from pipeline.inference.augmentation import Augmentation, channels_used, variants
 from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
 from pipeline.inference.probe import probe_patches
 from pipeline.inference.runtime import forward_state
 from pipeline.inference.window import bump_window
+from pipeline.models.folding import folded
 
 if TYPE_CHECKING:
     from pipeline.models.spec import LoadedModel
@@ -50,7 +51,8 @@ class Predictor:
                 f"inference channels is {options.channels}; the network has {len(self.card.offsets)} affinities: "
                 "ask for no more"
             )
-        self.network = self._placed(loaded.module)
+        narrow, self.channels = self._narrowed(loaded.module)
+        self.network = self._placed(narrow)
         self._windows: dict[Vec, Tensor] = {}
         self._augmentations: dict[Vec, Augmentation] = {}
 
@@ -135,7 +137,7 @@ class Predictor:
         """
         inputs = images[:, None]
         logits = self.network(inputs.contiguous(memory_format=self.memory_format))  # (b, c, z, y, x)
-        expected = (len(images), self.card.channels, *images.shape[1:])
+        expected = (len(images), self.channels, *images.shape[1:])
         if tuple(logits.shape) != expected:
             raise ModelError(
                 f"the network turned {tuple(inputs.shape)} into {tuple(logits.shape)}; its card promises {expected}: "
@@ -146,8 +148,20 @@ class Predictor:
     def _activated(self, logits: Tensor) -> Tensor:
         return torch.sigmoid(logits) if self.card.activation == "sigmoid" else logits
 
+    def _narrowed(self, module: torch.nn.Module) -> tuple[torch.nn.Module, int]:
+        """The network and its channels: only those that are used, if it can leave out the others."""
+        narrowed: Callable[[int], torch.nn.Module] | None = getattr(module, "narrowed", None)
+        if narrowed is None:
+            return module, self.card.channels
+        offsets, channels = self.card.offsets, self.options.channels
+        used = channels_used([v.sources(offsets, channels) for v in variants(self.options.augmentation)])
+        return narrowed(used), used
+
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
-        network = module.to(self.device).eval().requires_grad_(False)
+        """The network as it runs: norms folded, on its device, in the memory format and precision of the options."""
+        network = folded(module.to(self.device).eval()).requires_grad_(False)
+        if self.options.precision == "bfloat16" and getattr(module, "whole_in_bfloat16", False):
+            network = network.to(torch.bfloat16)
         for tensor in (*network.parameters(), *network.buffers()):
             if tensor.ndim == 5:  # kernels of 2D networks have four axes, for which this format does not exist
                 tensor.data = tensor.data.contiguous(memory_format=self.memory_format)

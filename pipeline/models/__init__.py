@@ -8,6 +8,8 @@ MODELS = {
     "hgru_contour": "pipeline.models.hgru_contour:HGRUContour",
     "convlstm_contour": "pipeline.models.hgru_contour:ConvLSTMContour",
     "feedforward_contour": "pipeline.models.hgru_contour:FeedforwardContour",
+    "plain_unet": "pipeline.models.plain_unet:PlainUNet",
+    "plain_gamma": "pipeline.models.plain_gamma:PlainGamma",
     "residual_unet": "pipeline.models.residual_unet:ResidualUNet",
     "connectomics_unet": "pipeline.models.connectomics_unet:ConnectomicsUNet",
     "rignet": "pipeline.models.rignet:rignet",

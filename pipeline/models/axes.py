@@ -24,6 +24,12 @@ def total_stride(vectors: Sequence[Triple], start: Triple = (1, 1, 1)) -> Triple
     return result
 
 
+def check_multiple(patch: Triple, multiple: Triple) -> None:
+    """Refuse a patch that the levels cannot halve."""
+    if any(n % m for n, m in zip(patch, multiple, strict=True)):
+        raise ModelError(f"the patch is {patch}; each side must be a multiple of {multiple}, since the levels halve it")
+
+
 def space_to_channels(r: Tensor, stride: Triple) -> Tensor:
     """(b, c, z sz, y sy, x sx) -> (b, c sz sy sx, z, y, x)."""
     b, c, z, y, x = r.shape

@@ -64,4 +64,8 @@ class GammaNet(RecurrentNetwork):
         for level in reversed(range(len(self.top_down))):
             lower, higher = h[level], h[level + 1]
             top, memory[level] = self.descend(level, higher, memory[level], lower)  # type: ignore[arg-type]
-            h[level] = self.top_down[level](lower, top) + lower
+            h[level] = self.together(lower, self.top_down[level](lower, top))  # type: ignore[arg-type]
+
+    def together(self, lower: Tensor, new: Tensor) -> Tensor:
+        """The state of a level, and what its unit makes of the input from above -> its next state."""
+        return new + lower

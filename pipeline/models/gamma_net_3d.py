@@ -29,7 +29,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Triple
-from pipeline.models.axes import as_vec, channels_to_space, space_to_channels, total_stride
+from pipeline.models.axes import as_vec, channels_to_space, check_multiple, space_to_channels, total_stride
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, same_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU
@@ -138,11 +138,7 @@ class GammaNet3D(GammaNet):
 
     def drive(self, image: Tensor) -> Tensor:
         """Image (b, 1, z, y, x) -> X(0): (b, c, z, y, x) of level 0."""
-        if any(n % m for n, m in zip(image.shape[2:], self.multiple, strict=True)):
-            raise ModelError(
-                f"the patch is {tuple(image.shape[2:])}; "
-                f"each side must be a multiple of {self.multiple}, since the levels halve it"
-            )
+        check_multiple(as_vec(image.shape[2:]), self.multiple)
         return self.stem(space_to_channels(image, self.stride))  # type: ignore[no-any-return]
 
     def ascend(self, level: int, h: Tensor, memory: Tensor | None) -> tuple[Tensor, Tensor | None]:

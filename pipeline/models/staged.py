@@ -17,7 +17,14 @@ from torch import Tensor, nn
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Triple
-from pipeline.models.axes import as_vec, channels_to_space, sections_apart, sections_together, space_to_channels
+from pipeline.models.axes import (
+    as_vec,
+    channels_to_space,
+    check_multiple,
+    sections_apart,
+    sections_together,
+    space_to_channels,
+)
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     "elu": nn.ELU,
@@ -125,10 +132,7 @@ class SymmetricUNet(nn.Module):
 
     def check(self, patch: Triple) -> None:
         """Refuse a patch that the levels cannot halve."""
-        if any(n % m for n, m in zip(patch, self.multiple, strict=True)):
-            raise ModelError(
-                f"the patch is {patch}; each side must be a multiple of {self.multiple}, since the levels halve it"
-            )
+        check_multiple(patch, self.multiple)
 
     def run_stage(self, index: int, x: Tensor, outputs: Sequence[Tensor]) -> Tensor:
         """Run one stage: a level on the way down, a level on the way up, or the exit."""

@@ -185,6 +185,22 @@ INFERENCE = [
         "tests/inference/test_window.py::test_the_sums_of_weights_do_not_depend_on_the_core",
     ),
     Mutation(
+        "sign-of-a-folded-mean",
+        "A batch norm that is folded into a convolution computes what it did behind it.",
+        "pipeline/models/folding.py",
+        "(bias - scale * mean)",
+        "(bias + scale * mean)",
+        "tests/models/test_folding.py::test_in_float64_a_folded_pair_is_exact",
+    ),
+    Mutation(
+        "channels-of-a-narrow-network",
+        "A network that leaves out channels keeps the first ones, which are those that a run writes.",
+        "pipeline/models/folding.py",
+        "parameter.data[:channels]",
+        "parameter.data[-channels:]",
+        "tests/models/test_plain_unet.py::test_a_narrowed_network_computes_the_first_channels",
+    ),
+    Mutation(
         "rounding-of-predictions",
         "Predicted affinities are rounded half to even.",
         "pipeline/inference/blend.py",
