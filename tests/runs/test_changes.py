@@ -173,20 +173,20 @@ VOLUMES = {"image": ("image", "mask", "truth"), "affinities": ("affinities", "ma
 
 
 def every(kind: str, do: Callable[[Path], None]) -> Callable[[Path], None]:
-    """The same change of all volumes of a run, which must cover the same voxels."""
+    """The same change of all volumes of a run, which must cover the same voxels of the same size."""
     return lambda folder: [do(folder / f"{name}.zarr") for name in VOLUMES[kind]]  # type: ignore[return-value]
 
 
 CHANGE: dict[str, Callable[[Path], None]] = {
     "voxels of the image": lambda folder: rewrite(folder / "image.zarr", one_voxel),
-    "voxel size of the image": lambda folder: rewrite(folder / "image.zarr", resolution_nm=(9.0, 8.0, 8.0)),
+    "voxel size of the image": every("image", lambda path: rewrite(path, resolution_nm=(9.0, 8.0, 8.0))),
     "offset of the image": every("image", lambda path: rewrite(path, bounds=SHIFTED)),
     "extent of the image": every("image", lambda path: rewrite(path, lambda array: array[:-1])),
     "version of torch": lambda folder: None,  # the test below gives torch another version
     "voxels of the mask": lambda folder: rewrite(folder / "mask.zarr", one_voxel),
     "voxels of the affinities": lambda folder: rewrite(folder / "affinities.zarr", one_voxel),
     "type of the affinities": lambda folder: rewrite(folder / "affinities.zarr", lambda a: (a / 255).astype("f4")),
-    "voxel size of the affinities": lambda folder: rewrite(folder / "affinities.zarr", resolution_nm=(9.0, 8.0, 8.0)),
+    "voxel size of the affinities": every("affinities", lambda path: rewrite(path, resolution_nm=(9.0, 8.0, 8.0))),
     "offset of the affinities": every("affinities", lambda path: rewrite(path, bounds=SHIFTED)),
     "true labels": lambda folder: rewrite(folder / "truth.zarr", one_voxel),
     "true skeletons": other_lines,
