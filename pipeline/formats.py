@@ -63,5 +63,9 @@ RUN_FILE = FileFormat("run.yaml", 1, "write the file anew for this one")
 CARD = FileFormat("card.yaml", 1, "another model")
 CHECKPOINT = FileFormat("checkpoint.ckpt", 1, "another output")
 """Of a training."""
+EXTENT = FileFormat("extent.json", 1)
+"""Beside the log of a stage: the layout to which its products were confined last."""
+MARK = FileFormat("petaseg.json", 1)
+"""Marks a run directory as one of petaseg's, and names the input whose results are in it."""
 INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""

@@ -195,9 +195,3 @@ class BoundingBox:
             raise BoundsError(f"box {self} begins before the array's origin {origin}")
         z, y, x = map(slice, start, stop)
         return z, y, x
-
-
-def linear_index(voxel: Triple, bounds: BoundingBox) -> int:
-    """The C-order index of a voxel in the dataset's full bounds: the same number in every run on that dataset."""
-    z, y, x = voxel - bounds.start
-    return (z * bounds.shape[1] + y) * bounds.shape[2] + x

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import BoundsError, ConfigError
-from pipeline.geometry import BoundingBox, Vec, as_vec, linear_index
+from pipeline.geometry import BoundingBox, Vec, as_vec
 
 side = st.integers(-50, 50)
 
@@ -51,14 +51,6 @@ def test_a_box_that_is_inside_out_is_refused_with_its_numbers():
 def test_a_vector_must_be_three_whole_numbers(value):
     with pytest.raises((ConfigError, ValueError)):
         as_vec(value, "shape")
-
-
-def test_the_linear_index_counts_in_the_full_bounds():
-    """The linear index counts within the bounds of the dataset, so supervoxel ids do not depend on chunk or region."""
-    bounds = BoundingBox((10, 20, 30), (14, 25, 36))
-    assert linear_index((10, 20, 30), bounds) == 0
-    assert linear_index((13, 24, 35), bounds) == bounds.voxels - 1
-    assert linear_index((11, 20, 30), bounds) == 5 * 6
 
 
 vectors = st.builds(Vec, side, side, side)

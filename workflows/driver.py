@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 
 import luigi
@@ -9,6 +10,7 @@ import luigi
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
+from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
 from workflows.segment import Segment
 from workflows.session import Session, open_session
@@ -24,11 +26,12 @@ def run_with_progress(
     scheduler_url: str | None = None,
     only_after: str | None = None,
     cluster: str | None = None,
+    overwrite: bool = False,
 ) -> Session:
     """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
 
     def announce(text: str) -> None:
-        progress_console.print(text, highlight=False, soft_wrap=True)
+        progress_console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     with ChunkProgress(progress_console, disable=quiet) as progress:
         return segment(
@@ -39,6 +42,7 @@ def run_with_progress(
             scheduler_url=scheduler_url,
             only_after=only_after,
             cluster=cluster,
+            overwrite=overwrite,
         )
 
 
@@ -51,6 +55,7 @@ def segment(
     scheduler_url: str | None = None,
     only_after: str | None = None,
     cluster: str | None = None,
+    overwrite: bool = False,
 ) -> Session:
     """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
@@ -62,13 +67,19 @@ def segment(
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
         only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
+        overwrite: delete the results of another input that the run directory holds; else they are refused.
     """
+
+    if scheduler_url is not None:
+        check_scheduler(scheduler_url)
 
     def check(run: Run) -> None:
         if only_after is not None:
             check_complete(run, only_after)
 
-    with open_session(config, overrides, listener=listener, announce=announce, cluster=cluster, check=check) as session:
+    with open_session(
+        config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
+    ) as session:
         finished = _build(Segment(config=config, set=tuple(overrides), session=session), scheduler_url)
     if session.failure is not None:
         raise session.failure
@@ -82,12 +93,14 @@ def check_complete(run: Run, stage: str) -> None:
     if not run.is_complete(run.stage(stage)):
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
-            f"first: {run.command}; or, if it was run with another --set, name its folder {run.url} instead of a file"
+            f"first: {run.command}; or, if it was run with another --set, name its folder "
+            f"{shlex.quote(run.url)} instead of a file"
         )
 
 
 def _build(task: luigi.Task, scheduler_url: str | None) -> bool:
     """Let Luigi run a task and its requirements; False if one failed."""
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
-    central = {"scheduler_url": scheduler_url} if scheduler_url else {"local_scheduler": True}
-    return bool(luigi.build([task], no_lock=True, **central))
+    central = {"scheduler_url": scheduler_url} if scheduler_url is not None else {"local_scheduler": True}
+    with explained(scheduler_url):
+        return bool(luigi.build([task], no_lock=True, **central))

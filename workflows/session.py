@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 
-from pipeline.execution import engine_of, executor_of
+from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, fan_out, run_stage
 from pipeline.ledger.records import Summary
+from pipeline.runs.hints import command
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from workflows.events.listeners import listening
@@ -34,13 +35,15 @@ class Session:
         self.seconds: dict[str, float] = {}
         """Seconds that each stage took, of stages with chunks to compute."""
         self.failure: BaseException | None = None
-        """The error of the first stage that failed."""
+        """The error of the first stage that failed, or whose records cannot be read."""
         self._complete: set[str] = set()
 
     @property
     def command(self) -> str:
         """The command by which the user continues this run."""
-        return self.run.command if self.cluster is None else f"petaseg submit {self.run.url} --on {self.cluster}"
+        if self.cluster is None:
+            return self.run.command
+        return command("submit", self.run.url, (), "--on", self.cluster)
 
     @cached_property
     def executor(self) -> Executor:
@@ -56,26 +59,33 @@ class Session:
         return executor
 
     def run_stage(self, name: str) -> Summary:
-        """Compute the missing chunks of a stage; the first failure is kept, since Luigi would only log it."""
+        """Compute the missing chunks of a stage."""
         stage = self.run.stage(name)
         began = time.perf_counter()
-        try:
+        with self._keeping_failure():
             ledger = self.run.ledger(stage)
             try:
                 summary = run_stage(stage, ledger, self.executor, self._options(), on_event=self.listener)
             finally:
                 ledger.close()
-        except BaseException as error:
-            self.failure = self.failure or error
-            raise
         self.seconds[name] = time.perf_counter() - began
         return summary
 
     def is_complete(self, name: str) -> bool:
         """True if the ledger holds every chunk of a stage; a ledger that was complete is not read again."""
-        if name not in self._complete and self.run.is_complete(self.run.stage(name)):
-            self._complete.add(name)
+        with self._keeping_failure():
+            if name not in self._complete and self.run.is_complete(self.run.stage(name)):
+                self._complete.add(name)
         return name in self._complete
+
+    @contextmanager
+    def _keeping_failure(self) -> Iterator[None]:
+        """Keep the first failure, since Luigi would only log it."""
+        try:
+            yield
+        except BaseException as error:
+            self.failure = self.failure or error
+            raise
 
     def _options(self) -> RunOptions:
         return RunOptions.of(
@@ -101,6 +111,7 @@ def open_session(
     announce: Callable[[str], None] = lambda _: None,
     cluster: str | None = None,
     check: Callable[[Run], None] = lambda _: None,
+    overwrite: bool = False,
 ) -> Iterator[Session]:
     """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
@@ -108,6 +119,8 @@ def open_session(
     The other arguments are those of ``workflows.driver.segment``.
     """
     run = Run.open(config, overrides)
+    check_settings(run.config.execution, cluster)
+    run.check_directory(overwrite=overwrite)
     check(run)
     run.check_model()
 
@@ -116,7 +129,7 @@ def open_session(
         announce(text)
 
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
-        run.create(cluster)
+        run.create(cluster, overwrite=overwrite)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             try:

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
+import json
+import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+)
 from pydantic_core.core_schema import CoreSchema, no_info_after_validator_function, tuple_schema
 
 from pipeline.formats import FileFormat
 from pipeline.geometry import Vec
 
-Count = Annotated[int, Field(ge=1)]
+MOST = 10**12
+"""No count and no position is larger: an image of this many voxels along one axis would be kilometres long."""
+LARGEST = 1e9
+"""No amount is larger; as seconds these are 30 years."""
+
+Count = Annotated[int, Field(ge=1, le=MOST)]
 """How many there are of something that must be there."""
-CountOrZero = Annotated[int, Field(ge=0)]
+CountOrZero = Annotated[int, Field(ge=0, le=MOST)]
 """How many there are of something that may be missing."""
-Positive = Annotated[float, Field(gt=0)]
-Amount = Annotated[float, Field(ge=0)]
+Cores = Annotated[int, Field(ge=1, le=4096)]
+"""Cores of a machine, or threads on them."""
+Processes = Annotated[int, Field(ge=1, le=100_000)]
+"""Processes or threads that work together."""
+Seed = Annotated[int, Field(ge=0, lt=2**63)]
+"""Seed of a generator of random numbers."""
+Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+Amount = Annotated[float, Field(ge=0, le=LARGEST)]
 """A positive number, or 0 for nothing of it."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -34,7 +55,7 @@ class _Three:
 
 Shape = Annotated[Vec, _Three(Count)]
 """Voxels along z, y and x."""
-Voxel = Annotated[Vec, _Three(int)]
+Voxel = Annotated[Vec, _Three(Annotated[int, Field(ge=-MOST, le=MOST)])]
 """A position, a distance or an offset in voxels: z, y, x."""
 STORAGE_CHUNK: Shape = Vec(64, 64, 64)
 """Voxels of one stored chunk, where nobody chooses others."""
@@ -59,16 +80,41 @@ class PathMarker:
         return {**handler(schema), "format": self.format}
 
 
-DataPath = Annotated[str, PathMarker("path or URL")]
+CONTROLS = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of control characters, halves of characters, and breaks of lines and paragraphs."""
+
+
+def is_line(text: str) -> bool:
+    """True for a text of one line without control characters."""
+    return not any(unicodedata.category(each) in CONTROLS for each in text)
+
+
+def check_line(text: str) -> str:
+    """The same text; ``ValueError`` if it has a line break or another control character."""
+    if not is_line(text):
+        raise ValueError(f"{json.dumps(text)} has a line break or another control character; leave it out")
+    return text
+
+
+def check_path(text: str) -> str:
+    """The same path or URL; ``ValueError`` if it is empty or has a control character."""
+    if not text:
+        raise ValueError("the path is empty; name a file, folder or URL (. is the folder of this file)")
+    return check_line(text)
+
+
+Line = Annotated[str, AfterValidator(check_line)]
+"""A text without line breaks and other control characters."""
+DataPath = Annotated[str, PathMarker("path or URL"), AfterValidator(check_path)]
 """A file, folder or volume. In a run file, relative paths count from its folder."""
-ModelName = Annotated[str, PathMarker("name, path or URL", may_be_name=True)]
+ModelName = Annotated[str, PathMarker("name, path or URL", may_be_name=True), AfterValidator(check_path)]
 """The name of a bundled model, or the place of a model's card or folder."""
 
 
 def check_address(value: object) -> object:
     """The same value; ``ValueError`` unless it is host:port."""
     host, _, port = str(value).rpartition(":")
-    if not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
+    if not host or not is_line(host) or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(
             f"the address is {value}; it must be host:port, like 127.0.0.1:9095 for this machine only, or 0.0.0.0:9095 "
             "for everybody on the network"
@@ -81,9 +127,11 @@ Address = Annotated[str, BeforeValidator(check_address)]
 
 
 class Table(BaseModel):
-    """A table of a configuration file: frozen, no unknown keys, no silent conversions."""
+    """A table of a configuration file: frozen, no unknown keys, no silent conversions, only finite numbers."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
 
     example: ClassVar[str] = "`petaseg init` writes an example"
     """The hint in the message for a file that cannot be read."""

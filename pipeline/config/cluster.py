@@ -2,20 +2,67 @@
 
 from __future__ import annotations
 
+import json
+import re
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from pipeline.config.base import Amount, Count, CountOrZero, Positive, Table
+from pipeline.config.base import Amount, Cores, Line, Processes, Table
 from pipeline.config.registered import KeyOf
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
 """A word that is safe in a job script, so that no value of a run file can become a command."""
-Walltime = Annotated[str, Field(pattern=r"^(\d+-)?\d{1,2}:\d{2}:\d{2}$")]
+LONGEST_DAYS = 3650
+WALLTIME = re.compile(
+    r"(?P<d>\d+)-(?P<h>2[0-3]|[01]?\d)(?::(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d))?)?"
+    r"|(?P<hours>\d+):(?P<minutes>[0-5]?\d):(?P<seconds>[0-5]?\d)|(?P<only_minutes>\d+)(?::(?P<rest>[0-5]?\d))?",
+    re.ASCII,
+)
+"""The forms of a walltime that SLURM knows."""
+
+
+def seconds_of(walltime: str) -> int:
+    """A walltime in seconds; ``ValueError`` if SLURM would not understand it, and for less than a minute.
+
+    As for SLURM: ``minutes``, ``minutes:seconds``, ``hours:minutes:seconds``, ``days-hours``, ``days-hours:minutes``
+    or ``days-hours:minutes:seconds``.
+    """
+    found = WALLTIME.fullmatch(walltime) if len(walltime) < 20 else None
+    total = 0 if found is None else _total({name: int(text) for name, text in found.groupdict("0").items()})
+    if not 60 <= total <= LONGEST_DAYS * 86400:
+        raise ValueError(
+            f"{json.dumps(walltime)} is no walltime from a minute to {LONGEST_DAYS} days; write hours:minutes:seconds, "
+            "days-hours:minutes:seconds, or another form of SLURM, like 04:00:00, 1-12:00, 2-12 or 90 (minutes)"
+        )
+    return total
+
+
+def _total(parts: dict[str, int]) -> int:
+    days, hours = parts["d"], parts["h"] + parts["hours"]
+    minutes = parts["m"] + parts["minutes"] + parts["only_minutes"]
+    return ((days * 24 + hours) * 60 + minutes) * 60 + parts["s"] + parts["seconds"] + parts["rest"]
+
+
+def _minutes_as_text(value: object) -> object:
+    """A number without quotes is minutes, as for SLURM."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def _check_walltime(text: str) -> str:
+    seconds_of(text)
+    return text
+
+
+Walltime = Annotated[str, BeforeValidator(_minutes_as_text), AfterValidator(_check_walltime)]
+Memory = Annotated[float, Field(ge=0.1, le=1e6)]
+"""Memory of one process in GB; Python and its packages alone take a tenth."""
 SbatchOption = Annotated[
     str,
     Field(
-        pattern=r"^--(constraint|exclude|exclusive|gres|gpus|hint|licenses|nice|nodelist|qos|reservation)(=[\w.,:@+&|*()\[\]-]+)?$"
+        pattern=r"^--(constraint|exclude|exclusive|gres|gpus|hint|licenses|nice|nodelist|qos|reservation)"
+        r"(=[A-Za-z0-9_.,:@+&|*()\[\]-]+)?$",
+        max_length=4096,
     ),
 ]
 
@@ -23,18 +70,18 @@ SbatchOption = Annotated[
 class WorkerShape(Table):
     """Workers of one shape: their number, and the resources of each."""
 
-    count: Count = 4
+    count: Processes = 4
     """The most workers; a stage with fewer chunks starts fewer."""
-    cpus: Count = 1
+    cpus: Cores = 1
     """CPU cores of a worker."""
     gpus: Annotated[int, Field(ge=0, le=1)] = 0
     """GPUs of a worker: one process has one GPU, or none."""
-    memory_gb: Positive = 4.0
+    memory_gb: Memory = 4.0
     """Memory of a worker in GB."""
-    threads: Count = 1
+    threads: Cores = 1
     """Chunks that a worker processes in parallel."""
     walltime: Walltime = "04:00:00"
-    """Longest time of a worker, [days-]hours:minutes:seconds (SLURM); it drains before its end and is replaced."""
+    """Longest time of a worker, in any form that SLURM knows; it drains before its end and is replaced."""
     queue: Name | None = None
     """Partition of these workers (SLURM); cluster.queue if left out."""
     options: tuple[SbatchOption, ...] = ()
@@ -46,13 +93,13 @@ class WorkerShape(Table):
 class Driver(Table):
     """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
 
-    cpus: Count = 1
+    cpus: Cores = 1
     """CPU cores."""
-    memory_gb: Positive = 4.0
+    memory_gb: Memory = 4.0
     """Memory in GB."""
     walltime: Walltime = "2-00:00:00"
     """Longest time of the driver; before its end it stops, is queued again and continues (SLURM)."""
-    restarts: CountOrZero = 20
+    restarts: Annotated[int, Field(ge=0, le=1000)] = 20
     """How often a driver that was killed is started again."""
 
 
@@ -63,7 +110,7 @@ class Prices(Table):
     """Price of one CPU core for an hour."""
     gpu_hour: Amount = 0.0
     """Price of one GPU for an hour."""
-    currency: str = ""
+    currency: Line = ""
     """Printed behind the figures, like EUR."""
 
 

@@ -17,6 +17,14 @@ from pipeline.config.registered import OneOf
 Problem = Any
 """A line of ``ValidationError.errors()``: type, loc, msg, input and ctx."""
 
+REMEDIES = {
+    "string_type": "; put it in quotes",
+    "bool_type": "; write true or false",
+    "int_type": "; write a whole number without quotes",
+    "float_type": "; write a number without quotes",
+}
+"""Type of a problem -> what to do, where the rule alone does not say it."""
+
 
 def explained(error: ValidationError, model: type[Table]) -> list[str]:
     """One line for each problem; a list that is too short only because items were refused is not another problem."""
@@ -51,7 +59,7 @@ def explain(problem: Problem, model: type[Table]) -> str:
         case "value_error" | "missing":
             return f"{where}: {message}" if path else problem["msg"].removeprefix("Value error, ")
         case _:
-            return f"{where} is {json.dumps(problem['input'])}: {message}"
+            return f"{where} is {json.dumps(problem['input'])}: {message}{REMEDIES.get(problem['type'], '')}"
 
 
 def nearest(wrong: str, known: Sequence[str]) -> str:

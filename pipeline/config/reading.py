@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import ValidationError
 
 from pipeline.config.base import Table
 from pipeline.config.problems import explained
 from pipeline.config.run_file import RunConfig
+from pipeline.config.strict_yaml import parse_yaml
 from pipeline.errors import ConfigError
 from pipeline.formats import FIELD
 
@@ -33,10 +33,7 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
 
 def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), model: type[Model] = RunConfig) -> Model:  # type: ignore[assignment]
     """Like ``load_config``, of a YAML text; ``source`` is where it comes from, for messages."""
-    try:
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from None
+    data = parse_yaml(text, source)
     if not isinstance(data, dict):
         raise ConfigError(f"{source} holds no table of keys; {model.example}")
     return parse_config(apply_overrides(data, overrides), model, source=source)
@@ -66,11 +63,14 @@ def _without_version(data: Mapping[str, Any], model: type[Table], source: str) -
 def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
     """A copy of ``data`` with each ``a.b=value`` set; values are YAML, so ``[1, 2, 3]``, ``null`` and ``0.4`` work."""
     result = json.loads(json.dumps(data, default=str))
+    given: dict[str, str] = {}
     for override in overrides:
         key, equals, value = override.partition("=")
-        if not equals or not key.strip():
+        key = key.strip()
+        if not equals or not key:
             raise ConfigError(f"--set {override!r} must look like key=value, or table.key=value for a key of a table")
-        *tables, leaf = key.strip().split(".")
+        _check_new(key, override, given)
+        *tables, leaf = key.split(".")
         place = result
         for table in tables:
             place = place.setdefault(table, {})
@@ -80,12 +80,17 @@ def apply_overrides(data: Mapping[str, Any], overrides: Sequence[str]) -> dict[s
     return result
 
 
+def _check_new(key: str, override: str, given: dict[str, str]) -> None:
+    """Refuse an override that would take back an earlier one."""
+    for earlier, text in given.items():
+        if earlier == key or earlier.startswith(f"{key}."):
+            raise ConfigError(f"--set {override!r} takes back --set {text!r}; give {earlier} once")
+    given[key] = override
+
+
 def _value(override: str, text: str) -> Any:
     """The value of an override, parsed as YAML."""
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {override!r} is not valid YAML: {' '.join(str(error).split())}") from None
+    return parse_yaml(text, f"--set {override!r}")
 
 
 def json_schema(model: type[Table] = RunConfig) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config.base import Table
+from pipeline.config.base import LARGEST, Table
 from pipeline.config.reading import json_schema
 from pipeline.config.run_file import RunConfig
 
@@ -87,7 +87,7 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
         return
     yield _kind(schema)
     limits = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-    yield from (f"{word} {schema[key]:g}" for key, word in limits.items() if key in schema)
+    yield from (f"{word} {schema[key]:g}" for key, word in limits.items() if abs(schema.get(key, LARGEST)) < LARGEST)
 
 
 def _kind(schema: dict[str, Any]) -> str:

@@ -15,11 +15,14 @@ from pipeline.config.base import (
     STORAGE_CHUNK,
     Address,
     Amount,
+    Cores,
     Count,
     CountOrZero,
     DataPath,
+    Line,
     ModelName,
     Positive,
+    Processes,
     Shape,
     Share,
     Table,
@@ -28,7 +31,7 @@ from pipeline.config.base import (
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
-from pipeline.geometry import Vec
+from pipeline.geometry import Vec, product
 
 DEFAULT_THRESHOLD = 0.5
 """Where the merge tree is cut if neither ``segmentation.threshold`` nor the model's card says it."""
@@ -75,11 +78,11 @@ class Inference(Table):
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Device on which the network runs; auto takes a GPU if there is one."""
-    gpu: str | None = None
+    gpu: Line | None = None
     """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
-    threads: Count = 1
+    threads: Cores = 1
     """CPU threads of one forward pass; a change computes affinities again, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
     """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
@@ -146,11 +149,11 @@ class Execution(Table):
 
     executor: Annotated[str, KeyOf("pipeline.execution:EXECUTORS")] = "threads"
     """serial: a plain loop; threads: threads of one process, for parallel I/O; dask: worker processes or a cluster."""
-    workers: Count = 2
+    workers: Processes = 2
     """Worker processes (dask) or threads (threads)."""
-    threads_per_worker: Count = 1
+    threads_per_worker: Cores = 1
     """Chunks that one dask worker processes in parallel."""
-    scheduler: str | None = None
+    scheduler: Line | None = None
     """Address of an existing Dask scheduler, for example tcp://host:8786; a local cluster if left out."""
     max_in_flight: Count | None = None
     """Chunks submitted at a time; by default two for each worker thread."""
@@ -196,7 +199,16 @@ class RunConfig(Table):
         return self
 
 
+LARGEST_OBJECT = 2**31
+"""Voxels of the largest stored object that codecs and buckets can hold."""
+
+
 def _check_alignment(chunk: Shape, storage: Shape) -> None:
+    if product(storage) > LARGEST_OBJECT:
+        raise ValueError(
+            f"storage_chunk_shape is {list(storage)}; one stored object holds at most {LARGEST_OBJECT:,} voxels: "
+            "[64, 64, 64] is usual"
+        )
     if not any(chunk % storage):
         return
     nearest = [max(1, round(c / s)) * s for c, s in zip(chunk, storage, strict=True)]

@@ -174,6 +174,7 @@ class _StageRun:
             return
         self.stage.prepare()  # it may raise an error, and overwrites nothing
         self.ledger.begin()
+        self.stage.confine(self.options.may_write)
         self.nodes.begin_grid()
         waiting: Iterable[Chunk] = self.ledger.pending(grid)
         for attempt in range(1, self.options.attempts + 1):

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from pipeline.config.reading import parse_config
 from pipeline.config.run_file import Execution
+from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
@@ -169,7 +169,7 @@ def segment(folder: Path, volumes: dict[str, str], scored: tuple[int, int], chan
     }
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "run.yaml"
-    file.write_text(yaml.safe_dump(data, sort_keys=False))
+    file.write_text(dump_yaml(data))
     run = Run.open(file)
     run.create()
     executor = make_executor("serial")

@@ -34,7 +34,7 @@ class PredictOptions:
     """CPU threads of one forward pass."""
     deterministic: bool = True
     """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""
-    augmentation: str = "none"
+    augmentation: str = DEFAULTS.augmentation
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
     channels: int = 3
     """The number of affinities that are written, from the first; the first three are the nearest neighbours.

@@ -17,12 +17,12 @@ from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-import yaml
 from pydantic import Field, PrivateAttr, model_validator
 
 from pipeline.config.base import Shape, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
+from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError, ModelError
 from pipeline.formats import CARD, FileFormat
 from pipeline.models import MODELS
@@ -253,9 +253,7 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "weights.safetensors", data)
     filled = card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()})
-    text = yaml.safe_dump(
-        {**CARD.stamp, **filled.model_dump(mode="json")}, sort_keys=False, width=110, allow_unicode=True
-    )
+    text = dump_yaml({**CARD.stamp, **filled.model_dump(mode="json")}, width=110)
     _replace(folder / "card.yaml", text.encode())
     return load_card(folder)
 

@@ -46,6 +46,18 @@ def build_chain(setup: Setup) -> tuple[ChainStage, ...]:
     return tuple(built.values())
 
 
+def with_readers(name: str, *, without: str = "") -> tuple[str, ...]:
+    """The stage of this name and all that read its products, directly or through others, in the order of the chain.
+
+    without: a stage whose own products do not depend on those of ``name``, though it reads them.
+    """
+    found = [name]
+    for kind in STAGES:
+        if kind.name not in (*found, without) and set(kind.reads) & set(found):
+            found.append(kind.name)
+    return tuple(found)
+
+
 def check_order(stages: Sequence[type[ChainStage]]) -> None:
     """Raise ``ConfigError`` unless every stage has its own name and comes after all stages that it reads."""
     seen: set[str] = set()

@@ -14,7 +14,7 @@ from pathlib import Path
 from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
-from pipeline.runs.chain import STAGES
+from pipeline.runs.chain import STAGES, with_readers
 
 BEGIN = "<!-- printed by `python -m pipeline.runs.changes docs/running.md`: change pipeline/runs/changes.py instead -->"
 END = "<!-- end of what is printed -->"
@@ -28,15 +28,15 @@ class Effect:
     stages: tuple[str, ...]
 
 
+SAME = "write_supervoxels"
+"""The stage that reads the table of the segments, of which it takes a column that only the fragments decide."""
 NOTHING = Effect("nothing", ())
-SCORES = Effect("the scores", ("evaluate_segmentation",))
-LABELS = Effect(
-    "the cut of the merge tree and the labels", ("cut_merge_tree", "assign_segments", "relabel", *SCORES.stages)
-)
-TREE = Effect("the merge tree and the labels", ("agglomerate", *LABELS.stages))
-GRAPH = Effect("the region graph, the merge tree and the labels", ("build_region_graph", *TREE.stages))
-SUPERVOXELS = Effect("supervoxels and what follows", ("extract_supervoxels", "write_supervoxels", *GRAPH.stages))
-EVERYTHING = Effect("everything", ("predict_affinities", *SUPERVOXELS.stages))
+SCORES = Effect("the scores", with_readers("evaluate_segmentation"))
+LABELS = Effect("the cut of the merge tree and the labels", with_readers("cut_merge_tree", without=SAME))
+TREE = Effect("the merge tree and the labels", with_readers("agglomerate", without=SAME))
+GRAPH = Effect("the region graph, the merge tree and the labels", with_readers("build_region_graph", without=SAME))
+SUPERVOXELS = Effect("supervoxels and what follows", with_readers("extract_supervoxels"))
+EVERYTHING = Effect("everything", with_readers("predict_affinities"))
 EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, SCORES, NOTHING)
 
 RUNS = {

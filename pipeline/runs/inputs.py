@@ -12,7 +12,7 @@ from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxe
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
-from pipeline.runs.origin import input_fingerprint, sample_blocks
+from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS, to_uint8
@@ -84,10 +84,11 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
 
     card = load_card(config.model)
     if not card.offsets:
-        said = ", ".join(other.what for other in card.other_channels)
+        predicted = ", ".join(other.what for other in card.other_channels)
         raise ConfigError(
-            f"model {card.name} says {said}; a run needs a model with affinities of the nearest neighbours: train one "
-            "with such affinities among its targets, or give the run affinities that you have (input.affinities)"
+            f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
+            "train one with such affinities among its targets, or give the run affinities that you have "
+            "(input.affinities)"
         )
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap
@@ -113,6 +114,7 @@ def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_direc
         box = _labelled_part(config, labels, box)
         digests.append(input_fingerprint(labels, box, run_directory))
     if config.skeletons is not None:
+        refuse_own_directory(config.skeletons, run_directory)
         digests.append(_skeleton_fingerprint(opened.skeletons(config.skeletons)))
     return Truth(config.labels, config.skeletons, fingerprint(digests), box)
 

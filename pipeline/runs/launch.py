@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import psutil
@@ -11,8 +11,10 @@ import psutil
 from pipeline.clusters import CLUSTERS, make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, JobState, Submission
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.runs.lease import Holder, read_lease
+from pipeline.runs.hints import command
+from pipeline.runs.lease import Holder, Lease, read_lease
 from pipeline.runs.outline import RunOutline
+from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:  # it imports torch and numba, which are not needed to query a cluster
     from pipeline.runs.run import Run
@@ -20,6 +22,15 @@ if TYPE_CHECKING:  # it imports torch and numba, which are not needed to query a
 ALIVE = ("pending", "running")
 END_SECONDS = 60.0
 """How long a driver may take to stop: it ends its workers and writes its records first."""
+
+
+@dataclass(frozen=True)
+class RunPlace:
+    """A run known by its directory: its inputs are not opened, since they may be gone or be computed again."""
+
+    store: ObjectStore
+    source: str
+    """The run file or run directory that the user named."""
 
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
@@ -36,27 +47,35 @@ def submission_of(run: Run, setup: str = "") -> Submission:
     return Submission(run.url, run.config, setup=setup)
 
 
-def submit(run: Run, cluster: Cluster, setup: str = "") -> DriverJob:
-    """Submit a driver and record it in the run directory; ``ClusterError`` if one is running already."""
+def submit(run: Run, cluster: Cluster, setup: str = "", *, overwrite: bool = False) -> DriverJob:
+    """Submit a driver and record it in the run directory; ``ClusterError`` if one is running already.
+
+    overwrite: delete the results of another input first, if the run directory holds any; else they are refused.
+    """
     job = driver_of(run)
     if job is not None and make_cluster(job.cluster).state(job).phase in ALIVE:
         raise ClusterError(
             f"{run.source} was submitted to {job.cluster} already, as {job.id}, and that driver is alive; "
-            f"look at it with `petaseg status {run.source}`, or end it with `petaseg cancel {run.source}`"
+            f"look at it with `{run.hint('status')}`, or end it with `{run.hint('cancel')}`"
         )
-    run.create()
+    run.check_directory(overwrite=overwrite)
+    if overwrite:
+        with Lease(run.store, seconds=run.config.execution.lease_seconds):
+            run.create(overwrite=True)
+    else:
+        run.create()
     job = cluster.submit(submission_of(run, setup))
     run.store.put(DRIVER_RECORD, job.encode())
     return job
 
 
-def driver_of(run: Run | RunOutline) -> DriverJob | None:
+def driver_of(run: Run | RunOutline | RunPlace) -> DriverJob | None:
     """The driver that was submitted last; ``None`` if there was none."""
     data = run.store.get_or_none(DRIVER_RECORD)
     return None if data is None else DriverJob.decode(data, f"{run.store.url}/{DRIVER_RECORD}")
 
 
-def driver_here(run: Run) -> Holder | None:
+def driver_here(run: RunPlace) -> Holder | None:
     """The driver that `petaseg run` has started in a terminal, if it has the lease; it may be dead.
 
     ``None`` too if the lease is damaged: nobody can tell then.
@@ -65,7 +84,7 @@ def driver_here(run: Run) -> Holder | None:
     return None if lease is None or lease.released or lease.damaged or lease.holder.job else lease.holder
 
 
-def cancel(run: Run) -> str:
+def cancel(run: RunPlace) -> str:
     """End the driver of a run and its workers, wherever they are; returns the driver's name.
 
     ``ConfigError`` if there is none, ``ClusterError`` if it cannot be ended from here.
@@ -80,13 +99,13 @@ def cancel(run: Run) -> str:
         if lease is not None and lease.damaged:
             raise ClusterError(
                 f"{run.store.url}/lease.json is damaged, so nobody can tell who drives this run; end the driver where "
-                f"you started it. Nothing is lost: `petaseg run {run.source}` takes over from a driver that is dead"
+                f"you started it. Nothing is lost: `{command('run', run.source)}` takes over from a driver that is dead"
             )
         if lease is not None and not lease.released and lease.holder.job:
             raise ClusterError(
                 f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"
             )
-        raise ConfigError(f"no driver works on {run.source}; `petaseg run {run.source}` goes on with it")
+        raise ConfigError(f"no driver works on {run.source}; `{command('run', run.source)}` goes on with it")
     make_cluster(job.cluster).cancel(job)
     return f"{job.cluster} {job.id}"
 

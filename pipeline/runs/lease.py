@@ -34,6 +34,7 @@ from pydantic import TypeAdapter
 
 from pipeline.errors import LeaseError, StorageError
 from pipeline.formats import LEASE
+from pipeline.runs.hints import command
 from pipeline.storage import ObjectStore
 
 logger = logging.getLogger("petaseg.lease")
@@ -277,5 +278,5 @@ class Lease:
     def _refusal(self, other: LeaseRecord) -> str:
         return (
             f"{other.holder} works on {self.store.url} already; two drivers would do everything twice. Look at it with "
-            f"`petaseg status {self.store.url}`, or end it first and give the same command again"
+            f"`{command('status', self.store.url)}`, or end it first and give the same command again"
         )

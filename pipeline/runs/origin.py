@@ -16,10 +16,14 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
+from pipeline.runs.hints import command
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
-from pipeline.storage import ObjectStore, local_path, parent_of
+from pipeline.storage import ObjectStore, parent_of
+from pipeline.volumes.axes import DEFAULT
 from pipeline.volumes.base import Volume
+from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location, parse_location
+from pipeline.volumes.places import overlap, place_of, real
 
 SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
@@ -62,11 +66,9 @@ class Origin:
     def command(self) -> str:
         """The command that finishes the run, from any folder."""
         cluster = self.outline.cluster
-        return (
-            f"petaseg run {self.outline.url}"
-            if cluster is None
-            else f"petaseg submit {self.outline.url} --on {cluster}"
-        )
+        if cluster is None:
+            return command("run", self.outline.url)
+        return command("submit", self.outline.url, (), "--on", cluster)
 
 
 def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:
@@ -74,13 +76,14 @@ def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -
 
     Raises ``VolumeError`` if another run has not finished it, ``ConfigError`` if this very run writes it.
     """
-    refuse_own_volume(volume.url, run_directory)
+    refuse_own_directory(volume.url, run_directory)
     origin = origin_of(volume.url)
     if origin is None:
         return volume_fingerprint(volume)
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)
-    return fingerprint(origin.stage.name, origin.stage.fingerprint, origin.volume, *_extent(volume))
+    written_by = origin.stage.name, origin.stage.fingerprint, origin.volume
+    return fingerprint(*written_by, *_extent(volume), *_other_axes(volume.url))
 
 
 def require_finished(url: str) -> None:
@@ -90,14 +93,21 @@ def require_finished(url: str) -> None:
         origin.require_finished(url)
 
 
-def refuse_own_volume(url: str, run_directory: str) -> None:
-    """Raise ``ConfigError`` if a volume is one that the run in ``run_directory`` may write."""
-    own = _resolved(run_directory)
-    for folder, name in _places(parse_location(url)):
-        if folder == own and name in WRITTEN:
+def refuse_own_directory(url: str, run_directory: str) -> None:
+    """Raise ``ConfigError`` if an input and the run directory overlap: one is, holds or lies in the other."""
+    if not parse_location(url).entry.lasting:
+        return
+    place, own = place_of(url), real(run_directory)
+    if how := overlap(place, own):
+        raise ConfigError(
+            f"the input {url} {how} this run's own directory {run_directory}, where a stage may write over it; a run "
+            "reads only what it does not write: choose another run_directory"
+        )
+    for folder, _ in _places(parse_location(url)):
+        if overlap(own, folder) == "lies in" and _holds_zarr(folder):
             raise ConfigError(
-                f"the input {url} lies in this run's own directory {run_directory}, where a stage may write over it; a "
-                "run reads only what it does not write: choose another run_directory"
+                f"run_directory {run_directory} lies in the volume {folder}, to which the input {url} belongs; choose "
+                "a run_directory apart from the inputs"
             )
 
 
@@ -140,6 +150,12 @@ def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], 
     return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
 
 
+def _other_axes(url: str) -> tuple[str, ...]:
+    """The order ``#axes=`` in which a URL takes the axes, unless it is that in which stages write."""
+    axes = parse_location(url).options.get("axes")
+    return () if axes is None or axes in DEFAULT.values() else (axes,)
+
+
 def _origin(url: str, outline: RunOutline, volume: str) -> Origin:
     for stage in outline.stages:
         if volume in stage.volumes:
@@ -153,7 +169,7 @@ def _origin(url: str, outline: RunOutline, volume: str) -> Origin:
 
 def _places(location: Location) -> Iterator[tuple[str, str]]:
     """The folder that holds the volume, with the volume's name there; then the same of an array within a volume."""
-    place = _resolved(location.base)
+    place = real(location.base)
     for _ in range(2):
         folder = parent_of(place)
         if folder is None:
@@ -162,7 +178,6 @@ def _places(location: Location) -> Iterator[tuple[str, str]]:
         place = folder
 
 
-def _resolved(place: str) -> str:
-    """A path without links and relative parts, and a URL as it is."""
-    path = local_path(place)
-    return place.rstrip("/") if path is None else str(path.resolve())
+def _holds_zarr(folder: str) -> bool:
+    store = ObjectStore(folder)
+    return any(map(store.exists, VOLUMES["zarr"].markers))

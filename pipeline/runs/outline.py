@@ -7,14 +7,14 @@ run on a cluster has none of these, so it reads the fingerprints from ``stages.j
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from pipeline.config.reading import parse_config
 from pipeline.config.run_file import RunConfig
+from pipeline.config.strict_yaml import parse_yaml
 from pipeline.errors import CorruptError, LedgerError
 from pipeline.formats import OUTLINE, RUN_FILE
 from pipeline.geometry import BoundingBox, Vec
@@ -89,15 +89,23 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
     if stages is None or run_file is None:
         return None
     try:
-        data, table = json.loads(stages), yaml.safe_load(run_file)
+        data, table = json.loads(stages), parse_yaml(run_file, f"{store.url}/run.yaml")
         OUTLINE.check(data, f"{store.url}/{KEY}", LedgerError)
         RUN_FILE.check(table, f"{store.url}/run.yaml", LedgerError)
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
         return RunOutline(store.url, data["command"], config, tuple(map(_stage, data["stages"])), data["cluster"])
-    except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"
         ) from error
+
+
+def refuse_newer(store: ObjectStore) -> None:
+    """Raise ``LedgerError`` if a newer petaseg wrote what is to be written anew; a damaged file is no obstacle."""
+    for key, kind in ((KEY, OUTLINE), ("run.yaml", RUN_FILE)):
+        data = store.get_or_none(key)
+        with suppress(ValueError, TypeError):
+            kind.check(parse_yaml(data or b"{}", key), f"{store.url}/{key}", LedgerError)
 
 
 def _stage(data: dict[str, Any]) -> StageOutline:

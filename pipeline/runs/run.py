@@ -12,18 +12,19 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import yaml
-
 from pipeline import formats
 from pipeline.config.paths import with_paths
 from pipeline.config.reading import parse_config, read_config
 from pipeline.config.run_file import RunConfig
+from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.chain import build_chain
+from pipeline.runs.directory import check_directory, claim_directory, forget_left_out
+from pipeline.runs.hints import command
 from pipeline.runs.inputs import open_inputs
-from pipeline.runs.outline import RunOutline, StageOutline
+from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
 from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
@@ -142,17 +143,33 @@ class Run:
     @property
     def command(self) -> str:
         """The command that resumes this run."""
-        sets = "".join(f" --set {override}" for override in self.overrides)
-        return f"petaseg run {self.source}{sets}"
+        return self.hint("run")
 
-    def create(self, cluster: str | None = None) -> None:
+    def hint(self, verb: str, *more: str) -> str:
+        """The command that does something with this run, with its overrides and more options."""
+        return command(verb, self.source, self.overrides, *more)
+
+    def check_directory(self, *, overwrite: bool = False) -> None:
+        """Refuse a run directory that is somebody's, or that holds the results of another input (``ConfigError``).
+
+        overwrite: allow ``create`` to delete the results of another input.
+        """
+        check_directory(self.outline, self.inputs, overwrite=overwrite)
+
+    def create(self, cluster: str | None = None, *, overwrite: bool = False) -> None:
         """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
 
         cluster: the cluster whose workers process the chunks, if there is one.
+        overwrite: delete the results of another input first, if there are any; else they are refused.
+
+        Raises ``LedgerError`` if a newer petaseg has written them in this run directory.
         """
+        refuse_newer(self.store)
+        claim_directory(self.outline, self.inputs, overwrite=overwrite)
+        forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        self.store.put(RUN_FILE, (head + yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)).encode())
+        self.store.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
         replace(self.outline, cluster=cluster).write()
 
 

@@ -1,14 +1,16 @@
 """Verification: every stored chunk is compared with its recorded checksum, and a sample of chunks is computed again.
 
 The first check finds changes of bytes since they were written (a truncated file, a flipped bit, a deleted object). The
-second finds other changes: an edited input, another library, a machine that computes differently.
+second finds other changes: an edited input, another library, a machine that computes differently. A third finds what
+no chunk of the run has written: voxels outside of the region of interest, parts of chunks that are not in the grid.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from pipeline.errors import PetasegError, WorkerEnvironmentError
 from pipeline.grid import Chunk
@@ -17,6 +19,8 @@ from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from pipeline.stages.base import Stage, checksum_of
 
+NAMED_STRAYS = 1000
+"""The number of strays of a stage that a proof names."""
 Progress = Callable[[str, int, int], None]
 """Called with a stage, the number of its checked chunks, and the number of chunks to check."""
 
@@ -46,11 +50,15 @@ class StageProof:
     findings: tuple[Finding, ...]
     obstacle: str = ""
     """Why chunks could not be computed again on this machine: its network computes other bytes than the run's."""
+    strays: tuple[str, ...] = ()
+    """Stored objects, by key, that no chunk of the stage writes: results of another region; the first of very many."""
 
     @property
     def proven(self) -> bool:
-        """True if all chunks are done, none differs, and those that were to be computed again could be."""
-        return self.done == self.chunks and not self.findings and not self.obstacle
+        """True if all chunks are done, none differs, those that were to be computed again could be, and nothing else
+        is stored.
+        """
+        return self.done == self.chunks and not (self.findings or self.obstacle or self.strays)
 
 
 def verify_run(
@@ -94,7 +102,8 @@ def verify_stage(
                 obstacle = str(error)
         on_progress(stage.name, number + 1, done)
     total = sum(len(grid) for grid in stage.grids())
-    return StageProof(stage.name, total, done, done, recomputed, tuple(findings), obstacle)
+    strays = tuple(islice(stage.strays(), NAMED_STRAYS))
+    return StageProof(stage.name, total, done, done, recomputed, tuple(findings), obstacle, strays)
 
 
 def recompute(stage: Stage, chunk: Chunk) -> str:
@@ -105,9 +114,14 @@ def recompute(stage: Stage, chunk: Chunk) -> str:
     return checksum_of(products)
 
 
-def repair(run: Run, findings: Sequence[Finding]) -> None:
-    """Forget the done marks of the chunks found wrong, so that the next run computes them (and only them) again."""
-    with Lease(run.store, seconds=run.config.execution.lease_seconds):
+def repair(run: Run, findings: Sequence[Finding], stray: Collection[str] = ()) -> None:
+    """Forget the done marks of the chunks found wrong, so that the next run computes them (and only them) again.
+
+    stray: names of the stages whose strays are removed at once.
+    """
+    with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
+        for name in stray:
+            run.stage(name).extent.confine(lease.may_write)
         for name in {finding.stage for finding in findings}:
             ledger = run.ledger(run.stage(name))
             for finding in findings:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -99,6 +99,16 @@ class Stage(ABC):
 
     def prepare(self) -> None:  # noqa: B027  (most stages need nothing)
         """Create output volumes, once, in the driver, before the first chunk; may be repeated."""
+
+    def confine(self, may_write: Callable[[], None]) -> None:  # noqa: B027
+        """Remove what an earlier configuration has stored where no chunk writes now; called after the old marks ended.
+
+        may_write: called before each change; raises ``LeaseError`` if another driver has taken over.
+        """
+
+    def strays(self) -> Iterator[str]:
+        """The keys, within the run directory, of what ``confine`` would remove."""
+        return iter(())
 
     def volume_names(self) -> tuple[str, ...]:
         """Names, within the run directory, of the volumes that it writes."""

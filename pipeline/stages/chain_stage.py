@@ -7,7 +7,7 @@ and loaded again, and what ``petaseg plan`` counts. ``pipeline.runs.chain`` list
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.config.fingerprint import fingerprint
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products, Stage
+from pipeline.stages.extent import Extent
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
 
@@ -81,6 +82,20 @@ class ChainStage(Stage):
         """Create the output volumes."""
         for volume in self.volumes:
             self.layout.create_volume(volume.name, volume.dtype, volume.channels)
+
+    @property
+    def extent(self) -> Extent:
+        """Where its chunks store something."""
+        return Extent(self.layout, self.name, self.volume_names(), self.grids())
+
+    def confine(self, may_write: Callable[[], None]) -> None:
+        """See ``Stage``; nothing is looked for if the last driver had the same layout."""
+        if not self.extent.is_confined:
+            self.extent.confine(may_write)
+
+    def strays(self) -> Iterator[str]:
+        """See ``Stage``."""
+        return self.extent.strays()
 
     def write(self, chunk: Chunk, products: Products) -> None:
         """Store the voxels of the core, and the small arrays all or nothing."""

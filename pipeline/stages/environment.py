@@ -71,7 +71,7 @@ def compare(store: ObjectStore, fingerprint: str, here: Environment) -> None:
     """``WorkerEnvironmentError`` if another environment is recorded; nothing is written."""
     known = recorded(store, fingerprint)
     if known is not None and known.digest != here.digest:
-        raise WorkerEnvironmentError(_refusal(known, here))
+        raise WorkerEnvironmentError(_refusal(known, here, record_key(fingerprint)))
 
 
 def record(store: ObjectStore, fingerprint: str, here: Environment) -> None:
@@ -81,12 +81,13 @@ def record(store: ObjectStore, fingerprint: str, here: Environment) -> None:
     compare(store, fingerprint, here)
 
 
-def _refusal(known: Environment, here: Environment) -> str:
+def _refusal(known: Environment, here: Environment, key: str) -> str:
     return (
         f"{here.host} computes other bytes than this run, which {known.host} began: for fixed patches its network "
         f"returns {here.digest[:12]}, not {known.digest[:12]}; {_differences(known.names, here.names)}. All chunks of "
         "a run need one environment: give its workers machines, drivers and libraries like those of the first, or "
-        "begin anew in another run directory"
+        "begin anew in another run directory. If no chunk of this stage is done yet, it is enough to end all workers "
+        f"and to delete {key} in the run directory"
     )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import threading
+from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, ParamSpec, TypeVar
 
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import Vec
@@ -16,6 +18,26 @@ from pipeline.volumes.base import Volume
 if TYPE_CHECKING:  # only stages that predict import torch
     from pipeline.inference.predictor import PredictOptions, Predictor
     from pipeline.stages.base import Stage
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class Once(Generic[Arguments, Result]):
+    """A function whose results are kept; threads that ask for one at the same time wait until one of them has it."""
+
+    def __init__(self, function: Callable[Arguments, Result]) -> None:
+        self._function = lru_cache(maxsize=2)(function)
+        self._lock = threading.RLock()
+
+    def __call__(self, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        """The result for these arguments, which are hashable."""
+        with self._lock:
+            return self._function(*args, **kwargs)  # type: ignore[arg-type]  # the stub cannot know
+
+    def cache_clear(self) -> None:
+        """Forget all results."""
+        self._function.cache_clear()
 
 
 @lru_cache(maxsize=64)
@@ -42,7 +64,7 @@ def skeletons(url: str) -> Skeletons:
     return Skeletons.load(url)
 
 
-@lru_cache(maxsize=2)
+@Once
 def predictor(card: str, options: PredictOptions) -> Predictor:
     """The model on its device with its weights, loaded once."""
     from pipeline.inference.predictor import Predictor
@@ -51,7 +73,7 @@ def predictor(card: str, options: PredictOptions) -> Predictor:
     return Predictor(load_model(load_card(card), device=options.device), options)
 
 
-@lru_cache(maxsize=4)
+@Once
 def environment(card: str, options: PredictOptions, patch_shape: Vec) -> Environment:
     """What this process computes the model with, measured once."""
     from pipeline.inference.runtime import environment_names

@@ -113,7 +113,7 @@ class PredictAffinities(ChainStage):
         return opened.environment(self.model_card, self.options, self.patch_shape)
 
     def _check_device(self) -> None:
-        """What the run file says about the device is compared by name; the rest is measured."""
+        """Compare the device that the run file names with this worker's; everything else is measured."""
         from pipeline.inference.runtime import gpu_name
 
         gpu, named = gpu_name(), self.options.gpu

@@ -10,7 +10,7 @@ A reader, in any process and also after ``kill -9``, sees an object either as it
 from pipeline.storage.addresses import absolute, local_path, parent_of
 from pipeline.storage.arrays import pack_arrays, unpack_arrays
 from pipeline.storage.errors import MissingObjectError, as_storage_error, storage_errors
-from pipeline.storage.local import PARTIAL
+from pipeline.storage.local import PARTIAL, is_hidden
 from pipeline.storage.objects import ObjectStore, store_of
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "ObjectStore",
     "absolute",
     "as_storage_error",
+    "is_hidden",
     "local_path",
     "pack_arrays",
     "parent_of",

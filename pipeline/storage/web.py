@@ -70,7 +70,16 @@ class WebBackend:
 
     def list(self, prefix: str) -> Iterator[str]:
         """See ``Backend``."""
-        return iter(self._files.list(prefix))
+        if not self.url.startswith("mem://"):
+            return iter(self._files.list(prefix))
+        from cloudfiles import CloudFiles
+
+        bucket, _, folder = self.url.removeprefix("mem://").partition("/")
+        path = f"{folder.rstrip('/')}/" if folder else ""
+        everything = CloudFiles(f"mem://{bucket}", progress=False).list(
+            path + prefix
+        )  # a folder lists its siblings too
+        return (key.removeprefix(path) for key in everything)
 
     def delete(self, key: str) -> None:
         """See ``Backend``."""

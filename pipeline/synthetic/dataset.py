@@ -20,11 +20,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from pipeline import __version__
 from pipeline.config.base import Table
 from pipeline.config.reading import apply_overrides, parse_config
+from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError, StorageError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.contact_sheet import SHOWN, contact_sheet
@@ -129,7 +129,7 @@ def _write(
                 on_progress(index + 1, count)
     contact_sheet(folder / "contact_sheet.png", pairs, notes, f"{kind}, seed {seed}")
     settings = {"kind": kind, "count": count, "seed": seed, "petaseg": __version__}
-    text = yaml.safe_dump({**settings, "parameters": config.model_dump(mode="json")}, sort_keys=False)
+    text = dump_yaml({**settings, "parameters": config.model_dump(mode="json")})
     (folder / "parameters.yaml").write_text(text)
     return tuple(sorted(path.name for path in folder.glob("*.zarr")))
 

@@ -7,7 +7,20 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Amount, Count, CountOrZero, DataPath, ModelName, Positive, Shape, Share, Table, Voxel
+from pipeline.config.base import (
+    Amount,
+    Cores,
+    Count,
+    CountOrZero,
+    DataPath,
+    ModelName,
+    Positive,
+    Seed,
+    Shape,
+    Share,
+    Table,
+    Voxel,
+)
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation
@@ -48,7 +61,7 @@ class Synthetic(Table):
     """The number of volumes made for training; one more is made for validation."""
     shape: Shape = Vec(96, 160, 160)
     """Voxels (z, y, x) of each volume."""
-    seed: int = 1000
+    seed: Seed = 1000
     """Seed of the first volume; each next volume has the next number."""
 
 
@@ -108,13 +121,13 @@ class TrainConfig(Table):
     """bfloat16 runs convolutions by autocast, twice as fast on recent CPUs and GPUs; norms stay in float32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device to train on; auto takes a GPU if there is one."""
-    devices: Count = 1
+    devices: Cores = 1
     """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
-    threads: Count = 1
+    threads: Cores = 1
     """CPU threads of one process."""
-    loaders: CountOrZero = 0
+    loaders: Annotated[int, Field(ge=0, le=4096)] = 0
     """Processes that read and augment patches during the training; with 0, the training process does so itself."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of weights, patches and augmentation."""
     validate_every: Count = 250
     """Updates between two validations and checkpoints."""

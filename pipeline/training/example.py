@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shlex
+
+from pipeline.config.strict_yaml import quoted
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.training.config import LabelledVolume
@@ -80,7 +83,7 @@ def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = 
     patch = patch_of(box, held_back, thick)
     split = box.stop[0] - held_back
     return TEMPLATE.format(
-        **{"file": file, "schema": schema, "image": image, "labels": labels},
+        **{"file": shlex.quote(file), "schema": schema, "image": quoted(image), "labels": quoted(labels)},
         **{"start": list(box.start), "train_stop": [split, *box.stop[1:]]},
         **{"watch_start": [split, *box.start[1:]], "stop": list(box.stop)},
         **{"patch": list(patch), "overlap": [side // 4 for side in patch]},

@@ -40,6 +40,8 @@ from pipeline.volumes.intensity import (
 from pipeline.volumes.location import Location, detect_format, parse_location, split_options
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
+from pipeline.volumes.places import links_below, overlap, place_of
+from pipeline.volumes.spec_checks import check_spec
 
 BLOCK_BYTES = 2**28
 """Default size of a block: 256 MiB."""
@@ -104,16 +106,18 @@ def ingest(
     to: uint8 converts the values; left out, they keep their type.
     percentiles: with ``to``, which values of the whole source become 0 and 255; left out, ``PERCENTILES``. They are
         measured once, before the first block is written, and stored in the attributes of the target.
-    overwrite: first delete an existing target, or the rest of an interrupted one.
+    overwrite: first delete an existing target, or the rest of an interrupted one, if petaseg made it.
     memory_bytes: size of a block.
 
-    Raises ``ConfigError`` if no voxel size is known, ``VolumeError`` for a source that cannot be used and for a
-    target that exists, ``StorageError`` if the target cannot be written.
+    Raises ``ConfigError`` if no voxel size is known or the target overlaps the source, ``VolumeError`` for a source
+    that cannot be used and for a target that exists, ``StorageError`` if the target cannot be written.
     """
+    refuse_overlap(str(source), target_url)
     wanted = wanted_percentiles(to, percentiles)
     volume = open_source(source, dataset, resolution_nm)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
     spec = replace(spec, dtype=np.dtype(np.uint8)) if wanted else spec
+    check_spec(target_url, spec)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
@@ -154,6 +158,22 @@ def _stretch(
     move = volume.spec.bounds.start - spec.bounds.start
     kept = remembered(target, kind) if done else None
     return kept or measure(volume, percentiles, lambda: (chunk.core.translate(move) for chunk in grid))
+
+
+def refuse_overlap(source: str, target: str) -> None:
+    """``ConfigError`` if the target is the source, holds it, or lies in it, also through links."""
+    written, read = place_of(target), place_of(source)
+    if how := overlap(written, read):
+        raise ConfigError(
+            f"the target {target} {how} the source {source}; writing it would destroy what is read: name a target "
+            "apart from the source"
+        )
+    for place in links_below(read):
+        if overlap(written, place):
+            raise ConfigError(
+                f"the source {source} has a link to {place}, which overlaps the target {target}; writing it would "
+                "destroy what is read: name a target apart from the source"
+            )
 
 
 def open_source(

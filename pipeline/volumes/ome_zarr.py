@@ -3,6 +3,8 @@
 <url>/zarr.json      the group, with axes, units, scale and translation; written last: without it there is no volume
 <url>/0/zarr.json    the array of the only level, (z, y, x) or (c, z, y, x), zstd with a checksum
 <url>/0/c/...        chunks (or shards); a missing one is all 0
+
+Attributes of both say that petaseg made them (``removal.MARK``).
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from __future__ import annotations
 import errno
 import json
 import posixpath
+import re
 from typing import Any
 
 import numpy as np
@@ -27,11 +30,13 @@ from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
 from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale, parse_multiscales
 from pipeline.volumes.placement import placement
-from pipeline.volumes.removal import refuse_occupied, remove_volume
+from pipeline.volumes.removal import MARK, is_marked, make_room, may_delete
 from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
 """The name of a created volume's array."""
+OWN = re.compile(rf"zarr\.json|{LEVEL}/zarr\.json|{LEVEL}/c(/\d+)+")
+"""The objects of a created volume."""
 MAX_DEPTH = 3
 """The number of folders above an array in which its multiscale group is searched."""
 
@@ -88,12 +93,9 @@ class ZarrVolume(CheckedVolume):
 
     @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
-        """Make an empty OME-Zarr 0.5 image with one level, replacing any zarr that is there."""
-        store = ObjectStore(location.base)
-        if _read_node(store):
-            remove_volume(store, VOLUMES["zarr"].markers)
-        array_store = ObjectStore(f"{location.base}/{LEVEL}")
-        refuse_occupied(store, leftovers=[LEVEL] if array_store.exists("zarr.json") or not array_store.list() else [])
+        """Make an empty OME-Zarr 0.5 image with one level, replacing one that petaseg made there."""
+        cls.remove(location)
+        store, array_store = ObjectStore(location.base), ObjectStore(f"{location.base}/{LEVEL}")
         channels = () if spec.channels is None else (spec.channels,)
         zarr.create_array(
             ZarrStore(array_store),
@@ -104,6 +106,7 @@ class ZarrVolume(CheckedVolume):
             compressors=ZstdCodec(level=1, checksum=True),
             fill_value=0,
             dimension_names=[*("c" for _ in channels), "z", "y", "x"],
+            attributes=dict(MARK),
             zarr_format=3,
             overwrite=True,
         )
@@ -111,10 +114,22 @@ class ZarrVolume(CheckedVolume):
         group = {
             "zarr_format": 3,
             "node_type": "group",
-            "attributes": multiscale_attributes(name, spec, LEVEL),
+            "attributes": {**multiscale_attributes(name, spec, LEVEL), **MARK},
         }
         store.put("zarr.json", json.dumps(group, indent=2).encode())
         return cls.open(location, "r+")
+
+    @classmethod
+    def may_remove(cls, location: Location) -> bool:
+        """False if there is nothing; ``VolumeError`` for anything that petaseg did not make."""
+        store = ObjectStore(location.base)
+        return may_delete(store, OWN, marked=_is_made_by_petaseg(store))
+
+    @classmethod
+    def remove(cls, location: Location) -> None:
+        """Delete the volume, or what an interrupted creation has left of it; see ``may_remove``."""
+        store = ObjectStore(location.base)
+        make_room(store, OWN, VOLUMES["zarr"].markers, marked=_is_made_by_petaseg(store))
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         stored = np.asarray(self._array[self._axes.index(box, self.spec.bounds.start)])
@@ -122,6 +137,12 @@ class ZarrVolume(CheckedVolume):
 
     def _store(self, box: BoundingBox, data: np.ndarray) -> None:
         self._array[self._axes.index(box, self.spec.bounds.start)] = self._axes.from_zyx(data)
+
+
+def _is_made_by_petaseg(store: ObjectStore) -> bool:
+    """True if the group says so, or the lone array that an interrupted creation leaves."""
+    node = _read_node(store) or _read_node(ObjectStore(f"{store.url}/{LEVEL}"))
+    return node is not None and is_marked(node[1])
 
 
 def _read_node(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:

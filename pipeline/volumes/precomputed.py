@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
@@ -30,12 +31,14 @@ from pipeline.volumes.compressed_segmentation import check_compressed_segmentati
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import Stated, placement, tidy
 from pipeline.volumes.precomputed_shards import NOWHERE, ShardedChunks
-from pipeline.volumes.removal import refuse_occupied, remove_volume
+from pipeline.volumes.removal import MARK, is_marked, make_room
 
 LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
 DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
 """The types that the format can hold (Neuroglancer specification of precomputed volumes)."""
+OWN = re.compile(r"info|[\d.]+_[\d.]+_[\d.]+/-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+")
+"""The objects of a created layer."""
 COMPRESSED = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".xz": "xz", ".bz2": "bz2"}
 """Endings under which cloud-volume stores compressed local files; in a bucket it sets the content encoding instead."""
 
@@ -85,7 +88,7 @@ class PrecomputedVolume(CheckedVolume):
 
     @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> PrecomputedVolume:
-        """Make an empty layer with one mip, replacing any that is there: labels (uint32, uint64) as segmentation."""
+        """Make an empty layer with one mip, replacing one of petaseg's: labels (uint32, uint64) as segmentation."""
         if spec.dtype.name not in DTYPES:
             raise VolumeError(f"{location.url} would hold {spec.dtype}; precomputed layers hold {', '.join(DTYPES)}")
         if spec.storage_shard is not None:
@@ -93,10 +96,8 @@ class PrecomputedVolume(CheckedVolume):
                 f"{location.url} would have shards; precomputed is written in chunks: use zarr for shards"
             )
         store = ObjectStore(location.base)
-        if cls.exists(location):
-            remove_volume(store, ["info"])
-        refuse_occupied(store)
-        store.put("info", json.dumps(_info(spec), indent=2).encode())
+        make_room(store, OWN, ["info"], marked=_is_made_by_petaseg(store))
+        store.put("info", json.dumps({**_info(spec), **MARK}, indent=2).encode())
         return cls.open(location, "r+")
 
     def _load(self, box: BoundingBox) -> np.ndarray:
@@ -174,6 +175,13 @@ class PrecomputedVolume(CheckedVolume):
         if self.writable and (self._shards or self._encoding not in LOSSLESS):
             kind = "sharded" if self._shards else f"encoded as {self._encoding}, which loses detail"
             raise VolumeError(f"{self.url} is {kind}; open it with mode='r', and write to a new volume")
+
+
+def _is_made_by_petaseg(store: ObjectStore) -> bool:
+    try:
+        return is_marked(json.loads(store.get_or_none("info") or b"{}"))
+    except ValueError:
+        return False
 
 
 def _open_layer(location: Location) -> cloudvolume.CloudVolume:

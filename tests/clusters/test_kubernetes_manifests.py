@@ -28,11 +28,15 @@ FULL = {
     "workers": {"count": 40, "cpus": 2, "threads": 2, "memory_gb": 1.5},
     "inference_workers": {"count": 8, "gpus": 1, "memory_gb": 32.0, "node_selector": {"gpu": "a100"}},
 }
-BARE = {"image": "petaseg"}
+BARE = {"image": "petaseg", "claim": "data"}
 
 
 def submission(table: dict[str, Any], run_url: str = "/data/run") -> Submission:
-    data = {"run_directory": run_url, "input": {"affinities": "/data/a.zarr"}, "cluster": table}
+    return reading("/data/a.zarr", table, run_url)
+
+
+def reading(affinities: str, table: dict[str, Any], run_url: str = "/data/run") -> Submission:
+    data = {"run_directory": run_url, "input": {"affinities": affinities}, "cluster": table}
     return Submission(run_url, parse_config(data))
 
 
@@ -173,6 +177,42 @@ def test_the_run_file_travels_as_it_is() -> None:
 def test_without_an_image_nothing_is_submitted() -> None:
     with pytest.raises(ConfigError, match=r"cluster\.image is not set.*Dockerfile"):
         KubernetesCluster().render(submission({}))
+
+
+@pytest.mark.parametrize(
+    ("place", "claim", "words"),
+    [
+        ("/home/ada/a.zarr", None, "name the claim that holds the data in cluster.claim"),
+        ("/data/a.zarr", None, "name the claim"),
+        ("/home/ada/a.zarr", "em-data", "the claim em-data is mounted at /data: put the data there"),
+        ("/data/../home/a.zarr", "em-data", "put the data there"),
+        ("/database/a.zarr", "em-data", "put the data there"),
+        ("file:///home/ada/a.zarr", "em-data", "put the data there"),
+        ("precomputed:///home/ada/layer", "em-data", "put the data there"),
+        ("precomputed://file:///home/ada/layer", None, "name the claim"),
+        ("memory://a", "em-data", "cannot be opened in a pod"),
+    ],
+)
+def test_what_a_pod_cannot_open_is_refused_before_it_is_submitted(place: str, claim: str | None, words: str) -> None:
+    """A pod has no folder of the user's machine: such paths are refused with the remedy, for inputs and outputs."""
+    table = {"image": "petaseg", **({"claim": claim} if claim else {})}
+    for given in (reading(place, table, "s3://b/run"), reading("s3://b/a.zarr", table, place)):
+        with pytest.raises(ConfigError, match=words) as caught:
+            KubernetesCluster().render(given)
+        assert place in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("place", "claim"),
+    [
+        *(("s3://b/a.zarr", None), ("https://host/a.zarr", None), ("precomputed://gs://b/layer", None)),
+        *(("s3://https://host/b/a.zarr", None), ("/data/a.h5:raw", "em"), ("precomputed:///data/layer", "em")),
+        ("file:///data/a.zarr", "em"),
+    ],
+)
+def test_buckets_and_the_claim_can_be_opened_in_a_pod(place: str, claim: str | None) -> None:
+    table = {"image": "petaseg", **({"claim": claim} if claim else {})}
+    assert KubernetesCluster().render(reading(place, table, "/data/run" if claim else "s3://b/run"))
 
 
 def test_only_who_talks_to_a_cluster_needs_the_client_library(monkeypatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from pipeline.clusters.base import Submission, cluster_folder, worker_shapes
 from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.tls import Tls
-from pipeline.config.cluster import WorkerShape
+from pipeline.config.cluster import WorkerShape, seconds_of
 from pipeline.config.reading import parse_config
 from tests.deploy.slurm import ROOT, sbatch_lines
 
@@ -156,7 +156,7 @@ def test_setup_lines_reach_the_workers_through_the_driver() -> None:
 )
 def test_workers_drain_before_their_walltime(walltime: str, seconds: int, drain: int) -> None:
     """Workers stop taking chunks some time before their walltime: 30 s for a minute, 900 s for hours."""
-    assert scripts.seconds(walltime) == seconds
+    assert seconds_of(walltime) == seconds
     assert scripts.drain_seconds(walltime) == drain
     script = worker(submission(workers=WorkerShape(walltime=walltime).model_dump(mode="json")))
     assert f"+ {seconds})) DASK_PETASEG__DRAIN_SECONDS={drain}" in script

@@ -9,7 +9,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import apply_overrides, json_schema, load_config, parse_config
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
-from workflows.commands.init import write_example
+from workflows.commands.init import run_directory_for, write_example
 
 MINIMAL = {"run_directory": "r", "input": {"image": "image.zarr"}}
 
@@ -118,3 +118,20 @@ def test_the_page_of_all_keys_is_up_to_date():
 
     page = Path(__file__).resolve().parents[2] / "docs" / "configuration.md"
     assert page.read_text() == markdown()
+
+
+@pytest.mark.parametrize(
+    ("file", "image", "directory"),
+    [
+        ("run.yaml", "my_volume.zarr", "runs/my_volume"),
+        ("run.yaml", "s3://bucket/em/cortex.ome.zarr/#mip=1", "runs/cortex"),
+        ("fine.yaml", "cortex.h5:volumes/raw", "runs/raw-fine"),
+        ("a/b/second.yml", "image.zarr", "runs/image-second"),
+        ("run.yaml", "Stack of 'Bob': \n#1/", "runs/Stack-of-Bob"),
+        ("run.yaml", "run.zarr", "runs/first"),
+        ("run.yaml", "/", "runs/first"),
+    ],
+)
+def test_init_proposes_a_run_directory_for_each_image_and_file(file, image, directory):
+    """Two run files in one folder do not share a run directory, whose name needs no quotes."""
+    assert run_directory_for(file, image) == directory

@@ -1,7 +1,7 @@
 """The runner computes what is pending, retries or sets aside what fails, and loses nothing that is done."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -121,6 +121,21 @@ def test_the_old_marks_end_before_the_first_chunk_is_overwritten(bench: Bench) -
     bench.run(first)
     bench.failing(bench.stage(version=2, faults=dict.fromkeys(names(first), "full")))
     assert bench.done(first) == set()
+
+
+class ConfinedStage(ToyStage):
+    """A toy that notes what was recorded and computed when the driver had it remove what others left."""
+
+    def confine(self, may_write: Callable[[], None]) -> None:
+        """See ``Stage``."""
+        log = self.store.get_or_none(f"ledger/{self.name}/log.jsonl") or b""
+        self.store.put("confined", str([self.fingerprint in log.decode(), len(self.tried())]).encode())
+
+
+def test_what_others_left_is_removed_between_their_marks_and_the_first_chunk(bench: Bench) -> None:
+    """A stage is confined once our log has begun, and before a chunk is handed out."""
+    bench.run(ConfinedStage(bench.store))
+    assert bench.store.get("confined") == b"[True, 0]"
 
 
 def test_failed_chunks_are_tried_again_after_doubling_pauses(bench: Bench) -> None:

@@ -26,16 +26,19 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
 from pipeline.models.spec import load_card, save_model
 from pipeline.runs.cost import read_rates, write_rates
+from pipeline.runs.directory import InputMark, read_mark
 from pipeline.runs.launch import driver_of
 from pipeline.runs.lease import KEY, Fence, Holder, Lease, LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, read_outline
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
 from pipeline.stages.environment import Environment, recorded
+from pipeline.stages.extent import recorded_layout
 from pipeline.storage import ObjectStore
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
 from tests.runs import petaseg, write_run, write_volume
+from workflows.driver import segment
 
 OLD = Path(__file__).parent / "version1"
 CONSTANTS = {name: value for name, value in vars(formats).items() if isinstance(value, FileFormat)}
@@ -139,6 +142,8 @@ def test_the_small_files_of_version_1_are_read(old: Path) -> None:
     card, bundled = load_card(old / "model"), load_card("identity")
     assert (card.model_dump(), card.digest) == (bundled.model_dump(), bundled.digest)
     assert Marker(str(old / "image.zarr"), "0f" * 16).blocks_done() == 7
+    assert read_mark(ObjectStore(old / "run")) == InputMark("/data/em/affinities.zarr", "5a2c")
+    assert recorded_layout(ObjectStore(old / "run"), "relabel") == "5b3d"
 
 
 # -- files of this version --------------------------------------------------------------------------------------------
@@ -186,6 +191,10 @@ def look_into_run(old: Path) -> object:
     return outline_of(old)
 
 
+def read_extent(old: Path) -> object:
+    return recorded_layout(ObjectStore(old / "run"), "relabel")
+
+
 NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], object]]] = {
     "a lease": ("run/lease.json", formats.LEASE, LeaseError, lambda old: read_lease(ObjectStore(old / "run"))),
     "an outline": ("run/stages.json", formats.OUTLINE, LedgerError, look_into_run),
@@ -198,6 +207,11 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
         lambda old: recorded(ObjectStore(old / "run"), "0c"),
     ),
     "a card": ("model/card.yaml", formats.CARD, ModelError, lambda old: load_card(old / "model")),
+    "an extent": ("run/ledger/relabel/extent.json", formats.EXTENT, LedgerError, read_extent),
+    "the mark of a run directory": (
+        *("run/petaseg.json", formats.MARK, LedgerError),
+        lambda old: read_mark(ObjectStore(old / "run")),
+    ),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),
         lambda old: Marker(str(old / "image.zarr"), "0f" * 16).blocks_done(),
@@ -218,6 +232,35 @@ def test_a_newer_file_is_refused_with_what_to_do(old: Path, name: str) -> None:
     with pytest.raises(error, match=said):
         read(old)
     assert (old / file).read_bytes() == before
+
+
+@pytest.mark.parametrize("file", ["stages.json", "run.yaml"])
+def test_a_driver_writes_over_no_newer_file(tmp_path: Path, file: str) -> None:
+    """``petaseg run`` in the run directory of a newer petaseg is refused and leaves outline and configuration alone."""
+    affinities = write_volume(tmp_path / "affinities.zarr", np.zeros((3, 4, 4, 4), np.uint8))
+    chunks = {"chunk_shape": [4, 4, 4], "storage_chunk_shape": [4, 4, 4]}
+    run = Run.open(write_run(tmp_path, input={"affinities": affinities}, **chunks))
+    run.create()
+    change(tmp_path / "run" / file, version=2)
+    before = (tmp_path / "run" / file).read_bytes()
+    with pytest.raises(LedgerError, match=rf"{file} was written by a newer petaseg"):
+        run.create()
+    assert (tmp_path / "run" / file).read_bytes() == before
+    (tmp_path / "run" / file).write_text("{damaged")
+    run.create()
+    assert [stage.fingerprint for stage in outline_of(tmp_path).stages] == [stage.fingerprint for stage in run.stages]
+
+
+def test_a_driver_says_which_ledger_is_newer(tmp_path: Path) -> None:
+    """``petaseg run`` ends with the ledger's own message if a newer petaseg wrote it, not with Luigi's."""
+    affinities = write_volume(tmp_path / "affinities.zarr", np.zeros((3, 4, 4, 4), np.uint8))
+    chunks = {"chunk_shape": [4, 4, 4], "storage_chunk_shape": [4, 4, 4]}
+    file = write_run(tmp_path, input={"affinities": affinities}, **chunks)
+    name = f"{'0' * 32} {uuid.uuid4().hex}"
+    begin = encode({"begin": name, "version": newer(formats.LEDGER), "t": 0.0})
+    ObjectStore(tmp_path / "run").put("ledger/relabel/log.jsonl", begin + begin)
+    with pytest.raises(LedgerError, match=r"relabel/log.jsonl:1 was written by a newer petaseg"):
+        segment(str(file))
 
 
 def begin_newer_log(store: ObjectStore, fingerprint: str) -> None:
@@ -295,6 +338,9 @@ def test_a_version_that_is_no_number_is_damage(old: Path, name: str, version: An
     """A version that is no whole number from 1 is an error like any other damage; such a lease has no known holder."""
     file, _, _, read = NEWER[name]
     change(old / file, version=version)
+    if name == "an extent":
+        assert read(old) is None  # strays are looked for again
+        return
     if name == "a lease":
         assert read_lease(ObjectStore(old / "run")).damaged  # type: ignore[union-attr]
         return

@@ -96,7 +96,8 @@ def test_a_new_stage_is_computed_again_with_what_it_reads(tmp_path: Path) -> Non
     segment(file)
     changed = Run.open(file, ["segmentation.threshold=0.9"])
     outdated = {stage.name for stage in read_status(changed) if stage.outdated}
-    assert outdated == {"cut_merge_tree", "assign_segments", "relabel", "mark_borders"}
+    assert outdated >= {"cut_merge_tree", "assign_segments", "relabel", "mark_borders"}
+    assert not outdated & {"extract_supervoxels", "build_region_graph", "agglomerate", "write_supervoxels"}
 
 
 def test_a_stage_is_listed_after_those_that_it_reads() -> None:

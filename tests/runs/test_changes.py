@@ -22,7 +22,7 @@ from pipeline.config.reading import parse_config
 from pipeline.config.reference import keys_of
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import ModelCard
-from pipeline.runs.chain import STAGES
+from pipeline.runs.chain import STAGES, with_readers
 from pipeline.runs.changes import CARD, EFFECTS, EVERYTHING, KEYS, PARTS, RUNS, Change, with_table
 from pipeline.runs.run import Run
 from pipeline.stages import opened
@@ -36,9 +36,11 @@ GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
 
 def open_run(folder: Path, kind: str, *overrides: str) -> Run:
-    """One of ``RUNS``, with overrides."""
+    """One of ``RUNS``, with overrides, which replace those of the kind."""
     opened.forget()
-    given = {"gpu": GPU, "mean": ("agglomeration.linkage=mean",)}.get(kind, ())
+    keys = {override.partition("=")[0] for override in overrides}
+    of_kind = {"gpu": GPU, "mean": ("agglomeration.linkage=mean",)}.get(kind, ())
+    given = [override for override in of_kind if override.partition("=")[0] not in keys]
     return Run.open(folder / ("affinities.yaml" if kind == "affinities" else "image.yaml"), [*given, *overrides])
 
 
@@ -230,32 +232,24 @@ def test_a_field_of_the_card_changes_exactly_these_stages(tmp_path: Path, change
 
 # -- the arithmetic of a stage --------------------------------------------------------------------------------------
 
-AFTER: dict[str, set[str]] = {
-    "predict_affinities": set(EVERYTHING.stages),
-    "extract_supervoxels": set(EVERYTHING.stages) - {"predict_affinities"},
-    "build_region_graph": set(EVERYTHING.stages) - {"predict_affinities", "extract_supervoxels"},
-    "agglomerate": {
-        *("agglomerate", "cut_merge_tree", "assign_segments"),
-        *("write_supervoxels", "relabel", "evaluate_segmentation"),
-    },
-    "cut_merge_tree": {
-        *("cut_merge_tree", "assign_segments", "write_supervoxels", "relabel", "evaluate_segmentation"),
-    },
-    "assign_segments": {"assign_segments", "write_supervoxels", "relabel", "evaluate_segmentation"},
-    "write_supervoxels": {"write_supervoxels", "evaluate_segmentation"},
-    "relabel": {"relabel", "evaluate_segmentation"},
-    "evaluate_segmentation": {"evaluate_segmentation"},
-}
-"""Stage -> the stages that are computed again if its arithmetic changes: itself, and all that read its products."""
-
 
 @pytest.mark.parametrize("kind", STAGES, ids=lambda kind: kind.name)
 def test_other_arithmetic_changes_a_stage_and_those_that_read_it(
     runs: Path, before: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
+    """Another ``algorithm`` of a stage changes its fingerprint and that of each stage that reads its products."""
     first = before("image")
     monkeypatch.setattr(kind, "algorithm", kind.algorithm + 1)
-    assert changed(first, fingerprints(open_run(runs, "image"))) == AFTER[kind.name]
+    assert changed(first, fingerprints(open_run(runs, "image"))) == set(with_readers(kind.name))
+
+
+def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
+    """Stages that read others on the way count, and a stage that is left out hides those that read only it."""
+    assert set(with_readers("relabel")) >= {"relabel", "evaluate_segmentation"}
+    assert not {"predict_affinities", "build_region_graph", "write_supervoxels"} & set(with_readers("relabel"))
+    assert with_readers("predict_affinities") == tuple(kind.name for kind in STAGES)
+    without = with_readers("agglomerate", without="write_supervoxels")
+    assert set(with_readers("agglomerate")) - set(without) == {"write_supervoxels"}
 
 
 def test_a_change_back_gives_the_fingerprints_of_before(runs: Path, before: Callable[[str], dict[str, str]]) -> None:

@@ -17,7 +17,7 @@ from pipeline.evaluation.compare import compare_volumes
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.execution.serial import SerialExecutor
 from pipeline.grid import Chunk
-from pipeline.runs.origin import require_finished
+from pipeline.runs.origin import input_fingerprint, require_finished
 from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.stages.base import Stage
@@ -99,6 +99,21 @@ def test_a_chain_of_two_runs_gives_the_bytes_of_one(tmp_path: Path) -> None:
     whole = results(run(first))
     chained = results(run(next_file(tmp_path / "second", first)))
     assert chained == {name: whole[name] for name in chained}
+
+
+def test_axes_in_another_order_change_the_fingerprint_of_a_run_s_volume(tmp_path: Path) -> None:
+    """Other axes read other voxels of the same extent; the order in which stages write is the one without ``#axes``."""
+    first = image_file(tmp_path / "first", input={"start": [0, 0, 0], "stop": [20, 20, 20]})
+    image = tmp_path / "first" / "image.zarr"
+    shutil.rmtree(image)
+    write_volume(image, np.random.default_rng(0).integers(0, 256, (20, 20, 20), np.uint8))
+    run(first)
+
+    def known_as(axes: str) -> str:
+        volume = open_volume(f"{tmp_path}/first/run/affinities.zarr/0{axes}")
+        return input_fingerprint(volume, volume.spec.bounds, str(tmp_path / "second"))
+
+    assert known_as("") == known_as("#axes=czyx") != known_as("#axes=czxy")
 
 
 def test_the_first_run_decides_which_stages_of_the_second_are_computed_again(tmp_path: Path) -> None:
@@ -204,12 +219,12 @@ def test_a_run_never_reads_a_volume_of_its_own_directory(tmp_path: Path, name: s
 
 
 def test_a_volume_that_the_run_no_longer_writes_is_refused(tmp_path: Path) -> None:
-    """Affinities in the directory of a run that is given other affinities now are nobody's."""
+    """Affinities in the directory of a run that an earlier petaseg gave other affinities since are nobody's."""
     first = image_file(tmp_path / "first")
     run(first)
     affinities = write_volume(tmp_path / "given.zarr", np.full((3, *SHAPE), 200, np.uint8))
     rest = {key: value for key, value in TABLES.items() if key != "inference"}
-    run(write_run(tmp_path / "first", input={"affinities": affinities}, **rest))
+    Run.open(write_run(tmp_path / "first", input={"affinities": affinities}, **rest)).outline.write()
     with pytest.raises(VolumeError, match="no stage of that run, as it was run last, writes affinities"):
         fingerprints(next_file(tmp_path / "second", first))
 
@@ -270,3 +285,26 @@ def test_an_ingest_that_has_not_finished_is_refused_everywhere(tmp_path: Path) -
     ingest(source, target, resolution_nm=(8, 8, 8))
     assert Run.open(file).inputs.url == target
     assert open_volume(target).spec.bounds.shape == SHAPE
+
+
+def test_a_run_is_shown_and_cancelled_while_its_input_is_computed_again(tmp_path: Path) -> None:
+    """``petaseg logs`` and ``petaseg cancel`` look at the run directory alone."""
+    first = image_file(tmp_path / "first")
+    second = next_file(tmp_path / "second", first)
+    run(first)
+    run(second)
+    run_part(first_with_flips(first), "predict_affinities", 1)
+    with pytest.raises(VolumeError, match="has finished 1 of 8"):
+        Run.open(second)
+    command = CliRunner()
+    assert command.invoke(app, ["logs", str(second)]).exit_code == 0
+    ended = command.invoke(app, ["cancel", str(second)])
+    assert "no driver works on" in str(ended.exception)
+
+
+def first_with_flips(first: Path) -> Path:
+    """The same run file with other options of the network, so that its affinities are computed again."""
+    data = yaml.safe_load(first.read_text())
+    data["inference"]["augmentation"] = "flips"
+    first.write_text(yaml.safe_dump(data))
+    return first

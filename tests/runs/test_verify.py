@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -73,3 +74,20 @@ def test_changed_bytes_and_changed_arithmetic_are_told_apart(stage: ToyStage) ->
         *stage.chunks()
     }
     assert not again.proven
+
+
+class LitteredStage(ToyStage):
+    """A toy beside whose products something else is stored."""
+
+    def strays(self) -> Iterator[str]:
+        """See ``Stage``."""
+        return iter(["parts/measure_distances/9_9_9"])
+
+
+def test_strays_are_no_proof(stage: ToyStage) -> None:
+    """A complete stage whose chunks are all right is not proven while another object is stored, which is named."""
+    littered = LitteredStage(stage.store, level_count=2)
+    proof = verify_stage(littered, AskedLedger(littered), 0, seed=0)
+    assert (proof.done, proof.findings, proof.obstacle) == (56, (), "")
+    assert proof.strays == ("parts/measure_distances/9_9_9",)
+    assert not proof.proven

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -197,6 +198,28 @@ def test_a_process_measures_once(tmp_path, monkeypatch):
     stage.run_chunk(second)
     assert measured == [(8, 8, 8)]
     assert record_key(stage.fingerprint) not in asked
+
+
+def test_threads_that_begin_together_load_and_measure_once(tmp_path, monkeypatch):
+    """Of the threads of a process one measures, and the others wait for its result."""
+    from pipeline.inference.predictor import Predictor
+
+    opened.forget()
+    measured, digest = [], Predictor.digest
+
+    def slow(self, shape):
+        measured.append(self)
+        time.sleep(0.2)
+        return digest(self, shape)
+
+    monkeypatch.setattr(Predictor, "digest", slow)
+    stage = Run.open(small_run(tmp_path, "identity", 8)).stages[0]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(
+            pool.map(lambda _: opened.environment(stage.model_card, stage.options, stage.patch_shape), range(4))
+        )
+    assert len(measured) == 1
+    assert all(environment is found[0] for environment in found)
 
 
 def test_verifying_where_the_network_computes_otherwise_finds_nothing_wrong_and_proves_nothing(tmp_path, monkeypatch):

@@ -123,10 +123,12 @@ def test_an_existing_target_is_kept_unless_it_may_be_overwritten(tmp_path: Path)
 
 def test_a_folder_with_other_things_stays_as_it_is(tmp_path: Path) -> None:
     source = npy(tmp_path)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
     for overwrite in (False, True):
         with pytest.raises(VolumeError, match="other things in it"):
-            ingest(source, str(tmp_path), resolution_nm=(8, 8, 8), overwrite=overwrite)
-    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+            ingest(source, f"{tmp_path}/mine", resolution_nm=(8, 8, 8), overwrite=overwrite)
+    assert sorted(p.name for p in tmp_path.rglob("*")) == ["a.npy", "mine", "notes.txt"]
 
 
 class Interruption(Exception):  # noqa: N818  (not an error of the program)

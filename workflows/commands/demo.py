@@ -29,13 +29,19 @@ execution:
 """
 
 
+MARK = ".petaseg-demo"
+"""A file that tells a folder of ``petaseg demo`` from a folder of somebody's; written before all else."""
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
     @app.command(epilog="Example: petaseg demo my-demo")
     def demo(
         folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("demo-run"),
-        force: Annotated[bool, typer.Option("--force", help="Start anew in an existing folder.")] = False,
+        force: Annotated[
+            bool, typer.Option("--force", help="Start anew in the folder of an earlier demo; other files in it stay.")
+        ] = False,
     ) -> None:
         """Make tissue with ground truth, segment it with a bundled network, score it and draw it: three minutes."""
         from pipeline.runs.report import write_report
@@ -60,28 +66,55 @@ def register(app: typer.Typer) -> None:
 
 
 def prepare(folder: Path, *, force: bool) -> Path:
-    """Write image, ground truth and run file, or keep those that are there; returns the run file."""
-    import shutil
+    """Write image, ground truth and run file, or keep those that are there; returns the run file.
 
-    from pipeline.errors import ConfigError
+    Raises ``ConfigError`` for a folder that ``petaseg demo`` has not made, and for a run file that somebody has changed
+    since, if it would be replaced.
+    """
     from workflows.terminal.tables import console, progress_console
 
     file = folder / "run.yaml"
-    if folder.exists() and force:
-        if not file.is_file():
-            raise ConfigError(
-                f"{folder} holds no demo (no run.yaml), so --force does not delete it; name another folder"
-            )
-        shutil.rmtree(folder)
-    if file.is_file():
+    _refuse_others(folder)
+    if file.is_file() and not force:
         console.print(f"going on in {folder} (--force starts anew)")
         return file
-    if folder.exists() and any(folder.iterdir()):
-        raise ConfigError(f"{folder} is not empty and holds no demo; name another folder: petaseg demo my-demo")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARK).touch()
+    if force:
+        _discard(folder)
     with progress_console.status(f"making tissue of {' x '.join(map(str, SHAPE))} voxels ..."):
         write_tissue(folder)
     file.write_text(RUN_FILE)
     return file
+
+
+def _refuse_others(folder: Path) -> None:
+    from pipeline.errors import ConfigError
+
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file; name a folder: petaseg demo my-demo")
+    if folder.exists() and any(folder.iterdir()) and not (folder / MARK).is_file():
+        raise ConfigError(
+            f"{folder} is not empty, and petaseg demo has not made it (there is no {MARK} in it), so nothing in it is "
+            "used or replaced; name another folder: petaseg demo my-demo"
+        )
+
+
+def _discard(folder: Path) -> None:
+    """Delete the results and the run file of an earlier demo; its volumes are replaced later, if petaseg made them."""
+    from pipeline.config.run_file import Execution
+    from pipeline.errors import ConfigError
+    from pipeline.runs.directory import discard, read_mark
+    from pipeline.runs.lease import Lease
+    from pipeline.storage import ObjectStore
+
+    file, results = folder / "run.yaml", ObjectStore(folder / "run")
+    if file.is_file() and file.read_text() != RUN_FILE:
+        raise ConfigError(f"{file} was changed since petaseg demo wrote it, and --force would replace it; move it away")
+    if read_mark(results) is not None:
+        with Lease(results, seconds=Execution().lease_seconds):
+            discard(results)
+    file.unlink(missing_ok=True)
 
 
 def write_tissue(folder: Path) -> None:

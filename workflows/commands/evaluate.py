@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.errors import ConfigError
 from workflows.commands.options import BoxOption, SetOption, parse_box
 
 EPILOG = """Examples:
@@ -35,9 +36,25 @@ def register(app: typer.Typer) -> None:
         With one argument, a finished run is scored against its ground truth, and all thresholds are tried.
         """
         if labels is None:
-            _evaluate_run(truth, set_ or (), as_json)
-        else:
-            _evaluate_volumes(truth, labels, box, skeletons, as_json)
+            _evaluate_run(truth, [*(set_ or ()), *_as_overrides(box, skeletons)], as_json)
+            return
+        if set_:
+            raise ConfigError(
+                f"--set {set_[0]!r} is for a run; two volumes have no run file: choose a part with --box, and lines "
+                "with --skeletons"
+            )
+        _evaluate_volumes(truth, labels, box, skeletons, as_json)
+
+
+def _as_overrides(box: str | None, skeletons: str | None) -> list[str]:
+    """The options as keys of a run file; a path of skeletons counts from here, not from the run file's folder."""
+    from pipeline.config.strict_yaml import quoted
+    from pipeline.storage import absolute
+
+    part = parse_box(box)
+    ends = [] if part is None else [("start", list(part.start)), ("stop", list(part.stop))]
+    lines = [] if skeletons is None else [f"evaluation.skeletons={quoted(absolute(skeletons, '.'))}"]
+    return [*(f"evaluation.{name}={list(map(int, place))}" for name, place in ends), *lines]
 
 
 def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:
@@ -55,8 +72,7 @@ def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str |
         scores_table(found.scores, found.run_length, f"{labels} against {truth}, {found.box}")
 
 
-def _evaluate_run(run: str, overrides: list[str] | tuple[str, ...], as_json: bool) -> None:
-    from pipeline.errors import ConfigError
+def _evaluate_run(run: str, overrides: list[str], as_json: bool) -> None:
     from pipeline.runs.report import write_report
     from workflows.driver import segment
     from workflows.terminal.tables import report_table

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from workflows.commands.options import finite
+
 EPILOG = """Examples:
 
 petaseg experiment --list
@@ -34,7 +36,11 @@ def register(app: typer.Typer) -> None:
         ] = None,
         minutes: Annotated[
             float | None,
-            typer.Option(help="Minutes of each training; only for comparison, which trains for equal times."),
+            typer.Option(
+                min=0.01,
+                callback=finite,
+                help="Minutes of each training; only for comparison, which trains for equal times.",
+            ),
         ] = None,
         list_: Annotated[bool, typer.Option("--list", help="List the experiments and exit.")] = False,
     ) -> None:
@@ -65,7 +71,7 @@ def _parsed(seeds: str) -> tuple[int, ...]:
     """Whole numbers out of ``0,1,2``."""
     from pipeline.errors import ConfigError
 
-    try:
-        return tuple(int(part) for part in seeds.replace(",", " ").split())
-    except ValueError:
-        raise ConfigError(f"--seeds is {seeds!r}; it must be whole numbers, for example --seeds 0,1,2") from None
+    parts = seeds.replace(",", " ").split()
+    if not parts or not all(part.isascii() and part.isdecimal() and len(part) < 10 for part in parts):
+        raise ConfigError(f"--seeds is {seeds[:80]!r}; it must be whole numbers from 0, for example --seeds 0,1,2")
+    return tuple(map(int, parts))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import parse_two, parse_vector
+from workflows.commands.options import named, parse_shape, parse_sizes, parse_two, parse_vector
 
 
 def register(app: typer.Typer) -> None:
@@ -15,9 +15,10 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: petaseg ingest stack/ image.zarr --resolution 40,4,4")
     def ingest(
         source: Annotated[
-            str, typer.Argument(help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume.")
+            str,
+            typer.Argument(callback=named, help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume."),
         ],
-        target: Annotated[str, typer.Argument(help="Volume to write: path or URL.")],
+        target: Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")],
         resolution: Annotated[
             str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel, if the source does not state them.")
         ] = None,
@@ -42,7 +43,9 @@ def register(app: typer.Typer) -> None:
                 help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
             ),
         ] = None,
-        overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume.")] = False,
+        overwrite: Annotated[
+            bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
+        ] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
@@ -52,10 +55,10 @@ def register(app: typer.Typer) -> None:
             report = run_ingest(
                 source,
                 target,
-                resolution_nm=None if resolution is None else parse_vector(resolution, "--resolution", float),
+                resolution_nm=None if resolution is None else parse_sizes(resolution, "--resolution"),
                 offset=None if offset is None else parse_vector(offset, "--offset"),
-                storage_chunk=None if chunk is None else parse_vector(chunk, "--chunk"),
-                shard=None if shard is None else parse_vector(shard, "--shard"),
+                storage_chunk=None if chunk is None else parse_shape(chunk, "--chunk"),
+                shard=None if shard is None else parse_shape(shard, "--shard"),
                 format=format_,
                 dataset=dataset,
                 to=to,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,7 +25,7 @@ EXAMPLE = """\
 # Shapes and positions are z, y, x, in voxels. Relative paths count from this file's folder.
 # yaml-language-server: $schema={schema}
 
-run_directory: runs/first          # everything the run writes goes here
+run_directory: {directory}   # everything the run writes goes here; one directory for each image
 
 input:
   image: {image}         # zarr, OME-Zarr, precomputed://, file.h5:dataset; local path, s3:// or gs://
@@ -75,7 +77,9 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog=EPILOG)
     def init(
         file: Annotated[str, typer.Argument(help="File to write: a path or a URL.")] = "run.yaml",
-        image: Annotated[str, typer.Option(help="Volume to segment, or to train on.")] = "image.zarr",
+        image: Annotated[
+            str | None, typer.Option(help="Volume to segment, or to train on; image.zarr if left out.")
+        ] = None,
         labels: Annotated[
             str | None,
             typer.Option(help="Labels of the image: write a training file, with parts and patches that fit."),
@@ -86,7 +90,10 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
         from pipeline.config.reading import json_schema
+        from pipeline.runs.hints import command
 
+        for name, text in (("FILE", file), ("--image", image), ("--labels", labels)):
+            _check_name(name, text)
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
             return
@@ -96,18 +103,61 @@ def register(app: typer.Typer) -> None:
             typer.echo(markdown(), nl=False)
             return
         if labels is not None:
-            write_training_example(file, image, labels, force=force)
-            typer.echo(f"wrote {file}; next: petaseg train {file} --preview, then petaseg train {file}")
+            write_training_example(file, image or "image.zarr", labels, force=force)
+            typer.echo(f"wrote {file}; next: {command('train', file, (), '--preview')}, then {command('train', file)}")
             return
-        write_example(file, image, force=force)
-        typer.echo(f"wrote {file}; next: petaseg plan {file}, then petaseg run {file}")
+        write_example(file, "image.zarr" if image is None else from_folder_of(file, image), force=force)
+        typer.echo(f"wrote {file}; next: {command('plan', file)}, then {command('run', file)}")
+
+
+def _check_name(option: str, text: str | None) -> None:
+    """Refuse names that no file can hold on one line."""
+    from pipeline.config.base import check_path
+    from pipeline.errors import ConfigError
+
+    try:
+        if text is not None:
+            check_path(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+def from_folder_of(file: str, place: str) -> str:
+    """A path or URL, typed in the present folder, as a run file must name it: relative paths count from its folder."""
+    from pipeline.storage import absolute, local_path, parent_of
+
+    folder = parent_of(absolute(file, ".")) or ""
+    if absolute(place, folder) == absolute(place, "."):
+        return place  # a URL, an absolute path, or the same folder
+    if local_path(folder) is None:
+        return absolute(place, ".")
+    return os.path.relpath(absolute(place, "."), folder)
 
 
 def write_example(file: str | Path, image: str, *, force: bool = False) -> None:
     """Write the example and its schema beside it; ``ConfigError`` if the file is there."""
     from pipeline.config.run_file import RunConfig
+    from pipeline.config.strict_yaml import quoted
 
-    _write(file, EXAMPLE.format(image=image, schema=SCHEMA), SCHEMA, RunConfig, force)
+    text = EXAMPLE.format(image=quoted(image), schema=SCHEMA, directory=run_directory_for(str(file), image))
+    _write(file, text, SCHEMA, RunConfig, force)
+
+
+def run_directory_for(file: str, image: str) -> str:
+    """A run directory that no other run file in the folder shares: it is named like the image and the file.
+
+    >>> run_directory_for("run.yaml", "s3://bucket/cortex.zarr"), run_directory_for("fine.yaml", "cortex.h5:raw")
+    ('runs/cortex', 'runs/cortex-raw-fine')
+    """
+    names = [_plain(image.partition("#")[0]), _plain(file)]
+    return "runs/" + ("-".join(name for name in dict.fromkeys(names) if name != "run") or "first")
+
+
+def _plain(address: str) -> str:
+    """The last part of an address without its ending, in characters that need no quotes anywhere."""
+    last = address.rstrip("/").rpartition("/")[2]
+    stem = re.sub(r"\.(zarr|ome|n5|h5|hdf5|hdf|npy|tiff?|ya?ml)(?=$|[.:])", "", last, flags=re.IGNORECASE)
+    return re.sub(r"[^A-Za-z0-9_]+", "-", stem).strip("-") or "run"
 
 
 def write_training_example(file: str | Path, image: str, labels: str, *, force: bool = False) -> None:

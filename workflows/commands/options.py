@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import math
+import re
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="Run file (run.yaml) or run directory.")]
+from pipeline.config.base import LARGEST, check_path
+
+if TYPE_CHECKING:
+    from pipeline.geometry import BoundingBox
+
+Number = TypeVar("Number", int, float)
+
+
+def named(value: str) -> str:
+    """The same path or URL; ``typer.BadParameter`` if it is empty or no text of one line."""
+    try:
+        return check_path(value)
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", callback=named, help="Run file (run.yaml) or run directory.")
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set inference.batch_size=4; repeatable."),
+]
+OverwriteOption = Annotated[
+    bool, typer.Option("--overwrite", help="Delete the results of another input that the run directory holds.")
 ]
 BoxOption = Annotated[
     str | None,
@@ -17,41 +41,76 @@ BoxOption = Annotated[
 ]
 
 
-def parse_vector(text: str, name: str, kind: type = int) -> tuple:  # type: ignore[type-arg]
-    """Three numbers out of ``1,2,3``; one number stands for all three axes."""
+WHOLE = re.compile(r"[-+]?[0-9]{1,12}", re.ASCII)
+
+
+def parse_vector(text: str, name: str) -> tuple[int, int, int]:
+    """Three whole numbers out of ``1,2,3``; one number stands for all three axes."""
+    return _three(text, name, lambda part: int(part) if WHOLE.fullmatch(part) else None, "whole numbers")
+
+
+def parse_shape(text: str, name: str) -> tuple[int, int, int]:
+    """Three voxel counts out of ``64,64,64``, each at least 1; one number stands for all three axes."""
+    return _three(text, name, lambda part: int(part) or None if part.isascii() and part.isdecimal() else None, "counts")
+
+
+def parse_sizes(text: str, name: str) -> tuple[float, float, float]:
+    """Three lengths out of ``40,4.5,4.5``, finite and above 0; one number stands for all three axes."""
+    return _three(text, name, _length, "lengths above 0")
+
+
+def _length(part: str) -> float | None:
+    try:
+        value = float(part)
+    except ValueError:
+        return None
+    return value if 0 < value <= LARGEST else None
+
+
+def _three(text: str, name: str, parsed: Callable[[str], Number | None], kind: str) -> tuple[Number, Number, Number]:
+    """Three numbers; ``parsed`` gives ``None`` for what is no such number."""
     from pipeline.errors import ConfigError
 
     parts = text.replace(" ", "").split(",")
-    try:
-        values = tuple(kind(part) for part in parts)
-    except ValueError:
-        values = ()
-    if len(values) not in (1, 3):
-        raise ConfigError(f"{name} is {text!r}; give three numbers z,y,x (or one for all), for example {name} 40,8,8")
-    return values * 3 if len(values) == 1 else values
+    values = [value for part in parts if len(part) < 40 and (value := parsed(part)) is not None]
+    if len(values) != len(parts) or len(parts) not in (1, 3):
+        raise ConfigError(f"{name} is {text[:80]!r}; give three {kind} z,y,x (or one for all), like {name} 40,8,8")
+    z, y, x = values * (3 // len(values))
+    return z, y, x
+
+
+def finite(value: float | None) -> float | None:
+    """The same number of an option; ``typer.BadParameter`` if it is infinite, or no number."""
+    if value is not None and not abs(value) <= LARGEST:
+        raise typer.BadParameter(f"{value} is not a number between {-LARGEST:g} and {LARGEST:g}.")
+    return value
 
 
 def parse_two(text: str, name: str) -> tuple[float, float]:
-    """Two numbers out of ``1,99``."""
+    """Two finite numbers out of ``1,99``."""
     from pipeline.errors import ConfigError
 
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise ConfigError(f"{name} is {text!r}; give two numbers, for example {name} 0.1,99.9") from None
+        low = high = math.nan
+    if not (abs(low) <= LARGEST and abs(high) <= LARGEST):
+        raise ConfigError(f"{name} is {text[:80]!r}; give two numbers, for example {name} 0.1,99.9")
     return low, high
 
 
-def parse_box(text: str | None):  # type: ignore[no-untyped-def]
-    """A ``BoundingBox`` out of ``0:10,0:20,0:30``, or None."""
+def parse_box(text: str | None) -> BoundingBox | None:
+    """A ``BoundingBox`` out of ``0:10,0:20,0:30``, or None; ``ConfigError`` for anything else and for an empty box."""
     from pipeline.errors import ConfigError
     from pipeline.geometry import BoundingBox
 
     if text is None:
         return None
-    try:
-        ranges = [tuple(int(end) for end in axis.split(":")) for axis in text.split(",")]
-        (z0, z1), (y0, y1), (x0, x1) = ranges
-    except ValueError:
-        raise ConfigError(f"--box is {text!r}; it must look like 0:64,0:256,0:256 (z, y, x; half-open)") from None
-    return BoundingBox((z0, y0, x0), (z1, y1, x1))
+    ranges = [axis.split(":") for axis in text.replace(" ", "").split(",")]
+    ends = [int(end) for axis in ranges for end in axis if WHOLE.fullmatch(end)]
+    if [len(axis) for axis in ranges] != [2, 2, 2] or len(ends) != 6:
+        raise ConfigError(f"--box is {text[:80]!r}; it must look like 0:64,0:256,0:256 (z, y, x; half-open)")
+    start, stop = ends[::2], ends[1::2]
+    if any(first >= last for first, last in zip(start, stop, strict=True)):
+        raise ConfigError(f"--box is {text!r}; it holds no voxel: along each axis the second number must be larger")
+    return BoundingBox((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))

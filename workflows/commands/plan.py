@@ -21,15 +21,21 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
+        from pipeline.execution import check_settings
         from pipeline.runs.cost import write_rates
+        from pipeline.runs.directory import claim_directory
         from pipeline.runs.plan import make_plan
         from pipeline.runs.run import Run
         from workflows.terminal.tables import plan_table, progress_console
 
         opened = Run.open(run, set_ or ())
+        check_settings(opened.config.execution, opened.config.cluster.kind)
+        if keep:
+            opened.check_directory()
         opened.check_model()
         with progress_console.status("measuring a sample chunk ...") as status:
             result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."))
         if keep:
+            claim_directory(opened.outline, opened.inputs)
             write_rates(opened.store, result.seconds_per_voxel)
         plan_table(opened, result)

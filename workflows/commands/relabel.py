@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.options import RunArgument, SetOption, finite
 
 
 def register(app: typer.Typer) -> None:
@@ -15,8 +15,11 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: petaseg relabel runs/first --threshold 0.4")
     def relabel(
         run: RunArgument = "run.yaml",
-        threshold: Annotated[float | None, typer.Option(help="Regions that score at least this are merged.")] = None,
-        min_size: Annotated[int | None, typer.Option(help="Smaller pieces follow their next merge.")] = None,
+        threshold: Annotated[
+            float | None,
+            typer.Option(min=0, max=1, callback=finite, help="Regions that score at least this are merged."),
+        ] = None,
+        min_size: Annotated[int | None, typer.Option(min=0, help="Smaller pieces follow their next merge.")] = None,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:

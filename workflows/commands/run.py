@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pipeline.clusters import CLUSTERS
-from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.options import OverwriteOption, RunArgument, SetOption
 
 ON = " or ".join(CLUSTERS)
 
@@ -25,26 +25,33 @@ def register(app: typer.Typer) -> None:
         ] = None,
         on: Annotated[
             str | None,
-            typer.Option("--on", metavar="CLUSTER", help=f"Be the driver of workers on {ON}."),
+            typer.Option("--on", metavar="CLUSTER", help=f"Start the workers on {ON}; this process is their driver."),
         ] = None,
+        overwrite: OverwriteOption = False,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
+        from pipeline.execution import check_settings
         from pipeline.runs.report import write_report
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
+        from workflows.central import check_scheduler
         from workflows.driver import run_with_progress
-        from workflows.terminal.tables import console, outdated_note, report_table, run_table
+        from workflows.terminal.tables import outdated_note, report_table, run_table, say
 
         overrides = tuple(set_ or ())
         if dry_run:
             opened = Run.open(run, overrides)
+            check_settings(opened.config.execution, on)
+            if luigid is not None:
+                check_scheduler(luigid)
+            opened.check_directory(overwrite=overwrite)
             opened.check_model()
             stages = ", ".join(stage.name for stage in opened.stages)
             outdated_note(read_status(opened))
-            console.print(f"{run} is sound. It would run: {stages}\nwhat it will cost: petaseg plan {run}")
+            say(f"{run} is sound. It would run: {stages}\nwhat it will cost: {opened.hint('plan')}")
             return
-        session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on)
+        session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on, overwrite=overwrite)
         report = write_report(session.run)
         if not quiet:
             run_table(session)

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.options import RunArgument, SetOption, finite
 
 
 def register(app: typer.Typer) -> None:
@@ -23,7 +23,8 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--watch", "-w", help="Show the state repeatedly until the run is complete.")
         ] = False,
         interval: Annotated[
-            float, typer.Option(min=0.1, metavar="SECONDS", help="Pause between two readings, with --watch.")
+            float,
+            typer.Option(min=0.1, metavar="SECONDS", callback=finite, help="Pause between two readings, with --watch."),
         ] = 5.0,
         as_json: Annotated[
             bool, typer.Option("--json", help="Print JSON for programs; with --watch, one line for each reading.")

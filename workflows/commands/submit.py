@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.clusters import CLUSTERS
-from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.options import OverwriteOption, RunArgument, SetOption
 
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
@@ -29,30 +29,36 @@ def submit(
     setup: Annotated[
         Path | None, typer.Option(help="File of shell lines for each job: module load cuda (SLURM).")
     ] = None,
+    overwrite: OverwriteOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and exit.")] = False,
 ) -> None:
     """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
+    from pipeline.errors import ConfigError
+    from pipeline.execution import check_settings
     from pipeline.runs.launch import cluster_of, submission_of
     from pipeline.runs.launch import submit as submit_run
     from pipeline.runs.run import Run
-    from workflows.terminal.tables import console
+    from workflows.terminal.tables import say
 
     opened = Run.open(run, set_ or ())
-    opened.check_model()
+    opened.check_directory(overwrite=overwrite)
     cluster, lines = cluster_of(opened, on), read_setup(setup)
+    check_settings(opened.config.execution, cluster.name)
+    if lines and cluster.name != "slurm":
+        raise ConfigError(f"--setup is for jobs on SLURM; on {cluster.name} put what it does into the image")
+    opened.check_model()
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
         return
-    job = submit_run(opened, cluster, lines)
-    console.print(f"submitted to {job.cluster} as {job.id}", highlight=False)
-    console.print(
-        f"look at it     petaseg status {run}\n"
-        f"its messages   petaseg logs {run}\n"
-        f"end it         petaseg cancel {run}\n"
-        f"after an end   petaseg submit {run}: it goes on where it stopped",
-        highlight=False,
-        soft_wrap=True,
+    job = submit_run(opened, cluster, lines, overwrite=overwrite)
+    again = ("submit", *(("--on", on) if on else ()), *(("--setup", str(setup)) if setup else ()))
+    say(
+        f"submitted to {job.cluster} as {job.id}\n"
+        f"look at it     {opened.hint('status')}\n"
+        f"its messages   {opened.hint('logs')}\n"
+        f"end it         {opened.hint('cancel')}\n"
+        f"after an end   {opened.hint(*again)}   (it goes on where it stopped)"
     )
 
 
@@ -63,29 +69,28 @@ def logs(
 ) -> None:
     """Print what the driver of a run has written so far, wherever it runs."""
     from pipeline.clusters import make_cluster
-    from pipeline.runs.launch import driver_of
-    from pipeline.runs.run import Run
+    from pipeline.runs.launch import RunPlace, driver_of
+    from pipeline.runs.status import find_run_directory
     from workflows.events.run_log import stored_lines
 
-    opened = Run.open(run, set_ or ())
-    job = driver_of(opened)
-    lines = stored_lines(opened, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
+    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    job = driver_of(place)
+    lines = stored_lines(place, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
     for line in lines:
         typer.echo(line)
 
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     """End the driver of a run and its workers, wherever they are; completed chunks are kept."""
+    from pipeline.runs.hints import command
+    from pipeline.runs.launch import RunPlace, driver_here
     from pipeline.runs.launch import cancel as cancel_run
-    from pipeline.runs.launch import driver_here
-    from pipeline.runs.run import Run
-    from workflows.terminal.tables import console
+    from pipeline.runs.status import find_run_directory
+    from workflows.terminal.tables import say
 
-    opened = Run.open(run, set_ or ())
-    again = "submit" if driver_here(opened) is None else "run"
-    console.print(
-        f"{cancel_run(opened)} is cancelled; go on with: petaseg {again} {run}", highlight=False, soft_wrap=True
-    )
+    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    again = "submit" if driver_here(place) is None else "run"
+    say(f"{cancel_run(place)} is cancelled; go on with: {command(again, run, set_ or ())}")
 
 
 def read_setup(path: Path | None) -> str:
@@ -95,6 +100,11 @@ def read_setup(path: Path | None) -> str:
     if path is None:
         return ""
     try:
-        return path.read_text()
+        lines = path.read_text()
     except OSError as error:
         raise ConfigError(f"--setup {path} cannot be read: {error.strerror}; name a file of shell lines") from None
+    except UnicodeDecodeError:
+        lines = "\0"
+    if "\0" in lines:
+        raise ConfigError(f"--setup {path} holds no text; name a file of shell lines, like: module load cuda")
+    return lines

@@ -29,8 +29,8 @@ def register(app: typer.Typer) -> None:
     def synthesize(
         kind: Annotated[str, typer.Argument(help=f"{', '.join(KINDS)}.")],
         output: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.")],
-        count: Annotated[int, typer.Option(help="Samples to make.")] = 16,
-        seed: Annotated[int, typer.Option(help="Sample i of a seed is always the same.")] = 0,
+        count: Annotated[int, typer.Option(min=1, help="Samples to make.")] = 16,
+        seed: Annotated[int, typer.Option(min=0, help="Sample i of a seed is always the same.")] = 0,
         set_: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="KEY=VALUE", help="Change a setting, e.g. --set noise=0.2; repeatable."),

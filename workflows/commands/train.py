@@ -64,8 +64,11 @@ def _require_finished(config: TrainConfig) -> None:
 
 def _next(folder: str) -> str:
     """The next command for the model of this folder."""
+    from pipeline.config.strict_yaml import quoted
     from pipeline.models.spec import load_card
+    from pipeline.runs.hints import command
 
     if load_card(folder).offsets:
-        return f"next: petaseg run run.yaml --set inference.model={folder}/card.yaml"
+        model = quoted(f"{folder}/card.yaml")
+        return f"next: {command('run', 'run.yaml', [f'inference.model={model}'])}"
     return "it predicts no affinities of nearest neighbours, so petaseg run cannot use it; docs/training.md tells more"

@@ -18,21 +18,26 @@ def register(app: typer.Typer) -> None:
         sample: Annotated[int, typer.Option(min=0, help="Chunks of each stage to compute again; 0 for none.")] = 5,
         all_: Annotated[bool, typer.Option("--all", help="Compute every chunk again.")] = False,
         stage: Annotated[list[str] | None, typer.Option(help="Only this stage; repeatable.")] = None,
-        seed: Annotated[int, typer.Option(help="Which sample.")] = 0,
+        seed: Annotated[int, typer.Option(min=0, help="Which sample.")] = 0,
         repair: Annotated[
-            bool, typer.Option("--repair", help="Forget the chunks that differ, so that the next run computes them.")
+            bool,
+            typer.Option(
+                "--repair",
+                help="Forget the chunks that differ, so that the next run computes them; remove stray objects.",
+            ),
         ] = False,
         set_: SetOption = None,
     ) -> None:
         """Compare every stored chunk with its recorded checksum, and compute a sample of them again.
 
-        Exit status 1 if a chunk differs, is missing, or cannot be read, if the run is not finished, or if the network
-        computes other bytes on this machine than in the run, so that its chunks cannot be computed again here.
+        Exit status 1 if a chunk differs, is missing, or cannot be read, if something is stored that no chunk writes, if
+        the run is not finished, or if the network computes other bytes on this machine than in the run, so that its
+        chunks cannot be computed again here.
         """
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
-        from workflows.terminal.tables import bars, console, outdated_note, verify_table
+        from workflows.terminal.tables import bars, outdated_note, say, verify_table
 
         opened = Run.open(run, set_ or ())
         with bars() as advance:
@@ -40,10 +45,14 @@ def register(app: typer.Typer) -> None:
             proofs = list(proof.verify_run(opened, wanted, stages=stage, seed=seed, on_progress=advance))
         findings = verify_table(opened, proofs)
         outdated_note(read_status(opened))
-        if findings and repair:
-            proof.repair(opened, findings)
-            console.print(f"{len(findings)} chunks will be computed again by: {opened.command}", highlight=False)
-        elif findings:
-            console.print("mend with: petaseg verify ... --repair, then petaseg run", highlight=False)
+        stray = [p.stage for p in proofs if p.strays]
+        if repair and (findings or stray):
+            proof.repair(opened, findings, stray)
+            if findings:
+                say(f"{len(findings)} chunks will be computed again by: {opened.command}")
+            if stray:
+                say(f"stray objects of {', '.join(stray)} were removed")
+        elif findings or stray:
+            say(f"mend with: {opened.hint('verify', '--repair')}, then {opened.command}")
         if not all(p.proven for p in proofs):
             raise typer.Exit(1)

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.errors import ConfigError
+from pipeline.runs.hints import command
+from pipeline.runs.launch import RunPlace
 from pipeline.runs.run import Run
 from pipeline.storage import ObjectStore
 from workflows.events.line_writer import SegmentWriter
@@ -71,7 +73,7 @@ def log_place(run: Run) -> str:
     return f"{run.url}/{FILE if run.store.local_path else FOLDER}"
 
 
-def stored_lines(run: Run, workers: bool = False) -> Iterator[str]:
+def stored_lines(run: RunPlace, workers: bool = False) -> Iterator[str]:
     """The log of a run in its directory, line by line; ``ConfigError`` if there is none, or none of the workers."""
     if workers:
         raise ConfigError(
@@ -80,7 +82,7 @@ def stored_lines(run: Run, workers: bool = False) -> Iterator[str]:
     keys = [FILE] if run.store.local_path else run.store.list(f"{FOLDER}/")
     logs = [log for log in map(run.store.get_or_none, keys) if log is not None]
     if not logs:
-        raise ConfigError(f"{run.url} has no log yet; `petaseg run {run.source}` begins one")
+        raise ConfigError(f"{run.store.url} has no log yet; `{command('run', run.source)}` begins one")
     return (line for log in logs for line in log.decode(errors="replace").splitlines())
 
 

@@ -13,7 +13,7 @@ from rich.text import Text
 from pipeline.clusters.base import DriverJob, JobState
 from pipeline.runs.cost import COVERAGE, Estimate, RunCost
 from pipeline.runs.status import RunStatus, StageStatus
-from workflows.terminal.tables import console, human_bytes, human_seconds, outdated_note
+from workflows.terminal.tables import console, human_bytes, human_seconds, outdated_note, say
 
 ERRORS_SHOWN = 10
 NOTES_SHOWN = 5
@@ -27,14 +27,14 @@ def show_status(status: RunStatus) -> None:
     console.print(status_view(status), highlight=False, soft_wrap=True)
     outdated_note(status.stages)
     if any(stage.errors for stage in status.stages):
-        console.print(f"retry with: {status.command}", highlight=False, soft_wrap=True)
+        say(f"retry with: {status.command}")
 
 
 def show_job(job: DriverJob, state: JobState) -> None:
     """Print the state of a submitted driver and its workers on the cluster."""
     reason = f" ({state.reason})" if state.reason else ""
     workers = f"{state.workers_running} workers run, {state.workers_pending} wait"
-    console.print(f"{'submitted':<14}{job.cluster} {job.id}: {state.phase}{reason}; {workers}", highlight=False)
+    say(f"{'submitted':<14}{job.cluster} {job.id}: {state.phase}{reason}; {workers}")
 
 
 def status_view(status: RunStatus) -> Group:

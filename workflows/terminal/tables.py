@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -21,6 +23,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipeline.runs.hints import command
 from pipeline.runs.status import StageStatus, read_status
 
 if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib or Luigi
@@ -64,9 +67,14 @@ def human_seconds(seconds: float) -> str:
     return f"{seconds / 86400:.0f} days"
 
 
+def say(text: str, style: str | None = None) -> None:
+    """Print a text as it is: brackets in names are no markup, and lines are not wrapped."""
+    console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
 def heading(text: str) -> None:
     """A line above a table, not wrapped to the table's width."""
-    console.print(text, style="italic", highlight=False, soft_wrap=True)
+    say(text, "italic")
 
 
 @contextmanager
@@ -129,14 +137,23 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
         findings += proof.findings
     console.print(table)
     for finding in findings[:20]:
-        console.print(f"[red]differs[/] {finding.stage} chunk {finding.chunk.name}: {finding.problem}", highlight=False)
+        problem = escape(finding.problem)
+        console.print(f"[red]differs[/] {finding.stage} chunk {finding.chunk.name}: {problem}", highlight=False)
     if len(findings) > 20:
         console.print(f"and {len(findings) - 20} more")
     for proof in proofs:
+        if proof.strays:
+            console.print(
+                f"[red]stray[/] {proof.stage}: {len(proof.strays)} stored objects that no chunk of this run writes, "
+                f"such as {proof.strays[0]}; another region or chunk shape has left them",
+                highlight=False,
+                soft_wrap=True,
+            )
         if proof.obstacle:
             console.print(
-                f"[yellow]not computed again[/] {proof.stage}: its stored bytes were checked, but {proof.obstacle}. To "
-                "check it all, verify on a machine like those of the run; --sample 0 asks for the stored bytes only",
+                f"[yellow]not computed again[/] {proof.stage}: its stored bytes were checked, but "
+                f"{escape(proof.obstacle)}. To check it all, verify on a machine like those of the run; --sample 0 "
+                "asks for the stored bytes only",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -146,6 +163,8 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
 def _verdict(proof: StageProof) -> str:
     if proof.findings:
         return "[red]differs[/]"
+    if proof.strays:
+        return "[red]stray objects[/]"
     if proof.done < proof.chunks:
         return "[yellow]unfinished[/]"
     return "[yellow]stored bytes only[/]" if proof.obstacle else "[green]proven[/]"
@@ -202,7 +221,7 @@ def plan_table(run: Run, plan: Plan) -> None:
         )
     console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
     console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
-    console.print(f"measured on       chunk {plan.sample}; next: {run.command}", highlight=False, soft_wrap=True)
+    say(f"measured on       chunk {plan.sample}; next: {run.command}")
 
 
 def run_table(session: Session) -> None:
@@ -222,16 +241,17 @@ def report_table(run: Run, report: Report) -> None:
         scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
     if report.best is not None:
         point = report.best
-        console.print(
-            f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} (petaseg relabel {run.source} "
-            f"--threshold {point.threshold:.3g})",
-            highlight=False,
-            soft_wrap=True,
-        )
+        say(f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} ({_relabel(run, point.threshold)})")
     places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
     for name, place in places.items():
         if place:
-            console.print(f"{name:<18}{place}", highlight=False, soft_wrap=True)
+            say(f"{name:<18}{place}")
+
+
+def _relabel(run: Run, threshold: float) -> str:
+    """The command that applies a threshold, in place of the one that this command was given."""
+    others = [override for override in run.overrides if override.partition("=")[0].strip() != "segmentation.threshold"]
+    return command("relabel", run.source, others, "--threshold", f"{threshold:.3g}")
 
 
 def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
@@ -254,7 +274,7 @@ def next_commands(commands: Mapping[str, str]) -> None:
     width = max(map(len, commands))
     if shutil.which("petaseg") is None:
         activate = Path(sys.argv[0]).with_name("activate")
-        console.print(f"source {activate}   # so that your shell finds petaseg", highlight=False, soft_wrap=True)
+        say(f"source {shlex.quote(str(activate))}   # so that your shell finds petaseg")
     console.print("try next:")
-    for command, purpose in commands.items():
-        console.print(f"  {command:<{width}}   {purpose}", highlight=False, soft_wrap=True)
+    for each, purpose in commands.items():
+        say(f"  {each:<{width}}   {purpose}")

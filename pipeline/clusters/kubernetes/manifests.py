@@ -23,8 +23,10 @@ import yaml
 
 from pipeline import formats
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
+from pipeline.clusters.kubernetes.places import DATA_FOLDER, check_reachable
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
+from pipeline.config.strict_yaml import Dumper, dump_yaml
 from pipeline.errors import ConfigError
 
 Manifest = dict[str, Any]
@@ -35,7 +37,6 @@ PYTHON = ("python", "-P")
 WORKER_CLASS = "pipeline.clusters.worker.DrainingWorker"
 RUN_FILE = "/petaseg/run/run.yaml"
 TLS_FOLDER = "/petaseg/tls"
-DATA_FOLDER = "/data"
 USER = 1000
 GPU = "nvidia.com/gpu"
 KEEP_SECONDS = 8 * 3600
@@ -62,13 +63,15 @@ def pools(cluster: ClusterTable) -> dict[str, WorkerShape]:
 def manifests(submission: Submission, name: str | None = None) -> list[Manifest]:
     """All resources of a run but its Secret, in the order in which they are created.
 
-    name: of all resources; that of the run directory if left out. Raises ``ConfigError`` if there is no image.
+    name: of all resources; that of the run directory if left out. Raises ``ConfigError`` if there is no image,
+        and for paths that pods cannot open.
     """
     if not submission.config.cluster.image:
         raise ConfigError(
             "cluster.image is not set; Kubernetes needs the container image of petaseg: build deploy/docker/Dockerfile "
             "and name it, like cluster.image: registry.example.org/petaseg:1.0"
         )
+    check_reachable(submission.config)
     name = name or resource_name(submission.run_url)
     return list(_documents(submission, name))
 
@@ -78,18 +81,20 @@ def to_yaml(documents: list[Manifest]) -> str:
     return "---\n".join(yaml.dump(document, Dumper=_Readable, sort_keys=False, width=120) for document in documents)
 
 
-class _Readable(yaml.SafeDumper):
+class _Readable(Dumper):
     """Writes texts of several lines as blocks, and repeats equal lists and tables instead of using anchors."""
 
-    def represent_str(self, data: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in data else None
-        return self.represent_scalar("tag:yaml.org,2002:str", data, style=style)
+    def represent_block(self, data: str) -> yaml.ScalarNode:
+        """A text of several lines as a block."""
+        if "\n" not in data:
+            return self.represent_text(data)
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style="|")
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
 
-_Readable.add_representer(str, _Readable.represent_str)
+_Readable.add_representer(str, _Readable.represent_block)
 
 
 def tls_secret(name: str, cluster: ClusterTable, files: dict[str, str]) -> Manifest:
@@ -155,7 +160,7 @@ def _scale_rule(name: str, shapes: dict[str, WorkerShape]) -> Manifest:
 def _run_file(submission: Submission) -> str:
     """The configuration as the driver reads it; it holds no secret, since there is no key for one."""
     data = json.loads(submission.config.model_dump_json(exclude_unset=True))
-    return yaml.safe_dump({**formats.RUN_FILE.stamp, **data}, sort_keys=False)
+    return dump_yaml({**formats.RUN_FILE.stamp, **data})
 
 
 def _service(name: str, cluster: ClusterTable, shapes: list[str]) -> Manifest:

@@ -18,8 +18,10 @@ from pathlib import Path
 
 from pipeline.clusters.base import Submission, cluster_folder, driver_command
 from pipeline.clusters.tls import Tls
-from pipeline.config.cluster import WorkerShape
+from pipeline.config.base import is_line
+from pipeline.config.cluster import WorkerShape, seconds_of
 from pipeline.config.fingerprint import fingerprint
+from pipeline.errors import ConfigError
 
 DRIVER_FILE = "driver.sbatch"
 SETUP_VARIABLE = "PETASEG_SETUP"
@@ -68,7 +70,7 @@ def driver_script(submission: Submission) -> str:
     happens, up to ``cluster.driver.restarts`` times, if ``petaseg run`` is killed; if a node is lost, SLURM does it.
     """
     driver = submission.config.cluster.driver
-    margin = min(DRIVER_MARGIN_SECONDS, seconds(driver.walltime) // 4)
+    margin = min(DRIVER_MARGIN_SECONDS, seconds_of(driver.walltime) // 4)
     header = _header(
         submission,
         "driver",
@@ -118,7 +120,7 @@ def worker_script(
         header=header,
         setup=_setup(submission.setup),
         environment=_exports(tls.environment() if tls else {}),
-        lifetime=seconds(shape.walltime),
+        lifetime=seconds_of(shape.walltime),
         drain=drain_seconds(shape.walltime),
         command=shlex.join(_worker_command(shape, address, worker, submission.config.cluster.interface)),
     )
@@ -145,15 +147,8 @@ def drain_seconds(walltime: str) -> int:
     A chunk that takes longer is returned to the scheduler ``LAST_SECONDS`` before the walltime, and does not count as
     failed.
     """
-    whole = seconds(walltime)
+    whole = seconds_of(walltime)
     return min(max(whole // 10, 60), WORKER_MARGIN_SECONDS, whole // 2)
-
-
-def seconds(walltime: str) -> int:
-    """``[days-]hours:minutes:seconds`` in seconds."""
-    days, _, clock = walltime.rpartition("-")
-    hours, minutes, rest = (int(part) for part in clock.split(":"))
-    return ((int(days or 0) * 24 + hours) * 60 + minutes) * 60 + rest
 
 
 def _header(
@@ -166,24 +161,31 @@ def _header(
     memory_gb: float,
     options: Iterable[str] = (),
 ) -> str:
-    """The ``#SBATCH`` lines; of two equal options SLURM takes the last."""
+    """The ``#SBATCH`` lines; of two equal options SLURM takes the last. ``ConfigError`` if a line is not one line."""
     cluster = submission.config.cluster
-    folder = str(cluster_folder(submission.run_url)).replace("%", "%%")
     lines = [
         f"--job-name={job_name(submission.run_url, part)}",
-        f"--output={_quoted(folder)}/{log}",
+        f"--output={_quoted_folder(cluster_folder(submission.run_url))}/{log}",
         f"--time={walltime}",
         f"--ntasks=1 --cpus-per-task={cpus} --mem={_mebibytes(memory_gb)}M",
         *((f"--partition={cluster.queue}",) if cluster.queue else ()),
         *((f"--account={cluster.account}",) if cluster.account else ()),
         *options,
     ]
+    for line in lines:
+        if not is_line(line):
+            raise ConfigError(f"{line!r} has a line break or another control character; leave it out of the run file")
     return "\n".join(f"#SBATCH {line}" for line in lines)
 
 
-def _quoted(path: str) -> str:
-    """A path for an ``#SBATCH`` line, which sbatch splits at blanks and unquotes like a shell."""
-    return shlex.quote(path)
+def _quoted_folder(folder: Path) -> str:
+    """A folder for an ``#SBATCH`` line, which sbatch splits at blanks and unquotes like a shell.
+
+    Raises ``ConfigError`` for a backslash, at which SLURM stops to put the job's number into names of logs.
+    """
+    if "\\" in str(folder):
+        raise ConfigError(f"{folder} has a backslash, which SLURM does not understand; choose another run_directory")
+    return shlex.quote(str(folder).replace("%", "%%"))
 
 
 def _gpus(shape: WorkerShape) -> tuple[str, ...]:

@@ -1,0 +1,169 @@
+"""The run directory: whose it is, and of which input its results are.
+
+    <run>/petaseg.json    marks the directory as one of petaseg's, and names the input; written before all else
+
+A directory without it that holds anything is somebody's, and no run is made there. A directory with the results of
+another input is refused, and emptied of them with ``--overwrite``. Whatever else somebody keeps in it stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from pipeline.errors import ConfigError, CorruptError, LeaseError, LedgerError
+from pipeline.formats import MARK
+from pipeline.runs.chain import STAGES
+from pipeline.runs.lease import KEY as LEASE_KEY
+from pipeline.runs.lease import read_lease
+from pipeline.runs.origin import WRITTEN
+from pipeline.runs.outline import RunOutline, read_outline
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.extent import extent_key, recorded_layout
+from pipeline.stages.setup import Inputs
+from pipeline.storage import ObjectStore
+from pipeline.volumes.location import parse_location
+from pipeline.volumes.removal import object_names
+
+KEY = "petaseg.json"
+RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|extent\.json)")
+"""What tells which chunks are done: it is deleted first."""
+RESULTS = re.compile(
+    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|scores\.json)"
+    r"|plan\.json|stages\.json"
+)
+"""The results of a run, beside its volumes."""
+REMEDY = "give --overwrite to petaseg run, which deletes the results of that run, or choose another run_directory"
+
+
+@dataclass(frozen=True)
+class InputMark:
+    """The input whose results a run directory holds."""
+
+    url: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, inputs: Inputs) -> InputMark:
+        """The input of a run."""
+        return cls(inputs.url, inputs.fingerprint)
+
+    def same_as(self, other: InputMark) -> bool:
+        """True for the same voxels in another place, and for another version of the voxels in one place."""
+        return self.url == other.url or self.fingerprint == other.fingerprint
+
+
+def check_directory(outline: RunOutline, inputs: Inputs, *, overwrite: bool = False) -> None:
+    """``ConfigError`` unless a run may write to its directory; nothing is written.
+
+    overwrite: whether the results of another input may be replaced.
+    """
+    mine, found = InputMark.of(inputs), _mark_in(outline, InputMark.of(inputs))
+    if found is None:
+        _refuse_occupied(outline.store)
+    elif not overwrite and not found.same_as(mine):
+        raise ConfigError(
+            f"{outline.url} holds the results of another input, {found.url}; this run reads {mine.url} and would "
+            f"replace them: {REMEDY}"
+        )
+
+
+def claim_directory(outline: RunOutline, inputs: Inputs, *, overwrite: bool = False) -> None:
+    """Mark a directory as this run's, by its driver; results of another input are deleted first, if they may be."""
+    check_directory(outline, inputs, overwrite=overwrite)
+    mine, found = InputMark.of(inputs), _mark_in(outline, InputMark.of(inputs))
+    if found is not None and not found.same_as(mine):
+        discard(outline.store)
+    if read_mark(outline.store) != mine:
+        outline.store.put(KEY, json.dumps({**MARK.stamp, "input": mine.url, "fingerprint": mine.fingerprint}).encode())
+
+
+def discard(store: ObjectStore) -> None:
+    """Delete the results in a run directory, and nothing else; after an interruption it may be repeated.
+
+    Raises ``VolumeError``, and deletes nothing, if one of its volumes was not made by petaseg.
+    """
+    from pipeline.volumes.ome_zarr import ZarrVolume  # it imports zarr
+
+    volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN)]
+    for volume in volumes:
+        ZarrVolume.may_remove(volume)
+    for pattern, folders in ((RECORDS, ("ledger/",)), (RESULTS, ("parts/", "environments/", "report/", "plan.json"))):
+        for key in (key for folder in folders for key in store.list(folder) if pattern.fullmatch(key)):
+            store.delete(key)
+    for volume in volumes:
+        ZarrVolume.remove(volume)
+
+
+def forget_left_out(store: ObjectStore, stages: Collection[str], layout: str) -> None:
+    """Delete what stages that the run leaves out have stored under another layout than ``layout``; may be repeated.
+
+    Scores of another region would otherwise stay beside the labels of this one.
+    """
+    for kind in STAGES:
+        if kind.name in stages or recorded_layout(store, kind.name) in (None, layout):
+            continue
+        records = [key for key in store.list(f"ledger/{kind.name}/") if key != extent_key(kind.name)]
+        scores = ["report/scores.json", "report/sweep.png"] if kind is EvaluateSegmentation else []
+        for key in (*records, *store.list(f"parts/{kind.name}/"), *scores, extent_key(kind.name)):
+            if RECORDS.fullmatch(key) or RESULTS.fullmatch(key):
+                store.delete(key)
+
+
+def read_mark(store: ObjectStore) -> InputMark | None:
+    """The mark of a run directory; ``None`` if it has none.
+
+    Raises ``LedgerError`` if a newer petaseg has written it, ``CorruptError`` if it cannot be read.
+    """
+    data = store.get_or_none(KEY)
+    if data is None:
+        return None
+    try:
+        plain = json.loads(data)
+        MARK.check(plain, f"{store.url}/{KEY}", LedgerError)
+        return InputMark(plain["input"], plain["fingerprint"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise CorruptError(
+            f"{store.url}/{KEY} is not the mark of a run directory ({type(error).__name__}: {error}); delete it if "
+            "petaseg wrote it, or choose another run_directory"
+        ) from error
+
+
+def _mark_in(outline: RunOutline, mine: InputMark) -> InputMark | None:
+    """The mark of a directory; that of an earlier petaseg, which wrote none, follows from its outline."""
+    mark = read_mark(outline.store)
+    if mark is not None:
+        return mark
+    try:
+        before = read_outline(outline.store)
+    except CorruptError:  # of a run, if there are records; then its run file is written anew
+        return mine if any(map(RECORDS.fullmatch, outline.store.list("ledger/"))) else None
+    if before is None:
+        return None
+    shared = {stage.fingerprint for stage in before.stages} & {stage.fingerprint for stage in outline.stages}
+    source = before.config.input.image or before.config.input.affinities or ""
+    return mine if shared else InputMark(source, "")
+
+
+def _refuse_occupied(store: ObjectStore) -> None:
+    path = store.local_path
+    if path is not None and os.path.lexists(path) and not path.is_dir():
+        raise ConfigError(f"run_directory {store.url} is no folder; choose another one, new or empty")
+    foreign = next((name for name in object_names(store) if not _is_lease(store, name)), None)
+    if foreign is not None:
+        raise ConfigError(
+            f"run_directory {store.url} holds files that petaseg did not write ({foreign}), and a run would write "
+            "among them; choose a new or empty folder for it"
+        )
+
+
+def _is_lease(store: ObjectStore, name: str) -> bool:
+    """True for the lease of a driver that died before it wrote the mark."""
+    try:
+        lease = read_lease(store) if name == LEASE_KEY else None
+    except LeaseError:
+        return False
+    return lease is not None and not lease.damaged

@@ -1,0 +1,153 @@
+"""What a user says on the command line is heard, or refused before anything is computed."""
+
+from __future__ import annotations
+
+import http.server
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+from pipeline.config.reading import load_config, parse_config
+from pipeline.errors import ClusterError, ConfigError
+from pipeline.execution import check_settings
+from workflows.central import check_scheduler
+from workflows.commands.evaluate import _as_overrides
+from workflows.commands.init import from_folder_of, write_example
+from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_vector
+from workflows.commands.submit import read_setup
+
+NAMES = [
+    "a: b",
+    "x (1)",
+    "[v]",
+    "*s",
+    "{a}",
+    "'q",
+    "2021",
+    "null",
+    "@x",
+    "1e3",
+    "#a",
+    "a #b",
+    "-",
+    "~x",
+    "%",
+    "yes",
+    "4:00",
+]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_init_writes_the_very_name(name: str, tmp_path: Path) -> None:
+    """A name that means something else in YAML is quoted."""
+    write_example(tmp_path / "run.yaml", name)
+    assert load_config(tmp_path / "run.yaml").input.image == name
+
+
+def test_init_counts_a_path_from_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A path that was typed here is written as it is found from there; URLs and absolute paths stay."""
+    monkeypatch.chdir(tmp_path)
+    assert from_folder_of("run.yaml", "image.zarr") == "image.zarr"
+    assert from_folder_of("a/b/run.yaml", "data/image.h5:raw") == "../../data/image.h5:raw"
+    assert from_folder_of("a/run.yaml", "s3://b/image.zarr") == "s3://b/image.zarr"
+    assert from_folder_of("a/run.yaml", "/data/image.zarr") == "/data/image.zarr"
+    assert from_folder_of("s3://b/run.yaml", "image.zarr") == str(tmp_path.resolve() / "image.zarr")
+
+
+def test_a_box_and_skeletons_of_a_run_are_keys_of_its_run_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """``petaseg evaluate RUN --box --skeletons`` means the keys of the table ``evaluation``."""
+    monkeypatch.chdir(tmp_path)
+    assert _as_overrides("0:8,1:9,2:10", "a: b.npz") == [
+        *("evaluation.start=[0, 1, 2]", "evaluation.stop=[8, 9, 10]"),
+        f"evaluation.skeletons='{tmp_path.resolve()}/a: b.npz'",
+    ]
+    assert _as_overrides(None, None) == []
+
+
+@pytest.mark.parametrize(
+    "key",
+    [{"scheduler": "tcp://h:1"}, {"dashboard": "127.0.0.1:1"}, {"timeout_seconds": 5.0}, {"threads_per_worker": 2}],
+)
+def test_a_setting_that_nothing_uses_is_refused_with_the_remedy(key: dict[str, object]) -> None:
+    """Settings of dask are refused for other executors; on a cluster those that its own workers do not take."""
+    (name,) = key
+    for executor in ("serial", "threads"):
+        with pytest.raises(ConfigError, match=rf"execution\.{name} is .*executor: dask, or leave {name} out"):
+            check_settings(settings(executor=executor, **key), None)
+    check_settings(settings(executor="dask", **key), None)
+    if name in ("dashboard", "timeout_seconds"):
+        check_settings(settings(executor="threads", **key), "slurm")
+    else:
+        with pytest.raises(ConfigError, match=r"on slurm the driver starts its own workers"):
+            check_settings(settings(executor="dask", **key), "slurm")
+
+
+def settings(**execution: object):  # type: ignore[no-untyped-def]
+    """The table ``execution`` of a run file."""
+    return parse_config({"run_directory": "r", "input": {"image": "i"}, "execution": execution}).execution
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1,2", "inf", "1e3", "", "1.5", "²", "9" * 5000, "64,0,64"])
+def test_a_shape_of_nothing_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--chunk is "):
+        parse_shape(text, "--chunk")
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "inf", "nan", "1e400", "a", "4,4", ""])
+def test_a_size_that_is_no_length_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--resolution is "):
+        parse_sizes(text, "--resolution")
+
+
+def test_numbers_of_options_are_read() -> None:
+    assert parse_shape("64", "--chunk") == (64, 64, 64)
+    assert parse_sizes("40, 4.5,4", "--resolution") == (40, 4.5, 4)
+    assert parse_vector("-1,0,+7", "--offset") == (-1, 0, 7)
+    assert str(parse_box("-1:5,0:1,2:3")) == "-1..5 x 0..1 x 2..3"
+
+
+@pytest.mark.parametrize("box", ["0:0,0:1,0:1", "5:1,0:1,0:1", "0:1,0:1", "a:b,0:1,0:1", "", "0:1:2,0:1,0:1"])
+def test_a_box_that_holds_nothing_is_refused(box: str) -> None:
+    with pytest.raises(ConfigError, match="--box is "):
+        parse_box(box)
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e300])
+def test_an_option_is_a_finite_number(value: float) -> None:
+    with pytest.raises(typer.BadParameter):
+        finite(value)
+
+
+@pytest.mark.parametrize("data", [b"\x93NUMPY\x00", b"a\0b", b"\xff\xfe"])
+def test_setup_lines_are_text(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "setup").write_bytes(data)
+    with pytest.raises(ConfigError, match="holds no text"):
+        read_setup(tmp_path / "setup")
+
+
+@pytest.mark.parametrize(
+    "url", ["garbage", "", "localhost:8082", "ftp://h", "http://", "http://h:99999999", "http://h /x"]
+)
+def test_a_scheduler_that_is_no_address_is_refused(url: str) -> None:
+    with pytest.raises(ConfigError, match="it must be a URL, like http://localhost:8082"):
+        check_scheduler(url)
+
+
+def test_a_scheduler_that_is_not_there_is_named_with_the_remedy(web: str) -> None:
+    """A port on which nobody listens, and a server that is no Luigi, are told apart; both end at once."""
+    with pytest.raises(ClusterError, match=r"no Luigi scheduler answers at .*luigid"):
+        check_scheduler("http://127.0.0.1:9")
+    with pytest.raises(ClusterError, match="is no Luigi scheduler"):
+        check_scheduler(web)
+
+
+@pytest.fixture
+def web() -> Iterator[str]:
+    """A web server that knows nothing of Luigi."""
+    with http.server.HTTPServer(("127.0.0.1", 0), http.server.BaseHTTPRequestHandler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
