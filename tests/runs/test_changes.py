@@ -175,7 +175,7 @@ VOLUMES = {"image": ("image", "mask", "truth"), "affinities": ("affinities", "ma
 
 
 def every(kind: str, do: Callable[[Path], None]) -> Callable[[Path], None]:
-    """The same change of all volumes of a run, which must cover the same voxels."""
+    """The same change of all volumes of a run, which must cover the same voxels of the same size."""
     return lambda folder: [do(folder / f"{name}.zarr") for name in VOLUMES[kind]]  # type: ignore[return-value]
 
 

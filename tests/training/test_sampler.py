@@ -178,3 +178,14 @@ def test_trainings_without_data_or_validation_are_refused():
         TrainConfig(output="o", name="n")
     with pytest.raises(ValidationError, match="no validation"):
         TrainConfig(output="o", name="n", volumes=(volume,))
+
+
+@pytest.mark.parametrize(("kind", "mark"), [("int32", -1), ("uint64", 2**64 - 1)])
+def test_labels_that_are_marked_as_not_to_be_scored_are_not_known(kind, mark):
+    """-1, with or without a sign, is read like 0."""
+    image, labels = noise((8, 8, 8))
+    labels = labels.astype(kind)
+    labels[:4] = np.array(mark, object).astype(kind)
+    found = open_source(store(f"marked-{kind}", image, labels)).read_labels(BoundingBox.from_shape((8, 8, 8)))
+    assert not found[:4].any()
+    assert (found[4:] == labels[4:]).all()
