@@ -165,7 +165,7 @@ def test_a_bucket_gets_segments_whose_names_sort_by_time() -> None:
 def test_a_full_disk_ends_the_log_and_not_the_run(tmp_path: Path) -> None:
     """A full disk ends the event log with a message, and the run completes."""
     file = small_run(tmp_path)
-    (tmp_path / "run").mkdir()
+    Run.open(file).create()
     (tmp_path / "run" / FILE).symlink_to("/dev/full")
     finished = run(file)
     assert all(finished.is_complete(stage) for stage in finished.stages)
