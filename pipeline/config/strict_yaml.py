@@ -61,14 +61,14 @@ BREAKS = re.compile("[\x85\u2028\u2029]")
 class _Loader(yaml.SafeLoader):
     """Reads one document into dictionaries with texts as keys, lists, texts, numbers, true, false and null."""
 
-    yaml_implicit_resolvers: ClassVar[Any] = {}
+    yaml_implicit_resolvers: Any = {}  # noqa: RUF012 (of this class alone)
     yaml_constructors: ClassVar[Any] = {}
 
     def __init__(self, text: str | bytes) -> None:
         super().__init__(text)
         self.deep_construct = True  # an alias inside of what it names is found out, and refused
 
-    def compose_mapping_node(self, anchor: str | None) -> MappingNode:
+    def compose_mapping_node(self, anchor: Any) -> MappingNode:
         """Refuse keys that are given twice, before merge keys add others."""
         node = super().compose_mapping_node(anchor)
         seen: dict[str, Any] = {}
@@ -89,7 +89,7 @@ class _Loader(yaml.SafeLoader):
             kind = node.tag.removeprefix(PLAIN)
             raise _problem(node, f"{shown} is no {KINDS.get(kind, kind)}; put a text in quotes") from error
 
-    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[str, Any]:
+    def construct_mapping(self, node: MappingNode, deep: bool = False) -> dict[Any, Any]:
         """A dictionary whose keys are the texts that stand in the file."""
         self.flatten_mapping(node)
         return {_text_of(key): self.construct_object(value, deep=True) for key, value in node.value}
@@ -133,7 +133,7 @@ Dumper.add_representer(str, Dumper.represent_text)
 for kind, (form, first) in RESOLVERS.items():
     _Loader.add_implicit_resolver(f"{PLAIN}{kind}", form, first)
     Dumper.add_implicit_resolver(f"{PLAIN}{kind}", form, first)
-for kind, construct in {
+_CONSTRUCTORS: dict[str, Any] = {
     "null": _Loader.construct_yaml_null,
     "bool": _Loader.construct_yaml_bool,
     "int": _Loader.read_int,
@@ -142,7 +142,8 @@ for kind, construct in {
     "str": _Loader.construct_yaml_str,
     "seq": _Loader.construct_yaml_seq,
     "map": _Loader.construct_yaml_map,
-}.items():
+}
+for kind, construct in _CONSTRUCTORS.items():
     _Loader.add_constructor(f"{PLAIN}{kind}", construct)
 _Loader.add_constructor(None, _Loader.construct_undefined)
 
