@@ -145,7 +145,8 @@ _CONSTRUCTORS: dict[str, Any] = {
 }
 for kind, construct in _CONSTRUCTORS.items():
     _Loader.add_constructor(f"{PLAIN}{kind}", construct)
-_Loader.add_constructor(None, _Loader.construct_undefined)
+_UNKNOWN: Any = _Loader.construct_undefined
+_Loader.add_constructor(None, _UNKNOWN)
 
 
 def parse_yaml(text: str | bytes, source: str) -> Any:
