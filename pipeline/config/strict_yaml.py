@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from datetime import date
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import yaml
 from yaml.constructor import ConstructorError
@@ -133,7 +133,7 @@ Dumper.add_representer(str, Dumper.represent_text)
 for kind, (form, first) in RESOLVERS.items():
     _Loader.add_implicit_resolver(f"{PLAIN}{kind}", form, first)
     Dumper.add_implicit_resolver(f"{PLAIN}{kind}", form, first)
-for kind, construct in {
+_CONSTRUCTORS: dict[str, Any] = {
     "null": _Loader.construct_yaml_null,
     "bool": _Loader.construct_yaml_bool,
     "int": _Loader.read_int,
@@ -142,9 +142,11 @@ for kind, construct in {
     "str": _Loader.construct_yaml_str,
     "seq": _Loader.construct_yaml_seq,
     "map": _Loader.construct_yaml_map,
-}.items():
-    _Loader.add_constructor(f"{PLAIN}{kind}", cast(Any, construct))
-_Loader.add_constructor(None, _Loader.construct_undefined)  # type: ignore[type-var]  # the stub forgets subclasses
+}
+for kind, construct in _CONSTRUCTORS.items():
+    _Loader.add_constructor(f"{PLAIN}{kind}", construct)
+_UNKNOWN: Any = _Loader.construct_undefined
+_Loader.add_constructor(None, _UNKNOWN)
 
 
 def parse_yaml(text: str | bytes, source: str) -> Any:
