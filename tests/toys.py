@@ -28,7 +28,7 @@ from pipeline.training.target_specs import Pair, TargetSpec
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
-from pipeline.volumes.placement import placement, refuse_writing
+from pipeline.volumes.placement import Stated, placement, refuse_writing
 
 
 class TextVolume(CheckedVolume):
@@ -42,7 +42,7 @@ class TextVolume(CheckedVolume):
     def open(cls, location: Location, mode: Mode) -> TextVolume:
         refuse_writing(location, mode)
         section = np.loadtxt(local_path(location.base), dtype=np.uint8, ndmin=2)[None]
-        resolution, bounds = placement(location, (None, (0, 0, 0)), section.shape)
+        resolution, bounds = placement(location, Stated(), section.shape)
         section *= int(location.options.get("times", 1))
         return cls(location.url, VolumeSpec(bounds, resolution, section.dtype), section)
 
