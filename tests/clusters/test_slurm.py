@@ -10,6 +10,7 @@ import pytest
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DriverJob, Submission
 from pipeline.clusters.slurm import cluster as under_test
+from pipeline.clusters.slurm import commands
 from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.config.reading import parse_config
@@ -199,7 +200,7 @@ def test_a_controller_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPat
     (tmp_path / "squeue").write_text("#!/bin/bash\nsleep 60\n")
     (tmp_path / "squeue").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    monkeypatch.setattr(under_test, "COMMAND_SECONDS", 0.5)
+    monkeypatch.setattr(commands, "COMMAND_SECONDS", 0.5)
     with pytest.raises(ClusterError, match="squeue gave no answer"):
         under_test.jobs_with("petaseg")
 
