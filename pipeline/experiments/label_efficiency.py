@@ -180,7 +180,7 @@ def score(folder: Path, validation_f1: float, patch: Triple) -> dict[str, float]
     card = load_card(folder / "card.yaml")
     network = load_model(card).module
     test = fib25.labelled(*fib25.planes(fib25.TEST))
-    network_box = {"output": "", "name": "", "volumes": [test], "validation": test, "patch_shape": patch}
+    network_box = {"output": ".", "name": "", "volumes": [test], "validation": test, "patch_shape": patch}
     config = fib25.parse_config({**network_box, "offsets": card.offsets}, TrainConfig)
     said, true = [], []
     for image, targets, mask in _patches(config):

@@ -36,6 +36,8 @@ RESULTS = re.compile(
     r"|plan\.json|stages\.json"
 )
 """The results of a run, beside its volumes."""
+LOGS = ("petaseg.log", "petaseg.jsonl")
+"""Logs may be there before a run, as links to another disk: a run only appends to them."""
 REMEDY = "give --overwrite to petaseg run, which deletes the results of that run, or choose another run_directory"
 
 
@@ -152,7 +154,7 @@ def _refuse_occupied(store: ObjectStore) -> None:
     path = store.local_path
     if path is not None and os.path.lexists(path) and not path.is_dir():
         raise ConfigError(f"run_directory {store.url} is no folder; choose another one, new or empty")
-    foreign = next((name for name in object_names(store) if not _is_lease(store, name)), None)
+    foreign = next((name for name in object_names(store) if name not in LOGS and not _is_lease(store, name)), None)
     if foreign is not None:
         raise ConfigError(
             f"run_directory {store.url} holds files that petaseg did not write ({foreign}), and a run would write "

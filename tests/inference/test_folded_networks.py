@@ -1,5 +1,6 @@
 """With the plain networks, folded and narrowed, no byte depends on chunks, in float32 and in bfloat16 as a whole."""
 
+from functools import cache
 from itertools import product
 
 import numpy as np
@@ -25,7 +26,9 @@ PRECISIONS = ("float32", "bfloat16")
 KINDS = tuple(product(ARCHITECTURES, PRECISIONS))
 
 
+@cache
 def loaded(architecture):
+    """One network an architecture: trained again, its norms could differ in the last bit."""
     return Loaded(Card(PATCH, OVERLAP, OFFSETS), trained(architecture, CUBIC))
 
 
