@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -50,6 +50,7 @@ class VolumeSpec:
         return box.shape if self.channels is None else (self.channels, *box.shape)
 
 
+@runtime_checkable
 class Volume(Protocol):
     """An open dataset at one mip; threads may share it. Only one writer at a time may own a ``write_unit``.
 

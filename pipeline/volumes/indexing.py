@@ -1,4 +1,4 @@
-"""Indices as numpy writes them, ``volume[10:20, :, 5]``, as the box of voxels that must be read, and what to take of it.
+"""Indices as numpy writes them, ``volume[10:20, :, 5]``: the box of voxels that must be read, and what to take of it.
 
 An index counts from the volume's own first voxel, as in an array of the volume's shape, wherever its bounds begin.
 """
@@ -107,7 +107,6 @@ def _along(part: Part, side: int) -> tuple[int, int, Part]:
 
 def described(kind: str, shape: Sequence[int], dtype: np.dtype, resolution_nm: Sequence[float], start: Triple) -> str:
     """A volume in one line."""
-    axes = "c z y x".split()[-len(shape) :]
-    sides = ", ".join(f"{axis} {side}" for axis, side in zip(axes, shape, strict=True))
+    sides = ", ".join(f"{axis} {side}" for axis, side in zip("czyx"[-len(shape) :], shape, strict=True))
     place = f", first voxel {Vec(*start)}" if any(start) else ""
     return f"<{kind}: {dtype} ({sides}), {' x '.join(f'{side:g}' for side in resolution_nm)} nm{place}>"
