@@ -147,7 +147,7 @@ BROKEN[2, 0, 0, 1] = np.inf
         (AFFINITIES[:, :0], "holds no voxel"),
         (AFFINITIES.astype(np.int64), "hold int64; they must be uint8"),
         (BROKEN, r"holds inf at \(2, 0, 0, 1\)"),
-        (AFFINITIES / 100, r"range from 2.0 to 2.0; floating-point affinities must lie in 0..1"),
+        (AFFINITIES / 100, r"range from 2 to 2; floating-point affinities must lie in 0..1"),
         (AFFINITIES // 200, r"none is larger than 1; .* affinities \* 255"),
     ],
 )
