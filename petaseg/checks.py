@@ -57,8 +57,8 @@ def checked_image(image: Array) -> np.ndarray:
     low, high = voxels.min(), voxels.max()
     if low < 0 or high > 255 or (voxels.dtype.kind == "f" and (voxels != np.rint(voxels)).any()):
         raise ConfigError(
-            f"the image holds {voxels.dtype} from {low:g} to {high:g}; it must be uint8, or whole numbers from 0 to 255: "
-            f"{_remedy(float(low), float(high))}"
+            f"the image holds {voxels.dtype} from {low:g} to {high:g}; it must be uint8, or whole numbers from 0 to "
+            f"255: {_remedy(float(low), float(high))}"
         )
     return voxels.astype(np.uint8)
 
@@ -106,8 +106,8 @@ def _check_range(values: np.ndarray) -> None:
     steps = np.rint(np.array([low, high], np.float64) * 255)
     if values.dtype.kind == "f" and (steps[0] < 0 or steps[1] > 255):
         raise ConfigError(
-            f"the affinities range from {low:g} to {high:g}; floating-point affinities must lie in 0..1: rescale them, or "
-            "apply the network's sigmoid"
+            f"the affinities range from {low:g} to {high:g}; floating-point affinities must lie in 0..1: rescale them, "
+            "or apply the network's sigmoid"
         )
 
 

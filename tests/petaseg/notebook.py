@@ -20,7 +20,7 @@ def read() -> NotebookNode:
 
 
 def executed(notebook: NotebookNode, folder: Path) -> NotebookNode:
-    """The notebook, run in a folder by a kernel of this Python that imports this checkout; its first error is raised."""
+    """The notebook, run in a folder by a kernel that imports this checkout; its first error is raised."""
     client = NotebookClient(
         notebook,
         kernel_name="python3",

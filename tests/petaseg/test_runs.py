@@ -1,5 +1,8 @@
 """Runs, scores and pictures from Python."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import yaml
@@ -157,3 +160,11 @@ def test_progress_is_shown_where_it_is_asked_for(tmp_path, data, capsys):
     assert shown.out == ""
     assert "relabel" in shown.err
     assert "supervoxels" not in shown.err
+
+
+def test_the_page_lists_every_name():
+    """docs/python.md has a row for each name of the package, and for no other."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "python.md").read_text()
+    rows = {re.match(r"\| `(\w+)", line)[1] for line in page.splitlines() if line.startswith("| `")}
+    assert rows == set(petaseg.__all__) - {"__version__", "Picture"}
+    assert "`Picture`" in page
