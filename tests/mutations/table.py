@@ -659,7 +659,7 @@ PYTHON = [
         "pipeline/volumes/base.py",
         "self.read(selection.box.translate(self.bounds.start))",
         "self.read(selection.box)",
-        "tests/petaseg/test_volumes.py::test_global_voxels_are_read_by_boxes",
+        "tests/petaseg/test_volumes.py::test_an_index_reads_only_the_box_that_it_needs",
     ),
     Mutation(
         "labels-before-truth",
