@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from petaseg.checks import Array, checked_affinities, checked_image, checked_mask, resolution_of
-from petaseg.tables import as_overrides, run_of
+from petaseg.tables import as_overrides, forget_opened, run_of
 from pipeline.errors import ConfigError
 from pipeline.geometry import Triple
 
@@ -136,7 +136,7 @@ def _array_run(
             with driving(run_of(data, [*named, *as_overrides(tables)]), progress=progress) as session:
                 yield session
         finally:
-            _forget_places()
+            forget_opened()
 
 
 def _labels(session: Session) -> np.ndarray:
@@ -161,11 +161,3 @@ def _saved(path: Path, array: np.ndarray, resolution: Resolution) -> str:
     np.save(path, array)
     axes = "czyx" if array.ndim == 4 else "zyx"
     return f"{path}#resolution={','.join(map(repr, resolution))}&axes={axes}"
-
-
-def _forget_places() -> None:
-    """Close the volumes of the temporary folder; the network stays loaded for the next call."""
-    from pipeline.stages import opened
-
-    for kept in (opened.volume, opened.source, opened.store):
-        kept.cache_clear()

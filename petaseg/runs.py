@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
-from petaseg.tables import as_overrides, run_of
+from petaseg.tables import as_overrides, forget_opened, run_of
 from pipeline.volumes import Volume, open_volume
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def status(run: str | PathLike[str]) -> RunStatus:
     """
     from pipeline.runs.status import RunWatch, open_outline
 
+    forget_opened()
     return RunWatch(open_outline(fspath(run))).read()
 
 

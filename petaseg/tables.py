@@ -22,11 +22,22 @@ def run_of(config: str | PathLike[str] | Mapping[str, Any], overrides: Sequence[
     from pipeline.config.reading import apply_overrides, parse_config
     from pipeline.runs.run import Run, with_absolute_paths
 
+    forget_opened()
     if not isinstance(config, Mapping):
         return Run.open(fspath(config), overrides)
     data = apply_overrides(json.loads(_as_json("the configuration", config)), overrides)
     table = with_absolute_paths(parse_config(data), ".")
     return Run.of(table, table.run_directory)
+
+
+def forget_opened() -> None:
+    """Close the volumes and networks that earlier runs of this process opened.
+
+    A notebook lives long: an image may have been written anew under its name since, or a model trained anew.
+    """
+    from pipeline.stages import opened
+
+    opened.forget()
 
 
 def as_overrides(tables: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,7 @@
 """Runs, scores and pictures from Python."""
 
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import yaml
 import petaseg
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.compare import compare_volumes
+from pipeline.models.spec import BUNDLED
 from pipeline.volumes import open_volume
 from tests.runs import petaseg as command
 from tests.runs import real_affinities, write_run, write_volume
@@ -59,6 +61,23 @@ def test_a_run_is_continued_and_its_status_is_read(tmp_path, data):
         found = petaseg.status(named)
         assert found.complete
         assert [(s.name, s.done, s.last) for s in found.stages] == [(s.name, s.done, s.last) for s in before.stages]
+
+
+def test_data_and_models_that_were_made_anew_are_opened_anew(tmp_path):
+    """A second run of one process reads the image and the weights that lie there now."""
+    image = np.random.default_rng(1).integers(0, 256, (16, 32, 32), np.uint8)
+    outputs = []
+    for times, bundled in ((1, "synthetic-tiny"), (2, "fib25-tiny")):
+        shape = (16, 32, 32 * times)
+        volume = petaseg.create(tmp_path / "image.zarr", shape, "uint8", (8, 8, 8), chunk=(16, 32, 32), overwrite=True)
+        volume[...] = np.concatenate([image] * times, axis=2)
+        shutil.copytree(BUNDLED / bundled, tmp_path / "model", dirs_exist_ok=True)
+        config = {"run_directory": tmp_path / str(times), "input": {"image": tmp_path / "image.zarr"}}
+        inference = {"model": tmp_path / "model" / "card.yaml", "patch_shape": (16, 32, 32), "overlap": (0, 0, 0)}
+        outputs.append(petaseg.run(config, inference=inference).affinities[..., :32])
+        expected = petaseg.predict(np.asarray(volume), resolution=(8, 8, 8), inference={**inference, "model": bundled})
+        assert np.array_equal(outputs[-1], expected[..., :32])
+    assert not np.array_equal(*outputs)
 
 
 def test_paths_of_a_dictionary_count_from_the_working_directory(tmp_path, data, monkeypatch):
