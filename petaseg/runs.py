@@ -116,9 +116,10 @@ def status(run: str | PathLike[str]) -> RunStatus:
 
     run: a run file, a run directory (only that is read) or the ``Result`` of a run.
     """
-    from pipeline.runs.status import RunWatch, open_outline
+    from pipeline.runs.status import RunWatch, open_outline, run_directory
 
-    forget_opened()
+    if run_directory(fspath(run)) is None:  # a run file, whose inputs are opened
+        forget_opened()
     return RunWatch(open_outline(fspath(run))).read()
 
 
