@@ -179,6 +179,7 @@ HARMLESS |= {"cluster.workers.walltime": "77", "execution.scheduler": "tcp://har
 @given(text=HOSTILE)
 @settings(max_examples=30, deadline=None)
 @example(text="harmless")
+@example(text="~nobody-of-this-name")
 @example(text="a: {b: c}")
 @example(text="&a *b !!python/object:os.system [x")
 def test_manifests_hold_a_text_as_it_is_or_refuse_it(key: str, text: str) -> None:

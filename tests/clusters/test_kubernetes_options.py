@@ -13,7 +13,7 @@ from pipeline.clusters.kubernetes.releases import fitted
 from pipeline.config.kubernetes import QUEUE_LABEL
 from pipeline.errors import ClusterError, ConfigError, ModelError, StorageError, WorkerEnvironmentError
 from tests.clusters.kubernetes_tables import EVERYTHING, SITE, of_kind, rendered, site, submission, templates
-from workflows.cli import status_of
+from workflows.cli import main, status_of
 
 NEWEST = kubernetes_validate.latest_version()
 
@@ -323,6 +323,11 @@ def test_a_driver_tells_hopeless_errors_by_its_exit_status(monkeypatch: pytest.M
     assert {status_of(error) for error in errors} == {1}
     monkeypatch.setenv(made.FINAL, str(made.FINAL_STATUS))
     assert [status_of(error) for error in errors] == [78, 78, 1, 1, 1]
+    monkeypatch.setattr("workflows.cli.STOPPED", {})  # leave the signals of this process alone
+    monkeypatch.setattr("sys.argv", ["petaseg", "run", "/nowhere/run.yaml"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 78
 
 
 def test_an_old_server_gets_a_job_that_it_knows() -> None:
