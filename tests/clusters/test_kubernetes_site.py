@@ -111,16 +111,6 @@ def test_a_service_account_that_is_not_there_is_named(lab: Lab) -> None:
     assert left(lab) == []
 
 
-def test_a_namespace_that_wants_a_limit_of_scratch_files_says_so(lab: Lab) -> None:
-    """Where a quota counts scratch space, a run without a limit is refused with the key that sets it."""
-    head = {"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "tight", "namespace": lab.namespace}}
-    lab.plane.apply({**head, "spec": {"hard": {"limits.ephemeral-storage": "4G"}}})
-    api = lab.plane.api
-    lab.plane.wait(lambda: bool(api.read_namespaced_resource_quota("tight", lab.namespace).status.hard), "no quota")
-    with pytest.raises(ClusterError, match=r"must specify limits\.ephemeral-storage.*set scratch_gb of"):
-        CLUSTER.submit(lab.write_run())
-
-
 def test_a_server_that_is_too_old_for_a_queue_is_refused(lab: Lab) -> None:
     """Release 1.20 would ignore that a Job is suspended and start it past the queue."""
     assert Api(lab.namespace).release() == (1, 20)

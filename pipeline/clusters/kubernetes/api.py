@@ -200,8 +200,6 @@ def _remedy(status: int, words: str, namespace: str) -> str:
     for word, key in WRONG_NAMES.items():
         if word in words:
             return f"correct {key}, or have an administrator make it"
-    if "must specify" in words and "ephemeral-storage" in words:
-        return "this namespace needs a limit of /tmp: set scratch_gb of cluster.driver and of all workers"
     if f'namespaces "{namespace}" not found' in words:
         return f"create it (`kubectl create namespace {namespace}`), or correct cluster.namespace"
     if "is forbidden: User" in words:
