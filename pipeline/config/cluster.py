@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.config.base import Amount, Cores, Line, Processes, Table
-from pipeline.config.kubernetes import KubernetesTable, PodOptions, ResourceName
+from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
 from pipeline.config.registered import KeyOf
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
@@ -68,7 +68,9 @@ SbatchOption = Annotated[
 ]
 
 
-class _Work(Table):
+class Worker(Table):
+    """The number of workers, and the resources of each."""
+
     count: Processes = 4
     """The most workers; a stage with fewer chunks starts fewer."""
     cpus: Cores = 1
@@ -85,15 +87,15 @@ class _Work(Table):
     """Partition of these workers (SLURM); cluster.queue if left out."""
     options: tuple[SbatchOption, ...] = ()
     """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
-    gpu_resource: ResourceName = "nvidia.com/gpu"
-    """Name of the resource that is a GPU, like amd.com/gpu or nvidia.com/mig-1g.5gb (Kubernetes)."""
 
 
-class WorkerShape(PodOptions, _Work):  # the keys of the last come first
-    """Workers of one shape: their number, and the resources of each."""
+class WorkerShape(WorkerPodOptions, Worker):  # the keys of the last come first
+    """Workers of one shape: their number, the resources of each, and what their pods ask of Kubernetes."""
 
 
-class _Driving(Table):
+class DriverProcess(Table):
+    """The resources of the driver."""
+
     cpus: Cores = 1
     """CPU cores."""
     memory_gb: Memory = 4.0
@@ -104,7 +106,7 @@ class _Driving(Table):
     """How often a driver that was killed is started again."""
 
 
-class Driver(PodOptions, _Driving):
+class Driver(PodOptions, DriverProcess):
     """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
 
 

@@ -135,6 +135,13 @@ class PodOptions(Table):
     """Size of /tmp in GB, requested from the node and never exceeded (Kubernetes); not limited if left out."""
 
 
+class WorkerPodOptions(PodOptions):
+    """The same for a worker, which may have a GPU."""
+
+    gpu_resource: ResourceName = "nvidia.com/gpu"
+    """Name of the resource that is a GPU, like amd.com/gpu or nvidia.com/mig-1g.5gb (Kubernetes)."""
+
+
 class Claim(Table):
     """A persistent volume claim, or a folder of one, that every pod has."""
 
