@@ -125,7 +125,10 @@ def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
         open_volume(url)
 
 
-@pytest.mark.parametrize("options", [{"imagej": True, "metadata": {"axes": "ZYX"}}, {"bigtiff": True}, {"metadata": None}, {"byteorder": ">"}])
+@pytest.mark.parametrize(
+    "options",
+    [{"imagej": True, "metadata": {"axes": "ZYX"}}, {"bigtiff": True}, {"metadata": None}, {"byteorder": ">"}],
+)
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.8])
 def test_a_stack_that_was_cut_off_is_refused(options: dict[str, Any], share: float, tmp_path: Path) -> None:
     """Sections behind the end of the file are never left out in silence; the whole file is read."""
