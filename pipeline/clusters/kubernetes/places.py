@@ -47,7 +47,10 @@ def check_reachable(config: RunConfig) -> None:
 
 def _remedy(claims: Sequence[Claim]) -> str:
     if not claims:
-        return f"name the claim that holds the data in cluster.claim (it is mounted at {DATA_FOLDER})"
+        return (
+            f"name the claim that holds the data in cluster.claim (it is mounted at {DATA_FOLDER}) or, with another "
+            "path, in cluster.kubernetes.claims"
+        )
     named = " and ".join(f"the claim {each.claim} is mounted at {each.path}" for each in claims)
     return f"{named}: put the data there"
 
