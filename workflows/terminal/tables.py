@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib o
     from pipeline.evaluation.scores import Scores
     from pipeline.models.facts import Facts
     from pipeline.models.spec import ModelCard
-    from pipeline.runs.plan import Plan
     from pipeline.runs.report import Report
     from pipeline.runs.run import Run
     from pipeline.runs.verify import Finding, StageProof
@@ -200,28 +199,6 @@ def facts_table(found: Iterable[Facts]) -> None:
     console.print(table)
     console.print("parameters: in brackets, what symmetric kernels tie together counted once", highlight=False)
     console.print("sees: along z, y, x; all: the whole patch. kMAC: thousand multiply-adds", highlight=False)
-
-
-def plan_table(run: Run, plan: Plan) -> None:
-    """Print chunks, bytes, waste, memory and time of a run."""
-    table = Table("stage", "chunks", "done", "writes (uncompressed)", "s / chunk", "worker time left")
-    for stage in plan.stages:
-        writes = human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
-        time = human_seconds(stage.seconds)
-        table.add_row(
-            stage.name, f"{stage.chunks:,}", f"{stage.done:,}", writes, f"{stage.seconds_per_chunk:.2f}", time
-        )
-    console.print(table)
-    console.print(f"voxels            {plan.voxels:,} ({run.layout.roi})", highlight=False)
-    if plan.patches:
-        console.print(
-            f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
-    console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
-    say(f"measured on       chunk {plan.sample}; next: {run.command}")
 
 
 def run_table(session: Session) -> None:
