@@ -16,8 +16,10 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
@@ -79,7 +81,20 @@ def heading(text: str) -> None:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that is advanced with (done, total); it is removed if nothing was done before an error."""
-    with _progress() as progress:
+    with _advanced(title, MofNCompleteColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def share_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """The same with a percentage, for numbers that nobody counts."""
+    with _advanced(title, TaskProgressColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def _advanced(title: str, count: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+    with _progress(count) as progress:
         task = progress.add_task(title, total=None, note="")
         try:
             yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -91,7 +106,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
     """One progress bar for each title, advanced with (title, done, total)."""
-    with _progress() as progress:
+    with _progress(MofNCompleteColumn()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def advance(title: str, done: int, total: int) -> None:
@@ -102,12 +117,12 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         yield advance
 
 
-def _progress() -> Progress:
+def _progress(count: ProgressColumn) -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+        count,
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(compact=True),
         console=progress_console,
