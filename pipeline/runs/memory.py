@@ -26,11 +26,11 @@ class Measured:
     at_rest: int
     """Bytes with the network and all libraries loaded, between two chunks."""
     growth: Mapping[str, int]
-    """Bytes more while a chunk was processed, by stage."""
+    """Bytes more while a chunk was processed, by stage; of those that were measured."""
 
     def of_process(self, stages: Iterable[StageOutline], chunks: int) -> int:
         """Bytes of a process that processes so many chunks of these stages at a time."""
-        return self.at_rest + chunks * max((self.growth[stage.name] for stage in stages), default=0)
+        return self.at_rest + chunks * max((self.growth.get(stage.name, 0) for stage in stages), default=0)
 
 
 @dataclass(frozen=True)

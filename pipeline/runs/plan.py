@@ -57,8 +57,13 @@ class StagePlan:
 
     @property
     def seconds(self) -> float | None:
-        """Seconds of these chunks on the workers that the stage can use; ``None`` if their number is not known."""
+        """Seconds of these chunks on the workers that the stage can use; ``None`` if that is not known."""
         return None if self.slots is None else in_waves(self.levels, self.slots)
+
+    @property
+    def measured(self) -> bool:
+        """False for a stage that the sample does not have: the ground truth is not compared with it."""
+        return all(level.seconds is not None for level in self.levels)
 
 
 @dataclass(frozen=True)
@@ -94,12 +99,17 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Estimated duration, with what each worker does once; ``None`` if the number of workers is not known."""
-        seconds = [stage.seconds for stage in self.stages]
-        if not any(stage.worker_seconds for stage in self.stages):
-            return 0.0
-        known = [each for each in seconds if each is not None]
-        return sum(known) + self.sample.once if len(known) == len(seconds) else None
+        """Estimated duration of the measured stages, with what each worker does once.
+
+        ``None`` if the number of workers is not known.
+        """
+        total = self.sample.once if any(stage.worker_seconds for stage in self.stages) else 0.0
+        for stage in self.stages:
+            if stage.measured:
+                if stage.seconds is None:
+                    return None
+                total += stage.seconds
+        return total
 
     @property
     def money(self) -> float | None:
@@ -172,7 +182,8 @@ def _seconds(sample: Run, stage: Stage) -> float:
 
 
 def _plan_stage(run: Run, cluster: str | None, outline: StageOutline, sample: Sample) -> StagePlan:
-    stage, rate = run.stage(outline.name), sample.seconds[outline.name] / sample.box.voxels
+    stage, seconds = run.stage(outline.name), sample.seconds.get(outline.name)
+    rate = None if seconds is None else seconds / sample.box.voxels
     return StagePlan(
         name=outline.name,
         levels=tuple(levels_of(outline, run.ledger(stage, read_only=True), rate)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.reading import read_config
@@ -141,7 +141,8 @@ class RunWatch:
         has changed since, or without the options of that driver. Before the first driver: as the run file says.
         """
         try:
-            return read_outline(self.outline.store) or self.outline
+            last = read_outline(self.outline.store)
+            return last or replace(self.outline, cluster=self.outline.config.cluster.kind)
         except CorruptError:  # `petaseg run` writes it anew
             return self.outline
 

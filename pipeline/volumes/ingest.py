@@ -26,7 +26,7 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
-from pipeline.volumes.formats import DEFAULT_FORMAT
+from pipeline.volumes.formats import DEFAULT_FORMAT, entry_of
 from pipeline.volumes.intensity import (
     PERCENTILES,
     Stretch,
@@ -129,8 +129,7 @@ def ingest(
     passes = passes_of(volume.spec.dtype) if wanted and not kept else 0
     ready = 2 * sum(grid.chunk(grid.index_at(number)).core.voxels for number in range(done))
     tally = Tally(on_voxels, (2 + passes) * spec.bounds.voxels, ready)
-    by_sections = parse_location(str(source)).entry.in_folders
-    volume = SlabReader(volume, SECTIONS if by_sections else spec.bounds.shape[0], tally)
+    volume = SlabReader(volume, SECTIONS if _has_sections(source) else spec.bounds.shape[0], tally)
     stretch = kept or (_stretch(volume, wanted, grid, spec) if wanted else None)
     with marker.kept_if_refused():
         marker.put(done)
@@ -156,6 +155,13 @@ def wanted_percentiles(to: str | None, percentiles: tuple[float, float] | None) 
     if percentiles is not None:
         check_percentiles(percentiles)
     return None if to is None else percentiles or PERCENTILES
+
+
+def _has_sections(source: str | Path) -> bool:
+    """True if the source keeps each section apart, so that reading a few at a time reads nothing twice."""
+    location = parse_location(str(source))
+    kind = location.format or detect_format(location)
+    return kind is not None and entry_of(kind).in_folders
 
 
 def _stretch(volume: Volume, percentiles: tuple[float, float], grid: ChunkGrid, spec: VolumeSpec) -> Stretch:

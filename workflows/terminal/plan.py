@@ -27,8 +27,8 @@ def plan_table(run: Run, plan: Plan) -> None:
 def _row(stage: StagePlan) -> Iterator[str]:
     yield from (stage.name, f"{stage.chunks:,}", f"{stage.done:,}")
     yield human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
-    yield f"{stage.levels[0].seconds or 0.0:.2f}"
-    yield human_seconds(stage.worker_seconds)
+    yield f"{stage.levels[0].seconds or 0.0:.2f}" if stage.measured else ""
+    yield human_seconds(stage.worker_seconds) if stage.measured else "not measured"
     yield "not known" if stage.seconds is None else human_seconds(stage.seconds)
 
 
@@ -52,4 +52,8 @@ def _time(plan: Plan) -> str:
         total = human_seconds(sum(stage.worker_seconds for stage in plan.stages))
         return f"{total} of one worker; the scheduler in execution.scheduler decides how many there are"
     slots = sorted({stage.slots or 0 for stage in plan.stages})
-    return f"about {human_seconds(plan.seconds)} with {' or '.join(map(str, slots))} chunks at a time on {where}"
+    others = ", ".join(stage.name for stage in plan.stages if not stage.measured)
+    behind = f", without {others}" if others else ""
+    return (
+        f"about {human_seconds(plan.seconds)} with {' or '.join(map(str, slots))} chunks at a time on {where}{behind}"
+    )
