@@ -92,7 +92,7 @@ def _on_cluster(config: RunConfig, stages: list[StageOutline], measured: Measure
 
 
 def _here(config: RunConfig, stages: list[StageOutline], measured: Measured) -> Iterator[Shortage]:
-    from distributed.system import MEMORY_LIMIT  # of the machine, or of the control group that this process is in
+    from pipeline.execution.local_cluster import machine_memory  # it imports Dask
 
     settings, engine = config.execution, engine_of(config.execution.executor)
     if settings.scheduler is not None and "scheduler" in engine.takes:
@@ -101,4 +101,4 @@ def _here(config: RunConfig, stages: list[StageOutline], measured: Measured) -> 
     processes = engine.slots(settings) // chunks
     needed = processes * measured.of_process(stages, chunks)
     fewer = "fewer execution.workers, or " if engine.slots(settings) > 1 else ""
-    yield Shortage("this machine", needed, MEMORY_LIMIT, f"choose {fewer}a smaller chunk_shape")
+    yield Shortage("this machine", needed, machine_memory(), f"choose {fewer}a smaller chunk_shape")
