@@ -1,6 +1,6 @@
 """The peak memory of the process that a user starts: ``petaseg run`` with workers of its own on Dask.
 
-    python benchmarks/driver_memory.py [--chunks 64 1000] [--workers 2] [--folder ...]
+    python benchmarks/driver_memory.py [--chunks 64 1000] [--model fib25-tiny] [--workers 2] [--folder ...]
 
 Two made-up runs, in chunks of 8 x 8 x 8 voxels: one of given affinities, whose driver needs no network, and one of an
 image, whose driver builds the network to check its weights. The chunks are small, since a driver's memory
@@ -38,21 +38,21 @@ def main() -> int:
     for kind in arguments.inputs:
         for chunks in arguments.chunks:
             with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="petaseg-driver-") as folder:
-                count, seconds, peak = measure(Path(folder), kind, chunks, arguments.workers)
+                count, seconds, peak = measure(Path(folder), kind, chunks, arguments)
             peaks.append(peak)
             print(f"{kind:<11}{count:6d} chunks a stage   {seconds:6.0f} s   driver {peak:.0f} MB", flush=True)
     print(f"limit: {LIMIT_MB:g} MB")
     return int(max(peaks) > LIMIT_MB)
 
 
-def measure(folder: Path, kind: str, chunks: int, workers: int) -> tuple[int, float, float]:
+def measure(folder: Path, kind: str, chunks: int, arguments: argparse.Namespace) -> tuple[int, float, float]:
     """Chunks of a stage, seconds, and the driver's peak memory in MB."""
     counts = Vec(*(round(chunks ** (1 / 3)),) * 3)
     write_input(folder / "input.zarr", counts * SIDE, INPUTS[kind])
     (folder / "run.yaml").write_text(
         f"run_directory: run\ninput: {{{kind}: input.zarr}}\n"
         f"chunk_shape: [{SIDE}, {SIDE}, {SIDE}]\nstorage_chunk_shape: [{SIDE}, {SIDE}, {SIDE}]\n"
-        f"execution: {{executor: dask, workers: {workers}}}\ninference: {{model: identity}}\n"
+        f"execution: {{executor: dask, workers: {arguments.workers}}}\ninference: {{model: {arguments.model}}}\n"
     )
     command = [sys.executable, "-m", "workflows.cli", "run", str(folder / "run.yaml"), "--quiet"]
     began, peak = time.perf_counter(), 0.0
@@ -88,6 +88,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chunks", type=int, nargs="+", default=[64, 1000])
     parser.add_argument("--inputs", nargs="+", default=list(INPUTS), choices=INPUTS)
+    parser.add_argument("--model", default="identity")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--folder", type=Path, default=None, help="on which file system")
     return parser.parse_args()
