@@ -36,7 +36,7 @@ class Tally:
         self._tell(self._done, self._total)
 
 
-class SlabReader:
+class SlabReader(Volume):
     """A volume whose boxes are read in slabs of ``sections``, each of which is counted."""
 
     def __init__(self, volume: Volume, sections: int, tally: Tally) -> None:
