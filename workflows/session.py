@@ -15,6 +15,8 @@ from pipeline.ledger.records import Summary
 from pipeline.runs.hints import command
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
+from pipeline.runs.workers import slots_of
+from pipeline.stages.base import Stage
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
 
@@ -65,7 +67,7 @@ class Session:
         with self._keeping_failure():
             ledger = self.run.ledger(stage)
             try:
-                summary = run_stage(stage, ledger, self.executor, self._options(), on_event=self.listener)
+                summary = run_stage(stage, ledger, self.executor, self._options(stage), on_event=self.listener)
             finally:
                 ledger.close()
         self.seconds[name] = time.perf_counter() - began
@@ -87,10 +89,11 @@ class Session:
             self.failure = self.failure or error
             raise
 
-    def _options(self) -> RunOptions:
+    def _options(self, stage: Stage) -> RunOptions:
         return RunOptions.of(
             self.run.config.execution,
             self.command,
+            slots_of(self.run.config, self.cluster, network=stage.needs().network),
             may_write=self.lease.may_write,
             worker_may_write=self.lease.fence.may_write,
         )

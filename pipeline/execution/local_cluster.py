@@ -83,3 +83,10 @@ class LocalWorkers:
         self._ended.set()
         self._thread.join()
         self.cluster.close()
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of the control group that this process is in if that has less."""
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT)

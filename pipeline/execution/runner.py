@@ -48,6 +48,8 @@ class RunOptions:
     max_in_flight: int | None
     retry_command: str
     """Named in messages: it goes on with what was not finished."""
+    slots: int | None = None
+    """How many chunks run at a time, for display; ``None`` if nobody knows."""
     may_write: Callable[[], None] = may_always_write
     """Called before a chunk is handed out or recorded; raises ``LeaseError`` if another driver has taken over."""
     worker_may_write: Callable[[], None] = may_always_write
@@ -56,7 +58,9 @@ class RunOptions:
     """The function that waits between rounds; tests pass another."""
 
     @classmethod
-    def of(cls, settings: Execution, retry_command: str, **driver: Callable[..., None]) -> RunOptions:
+    def of(
+        cls, settings: Execution, retry_command: str, slots: int | None = None, **driver: Callable[..., None]
+    ) -> RunOptions:
         """The options of a run file; ``driver`` gives ``may_write``, ``worker_may_write`` and ``sleep``."""
         return cls(
             attempts=settings.attempts,
@@ -64,6 +68,7 @@ class RunOptions:
             timeout_seconds=settings.timeout_seconds,
             max_in_flight=settings.max_in_flight,
             retry_command=retry_command,
+            slots=slots,
             **driver,
         )
 
@@ -75,6 +80,10 @@ class StageStarted:
     stage: str
     total: int
     done: int
+    levels: tuple[tuple[int, int], ...] = ()
+    """Number in ``pipeline.grid`` and missing chunks of each level, in the order in which they run."""
+    slots: int | None = None
+    """How many chunks run at a time, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -144,12 +153,13 @@ def run_stage(
     """
     ledger.may_write = options.may_write
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
-    total = sum(len(grid) for grid in stage.grids())
-    done = ledger.summary().done
+    grids = stage.grids()
+    total, done = sum(map(len, grids)), ledger.summary().done
+    levels = tuple((grid.level, len(grid) - ledger.done_count(grid)) for grid in grids)
     logger.info("%s: %d of %d chunks are done already", stage.name, done, total)
-    run.emit(StageStarted(stage.name, total, done))
+    run.emit(StageStarted(stage.name, total, done, levels, options.slots))
     try:
-        for grid in stage.grids():
+        for grid in grids:
             run.run_grid(grid)
     finally:
         ledger.flush()

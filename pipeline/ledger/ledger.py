@@ -232,18 +232,20 @@ class Ledger:
             logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
         elif begins:
             LEDGER.check(record, f"{self.store.url}/{place}", LedgerError)
-            self._read_beginning(record["begin"])
+            self._read_beginning(record["begin"], record["t"])
         else:
             self._log.lines += 1
             self._apply(record)
 
-    def _read_beginning(self, name: str) -> None:
-        """What follows belongs to the log of this name."""
+    def _read_beginning(self, name: str, when: float) -> None:
+        """What follows belongs to the log of this name, begun at this time."""
         ours = name.partition(" ")[0] == self.fingerprint
         if ours and name != self._log.name:
             self._log.name = name
             self._read_compact()
         self._log.ours, self.other_fingerprint = ours, not ours
+        if ours:
+            self.pace.began = when
 
     def _read_compact(self) -> None:
         key = arrays_key(self.folder)

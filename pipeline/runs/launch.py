@@ -61,9 +61,9 @@ def submit(run: Run, cluster: Cluster, setup: str = "", *, overwrite: bool = Fal
     run.check_directory(overwrite=overwrite)
     if overwrite:
         with Lease(run.store, seconds=run.config.execution.lease_seconds):
-            run.create(overwrite=True)
+            run.create(cluster.name, overwrite=True)
     else:
-        run.create()
+        run.create(cluster.name)
     job = cluster.submit(submission_of(run, setup))
     run.store.put(DRIVER_RECORD, job.encode())
     return job

@@ -88,7 +88,7 @@ def test_a_finished_stage_computes_nothing(bench: Bench) -> None:
     assert bench.run(stage) == first
     assert bench.tried(stage) == set()
     assert [type(event) for event in bench.events] == [StageStarted, StageFinished]
-    assert bench.events[0] == StageStarted(stage.name, 48, 48)
+    assert bench.events[0] == StageStarted(stage.name, 48, 48, ((0, 0),))
 
 
 def test_only_pending_chunks_run(bench: Bench) -> None:
@@ -258,7 +258,7 @@ def test_events_tell_the_story_in_order(bench: Bench) -> None:
     stage = bench.stage(level_count=2, faults={"1_2_0": "fail"}, times=1)
     summary = bench.run(stage)
     first, *middle, last = bench.events
-    assert first == StageStarted(stage.name, 48 + len(stage.chunks(1)), 0)
+    assert first == StageStarted(stage.name, 48 + len(stage.chunks(1)), 0, ((0, 48), (1, len(stage.chunks(1)))))
     assert last == StageFinished(stage.name, summary)
     (failed,) = [event for event in middle if isinstance(event, ChunkFailed)]
     assert (failed.chunk.name, failed.attempt, failed.final) == ("1_2_0", 1, False)

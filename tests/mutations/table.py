@@ -384,6 +384,14 @@ RUNS = [
         "tests/runs/test_lease.py::test_a_silent_holder_elsewhere_is_replaced_after_the_lease_time",
     ),
     Mutation(
+        "workers-without-chunks",
+        "The time left is not divided by workers that a level of chunks cannot use.",
+        "pipeline/ledger/pace.py",
+        "total += math.ceil(level.missing / slots) * ",
+        "total += level.missing / slots * ",
+        "tests/ledger/test_pace.py::test_levels_that_have_fewer_chunks_than_workers_take_a_wave_each",
+    ),
+    Mutation(
         "conditional-write",
         "A conditional write on a file system is refused if the object has another version.",
         "pipeline/storage/local.py",

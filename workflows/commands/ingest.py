@@ -49,9 +49,9 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
-        from workflows.terminal.tables import bar
+        from workflows.terminal.tables import share_bar
 
-        with bar("ingest") as advance:
+        with share_bar("ingest") as advance:
             report = run_ingest(
                 source,
                 target,
@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
                 to=to,
                 percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
                 overwrite=overwrite,
-                on_progress=advance,
+                on_voxels=advance,
             )
         typer.echo(report)
         if report.spec.dtype == "uint8" and report.spec.channels is None:
