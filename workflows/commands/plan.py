@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.options import RunArgument, SetOption
+from workflows.terminal.starting import starting
 
 
 def register(app: typer.Typer) -> None:
@@ -21,6 +22,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
+        starting(f"opening {run}")
         from pipeline.execution import check_settings
         from pipeline.runs.cost import write_rates
         from pipeline.runs.directory import claim_directory
