@@ -35,6 +35,8 @@ install: .venv/installed
 	$(PYTHON) -m venv --clear .venv
 	$(BIN)/python -m pip install -q --upgrade pip
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	@echo "compiling the kernels, once: half a minute"
+	$(BIN)/python -m pipeline.segmentation.warm_up
 	@touch $@
 
 clean:

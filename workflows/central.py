@@ -10,8 +10,6 @@ from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.request import ProxyHandler, build_opener
 
-from luigi.rpc import RPCError
-
 from pipeline.errors import ClusterError, ConfigError
 
 ADDRESS = re.compile(
@@ -45,6 +43,8 @@ def check_scheduler(url: str) -> None:
 @contextmanager
 def explained(url: str | None) -> Iterator[None]:
     """Turn the loss of the scheduler during a run into ``ClusterError``; completed chunks are kept."""
+    from luigi.rpc import RPCError
+
     try:
         yield
     except RPCError as error:

@@ -5,14 +5,11 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 
-import luigi
-
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
-from workflows.segment import Segment
 from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
@@ -80,7 +77,7 @@ def segment(
     with open_session(
         config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
     ) as session:
-        finished = _build(Segment(config=config, set=tuple(overrides), session=session), scheduler_url)
+        finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
     if session.failure is not None:
         raise session.failure
     if not finished:
@@ -98,8 +95,18 @@ def check_complete(run: Run, stage: str) -> None:
         )
 
 
-def _build(task: luigi.Task, scheduler_url: str | None) -> bool:
-    """Let Luigi run a task and its requirements; False if one failed."""
+def _nothing_left(session: Session, scheduler_url: str | None) -> bool:
+    """True if every stage is complete, so that nothing is to be ordered; a central scheduler shows it all the same."""
+    return scheduler_url is None and all(session.is_complete(stage.name) for stage in session.run.stages)
+
+
+def _build(session: Session, config: str, overrides: Sequence[str], scheduler_url: str | None) -> bool:
+    """Let Luigi run the stages; False if one failed."""
+    import luigi  # a finished run needs no order, and goes without it
+
+    from workflows.segment import Segment
+
+    task = Segment(config=config, set=tuple(overrides), session=session)
     luigi.configuration.get_config().set("core", "no_configure_logging", "true")
     central = {"scheduler_url": scheduler_url} if scheduler_url is not None else {"local_scheduler": True}
     with explained(scheduler_url):

@@ -8,17 +8,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import hsv_to_rgb
-from matplotlib.figure import Figure
 
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.files import whole_file
 from pipeline.evaluation.sweep import SweepPoint, best
+
+if TYPE_CHECKING:  # importing it takes longer than all else that a finished run needs
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SPLIT, MERGE, TOTAL, USED, INK = "#2a78b5", "#d9692b", "#222222", "#3f9a5a", "#8a8a8a"
 COLUMN_INCHES = 3.75
@@ -44,7 +45,7 @@ def sweep_plot(
         StorageError: the file cannot be written.
     """
     lowest = best(points)
-    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    figure = _figure((11, 4.4))
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_scores(left, points, lowest)
     if chosen is not None:
@@ -167,7 +168,7 @@ def comparison_picture(
         for rows, aspect in zip((height, depth), aspects, strict=True)
     ]
     size = (COLUMN_INCHES * len(columns), COLUMN_INCHES * sum(heights) + 0.9)
-    figure = Figure(figsize=size, layout="constrained")
+    figure = _figure(size)
     grid = figure.subplots(2, len(columns), height_ratios=heights, squeeze=False)
     for column, (name, pictures) in enumerate(columns.items()):
         grid[0, column].set_title(name, fontsize=11)
@@ -240,6 +241,8 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
     mixed ^= mixed >> np.uint64(29)
     mixed *= np.uint64(0xBF58476D1CE4E5B9)
     parts = [(mixed >> np.uint64(shift)).astype(np.uint16) / 65535 for shift in (48, 32, 16)]
+    from matplotlib.colors import hsv_to_rgb
+
     colours = hsv_to_rgb(np.stack([parts[0], 0.45 + 0.45 * parts[1], 0.7 + 0.3 * parts[2]], axis=-1))
     return colours[index.reshape(labels.shape)]
 
@@ -256,8 +259,16 @@ def _overlay(raw: np.ndarray, ids: np.ndarray, colour_ids: np.ndarray) -> np.nda
     return picture
 
 
+def _figure(size: tuple[float, float]) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=size, layout="constrained")
+
+
 def _save(figure: Figure, path: Path | str, dpi: int) -> None:
     """Write a PNG, whole or not at all."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     FigureCanvasAgg(figure)
     with whole_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=dpi)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
@@ -109,6 +107,9 @@ def _check(tree: MergeTree, limits: np.ndarray) -> None:
 
 def _united(root: np.ndarray, first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Representatives after more merges: for every node the smallest index of its component, int (n,)."""
+    from scipy.sparse import coo_array  # most commands import this file and draw no sweep
+    from scipy.sparse.csgraph import connected_components
+
     size = len(root)
     links = coo_array((np.ones(len(first), np.int8), (root[first], root[second])), shape=(size, size))
     _, component = connected_components(links, directed=False)

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pipeline.config.run_file import Inference
 from pipeline.errors import ConfigError
+from pipeline.inference.gpu import gpu_present
 
 DEFAULTS = Inference()
 
@@ -59,15 +60,15 @@ class PredictOptions:
         """The device that the options select, on this machine or on the workers; ``ConfigError`` if it is missing."""
         if self.gpu is not None and self.device != "cpu":
             return "cuda"
-        import torch
-
-        present = torch.cuda.is_available()
+        if self.device == "cpu":
+            return "cpu"
+        present = gpu_present()
         if self.device == "cuda" and not present:
             raise ConfigError(
                 "inference device is cuda; torch must find a GPU and finds none: choose auto or cpu, or name the GPU "
                 "of the workers in inference.gpu (nvidia-smi -L prints it)"
             )
-        return "cuda" if present and self.device != "cpu" else "cpu"
+        return "cuda" if present else "cpu"
 
     def identity(self, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
         """The options that can change a byte on this kind of device; how machines differ is measured (``probe.py``)."""

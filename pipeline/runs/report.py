@@ -14,7 +14,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from pipeline.config.fingerprint import fingerprint
 from pipeline.evaluation.plots import Planes, comparison_picture, sweep_plot
+from pipeline.evaluation.png_text import has_text, with_text
 from pipeline.evaluation.run_length import RunLength
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
@@ -26,6 +28,8 @@ from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 
 FOLDER = "report"
+DRAWING = 1
+"""Raised by every change of what the pictures show, so that old ones are drawn again."""
 PICTURE_SIDE = 512
 """Voxels along each side of the part that is drawn."""
 
@@ -74,12 +78,17 @@ def write_report(run: Run) -> Report:
 
 
 def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
-    """Draw a picture into ``report/`` of the run directory, wherever that is; returns its path or URL."""
-    with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
-        path = Path(folder) / name
-        draw(path)
-        run.store.put(f"{FOLDER}/{name}", path.read_bytes())
-    return f"{run.url}/{FOLDER}/{name}"
+    """Draw a picture into ``report/`` of the run directory, wherever that is; returns its path or URL.
+
+    A picture holds the fingerprint of what it shows, and one that shows the run as it is now is kept.
+    """
+    key, state = f"{FOLDER}/{name}", fingerprint(DRAWING, [stage.fingerprint for stage in run.stages])
+    if not has_text(run.store.get_or_none(key), state):
+        with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
+            path = Path(folder) / name
+            draw(path)
+            run.store.put(key, with_text(path.read_bytes(), state))
+    return f"{run.url}/{key}"
 
 
 def read_merge_tree(run: Run) -> np.recarray:

@@ -139,9 +139,12 @@ class Run:
         return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
 
     def check_model(self) -> None:
-        """Build the network and load its weights, to refuse weights that do not fit before anything is computed."""
-        if self.inputs.network is not None:
-            from pipeline.models.spec import load_model
+        """Build the network and load its weights, to refuse weights that do not fit before anything is computed.
+
+        Nothing is built if every affinity of these weights is there already.
+        """
+        if self.inputs.network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
+            from pipeline.models.spec import load_model  # it needs torch
 
             load_model(self.inputs.network.card)
 

@@ -42,7 +42,7 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.assembly import Assembly, assemble
 from pipeline.segmentation.greedy import Remains, added_sizes, agglomerate
-from pipeline.segmentation.region_graph import RegionGraph, no_histograms, pick
+from pipeline.segmentation.region_graph import RegionGraph, pick
 
 MERGE = np.dtype([("a", np.uint64), ("b", np.uint64), ("score", np.float64)])
 """One merge: ids of the two regions, a < b, and their score, 0..1. The new region is called a."""
@@ -147,7 +147,7 @@ def _rest(graph: Assembly, pairs: np.ndarray, remains: Remains) -> RegionGraph:
     alive = np.flatnonzero(remains.waits)
     place = np.full(len(sizes), -1, np.int32)
     place[alive] = np.arange(len(alive), dtype=np.int32)
-    offsets, values, value_counts = remains.histogram if len(graph.offsets) else no_histograms()
+    offsets, values, value_counts = remains.histogram
     return RegionGraph(
         box=graph.box,
         regions=graph.regions[alive],

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pipeline.segmentation.compiled import kernel, part
 from pipeline.segmentation.contacts import OUTSIDE
 from pipeline.segmentation.region_graph import RegionGraph
 
@@ -59,7 +59,8 @@ def assemble(children: Sequence[RegionGraph], *, histograms: bool) -> Assembly:
     same = np.flatnonzero(ports.fragments[1:] == ports.fragments[:-1])
     held_twice = np.stack([ports.regions[same], ports.regions[same + 1]], axis=1)
     joins = [place[child.joins] for child, place in zip(children, places, strict=True)]
-    root = _roots(len(regions), np.concatenate([held_twice, *joins]))
+    root = np.arange(len(regions), dtype=np.int32)
+    _unite(root, np.concatenate([held_twice, *joins]))
     sizes = np.zeros(len(regions), np.int64)
     for child, place in zip(children, places, strict=True):
         np.add.at(sizes, root[place], child.sizes)
@@ -125,19 +126,17 @@ def _concatenated_histograms(children: Sequence[RegionGraph]) -> tuple[np.ndarra
     return offsets, values, np.concatenate([child.value_counts for child in children])
 
 
-@njit(nogil=True, cache=True)
-def _roots(n, pairs):  # type: ignore[no-untyped-def]
-    """The smallest member of the component of each of 0 .. n - 1, int32 (n,); ``pairs`` are int32 (m, 2)."""
-    root = np.arange(n, dtype=np.int32)
+@kernel
+def _unite(root, pairs):  # type: ignore[no-untyped-def]
+    """Turn 0 .. n - 1, int32 (n,), into the smallest member of each one's component; ``pairs`` are int32 (m, 2)."""
     for i in range(len(pairs)):
         a, b = _root(root, pairs[i, 0]), _root(root, pairs[i, 1])
         root[max(a, b)] = min(a, b)
-    for i in range(n):
+    for i in range(root.size):
         root[i] = root[root[i]]
-    return root
 
 
-@njit(nogil=True, cache=True)
+@part
 def _root(root, i):  # type: ignore[no-untyped-def]
     while root[i] != i:
         root[i] = root[root[i]]

@@ -12,9 +12,9 @@ depend on the order in which voxels are visited.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.segmentation.compiled import kernel, part
 from pipeline.segmentation.heights import NOTHING
 
 STAY = 3
@@ -37,7 +37,8 @@ def pointers(heights: np.ndarray, offset: Vec, shape: Vec, *, volume: bool, full
     ``volume``, pointers stay in their section.
     """
     out = np.empty(shape, np.uint8)
-    _point(heights, offset, volume, full_height, out)
+    nothing = np.full(shape[2], NOTHING, np.int32)
+    _point(heights, offset, volume, full_height, nothing, out)
     return out
 
 
@@ -62,7 +63,9 @@ def basins(pointer: np.ndarray, *, volume: bool) -> tuple[np.ndarray, np.ndarray
     """
     shape = pointer.shape
     summits = np.empty(shape, np.int32)
-    count = _climb(_closed(pointer).ravel(), shape[1] * shape[2], shape[2], summits.ravel())
+    plane, row = shape[1] * shape[2], shape[2]
+    strides = np.array([-plane, -row, -1, 0, 1, row, plane, 0])
+    count = _climb(_closed(pointer).ravel(), strides, summits.ravel())
     smallest = np.arange(count, dtype=np.int32)
     _unite(pointer, summits, volume, smallest)
     return summits, smallest
@@ -74,15 +77,14 @@ def first_ids(summits: np.ndarray, smallest: np.ndarray, low: Vec, shape: Vec, s
     The core begins at ``low`` in ``summits`` and at ``start`` in a dataset of ``bounds`` voxels.
     """
     ids = np.empty(shape, np.uint64)
-    _name(summits, smallest, low, start, bounds, ids)
+    _name(summits, smallest, low, start, bounds, np.zeros(smallest.size, np.uint64), ids)
     return ids
 
 
-@njit(nogil=True, cache=True)
-def _point(heights, offset, volume, full_height, out):  # type: ignore[no-untyped-def]
+@kernel
+def _point(heights, offset, volume, full_height, nothing, out):  # type: ignore[no-untyped-def]
     nz, ny, nx = out.shape
     start, stop = offset[2], offset[2] + nx
-    nothing = np.full(nx, np.int32(NOTHING), np.int32)
     for z in range(nz):
         zz = z + offset[0]
         for y in range(ny):
@@ -95,7 +97,7 @@ def _point(heights, offset, volume, full_height, out):  # type: ignore[no-untype
             _point_row(below, behind, left, own, right, ahead, above, np.int32(full_height), out[z, y])
 
 
-@njit(nogil=True, cache=True)
+@part
 def _point_row(below, behind, left, own, right, ahead, above, full_height, out):  # type: ignore[no-untyped-def]
     """The first of the highest in C order. Every choice is a selection without a branch, so the row is vectorised."""
     for x in range(own.size):
@@ -129,10 +131,9 @@ def _closed(pointer: np.ndarray) -> np.ndarray:
     return way
 
 
-@njit(nogil=True, cache=True)
-def _climb(way, plane, row, summits):  # type: ignore[no-untyped-def]
+@kernel
+def _climb(way, strides, summits):  # type: ignore[no-untyped-def]
     """Number the summits and give every voxel the number of its own. Each voxel is visited and written once."""
-    strides = np.array([-plane, -row, -1, 0, 1, row, plane, 0])
     count = 0
     for i in range(way.size):
         summits[i] = -2 if way[i] != NOWHERE else -1
@@ -152,7 +153,7 @@ def _climb(way, plane, row, summits):  # type: ignore[no-untyped-def]
     return count
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _unite(pointer, summits, volume, smallest):  # type: ignore[no-untyped-def]
     """Union of the summits of touching voxels of the full height, along the three axes (see ``_touch``)."""
     nz, ny = pointer.shape[:2]
@@ -168,7 +169,7 @@ def _unite(pointer, summits, volume, smallest):  # type: ignore[no-untyped-def]
         smallest[i] = smallest[smallest[i]]
 
 
-@njit(nogil=True, cache=True)
+@part
 def _touch(first, second, first_summits, second_summits, smallest):  # type: ignore[no-untyped-def]
     """Unite the summits of two rows wherever both have the full height; the smaller number is the root."""
     for x in range(first.size):
@@ -177,7 +178,7 @@ def _touch(first, second, first_summits, second_summits, smallest):  # type: ign
             smallest[max(a, b)] = min(a, b)
 
 
-@njit(nogil=True, cache=True)
+@part
 def _root(number, smallest):  # type: ignore[no-untyped-def]
     while smallest[number] != number:
         smallest[number] = smallest[smallest[number]]
@@ -185,10 +186,9 @@ def _root(number, smallest):  # type: ignore[no-untyped-def]
     return number
 
 
-@njit(nogil=True, cache=True)
-def _name(summits, smallest, low, start, bounds, ids):  # type: ignore[no-untyped-def]
+@kernel
+def _name(summits, smallest, low, start, bounds, first, ids):  # type: ignore[no-untyped-def]
     nz, ny, nx = ids.shape
-    first = np.zeros(smallest.size, np.uint64)
     for z in range(nz):
         for y in range(ny):
             row = summits[z + low[0], y + low[1]]

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline.geometry import Vec
-from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of, slot_of
+from pipeline.segmentation.compiled import kernel, part
+from pipeline.segmentation.hashing import Table, grown, new_table, pair_key, place_of, slot_of
 
 OUTSIDE = 8
 """The bit of ``faces`` that is set if the fragment was seen before the core."""
@@ -60,16 +60,61 @@ class _Stream(NamedTuple):
     values: np.ndarray
 
 
+class _Tables(NamedTuple):
+    fragments: Table
+    edges: Table
+    recent: Table
+
+
+class _Rows(NamedTuple):
+    below: np.ndarray
+    """int32 (y, x): numbers of the plane before"""
+    own: np.ndarray
+    no_ids: np.ndarray
+    """uint64 (x,): zeros, in place of a row before the first"""
+    no_numbers: np.ndarray
+    places: np.ndarray
+    """int32 (x,): scratch"""
+
+
 def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray, stream: bool) -> Contacts:
     """Fragments and contacts of a core that begins at ``low`` (0 or 1 per axis) in ``ids``.
 
-    ``ids`` is C-contiguous uint64 (z, y, x), ``affinities`` uint8 (3, z, y, x) of the core, ``goes_on`` bool (3,):
-    whether the dataset has voxels after the core. With ``stream``, every affinity on a contact is listed.
+    ``ids`` is uint64 (z, y, x), ``affinities`` uint8 (3, z, y, x) of the core, both C-contiguous; ``goes_on`` is bool
+    (3,): whether the dataset has voxels after the core. With ``stream``, every affinity on a contact is listed.
     """
-    fragments, edges, listed = _scan(ids, affinities, np.array(low), goes_on, stream)
+    fragments, edges, listed, used = _scan(
+        ids, affinities, low, goes_on, stream, _new_tables(), *_new_lists(), _rows(ids)
+    )
+    fragments, edges, listed = (
+        column._make(array[:n].copy() for array in column)
+        for column, n in zip((fragments, edges, listed), used, strict=True)
+    )
     pairs = np.stack([edges.pairs >> np.uint64(32), edges.pairs & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
     columns = (*fragments, pairs, edges.counts, edges.sums, *listed)
     return Contacts._make(columns)
+
+
+def _new_tables() -> _Tables:
+    return _Tables(new_table(1024), new_table(4096), new_table(RECENT))
+
+
+def _new_lists() -> tuple[_Fragments, _Edges, _Stream]:
+    """Room for a few; ``_scan`` makes more."""
+    fragments = _Fragments(np.zeros(512, np.uint64), np.zeros(512, np.int64), np.zeros(512, np.uint8))
+    edges = _Edges(np.zeros(2048, np.uint64), np.zeros(2048, np.int64), np.zeros(2048, np.int64))
+    return fragments, edges, _Stream(np.empty(0, np.int32), np.empty(0, np.uint8))
+
+
+def _rows(ids: np.ndarray) -> _Rows:
+    ny, nx = ids.shape[1:]
+    return _Rows(
+        below=np.full((ny, nx), -1, np.int32),
+        own=np.full((ny, nx), -1, np.int32),
+        no_ids=np.zeros(nx, np.uint64),
+        no_numbers=np.full(nx, -1, np.int32),
+        places=np.empty(nx, np.int32),
+    )
 
 
 def histograms(contacts: Contacts, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -78,47 +123,54 @@ def histograms(contacts: Contacts, order: np.ndarray) -> tuple[np.ndarray, np.nd
     place[order] = np.arange(len(order), dtype=np.int32)
     starts = np.zeros(len(order) + 1, np.int64)
     np.cumsum(contacts.counts[order], out=starts[1:])
-    grouped = _grouped(contacts.stream_edges, contacts.stream_values, place, starts[:-1].copy())
-    return _counted(grouped, starts)  # type: ignore[no-any-return]
+    grouped = np.empty(len(contacts.stream_values), np.uint8)
+    _group(contacts.stream_edges, contacts.stream_values, place, starts[:-1].copy(), grouped)
+    offsets, histogram = np.zeros(len(starts), np.int64), np.zeros(256, np.int64)
+    values, counts = np.empty(len(grouped), np.uint8), np.empty(len(grouped), np.int64)
+    n = _count(grouped, starts, histogram, offsets, values, counts)
+    return offsets, values[:n].copy(), counts[:n].copy()
 
 
-@njit(nogil=True, cache=True)
-def _scan(ids, affinities, low, goes_on, stream):  # type: ignore[no-untyped-def]
+@kernel
+def _scan(ids, affinities, low, goes_on, stream, tables, fragments, edges, listed, rows):  # type: ignore[no-untyped-def]
     nz, ny, nx = ids.shape
     lz, ly, lx = low
-    table, edge_table, recent = new_table(1024), new_table(4096), new_table(RECENT)
-    fragments, edges = _new_fragments(512), _new_edges(2048)
-    listed = _new_stream(3 * nx if stream else 0)
+    table, edge_table, recent = tables
+    below, own, no_ids, no_numbers, places = rows
     used = np.zeros(3, np.int64)  # fragments, edges, streamed affinities
-    below, own = np.full((ny, nx), -1, np.int32), np.full((ny, nx), -1, np.int32)
-    nothing, no_number, places = np.zeros(nx, np.uint64), np.full(nx, -1, np.int32), np.empty(nx, np.int32)
     for z in range(nz):
         below, own = own, below
         for y in range(ny):
             table, edge_table = grown(table, used[0] + nx), grown(edge_table, used[1] + 3 * nx)
-            fragments, edges = _room(fragments, used[0] + nx), _edge_room(edges, used[1] + 3 * nx)
-            if stream:
-                listed = _stream_room(listed, used[2] + 3 * nx)
-            behind = (ids[z, y - 1], own[y - 1]) if y else (nothing, no_number)
-            under = ids[z - 1, y] if z else nothing
-            _number_row(ids[z, y], behind[0], behind[1], under, below[y], table, fragments, used, own[y])
+            n, m, c = used[0] + nx, used[1] + 3 * nx, used[2] + 3 * nx
+            if n > fragments.ids.size:
+                fragments = _Fragments(
+                    _larger(fragments.ids, n), _larger(fragments.sizes, n), _larger(fragments.faces, n)
+                )
+            if m > edges.pairs.size:
+                edges = _Edges(_larger(edges.pairs, m), _larger(edges.counts, m), _larger(edges.sums, m))
+            if stream and c > listed.edges.size:
+                listed = _Stream(_larger(listed.edges, c), _larger(listed.values, c))
+            behind, behind_numbers = (ids[z, y - 1], own[y - 1]) if y else (no_ids, no_numbers)
+            under = ids[z - 1, y] if z else no_ids
+            _number_row(ids[z, y], behind, behind_numbers, under, below[y], table, fragments, used, own[y])
             if z < lz or y < ly:
                 _mark(own[y], np.uint8(OUTSIDE), fragments.faces)
                 if z < lz and y < ly:
                     continue
             else:
                 _measure(own[y], lx, z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1], goes_on[2], fragments)
-                row, values = own[y, lx:], affinities[:, z - lz, y - ly]
+                row, zz, yy = own[y, lx:], z - lz, y - ly
                 into = (recent, edge_table, edges, used, listed)
-                _meet(own[y, 1:], own[y, : nx - 1], values[2, 1 - lx :], places, *into)
+                _meet(own[y, 1:], own[y, : nx - 1], affinities[2, zz, yy, 1 - lx :], places, *into)
                 if y:
-                    _meet(row, own[y - 1, lx:], values[1], places, *into)
+                    _meet(row, own[y - 1, lx:], affinities[1, zz, yy], places, *into)
                 if z:
-                    _meet(row, below[y, lx:], values[0], places, *into)
-    return _cut_fragments(fragments, used[0]), _cut_edges(edges, used[1]), _cut_stream(listed, used[2])
+                    _meet(row, below[y, lx:], affinities[0, zz, yy], places, *into)
+    return fragments, edges, listed, used
 
 
-@njit(nogil=True, cache=True)
+@part
 def _number_row(row, behind, behind_numbers, under, under_numbers, table, fragments, used, numbers):  # type: ignore[no-untyped-def]
     """Small numbers of a row of ids, -1 for id 0; from a neighbour with the same id if there is one."""
     last, number = np.uint64(0), np.int32(-1)
@@ -136,7 +188,7 @@ def _number_row(row, behind, behind_numbers, under, under_numbers, table, fragme
         numbers[x] = number
 
 
-@njit(nogil=True, cache=True)
+@part
 def _number(name, table, fragments, used):  # type: ignore[no-untyped-def]
     place = place_of(table, name)
     if table.keys[place] == np.uint64(0):
@@ -147,14 +199,14 @@ def _number(name, table, fragments, used):  # type: ignore[no-untyped-def]
     return table.numbers[place]
 
 
-@njit(nogil=True, cache=True)
+@part
 def _mark(numbers, bit, faces):  # type: ignore[no-untyped-def]
     for x in range(numbers.size):
         if numbers[x] >= 0:
             faces[numbers[x]] |= bit
 
 
-@njit(nogil=True, cache=True)
+@part
 def _measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignore[no-untyped-def]
     """Add a row to the sizes of its fragments, run by run, and note those on the faces."""
     nx = numbers.size
@@ -173,7 +225,7 @@ def _measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignor
             begin = x
 
 
-@njit(nogil=True, cache=True)
+@part
 def _meet(own, other, values, places, recent, table, edges, used, listed):  # type: ignore[no-untyped-def]
     """Add the affinities between two rows to the edges of the fragments that differ."""
     for i in range(_differing(own, other, places)):
@@ -194,7 +246,7 @@ def _meet(own, other, values, places, recent, table, edges, used, listed):  # ty
             used[2] += 1
 
 
-@njit(nogil=True, cache=True)
+@part
 def _differing(own, other, places):  # type: ignore[no-untyped-def]
     """How many places of two rows differ, and which. There is no branch, since the processor could not predict it."""
     n = 0
@@ -204,7 +256,7 @@ def _differing(own, other, places):  # type: ignore[no-untyped-def]
     return n
 
 
-@njit(nogil=True, cache=True)
+@part
 def _edge(key, table, edges, used):  # type: ignore[no-untyped-def]
     place = place_of(table, key)
     if table.keys[place] == np.uint64(0):
@@ -215,23 +267,18 @@ def _edge(key, table, edges, used):  # type: ignore[no-untyped-def]
     return table.numbers[place]
 
 
-@njit(nogil=True, cache=True)
-def _grouped(stream_edges, stream_values, place, starts):  # type: ignore[no-untyped-def]
-    """The streamed values, edge by edge; ``starts`` is used up."""
-    grouped = np.empty(stream_values.size, np.uint8)
+@kernel
+def _group(stream_edges, stream_values, place, starts, grouped):  # type: ignore[no-untyped-def]
+    """Write the streamed values edge by edge; ``starts`` is used up."""
     for i in range(stream_edges.size):
         edge = place[stream_edges[i]]
         grouped[starts[edge]] = stream_values[i]
         starts[edge] += 1
-    return grouped
 
 
-@njit(nogil=True, cache=True)
-def _counted(grouped, starts):  # type: ignore[no-untyped-def]
-    """The values of each group that occur, ascending, and how often."""
-    offsets = np.zeros(starts.size, np.int64)
-    values, counts = np.empty(grouped.size, np.uint8), np.empty(grouped.size, np.int64)
-    histogram = np.zeros(256, np.int64)
+@kernel
+def _count(grouped, starts, histogram, offsets, values, counts):  # type: ignore[no-untyped-def]
+    """Write the values of each group that occur, ascending, and how often; return how many there are in all."""
     n = 0
     for edge in range(starts.size - 1):
         for i in range(starts[edge], starts[edge + 1]):
@@ -241,64 +288,13 @@ def _counted(grouped, starts):  # type: ignore[no-untyped-def]
                 values[n], counts[n], histogram[value] = value, histogram[value], 0
                 n += 1
         offsets[edge + 1] = n
-    return offsets, values[:n].copy(), counts[:n].copy()
+    return n
 
 
-@njit(nogil=True, cache=True)
-def _new_fragments(n):  # type: ignore[no-untyped-def]
-    return _Fragments(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.uint8))
-
-
-@njit(nogil=True, cache=True)
-def _cut_fragments(fragments, n):  # type: ignore[no-untyped-def]
-    return _Fragments(fragments.ids[:n].copy(), fragments.sizes[:n].copy(), fragments.faces[:n].copy())
-
-
-@njit(nogil=True, cache=True)
-def _room(fragments, n):  # type: ignore[no-untyped-def]
-    old = fragments.ids.size
-    if n <= old:
-        return fragments
-    larger = _new_fragments(2 * n)
-    larger.ids[:old], larger.sizes[:old], larger.faces[:old] = fragments.ids, fragments.sizes, fragments.faces
-    return larger
-
-
-@njit(nogil=True, cache=True)
-def _new_edges(n):  # type: ignore[no-untyped-def]
-    return _Edges(np.zeros(n, np.uint64), np.zeros(n, np.int64), np.zeros(n, np.int64))
-
-
-@njit(nogil=True, cache=True)
-def _cut_edges(edges, n):  # type: ignore[no-untyped-def]
-    return _Edges(edges.pairs[:n].copy(), edges.counts[:n].copy(), edges.sums[:n].copy())
-
-
-@njit(nogil=True, cache=True)
-def _edge_room(edges, n):  # type: ignore[no-untyped-def]
-    old = edges.pairs.size
-    if n <= old:
-        return edges
-    larger = _new_edges(2 * n)
-    larger.pairs[:old], larger.counts[:old], larger.sums[:old] = edges.pairs, edges.counts, edges.sums
-    return larger
-
-
-@njit(nogil=True, cache=True)
-def _new_stream(n):  # type: ignore[no-untyped-def]
-    return _Stream(np.empty(n, np.int32), np.empty(n, np.uint8))
-
-
-@njit(nogil=True, cache=True)
-def _cut_stream(stream, n):  # type: ignore[no-untyped-def]
-    return _Stream(stream.edges[:n].copy(), stream.values[:n].copy())
-
-
-@njit(nogil=True, cache=True)
-def _stream_room(stream, n):  # type: ignore[no-untyped-def]
-    old = stream.edges.size
-    if n <= old:
-        return stream
-    larger = _new_stream(2 * n)
-    larger.edges[:old], larger.values[:old] = stream.edges, stream.values
+@part
+def _larger(array, n):  # type: ignore[no-untyped-def]
+    """A copy with room for twice ``n`` values; zeros follow those of the array."""
+    larger = np.zeros(2 * n, array.dtype)
+    for i in range(array.size):
+        larger[i] = array[i]
     return larger

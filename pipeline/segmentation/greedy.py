@@ -21,10 +21,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
+from pipeline.segmentation.compiled import kernel, part
 from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of
-from pipeline.segmentation.histograms import Histograms, histograms_of, move, quantile, write_sorted
+from pipeline.segmentation.histograms import Histograms, histograms_of, move, no_histograms, quantile, sorted_rows
 
 NONE = np.int32(-1)
 
@@ -39,7 +39,7 @@ class Remains(NamedTuple):
     counts: np.ndarray
     sums: np.ndarray
     histogram: tuple[np.ndarray, np.ndarray, np.ndarray]
-    """Offsets, values and their counts"""
+    """Offsets, values and their counts; empty for the mean"""
 
 
 class _Graph(NamedTuple):
@@ -90,12 +90,47 @@ def agglomerate(
     Returns:
         Merges as int32 (k, 2), the smaller name first, and their scores, float64 (k,), both best first; what waits.
     """
-    graph, table, entries = _link(edges, counts.copy(), sums.copy(), waits, histograms_of(len(edges), *histogram))
-    pairs, scores = _run(graph, table, entries, _rank(graph, millionths, stop_score), millionths, stop_score)
-    return pairs, scores, Remains(*_remains(graph, len(histogram[0]) > 0))
+    graph, table = _new_graph(counts, sums, waits, histograms_of(len(edges), *histogram)), new_table(len(edges))
+    heap = _Heap(np.empty(len(edges), np.int32), np.zeros(1, np.int64))
+    pairs, scores = np.empty((len(waits), 2), np.int32), np.empty(len(waits), np.float64)
+    entries = _link(np.ascontiguousarray(edges), graph, table)
+    _rank(graph, heap, millionths, float(stop_score))
+    merges = _run(graph, table, entries, heap, millionths, float(stop_score), pairs, scores)
+    return pairs[:merges].copy(), scores[:merges].copy(), _what_waits(graph, with_histograms=len(histogram[0]) > 0)
 
 
-@njit(nogil=True, cache=True)
+def _new_graph(counts: np.ndarray, sums: np.ndarray, waits: np.ndarray, histograms: Histograms) -> _Graph:
+    """A graph whose contacts are not linked yet."""
+    n, m = len(waits), len(counts)
+    return _Graph(
+        ends=np.full(2 * m, NONE),
+        following=np.full(2 * m, NONE),
+        first=np.full(n, NONE),
+        last=np.full(n, NONE),
+        degree=np.zeros(n, np.int32),
+        name=np.arange(n, dtype=np.int32),
+        waits=waits.copy(),
+        counts=counts.copy(),
+        sums=sums.copy(),
+        score=np.zeros(m, np.float64),
+        names=np.zeros(m, np.uint64),
+        histograms=histograms,
+    )
+
+
+def _what_waits(graph: _Graph, *, with_histograms: bool) -> Remains:
+    """Regions that wait and the contacts among them, sorted."""
+    waits, m = np.zeros(len(graph.name), np.bool_), len(graph.counts)
+    keys, left = np.empty(m, np.int64), np.empty(m, np.int64)
+    n = _remains(graph, waits, keys, left)
+    order = np.argsort(keys[:n])
+    keys, left = keys[:n][order], left[:n][order]
+    edges = np.stack([keys >> 32, keys & 0xFFFFFFFF], axis=1).astype(np.int32)
+    histogram = sorted_rows(graph.histograms, left) if with_histograms else no_histograms()
+    return Remains(waits, edges, graph.counts[left], graph.sums[left], histogram)
+
+
+@kernel
 def added_sizes(sizes, pairs):  # type: ignore[no-untyped-def]
     """Sizes by name after merges: int64 (n,)."""
     total = sizes.copy()
@@ -104,42 +139,26 @@ def added_sizes(sizes, pairs):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(nogil=True, cache=True)
-def _link(edges, counts, sums, waits, histograms):  # type: ignore[no-untyped-def]
-    """The graph as lists, and a table that finds a contact by its two regions."""
-    n, m = waits.size, len(edges)
-    graph = _Graph(
-        np.full(2 * m, NONE, np.int32),
-        np.full(2 * m, NONE, np.int32),
-        np.full(n, NONE, np.int32),
-        np.full(n, NONE, np.int32),
-        np.zeros(n, np.int32),
-        np.arange(n).astype(np.int32),
-        waits.copy(),
-        counts,
-        sums,
-        np.zeros(m, np.float64),
-        np.zeros(m, np.uint64),
-        histograms,
-    )
-    table = new_table(m)
+@kernel
+def _link(edges, graph, table):  # type: ignore[no-untyped-def]
+    """Put the contacts into lists, and into a table that finds a contact by its two regions; how many there are."""
     entries = 0
-    for e in range(m):
+    for e in range(len(edges)):
         a, b = edges[e, 0], edges[e, 1]
         if a == b:
             continue
         place = place_of(table, pair_key(a, b))
         if table.keys[place] != np.uint64(0):
-            _add(graph, table.numbers[place], e)
+            _add(graph, np.int64(table.numbers[place]), e)
             continue
         table.keys[place], table.numbers[place] = pair_key(a, b), e
         entries += 1
         _append(graph, a, 2 * e)
         _append(graph, b, 2 * e + 1)
-    return graph, table, entries
+    return entries
 
 
-@njit(nogil=True, cache=True)
+@part
 def _append(graph, region, half):  # type: ignore[no-untyped-def]
     """Put a half at the end of a region's list."""
     graph.ends[half] = region
@@ -152,7 +171,7 @@ def _append(graph, region, half):  # type: ignore[no-untyped-def]
     graph.degree[region] += 1
 
 
-@njit(nogil=True, cache=True)
+@part
 def _add(graph, contact, other):  # type: ignore[no-untyped-def]
     """Add the count, the sum and the histogram of one contact to those of another."""
     graph.counts[contact] += graph.counts[other]
@@ -161,7 +180,7 @@ def _add(graph, contact, other):  # type: ignore[no-untyped-def]
         move(graph.histograms, contact, other)
 
 
-@njit(nogil=True, cache=True)
+@part
 def _score_again(graph, e, millionths):  # type: ignore[no-untyped-def]
     """Score a contact and say whether it has moved in the order."""
     a, b = graph.name[graph.ends[2 * e]], graph.name[graph.ends[2 * e + 1]]
@@ -175,7 +194,7 @@ def _score_again(graph, e, millionths):  # type: ignore[no-untyped-def]
     return moved
 
 
-@njit(nogil=True, cache=True)
+@part
 def _before(graph, e, f):  # type: ignore[no-untyped-def]
     """True if contact e comes before f in the order of the heap."""
     if graph.score[e] != graph.score[f]:
@@ -183,12 +202,10 @@ def _before(graph, e, f):  # type: ignore[no-untyped-def]
     return graph.names[e] > graph.names[f]
 
 
-@njit(nogil=True, cache=True)
-def _rank(graph, millionths, stop_score):  # type: ignore[no-untyped-def]
-    """Score all contacts; the heap of those that may matter."""
-    m = graph.counts.size
-    heap = _Heap(np.empty(m, np.int32), np.zeros(1, np.int64))
-    for e in range(m):
+@kernel
+def _rank(graph, heap, millionths, stop_score):  # type: ignore[no-untyped-def]
+    """Score all contacts, and make the heap of those that may matter."""
+    for e in range(graph.counts.size):
         if graph.ends[2 * e] == NONE:
             continue
         _score_again(graph, e, millionths)
@@ -197,50 +214,47 @@ def _rank(graph, millionths, stop_score):  # type: ignore[no-untyped-def]
             heap.size[0] += 1
     for i in range(heap.size[0] // 2 - 1, -1, -1):
         _sink(graph, heap, i)
-    return heap
 
 
-@njit(nogil=True, cache=True)
+@part
 def _sink(graph, heap, i):  # type: ignore[no-untyped-def]
     """Move the contact at place i of the heap down to its right place."""
     contacts, size = heap.contacts, heap.size[0]
-    e = contacts[i]
+    e = np.int64(contacts[i])
     while True:
         child = 2 * i + 1
         if child >= size:
             break
-        if child + 1 < size and _before(graph, contacts[child + 1], contacts[child]):
+        if child + 1 < size and _before(graph, np.int64(contacts[child + 1]), np.int64(contacts[child])):
             child += 1
-        if not _before(graph, contacts[child], e):
+        if not _before(graph, np.int64(contacts[child]), e):
             break
         contacts[i] = contacts[child]
         i = child
     contacts[i] = e
 
 
-@njit(nogil=True, cache=True)
+@part
 def _drop_top(graph, heap):  # type: ignore[no-untyped-def]
     heap.size[0] -= 1
     heap.contacts[0] = heap.contacts[heap.size[0]]
     if heap.size[0]:
-        _sink(graph, heap, 0)
+        _sink(graph, heap, np.int64(0))
 
 
-@njit(nogil=True, cache=True)
-def _run(graph, table, entries, heap, millionths, stop_score):  # type: ignore[no-untyped-def]
-    """Visit contacts from the best down; pairs of names that merged, and their scores."""
-    n = graph.name.size
-    pairs, scores = np.empty((n, 2), np.int32), np.empty(n, np.float64)
+@kernel
+def _run(graph, table, entries, heap, millionths, stop_score, pairs, scores):  # type: ignore[no-untyped-def]
+    """Visit contacts from the best down; write pairs of names that merged, and their scores, and return how many."""
     merges = 0
     while heap.size[0]:
-        e = heap.contacts[0]
+        e = np.int64(heap.contacts[0])
         a, b = graph.ends[2 * e], graph.ends[2 * e + 1]
         if a == NONE or (graph.waits[a] and graph.waits[b]):
             _drop_top(graph, heap)
             continue
         if _score_again(graph, e, millionths):
             if graph.score[e] >= stop_score:
-                _sink(graph, heap, 0)
+                _sink(graph, heap, np.int64(0))
             else:
                 _drop_top(graph, heap)
             continue
@@ -255,15 +269,15 @@ def _run(graph, table, entries, heap, millionths, stop_score):  # type: ignore[n
         entries += graph.degree[gone]
         table = grown(table, entries)
         _absorb(graph, table, kept, gone)
-    return pairs[:merges].copy(), scores[:merges].copy()
+    return merges
 
 
-@njit(nogil=True, cache=True)
+@part
 def _absorb(graph, table, kept, gone):  # type: ignore[no-untyped-def]
     """Hand all contacts of a region over to another one."""
-    half = graph.first[gone]
+    half = np.int64(graph.first[gone])
     while half != NONE:
-        following = graph.following[half]
+        following = np.int64(graph.following[half])
         if graph.ends[half] != NONE:
             _hand_over(graph, table, half, kept)
         half = following
@@ -272,7 +286,7 @@ def _absorb(graph, table, kept, gone):  # type: ignore[no-untyped-def]
     graph.name[gone] = NONE
 
 
-@njit(nogil=True, cache=True)
+@part
 def _hand_over(graph, table, half, kept):  # type: ignore[no-untyped-def]
     """Give one contact to ``kept``: the contact is the merged one, a new one, or parallel to one of ``kept``."""
     e, far = half >> 1, graph.ends[half ^ 1]
@@ -284,7 +298,7 @@ def _hand_over(graph, table, half, kept):  # type: ignore[no-untyped-def]
         table.keys[place], table.numbers[place] = pair_key(kept, far), e
         _append(graph, kept, half)
         return
-    there = table.numbers[place]
+    there = np.int64(table.numbers[place])
     if _before(graph, e, there):
         _add(graph, e, there)
         _remove(graph, there)
@@ -297,7 +311,7 @@ def _hand_over(graph, table, half, kept):  # type: ignore[no-untyped-def]
         graph.ends[half ^ 1] = NONE
 
 
-@njit(nogil=True, cache=True)
+@part
 def _remove(graph, e):  # type: ignore[no-untyped-def]
     """Take a contact out; the lists skip it."""
     for half in (2 * e, 2 * e + 1):
@@ -305,14 +319,12 @@ def _remove(graph, e):  # type: ignore[no-untyped-def]
         graph.ends[half] = NONE
 
 
-@njit(nogil=True, cache=True)
-def _remains(graph, with_histograms):  # type: ignore[no-untyped-def]
-    """Regions that wait and the contacts among them, sorted."""
-    waits = np.zeros(graph.name.size, np.bool_)
+@kernel
+def _remains(graph, waits, keys, left):  # type: ignore[no-untyped-def]
+    """Mark the regions that wait, list the contacts among them by their names, and return how many there are."""
     for i in range(graph.name.size):
         if graph.waits[i] and graph.name[i] != NONE:
             waits[graph.name[i]] = True
-    keys, left = np.empty(graph.counts.size, np.int64), np.empty(graph.counts.size, np.int64)
     n = 0
     for e in range(graph.counts.size):
         a, b = graph.ends[2 * e], graph.ends[2 * e + 1]
@@ -320,9 +332,4 @@ def _remains(graph, with_histograms):  # type: ignore[no-untyped-def]
             low, high = min(graph.name[a], graph.name[b]), max(graph.name[a], graph.name[b])
             keys[n], left[n] = (np.int64(low) << 32) | np.int64(high), e
             n += 1
-    order = np.argsort(keys[:n])
-    keys, left = keys[:n][order], left[:n][order]
-    edges = np.empty((n, 2), np.int32)
-    edges[:, 0], edges[:, 1] = keys >> 32, keys & 0xFFFFFFFF
-    histogram = write_sorted(graph.histograms, left if with_histograms else left[:0])
-    return waits, edges, graph.counts[left], graph.sums[left], histogram
+    return n

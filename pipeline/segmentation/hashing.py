@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from pipeline.segmentation.compiled import part
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _HALF = np.uint64(32)
@@ -24,8 +25,7 @@ class Table(NamedTuple):
     """int32 (capacity,)"""
 
 
-@njit(nogil=True, cache=True)
-def new_table(entries):  # type: ignore[no-untyped-def]
+def new_table(entries: int) -> Table:
     """An empty table for up to ``entries`` keys."""
     capacity = 16
     while capacity < 2 * entries:
@@ -33,7 +33,7 @@ def new_table(entries):  # type: ignore[no-untyped-def]
     return Table(np.zeros(capacity, np.uint64), np.empty(capacity, np.int32))
 
 
-@njit(nogil=True, cache=True)
+@part
 def place_of(table, key):  # type: ignore[no-untyped-def]
     """Where a key is, or the free place where it belongs."""
     mask = np.uint64(table.keys.size - 1)
@@ -44,12 +44,15 @@ def place_of(table, key):  # type: ignore[no-untyped-def]
     return place
 
 
-@njit(nogil=True, cache=True)
+@part
 def grown(table, entries):  # type: ignore[no-untyped-def]
     """The same table, or a copy with room for ``entries`` keys if it has not."""
     if 2 * entries <= table.keys.size:
         return table
-    larger = new_table(entries)
+    capacity = table.keys.size
+    while capacity < 2 * entries:
+        capacity *= 2
+    larger = Table(np.zeros(capacity, np.uint64), np.empty(capacity, np.int32))
     for i in range(table.keys.size):
         if table.keys[i] != np.uint64(0):
             place = place_of(larger, table.keys[i])
@@ -58,14 +61,14 @@ def grown(table, entries):  # type: ignore[no-untyped-def]
     return larger
 
 
-@njit(nogil=True, cache=True)
+@part
 def pair_key(a, b):  # type: ignore[no-untyped-def]
     """Two different numbers from 0 to 2**32 - 1 as one key, whatever their order; never 0."""
     low, high = np.uint64(min(a, b)), np.uint64(max(a, b))
     return (low << _HALF) | high
 
 
-@njit(nogil=True, cache=True)
+@part
 def slot_of(table, key):  # type: ignore[no-untyped-def]
     """The first place where a key may be."""
     mixed = key * _GOLDEN

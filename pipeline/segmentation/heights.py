@@ -21,9 +21,9 @@ from math import gcd, isqrt
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from pipeline.geometry import Vec, product
+from pipeline.segmentation.compiled import kernel, part
 
 NOTHING = -(2**31)
 """The height of a voxel that gets no label. No other height is as low, so no pointer leads to it."""
@@ -113,7 +113,7 @@ def height_map(
     return heights
 
 
-@njit(nogil=True, cache=True)
+@kernel
 def _sections(affinities, tissue, low_face, scale, evidence, squares):  # type: ignore[no-untyped-def]
     """Fill ``evidence``, and ``squares`` with the signed squared distances within each section."""
     nz, ny, nx = squares.shape
@@ -132,7 +132,7 @@ def _sections(affinities, tissue, low_face, scale, evidence, squares):  # type: 
         _meet(rows, scale.steps[1], scale.reach[1], scale.cap, squares[z])
 
 
-@njit(nogil=True, cache=True)
+@part
 def _face_sums(affinities, z, y, low_face, axes, sums):  # type: ignore[no-untyped-def]
     """Sum the affinities on the faces of each voxel of a row."""
     nx = sums.size
@@ -140,33 +140,34 @@ def _face_sums(affinities, z, y, low_face, axes, sums):  # type: ignore[no-untyp
     if nx == 1:
         sums[0] = 2 * np.uint16(row[0]) if low_face[2] else 510
     else:
-        low, high = row[:-1], row[1:]
         for x in range(nx - 1):
-            sums[x] = np.uint16(low[x]) + np.uint16(high[x])
+            sums[x] = np.uint16(row[x]) + np.uint16(row[x + 1])
         if not low_face[2]:
             sums[0] = 2 * np.uint16(row[1])
         sums[nx - 1] = 2 * np.uint16(row[nx - 1])
+    nz, ny = affinities.shape[1:3]
     if axes[0]:
-        _add_faces(affinities[0, :, y], z, low_face[0], sums)
+        low, high = _faces(z, nz, low_face[0])
+        _add_faces(affinities[0, low, y], affinities[0, high, y], nz > 1 or low_face[0], sums)
     if axes[1]:
-        _add_faces(affinities[1, z], y, low_face[1], sums)
+        low, high = _faces(y, ny, low_face[1])
+        _add_faces(affinities[1, z, low], affinities[1, z, high], ny > 1 or low_face[1], sums)
 
 
-@njit(nogil=True, cache=True)
-def _add_faces(rows, i, has_low, sums):  # type: ignore[no-untyped-def]
-    """Add the affinities of the low and high faces of row ``i`` of ``rows`` (n, x) to ``sums``."""
-    n, nx = rows.shape
-    if n == 1 and not has_low:
-        for x in range(nx):
-            sums[x] += np.uint16(510)
-        return
-    low = rows[i if i > 0 or has_low else i + 1]
-    high = rows[i + 1 if i + 1 < n else i]
-    for x in range(nx):
-        sums[x] += np.uint16(low[x]) + np.uint16(high[x])
+@part
+def _faces(i, n, has_low):  # type: ignore[no-untyped-def]
+    """The rows that hold the affinities of the low and the high face of row ``i`` of ``n``."""
+    return i if i > 0 or has_low else min(i + 1, n - 1), min(i + 1, n - 1)
 
 
-@njit(nogil=True, cache=True)
+@part
+def _add_faces(low, high, has_any, sums):  # type: ignore[no-untyped-def]
+    """Add the affinities of the low and high faces of a row to ``sums``."""
+    for x in range(sums.size):
+        sums[x] += np.uint16(low[x]) + np.uint16(high[x]) if has_any else np.uint16(510)
+
+
+@part
 def _row_distances(inside, step, cap, squares):  # type: ignore[no-untyped-def]
     """Signed squared distance, at most ``cap``, to the nearest voxel of the other kind in the row."""
     n, start = inside.size, 0
@@ -183,7 +184,7 @@ def _row_distances(inside, step, cap, squares):  # type: ignore[no-untyped-def]
         start = stop
 
 
-@njit(nogil=True, cache=True)
+@part
 def _meet(rows, step, reach, cap, out):  # type: ignore[no-untyped-def]
     """Extend signed squared distances within ``rows`` (n, x) by those of other rows, ``step`` squared units apart.
 
@@ -192,7 +193,7 @@ def _meet(rows, step, reach, cap, out):  # type: ignore[no-untyped-def]
     n = rows.shape[0]
     for i in range(n):
         best = out[i]
-        best[:] = rows[i]
+        _copy(rows[i], best)
         largest = cap
         for j in range(1, reach + 1):
             square = j * j * step
@@ -204,7 +205,7 @@ def _meet(rows, step, reach, cap, out):  # type: ignore[no-untyped-def]
                 largest = _meet_row(best, rows[i + j], square)
 
 
-@njit(nogil=True, cache=True)
+@part
 def _meet_row(best, other, square):  # type: ignore[no-untyped-def]
     """Improve ``best`` by ``other`` at a squared offset; return its largest distance."""
     largest = np.int32(0)
@@ -220,7 +221,13 @@ def _meet_row(best, other, square):  # type: ignore[no-untyped-def]
     return largest
 
 
-@njit(nogil=True, cache=True)
+@part
+def _copy(source, target):  # type: ignore[no-untyped-def]
+    for x in range(target.size):
+        target[x] = source[x]
+
+
+@kernel
 def _columns(evidence, squares, scale, heights):  # type: ignore[no-untyped-def]
     """Finish the distances along z, and sum distance and evidence of the inside along z into ``heights``."""
     nz, ny, nx = squares.shape
@@ -229,49 +236,58 @@ def _columns(evidence, squares, scale, heights):  # type: ignore[no-untyped-def]
     after = np.empty((nz, nx), np.int32)
     for y in range(ny):
         for z in range(nz):
-            before[z, :] = squares[z, y]
+            _copy(squares[z, y], before[z])
         _meet(before, scale.steps[0], scale.reach[0], scale.cap, after)
         for z in range(nz):
             for x in range(nx):
                 square = after[z, x]
                 squares[z, y, x] = square
                 before[z, x] = distances[square] + evidences[evidence[z, y, x]] if square > 0 else 0
-        _box_sums(before, scale.radii[0], heights[1 : nz + 1, y + 1])
+        _box_sums(before, scale.radii[0], after)
+        for z in range(nz):
+            _copy(after[z], heights[z + 1, y + 1, 1 : nx + 1])
 
 
-@njit(nogil=True, cache=True)
+@part
 def _box_sums(rows, radius, out):  # type: ignore[no-untyped-def]
     """Sums of ``2 * radius + 1`` rows of ``rows`` (n, x) around each; beyond an end the last row repeats."""
     n, nx = rows.shape
-    total = (rows[0] * (radius + 1)).astype(np.int32)
+    for x in range(nx):
+        out[0, x] = rows[0, x] * np.int32(radius + 1)
     for i in range(1, radius + 1):
-        total += rows[min(i, n - 1)]
-    for i in range(n):
-        out[i, 1 : nx + 1] = total
-        enter, leave = rows[min(i + radius + 1, n - 1)], rows[max(i - radius, 0)]
+        _add_row(rows[min(i, n - 1)], out[0])
+    for i in range(1, n):
+        enter, leave, before, total = rows[min(i + radius, n - 1)], rows[max(i - 1 - radius, 0)], out[i - 1], out[i]
         for x in range(nx):
-            total[x] += enter[x] - leave[x]
+            total[x] = before[x] + enter[x] - leave[x]
 
 
-@njit(nogil=True, cache=True)
+@part
+def _add_row(row, total):  # type: ignore[no-untyped-def]
+    for x in range(total.size):
+        total[x] += row[x]
+
+
+@kernel
 def _filter(squares, tissue, scale, heights):  # type: ignore[no-untyped-def]
     """Finish the box filter along y and x; give the outside its negative distance, or NOTHING."""
     nz, ny, nx = squares.shape
     rows = np.empty((ny, nx), np.int32)
-    sums = np.empty((ny, nx + 2), np.int32)
+    sums = np.empty((ny, nx), np.int32)
     for z in range(nz):
-        rows[:] = heights[z + 1, 1 : ny + 1, 1 : nx + 1]
+        for y in range(ny):
+            _copy(heights[z + 1, y + 1, 1 : nx + 1], rows[y])
         _box_sums(rows, scale.radii[1], sums)
         for y in range(ny):
             row = heights[z + 1, y + 1, 1 : nx + 1]
-            _box_row(sums[y, 1 : nx + 1], scale.radii[2], row)
+            _box_row(sums[y], scale.radii[2], row)
             _outside_row(squares[z, y], scale.cap, scale.distances, row)
             if tissue.size > 0:
                 for x in range(nx):
                     row[x] = row[x] if tissue[z, y, x] else np.int32(NOTHING)
 
 
-@njit(nogil=True, cache=True)
+@part
 def _box_row(values, radius, out):  # type: ignore[no-untyped-def]
     """Sums of ``2 * radius + 1`` values around each; beyond an end the last value repeats."""
     n = values.size
@@ -283,7 +299,7 @@ def _box_row(values, radius, out):  # type: ignore[no-untyped-def]
         total += values[min(x + radius + 1, n - 1)] - values[max(x - radius, 0)]
 
 
-@njit(nogil=True, cache=True)
+@part
 def _outside_row(squares, cap, distances, row):  # type: ignore[no-untyped-def]
     """Overwrite the heights of voxels that are not inside."""
     for x in range(row.size):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from pipeline.segmentation.compiled import kernel, part
 
 END = np.int32(-1)
 VALUES = 256
@@ -45,7 +46,7 @@ def histograms_of(n: int, offsets: np.ndarray, values: np.ndarray, counts: np.nd
     )
 
 
-@njit(nogil=True, cache=True)
+@part
 def move(histograms, contact, other):  # type: ignore[no-untyped-def]
     """Append the list of one contact to that of another."""
     histograms.following[histograms.last[contact]] = histograms.first[other]
@@ -53,7 +54,7 @@ def move(histograms, contact, other):  # type: ignore[no-untyped-def]
     histograms.joined[contact] = True
 
 
-@njit(nogil=True, cache=True)
+@part
 def quantile(histograms, contact, total, millionths):  # type: ignore[no-untyped-def]
     """The smallest value v such that max(1, ceil(millionths * total / 10**6)) of ``total`` values are at most v."""
     _sort(histograms, contact)
@@ -66,7 +67,7 @@ def quantile(histograms, contact, total, millionths):  # type: ignore[no-untyped
     return histograms.values[entry]
 
 
-@njit(nogil=True, cache=True)
+@part
 def _sort(histograms, contact):  # type: ignore[no-untyped-def]
     """Rewrite a joined list into its own first entries, sorted and with each value once."""
     if not histograms.joined[contact]:
@@ -86,10 +87,22 @@ def _sort(histograms, contact):  # type: ignore[no-untyped-def]
     histograms.joined[contact] = False
 
 
-@njit(nogil=True, cache=True)
-def write_sorted(histograms, contacts):  # type: ignore[no-untyped-def]
-    """The lists of these contacts as rows of a sparse table: offsets, values and counts."""
-    offsets = np.zeros(contacts.size + 1, np.int64)
+def sorted_rows(histograms: Histograms, contacts: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The lists of these contacts (int64) as rows of a sparse table: offsets, values and counts."""
+    offsets = np.zeros(len(contacts) + 1, np.int64)
+    _sort_lists(histograms, contacts, offsets)
+    values, counts = np.empty(offsets[-1], np.uint8), np.empty(offsets[-1], np.int64)
+    _write_lists(histograms, contacts, offsets, values, counts)
+    return offsets, values, counts
+
+
+def no_histograms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Offsets, values and counts of a graph that keeps sums only."""
+    return np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int64)
+
+
+@kernel
+def _sort_lists(histograms, contacts, offsets):  # type: ignore[no-untyped-def]
     for i in range(contacts.size):
         _sort(histograms, contacts[i])
         offsets[i + 1] = offsets[i]
@@ -97,10 +110,12 @@ def write_sorted(histograms, contacts):  # type: ignore[no-untyped-def]
         while entry != END:
             offsets[i + 1] += 1
             entry = histograms.following[entry]
-    values, counts = np.empty(offsets[-1], np.uint8), np.empty(offsets[-1], np.int64)
+
+
+@kernel
+def _write_lists(histograms, contacts, offsets, values, counts):  # type: ignore[no-untyped-def]
     for i in range(contacts.size):
         entry = histograms.first[contacts[i]]
         for place in range(offsets[i], offsets[i + 1]):
             values[place], counts[place] = histograms.values[entry], histograms.counts[entry]
             entry = histograms.following[entry]
-    return offsets, values, counts

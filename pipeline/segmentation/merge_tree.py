@@ -20,10 +20,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
-from numba import njit
 
 from pipeline.errors import ConfigError, CorruptError
 from pipeline.segmentation.agglomeration import MERGE, NodeResult
+from pipeline.segmentation.compiled import kernel, part
 from pipeline.segmentation.region_graph import RegionGraph, pick
 
 
@@ -136,7 +136,7 @@ def cut_node(result: NodeResult, children: Sequence[Clusters], rules: CutRules) 
     root = np.arange(len(regions))
     root[_places(regions, result.joined[:, 0])] = _places(regions, result.joined[:, 1])
     pairs = np.stack([_places(regions, result.merges[name]) for name in ("a", "b")], axis=1)
-    into, represents = _cut(root, pairs, result.merges["score"], clusters, sizes, *_arguments(rules))
+    into, represents = _clusters(root, pairs, result.merges["score"], clusters, sizes, rules)
     up = _places(regions, result.rest.regions)
     return NodeCut(
         regions=regions,
@@ -174,12 +174,18 @@ def cut_global(tree: np.ndarray, ids: np.ndarray, sizes: np.ndarray, rules: CutR
     others.
     """
     pairs = np.stack([_places(ids, tree[name]) for name in ("a", "b")], axis=1)
-    into, _ = _cut(np.arange(len(ids)), pairs, tree["score"], ids, sizes.copy(), *_arguments(rules))
+    into, _ = _clusters(np.arange(len(ids)), pairs, tree["score"], ids, sizes.copy(), rules)
     return ids[into]
 
 
-def _arguments(rules: CutRules) -> tuple[float, int, float]:
-    return float(rules.threshold), int(rules.min_size), float(rules.min_size_threshold)
+def _clusters(
+    root: np.ndarray, pairs: np.ndarray, scores: np.ndarray, names: np.ndarray, sizes: np.ndarray, rules: CutRules
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cut merges in order and update ``sizes``: the cluster of every region, and the representative of merged ones."""
+    into, represents = np.arange(len(root)), np.arange(len(root))
+    limits = float(rules.threshold), int(rules.min_size), float(rules.min_size_threshold)
+    _cut(root, pairs, np.ascontiguousarray(scores), np.ascontiguousarray(names), sizes, *limits, into, represents)
+    return into, represents
 
 
 def _united(children: Sequence[Clusters]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -213,13 +219,9 @@ def _replace(values: np.ndarray, old: np.ndarray, new: np.ndarray) -> None:
     values[found] = new[place[found]]
 
 
-@njit(nogil=True, cache=True)
-def _cut(root, pairs, scores, names, sizes, threshold, min_size, min_size_threshold):  # type: ignore[no-untyped-def]
-    """Cut merges in order and update ``sizes``. Returns the cluster of every region, and the representative of merged
-    ones.
-    """
+@kernel
+def _cut(root, pairs, scores, names, sizes, threshold, min_size, min_size_threshold, into, represents):  # type: ignore[no-untyped-def]
     n = root.size
-    into, represents = np.arange(n), np.arange(n)
     for i in range(n):
         if root[i] != i:
             into[i] = root[i]
@@ -236,10 +238,9 @@ def _cut(root, pairs, scores, names, sizes, threshold, min_size, min_size_thresh
         represents[pairs[i, 0]] = first
     for i in range(n):
         into[i] = _end(into, i)
-    return into, represents
 
 
-@njit(nogil=True, cache=True)
+@part
 def _end(into, i):  # type: ignore[no-untyped-def]
     while into[i] != i:
         into[i] = into[into[i]]

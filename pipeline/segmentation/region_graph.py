@@ -27,6 +27,7 @@ import numpy as np
 from pipeline.errors import ConfigError, CorruptError
 from pipeline.geometry import ZERO, BoundingBox, Vec, as_vec
 from pipeline.segmentation.contacts import OUTSIDE, Contacts, histograms, scan
+from pipeline.segmentation.histograms import no_histograms
 
 AXES = range(3)
 
@@ -122,7 +123,7 @@ def build_region_graph(
     """
     low = _check(ids, affinities, core, roi)
     goes_on = np.less(core.stop, roi.stop)
-    contacts = scan(np.ascontiguousarray(ids), affinities, low, goes_on, histograms)
+    contacts = scan(np.ascontiguousarray(ids), np.ascontiguousarray(affinities), low, goes_on, histograms)
     _check_cut(contacts)
     pairs = _joined_ids(ids, joins, low, core, bounds)
     return _assemble(contacts, pairs, core, histograms)
@@ -152,11 +153,6 @@ def _assemble(contacts: Contacts, pairs: np.ndarray, core: BoundingBox, with_his
         port_faces=faces[faces != 0],
         joins=np.searchsorted(regions, pairs).astype(np.int32).reshape(-1, 2),
     )
-
-
-def no_histograms() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets, values and counts of a graph that keeps sums only."""
-    return np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int64)
 
 
 def _regions_in_use(contacts: Contacts, pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from pipeline.errors import CorruptError
+from pipeline.segmentation.compiled import kernel
 from pipeline.segmentation.hashing import new_table, place_of
 
 
@@ -17,7 +17,8 @@ def apply_remap(ids: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.nda
     ids = np.ascontiguousarray(ids, np.uint64)
     result = np.empty(ids.shape, np.uint64)
     rows = ids.reshape(-1, ids.shape[-1]) if ids.size else ids.reshape(0, 1)
-    missing = _remap(rows, np.asarray(keys, np.uint64), np.asarray(values, np.uint64), result.reshape(rows.shape))
+    columns = (np.ascontiguousarray(column, np.uint64) for column in (keys, values))
+    missing = _remap(rows, *columns, new_table(len(keys)), result.reshape(rows.shape))
     if missing:
         raise CorruptError(
             f"id {missing} is not among the {len(keys)} of the table; volume and table must be of one run: run again"
@@ -25,10 +26,9 @@ def apply_remap(ids: np.ndarray, keys: np.ndarray, values: np.ndarray) -> np.nda
     return result
 
 
-@njit(nogil=True, cache=True)
-def _remap(rows, keys, values, result):  # type: ignore[no-untyped-def]
+@kernel
+def _remap(rows, keys, values, table, result):  # type: ignore[no-untyped-def]
     """Look up each run of equal ids once, or copy it from the row before. Returns the first id without a key, or 0."""
-    table = new_table(keys.size)
     for i in range(keys.size):
         place = place_of(table, keys[i])
         table.keys[place], table.numbers[place] = keys[i], i

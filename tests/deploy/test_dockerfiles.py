@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 import pipeline
+from pipeline.segmentation.compiled import SHIPPED
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = [ROOT / "deploy" / "docker" / name for name in ("Dockerfile", "Dockerfile.cuda")]
+PACKAGES = f"lib/python{sys.version_info.major}.{sys.version_info.minor}/site-packages"
 KNOWN = {"FROM", "ENV", "ARG", "WORKDIR", "COPY", "RUN", "USER", "ENTRYPOINT", "CMD"}
 
 
@@ -86,6 +88,7 @@ def test_the_image_runs_petaseg_as_a_user_without_rights(file: Path) -> None:
     assert variables["PYTHONSAFEPATH"] == "1"
     assert variables["PATH"].startswith("/opt/petaseg/bin:"), "python must be the one with petaseg"
     assert all(variables[name].startswith("/tmp") for name in ("HOME", "NUMBA_CACHE_DIR", "MPLCONFIGDIR"))
+    assert variables[SHIPPED] == "/opt/petaseg/kernels", "where the build stage compiled the kernels"
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert json.loads(texts(final, "ENTRYPOINT")[0])[0] in scripts
 
@@ -109,8 +112,11 @@ def test_its_commands_install_petaseg_from_what_was_copied(file: Path, tmp_path:
             assert re.fullmatch(r"torch==[\d.]+", said.stdout.strip()), "the CPU build is that of constraints.txt"
             continue
         here = line.replace("/opt/petaseg", str(target)).replace("pip install", "pip install -q --no-deps")
-        done = subprocess.run(["sh", "-ec", here], cwd=source, capture_output=True, text=True, env=path)
+        libraries = site.getsitepackages() if "warm_up" in line else []
+        env = {**path, "PYTHONPATH": os.pathsep.join([str(target / PACKAGES), *libraries])}
+        done = subprocess.run(["sh", "-ec", here], cwd=source, capture_output=True, text=True, env=env)
         assert done.returncode == 0, done.stdout + done.stderr
+    assert list((target / "kernels").rglob("*.nbc")), "the image carries no machine code"
     libraries = {**os.environ, "PYTHONPATH": os.pathsep.join(site.getsitepackages()), "PYTHONSAFEPATH": "1"}
     said = subprocess.run([target / "bin" / "petaseg", "--version"], capture_output=True, text=True, env=libraries)
     assert said.stdout == f"petaseg {pipeline.__version__}\n", said.stderr

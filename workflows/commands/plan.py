@@ -8,6 +8,7 @@ import typer
 
 from workflows.commands.options import RunArgument, SetOption
 from workflows.commands.submit import OnOption
+from workflows.terminal.starting import starting
 
 
 def register(app: typer.Typer) -> None:
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
         With --on, or cluster.kind in the run file, the cluster's workers are counted, else those of this machine. Money
         is printed if cluster.prices has prices, also by --set cluster.prices.cpu_hour=0.05.
         """
+        starting(f"opening {run}")
         from pipeline.execution import check_settings
         from pipeline.runs.cost import write_rates
         from pipeline.runs.directory import claim_directory

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.options import RunArgument, SetOption, finite
+from workflows.terminal.starting import starting
 
 
 def register(app: typer.Typer) -> None:
@@ -24,6 +25,8 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Cut the stored merge tree elsewhere and write the labels again; no network, no supervoxels."""
+        if not quiet:
+            starting(f"opening {run}")
         from pipeline.runs.report import write_report
         from workflows.driver import run_with_progress
         from workflows.terminal.tables import report_table

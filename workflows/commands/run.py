@@ -8,6 +8,7 @@ import typer
 
 from pipeline.clusters import CLUSTERS
 from workflows.commands.options import OverwriteOption, RunArgument, SetOption
+from workflows.terminal.starting import starting
 
 if TYPE_CHECKING:
     from pipeline.runs.run import Run
@@ -34,6 +35,8 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
+        if not quiet:
+            starting(f"opening {run}")
         from pipeline.execution import check_settings
         from pipeline.runs.report import write_report
         from pipeline.runs.run import Run

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.options import RunArgument, SetOption, finite
+from workflows.terminal.starting import starting
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
         With a run directory, and with --watch, only the run directory is read, so any machine that can read it will do.
         """
+        starting(f"opening {run}")
         from pipeline.runs.status import find_run_directory
         from workflows.terminal.watch import watch as watch_run
 

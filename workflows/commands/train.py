@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from workflows.terminal.starting import starting
+
 if TYPE_CHECKING:
     from pipeline.training.config import TrainConfig
 
@@ -34,6 +36,7 @@ def register(app: typer.Typer) -> None:
         ),
     ) -> None:
         """Train a network, with checkpoints and a curve; run it again to continue after an interruption."""
+        starting(f"opening {file}, loading what trains networks")
         from pipeline.config.reading import load_config
         from pipeline.training.config import TrainConfig
         from workflows.terminal.tables import bar

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.options import RunArgument, SetOption
+from workflows.terminal.starting import starting
 
 
 def register(app: typer.Typer) -> None:
@@ -34,6 +35,7 @@ def register(app: typer.Typer) -> None:
         the run is not finished, or if the network computes other bytes on this machine than in the run, so that its
         chunks cannot be computed again here.
         """
+        starting(f"opening {run}")
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status

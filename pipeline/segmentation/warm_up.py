@@ -1,0 +1,45 @@
+"""Compile every kernel before it is needed: a tiny volume goes through all of them.
+
+    python -m pipeline.segmentation.warm_up
+
+numba keeps the machine code beside the source or, where that is read-only, in the user's cache; the environment
+variable NUMBA_CACHE_DIR names another place. So an installation compiles once, and a container image when it is built.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.geometry import BoundingBox, Vec
+from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
+from pipeline.segmentation.merge_tree import CutRules, assign_node, cut_node, fragment_clusters
+from pipeline.segmentation.region_graph import build_region_graph
+from pipeline.segmentation.remap import apply_remap
+from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
+
+SIDE = 12
+"""Voxels along each side of the tiny volume."""
+LINKAGES = (Linkage("mean", 0.5), Linkage("quantile", 0.5))
+
+
+def warm_up() -> None:
+    """Run, and so compile, every kernel with arrays of the types that stages give it."""
+    box = BoundingBox.from_shape((SIDE, SIDE, SIDE))
+    affinities = np.random.default_rng(0).integers(0, 256, (3, *box.shape)).astype(np.uint8)
+    for linkage in LINKAGES:
+        _segment(affinities, box, linkage)
+
+
+def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:
+    """The segments of a box: uint64 (z, y, x)."""
+    boxes = {"core": box, "roi": box, "bounds": box}
+    cut = extract_supervoxels(affinities, None, read_box=box, rules=default_rules(Vec(8, 8, 8)), **boxes)
+    graph = build_region_graph(cut.ids, affinities, cut.joins, histograms=linkage.needs_histograms, **boxes)
+    node = agglomerate_node([graph], roi=box, linkage=linkage, stop_score=0.1)
+    rules = CutRules(threshold=0.5, min_size=0, min_size_threshold=0.0)
+    table = assign_node(cut_node(node, [fragment_clusters(graph)], rules))
+    return apply_remap(cut.ids, table.fragment, table.segment)
+
+
+if __name__ == "__main__":
+    warm_up()
