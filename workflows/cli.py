@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import sys
-from types import FrameType
 
 import typer
 
@@ -27,6 +26,7 @@ from workflows.commands import (
     train,
     verify,
 )
+from workflows.interruption import STOP, Interruption, last_words, leave
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in three minutes."
 
@@ -58,37 +58,33 @@ for module in (
     module.register(app)
 
 
-STOPPED = {
-    signal.SIGINT: "interrupted; the same command goes on where it stopped",
-    signal.SIGTERM: "asked to end; the same command goes on where it stopped",
-}
-"""The message after Ctrl-C, and after TERM from ``kill`` or from a cluster before the walltime."""
-received: list[int] = []
+STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to end"}
+"""What the last line says after Ctrl-C, and after TERM from ``kill`` or from a cluster before the walltime."""
 INTERRUPTED = 130
 """Exit status of typer after Ctrl-C."""
 
 
-def _stop(number: int, frame: FrameType | None) -> None:
-    """End as after Ctrl-C. A cluster may send the signal twice, and the second must not interrupt the clean-up."""
-    received.append(number)
-    signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
-
-
 def main() -> None:
     """Run the command line; errors raised on purpose print their message and exit with status 1."""
-    for number in STOPPED:
-        signal.signal(number, _stop)
-    try:
-        app()
-    except PetasegError as error:
-        typer.secho(f"petaseg: {error}", fg="red", err=True)
-        sys.exit(1)
-    except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first into the second
-        if not received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
-            raise  # a command that handles the interruption itself, like a watch
-        typer.secho(f"petaseg: {STOPPED[signal.Signals(received[0])]}", fg="yellow", err=True)
-        sys.exit(128 + received[0])
+    with Interruption(STOP, _say) as interruption:
+        try:
+            app()
+        except PetasegError as error:
+            typer.secho(f"petaseg: {error}", fg="red", err=True)
+            sys.exit(1)
+        except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first into the second
+            if not interruption.received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
+                raise  # a command that handles the interruption itself, like a watch
+            signal_ = signal.Signals(interruption.received[0])
+            typer.secho(f"petaseg: {STOPPED[signal_]}; {last_words(error)}", fg="yellow", err=True)
+            leave(interruption.status)
+
+
+def _say(text: str) -> None:
+    """Print a line above the bars of a command that goes on for a moment."""
+    from workflows.terminal.tables import progress_console
+
+    progress_console.print(f"petaseg: {text}", style="yellow", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":
