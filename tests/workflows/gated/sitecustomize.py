@@ -4,6 +4,7 @@ A chunk that begins leaves a file in ``$PETASEG_TEST_GATE/begun``, and goes on w
 ``$PETASEG_TEST_GATE/passes``, or when there is a file ``$PETASEG_TEST_GATE/open``.
 """
 
+import functools
 import os
 import time
 from pathlib import Path
@@ -25,6 +26,7 @@ def may_pass() -> bool:
     return (GATE / "open").exists()
 
 
+@functools.wraps(run_chunk)
 def run_when_allowed(stage, chunk, *arguments, **options):
     """Wait for a pass, then run the chunk."""
     (GATE / "begun" / f"{stage.name}-{chunk.name}-{os.getpid()}").touch()
