@@ -26,7 +26,7 @@ from workflows.commands import (
     train,
     verify,
 )
-from workflows.interruption import STOP, Interruption, last_words, leave
+from workflows.interruption import GO_ON, STOP, Interruption, last_words, leave
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in three minutes."
 
@@ -60,6 +60,13 @@ for module in (
 
 STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to end"}
 """What the last line says after Ctrl-C, and after TERM from ``kill`` or from a cluster before the walltime."""
+ANEW = "the same command begins anew"
+AFTER = {
+    **dict.fromkeys(("init", "plan", "verify", "evaluate", "synthesize", "models"), ANEW),
+    "submit": "`petaseg status` and `petaseg logs` tell whether the run was submitted",
+    "cancel": "`petaseg status` tells whether the driver has ended",
+}
+"""How to go on after commands that do not go on where they stopped."""
 INTERRUPTED = 130
 """Exit status of typer after Ctrl-C."""
 
@@ -76,8 +83,14 @@ def main() -> None:
             if not interruption.received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
                 raise  # a command that handles the interruption itself, like a watch
             signal_ = signal.Signals(interruption.received[0])
-            typer.secho(f"petaseg: {STOPPED[signal_]}; {last_words(error)}", fg="yellow", err=True)
+            words = last_words(error, AFTER.get(_verb(), GO_ON))
+            typer.secho(f"petaseg: {STOPPED[signal_]}; {words}", fg="yellow", err=True)
             leave(interruption.status)
+
+
+def _verb() -> str:
+    """The name of the command that is running."""
+    return next((word for word in sys.argv[1:] if not word.startswith("-")), "")
 
 
 def _say(text: str) -> None:

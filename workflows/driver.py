@@ -12,7 +12,7 @@ from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
-from workflows.interruption import saying
+from workflows.interruption import saying, this_command
 from workflows.segment import Segment
 from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
@@ -81,7 +81,8 @@ def segment(
     with open_session(
         config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
     ) as session:
-        with saying(lambda: f"{session.progress}; go on with: {session.command}"):
+        again = session.command if only_after is None else this_command()
+        with saying(lambda: f"{session.progress}; go on with: {again}"):
             finished = _build(Segment(config=config, set=tuple(overrides), session=session), scheduler_url)
     if session.failure is not None:
         raise session.failure

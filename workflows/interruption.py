@@ -14,15 +14,16 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import NoReturn
 
-from pipeline.execution.stopping import Interrupted, Stop
+from pipeline.execution.stopping import Gate, Interrupted, Stop
 
 logger = logging.getLogger("petaseg.session")
 
@@ -34,6 +35,7 @@ LAST_SECONDS = 1.0
 CLOSING_SECONDS = 10.0
 """After it has noticed it, it has so long to end workers, for example the jobs of a cluster."""
 GO_ON = "the same command goes on where it stopped"
+Progress = Callable[[int, int], None]
 STOP = Stop()
 """The request to stop the run that this process drives."""
 
@@ -103,9 +105,12 @@ class Interruption:
         running = self.stop.request()
         if running is None:
             self._interrupt()
+            threading.Thread(target=self._say_if_stuck, name="petaseg-end", daemon=True).start()
             return False
-        chunks = "1 chunk" if running == 1 else f"{running:,} chunks"
-        text = f"finishing {chunks}{after if running != 1 else after.replace('them', 'it').replace('they are', 'it is')}"
+        chunks = f"1 {self.stop.unit}" if running == 1 else f"{running:,} {self.stop.unit}s"
+        text = (
+            f"finishing {chunks}{after if running != 1 else after.replace('them', 'it').replace('they are', 'it is')}"
+        )
         self._tell(before + (text if running else "ending; no chunk is running"))
         return True
 
@@ -124,6 +129,10 @@ class Interruption:
         self._give_up()
         threading.Thread(target=self._exit_if_stuck, name="petaseg-end", daemon=True).start()
 
+    def _say_if_stuck(self) -> None:
+        if not self._noticed.wait(LAST_SECONDS):
+            self._tell("ending after the present step; press Ctrl-C again to end at once")
+
     def _exit_if_stuck(self) -> None:
         if self._noticed.wait(LAST_SECONDS):
             self._noticed.clear()
@@ -138,6 +147,7 @@ class Interruption:
 
     def _interrupt(self) -> None:
         """Raise ``KeyboardInterrupt`` in the main thread, also if it waits for something."""
+        self._noticed.clear()
         self._raise = self._poked = True
         signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
 
@@ -157,13 +167,43 @@ def saying(words: Callable[[], str]) -> Iterator[None]:
         raise (error if error.args else Interrupted(words())) from None
 
 
-def last_words(error: BaseException | None) -> str:
-    """The words of the interruption that has led to an error, or else how to go on."""
+@contextmanager
+def between_steps(advance: Progress, unit: str, words: Callable[[int, int], str]) -> Iterator[Progress]:
+    """Progress of work that Ctrl-C interrupts between two steps, once the first has begun.
+
+    advance: called with (steps done, all steps) before each step and after the last. unit: what a step is called.
+    words: made of the same two numbers, what the command's last line says.
+    """
+    at = (0, 0)
+    with ExitStack() as stack:
+        gates: list[Gate] = []
+
+        def told(done: int, total: int) -> None:
+            nonlocal at
+            at = (done, total)
+            advance(done, total)
+            if not gates:
+                gates.append(stack.enter_context(STOP.gate(unit)))
+                stack.enter_context(gates[0].passing())
+            elif gates[0].closed and done < total:
+                raise Interrupted(words(*at))
+
+        with saying(lambda: words(*at)):
+            yield told
+
+
+def this_command(without: str = "") -> str:
+    """The command that is running, as it can be pasted into a shell; an option may be left out."""
+    return shlex.join(["petaseg", *(word for word in sys.argv[1:] if word != without)])
+
+
+def last_words(error: BaseException | None, otherwise: str = GO_ON) -> str:
+    """The words of the interruption that has led to an error; without any, ``otherwise``."""
     while error is not None:
         if isinstance(error, KeyboardInterrupt) and error.args:
             return str(error)
         error = error.__cause__ or error.__context__
-    return GO_ON
+    return otherwise
 
 
 def leave(status: int) -> NoReturn:

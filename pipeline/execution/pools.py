@@ -73,9 +73,7 @@ class ClusterExecutor:
         pool = self._pool(name)
         pool.scale(max(pool.wanted, workers_for(self._shape(name), needs.items)))
         try:
-            yield from pool.executor.map_unordered(
-                function, items, needs=needs, max_in_flight=max_in_flight, gate=gate
-            )
+            yield from pool.executor.map_unordered(function, items, needs=needs, max_in_flight=max_in_flight, gate=gate)
         except StageFailed as error:
             if pool.workers.problem:
                 raise ClusterError(f"no {name} worker comes: {pool.workers.problem}") from error

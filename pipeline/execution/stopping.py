@@ -1,9 +1,9 @@
 """How a run is stopped: items that run are finished, no other begins, and after a second request nothing is waited for.
 
-    a signal's thread                        the driver's main thread
+a signal's thread                        the driver's main thread
 
-    Stop.request()  --- closes --->  Gate    an executor asks it before each item; the items inside are finished
-    Stop.abandon()  --- marks  --->          the executor waits for no item any more
+Stop.request()  --- closes --->  Gate    an executor asks it before each item; the items inside are finished
+Stop.abandon()  --- marks  --->          the executor waits for no item any more
 """
 
 from __future__ import annotations
@@ -55,17 +55,19 @@ class Stop:
     def __init__(self) -> None:
         self.requested = False
         self.abandoned = False
+        self.unit = "chunk"
+        """What the items of the present gate are."""
         self._gate: Gate | None = None
         self._lock = threading.RLock()
 
     @contextmanager
-    def gate(self) -> Iterator[Gate]:
+    def gate(self, unit: str = "chunk") -> Iterator[Gate]:
         """A gate for the items that run within this context; ``Interrupted`` if the request came before."""
         gate = Gate()
         with self._lock:
             if self.requested:
                 raise Interrupted
-            self._gate = gate
+            self._gate, self.unit = gate, unit
         try:
             yield gate
         finally:

@@ -49,9 +49,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
+        from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import bar
 
-        with bar("ingest") as advance:
+        def words(done: int, total: int) -> str:
+            written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
+            return f"{written}; go on with: {this_command(without='--overwrite')}"
+
+        with bar("ingest") as shown, between_steps(shown, "block", words) as advance:
             report = run_ingest(
                 source,
                 target,

@@ -1,7 +1,8 @@
-"""Python imports this at its start where this folder is in PYTHONPATH: chunks then wait until a test lets them go.
+"""Python imports this at its start where this folder is in PYTHONPATH: chunks and blocks then wait for a test.
 
-A chunk that begins leaves a file in ``$PETASEG_TEST_GATE/begun``, and goes on when it can take a file away from
-``$PETASEG_TEST_GATE/passes``, or when there is a file ``$PETASEG_TEST_GATE/open``.
+A chunk of a run, or a block of an ingest, that begins leaves a file in ``$PETASEG_TEST_GATE/begun``. It goes on when it
+can take a file away from ``$PETASEG_TEST_GATE/passes``, or when there is a file ``$PETASEG_TEST_GATE/open``. Blocks
+are small, so that a small volume has many.
 """
 
 import functools
@@ -12,7 +13,7 @@ from pathlib import Path
 from pipeline.stages.base import Stage
 
 GATE = Path(os.environ["PETASEG_TEST_GATE"])
-run_chunk = Stage.run_chunk
+BLOCK_BYTES = 1000
 
 
 def may_pass() -> bool:
@@ -21,18 +22,30 @@ def may_pass() -> bool:
         try:
             found.unlink()
             return True
-        except FileNotFoundError:  # another chunk was faster
+        except FileNotFoundError:  # another was faster
             continue
     return (GATE / "open").exists()
 
 
-@functools.wraps(run_chunk)
-def run_when_allowed(stage, chunk, *arguments, **options):
-    """Wait for a pass, then run the chunk."""
-    (GATE / "begun" / f"{stage.name}-{chunk.name}-{os.getpid()}").touch()
-    while not may_pass():
-        time.sleep(0.02)
-    return run_chunk(stage, chunk, *arguments, **options)
+def waiting(function, name):
+    """The same function, which leaves a file and waits for a pass first."""
+
+    @functools.wraps(function)
+    def wait(*arguments, **options):
+        (GATE / "begun" / f"{name(*arguments)}-{os.getpid()}-{time.monotonic_ns()}").touch()
+        while not may_pass():
+            time.sleep(0.02)
+        return function(*arguments, **options)
+
+    return wait
 
 
-Stage.run_chunk = run_when_allowed
+Stage.run_chunk = waiting(Stage.run_chunk, lambda stage, chunk, *_: f"{stage.name}-{chunk.name}")
+
+if (GATE / "blocks").exists():
+    from pipeline.volumes import ingest
+    from pipeline.volumes.checked import CheckedVolume
+
+    block_shape = ingest.block_shape
+    ingest.block_shape = lambda spec, _: block_shape(spec, BLOCK_BYTES)
+    CheckedVolume.write = waiting(CheckedVolume.write, lambda volume, box, *_: f"block-{box.start}")
