@@ -111,7 +111,8 @@ class Session:
         if not self._stage:
             return "no chunk was begun"
         number = [stage.name for stage in self.run.stages].index(self._stage) + 1
-        return f"{self._done:,} of {self._total:,} chunks of {self._stage}, stage {number} of {len(self.run.stages)}, are done"
+        stages = len(self.run.stages)
+        return f"{self._done:,} of {self._total:,} chunks of {self._stage}, stage {number} of {stages}, are done"
 
     def close(self) -> None:
         """Stop the workers, if any were started."""

@@ -71,8 +71,8 @@ class Executor(Protocol):
         """Yield one outcome for each item, in the order of completion; items are drawn lazily, so memory is bounded.
 
         After ``gate`` is closed no item begins, and the iterator ends with those that run; if it is abandoned, nothing
-        is waited for. Closing the iterator cancels what is in flight. An item whose worker dies is an outcome with an error; it
-        is never lost and never raises here.
+        is waited for. Closing the iterator cancels what is in flight. An item whose worker dies is an outcome with an
+        error; it is never lost and never raises here.
         """
         ...
 

@@ -78,9 +78,9 @@ class GatedRun(Gate):
         wait_until(lambda: self.done == FIRST and self.begun == FIRST + self.slots)
 
     def complete(self) -> None:
-        """The same command completes the run, and it is proven."""
+        """A next command completes the run, and it is proven; a loop is the fastest with so few chunks."""
         (self.gate / "open").touch()
-        again = petaseg("run", self.file, *self.settings, "--quiet")
+        again = petaseg("run", self.file, *self.settings, "--set", "execution.executor=serial", "--quiet")
         assert again.returncode == 0, again.stderr
         proof = petaseg("verify", self.place / "run")
         assert proof.returncode == 0, proof.stdout
