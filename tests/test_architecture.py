@@ -185,7 +185,8 @@ LIGHT = {
     "pipeline.grid": set(),
     "pipeline.volumes": set(),
     "pipeline.runs.status": set(),
-    "workflows.cli": TERMINAL,
+    "workflows.cli": set(),
+    "workflows.app": TERMINAL,
     "workflows.terminal.watch": TERMINAL,
 }
 """Module -> the heavy libraries that it may load."""

@@ -10,6 +10,7 @@ from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
+from workflows.interruption import saying, this_command
 from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
@@ -77,7 +78,9 @@ def segment(
     with open_session(
         config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
     ) as session:
-        finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
+        again = session.command if only_after is None else this_command()
+        with saying(lambda: f"{session.progress}; go on with: {again}"):
+            finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
     if session.failure is not None:
         raise session.failure
     if not finished:

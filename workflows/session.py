@@ -10,7 +10,7 @@ from functools import cached_property
 
 from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
-from pipeline.execution.runner import Listener, RunOptions, fan_out, run_stage
+from pipeline.execution.runner import ChunkDone, Event, Listener, RunOptions, StageStarted, fan_out, run_stage
 from pipeline.ledger.records import Summary
 from pipeline.runs.hints import command
 from pipeline.runs.lease import Lease
@@ -19,6 +19,7 @@ from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
+from workflows.interruption import STOP
 
 logger = logging.getLogger("petaseg.session")
 
@@ -33,12 +34,14 @@ class Session:
     def __init__(
         self, run: Run, lease: Lease, listener: Listener, announce: Callable[[str], None], cluster: str | None = None
     ) -> None:
-        self.run, self.lease, self.listener, self.announce, self.cluster = run, lease, listener, announce, cluster
+        self.run, self.lease, self.announce, self.cluster = run, lease, announce, cluster
+        self.listener = fan_out(self._count, listener)
         self.seconds: dict[str, float] = {}
         """Seconds that each stage took, of stages with chunks to compute."""
         self.failure: BaseException | None = None
         """The error of the first stage that failed, or whose records cannot be read."""
         self._complete: set[str] = set()
+        self._stage, self._total, self._done = "", 0, 0
 
     @property
     def command(self) -> str:
@@ -96,7 +99,23 @@ class Session:
             slots_of(self.run.config, self.cluster, network=stage.needs().network),
             may_write=self.lease.may_write,
             worker_may_write=self.lease.fence.may_write,
+            stop=STOP,
         )
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            self._stage, self._total, self._done = event.stage, event.total, event.done
+        elif isinstance(event, ChunkDone):
+            self._done += 1
+
+    @property
+    def progress(self) -> str:
+        """What is done, in words."""
+        if not self._stage:
+            return "no chunk was begun"
+        number = [stage.name for stage in self.run.stages].index(self._stage) + 1
+        stages = len(self.run.stages)
+        return f"{self._done:,} of {self._total:,} chunks of {self._stage}, stage {number} of {stages}, are done"
 
     def close(self) -> None:
         """Stop the workers, if any were started."""

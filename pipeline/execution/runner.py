@@ -8,6 +8,7 @@ for each grid of the stage, in order          (a tree stage has one grid for eac
     a chunk that failed in every round is set aside; the rest of the grid is completed
     a node that fails every chunk is avoided, if there are other nodes
     a grid is not begun while a chunk of the one before it is missing
+    after a request to stop (``stopping.py``) no chunk begins, those that run are recorded, and the stage ends
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from pipeline.config.run_file import Execution
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
+from pipeline.execution.stopping import Gate, Interrupted, Stop
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger.ledger import Failure, Ledger, Summary
 from pipeline.stages.base import ChunkReport, Stage, may_always_write
@@ -56,12 +59,12 @@ class RunOptions:
     """The same question, asked by a worker before it stores a chunk; it travels to workers."""
     sleep: Callable[[float], None] = time.sleep
     """The function that waits between rounds; tests pass another."""
+    stop: Stop = field(default_factory=Stop)
+    """The request to stop, which may come at any time."""
 
     @classmethod
-    def of(
-        cls, settings: Execution, retry_command: str, slots: int | None = None, **driver: Callable[..., None]
-    ) -> RunOptions:
-        """The options of a run file; ``driver`` gives ``may_write``, ``worker_may_write`` and ``sleep``."""
+    def of(cls, settings: Execution, retry_command: str, slots: int | None = None, **driver: Any) -> RunOptions:
+        """The options of a run file; ``driver`` gives ``may_write``, ``worker_may_write``, ``sleep`` and ``stop``."""
         return cls(
             attempts=settings.attempts,
             backoff_seconds=settings.backoff_seconds,
@@ -149,7 +152,8 @@ def run_stage(
 ) -> Summary:
     """Compute every chunk of a stage that is not done, and return the sums over all of them.
 
-    Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
+    Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again, and
+    ``Interrupted`` after ``options.stop`` was requested.
     """
     ledger.may_write = options.may_write
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
@@ -205,7 +209,7 @@ class _StageRun:
     ) -> list[Outcome[Chunk, ChunkReport]]:
         """Try chunks once; returns the outcomes of those to be tried again."""
         again: list[Outcome[Chunk, ChunkReport]] = []
-        with closing(self._outcomes(grid, chunks, generous)) as outcomes:
+        with self.options.stop.gate() as gate, closing(self._outcomes(grid, chunks, generous, gate)) as outcomes:
             for outcome in outcomes:
                 self.options.may_write()
                 if outcome.result is not None:
@@ -218,10 +222,13 @@ class _StageRun:
                     again.append(replace(outcome, traceback=""))
                 if attempt == 1:
                     self._stop_early(outcome, self.nodes.failures + self.ledger.done_count(grid))
+        if gate.closed:
+            logger.info("%s: stopped, as requested", self.stage.name)
+            raise Interrupted
         return again
 
     def _outcomes(
-        self, grid: ChunkGrid, chunks: Iterable[Chunk], generous: bool
+        self, grid: ChunkGrid, chunks: Iterable[Chunk], generous: bool, gate: Gate
     ) -> Generator[Outcome[Chunk, ChunkReport], None, None]:
         missing = len(grid) - self.ledger.done_count(grid)
         needs = replace(
@@ -232,6 +239,7 @@ class _StageRun:
             self._allowed(chunks),
             needs=needs,
             max_in_flight=self.options.max_in_flight,
+            gate=gate,
         )
 
     def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:

@@ -88,11 +88,18 @@ def fit(
     with quiet_lightning():
         idle = config.devices > 1 and idle_parameters(module.network, config.patch_shape)
         trainer = make_trainer(config, callbacks, idle=idle)
-        with storage_errors(folder):
+        with storage_errors(folder), interruptions():
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     return trainer.global_step
+
+
+@contextmanager
+def interruptions() -> Iterator[None]:
+    """Let Ctrl-C be a ``KeyboardInterrupt`` again, out of which Lightning makes an exit with status 1."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
 
 
 @contextmanager

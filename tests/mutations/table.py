@@ -288,6 +288,14 @@ RUNS = [
         "tests/execution/test_runner.py::test_a_driver_that_was_replaced_asks_before_it_hands_out_a_chunk",
     ),
     Mutation(
+        "no-chunk-after-a-stop",
+        "After a request to stop, no other chunk begins.",
+        "pipeline/execution/stopping.py",
+        "            open_ = not self.closed\n",
+        "            open_ = True\n",
+        "tests/execution/test_stopping.py::test_nothing_passes_a_closed_gate",
+    ),
+    Mutation(
         "data-before-record",
         "A chunk is stored before it is reported.",
         "pipeline/stages/base.py",

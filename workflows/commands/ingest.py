@@ -49,9 +49,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
+        from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import share_bar
 
-        with share_bar("ingest") as advance:
+        def words(done: int, total: int) -> str:
+            written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
+            return f"{written}; go on with: {this_command(without='--overwrite')}"
+
+        with share_bar("ingest") as advance, between_steps(lambda done, total: None, "block", words) as begin_block:
             report = run_ingest(
                 source,
                 target,
@@ -64,6 +69,7 @@ def register(app: typer.Typer) -> None:
                 to=to,
                 percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
                 overwrite=overwrite,
+                on_progress=begin_block,
                 on_voxels=advance,
             )
         typer.echo(report)

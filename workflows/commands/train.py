@@ -39,6 +39,7 @@ def register(app: typer.Typer) -> None:
         starting(f"opening {file}, loading what trains networks")
         from pipeline.config.reading import load_config
         from pipeline.training.config import TrainConfig
+        from workflows.interruption import saying
         from workflows.terminal.tables import bar
 
         config: TrainConfig = load_config(file, set_ or (), TrainConfig)
@@ -50,9 +51,21 @@ def register(app: typer.Typer) -> None:
             return
         from pipeline.training.trainer import train as run_train
 
-        with bar("train") as advance:
+        with saying(lambda: _interrupted(config)), bar("train") as advance:
             result = run_train(config, on_progress=advance)
         typer.echo(f"{result}\n{_next(config.output)}")
+
+
+def _interrupted(config: TrainConfig) -> str:
+    """What an interrupted training has kept, and the command that goes on."""
+    from pipeline.training.trainer import saved
+    from workflows.interruption import this_command
+
+    checkpoint = saved(config)
+    if checkpoint is None:
+        return f"there was no validation yet, so nothing is kept; begin anew with: {this_command()}"
+    kept = f"the checkpoint in {config.output} holds {checkpoint['global_step']:,} of {config.steps:,} steps"
+    return f"{kept}; go on with: {this_command()}"
 
 
 def _require_finished(config: TrainConfig) -> None:
