@@ -15,6 +15,7 @@ from pipeline.ledger.records import Summary
 from pipeline.runs.hints import command
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
+from pipeline.runs.unchanged import keep_unchanged
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
 
@@ -65,6 +66,7 @@ class Session:
         with self._keeping_failure():
             ledger = self.run.ledger(stage)
             try:
+                keep_unchanged(self.run, stage, ledger, self.lease.may_write)
                 summary = run_stage(stage, ledger, self.executor, self._options(), on_event=self.listener)
             finally:
                 ledger.close()
@@ -131,6 +133,9 @@ def open_session(
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
         run.create(cluster, overwrite=overwrite)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
+            logger.info("threshold %s", run.chosen)
+            if run.chosen.file is not None:
+                announce(f"threshold {run.chosen}")
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             try:
                 yield session

@@ -29,11 +29,11 @@ from pipeline.volumes.location import parse_location
 from pipeline.volumes.removal import object_names
 
 KEY = "petaseg.json"
-RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|extent\.json)")
+RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|extent\.json)")
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|scores\.json)"
-    r"|plan\.json|stages\.json"
+    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json"
 )
 """The results of a run, beside its volumes."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
@@ -93,7 +93,10 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN)]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    for pattern, folders in ((RECORDS, ("ledger/",)), (RESULTS, ("parts/", "environments/", "report/", "plan.json"))):
+    for pattern, folders in (
+        (RECORDS, ("ledger/",)),
+        (RESULTS, ("parts/", "environments/", "report/", "plan.json", "segmentation.json")),
+    ):
         for key in (key for folder in folders for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)
     for volume in volumes:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pipeline import formats
 from pipeline.config.paths import with_paths
@@ -20,8 +21,10 @@ from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
+from pipeline.runs.applied import KEY as APPLIED
+from pipeline.runs.applied import Choice, Threshold, given_table, own_table, read_applied, with_applied, without
 from pipeline.runs.chain import build_chain
-from pipeline.runs.directory import check_directory, claim_directory, forget_left_out
+from pipeline.runs.directory import InputMark, check_directory, claim_directory, forget_left_out, read_mark
 from pipeline.runs.hints import command
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
@@ -47,6 +50,8 @@ class Run:
     overrides: tuple[str, ...]
     url: str
     inputs: Inputs
+    choice: Choice = field(default_factory=Choice)
+    """Where the values of the table ``segmentation`` come from."""
 
     @classmethod
     def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Run:
@@ -55,9 +60,11 @@ class Run:
         Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
         """
         store, key = run_file(path)
-        source = absolute(f"{store.url}/{key}", ".")
-        config = with_absolute_paths(read_config(store.get(key), source, overrides), parent_of(source) or "")
-        run = cls(config, str(path), tuple(overrides), config.run_directory, open_inputs(config))
+        source, text = absolute(f"{store.url}/{key}", "."), store.get(key)
+        config = with_absolute_paths(read_config(text, source, overrides), parent_of(source) or "")
+        inputs = open_inputs(config)
+        config, choice = _with_choice(config, inputs, own_table(text, source), overrides, source)
+        run = cls(config, str(path), tuple(overrides), config.run_directory, inputs, choice)
         cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
         return run
 
@@ -128,10 +135,22 @@ class Run:
         """The threshold at which the merge tree is cut."""
         return cut_rules(self.setup).threshold
 
+    @property
+    def chosen(self) -> Threshold:
+        """The threshold, with the place that says it."""
+        network = self.inputs.network
+        on_card = network is not None and network.card.threshold is not None
+        return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
+
+    def remember(self) -> None:
+        """Record that the values of the table ``segmentation`` in the overrides hold from now on: what relabel does."""
+        self.choice.remembering().store_in(self.store)
+
     @cached_property
     def outline(self) -> RunOutline:
         """The outline of the run, for commands from outside."""
-        return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
+        stages = tuple(StageOutline.of(stage) for stage in self.stages)
+        return RunOutline(self.url, self.command, self.config, stages, threshold=self.chosen)
 
     def check_model(self) -> None:
         """Build the network and load its weights, to refuse weights that do not fit before anything is computed."""
@@ -167,6 +186,7 @@ class Run:
         refuse_newer(self.store)
         claim_directory(self.outline, self.inputs, overwrite=overwrite)
         forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
+        self.choice.record().store_in(self.store)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
@@ -185,6 +205,24 @@ def run_file(path: str | Path) -> tuple[ObjectStore, str]:
             f"{name} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"
         )
     return store, key
+
+
+def _with_choice(
+    config: RunConfig, inputs: Inputs, own: dict[str, Any], overrides: Sequence[str], source: str
+) -> tuple[RunConfig, Choice]:
+    """The configuration with what relabel has applied in the run directory, and where its values come from.
+
+    own: the table ``segmentation`` of the run file at ``source``.
+    """
+    store, given = ObjectStore(config.run_directory), given_table(overrides)
+    kept = read_applied(store)
+    if kept is not None and (mark := read_mark(store)) is not None and not mark.same_as(InputMark.of(inputs)):
+        kept = None  # it is about the results of another input
+    if source == f"{store.url}/{RUN_FILE}":  # it has all that was applied
+        return config, Choice(own if kept is None else kept.file, {} if kept is None else kept.values, given)
+    held = {} if kept is None else kept.held_by(own)
+    now = without(held, given)
+    return with_applied(config, now, f"{store.url}/{APPLIED}"), Choice(own, held, given)
 
 
 def with_absolute_paths(config: RunConfig, folder: str) -> RunConfig:

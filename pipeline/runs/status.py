@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.config.reading import read_config
 from pipeline.config.run_file import RunConfig
 from pipeline.ledger.ledger import Ledger
+from pipeline.runs.applied import Threshold
 from pipeline.runs.cost import RunCost, read_rates, share_of, stage_hours
 from pipeline.runs.lease import LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, StageOutline, read_outline
@@ -69,6 +70,8 @@ class RunStatus:
     cost: RunCost
     lease: LeaseRecord | None
     """The lease of the run's driver; None if there never was one."""
+    threshold: Threshold | None = None
+    """The threshold of the labels, and where it comes from; None in a run directory of an earlier petaseg."""
 
     @property
     def complete(self) -> bool:
@@ -79,7 +82,8 @@ class RunStatus:
         """Plain values, for JSON."""
         stages = [stage.as_dict() for stage in self.stages]
         driver = None if self.lease is None else asdict(self.lease)
-        head = {"run": self.url, "complete": self.complete, "driver": driver}
+        threshold = None if self.threshold is None else asdict(self.threshold)
+        head = {"run": self.url, "complete": self.complete, "driver": driver, "threshold": threshold}
         return {**head, "stages": stages, "cost": self.cost.as_dict()}
 
 
@@ -107,6 +111,7 @@ class RunWatch:
             stages=tuple(_stage_status(stage, ledger, now) for stage, ledger in books),
             cost=RunCost(tuple(hours), config.cluster.prices),
             lease=read_lease(self.outline.store),
+            threshold=self.outline.threshold,
         )
 
     def follow(self) -> RunStatus:

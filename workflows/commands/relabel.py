@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -31,7 +32,24 @@ def register(app: typer.Typer) -> None:
         overrides = list(set_ or ())
         overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]
         overrides += [] if min_size is None else [f"segmentation.min_size={min_size}"]
+        remember(run, overrides)
         session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate")
         report = write_report(session.run)
         if not quiet:
             report_table(session.run, report)
+
+
+def remember(run: str, overrides: Sequence[str]) -> None:
+    """Record in the run directory what of the table ``segmentation`` holds from now on.
+
+    Raises ``ConfigError`` if there is nothing to relabel, and ``LeaseError`` if another driver works on the run.
+    """
+    from pipeline.runs.lease import Lease
+    from pipeline.runs.run import Run
+    from workflows.driver import check_complete
+
+    opened = Run.open(run, overrides)
+    opened.check_directory()
+    check_complete(opened, "agglomerate")
+    with Lease(opened.store, seconds=opened.config.execution.lease_seconds):
+        opened.remember()
