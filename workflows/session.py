@@ -12,7 +12,7 @@ from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import Listener, RunOptions, fan_out, run_stage
 from pipeline.ledger.records import Summary
-from pipeline.runs.hints import command
+from pipeline.runs.hints import continuation
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from pipeline.runs.unchanged import keep_unchanged
@@ -44,7 +44,7 @@ class Session:
         """The command by which the user continues this run."""
         if self.cluster is None:
             return self.run.command
-        return command("submit", self.run.url, (), "--on", self.cluster)
+        return continuation(self.run.url, cluster=self.cluster)
 
     @cached_property
     def executor(self) -> Executor:
@@ -134,7 +134,7 @@ def open_session(
         run.create(cluster, overwrite=overwrite)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
             logger.info("threshold %s", run.chosen)
-            if run.chosen.file is not None:
+            if run.chosen.file is not None and not run.choice.given:
                 announce(f"threshold {run.chosen}")
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             try:

@@ -93,11 +93,9 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN)]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    for pattern, folders in (
-        (RECORDS, ("ledger/",)),
-        (RESULTS, ("parts/", "environments/", "report/", "plan.json", "segmentation.json")),
-    ):
-        for key in (key for folder in folders for key in store.list(folder) if pattern.fullmatch(key)):
+    folders = ("parts/", "environments/", "report/", "plan.json", "segmentation.json")
+    for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, folders)):
+        for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)
     for volume in volumes:
         ZarrVolume.remove(volume)

@@ -16,7 +16,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
-from pipeline.runs.hints import command
+from pipeline.runs.hints import continuation
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
 from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.axes import DEFAULT
@@ -65,10 +65,7 @@ class Origin:
     @property
     def command(self) -> str:
         """The command that finishes the run, from any folder."""
-        cluster = self.outline.cluster
-        if cluster is None:
-            return command("run", self.outline.url)
-        return command("submit", self.outline.url, (), "--on", cluster)
+        return continuation(self.outline.url, cluster=self.outline.cluster)
 
 
 def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:

@@ -25,7 +25,7 @@ from pipeline.runs.applied import KEY as APPLIED
 from pipeline.runs.applied import Choice, Threshold, given_table, own_table, read_applied, with_applied, without
 from pipeline.runs.chain import build_chain
 from pipeline.runs.directory import InputMark, check_directory, claim_directory, forget_left_out, read_mark
-from pipeline.runs.hints import command
+from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
 from pipeline.stages.affinities import AffinitySource, affinity_source
@@ -162,7 +162,7 @@ class Run:
     @property
     def command(self) -> str:
         """The command that resumes this run."""
-        return self.hint("run")
+        return continuation(self.source, self.overrides)
 
     def hint(self, verb: str, *more: str) -> str:
         """The command that does something with this run, with its overrides and more options."""
@@ -190,7 +190,8 @@ class Run:
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
         self.store.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
-        replace(self.outline, cluster=cluster).write()
+        again = continuation(absolute(self.source, "."), self.overrides, cluster)  # it is read from any folder
+        replace(self.outline, command=again, cluster=cluster).write()
 
 
 def run_file(path: str | Path) -> tuple[ObjectStore, str]:
