@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
@@ -18,6 +19,9 @@ from pipeline.runs.run import Run
 from pipeline.runs.unchanged import keep_unchanged
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
+
+if TYPE_CHECKING:  # it imports matplotlib
+    from pipeline.runs.report import Report
 
 logger = logging.getLogger("petaseg.session")
 
@@ -37,6 +41,8 @@ class Session:
         """Seconds that each stage took, of stages with chunks to compute."""
         self.failure: BaseException | None = None
         """The error of the first stage that failed, or whose records cannot be read."""
+        self.report: Report | None = None
+        """What was made of the finished run, under the lease."""
         self._complete: set[str] = set()
 
     @property

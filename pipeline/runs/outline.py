@@ -79,7 +79,7 @@ class RunOutline:
     def write(self) -> None:
         """Store it in the run directory, beside ``run.yaml``."""
         stages = [{**vars(stage), "grids": [_grid(grid) for grid in stage.grids]} for stage in self.stages]
-        plain = {**OUTLINE.stamp, "command": self.command, "cluster": self.cluster, "stages": stages}
+        plain: dict[str, Any] = {**OUTLINE.stamp, "command": self.command, "cluster": self.cluster, "stages": stages}
         plain |= {} if self.threshold is None else {"threshold": asdict(self.threshold)}
         self.store.put(KEY, json.dumps(plain, indent=1).encode())
 
@@ -98,8 +98,8 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
         RUN_FILE.check(table, f"{store.url}/run.yaml", LedgerError)
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
         threshold = Threshold(**data["threshold"]) if data.get("threshold") else None
-        stages = tuple(map(_stage, data["stages"]))
-        return RunOutline(store.url, data["command"], config, stages, data["cluster"], threshold)
+        found = tuple(map(_stage, data["stages"]))
+        return RunOutline(store.url, data["command"], config, found, data["cluster"], threshold)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"

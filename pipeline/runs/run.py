@@ -22,7 +22,16 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.applied import KEY as APPLIED
-from pipeline.runs.applied import Choice, Threshold, given_table, own_table, read_applied, with_applied, without
+from pipeline.runs.applied import (
+    Choice,
+    Threshold,
+    given_table,
+    is_of_table,
+    own_table,
+    read_applied,
+    with_applied,
+    without,
+)
 from pipeline.runs.chain import build_chain
 from pipeline.runs.directory import InputMark, check_directory, claim_directory, forget_left_out, read_mark
 from pipeline.runs.hints import command, continuation
@@ -167,6 +176,19 @@ class Run:
     def hint(self, verb: str, *more: str) -> str:
         """The command that does something with this run, with its overrides and more options."""
         return command(verb, self.source, self.overrides, *more)
+
+    def relabel_hint(self, *more: str) -> str:
+        """The command that looks at, or applies, another cut; it repeats no override that the run directory remembers.
+
+        more: the options of the other cut, which replace an override of the threshold.
+        """
+        replaced = {"threshold"} if more[0] in ("--threshold", "--preview") else set()
+
+        def stays(override: str) -> bool:
+            given = without(given_table([override]), replaced)
+            return not is_of_table(override) or bool(given.items() - dict(self.choice.applied).items())
+
+        return command("relabel", self.source, [each for each in self.overrides if stays(each)], *more)
 
     def check_directory(self, *, overwrite: bool = False) -> None:
         """Refuse a run directory that is somebody's, or that holds the results of another input (``ConfigError``).

@@ -104,8 +104,8 @@ def test_a_refused_second_submission_names_the_first(file: Path, monkeypatch) ->
     assert named(str(refused.value)) == [file.parent / "another run"] * 2
 
 
-def test_what_run_relabel_and_verify_say_works_as_printed(file: Path) -> None:
-    """A missing tree, a dry run and a damaged chunk each name the next command, and it names the same run."""
+def test_what_run_and_relabel_say_works_as_printed(file: Path) -> None:
+    """A missing tree and a dry run name the next command, and it names the same run."""
     early = petaseg("relabel", file, "--threshold", "0.4", "--set", ELSEWHERE)
     assert named(early.stderr) == [file.parent / "another run"]
     dry = petaseg("run", file, "--dry-run", "--set", ELSEWHERE)

@@ -45,16 +45,17 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Make tissue with ground truth, segment it with a bundled network, score it and draw it: three minutes."""
         from pipeline.runs.hints import command
-        from pipeline.runs.report import write_report
         from workflows.driver import run_with_progress
+        from workflows.terminal.summary import show_summary
         from workflows.terminal.tables import console, next_commands, report_table, run_table
 
         began = time.perf_counter()
         file = prepare(folder, force=force)
-        session = run_with_progress(str(file))
-        report = write_report(session.run)
+        session = run_with_progress(str(file), report=True)
         run_table(session)
-        report_table(session.run, report)
+        if session.report is not None:
+            show_summary(session.report.summary)
+            report_table(session.run, session.report)
         console.print(f"\nall of it took {time.perf_counter() - began:.0f} s\n", highlight=False)
         next_commands(
             {
