@@ -28,6 +28,7 @@ def run_with_progress(
     cluster: str | None = None,
     overwrite: bool = False,
     report: bool = False,
+    beside: str = "",
 ) -> Session:
     """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
 
@@ -45,6 +46,7 @@ def run_with_progress(
             cluster=cluster,
             overwrite=overwrite,
             report=report,
+            beside=beside,
         )
 
 
@@ -59,6 +61,7 @@ def segment(
     cluster: str | None = None,
     overwrite: bool = False,
     report: bool = False,
+    beside: str = "",
 ) -> Session:
     """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
@@ -72,6 +75,7 @@ def segment(
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
         overwrite: delete the results of another input that the run directory holds; else they are refused.
         report: sum up, score and draw the finished run (``Session.report``), before the lease is released.
+        beside: the name of a second segmentation in the run directory, which is made instead of the first.
     """
 
     if scheduler_url is not None:
@@ -82,7 +86,14 @@ def segment(
             check_complete(run, only_after)
 
     with open_session(
-        config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
+        config,
+        overrides,
+        listener=listener,
+        announce=announce,
+        cluster=cluster,
+        check=check,
+        overwrite=overwrite,
+        beside=beside,
     ) as session:
         finished = _build(Segment(config=config, set=tuple(overrides), session=session), scheduler_url)
         if report and finished and session.failure is None:

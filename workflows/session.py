@@ -120,13 +120,14 @@ def open_session(
     cluster: str | None = None,
     check: Callable[[Run], None] = lambda _: None,
     overwrite: bool = False,
+    beside: str = "",
 ) -> Iterator[Session]:
     """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
     check: called before anything is written; it raises if this run must not be driven.
     The other arguments are those of ``workflows.driver.segment``.
     """
-    run = Run.open(config, overrides)
+    run = Run.open(config, overrides, beside)
     check_settings(run.config.execution, cluster)
     run.check_directory(overwrite=overwrite)
     check(run)

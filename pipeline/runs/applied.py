@@ -95,7 +95,7 @@ class Choice:
         if key in self.applied and self.applied[key] == value:
             return "petaseg relabel"
         if key in self.given:
-            return "--set"
+            return "command line"
         if self.own.get(key) is None:
             return "" if value is None else "run.yaml of the run directory"
         return "run file" if self.own[key] == value else "run.yaml of the run directory"

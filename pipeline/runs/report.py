@@ -25,6 +25,7 @@ from pipeline.segmentation.merge_tree import canonical
 from pipeline.stages import opened
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.layout import BESIDE
 
 FOLDER = "report"
 PICTURE_SIDE = 512
@@ -58,11 +59,14 @@ class Report:
 
 
 def write_report(run: Run) -> Report:
-    """Sum up a finished run, score it and draw it, into ``report/`` of the run directory; its driver holds the lease."""
+    """Sum up a finished run, score it and draw it, into ``report/`` of the run directory, under the driver's lease.
+
+    Scores are those of the run itself; a segmentation beside it has a summary and a picture in its own folder.
+    """
     report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)), summarise(run))
     store_table(run, "summary.json", report.summary.to_dict())
     truth = run.inputs.truth
-    if truth is None:
+    if truth is None or run.beside:
         return report
     stage = run.stage(EvaluateSegmentation.name)
     assert isinstance(stage, EvaluateSegmentation)
@@ -78,7 +82,7 @@ def write_report(run: Run) -> Report:
 
 def store_table(run: Run, name: str, plain: Mapping[str, Any]) -> None:
     """Store plain values as JSON in ``report/`` of the run directory."""
-    run.store.put(f"{FOLDER}/{name}", (json.dumps(plain, indent=2) + "\n").encode())
+    run.store.put(f"{folder_of(run)}/{name}", (json.dumps(plain, indent=2) + "\n").encode())
 
 
 def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
@@ -86,8 +90,13 @@ def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
     with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
         path = Path(folder) / name
         draw(path)
-        run.store.put(f"{FOLDER}/{name}", path.read_bytes())
-    return f"{run.url}/{FOLDER}/{name}"
+        run.store.put(f"{folder_of(run)}/{name}", path.read_bytes())
+    return f"{run.url}/{folder_of(run)}/{name}"
+
+
+def folder_of(run: Run) -> str:
+    """The folder of the report, within the run directory."""
+    return f"{BESIDE}/{run.beside}" if run.beside else FOLDER
 
 
 def read_merge_tree(run: Run) -> np.recarray:

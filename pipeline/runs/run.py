@@ -32,6 +32,7 @@ from pipeline.runs.applied import (
     with_applied,
     without,
 )
+from pipeline.runs.beside import LEFT_OUT, NEEDED, OWN, layout_beside, name_in, refuse_foreign
 from pipeline.runs.chain import build_chain
 from pipeline.runs.directory import InputMark, check_directory, claim_directory, forget_left_out, read_mark
 from pipeline.runs.hints import command, continuation
@@ -41,7 +42,7 @@ from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
-from pipeline.stages.layout import Layout
+from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
 from pipeline.stages.predict_affinities import PredictAffinities
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
@@ -61,10 +62,14 @@ class Run:
     inputs: Inputs
     choice: Choice = field(default_factory=Choice)
     """Where the values of the table ``segmentation`` come from."""
+    beside: str = ""
+    """The name of a second segmentation in the run directory; empty for the run itself."""
 
     @classmethod
-    def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Run:
+    def open(cls, path: str | Path, overrides: Sequence[str] = (), beside: str = "") -> Run:
         """Open a run file, or a run directory (its own ``run.yaml``): a path or a URL.
+
+        beside: a second segmentation of that run, by its name; the folder of one in a run directory names it as well.
 
         Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
         """
@@ -72,8 +77,9 @@ class Run:
         source, text = absolute(f"{store.url}/{key}", "."), store.get(key)
         config = with_absolute_paths(read_config(text, source, overrides), parent_of(source) or "")
         inputs = open_inputs(config)
+        beside = beside or name_in(store.url, ObjectStore(config.run_directory).url)
         config, choice = _with_choice(config, inputs, own_table(text, source), overrides, source)
-        run = cls(config, str(path), tuple(overrides), config.run_directory, inputs, choice)
+        run = cls(config, str(path), tuple(overrides), config.run_directory, inputs, choice, beside)
         cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
         return run
 
@@ -81,7 +87,7 @@ class Run:
     def layout(self) -> Layout:
         """The voxels of the run and the places of its outputs."""
         spec = self.inputs.spec
-        return Layout(
+        layout = Layout(
             run_url=self.url,
             bounds=spec.bounds,
             roi=self.inputs.roi,
@@ -89,6 +95,7 @@ class Run:
             storage_chunk_shape=self.config.storage_chunk_shape,
             resolution_nm=spec.resolution_nm,
         )
+        return layout_beside(layout, self.beside) if self.beside else layout
 
     @cached_property
     def setup(self) -> Setup:
@@ -98,7 +105,8 @@ class Run:
     @cached_property
     def stages(self) -> tuple[ChainStage, ...]:
         """The chain of stages; the first is left out if the affinities were given."""
-        return build_chain(self.setup)
+        chain = build_chain(self.setup)
+        return tuple(stage for stage in chain if stage.name not in LEFT_OUT) if self.beside else chain
 
     def has_stage(self, name: str) -> bool:
         """True if this run has a stage of this name."""
@@ -114,7 +122,8 @@ class Run:
 
     def ledger(self, stage: Stage, *, read_only: bool = False) -> Ledger:
         """The records of one stage; only the driver of a run may open it for writing."""
-        return Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
+        store = ObjectStore(self.layout.home(stage.name))
+        return Ledger(store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
 
     def is_complete(self, stage: Stage) -> bool:
         """True if the ledger holds every chunk of the stage under its present fingerprint."""
@@ -158,8 +167,14 @@ class Run:
     @cached_property
     def outline(self) -> RunOutline:
         """The outline of the run, for commands from outside."""
-        stages = tuple(StageOutline.of(stage) for stage in self.stages)
-        return RunOutline(self.url, self.command, self.config, stages, threshold=self.chosen)
+        own = [stage for stage in self.stages if not self.beside or stage.name in OWN]
+        stages = tuple(map(StageOutline.of, own))
+        return RunOutline(self.home, self.command, self.config, stages, threshold=self.chosen)
+
+    @property
+    def home(self) -> str:
+        """The run directory, or in it the folder of a second segmentation."""
+        return self.layout.home(OWN[0])
 
     def check_model(self) -> None:
         """Build the network and load its weights, to refuse weights that do not fit before anything is computed."""
@@ -171,7 +186,18 @@ class Run:
     @property
     def command(self) -> str:
         """The command that resumes this run."""
-        return continuation(self.source, self.overrides)
+        return self._continuation(self.source)
+
+    def _continuation(self, place: str, cluster: str | None = None) -> str:
+        """The command that resumes this run, if its file or directory is named by ``place``."""
+        if self.beside and not self.names_beside:
+            return command("relabel", place, self.overrides, "--output", f"{self.beside}.zarr")
+        return continuation(place, self.overrides, cluster)
+
+    @property
+    def names_beside(self) -> bool:
+        """True if the user has named the folder of a second segmentation."""
+        return absolute(self.source, ".").rstrip("/").removesuffix(f"/{RUN_FILE}") == self.home
 
     def hint(self, verb: str, *more: str) -> str:
         """The command that does something with this run, with its overrides and more options."""
@@ -195,7 +221,16 @@ class Run:
 
         overwrite: allow ``create`` to delete the results of another input.
         """
-        check_directory(self.outline, self.inputs, overwrite=overwrite)
+        if not self.beside:
+            check_directory(self.outline, self.inputs, overwrite=overwrite)
+            return
+        if not self.is_complete(self.stage(NEEDED)):
+            raise ConfigError(
+                f"{self.url} has no finished {NEEDED} under the configuration of {self.beside}.zarr; finish that run, "
+                "or delete this segmentation and make it again"
+            )
+        assert isinstance(self.layout, LayoutBeside)
+        refuse_foreign(self.layout)
 
     def create(self, cluster: str | None = None, *, overwrite: bool = False) -> None:
         """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
@@ -205,14 +240,16 @@ class Run:
 
         Raises ``LedgerError`` if a newer petaseg has written them in this run directory.
         """
-        refuse_newer(self.store)
-        claim_directory(self.outline, self.inputs, overwrite=overwrite)
-        forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
-        self.choice.record().store_in(self.store)
+        home = ObjectStore(self.home)
+        refuse_newer(home)
+        if not self.beside:
+            claim_directory(self.outline, self.inputs, overwrite=overwrite)
+            forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
+            self.choice.record().store_in(self.store)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        self.store.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
-        again = continuation(absolute(self.source, "."), self.overrides, cluster)  # it is read from any folder
+        home.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
+        again = self._continuation(absolute(self.source, "."), cluster)  # it is read from any folder
         replace(self.outline, command=again, cluster=cluster).write()
 
 
@@ -241,7 +278,7 @@ def _with_choice(
     kept = read_applied(store)
     if kept is not None and (mark := read_mark(store)) is not None and not mark.same_as(InputMark.of(inputs)):
         kept = None  # it is about the results of another input
-    if source == f"{store.url}/{RUN_FILE}":  # it has all that was applied
+    if source.startswith((f"{store.url}/{RUN_FILE}", f"{store.url}/{BESIDE}/")):  # it has all that was applied
         return config, Choice(own if kept is None else kept.file, {} if kept is None else kept.values, given)
     held = {} if kept is None else kept.held_by(own)
     now = without(held, given)

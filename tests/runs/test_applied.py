@@ -81,7 +81,7 @@ def test_set_goes_before_both_for_one_command(file: Path) -> None:
     for override in ("segmentation.threshold=0.8", "segmentation={threshold: 0.8}"):
         run = Run.open(file, [override])
         assert run.threshold == 0.8
-        assert str(run.chosen) == "0.8 (--set; the run file says 0.5)"
+        assert str(run.chosen) == "0.8 (command line; the run file says 0.5)"
     segment(str(file), ["segmentation.threshold=0.8"])
     assert Run.open(file).threshold == 0.6
     assert Run.open(file.parent / "run").threshold == 0.8, "a run directory has the configuration of its last run"
@@ -158,5 +158,5 @@ def test_the_place_of_every_value_is_said() -> None:
     assert choice.source("threshold", 0.6) == "petaseg relabel"
     assert choice.source("threshold", 0.5) == "run file"
     assert choice.source("threshold", 0.55) == "run.yaml of the run directory"
-    assert Choice(given={"threshold": 0.7}).source("threshold", 0.7) == "--set"
+    assert Choice(given={"threshold": 0.7}).source("threshold", 0.7) == "command line"
     assert str(Threshold(0.5, "default")) == "0.5 (default)"

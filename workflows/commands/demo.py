@@ -59,7 +59,7 @@ def register(app: typer.Typer) -> None:
         console.print(f"\nall of it took {time.perf_counter() - began:.0f} s\n", highlight=False)
         next_commands(
             {
-                command("relabel", str(file), (), "--threshold", "0.8"): "another threshold, in seconds",
+                command("relabel", str(file), (), "--threshold", "0.8"): "another threshold",
                 command("verify", str(file)): "prove every stored chunk",
                 command("status", str(file)): "chunks done and failed, from outside",
                 "petaseg init run.yaml --image your_volume.zarr": "your own data",

@@ -1,4 +1,4 @@
-"""``petaseg relabel``: another threshold for a finished run, in seconds."""
+"""``petaseg relabel``: another threshold for a finished run, from its merge tree."""
 
 from __future__ import annotations
 
@@ -25,6 +25,12 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(metavar="T,T,...", help="Say what these thresholds would give; nothing is written."),
         ] = None,
+        output: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME.zarr", help="Write a second segmentation beside the first, in the run directory."
+            ),
+        ] = None,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
@@ -32,6 +38,7 @@ def register(app: typer.Typer) -> None:
 
         What is applied holds in every later command, until the run file itself says another value than it does now.
         """
+        from pipeline.runs.beside import name_of
         from workflows.driver import run_with_progress
         from workflows.terminal.summary import show_summary
         from workflows.terminal.tables import report_table
@@ -42,8 +49,10 @@ def register(app: typer.Typer) -> None:
         if preview is not None:
             show_preview(run, overrides, parse_thresholds(preview))
             return
-        remember(run, overrides)
-        session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate", report=True)
+        beside = "" if output is None else name_of(output)
+        if not beside:
+            remember(run, overrides)
+        session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate", report=True, beside=beside)
         if not quiet and session.report is not None:
             show_summary(session.report.summary)
             report_table(session.run, session.report)
@@ -54,6 +63,8 @@ EPILOG = """Examples:
 petaseg relabel runs/first --preview 0.3,0.4,0.5
 
 petaseg relabel runs/first --threshold 0.4
+
+petaseg relabel runs/first --threshold 0.3 --output labels_03.zarr
 """
 
 
