@@ -11,7 +11,8 @@ import pytest
 from pipeline.errors import ConfigError
 from pipeline.runs.preview import preview
 from pipeline.runs.run import Run
-from pipeline.runs.summary import SPECK, Summary, summarise
+from pipeline.runs.summary import SPECK, Summary, summarise, summary_of
+from pipeline.segmentation.sizes import Sizes
 from pipeline.stages import opened
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 from workflows.commands.relabel import parse_thresholds
@@ -132,13 +133,18 @@ def test_one_segment_that_holds_nearly_everything_is_warned_of(tmp_path: Path) -
 
 
 def test_thousands_of_specks_are_warned_of(tmp_path: Path) -> None:
-    """Cells of three voxels in each direction are specks, and the remedy is a lower threshold or a smallest size."""
-    cells = np.full((3, 39, 39, 39), 255, np.uint8)
-    cells[0, ::3] = cells[1, :, ::3] = cells[2, :, :, ::3] = 0
-    found = made(tmp_path, cells)
-    assert found.specks > 1000
-    assert "are specks of fewer than 64 voxels" in found.warnings[-1]
+    """If most segments are specks, the remedy is a lower threshold or a smallest size; a thousand others are enough."""
+    source = write_volume(tmp_path / "affinities.zarr", np.full((3, 24, 24, 24), 255, np.uint8))
+    opened_run = Run.open(
+        write_run(tmp_path, input={"affinities": source}, chunk_shape=[24] * 3, storage_chunk_shape=[24] * 3)
+    )
+    many, others = np.full(1000, SPECK - 1), np.full(1000, SPECK)
+    ids = np.arange(1, 3000, dtype=np.uint64)
+    found = summary_of(opened_run, Sizes.of(ids[:1999], np.concatenate([many, others[1:]])))
+    assert found.specks == 1000
+    assert "1,000 of 1,999 segments are specks of fewer than 64 voxels" in found.warnings[-1]
     assert "--min-size 500" in found.warnings[-1]
+    assert not summary_of(opened_run, Sizes.of(ids[:2000], np.concatenate([many, others]))).warnings
 
 
 def test_the_commands_print_and_store_the_summary(tmp_path: Path, source: dict[str, str]) -> None:
