@@ -160,3 +160,6 @@ def test_the_place_of_every_value_is_said() -> None:
     assert choice.source("threshold", 0.55) == "run.yaml of the run directory"
     assert Choice(given={"threshold": 0.7}).source("threshold", 0.7) == "command line"
     assert str(Threshold(0.5, "default")) == "0.5 (default)"
+    applied = Applied({"threshold": 0.6, "min_size": 3}, {"threshold": 0.5})
+    assert applied.held_by({"threshold": 0.5}) == {"threshold": 0.6, "min_size": 3}
+    assert applied.held_by({"threshold": 0.4, "min_size": 2}) == {}
