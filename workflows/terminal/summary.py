@@ -21,9 +21,7 @@ def show_summary(summary: Summary) -> None:
     """Print a segmentation in numbers, and what is implausible about it."""
     um3, unlabelled = summary.voxel_um3, summary.voxels - summary.labelled
     heading(f"threshold {summary.threshold}")
-    lines = {
-        "neurons": f"{summary.segments:,} segments of {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"
-    }
+    lines = {"segments": f"{summary.segments:,}, together {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"}
     if summary.largest:
         largest = [f"{size(voxels, um3)} (label {label})" for label, voxels in summary.largest[:NAMED]]
         lines["largest"] = "; ".join(largest)
