@@ -26,7 +26,7 @@ from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import VolumeSpec
 from workflows.driver import segment
 
-LIMIT = 0.25
+LIMIT = 0.4
 DATA = Path(os.environ.get("PETASEG_DATA", Path(__file__).parents[2] / "shared" / "data"))
 STEPS = (
     ("0.51", "0"),
