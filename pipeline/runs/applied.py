@@ -121,6 +121,11 @@ def own_table(text: bytes, source: str) -> dict[str, Any]:
     return _present(data.get(TABLE) if isinstance(data, Mapping) else None)
 
 
+def own_values(config: RunConfig) -> dict[str, Any]:
+    """The same of a configuration that comes from no file."""
+    return _present(config.segmentation.model_dump(mode="json", exclude_unset=True))
+
+
 def given_table(overrides: Sequence[str]) -> dict[str, Any]:
     """What ``--set`` says in the table ``segmentation``."""
     return dict(apply_overrides({}, [each for each in overrides if is_of_table(each)]).get(TABLE) or {})

@@ -14,7 +14,7 @@ from pipeline.errors import ConfigError
 from pipeline.grid import Chunk
 from pipeline.runs.run import Run
 from pipeline.runs.summary import Summary, summary_of
-from pipeline.runs.unchanged import recorded_inputs
+from pipeline.runs.unchanged import stored_inputs
 from pipeline.segmentation.agglomeration import NodeResult
 from pipeline.segmentation.merge_tree import (
     Assignment,
@@ -31,6 +31,7 @@ from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.base import checksum_of
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.cut_merge_tree import CutMergeTree, cut_rules
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.relabel import Relabel
 
 
@@ -58,15 +59,14 @@ def preview(run: Run, thresholds: Sequence[float]) -> list[Preview]:
     rules = [_rules(run, threshold) for threshold in thresholds]
     cuts, sizes = _up(run, rules)
     stage = run.stage(Relabel.name)
-    record, done = recorded_inputs(run.store, stage), run.ledger(stage, read_only=True).done_mask(stage.grids()[0])
+    stored, done = stored_inputs(run, stage)
     grid, found = stage.grids()[0], []
+    fragments = run.ledger(run.stage(ExtractSupervoxels.name), read_only=True).checksums(grid)
     for rule, at, size in zip(rules, cuts, sizes, strict=True):
-        tables = _down(run, at)
-        same = 0
+        tables, same = _down(run, at), 0
         for number, chunk in enumerate(grid):
-            checksum = checksum_of(tables[chunk.name].to_arrays())
-            if record is not None and done[number]:
-                same += record["inputs"][number, -16:].tobytes().hex() == checksum
+            table = bytes.fromhex(checksum_of(tables[chunk.name].to_arrays()))
+            same += bool(done[number]) and stored[number].tobytes() == fragments[number].tobytes() + table
         summary = summary_of(run, size)
         chosen = replace(run.chosen, value=rule.threshold, source="preview", file=None)
         found.append(Preview(rule, replace(summary, threshold=chosen, warnings=()), len(grid) - same, len(grid)))

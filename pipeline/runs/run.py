@@ -28,6 +28,7 @@ from pipeline.runs.applied import (
     given_table,
     is_of_table,
     own_table,
+    own_values,
     read_applied,
     with_applied,
     without,
@@ -76,10 +77,22 @@ class Run:
         store, key = run_file(path)
         source, text = absolute(f"{store.url}/{key}", "."), store.get(key)
         config = with_absolute_paths(read_config(text, source, overrides), parent_of(source) or "")
-        inputs = open_inputs(config)
         beside = beside or name_in(store.url, ObjectStore(config.run_directory).url)
-        config, choice = _with_choice(config, inputs, own_table(text, source), overrides, source)
-        run = cls(config, str(path), tuple(overrides), config.run_directory, inputs, choice, beside)
+        return cls._of(config, str(path), overrides, own_table(text, source), source, beside)
+
+    @classmethod
+    def of(cls, config: RunConfig, source: str, overrides: Sequence[str] = ()) -> Run:
+        """The run of a configuration with absolute paths; errors as ``open``. ``source``: see the field."""
+        return cls._of(config, source, overrides, own_values(config), "", "")
+
+    @classmethod
+    def _of(
+        cls, config: RunConfig, source: str, overrides: Sequence[str], own: dict[str, Any], file: str, beside: str
+    ) -> Run:
+        """own: what the table ``segmentation`` says without overrides. file: the run file, if there is one."""
+        inputs = open_inputs(config)
+        config, choice = _with_choice(config, inputs, own, overrides, file)
+        run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
         cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
         return run
 
@@ -272,7 +285,7 @@ def _with_choice(
 ) -> tuple[RunConfig, Choice]:
     """The configuration with what relabel has applied in the run directory, and where its values come from.
 
-    own: the table ``segmentation`` of the run file at ``source``.
+    own: the table ``segmentation`` of the run file at ``source``, which is empty if there is none.
     """
     store, given = ObjectStore(config.run_directory), given_table(overrides)
     kept = read_applied(store)

@@ -90,10 +90,17 @@ def inputs_key(stage: str) -> str:
     return f"ledger/{stage}/inputs.npz"
 
 
-def recorded_inputs(store: ObjectStore, stage: ChainStage) -> dict[str, np.ndarray] | None:
-    """The stored record of a stage, if it counts for the stage's fingerprint."""
+def stored_inputs(run: Run, stage: ChainStage) -> tuple[np.ndarray, np.ndarray]:
+    """The inputs of the chunks that a stage has stored, whatever the threshold was; and which chunks are done, (chunks,).
+
+    The first is uint8 (chunks, 16 * stages). Nothing is done if the record is missing, or of another grid.
+    """
+    store, (grid,) = ObjectStore(run.layout.home(stage.name)), stage.grids()
     record = _recorded(store, stage.name)
-    return record if record and record["fingerprint"].tobytes().decode() == stage.fingerprint else None
+    if record is None or record["beside"].tobytes().decode() != _digest(stage):
+        return np.zeros((len(grid), 16 * len(stage.reads)), np.uint8), np.zeros(len(grid), bool)
+    book = Ledger(store, stage.name, record["fingerprint"].tobytes().decode(), [grid], read_only=True)
+    return record["inputs"], book.done_mask(grid)
 
 
 def _recorded(store: ObjectStore, stage: str) -> dict[str, np.ndarray] | None:

@@ -72,6 +72,10 @@ def test_a_preview_says_what_relabel_then_does(tmp_path: Path, source: dict[str,
     previews = preview(now, [0.4, 0.6, 0.62, 0.9])
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")} == before
     assert [each.is_present for each in previews] == [False, True, False, False]
+    other_rules = Run.open(file, ["segmentation.threshold=0.3"])
+    assert [each.rewritten for each in preview(other_rules, [0.4, 0.6, 0.62, 0.9])] == [
+        each.rewritten for each in previews
+    ], "what is written is counted against the labels that are there"
     for each in previews:
         run(file, "segmentation.threshold=0.6")
         opened.forget()
