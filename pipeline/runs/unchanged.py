@@ -91,7 +91,7 @@ def inputs_key(stage: str) -> str:
 
 
 def stored_inputs(run: Run, stage: ChainStage) -> tuple[np.ndarray, np.ndarray]:
-    """The inputs of the chunks that a stage has stored, whatever the threshold was; and which chunks are done, (chunks,).
+    """The inputs of the chunks that a stage has stored, at whatever threshold; and which chunks are done, (chunks,).
 
     The first is uint8 (chunks, 16 * stages). Nothing is done if the record is missing, or of another grid.
     """
