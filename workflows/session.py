@@ -7,19 +7,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, Event, Listener, RunOptions, StageStarted, fan_out, run_stage
 from pipeline.ledger.records import Summary
-from pipeline.runs.hints import command
+from pipeline.runs.hints import continuation
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
+from pipeline.runs.unchanged import keep_unchanged
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
 from workflows.interruption import STOP
+
+if TYPE_CHECKING:  # it imports matplotlib
+    from pipeline.runs.report import Report
 
 logger = logging.getLogger("petaseg.session")
 
@@ -40,6 +45,8 @@ class Session:
         """Seconds that each stage took, of stages with chunks to compute."""
         self.failure: BaseException | None = None
         """The error of the first stage that failed, or whose records cannot be read."""
+        self.report: Report | None = None
+        """What was made of the finished run, under the lease."""
         self._complete: set[str] = set()
         self._stage, self._total, self._done = "", 0, 0
 
@@ -48,7 +55,7 @@ class Session:
         """The command by which the user continues this run."""
         if self.cluster is None:
             return self.run.command
-        return command("submit", self.run.url, (), "--on", self.cluster)
+        return continuation(self.run.url, cluster=self.cluster)
 
     @cached_property
     def executor(self) -> Executor:
@@ -70,6 +77,7 @@ class Session:
         with self._keeping_failure():
             ledger = self.run.ledger(stage)
             try:
+                keep_unchanged(self.run, stage, ledger, self.lease.may_write)
                 summary = run_stage(stage, ledger, self.executor, self._options(stage), on_event=self.listener)
             finally:
                 ledger.close()
@@ -134,6 +142,7 @@ def open_session(
     cluster: str | None = None,
     check: Callable[[Run], None] = lambda _: None,
     overwrite: bool = False,
+    beside: str = "",
 ) -> Iterator[Session]:
     """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
@@ -141,7 +150,7 @@ def open_session(
     check: called before anything is written; it raises if this run must not be driven.
     The other arguments are those of ``workflows.driver.segment``.
     """
-    run = config if isinstance(config, Run) else Run.open(config, overrides)
+    run = config if isinstance(config, Run) else Run.open(config, overrides, beside)
     check_settings(run.config.execution, cluster)
     run.check_directory(overwrite=overwrite)
     check(run)
@@ -154,6 +163,9 @@ def open_session(
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
         run.create(cluster, overwrite=overwrite)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
+            logger.info("threshold %s", run.chosen)
+            if run.chosen.file is not None and not run.choice.given:
+                announce(f"threshold {run.chosen}")
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             try:
                 yield session

@@ -100,6 +100,15 @@ class Ledger:
             raise LedgerError(f"{self.stage} chunk {chunk.name} is not recorded as done; run the stage first")
         return marks.checksums[place].tobytes().hex()
 
+    def checksums(self, grid: ChunkGrid) -> np.ndarray:
+        """The recorded checksums of all chunks of a grid, (chunks, 16) uint8; zeros where a chunk is not done."""
+        marks = self._marks[grid.level]
+        return np.where(marks.done[:, None], marks.checksums, np.uint8(0))
+
+    def done_mask(self, grid: ChunkGrid) -> np.ndarray:
+        """True for each chunk of a grid that is done, (chunks,) bool, in C order of the chunks."""
+        return self._marks[grid.level].done.copy()
+
     def chunk_seconds(self, grid: ChunkGrid) -> np.ndarray:
         """Seconds of each chunk of a grid that is done, (done,) float32, in C order of the chunks."""
         marks = self._marks[grid.level]
@@ -163,6 +172,19 @@ class Ledger:
         ``close`` then compacts the log, so that a damaged line cannot restore the mark.
         """
         self._write({"forget": [chunk.level, *chunk.index]})
+
+    def take_over(self, earlier: Ledger, grid: ChunkGrid, which: np.ndarray) -> None:
+        """Record chunks as done whose stored products, by the records of ``earlier``, are those of our fingerprint too.
+
+        which: (chunks,) bool, chunks of the grid that ``earlier`` has as done. The log of ``earlier`` ends first, so a
+        crash in between loses the marks and leaves no wrong one.
+        """
+        mine, theirs = self._marks[grid.level], earlier._marks[grid.level]
+        for name in STORED:
+            getattr(mine, name)[which] = getattr(theirs, name)[which]
+        chunks = (grid.chunk(index) for number, index in enumerate(grid.indices()) if which[number])
+        self._totals.voxels += sum(chunk.core.voxels for chunk in chunks)
+        self.compact()
 
     def flush(self) -> None:
         """Store the records so far; on a file system they are stored already."""

@@ -31,6 +31,11 @@ class RunPlace:
     store: ObjectStore
     source: str
     """The run file or run directory that the user named."""
+    overrides: tuple[str, ...] = ()
+
+    def hint(self, verb: str, *more: str) -> str:
+        """The command that does something with this run, with its overrides and more options."""
+        return command(verb, self.source, self.overrides, *more)
 
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
@@ -99,13 +104,13 @@ def cancel(run: RunPlace) -> str:
         if lease is not None and lease.damaged:
             raise ClusterError(
                 f"{run.store.url}/lease.json is damaged, so nobody can tell who drives this run; end the driver where "
-                f"you started it. Nothing is lost: `{command('run', run.source)}` takes over from a driver that is dead"
+                f"you started it. Nothing is lost: `{run.hint('run')}` takes over from a driver that is dead"
             )
         if lease is not None and not lease.released and lease.holder.job:
             raise ClusterError(
                 f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"
             )
-        raise ConfigError(f"no driver works on {run.source}; `{command('run', run.source)}` goes on with it")
+        raise ConfigError(f"no driver works on {run.source}; `{run.hint('run')}` goes on with it")
     make_cluster(job.cluster).cancel(job)
     return f"{job.cluster} {job.id}"
 

@@ -1,4 +1,4 @@
-"""The report of a finished run: scores, the threshold sweep, and pictures.
+"""The report of a finished run: a summary, scores, the threshold sweep, and pictures.
 
 It is made from small tables and two planes of voxels, so it takes seconds for a volume of any size.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,10 +22,12 @@ from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.geometry import BoundingBox
 from pipeline.runs.run import Run
+from pipeline.runs.summary import Summary, summarise
 from pipeline.segmentation.merge_tree import canonical
 from pipeline.stages import opened
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.layout import BESIDE
 
 FOLDER = "report"
 DRAWING = 1
@@ -39,6 +41,7 @@ class Report:
     """Scores at the chosen threshold and over all thresholds; without ground truth there is only the picture."""
 
     picture: str
+    summary: Summary
     scores: Scores | None = None
     points: tuple[SweepPoint, ...] = ()
     sweep_picture: str = ""
@@ -60,10 +63,14 @@ class Report:
 
 
 def write_report(run: Run) -> Report:
-    """Score a finished run and draw it; pictures and ``scores.json`` go to ``report/`` of the run directory."""
-    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)))
+    """Sum up a finished run, score it and draw it, into ``report/`` of the run directory, under the driver's lease.
+
+    Scores are those of the run itself; a segmentation beside it has a summary and a picture in its own folder.
+    """
+    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)), summarise(run))
+    store_table(run, "summary.json", report.summary.to_dict())
     truth = run.inputs.truth
-    if truth is None:
+    if truth is None or run.beside:
         return report
     stage = run.stage(EvaluateSegmentation.name)
     assert isinstance(stage, EvaluateSegmentation)
@@ -73,8 +80,13 @@ def write_report(run: Run) -> Report:
         report = replace(report, scores=score(stage.table("labels")), points=points, sweep_picture=plot)
     if truth.skeletons is not None:
         report = replace(report, run_length=stage.run_length())
-    run.store.put(f"{FOLDER}/scores.json", (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+    store_table(run, "scores.json", report.to_dict())
     return report
+
+
+def store_table(run: Run, name: str, plain: Mapping[str, Any]) -> None:
+    """Store plain values as JSON in ``report/`` of the run directory."""
+    run.store.put(f"{folder_of(run)}/{name}", (json.dumps(plain, indent=2) + "\n").encode())
 
 
 def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
@@ -82,13 +94,18 @@ def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
 
     A picture holds the fingerprint of what it shows, and one that shows the run as it is now is kept.
     """
-    key, state = f"{FOLDER}/{name}", fingerprint(DRAWING, [stage.fingerprint for stage in run.stages])
+    key, state = f"{folder_of(run)}/{name}", fingerprint(DRAWING, [stage.fingerprint for stage in run.stages])
     if not has_text(run.store.get_or_none(key), state):
         with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
             path = Path(folder) / name
             draw(path)
             run.store.put(key, with_text(path.read_bytes(), state))
     return f"{run.url}/{key}"
+
+
+def folder_of(run: Run) -> str:
+    """The folder of the report, within the run directory."""
+    return f"{BESIDE}/{run.beside}" if run.beside else FOLDER
 
 
 def read_merge_tree(run: Run) -> np.recarray:

@@ -11,6 +11,7 @@ from pipeline.config.reading import read_config
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import CorruptError
 from pipeline.ledger.ledger import Ledger
+from pipeline.runs.applied import Threshold
 from pipeline.runs.cost import RunCost, levels_of, read_rates, share_of, stage_hours
 from pipeline.runs.lease import DriverState, LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, StageOutline, read_outline
@@ -74,6 +75,8 @@ class RunStatus:
     """The lease of the run's driver; None if there never was one."""
     driver: DriverState | None
     """What this machine knows about that driver."""
+    threshold: Threshold | None = None
+    """The threshold of the labels, and where it comes from; None in a run directory of an earlier petaseg."""
 
     @property
     def complete(self) -> bool:
@@ -84,7 +87,8 @@ class RunStatus:
         """Plain values, for JSON."""
         stages = [stage.as_dict() for stage in self.stages]
         driver = None if self.lease is None else {**asdict(self.lease), "state": self.driver}
-        head = {"run": self.url, "complete": self.complete, "driver": driver}
+        threshold = None if self.threshold is None else asdict(self.threshold)
+        head = {"run": self.url, "complete": self.complete, "driver": driver, "threshold": threshold}
         return {**head, "stages": stages, "cost": self.cost.as_dict()}
 
 
@@ -126,6 +130,7 @@ class RunWatch:
             cost=RunCost(tuple(hours), config.cluster.prices),
             lease=lease,
             driver=driver,
+            threshold=self.outline.threshold,
         )
 
     def _driver(self, lease: LeaseRecord | None, lease_seconds: float, now: float) -> DriverState | None:

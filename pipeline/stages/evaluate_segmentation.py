@@ -43,6 +43,11 @@ class EvaluateSegmentation(ChainStage):
         """Both segmentations, the truth and the box."""
         return self.upstream, self.truth.fingerprint, [self.truth.box.start, self.truth.box.stop]
 
+    def beside_inputs(self) -> tuple[str, ...]:
+        """Voxels and grid, the truth and the box."""
+        box = self.truth.box
+        return self.layout.fingerprint, self.truth.fingerprint, f"{box.start} {box.stop}"
+
     def read(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """The scored voxels of the core: both segmentations, and the true labels if there are any."""
         box = chunk.core.intersect(self.truth.box)

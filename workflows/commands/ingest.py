@@ -48,6 +48,7 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
+        from pipeline.runs.hints import command
         from pipeline.volumes.ingest import ingest as run_ingest
         from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import share_bar
@@ -74,4 +75,4 @@ def register(app: typer.Typer) -> None:
             )
         typer.echo(report)
         if report.spec.dtype == "uint8" and report.spec.channels is None:
-            typer.echo(f"next: petaseg init run.yaml --image {target}")
+            typer.echo(f"next: {command('init', 'run.yaml', (), '--image', str(target))}")

@@ -54,7 +54,7 @@ agglomeration:
   linkage: mean                    # mean, or quantile (with quantile: 0.5)
   stop_score: 0.05                 # the merge tree is built down to here
 
-segmentation:                      # can be changed later in seconds: petaseg relabel run.yaml --threshold 0.4
+segmentation:                      # can be changed without the network: petaseg relabel run.yaml --threshold 0.4
   # threshold: 0.5                 # lower merges more; default: the model card's
   min_size: 0                      # pieces of fewer voxels follow their next merge
   # min_size_threshold: 0.2        # ... down to this score

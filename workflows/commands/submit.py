@@ -73,7 +73,7 @@ def logs(
     from pipeline.runs.status import find_run_directory
     from workflows.events.run_log import stored_lines
 
-    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    place = RunPlace(find_run_directory(run, set_ or ()), run, tuple(set_ or ()))
     job = driver_of(place)
     lines = stored_lines(place, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
     for line in lines:
@@ -82,15 +82,16 @@ def logs(
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     """End the driver of a run and its workers, wherever they are; completed chunks are kept."""
-    from pipeline.runs.hints import command
-    from pipeline.runs.launch import RunPlace, driver_here
+    from pipeline.runs.hints import continuation
+    from pipeline.runs.launch import RunPlace, driver_here, driver_of
     from pipeline.runs.launch import cancel as cancel_run
     from pipeline.runs.status import find_run_directory
     from workflows.terminal.tables import say
 
-    place = RunPlace(find_run_directory(run, set_ or ()), run)
-    again = "submit" if driver_here(place) is None else "run"
-    say(f"{cancel_run(place)} is cancelled; go on with: {command(again, run, set_ or ())}")
+    place = RunPlace(find_run_directory(run, set_ or ()), run, tuple(set_ or ()))
+    job = driver_of(place) if driver_here(place) is None else None
+    again = continuation(place.source, place.overrides, None if job is None else job.cluster)
+    say(f"{cancel_run(place)} is cancelled; go on with: {again}")
 
 
 def read_setup(path: Path | None) -> str:

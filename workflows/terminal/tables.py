@@ -25,7 +25,6 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from pipeline.runs.hints import command
 from pipeline.runs.status import StageStatus, read_status
 
 if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib or Luigi
@@ -233,17 +232,12 @@ def report_table(run: Run, report: Report) -> None:
         scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
     if report.best is not None:
         point = report.best
-        say(f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} ({_relabel(run, point.threshold)})")
+        apply = run.relabel_hint("--threshold", f"{point.threshold:.3g}")
+        say(f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} ({apply})")
     places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
     for name, place in places.items():
         if place:
             say(f"{name:<18}{place}")
-
-
-def _relabel(run: Run, threshold: float) -> str:
-    """The command that applies a threshold, in place of the one that this command was given."""
-    others = [override for override in run.overrides if override.partition("=")[0].strip() != "segmentation.threshold"]
-    return command("relabel", run.source, others, "--threshold", f"{threshold:.3g}")
 
 
 def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:
