@@ -16,9 +16,9 @@ from pipeline.ledger.records import Summary
 from pipeline.runs.hints import continuation
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
+from pipeline.runs.unchanged import keep_unchanged
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
-from pipeline.runs.unchanged import keep_unchanged
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
 from workflows.interruption import STOP
