@@ -30,7 +30,7 @@ from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_affinities import PredictAffinities, options_of
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
@@ -134,11 +134,13 @@ class Run:
         return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
 
     def check_model(self) -> None:
-        """Build the network and load its weights, to refuse weights that do not fit before anything is computed."""
-        if self.inputs.network is not None:
+        """Refuse a patch that the network does not take, and weights that do not fit it, before anything is computed."""
+        network = self.inputs.network
+        if network is not None:
+            from pipeline.inference.patch_check import check_patch
             from pipeline.models.spec import load_model
 
-            load_model(self.inputs.network.card)
+            check_patch(load_model(network.card), network.patch_shape, options_of(network.config))
 
     @property
     def command(self) -> str:

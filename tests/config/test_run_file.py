@@ -9,7 +9,8 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import apply_overrides, json_schema, load_config, parse_config
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
-from workflows.commands.init import run_directory_for, write_example
+from pipeline.runs.example import run_directory_for
+from workflows.commands.init import write_example
 
 MINIMAL = {"run_directory": "r", "input": {"image": "image.zarr"}}
 

@@ -15,7 +15,8 @@ from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution import check_settings
 from workflows.central import check_scheduler
 from workflows.commands.evaluate import _as_overrides
-from workflows.commands.init import from_folder_of, write_example
+from pipeline.runs.example import from_folder_of
+from workflows.commands.init import write_example
 from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_vector
 from workflows.commands.submit import read_setup
 

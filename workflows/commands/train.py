@@ -32,6 +32,7 @@ def register(app: typer.Typer) -> None:
         preview: bool = typer.Option(
             False, "--preview", help="Only draw patches with their random changes and targets, to look at."
         ),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, train nothing."),
     ) -> None:
         """Train a network, with checkpoints and a curve; run it again to continue after an interruption."""
         from pipeline.config.reading import load_config
@@ -40,6 +41,11 @@ def register(app: typer.Typer) -> None:
 
         config: TrainConfig = load_config(file, set_ or (), TrainConfig)
         _require_finished(config)
+        if dry_run:
+            from pipeline.training.dry_run import dry_run as check
+
+            typer.echo(f"{file} is sound. {check(config)}")
+            return
         if preview:
             from pipeline.training.preview import preview as draw_preview
 
