@@ -36,7 +36,7 @@ def check_shapes(card: ModelCard, patch_shape: Vec) -> None:
     if found != expected:
         raise ModelError(
             f"{WHAT} is {list(patch_shape)}; model {card.name} would turn it into {list(found)} (channels, z, y, x), "
-            f"and its card promises {list(expected)}: correct the card, or take its patch_shape {list(card.patch_shape)}"
+            f"and its card promises {list(expected)}: correct the card, or take its patch {list(card.patch_shape)}"
         )
 
 

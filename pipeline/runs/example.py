@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from pipeline.config.base import PathMarker
 from pipeline.config.reading import read_config
-from pipeline.config.run_file import Agglomeration, Inference, RunConfig
+from pipeline.config.run_file import Agglomeration, Inference
 from pipeline.config.strict_yaml import quoted
 from pipeline.errors import ConfigError, PetasegError, StorageError, VolumeError
 from pipeline.runs.inputs import RESOLUTION_FACTOR, open_inputs, resolution_ratio
@@ -75,7 +75,9 @@ NO_NETWORK = "                         # of runs on an image; not used with affi
 ANY_RESOLUTION = """
   any_resolution: true             # the model was trained on {trained} nm, the image has {found} nm: expect errors"""
 DEFAULT_COMMENT = "# threshold: 0.5                 # lower merges more; default: the model card's"
-OF_THE_CARD = "threshold: {threshold}                 # of the model's card, chosen on its validation part; lower merges more"
+OF_THE_CARD = (
+    "threshold: {threshold}                 # of the model's card, chosen on its validation part; lower merges more"
+)
 SCHEMA = "run.schema.json"
 TRIES = 100
 """Names of run directories that are tried, until one holds no other input's results."""
@@ -170,8 +172,8 @@ def _refuse_kind(wanted: Wanted, spec: VolumeSpec) -> None:
         )
     if wanted.affinities is not None and not several:
         raise ConfigError(
-            f"{wanted.source} has {spec.channels or 1} channel of {spec.dtype}; affinities have at least three (z, y, x): if this "
-            f"is an image, give --image {wanted.source} instead of --affinities"
+            f"{wanted.source} has {spec.channels or 1} channel of {spec.dtype}; affinities have at least three (z, y, x): "
+            f"if this is an image, give --image {wanted.source} instead of --affinities"
         )
 
 

@@ -137,7 +137,9 @@ def point_with_truth(run: Run) -> Vec | None:
 
 def point_on_labels(labelled: np.ndarray, middle: Vec) -> Vec:
     """Of a mask (z, y, x) the voxel nearest to a middle whose planes hold at least half of what the fullest hold."""
-    z, y, x = (_near(labelled.sum(others), place) for others, place in zip(((1, 2), (0, 2), (0, 1)), middle, strict=True))
+    z, y, x = (
+        _near(labelled.sum(others), place) for others, place in zip(((1, 2), (0, 2), (0, 1)), middle, strict=True)
+    )
     return Vec(z, y, x)
 
 

@@ -134,7 +134,7 @@ class Run:
         return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
 
     def check_model(self) -> None:
-        """Refuse a patch that the network does not take, and weights that do not fit it, before anything is computed."""
+        """Refuse a patch that the network does not take and weights that do not fit it, before anything is computed."""
         network = self.inputs.network
         if network is not None:
             from pipeline.inference.patch_check import check_patch

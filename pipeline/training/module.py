@@ -27,6 +27,8 @@ from pipeline.training.schedules import make_optimiser, make_schedule
 from pipeline.training.scores import Hits, hits_of, score_of
 from pipeline.training.total_loss import LossParts, combined_loss
 
+RECENT = 50
+"""Steps whose mean loss is shown."""
 logger = logging.getLogger("petaseg.training")
 
 
@@ -178,6 +180,13 @@ class TrainingModule(LightningModule):
         self.log_dict({"validation_loss": loss, "score": score, "training_loss": training, **details})
 
     @property
+    def recent_loss(self) -> float:
+        """Mean training loss of the last steps since the last validation; at a validation, that of its record."""
+        if not self._losses:
+            return self.records[-1].loss if self.records else float("nan")
+        return torch.stack(self._losses[-RECENT:]).double().mean().item()
+
+    @property
     def best(self) -> Record:
         """The validation with the best score, and the last of several with equal scores."""
         return max(self.records, key=lambda record: (record.score, record.step))
@@ -256,7 +265,7 @@ def check_first_step(network: nn.Module, config: TrainConfig) -> None:
     except (ValueError, RuntimeError, ModelError) as error:
         raise ConfigError(
             f"patch_shape is {list(config.patch_shape)} with batch_size {config.batch_size}; {config.architecture} "
-            f"cannot be trained on it ({error}): choose a larger patch_shape or batch_size, or another norm in arguments"
+            f"cannot be trained on it ({error}): choose a larger patch_shape or batch_size, or another norm"
         ) from None
 
 

@@ -1,5 +1,6 @@
 """Each network states which patches it takes: a patch is refused with value, rule and remedy, or goes through it."""
 
+import json
 import re
 
 import pytest
@@ -86,7 +87,7 @@ def test_a_patch_is_refused_with_value_rule_and_remedy_or_works(subject):
         for m, n, r in zip(rule.multiple, rule.minimum, (0, rule.remainders[-1], 0), strict=True)
     ]
 
-    @settings(max_examples=25, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=12, deadline=None, database=None, suppress_health_check=list(HealthCheck))
     @given(patch=st.tuples(*sides))
     def check(patch):
         while Vec(*patch).z * patch[1] * patch[2] > MOST:
@@ -100,22 +101,23 @@ def test_a_patch_is_refused_with_value_rule_and_remedy_or_works(subject):
                 r"nearest patch that fits is (\[.*?\])",
                 str(error),
             )
-            assert found and found[1] == str(list(patch))
-            assert rule.fits(eval(found[2]))
+            assert found, str(error)
+            assert found[1] == str(list(patch))
+            assert rule.fits(json.loads(found[2]))
         else:
             seen.add("works")
             assert passes(model.module, patch), patch
 
     check()
     assert passes(model.module, rule.nearest(rule.minimum))
-    assert "works" in seen or "refused" in seen
+    assert seen
 
 
 @pytest.mark.parametrize("name", ["residual_unet", "connectomics_unet", "plain_unet", "plain_gamma", "gamma_net_2d"])
 def test_images_of_several_channels_are_refused(name):
     """A network for images of three channels is refused, since an image of a run has one."""
     arguments = named_arguments(name, "tiny" if name != "residual_unet" else "lee")
-    with pytest.raises(ConfigError, match="in_channels is 3 in the arguments of .*; images have one channel"):
+    with pytest.raises(ConfigError, match=r"in_channels is 3 in the arguments of .*; images have one channel"):
         check_patch(loaded(name, {**arguments, "in_channels": 3}), Vec(16, 64, 64), PredictOptions())
 
 

@@ -13,9 +13,9 @@ import typer
 from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution import check_settings
+from pipeline.runs.example import from_folder_of
 from workflows.central import check_scheduler
 from workflows.commands.evaluate import _as_overrides
-from pipeline.runs.example import from_folder_of
 from workflows.commands.init import write_example
 from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_vector
 from workflows.commands.submit import read_setup

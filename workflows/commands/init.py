@@ -48,7 +48,7 @@ def register(app: typer.Typer) -> None:
         model: ModelOption = None,
         schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of a run file instead.")] = False,
         keys: Annotated[bool, typer.Option("--keys", help="Print a page of all keys instead.")] = False,
-        force: Annotated[bool, typer.Option("--force", help="Replace an existing file, and a schema beside it.")] = False,
+        force: Annotated[bool, typer.Option("--force", help="Replace an existing file and its schema.")] = False,
     ) -> None:
         """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
         from pipeline.config.reading import json_schema
