@@ -172,8 +172,8 @@ def _refuse_kind(wanted: Wanted, spec: VolumeSpec) -> None:
         )
     if wanted.affinities is not None and not several:
         raise ConfigError(
-            f"{wanted.source} has {spec.channels or 1} channel of {spec.dtype}; affinities have at least three (z, y, x): "
-            f"if this is an image, give --image {wanted.source} instead of --affinities"
+            f"{wanted.source} has {spec.channels or 1} channel of {spec.dtype}; affinities have at least three: if "
+            f"this is an image, give --image {wanted.source} instead of --affinities"
         )
 
 
