@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from pipeline.config.base import STORAGE_CHUNK
-from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec, product
 
 if TYPE_CHECKING:
     from pipeline.volumes.location import Location
@@ -43,6 +43,10 @@ class VolumeSpec:
     def write_unit(self) -> Vec:
         """The smallest box that one writer may own: the shard if there is one, else the storage chunk."""
         return self.storage_shard or self.storage_chunk
+
+    def bytes_of(self, shape: Vec) -> int:
+        """Uncompressed bytes of a box of this shape, all channels together."""
+        return product(shape) * self.dtype.itemsize * (self.channels or 1)
 
     def array_shape(self, box: BoundingBox) -> tuple[int, ...]:
         """The shape of the array that holds a box: (z, y, x), or (c, z, y, x) with channels."""
@@ -79,6 +83,11 @@ class CreatableFormat(Format, Protocol):
     @classmethod
     def exists(cls, location: Location) -> bool:
         """True if a volume of this format is there."""
+        ...
+
+    @classmethod
+    def is_own(cls, location: Location) -> bool:
+        """True if petaseg made the volume that is there, so that it may be written on."""
         ...
 
     @classmethod

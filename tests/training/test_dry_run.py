@@ -46,7 +46,12 @@ def test_what_training_would_refuse_is_refused(tmp_path):
 def test_a_batch_norm_that_would_see_one_voxel_is_refused(tmp_path):
     """A patch of one voxel at the lowest level is refused for a batch norm, which takes a variance there."""
     one = {"architecture": "residual_unet", "arguments": {"widths": [2, 2, 2, 2], "norm": "batch"}}
-    pools = {**one, "arguments": {**one["arguments"], "pools": [[2, 2, 2]]}, "patch_shape": (8, 8, 8)}
+    pools = {
+        **one,
+        "arguments": {**one["arguments"], "pools": [[2, 2, 2]]},
+        "patch_shape": (8, 8, 8),
+        "precision": "float32",
+    }
     with pytest.raises(ConfigError, match=r"cannot be trained on it .*more than 1 value per channel"):
         dry_run(settings(tmp_path, **pools))
     dry_run(settings(tmp_path, **pools, batch_size=2))
