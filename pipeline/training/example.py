@@ -11,7 +11,6 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.models.facts import on_meta
 from pipeline.models.spec import named_arguments
-from pipeline.storage import absolute
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.dry_run import dry_run
@@ -89,8 +88,8 @@ def checked_example(image: str, labels: str, *, file: str, schema: str) -> str:
 def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = "train.schema.json") -> str:
     """The text of a training file for the voxels that an image and labels share; both are opened and checked.
 
-    The last eighth of the planes is for validation: at least 16, or a quarter of a few thick sections. Paths of a file
-    that lies in another folder than the present one are absolute.
+    The last eighth of the planes is for validation: at least 16, or a quarter of a few thick sections.
+    The output of a file that lies in another folder than the present one is an absolute path.
 
     Raises:
         VolumeError: image and labels do not belong together.
@@ -104,19 +103,13 @@ def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = 
     name, output = free_output(file)
     return TEMPLATE.format(
         **{"file": shlex.quote(file), "schema": schema, "name": name, "output": quoted(output)},
-        **{"image": quoted(from_start(file, image)), "labels": quoted(from_start(file, labels))},
+        **{"image": quoted(image), "labels": quoted(labels)},
         **{"start": list(box.start), "train_stop": [split, *box.stop[1:]]},
         **{"watch_start": [split, *box.start[1:]], "stop": list(box.stop)},
         **{"patch": list(patch), "overlap": [side // 4 for side in patch]},
         of_voxels=OF_THICK_SECTIONS if thick else OF_CUBES,
         precision=precision_for(patch, thick),
     )
-
-
-def from_start(file: str, place: str) -> str:
-    """A path as a training file must name it: as typed if the file lies in the present folder, else an absolute one."""
-    here = Path(file).absolute().parent.resolve() == Path.cwd().resolve()
-    return place if here else absolute(place, ".")
 
 
 def free_output(file: str) -> tuple[str, str]:

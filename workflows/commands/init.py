@@ -137,10 +137,19 @@ def write_training_example(file: str | Path, image: str, labels: str, *, force: 
     store, key = _refuse_existing(file, force)
     require_finished(image)
     require_finished(labels)
-    text = checked_example(image, labels, file=str(file), schema=TRAINING_SCHEMA)
+    places = (from_start(str(file), place) for place in (image, labels))
+    text = checked_example(*places, file=str(file), schema=TRAINING_SCHEMA)
     lines = _write(store, key, text, TRAINING_SCHEMA, TrainConfig, force)
     preview = command("train", str(file), (), "--preview")
     return [f"wrote {file}; next: {preview}, then {command('train', str(file))}", *lines]
+
+
+def from_start(file: str, place: str) -> str:
+    """A path as a training file must name it: as typed if the file lies in the present folder, else an absolute one."""
+    from pipeline.storage import absolute
+
+    here = Path(file).absolute().parent.resolve() == Path.cwd().resolve()
+    return place if here else absolute(place, ".")
 
 
 def _refuse_existing(file: str | Path, force: bool) -> tuple[ObjectStore, str]:
