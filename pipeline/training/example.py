@@ -144,9 +144,11 @@ def patch_of(box: BoundingBox, held_back: int, thick: bool) -> Vec:
     multiple = Vec(1 if thick else MULTIPLE, MULTIPLE, MULTIPLE)
     usual = Vec(16, 160, 160) if thick else Vec(64, 64, 64)
     room = (box.shape - (held_back, 0, 0)) // multiple * multiple
-    if min(room) <= 0:
+    patch = usual.minimum(room)
+    if min(room) <= 0 or patch == multiple:  # of the smallest patch, the lowest level is one voxel: no norm of it
         raise ConfigError(
-            f"image and labels share {list(box.shape)} voxels; a network needs {MULTIPLE} along each axis to train on, "
-            f"and {held_back} planes z more to validate on: label more, or train on several volumes (docs/training.md)"
+            f"image and labels share {list(box.shape)} voxels; a network needs {list(multiple)} to train on, twice as "
+            f"many along one axis, and {held_back} planes z more to validate on: label more, or train on several "
+            "volumes (docs/training.md)"
         )
-    return usual.minimum(room)
+    return patch

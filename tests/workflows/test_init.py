@@ -74,32 +74,29 @@ def test_a_run_file_is_accepted(tmp_path, monkeypatch, shape, resolution_nm, fil
     os.chdir(tmp_path)
 
 
-@settings(max_examples=6, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=5, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(
     shape=st.tuples(st.integers(2, 70), st.integers(16, 80), st.integers(16, 80)),
     resolution_nm=st.sampled_from(SIZES),
     file=st.sampled_from(FILES),
     dtype=st.sampled_from([np.uint8, np.uint16, np.int32, np.uint64]),
-    channel=st.booleans(),
 )
 def test_a_training_file_is_accepted_or_refused_before_it_is_written(
-    tmp_path, monkeypatch, shape, resolution_nm, file, dtype, channel
+    tmp_path, monkeypatch, shape, resolution_nm, file, dtype
 ):
     """`petaseg train --dry-run` finds the written file sound; for a volume that is too small none is written."""
     monkeypatch.chdir(tmp_path)
     folder = tmp_path / uuid.uuid4().hex
     inside(folder)
     labels = (np.indices(shape).sum(0) // 9 + 1).astype(dtype)
-    image = np.random.default_rng(0).integers(0, 256, (1, *shape) if channel else shape).astype(np.uint8)
+    image = np.random.default_rng(0).integers(0, 256, shape).astype(np.uint8)
     write_volume(folder / "here" / "an image.zarr", image, resolution_nm=resolution_nm)
     write_volume(folder / "here" / "labels.zarr", labels, resolution_nm=resolution_nm)
     words = ["init", file.format(folder=folder), "--image", "an image.zarr", "--labels", "labels.zarr"]
     done = CliRunner().invoke(app, words)
     if isinstance(done.exception, ConfigError):
-        thick = resolution_nm[0] > 2 * min(resolution_nm[1:])
         assert "label more" in str(done.exception)
-        assert not thick
-        assert shape[0] < 32
+        assert shape[0] < 32 or max(shape[1:]) < 32
         assert not os.path.exists(words[1])
     else:
         _, train = printed(done.output)
