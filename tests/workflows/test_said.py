@@ -42,10 +42,11 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_init_writes_the_very_name(name: str, tmp_path: Path) -> None:
+def test_init_writes_the_very_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that means something else in YAML is quoted."""
-    write_example(tmp_path / "run.yaml", name)
-    assert load_config(tmp_path / "run.yaml").input.image == name
+    monkeypatch.chdir(tmp_path)
+    write_example("run.yaml", name)
+    assert load_config("run.yaml").input.image == name
 
 
 def test_init_counts_a_path_from_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
