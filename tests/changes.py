@@ -16,7 +16,16 @@ from tests.runs import write_run, write_volume
 SHAPE = (20, 24, 28)
 CHUNK = [10, 12, 14]
 
+POD = {
+    "node_selector": {"kind": "fast"},
+    "node_affinity": {"zone": ["a", "b"]},
+    "tolerations": [{"key": "dedicated", "value": "em", "effect": "NoSchedule"}],
+    "priority_class": "low",
+    "runtime_class": "nvidia",
+    "scratch_gb": 20.0,
+}
 WORKERS = {
+    **POD,
     "count": 5,
     "cpus": 2,
     "gpus": 1,
@@ -25,7 +34,7 @@ WORKERS = {
     "walltime": "02:00:00",
     "queue": "long",
     "options": ["--qos=long"],
-    "node_selector": {"kind": "fast"},
+    "gpu_resource": "amd.com/gpu",
 }
 VALUES: dict[str, Any] = {
     "run_directory": "elsewhere",
@@ -82,6 +91,19 @@ VALUES: dict[str, Any] = {
     "cluster.claim": "data",
     "cluster.secrets": ["keys"],
     "cluster.image_pull_secret": "pull",
+    "cluster.kubernetes.user": 2000,
+    "cluster.kubernetes.group": 3000,
+    "cluster.kubernetes.supplemental_groups": [4000],
+    "cluster.kubernetes.service_account": "bucket-reader",
+    "cluster.kubernetes.bind_role": False,
+    "cluster.kubernetes.claims": [{"claim": "lab", "path": "/lab", "sub_path": "ada", "read_only": True}],
+    "cluster.kubernetes.labels": {"team": "em"},
+    "cluster.kubernetes.annotations": {"example.org/note": "first"},
+    "cluster.kubernetes.queue": "em",
+    "cluster.kubernetes.image_pull_policy": "Always",
+    "cluster.kubernetes.network_policy": True,
+    "cluster.kubernetes.outside_ports": [443],
+    **{f"cluster.driver.{key}": value for key, value in POD.items()},
     "cluster.driver.cpus": 2,
     "cluster.driver.memory_gb": 8.0,
     "cluster.driver.walltime": "1-00:00:00",

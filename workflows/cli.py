@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -10,7 +11,7 @@ from types import FrameType
 import typer
 
 from pipeline import __version__
-from pipeline.errors import PetasegError
+from pipeline.errors import ConfigError, ModelError, PetasegError, WorkerEnvironmentError
 from workflows.commands import (
     demo,
     evaluate,
@@ -75,15 +76,21 @@ def _stop(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
+def status_of(error: PetasegError) -> int:
+    """Exit status 1; for a cluster that starts drivers again, the status by which it knows that this helps nobody."""
+    final = isinstance(error, (ConfigError, ModelError)) and not isinstance(error, WorkerEnvironmentError)
+    return int(os.environ.get("PETASEG_FINAL_STATUS", 1)) if final else 1
+
+
 def main() -> None:
-    """Run the command line; errors raised on purpose print their message and exit with status 1."""
+    """Run the command line; errors raised on purpose print their message and exit with ``status_of`` them."""
     for number in STOPPED:
         signal.signal(number, _stop)
     try:
         app()
     except PetasegError as error:
         typer.secho(f"petaseg: {error}", fg="red", err=True)
-        sys.exit(1)
+        sys.exit(status_of(error))
     except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first into the second
         if not received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
             raise  # a command that handles the interruption itself, like a watch

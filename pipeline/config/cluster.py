@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.config.base import Amount, Cores, Line, Processes, Table
+from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
 from pipeline.config.registered import KeyOf
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
@@ -67,8 +68,8 @@ SbatchOption = Annotated[
 ]
 
 
-class WorkerShape(Table):
-    """Workers of one shape: their number, and the resources of each."""
+class Worker(Table):
+    """The number of workers, and the resources of each."""
 
     count: Processes = 4
     """The most workers; a stage with fewer chunks starts fewer."""
@@ -86,12 +87,14 @@ class WorkerShape(Table):
     """Partition of these workers (SLURM); cluster.queue if left out."""
     options: tuple[SbatchOption, ...] = ()
     """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
-    node_selector: dict[Name, Name] = Field(default_factory=dict)
-    """Labels that a node must have (Kubernetes)."""
 
 
-class Driver(Table):
-    """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
+class WorkerShape(WorkerPodOptions, Worker):  # the keys of the last come first
+    """Workers of one shape: their number, the resources of each, and what their pods ask of Kubernetes."""
+
+
+class DriverProcess(Table):
+    """The resources of the driver."""
 
     cpus: Cores = 1
     """CPU cores."""
@@ -101,6 +104,10 @@ class Driver(Table):
     """Longest time of the driver; before its end it stops, is queued again and continues (SLURM)."""
     restarts: Annotated[int, Field(ge=0, le=1000)] = 20
     """How often a driver that was killed is started again."""
+
+
+class Driver(PodOptions, DriverProcess):
+    """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
 
 
 class Prices(Table):
@@ -135,6 +142,7 @@ class ClusterTable(Table):
     """Names of Secrets whose keys become environment variables of every pod, for object stores (Kubernetes)."""
     image_pull_secret: Name | None = None
     """Name of the Secret with which nodes fetch the image (Kubernetes)."""
+    kubernetes: KubernetesTable = KubernetesTable()
     driver: Driver = Driver()
     workers: WorkerShape = WorkerShape()
     inference_workers: WorkerShape | None = None

@@ -67,6 +67,12 @@ def _changes(effect: Effect, *what: str, run: str = "") -> tuple[Change, ...]:
 
 
 INFERENCE = tuple(key for key in keys_of() if key.startswith("inference."))
+KUBERNETES = (
+    *("user", "group", "supplemental_groups", "service_account", "bind_role", "claims", "labels", "annotations"),
+    *("queue", "image_pull_policy", "network_policy", "outside_ports"),
+)
+DEVICE = ("gpu_resource",)
+POD = ("node_selector", "node_affinity", "tolerations", "priority_class", "runtime_class", "scratch_gb")
 KEYS = (
     *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
     *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
@@ -94,11 +100,12 @@ KEYS = (
     *_changes(NOTHING, "execution.metrics", "execution.dashboard"),
     *_changes(NOTHING, "cluster.kind", "cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace"),
     *_changes(NOTHING, "cluster.image", "cluster.claim", "cluster.secrets", "cluster.image_pull_secret"),
-    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in ("cpus", "memory_gb", "walltime", "restarts"))),
+    *_changes(NOTHING, *(f"cluster.kubernetes.{key}" for key in KUBERNETES)),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in ("cpus", "memory_gb", "walltime", "restarts", *POD))),
     *(
         Change(f"cluster.{table}.{key}", NOTHING)
         for table in ("workers", "inference_workers")
-        for key in ("count", "cpus", "gpus", "memory_gb", "threads", "walltime", "queue", "options", "node_selector")
+        for key in ("count", "cpus", "gpus", "memory_gb", "threads", "walltime", "queue", "options", *DEVICE, *POD)
     ),
     *_changes(NOTHING, *(f"cluster.prices.{key}" for key in ("cpu_hour", "gpu_hour", "currency"))),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import os.path
 import posixpath
 import re
 from pathlib import Path
@@ -31,13 +31,13 @@ def local_path(url: str) -> Path | None:
     """
     scheme, marker, rest = url.partition("://")
     if not marker:
-        return at_home(url)
+        return _expanded(url)
     return Path(unquote(rest.removeprefix("localhost"))) if scheme == "file" else None
 
 
-def at_home(path: str) -> Path:
-    """A path with ``~`` in front as one in the home of its user; a name that is no user's is taken as it is."""
-    return Path(os.path.expanduser(path))
+def _expanded(path: str) -> Path:
+    """A path with the home folder for ``~`` and ``~user``; of a user that there is not, the text, as in a shell."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises RuntimeError
 
 
 def parent_of(url: str) -> str | None:
@@ -60,7 +60,7 @@ def absolute(url: str | Path, folder: str) -> str:
         return text
     if marker:  # a format in front of a path: zarr://image.zarr
         return f"{scheme}://{absolute(rest, folder)}"
-    base, path = local_path(folder), at_home(text)
+    base, path = local_path(folder), _expanded(text)
     if base is not None or path.is_absolute():
         return str(((base or Path()) / path).resolve())
     found = BUCKET.match(folder)

@@ -36,8 +36,18 @@ OTHER_TEXTS = {
         *(
             f"cluster.{workers}.{key}"
             for workers in ("workers", "inference_workers")
-            for key in ("walltime", "queue", "options", "node_selector")
+            for key in ("walltime", "queue", "options", "gpu_resource")
         ),
+        *(
+            f"cluster.{pod}.{key}"
+            for pod in ("driver", "workers", "inference_workers")
+            for key in (
+                *("node_selector", "node_affinity", "priority_class", "runtime_class"),
+                *("tolerations.key", "tolerations.value"),
+            )
+        ),
+        *(f"cluster.kubernetes.{key}" for key in ("service_account", "labels", "annotations", "queue")),
+        *(f"cluster.kubernetes.claims.{key}" for key in ("claim", "path", "sub_path")),
     },
     TrainConfig: {"name", "architecture", "arguments", "training_data", "licence"},
 }

@@ -660,4 +660,67 @@ FINGERPRINTS = [
     ),
 ]
 
-MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS]
+PYTHON = [
+    Mutation(
+        "index-from-the-first-voxel",
+        "An index of a volume counts from its own first voxel, not from that of the dataset.",
+        "pipeline/volumes/base.py",
+        "self.read(selection.box.translate(self.bounds.start))",
+        "self.read(selection.box)",
+        "tests/petaseg/test_volumes.py::test_an_index_reads_only_the_box_that_it_needs",
+    ),
+    Mutation(
+        "labels-before-truth",
+        "Labels come first and ground truth second: false mergers count as mergers.",
+        "petaseg/scores.py",
+        "Contingency.from_labels(np.asarray(true), np.asarray(predicted))",
+        "Contingency.from_labels(np.asarray(predicted), np.asarray(true))",
+        "tests/petaseg/test_runs.py::test_scores_are_read_at_a_glance",
+    ),
+]
+
+MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON]
+KUBERNETES = [
+    Mutation(
+        "rules-for-old-servers",
+        "A server before 1.26 gets no field that it does not know.",
+        "pipeline/clusters/kubernetes/releases.py",
+        "release < POD_FAILURE_POLICY",
+        "release < SUSPEND",
+        "tests/clusters/test_kubernetes_options.py::test_an_old_server_gets_a_job_that_it_knows",
+    ),
+    Mutation(
+        "past-the-queue",
+        "A Job in a queue does not start before its admission.",
+        "pipeline/clusters/kubernetes/manifests.py",
+        'document["spec"]["suspend"] = True',
+        'document["spec"]["suspend"] = False',
+        "tests/clusters/test_kubernetes_options.py::test_a_queue_holds_the_job_back",
+    ),
+    Mutation(
+        "open-network",
+        "A NetworkPolicy without ports outside opens none.",
+        "pipeline/clusters/kubernetes/network.py",
+        '*([{"ports": outside}] if outside else [])',
+        '{"ports": outside}',
+        "tests/clusters/test_kubernetes_options.py::test_without_ports_outside_a_policy_opens_none",
+    ),
+    Mutation(
+        "read-only-results",
+        "A run directory on a claim that pods may only read is refused.",
+        "pipeline/clusters/kubernetes/places.py",
+        "claim is not None and claim.read_only",
+        "claim is None",
+        "tests/clusters/test_kubernetes_options.py::test_paths_on_claims_can_be_opened_and_others_not",
+    ),
+    Mutation(
+        "hopeless-drivers",
+        "A worker with another processor does not end the run for good.",
+        "workflows/cli.py",
+        " and not isinstance(error, WorkerEnvironmentError)",
+        "",
+        "tests/clusters/test_kubernetes_options.py::test_a_driver_tells_hopeless_errors_by_its_exit_status",
+    ),
+]
+
+MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *KUBERNETES]
