@@ -59,6 +59,10 @@ class Ledger:
         self._writer = LogWriter(store, self.folder, self._log, sum(len(grid) for grid in grids))
         self._forgot = False
         """True if a done mark was taken back since the arrays were stored."""
+        self._damaged = False
+        """True if a part of the stored records was dropped; the next record replaces them by what was read."""
+        self._dropped: list[str] = []
+        """Messages about dropped records of which nobody was warned yet."""
         self.other_fingerprint = False
         """True if the stored records belong to another configuration; the first chunk under ours replaces them."""
         self._read()
@@ -139,6 +143,9 @@ class Ledger:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
         if not self._log.ours:
             self._writer.begin(self.fingerprint)
+        elif self._damaged:
+            self._damaged = False
+            self._try_to_compact()
 
     def record(self, report: ChunkReport) -> None:
         """Record that a chunk is done; its data must be stored already."""
@@ -202,7 +209,7 @@ class Ledger:
         """Store the marks as arrays, and begin a short log."""
         self.begin()
         self._writer.compact(self._arrays(), self._kept())
-        self._forgot = False
+        self._forgot = self._damaged = False
 
     def _write(self, record: dict[str, Any]) -> None:
         self.begin()
@@ -244,6 +251,15 @@ class Ledger:
         self._log.next_segment = self._cursor.last_segment + 1
         if self._cursor.torn and not self.read_only and self._log.ours:
             self._writer.end_torn_line()
+        self._warn_of_damage()
+
+    def _warn_of_damage(self) -> None:
+        """Warn of dropped records once, and only while a chunk is missing: what was computed again is mended."""
+        dropped, self._dropped = self._dropped, []
+        self._damaged = self._damaged or bool(dropped)
+        if dropped and not self.is_complete():
+            for message in dropped:
+                logger.warning("%s", message)
 
     def _read_line(self, line: bytes, place: str) -> None:
         begins = line[9:].startswith(b'{"begin":')
@@ -251,7 +267,7 @@ class Ledger:
             return
         record = decode(line) if begins else decode(line, self._log.name)
         if record is None:
-            logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
+            self._dropped.append(f"{place} is damaged or late and was dropped; its chunk is computed again")
         elif begins:
             LEDGER.check(record, f"{self.store.url}/{place}", LedgerError)
             self._read_beginning(record["begin"], record["t"])
@@ -284,7 +300,7 @@ class Ledger:
         except MissingObjectError:  # also if it is deleted while it is read
             return
         except (CorruptError, KeyError, ValueError) as error:
-            logger.warning("%s is damaged (%s); its chunks are computed again", key, error)
+            self._dropped.append(f"{key} is damaged ({error}); its chunks are computed again")
             self._marks = {level: Marks(marks.grid) for level, marks in self._marks.items()}
             return
         self._totals = Summary(voxels=voxels, attempts=attempts, counters=counters)

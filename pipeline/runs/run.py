@@ -44,7 +44,7 @@ from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_affinities import PredictAffinities, options_of
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
@@ -190,14 +190,16 @@ class Run:
         return self.layout.home(OWN[0])
 
     def check_model(self) -> None:
-        """Build the network and load its weights, to refuse weights that do not fit before anything is computed.
+        """Refuse a patch that the network does not take and weights that do not fit it, before anything is computed.
 
         Nothing is built if every affinity of these weights is there already.
         """
-        if self.inputs.network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
-            from pipeline.models.spec import load_model  # it needs torch
+        network = self.inputs.network
+        if network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
+            from pipeline.inference.patch_check import check_patch  # it needs torch
+            from pipeline.models.spec import load_model
 
-            load_model(self.inputs.network.card)
+            check_patch(load_model(network.card), network.patch_shape, options_of(network.config))
 
     @property
     def command(self) -> str:

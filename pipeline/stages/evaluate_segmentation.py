@@ -75,6 +75,11 @@ class EvaluateSegmentation(ChainStage):
         parts = (self.load(chunk) for chunk in self.grids()[0])
         return Contingency.sum(Contingency.from_arrays(_with_prefix(part, f"{which}_")) for part in parts)
 
+    def labelled(self, chunk: Chunk) -> int:
+        """Voxels of a chunk that have a true label; the run has true labels."""
+        table = Contingency.from_arrays(_with_prefix(self.load(chunk), "labels_"))
+        return int(table.voxels[table.truth > 0].sum())
+
     def run_length(self) -> RunLength:
         """The expected run length of the whole run, which has skeletons."""
         skeletons = opened.skeletons(self.truth.skeletons or "")

@@ -509,6 +509,14 @@ LEDGER = [
         "tests/ledger/test_ledger.py::test_a_forgotten_chunk_does_not_come_back_with_a_damaged_line",
     ),
     Mutation(
+        "damage-is-mended",
+        "The next record after damage replaces the damaged records, so that nobody is warned of them again.",
+        "pipeline/ledger/ledger.py",
+        "        elif self._damaged:",
+        "        elif self._damaged and self._forgot:",
+        "tests/ledger/test_ledger.py::test_damage_is_reported_until_it_is_mended",
+    ),
+    Mutation(
         "late-failures",
         "A failure that is recorded late does not set a finished chunk aside.",
         "pipeline/ledger/ledger.py",
