@@ -9,7 +9,7 @@ from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.models.spec import BUNDLED, ModelCard
 from pipeline.training.config import TrainConfig
-from workflows.cli import app
+from workflows.app import app
 
 MODELS = {"RunConfig": RunConfig, "TrainConfig": TrainConfig, "ModelCard": ModelCard}
 TRAINING = """\

@@ -10,7 +10,7 @@ from pipeline.runs.run import Run
 from pipeline.training.callbacks import Record, Update
 from pipeline.training.trainer import identity, train
 from tests.training.trainings import settings
-from workflows.cli import app
+from workflows.app import app
 from workflows.terminal.training import Pace, described
 from workflows.threshold import choose_threshold, validation_box
 

@@ -15,7 +15,7 @@ from pipeline.config.reading import json_schema, load_config
 from pipeline.errors import ConfigError
 from pipeline.runs.run import Run
 from tests.runs import write_volume
-from workflows.cli import app
+from workflows.app import app
 from workflows.commands.init import write_example
 
 FILES = ["run.yaml", "sub/my run.yaml", "../elsewhere/a b/run.yaml", "{folder}/deep/er/it's.yaml"]
