@@ -14,8 +14,8 @@ import dask
 import pytest
 
 from pipeline.clusters.base import Submission, cluster_folder
+from pipeline.clusters.slurm import names
 from pipeline.clusters.slurm import pool as slurm_pool
-from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.clusters.slurm.pool import SlurmPool
 from pipeline.clusters.tls import Tls, create_tls
@@ -111,7 +111,7 @@ def test_workers_are_jobs_that_talk_in_cipher(
     stranger = f"from distributed import Client; Client('{pool.address.replace('tls', 'tcp')}', timeout=2)"
     assert subprocess.run([sys.executable, "-c", stranger], capture_output=True).returncode != 0
     jobs = slurm.jobs("-t", "R")
-    assert {name for name, _, _ in jobs.values()} == {scripts.job_name(str(tmp_path / "run"), "general")}
+    assert {name for name, _, _ in jobs.values()} == {names.job_name(str(tmp_path / "run"), "general")}
     script = command("scontrol", "write", "batch_script", next(iter(jobs)), "-")
     assert pool.address in script
     log = cluster_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"

@@ -110,7 +110,7 @@ def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Pa
     assert nodes[True] <= GPU_NODES
     assert nodes[False] <= CPU_NODES
     assert do("status", file)
-    assert "driver ended with status 0" in do("logs", file)
+    assert "job ended with status 0" in do("logs", file)
     assert "Registered to" in do("logs", file, "--workers")
 
 

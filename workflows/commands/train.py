@@ -39,7 +39,7 @@ def register(app: typer.Typer) -> None:
         from workflows.terminal.tables import bar
 
         config: TrainConfig = load_config(file, set_ or (), TrainConfig)
-        _require_finished(config)
+        require_finished_volumes(config)
         if preview:
             from pipeline.training.preview import preview as draw_preview
 
@@ -52,7 +52,7 @@ def register(app: typer.Typer) -> None:
         typer.echo(f"{result}\n{_next(config.output)}")
 
 
-def _require_finished(config: TrainConfig) -> None:
+def require_finished_volumes(config: TrainConfig) -> None:
     """Refuse volumes that a run has not finished."""
     from pipeline.runs.origin import require_finished
 
