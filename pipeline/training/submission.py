@@ -38,8 +38,8 @@ def lone_job(config: TrainConfig, setup: str = "") -> LoneJob:
     """
     if config.device == "auto":
         raise ConfigError(
-            f"device is auto; a job must say what it needs: device: cuda asks for {config.devices} GPU(s), one for each "
-            "of devices, and device: cpu for none"
+            f"device is auto; a job must say what it needs: device: cuda asks for {config.devices} GPU(s), as many as "
+            "devices says, and device: cpu for none"
         )
     cores = config.devices * (config.threads + config.loaders)
     return LoneJob(

@@ -13,7 +13,7 @@ from pathlib import Path
 import dask
 import pytest
 
-from pipeline.clusters.base import Submission, cluster_folder
+from pipeline.clusters.base import Submission
 from pipeline.clusters.slurm import names
 from pipeline.clusters.slurm import pool as slurm_pool
 from pipeline.clusters.slurm.cluster import SlurmCluster
@@ -114,7 +114,7 @@ def test_workers_are_jobs_that_talk_in_cipher(
     assert {name for name, _, _ in jobs.values()} == {names.job_name(str(tmp_path / "run"), "general")}
     script = command("scontrol", "write", "batch_script", next(iter(jobs)), "-")
     assert pool.address in script
-    log = cluster_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
+    log = names.worker_log(str(tmp_path / "run"), "general", next(iter(jobs)))
     assert "Registered to" in log.read_text()
 
 
@@ -224,7 +224,7 @@ def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
                 {"distributed.comm.timeouts.connect": "2s"}
             ),  # how long the executor tries to reach the scheduler
             pytest.raises(
-                ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"
+                ClusterError, match=r"no general worker comes: job [\d_]+ ended early; see .*worker-general-[\d_]+\.log"
             ),
         ):
             list(executor.map_unordered(partial(where, tmp_path), range(4), needs=NEEDS))

@@ -1,4 +1,5 @@
-"""Jobs that are wanted at the same time are submitted together, as an array: a thousand workers are one submission.
+"""Jobs that are wanted at the same time are submitted together, as an array, and cancelled together: a thousand workers
+are one submission.
 
     start(4) start(5) start(6) start(9)    in one turn of the event loop
       4 to 6   an array of three tasks     numbers 17_0, 17_1, 17_2
@@ -17,11 +18,11 @@ from pipeline.clusters.slurm.commands import slurm, submit_script
 from pipeline.errors import ClusterError
 
 DEFAULT_TASKS = 1000
-"""Tasks of the largest array, where SLURM does not say its own limit."""
+"""Tasks of the largest array, where SLURM does not say its own limit; jobs of one scancel."""
 
 
 class Arrays:
-    """Submits jobs by their numbers; used in one event loop.
+    """Submits jobs by their numbers and cancels them; used in one event loop.
 
     script: the batch script of so many jobs, the first of which has this number.
     """
@@ -31,13 +32,14 @@ class Arrays:
         self._waiting: dict[int, asyncio.Future[str]] = {}
         self._task: asyncio.Task[None] | None = None
         self._most = 0
+        self._unwanted: list[str] = []
+        self._cancelling: asyncio.Task[None] | None = None
 
     async def start(self, number: int) -> str:
         """Submit a job; returns its number in SLURM. ``ClusterError`` if SLURM refuses it."""
         self._waiting[number] = asyncio.get_running_loop().create_future()
         future = self._waiting[number]
-        if self._task is None:
-            self._task = asyncio.create_task(self._submit_waiting())
+        self._task = self._task or asyncio.create_task(self._submit_waiting())
         return await future
 
     async def _submit_waiting(self) -> None:
@@ -53,15 +55,26 @@ class Arrays:
                 if not future.done():
                     future.set_exception(ClusterError("the submission was interrupted; it is tried again"))
 
+    async def cancel(self, job: str) -> None:
+        """Cancel a job by its number in SLURM, if it is still there."""
+        self._unwanted.append(job)
+        self._cancelling = self._cancelling or asyncio.create_task(self._cancel_unwanted())
+        await self._cancelling
+
+    async def _cancel_unwanted(self) -> None:
+        await asyncio.sleep(0)
+        unwanted, self._unwanted, self._cancelling = self._unwanted, [], None
+        for begin in range(0, len(unwanted), DEFAULT_TASKS):
+            await asyncio.to_thread(slurm, "scancel", *unwanted[begin : begin + DEFAULT_TASKS], refusal_is_fine=True)
+
     async def _submit(self, numbers: Sequence[int], waiting: dict[int, asyncio.Future[str]]) -> bool:
-        """Submit these jobs; False if all are refused. If the first half is, so is the second, without another try."""
+        """Submit these jobs; True if all are accepted. Where the first half is not, the second is not tried."""
         try:
             job = await asyncio.to_thread(submit_script, self._script(numbers[0], len(numbers)))
         except ClusterError as error:
             half = len(numbers) // 2
             if half and await self._submit(numbers[:half], waiting):
-                await self._submit(numbers[half:], waiting)
-                return True
+                return await self._submit(numbers[half:], waiting)
             for number in numbers[half:]:
                 waiting[number].set_exception(error)
             return False

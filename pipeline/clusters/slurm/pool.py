@@ -182,7 +182,7 @@ class _WorkerJob(SLURMJob):
     async def close(self) -> None:
         """Cancel the job."""
         if self.job_id:
-            await asyncio.to_thread(slurm, "scancel", self.job_id, refusal_is_fine=True)
+            await self._arrays.cancel(self.job_id)
         await ProcessInterface.close(self)
 
 
