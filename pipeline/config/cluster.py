@@ -74,7 +74,7 @@ class Worker(Table):
     walltime: Walltime = "04:00:00"
     """Longest time of a worker, in any form that SLURM knows; it drains before its end and is replaced."""
     gpus_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
-    """GPUs of one job, which runs so many of these workers, each with one of the GPUs (SLURM)."""
+    """GPUs of one job, which runs so many of these workers, each with one of the GPUs; one if left out (SLURM)."""
     array_limit: Processes | None = None
     """The most jobs of one array that run at the same time; the others wait (SLURM)."""
     node_selector: dict[Name, Name] = Field(default_factory=dict)
@@ -90,11 +90,14 @@ class WorkerShape(SlurmJob, Worker):
         return self.gpus_per_node or 1
 
     @model_validator(mode="after")
-    def _has_gpus(self) -> WorkerShape:
+    def _gpus_of_a_node(self) -> WorkerShape:
+        """Workers that share the GPUs of a node have one each; the file need not say so again."""
+        if self.gpus_per_node is not None and "gpus" not in self.model_fields_set:
+            object.__setattr__(self, "gpus", 1)
         if self.gpus_per_node is not None and not self.gpus:
             raise ValueError(
-                f"gpus_per_node is {self.gpus_per_node}, but gpus is 0: these workers have no GPU; set gpus to 1, or "
-                "leave gpus_per_node out"
+                f"gpus_per_node is {self.gpus_per_node}, but gpus is 0: such workers have a GPU each; leave one of "
+                "the two keys out"
             )
         return self
 
@@ -111,19 +114,13 @@ class DriverProcess(Table):
     restarts: Annotated[int, Field(ge=0, le=1000)] = 20
     """How often a driver that was killed is started again."""
     mail_user: Name | None = None
-    """Address to which SLURM sends mail about the driver's job; yours if left out (SLURM)."""
-    mail_type: tuple[MailType, ...] = ()
-    """Events of the driver's job about which SLURM sends mail, like [END, FAIL, REQUEUE]; none if left out (SLURM)."""
+    """Address to which SLURM sends mail about the driver's job; no mail if left out (SLURM)."""
+    mail_type: tuple[MailType, ...] = ("END", "FAIL")
+    """Events of the driver's job about which SLURM sends mail, like REQUEUE or TIME_LIMIT_90 (SLURM)."""
 
 
 class Driver(SlurmJob, DriverProcess):
     """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
-
-    @model_validator(mode="after")
-    def _says_when_to_write(self) -> Driver:
-        if self.mail_user is not None and not self.mail_type:
-            raise ValueError(f"mail_user is {self.mail_user}, but mail_type is empty; add mail_type: [END, FAIL]")
-        return self
 
 
 class Prices(Table):

@@ -106,7 +106,7 @@ def test_gpu_workers_ask_for_gpus_in_the_way_of_the_site(shape: dict[str, Any], 
 
 def test_a_job_with_all_gpus_of_a_node_is_as_large_as_its_workers_together() -> None:
     """Cores and memory are those of one worker, times the workers of a job; each worker keeps its own limit."""
-    given = submission(inference_workers={"gpus": 1, "gpus_per_node": 4, "cpus": 3, "memory_gb": 2.0, "count": 8})
+    given = submission(inference_workers={"gpus_per_node": 4, "cpus": 3, "memory_gb": 2.0, "count": 8})
     script = worker(given, "inference")
     lines = sbatch_lines(script)
     assert (lines["cpus-per-task"], lines["mem"], lines["nodes"]) == ("12", "7630M", "1")
@@ -181,13 +181,16 @@ def test_mail_is_about_the_driver_alone() -> None:
     lines = sbatch_lines(scripts.driver_script(given))
     assert (lines["mail-user"], lines["mail-type"]) == ("ada@lab.org", "END,TIME_LIMIT_90")
     assert not {"mail-user", "mail-type"} & set(sbatch_lines(worker(given)))
+    assert sbatch_lines(scripts.driver_script(submission(driver={"mail_user": "ada"})))["mail-type"] == "END,FAIL"
+    assert "mail-type" not in sbatch_lines(scripts.driver_script(submission(driver={"mail_type": ["END"]})))
 
 
 @pytest.mark.parametrize(
     ("tables", "words"),
     [
-        ({"driver": {"mail_user": "ada@lab.org"}}, r"mail_type is empty; add mail_type: \[END, FAIL\]"),
-        ({"workers": {"gpus_per_node": 4}}, r"gpus_per_node is 4, but gpus is 0"),
+        ({"driver": {"mail_user": "ada@lab.org", "mail_type": ["DAILY"]}}, r"mail_type.0 is \"DAILY\""),
+        ({"driver": {"mail_user": "-x"}}, r"mail_user is \"-x\""),
+        ({"workers": {"gpus_per_node": 4, "gpus": 0}}, r"gpus_per_node is 4, but gpus is 0"),
         ({"ports": "40000-40002"}, r"no range of at least 4 ports"),
         ({"ports": "80-90"}, r"between 1024 and 65535"),
         ({"options": ["--export=ALL,LD_PRELOAD=x"]}, r"--export is not an option that a run file may set"),

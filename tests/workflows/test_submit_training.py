@@ -54,12 +54,12 @@ def _own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_a_dry_run_prints_the_job_of_a_training_and_writes_nothing(tmp_path: Path) -> None:
     """The job has the cores of all processes, and what ``cluster.driver`` says of memory, time and partition."""
-    driver = {"memory_gb": 2.0, "walltime": "8:00:00", "queue": "cpu", "mail_type": ["END"]}
+    driver = {"memory_gb": 2.0, "walltime": "8:00:00", "queue": "cpu", "mail_user": "ada"}
     file = training(tmp_path, threads=3, devices=2, loaders=1, cluster={"qos": "long", "driver": driver})
     text = shown("submit", file, "--on", "slurm", "--dry-run")
     lines = sbatch_lines(text)
     expected = {"time": "8:00:00", "partition": "cpu", "qos": "long", "cpus-per-task": "8", "mem": "1908M"}
-    assert lines.items() >= {**expected, "mail-type": "END"}.items()
+    assert lines.items() >= {**expected, "mail-user": "ada"}.items()
     assert lines["job-name"] == names.job_name(str(tmp_path / "model"), "training")
     assert "gpus-per-node" not in lines
     assert f"train {tmp_path}/model/cluster/training.yaml" in text

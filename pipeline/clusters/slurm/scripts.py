@@ -72,11 +72,10 @@ def _again_script(
     )
 
 
-def _mail(driver: Driver) -> Iterable[str]:
-    if driver.mail_type:
-        yield f"--mail-type={','.join(driver.mail_type)}"
-    if driver.mail_user:
-        yield f"--mail-user={driver.mail_user}"
+def _mail(driver: Driver) -> tuple[str, ...]:
+    if driver.mail_user is None:
+        return ()
+    return (f"--mail-user={driver.mail_user}", f"--mail-type={','.join(driver.mail_type) or 'NONE'}")
 
 
 def worker_script(
