@@ -44,7 +44,8 @@ INSIDE = {
     "evaluation": {"errors", "geometry", "grid", "segmentation", "storage", "volumes"},
     "models": {"errors", "registry", "formats", "geometry", "config", "storage"},
     "training": {
-        *("errors", "registry", "formats", "geometry", "config", "models", "volumes", "evaluation", "synthetic"),
+        *("errors", "registry", "formats", "geometry", "config", "storage", "clusters", "models", "volumes"),
+        *("evaluation", "synthetic"),
     },
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "needs": set(),

@@ -14,7 +14,7 @@ import dask
 import pytest
 
 from pipeline.clusters.base import Submission
-from pipeline.clusters.slurm import names
+from pipeline.clusters.slurm import arrays, names
 from pipeline.clusters.slurm import pool as slurm_pool
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.clusters.slurm.pool import SlurmPool
@@ -237,14 +237,14 @@ def test_a_refused_submission_is_tried_again(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A submission that SLURM refuses, as at a limit on jobs, is tried again until all workers have started."""
-    submit, refusals = slurm_pool.submit_script, iter(["SLURM refused: limit"] * 3)
+    submit, refusals = arrays.submit_script, iter(["SLURM refused: limit"] * 3)
 
     def sometimes(script: str) -> str:
         for words in refusals:
             raise ClusterError(words)
         return submit(script)
 
-    monkeypatch.setattr(slurm_pool, "submit_script", sometimes)
+    monkeypatch.setattr(arrays, "submit_script", sometimes)
     pool.scale(2)
     executor.client.wait_for_workers(2, timeout=200)
     assert pool.problem == ""

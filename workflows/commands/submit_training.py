@@ -15,17 +15,20 @@ if TYPE_CHECKING:
 
 def is_training_file(path: str) -> bool:
     """True if there is a file with the keys of a training; what cannot be read is left to those who read run files."""
+    from pipeline.config.run_file import RunConfig
     from pipeline.config.strict_yaml import parse_yaml
     from pipeline.errors import ConfigError
-
-    if not Path(path).is_file():
-        return False
-    from pipeline.training.submission import is_training
+    from pipeline.formats import FIELD
 
     try:
-        return is_training(parse_yaml(Path(path).read_bytes(), path))
+        document = parse_yaml(Path(path).read_bytes(), path) if Path(path).is_file() else {}
     except (ConfigError, OSError):
         return False
+    if not isinstance(document, dict) or document.keys() <= {FIELD, *RunConfig.model_fields}:
+        return False  # without a look at trainings, which takes seconds to import
+    from pipeline.training.submission import is_training
+
+    return is_training(document)
 
 
 def read_training(path: str, overrides: Sequence[str]) -> TrainConfig:
@@ -59,7 +62,7 @@ def submit(
     from pipeline.runs.hints import command
     from pipeline.runs.launch import cluster_named
     from pipeline.training import submission
-    from workflows.commands.submit import setup_lines, setup_note
+    from workflows.commands.setup_lines import setup_lines, setup_note
     from workflows.commands.train import require_finished_volumes
     from workflows.terminal.tables import say
 
