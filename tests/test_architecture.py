@@ -95,6 +95,9 @@ def place(path):
 
 
 SOURCES = sorted((ROOT / "pipeline").rglob("*.py"))
+ENTRIES = ("petaseg", "workflows")
+"""The packages above the library: Python's, and that of the command line and of Luigi."""
+ABOVE = sorted(path for name in ENTRIES for path in (ROOT / name).rglob("*.py"))
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda p: str(p.relative_to(ROOT)))
@@ -103,7 +106,7 @@ def test_imports_follow_the_drawing(path):
     here = place(path)
     for module in imports(path):
         top, _, rest = module.partition(".")
-        assert top != "workflows", f"{path} imports {module}: the library must not know its entry points"
+        assert top not in ENTRIES, f"{path} imports {module}: the library must not know its entry points"
         if top == "pipeline" and rest and here in INSIDE:
             other = rest.split(".")[0]
             assert other == here or other in INSIDE[here], f"{path} imports pipeline.{other}"
@@ -118,7 +121,8 @@ def test_the_floors_of_the_drawing_hold():
     floors = [line.split() for line in drawing.splitlines() if line.startswith("    ")]
     height = {name: len(floors) - number for number, floor in enumerate(floors) for name in floor}
     everything = {place(path) for path in SOURCES if path.name != "__init__.py" or path.parent.name != "pipeline"}
-    assert set(height) == everything | {"workflows"}
+    assert set(height) == everything | set(ENTRIES)
+    assert height["petaseg"] > height["workflows"] > max(height[name] for name in everything)
     for name, allowed in INSIDE.items():
         assert all(height[other] < height[name] for other in allowed), name
     assert everything - set(INSIDE) == {"runs", "experiments"}
@@ -126,7 +130,7 @@ def test_the_floors_of_the_drawing_hold():
 
 def test_no_files_import_each_other():
     """The files of the library and of the entry points import each other in no circle, however long."""
-    files = [*SOURCES, *(ROOT / "workflows").rglob("*.py")]
+    files = [*SOURCES, *ABOVE]
     names = {dotted(path): path for path in files}
     arrows = {name: {target for target in targets(path, names)} - {name} for name, path in names.items()}
     assert tuple(TopologicalSorter(arrows).static_order())  # raises CycleError with the files of a circle
@@ -159,19 +163,24 @@ def tops(path):
 
 
 def test_luigi_lives_only_in_workflows():
-    users = [p for p in (ROOT / "workflows").rglob("*.py") if any(m.split(".")[0] == "luigi" for m in imports(p))]
-    assert users
+    users = {path.relative_to(ROOT).parts[0] for path in (*SOURCES, *ABOVE) if "luigi" in tops(path)}
+    assert users == {"workflows"}
+
+
+def test_the_command_line_does_not_know_the_python_package():
+    """``petaseg`` imports ``workflows``, and never the other way round."""
+    assert not any("petaseg" in tops(path) for path in (ROOT / "workflows").rglob("*.py"))
 
 
 def test_prometheus_is_known_in_one_file_only():
     """Only ``metrics.py`` imports the Prometheus client, so that runs without metrics do not load it."""
-    everywhere = [*SOURCES, *(ROOT / "workflows").rglob("*.py")]
-    users = {path.name for path in everywhere if any(m.startswith("prometheus") for m in imports(path))}
+    users = {path.name for path in (*SOURCES, *ABOVE) if any(m.startswith("prometheus") for m in imports(path))}
     assert users == {"metrics.py"}
 
 
 TERMINAL = {"typer", "rich"}
 LIGHT = {
+    "petaseg": set(),
     "pipeline": set(),
     "pipeline.config.run_file": set(),
     "pipeline.grid": set(),

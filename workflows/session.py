@@ -104,7 +104,7 @@ class Session:
 
 @contextmanager
 def open_session(
-    config: str,
+    config: str | Run,
     overrides: Sequence[str] = (),
     *,
     listener: Listener | None = None,
@@ -115,10 +115,11 @@ def open_session(
 ) -> Iterator[Session]:
     """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
+    config: a run file, a run directory, or a run that is open already, without overrides.
     check: called before anything is written; it raises if this run must not be driven.
     The other arguments are those of ``workflows.driver.segment``.
     """
-    run = Run.open(config, overrides)
+    run = config if isinstance(config, Run) else Run.open(config, overrides)
     check_settings(run.config.execution, cluster)
     run.check_directory(overwrite=overwrite)
     check(run)

@@ -17,6 +17,17 @@ from pipeline.config.registered import OneOf
 Problem = Any
 """A line of ``ValidationError.errors()``: type, loc, msg, input and ctx."""
 
+LIST = "it must be a list, such as [64, 64, 64]"
+TABLE = "it must be a table: lines of key: value, indented below it, or {{key: value}}"
+RULES = {
+    "tuple_type": LIST,
+    "list_type": LIST,
+    "dict_type": TABLE,
+    "model_type": TABLE,
+    "model_attributes_type": TABLE,
+    "too_long": "it must have at most {max_length} values, not {actual_length}",
+}
+"""Type of a problem -> the rule, where pydantic's own words are those of a programmer."""
 REMEDIES = {
     "string_type": "; put it in quotes",
     "bool_type": "; write true or false",
@@ -41,7 +52,8 @@ def explain(problem: Problem, model: type[Table]) -> str:
     """The line of one problem."""
     path, tables = walk(model, problem["loc"])
     where = ".".join(str(part) for part in path) or "the file as a whole"
-    message = problem["msg"].removeprefix("Value error, ")
+    rule = RULES.get(problem["type"])
+    message = rule.format(**problem.get("ctx", {})) if rule else problem["msg"].removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
     match problem["type"]:
         case "extra_forbidden":

@@ -51,6 +51,13 @@ class Scores:
         """Total variation of information in bits."""
         return self.voi_split + self.voi_merge
 
+    def __repr__(self) -> str:
+        return (
+            f"VOI {self.voi:.3f} bits (split {self.voi_split:.3f}, merge {self.voi_merge:.3f}), adapted Rand error "
+            f"{self.adapted_rand_error:.3f}, {self.neurons_found} of {self.neurons} neurons found, "
+            f"{self.segments:,} segments, {self.voxels:,} voxels"
+        )
+
     def to_dict(self) -> dict[str, float]:
         """All scores by name, ``voi`` included, ready for JSON."""
         return {"voi": self.voi, **asdict(self)}

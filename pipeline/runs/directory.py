@@ -41,6 +41,10 @@ LOGS = ("petaseg.log", "petaseg.jsonl")
 REMEDY = "give --overwrite to petaseg run, which deletes the results of that run, or choose another run_directory"
 
 
+class OtherInputError(ConfigError):
+    """A run directory holds the results of another input."""
+
+
 @dataclass(frozen=True)
 class InputMark:
     """The input whose results a run directory holds."""
@@ -59,7 +63,9 @@ class InputMark:
 
 
 def check_directory(outline: RunOutline, inputs: Inputs, *, overwrite: bool = False) -> None:
-    """``ConfigError`` unless a run may write to its directory; nothing is written.
+    """``ConfigError`` unless a run may write to its directory (``OtherInputError`` for another input's results).
+
+    Nothing is written.
 
     overwrite: whether the results of another input may be replaced.
     """
@@ -67,7 +73,7 @@ def check_directory(outline: RunOutline, inputs: Inputs, *, overwrite: bool = Fa
     if found is None:
         _refuse_occupied(outline.store)
     elif not overwrite and not found.same_as(mine):
-        raise ConfigError(
+        raise OtherInputError(
             f"{outline.url} holds the results of another input, {found.url}; this run reads {mine.url} and would "
             f"replace them: {REMEDY}"
         )

@@ -57,7 +57,12 @@ class Run:
         store, key = run_file(path)
         source = absolute(f"{store.url}/{key}", ".")
         config = with_absolute_paths(read_config(store.get(key), source, overrides), parent_of(source) or "")
-        run = cls(config, str(path), tuple(overrides), config.run_directory, open_inputs(config))
+        return cls.of(config, str(path), overrides)
+
+    @classmethod
+    def of(cls, config: RunConfig, source: str, overrides: Sequence[str] = ()) -> Run:
+        """The run of a configuration with absolute paths; errors as ``open``. ``source``: see the field."""
+        run = cls(config, source, tuple(overrides), config.run_directory, open_inputs(config))
         cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
         return run
 

@@ -38,6 +38,8 @@ Progress = Callable[[int, int], None]
 PAUSES = (0.1, 0.5, 0.0)
 """Seconds to wait after each try to remove the folder of an interrupted data set."""
 LARGEST_CHUNK = 512
+MOST_SAMPLES = 10_000_000
+"""Each sample is a stored chunk, or two volumes."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,11 @@ def settings_of(generator: Kind, overrides: Sequence[str] = ()) -> Table:
 
 
 def _check(folder: Path, count: int, seed: int) -> None:
-    if count < 1 or seed < 0:
-        raise ConfigError(f"count is {count} and seed is {seed}; make at least one sample, of a seed of at least 0")
+    if not 1 <= count <= MOST_SAMPLES or seed < 0:
+        raise ConfigError(
+            f"count is {count} and seed is {seed}; make 1 to {MOST_SAMPLES:,} samples, of a seed of at least 0 (for "
+            "more, make several data sets of different seeds)"
+        )
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} exists and is not empty; nothing is replaced: name another folder, or delete it")
 

@@ -16,7 +16,7 @@ from pipeline.volumes.location import Location, detect_format, parse_location, r
 from pipeline.volumes.marker import refuse_unfinished
 from pipeline.volumes.spec_checks import check_spec, differences
 
-__all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "spec_like"]
+__all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "parse_target", "spec_like"]
 
 
 def open_volume(url: str, *, mode: Mode = "r") -> Volume:
@@ -61,11 +61,9 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
     format: a creatable name in ``VOLUMES``; left out, the URL's own (``precomputed://``, ``memory://``) or zarr.
     overwrite: delete an existing volume first.
 
-    Raises ``VolumeError`` if something different is there, or the specification cannot be stored.
+    Raises ``VolumeError`` if something different or somebody else's is there, or the specification cannot be stored.
     """
-    location = parse_location(url)
-    if location.options:
-        raise ConfigError(f"{url}: options after # say how to read a volume; leave them out where one is made")
+    location = parse_target(url)
     name = format or location.format or DEFAULT_FORMAT
     if location.format not in (None, name):
         raise VolumeError(f"{url} is {location.format}, but the format asked for is {name}; leave one of the two out")
@@ -78,7 +76,20 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
         return kind.create(location, spec)
     volume = kind.open(location, "r+")
     _refuse_different(volume, spec)
+    if not kind.is_own(location):
+        raise VolumeError(
+            f"{url} exists already and does not say that petaseg made it, and only such a volume is written on: "
+            "choose another place, or move it away"
+        )
     return volume
+
+
+def parse_target(url: str) -> Location:
+    """The location of a volume to be made; ``ConfigError`` for options, which say how to read one."""
+    location = parse_location(url)
+    if location.options:
+        raise ConfigError(f"{url}: options after # say how to read a volume; leave them out where one is made")
+    return location
 
 
 def _refuse_options(location: Location, name: str) -> None:

@@ -39,14 +39,19 @@ def axis_names(url: str, attributes: Mapping[str, Any]) -> list[str] | None:
     """The names of the axes; ``None`` if no attribute has them, ``VolumeError`` if one has another form."""
     for key in NAMES:
         if (value := attributes.get(key)) is not None:
-            names = _names(value)
-            if not names:
-                raise VolumeError(
-                    f"{url} has the attribute {key} = {_shown(value)}, which is no list of names of axes: say the "
-                    "order by adding #axes=zyx or #axes=czyx"
-                )
-            return names
+            return names_in(url, key, value)
     return None
+
+
+def names_in(url: str, key: str, value: Any) -> list[str]:
+    """The names of axes that an attribute holds; ``VolumeError`` if it has another form."""
+    names = _names(value)
+    if not names:
+        raise VolumeError(
+            f"{url} has the attribute {key} = {_shown(value)}, which is no list of names of axes: say the order by "
+            "adding #axes=zyx or #axes=czyx"
+        )
+    return names
 
 
 def _names(value: Any) -> list[str] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from pipeline.config.base import STORAGE_CHUNK
-from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
+from pipeline.geometry import BoundingBox, Triple, Vec, as_vec, product
+from pipeline.volumes.indexing import described, fitted, select
 
 if TYPE_CHECKING:
     from pipeline.volumes.location import Location
@@ -44,16 +45,75 @@ class VolumeSpec:
         """The smallest box that one writer may own: the shard if there is one, else the storage chunk."""
         return self.storage_shard or self.storage_chunk
 
+    def bytes_of(self, shape: Vec) -> int:
+        """Uncompressed bytes of a box of this shape, all channels together."""
+        return product(shape) * self.dtype.itemsize * (self.channels or 1)
+
     def array_shape(self, box: BoundingBox) -> tuple[int, ...]:
         """The shape of the array that holds a box: (z, y, x), or (c, z, y, x) with channels."""
         return box.shape if self.channels is None else (self.channels, *box.shape)
 
 
+@runtime_checkable
 class Volume(Protocol):
-    """An open dataset at one mip; threads may share it. Only one writer at a time may own a ``write_unit``."""
+    """An open dataset at one mip; threads may share it. Only one writer at a time may own a ``write_unit``.
+
+    Two ways lead to its voxels. ``read`` and ``write`` take boxes in global voxel coordinates, in which the volume
+    begins at ``bounds.start``. ``volume[z, y, x]``, or ``volume[c, z, y, x]``, is an array of ``shape`` and counts from
+    the volume's own first voxel, as numpy does: ``volume[...]`` is ``volume.read(volume.bounds)``. Either reads only
+    the voxels that are asked for, of all channels; steps and channels are taken from what was read.
+    """
 
     url: str
     spec: VolumeSpec
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(z, y, x), or (c, z, y, x) with channels."""
+        return tuple(self.spec.array_shape(self.bounds))
+
+    @property
+    def ndim(self) -> int:
+        """The number of axes: 3, or 4 with channels."""
+        return len(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """The type of a voxel."""
+        return self.spec.dtype
+
+    @property
+    def bounds(self) -> BoundingBox:
+        """The extent in global voxel coordinates."""
+        return self.spec.bounds
+
+    @property
+    def resolution_nm(self) -> tuple[float, float, float]:
+        """Nanometres per voxel, z, y, x."""
+        return self.spec.resolution_nm
+
+    def __getitem__(self, key: Any) -> Any:
+        """The voxels that the index selects of an array of ``shape``; ``IndexError`` if there are none such."""
+        selection = select(key, self.shape)
+        return self.read(selection.box.translate(self.bounds.start))[selection.parts]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        """Store a number or an array in the box that the index selects; errors as ``write``, and ``IndexError``."""
+        selection = select(key, self.shape)
+        box = selection.box.translate(self.bounds.start)
+        self.write(box, fitted(value, selection, self.dtype, tuple(self.spec.array_shape(box)), self.url))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> np.ndarray:
+        """All voxels, in memory, for ``np.asarray(volume)``."""
+        if copy is False:
+            raise ValueError(f"{self.url} is read into a new array; copy=False is not possible: leave it out")
+        return self.read(self.bounds).astype(self.dtype if dtype is None else dtype, copy=False)
+
+    def __repr__(self) -> str:
+        return described(f"volume {self.url}", self.shape, self.dtype, self.resolution_nm, self.bounds.start)
 
     def read(self, box: BoundingBox) -> np.ndarray:
         """The voxels of a box, (z, y, x) or (c, z, y, x); unwritten voxels are 0. ``BoundsError`` outside."""
@@ -79,6 +139,11 @@ class CreatableFormat(Format, Protocol):
     @classmethod
     def exists(cls, location: Location) -> bool:
         """True if a volume of this format is there."""
+        ...
+
+    @classmethod
+    def is_own(cls, location: Location) -> bool:
+        """True if petaseg made the volume that is there, so that it may be written on."""
         ...
 
     @classmethod

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.errors import BoundsError, CorruptError, PetasegError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.storage import as_storage_error
-from pipeline.volumes.base import VolumeSpec
+from pipeline.volumes.base import Volume, VolumeSpec
 
 DECODE_ERRORS = (
     ValueError,
@@ -31,7 +31,7 @@ DECODE_ERRORS = (
 """The errors that codecs raise on bytes that they cannot decode."""
 
 
-class CheckedVolume(ABC):
+class CheckedVolume(Volume, ABC):
     """A volume whose subclass loads and stores voxels (``_load``, ``_store``); all checks are made here."""
 
     def __init__(self, url: str, spec: VolumeSpec, *, writable: bool = False) -> None:

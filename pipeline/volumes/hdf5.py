@@ -17,12 +17,15 @@ from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
-from pipeline.volumes.attributes import axis_names, stated_by
+from pipeline.volumes.attributes import axis_names, names_in, stated_by
 from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import placement, refuse_writing
+
+LABELS = "DIMENSION_LABELS"
+"""The attribute with the labels of dimension scales."""
 
 
 class Hdf5Volume(CheckedVolume):
@@ -115,8 +118,13 @@ def _axis_names(location: Location, dataset: h5py.Dataset) -> list[str] | None:
         return given
     if (names := axis_names(location.url, dataset.attrs)) is not None:
         return names
-    labels = [dimension.label for dimension in dataset.dims]
-    if any(labels):
+    if (labels := _dimension_labels(location, dataset)) is not None:
         return labels
     names = axis_names(location.url, dataset.file.attrs)
     return names if names is not None and len(names) == dataset.ndim else None
+
+
+def _dimension_labels(location: Location, dataset: h5py.Dataset) -> list[str] | None:
+    """The labels of the dimension scales; HDF5's own call for them crashes on texts of fixed length."""
+    labels = np.atleast_1d(dataset.attrs.get(LABELS, [])).tolist()
+    return names_in(location.url, LABELS, labels) if any(labels) else None

@@ -22,10 +22,11 @@ import numpy as np
 
 from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.geometry import BoundingBox, Triple, Vec, product
+from pipeline.formats import MARK
+from pipeline.geometry import BoundingBox, Triple, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
-from pipeline.volumes import create_volume, open_volume
+from pipeline.volumes import create_volume, open_volume, parse_target
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
 from pipeline.volumes.formats import DEFAULT_FORMAT
 from pipeline.volumes.intensity import (
@@ -112,7 +113,9 @@ def ingest(
     Raises ``ConfigError`` if no voxel size is known or the target overlaps the source, ``VolumeError`` for a source
     that cannot be used and for a target that exists, ``StorageError`` if the target cannot be written.
     """
+    target_place = parse_target(target_url)
     refuse_overlap(str(source), target_url)
+    refuse_run_directory(target_url)
     wanted = wanted_percentiles(to, percentiles)
     volume = open_source(source, dataset, resolution_nm)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
@@ -121,13 +124,13 @@ def ingest(
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
-    kind = format or parse_location(target_url).format or DEFAULT_FORMAT
-    stretch = _stretch(volume, wanted, parse_location(target_url), kind, grid, spec, done) if wanted else None
+    kind = format or target_place.format or DEFAULT_FORMAT
+    stretch = _stretch(volume, wanted, target_place, kind, grid, spec, done) if wanted else None
     with marker.kept_if_refused():
         marker.put(done)
         target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
     if stretch:
-        remember(parse_location(target_url), kind, stretch)
+        remember(target_place, kind, stretch)
         volume = StretchedVolume(volume, stretch)
     _copy(volume, target, grid, marker, done, on_progress)
     marker.delete()
@@ -176,6 +179,17 @@ def refuse_overlap(source: str, target: str) -> None:
             )
 
 
+def refuse_run_directory(target: str) -> None:
+    """``ConfigError`` if the target is, or lies directly in, a run directory, whose volumes only that run writes."""
+    place = local_path(place_of(target))
+    for folder in (place, place.parent) if place else ():
+        if (folder / MARK.name).is_file():
+            raise ConfigError(
+                f"the target {target} lies in the run directory {folder}, where only that run writes; choose a target "
+                "outside of it"
+            )
+
+
 def open_source(
     source: str | Path, dataset: str | None = None, resolution_nm: tuple[float, float, float] | None = None
 ) -> Volume:
@@ -209,10 +223,9 @@ def target_spec(source: VolumeSpec, offset: Triple | None, storage_chunk: Triple
 def block_shape(spec: VolumeSpec, memory_bytes: int) -> Vec:
     """Voxels of a block: write units, repeated along x, then y, then z, while they fit in ``memory_bytes``."""
     shape = spec.write_unit
-    voxel_bytes = spec.dtype.itemsize * (spec.channels or 1)
     for axis in (2, 1, 0):
         units = spec.bounds.shape.ceil_div(shape)[axis]
-        times = max(1, min(units, memory_bytes // (product(shape) * voxel_bytes)))
+        times = max(1, min(units, memory_bytes // spec.bytes_of(shape)))
         shape *= Vec(*(times if a == axis else 1 for a in range(3)))
     return shape
 

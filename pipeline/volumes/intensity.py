@@ -52,7 +52,7 @@ class Stretch:
         return result
 
 
-class StretchedVolume:
+class StretchedVolume(Volume):
     """A volume that is read as uint8."""
 
     def __init__(self, volume: Volume, stretch: Stretch) -> None:

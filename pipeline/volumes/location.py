@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipeline.errors import ConfigError, VolumeError
+from pipeline.formats import MARK
 from pipeline.storage import ObjectStore, local_path
 from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, Entry, all_options, entry_of, kinds_of_volumes, schemes
 
@@ -103,6 +104,11 @@ def require_format(location: Location) -> str:
     if found := detect_format(location):
         return found
     path = local_path(location.base)
+    if path and (path / MARK.name).is_file():
+        raise VolumeError(
+            f"{location.url} is a run directory, and no volume; name a volume in it, such as "
+            f"{location.url.rstrip('/')}/labels.zarr"
+        )
     state = "exists but is no volume" if path and path.exists() else "does not exist"
     hint = " (options after # are name=value, such as mip=1)" if "#" in location.base else ""
     raise VolumeError(f"{location.url} {state}; a volume is {kinds_of_volumes()}{hint}")

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipeline.errors import ConfigError, StorageError, VolumeError
+from pipeline.errors import ConfigError, PetasegError, StorageError, VolumeError
 from pipeline.formats import INGEST
 from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.location import Location, parse_location
@@ -74,7 +74,7 @@ class Marker:
         before = self._store and self._store.get_or_none(self._key)
         try:
             yield
-        except VolumeError:
+        except PetasegError:
             if self._store and before:
                 self._store.put(self._key, before)
             else:

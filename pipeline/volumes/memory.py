@@ -34,6 +34,11 @@ class MemoryVolume(CheckedVolume):
         return location.base in _arrays
 
     @classmethod
+    def is_own(cls, location: Location) -> bool:
+        """True: only this process makes such volumes."""
+        return True
+
+    @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> MemoryVolume:
         """Store an array of zeros under the name."""
         _arrays[location.base] = (spec, np.zeros(spec.array_shape(spec.bounds), spec.dtype))

@@ -13,6 +13,9 @@ from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import Stated, placement, refuse_writing
 
+MAGIC = b"\x93NUMPY"
+"""The first bytes of every .npy file."""
+
 
 class NpyVolume(CheckedVolume):
     """The array of one file; its URL gives the voxel size: ``raw.npy#resolution=8,8,8``."""
@@ -42,6 +45,10 @@ def _map_file(location: Location) -> np.ndarray:
         raise VolumeError(f"{location.url} does not exist on this machine; .npy is read from local files")
     try:
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+    except (ValueError, EOFError) as error:
+        if path.open("rb").read(6) != MAGIC:
+            raise VolumeError(f"{path} is no .npy file: correct the path, or write it with numpy.save") from error
+        raise VolumeError(f"{path} cannot be opened as .npy ({error}); is it complete?") from error
+    except OSError as error:
         raise VolumeError(f"{path} cannot be opened as .npy ({error}); is it complete?") from error
     return array

@@ -92,6 +92,11 @@ class ZarrVolume(CheckedVolume):
         return _read_node(ObjectStore(location.base)) is not None
 
     @classmethod
+    def is_own(cls, location: Location) -> bool:
+        """True if the attributes say that petaseg made the image."""
+        return _is_made_by_petaseg(ObjectStore(location.base))
+
+    @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
         """Make an empty OME-Zarr 0.5 image with one level, replacing one that petaseg made there."""
         cls.remove(location)

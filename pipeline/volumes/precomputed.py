@@ -87,6 +87,11 @@ class PrecomputedVolume(CheckedVolume):
         return ObjectStore(location.base).exists("info")
 
     @classmethod
+    def is_own(cls, location: Location) -> bool:
+        """True if the info file says that petaseg made the layer."""
+        return _is_made_by_petaseg(ObjectStore(location.base))
+
+    @classmethod
     def create(cls, location: Location, spec: VolumeSpec) -> PrecomputedVolume:
         """Make an empty layer with one mip, replacing one of petaseg's: labels (uint32, uint64) as segmentation."""
         if spec.dtype.name not in DTYPES:

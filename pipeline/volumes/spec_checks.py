@@ -8,6 +8,10 @@ from pipeline.errors import VolumeError
 from pipeline.volumes.base import VolumeSpec
 
 FIELDS = ("bounds", "dtype", "channels", "storage_chunk", "storage_shard")
+LARGEST_CHUNK = 2**31 - 1
+"""Bytes of the largest stored chunk that every codec can hold."""
+LARGEST_SHARD = 2**36
+"""Bytes of the largest shard, which is held in memory as a whole."""
 
 
 def check_spec(url: str, spec: VolumeSpec) -> None:
@@ -43,9 +47,19 @@ def _extent_problem(spec: VolumeSpec) -> str | None:
         return f"bounds are {spec.bounds}; there must be at least one voxel: correct the shape"
     if min(spec.storage_chunk) < 1:
         return f"storage_chunk is {spec.storage_chunk}; each side must be at least 1: correct it"
+    if (chunk_bytes := spec.bytes_of(spec.storage_chunk)) > LARGEST_CHUNK:
+        return (
+            f"storage_chunk is {spec.storage_chunk}, {chunk_bytes:,} bytes of {spec.dtype}; codecs and memory hold "
+            f"chunks of at most {LARGEST_CHUNK:,} bytes: make it smaller, for example 64,64,64"
+        )
     if not all(math.isfinite(r) and r > 0 for r in spec.resolution_nm):
         return f"resolution_nm is {spec.resolution_nm}; all three must be positive: correct it"
     shard = spec.storage_shard
     if shard and (min(shard) < 1 or any(shard % spec.storage_chunk)):
         return f"storage_shard is {shard}; it must be a multiple of storage_chunk {spec.storage_chunk}: round it up"
+    if (shard_bytes := spec.bytes_of(spec.write_unit)) > LARGEST_SHARD:
+        return (
+            f"storage_shard is {shard}, {shard_bytes:,} bytes of {spec.dtype}; a shard is held in memory as a "
+            f"whole, so it has at most {LARGEST_SHARD:,} bytes: make it smaller"
+        )
     return None

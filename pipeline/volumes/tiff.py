@@ -94,6 +94,7 @@ def _pages(path: Path) -> list[Page]:
     """The sections of a file, in the order that its metadata states."""
     try:
         with tifffile.TiffFile(path) as file:
+            _refuse_cut(path, file)
             series = file.series[0]
             _refuse_other_series(path, file)
             _refuse_axes(path, {axis: side for axis, side in zip(series.axes, series.shape, strict=True) if side > 1})
@@ -124,6 +125,20 @@ def _file_of(page: Any) -> Path:
     return Path(page.parent.filehandle.path)
 
 
+def _refuse_cut(path: Path, file: tifffile.TiffFile) -> None:
+    """Refuse a file whose pages or voxels go on behind its end: tifffile leaves them out, or fails far later."""
+    last, handle, place = file.pages[len(file.pages) - 1], file.filehandle, file.pages.next_page_offset
+    if place is not None:
+        handle.seek(place)
+    follows = place is not None and any(handle.read(file.tiff.offsetsize))
+    ends = max((o + n for o, n in zip(last.dataoffsets, last.databytecounts, strict=True)), default=0)
+    if follows or ends > handle.size:
+        raise VolumeError(
+            f"{path} says that it goes on behind its end, at {handle.size:,} bytes; it was cut off, in a copy or while "
+            "it was written: bring the whole file"
+        )
+
+
 def _refuse_other_series(path: Path, file: tifffile.TiffFile) -> None:
     """Refuse a file whose metadata tells several images apart; nothing says which one is meant."""
     if len(file.series) > 1 and any(series.kind not in PLAIN for series in file.series):
@@ -150,6 +165,15 @@ def _refuse_page(path: Path, page: Any) -> None:
             f"{path} stores {page.imagedepth} sections in three-dimensional tiles (ImageDepth); only sections of their "
             "own are read: save it as a stack of pages, for example with Fiji"
         )
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        raise VolumeError(
+            f"{path} stores white as 0 (MinIsWhite), so its values are those of a negative; save it with black as 0, "
+            "for example with Fiji (Edit > Invert, then Image > Lookup Tables > Grays)"
+        )
+    if page.colormap is not None and not _is_grey(page.colormap):
+        raise VolumeError(
+            f"{path} has a table of colours, so its values are no brightness; save it as a grey image without one"
+        )
     if find_spec("imagecodecs"):
         return
     bits = page.bitspersample
@@ -164,6 +188,11 @@ def _refuse_page(path: Path, page: Any) -> None:
     )
     if kind:
         raise VolumeError(f"{path} {kind}; run pip install imagecodecs, or store it uncompressed in whole bytes")
+
+
+def _is_grey(colours: np.ndarray) -> bool:
+    """True for a table (3, n) of colours that gives each value a grey of its own, from black to white."""
+    return bool((colours == colours[0]).all() and (np.diff(colours[0].astype(int)) > 0).all())
 
 
 def _can_decompress(code: int) -> bool:

@@ -140,6 +140,10 @@ def test_files_of_other_editors_are_read(encoding: str, end: str) -> None:
     ("line", "words"),
     [
         ("execution: {workers: 1:30}", 'execution.workers is "1:30": input should be a valid integer'),
+        ("chunk_shape: 64", "chunk_shape is 64: it must be a list, such as [64, 64, 64]"),
+        ("chunk_shape: [64, 64, 64, 1]", "chunk_shape is [64, 64, 64, 1]: it must have at most 3 values, not 4"),
+        ("execution: [a]", 'execution is ["a"]: it must be a table: lines of key: value, indented below it, or {key'),
+        ("supervoxels: 3", "supervoxels is 3: it must be a table"),
         ("evaluation: {labels: 2021}", "evaluation.labels is 2021: input should be a valid string; put it in quotes"),
         ("inference: {compile: maybe}", "write true or false"),
         ("chunk_shape: [64, 64, 1000000000000000]", "chunk_shape.2"),

@@ -70,6 +70,15 @@ class ReadContract:
             for box in random_boxes(self.bounds, 12):
                 assert (volume.read(box) == data[(..., *box.slices(self.bounds.start))]).all()
 
+    def test_is_indexed_like_an_array(self, tmp_path: Path) -> None:
+        """An index counts from the volume's first voxel, and selects what it selects of an array."""
+        for channels in self.channels:
+            data = self.data(channels=channels)
+            volume = open_volume(self.stored(tmp_path / str(channels), data))
+            assert (volume.shape, volume.dtype) == (data.shape, data.dtype)
+            for key in (np.s_[..., 3, :, -5:], np.s_[-1], np.s_[..., 5:30:7, ::-9, 50:]):
+                assert (volume[key] == data[key]).all()
+
     def test_an_empty_box_has_no_voxels(self, tmp_path: Path) -> None:
         """Reading an empty box gives an empty array of its shape."""
         volume = open_volume(self.stored(tmp_path, self.data()))

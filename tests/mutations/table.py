@@ -652,4 +652,23 @@ FINGERPRINTS = [
     ),
 ]
 
-MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS]
+PYTHON = [
+    Mutation(
+        "index-from-the-first-voxel",
+        "An index of a volume counts from its own first voxel, not from that of the dataset.",
+        "pipeline/volumes/base.py",
+        "self.read(selection.box.translate(self.bounds.start))",
+        "self.read(selection.box)",
+        "tests/petaseg/test_volumes.py::test_an_index_reads_only_the_box_that_it_needs",
+    ),
+    Mutation(
+        "labels-before-truth",
+        "Labels come first and ground truth second: false mergers count as mergers.",
+        "petaseg/scores.py",
+        "Contingency.from_labels(np.asarray(true), np.asarray(predicted))",
+        "Contingency.from_labels(np.asarray(predicted), np.asarray(true))",
+        "tests/petaseg/test_runs.py::test_scores_are_read_at_a_glance",
+    ),
+]
+
+MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON]

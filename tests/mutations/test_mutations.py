@@ -64,7 +64,7 @@ HOLDS = Mutation("sum", "Two numbers are added.", "pipeline/add.py", "a + b", "a
 @pytest.fixture
 def root(tmp_path):
     """A source tree with one function, and tests of it."""
-    for part in ("pipeline", "workflows", "tests"):
+    for part in ("petaseg", "pipeline", "workflows", "tests"):
         (tmp_path / part).mkdir()
         (tmp_path / part / "__init__.py").touch()
     (tmp_path / "pyproject.toml").write_text("")

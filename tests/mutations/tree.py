@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("pipeline", "workflows", "tests", "pyproject.toml")
+PARTS = ("petaseg", "pipeline", "workflows", "tests", "pyproject.toml")
 TESTS_FAILED = 1
 """Exit status of pytest if tests ran and some failed; others mean that none ran: a wrong name, an error of syntax."""
 LONGEST = 120

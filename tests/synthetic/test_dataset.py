@@ -109,7 +109,8 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
     ("kind", "options", "message"),
     [
         ("curves", {}, "tissue, challenge, pathfinder, tilt"),
-        ("tilt", {"count": 0}, "at least one sample"),
+        ("tilt", {"count": 0}, "make 1 to 10,000,000 samples"),
+        ("tilt", {"count": 10**11}, "make 1 to 10,000,000 samples"),
         ("tilt", {"seed": -1}, "seed"),
         ("tilt", {"overrides": ["contrst=0.5"]}, "did you mean 'contrast'"),
         ("tilt", {"overrides": ["contrast=2"]}, "less than or equal to 1"),

@@ -239,6 +239,7 @@ def test_an_array_of_the_second_image_of_a_group_has_its_size(tmp_path: Path) ->
         ({"axes": ["x", "y", "z"]}, ""),
         ({"axes": "x, y, z"}, ""),
         ({"axistags": json.dumps({"axes": [{"key": key, "typeFlags": 2} for key in "xyz"]})}, ""),
+        ({"DIMENSION_LABELS": np.array([b"x", b"y", b"z"])}, ""),  # a text of fixed length
         ({}, "xyz"),
     ],
 )

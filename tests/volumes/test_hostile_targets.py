@@ -133,6 +133,25 @@ def test_what_petaseg_did_not_make_is_refused_and_stays(
     assert state(tmp_path) == before
 
 
+def test_an_equal_volume_of_another_program_is_not_written_on(tmp_path: Path) -> None:
+    """A volume of the same extent and type that is not marked is no volume to go on with."""
+    mine = zarr.create_array(str(tmp_path / "a"), data=DATA, chunks=SPEC.storage_chunk, zarr_format=2)
+    mine.attrs["resolution_nm"] = [8, 8, 8]
+    before = state(tmp_path)
+    with pytest.raises(VolumeError, match="does not say that petaseg made it"):
+        create_volume(f"{tmp_path}/a", SPEC)
+    assert state(tmp_path) == before
+
+
+@pytest.mark.parametrize("target", ["b.zarr#mip=1", "b.zarr#resolution=8,8,8", "gone.h5:raw", "b.npy"])
+def test_a_target_that_is_refused_leaves_nothing(tmp_path: Path, target: str) -> None:
+    """No marker and no folder stay of an ingest whose target cannot be made."""
+    np.save(tmp_path / "source.npy", DATA)
+    with pytest.raises(PetasegError, match=r"leave them out|only read"):
+        ingest(tmp_path / "source.npy", f"{tmp_path}/{target}", resolution_nm=(8, 8, 8))
+    assert [path.name for path in tmp_path.iterdir()] == ["source.npy"]
+
+
 @pytest.mark.parametrize("kind", ["zarr", "precomputed"])
 def test_what_petaseg_made_is_replaced(tmp_path: Path, kind: str) -> None:
     """A marked volume is replaced, also behind a link, and the link stays."""

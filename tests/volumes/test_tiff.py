@@ -118,11 +118,41 @@ def test_a_truncated_file_is_an_error(tmp_path: Path) -> None:
     url = sections(tmp_path)
     victim = tmp_path / "em_v2_s4.tif"
     victim.write_bytes(victim.read_bytes()[:300])
-    with pytest.raises((VolumeError, CorruptError), match=r"cannot be opened|damaged"):
+    with pytest.raises((VolumeError, CorruptError), match=r"cannot be opened|was cut off"):
         everything(url + "#resolution=8,8,8")
     victim.write_bytes(b"no tiff at all")
     with pytest.raises(VolumeError, match=r"em_v2_s4.tif cannot be opened as TIFF"):
         open_volume(url)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"imagej": True, "metadata": {"axes": "ZYX"}}, {"bigtiff": True}, {"metadata": None}, {"byteorder": ">"}],
+)
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.8])
+def test_a_stack_that_was_cut_off_is_refused(options: dict[str, Any], share: float, tmp_path: Path) -> None:
+    """Sections behind the end of the file are never left out in silence; the whole file is read."""
+    file = tmp_path / "a.tif"
+    tifffile.imwrite(file, DATA, photometric="minisblack", **options)
+    assert (everything(f"{file}#resolution=8,8,8") == DATA).all()
+    file.write_bytes(file.read_bytes()[: round(share * file.stat().st_size)])
+    with pytest.raises(VolumeError, match=r"was cut off|cannot be opened as TIFF"):
+        open_volume(f"{file}#resolution=8,8,8")
+
+
+def test_values_that_are_no_brightness_are_refused(tmp_path: Path) -> None:
+    """A negative and a table of colours are named; a table of greys in order is read as it is."""
+    colours = np.random.default_rng(0).integers(0, 65536, (3, 256), np.uint16)
+    greys = np.tile(np.arange(256, dtype=np.uint16) * 257, (3, 1))
+    tifffile.imwrite(tmp_path / "negative.tif", DATA, photometric="miniswhite")
+    section = (DATA[0] % 256).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "colours.tif", section, photometric="palette", colormap=colours)
+    tifffile.imwrite(tmp_path / "greys.tif", section, photometric="palette", colormap=greys)
+    with pytest.raises(VolumeError, match="with black as 0"):
+        open_volume(f"{tmp_path}/negative.tif#resolution=8,8,8")
+    with pytest.raises(VolumeError, match="table of colours"):
+        open_volume(f"{tmp_path}/colours.tif#resolution=8,8,8")
+    assert (everything(f"{tmp_path}/greys.tif#resolution=8,8,8") == section).all()
 
 
 def test_an_unknown_compression_names_the_remedy(tmp_path: Path) -> None:

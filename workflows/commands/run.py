@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.clusters import CLUSTERS
 from workflows.commands.options import OverwriteOption, RunArgument, SetOption
+
+if TYPE_CHECKING:
+    from pipeline.runs.run import Run
 
 ON = " or ".join(CLUSTERS)
 
@@ -45,14 +48,27 @@ def register(app: typer.Typer) -> None:
             check_settings(opened.config.execution, on)
             if luigid is not None:
                 check_scheduler(luigid)
-            opened.check_directory(overwrite=overwrite)
+            refused = _other_input(opened, overwrite)
             opened.check_model()
             stages = ", ".join(stage.name for stage in opened.stages)
             outdated_note(read_status(opened))
             say(f"{run} is sound. It would run: {stages}\nwhat it will cost: {opened.hint('plan')}")
+            if refused:
+                say(f"but not now: {refused}")
             return
         session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on, overwrite=overwrite)
         report = write_report(session.run)
         if not quiet:
             run_table(session)
             report_table(session.run, report)
+
+
+def _other_input(run: Run, overwrite: bool) -> str | None:
+    """Why the run directory would be refused now, if it holds another input's results: no fault of the run file."""
+    from pipeline.runs.directory import OtherInputError
+
+    try:
+        run.check_directory(overwrite=overwrite)
+    except OtherInputError as error:
+        return str(error)
+    return None
