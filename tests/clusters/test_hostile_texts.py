@@ -119,8 +119,8 @@ def parts(script: str) -> tuple[list[str], list[str]]:
 
 
 PLAIN = [parts(text) for text in job_scripts(submission("inference.gpu", "A100"))]
-SET_HERE = ("--job-name=", "--output=", "--time=", "--signal=")
-"""Words that are in every script and hold the run directory or a walltime."""
+SET_HERE = ("--job-name=", "--output=", "--time=", "--signal=", "--mail-type=END,FAIL")
+"""Words that hold the run directory or a walltime, and the events of which an address is told where none are named."""
 
 
 @pytest.mark.parametrize("key", KEYS)
