@@ -32,10 +32,16 @@ WORKERS = {
     "memory_gb": 8.0,
     "threads": 2,
     "walltime": "02:00:00",
-    "queue": "long",
-    "options": ["--qos=long"],
+    "gpus_per_node": 4,
+    "array_limit": 10,
     "gpu_resource": "amd.com/gpu",
 }
+JOB = {
+    **{"queue": "long", "account": "lab", "qos": "long", "constraint": "a100", "reservation": "course"},
+    **{"nodelist": "n7", "exclude": "n1", "licenses": "matlab:1", "tmp_gb": 2.0, "comment": "mouse 7", "wckey": "k"},
+    "options": ["--nice=100"],
+}
+TABLES_OF_JOBS = ("cluster", "cluster.driver", "cluster.workers", "cluster.inference_workers")
 VALUES: dict[str, Any] = {
     "run_directory": "elsewhere",
     "chunk_shape": [20, 12, 14],
@@ -83,9 +89,8 @@ VALUES: dict[str, Any] = {
     "execution.metrics": "127.0.0.1:9095",
     "execution.dashboard": "127.0.0.1:8787",
     "cluster.kind": "slurm",
-    "cluster.queue": "short",
-    "cluster.account": "lab",
     "cluster.interface": "ib0",
+    "cluster.ports": "40000-40100",
     "cluster.namespace": "lab",
     "cluster.image": "petaseg:1",
     "cluster.claim": "data",
@@ -108,6 +113,9 @@ VALUES: dict[str, Any] = {
     "cluster.driver.memory_gb": 8.0,
     "cluster.driver.walltime": "1-00:00:00",
     "cluster.driver.restarts": 3,
+    "cluster.driver.mail_user": "ada@lab.org",
+    "cluster.driver.mail_type": ["FAIL"],
+    **{f"{table}.{key}": value for key, value in JOB.items() for table in TABLES_OF_JOBS},
     **{f"cluster.workers.{key}": value for key, value in WORKERS.items()},
     **{f"cluster.inference_workers.{key}": value for key, value in WORKERS.items()},
     "cluster.prices.cpu_hour": 0.5,

@@ -39,6 +39,14 @@ KINDS = {
 """Name of the class that a file is read into -> its kind."""
 
 
+def kind_of(keys: Collection[str]) -> str | None:
+    """The kind of which a file has the most marks, a key of ``KINDS``; ``None`` if it has none, or two as many."""
+    counts = {name: len(kind.marks & set(keys)) for name, kind in KINDS.items()}
+    most = max(counts.values())
+    found = [name for name, count in counts.items() if count == most > 0]
+    return found[0] if len(found) == 1 else None
+
+
 def refuse_other_kind(keys: Collection[str], wanted: str, source: str) -> None:
     """Raise ``ConfigError`` if the keys of a file are those of another kind than ``wanted``, a key of ``KINDS``.
 

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.cluster import DriverProcess, Worker
+from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
 from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
+from pipeline.config.slurm import SlurmJob
 from pipeline.errors import ConfigError
 from pipeline.runs.chain import STAGES, with_readers
 
@@ -67,12 +70,6 @@ def _changes(effect: Effect, *what: str, run: str = "") -> tuple[Change, ...]:
 
 
 INFERENCE = tuple(key for key in keys_of() if key.startswith("inference."))
-KUBERNETES = (
-    *("user", "group", "supplemental_groups", "service_account", "bind_role", "claims", "labels", "annotations"),
-    *("queue", "image_pull_policy", "network_policy", "outside_ports"),
-)
-DEVICE = ("gpu_resource",)
-POD = ("node_selector", "node_affinity", "tolerations", "priority_class", "runtime_class", "scratch_gb")
 KEYS = (
     *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
     *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
@@ -98,14 +95,19 @@ KEYS = (
     *_changes(NOTHING, "execution.scheduler", "execution.max_in_flight", "execution.attempts"),
     *_changes(NOTHING, "execution.backoff_seconds", "execution.lease_seconds", "execution.timeout_seconds"),
     *_changes(NOTHING, "execution.metrics", "execution.dashboard"),
-    *_changes(NOTHING, "cluster.kind", "cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace"),
+    *_changes(NOTHING, "cluster.kind", "cluster.interface", "cluster.ports", "cluster.namespace"),
     *_changes(NOTHING, "cluster.image", "cluster.claim", "cluster.secrets", "cluster.image_pull_secret"),
-    *_changes(NOTHING, *(f"cluster.kubernetes.{key}" for key in KUBERNETES)),
-    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in ("cpus", "memory_gb", "walltime", "restarts", *POD))),
+    *_changes(NOTHING, *(f"cluster.kubernetes.{key}" for key in KubernetesTable.model_fields)),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in (*DriverProcess.model_fields, *PodOptions.model_fields))),
     *(
         Change(f"cluster.{table}.{key}", NOTHING)
         for table in ("workers", "inference_workers")
-        for key in ("count", "cpus", "gpus", "memory_gb", "threads", "walltime", "queue", "options", *DEVICE, *POD)
+        for key in (*Worker.model_fields, *WorkerPodOptions.model_fields)
+    ),
+    *(
+        Change(f"{table}.{key}", NOTHING)
+        for table in ("cluster", "cluster.driver", "cluster.workers", "cluster.inference_workers")
+        for key in SlurmJob.model_fields
     ),
     *_changes(NOTHING, *(f"cluster.prices.{key}" for key in ("cpu_hour", "gpu_hour", "currency"))),
 )

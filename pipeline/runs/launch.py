@@ -40,11 +40,15 @@ class RunPlace:
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
     """The cluster that the user named, or the run file's."""
-    chosen = name or run.config.cluster.kind
-    if chosen is None:
+    return cluster_named(name or run.config.cluster.kind, "the run file")
+
+
+def cluster_named(name: str | None, file: str) -> Cluster:
+    """A cluster by name; ``ConfigError`` if neither the command nor the file names one."""
+    if name is None:
         names = " or ".join(f"--on {name}" for name in CLUSTERS)
-        raise ConfigError(f"which cluster? give {names}, or set cluster.kind in the run file")
-    return make_cluster(chosen)
+        raise ConfigError(f"which cluster? give {names}, or set cluster.kind in {file}")
+    return make_cluster(name)
 
 
 def submission_of(run: Run, setup: str = "") -> Submission:

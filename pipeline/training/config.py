@@ -21,6 +21,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
+from pipeline.config.cluster import ClusterTable
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation
@@ -153,6 +154,8 @@ class TrainConfig(Table):
     """For the card: the training data, with source and licence."""
     licence: str = ""
     """For the card: licence of the weights."""
+    cluster: ClusterTable = ClusterTable()
+    """Where `petaseg submit` trains; the job has the memory, walltime and restarts of ``cluster.driver``."""
 
     @property
     def channels(self) -> tuple[AnyTarget, ...]:
@@ -168,6 +171,15 @@ class TrainConfig(Table):
     def make_output(self) -> Path:
         """The output folder; it is made if it is missing. ``ConfigError`` if it cannot be made."""
         return make_folder(self.output, "output")
+
+    @model_validator(mode="after")
+    def _has_no_workers(self) -> TrainConfig:
+        given = {"workers", "inference_workers"} & self.cluster.model_fields_set
+        if given:
+            raise ValueError(
+                f"cluster.{min(given)} is given; a training is one job without workers: describe it in cluster.driver"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patches_go_on(self) -> TrainConfig:

@@ -42,7 +42,7 @@ from pipeline.training.module import Record, TrainingModule
 
 FREE = {
     *("output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"),
-    *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"),
+    *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone", "cluster"),
     *("choose_threshold", "threshold_box"),
 }
 """Settings that may change between two parts of a training; of ``start_from`` and ``backbone`` only

@@ -18,7 +18,7 @@ from workflows.central import check_scheduler
 from workflows.commands.evaluate import _as_overrides
 from workflows.commands.init import write_example
 from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_vector
-from workflows.commands.submit import read_setup
+from workflows.commands.setup_lines import read_setup
 
 NAMES = [
     "a: b",

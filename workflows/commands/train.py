@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
         from workflows.interruption import saying
 
         config: TrainConfig = load_config(file, set_ or (), TrainConfig)
-        _require_finished(config)
+        require_finished_volumes(config)
         if dry_run:
             from pipeline.training.dry_run import dry_run as check
 
@@ -85,7 +85,7 @@ def _interrupted(config: TrainConfig) -> str:
     return f"{kept}; go on with: {this_command()}"
 
 
-def _require_finished(config: TrainConfig) -> None:
+def require_finished_volumes(config: TrainConfig) -> None:
     """Refuse volumes that a run has not finished."""
     from pipeline.runs.origin import require_finished
 
