@@ -155,9 +155,7 @@ def test_chunks_meet_dask_in_one_file_only():
     users = {place(path): path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
     assert set(users) <= {"execution", "clusters"}
     in_execution = {path.name for path in (ROOT / "pipeline" / "execution").glob("*.py") if "distributed" in tops(path)}
-    assert in_execution == {"dask.py", "batch.py", "local_cluster.py"}, (
-        "submitting, the worker's side, starting processes"
-    )
+    assert in_execution == {"dask.py", "batch.py", "local_cluster.py"}, "submitting, its worker's side, processes"
 
 
 def tops(path):

@@ -174,10 +174,11 @@ class TrainConfig(Table):
 
     @model_validator(mode="after")
     def _has_no_workers(self) -> TrainConfig:
-        given = {"workers", "inference_workers"} & self.cluster.model_fields_set
+        unused, default = ("inference_workers", "workers"), ClusterTable()
+        given = [name for name in unused if getattr(self.cluster, name) != getattr(default, name)]
         if given:
             raise ValueError(
-                f"cluster.{min(given)} is given; a training is one job without workers: describe it in cluster.driver"
+                f"cluster.{given[0]} is given; a training is one job without workers: describe it in cluster.driver"
             )
         return self
 

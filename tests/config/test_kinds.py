@@ -32,7 +32,7 @@ def test_a_kind_is_marked_by_keys_that_only_it_has(kind):
 
 
 @pytest.mark.parametrize(
-    "words", [["run"], ["run", "--dry-run"], ["plan"], ["submit"], ["evaluate"], ["status"], ["verify"]]
+    "words", [["run"], ["run", "--dry-run"], ["plan"], ["evaluate"], ["status"], ["verify"]]
 )
 def test_a_command_for_runs_names_the_command_for_a_training_file(words, tmp_path):
     """Every command that reads a run file refuses a training file and names `petaseg train`."""

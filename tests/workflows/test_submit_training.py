@@ -12,11 +12,11 @@ from pipeline.clusters.slurm import names
 from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, PetasegError
 from pipeline.training.config import TrainConfig
-from pipeline.training.submission import is_training, lone_job, with_absolute_paths
+from pipeline.training.submission import lone_job, with_absolute_paths
 from pipeline.training.trainer import identity
 from tests.deploy.slurm import sbatch_lines
 from tests.training.trainings import stored_cubes
-from workflows.cli import app
+from workflows.app import app
 from workflows.commands.submit_training import is_training_file
 
 
@@ -112,7 +112,7 @@ def test_a_training_file_is_known_by_its_keys(keys: object, training_file: bool,
     """A misspelt or a missing key does not make a run file out of a training file, nor the other way round."""
     file = tmp_path / "some.yaml"
     file.write_text(yaml.safe_dump(keys))
-    assert is_training(keys) == is_training_file(str(file)) == training_file
+    assert is_training_file(str(file)) == training_file
     assert not is_training_file(str(tmp_path))
     assert not is_training_file(str(tmp_path / "missing.yaml"))
 
