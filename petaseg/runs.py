@@ -79,7 +79,7 @@ def run(
 
     with driving(run_of(config, as_overrides(tables)), overwrite=overwrite, progress=progress) as session:
         finish(session)
-    return _result(session.run)
+        return _result(session.run)
 
 
 def relabel(
@@ -89,7 +89,7 @@ def relabel(
     min_size: int | None = None,
     progress: bool = False,
 ) -> Result:
-    """Cut the merge tree of a finished run elsewhere and write the labels again, in seconds.
+    """Cut the merge tree of a finished run elsewhere and write the labels that change; it holds in later runs.
 
     Args:
         run: a run file, a run directory or the ``Result`` of a run.
@@ -107,8 +107,9 @@ def relabel(
     opened = run_of(fspath(run), as_overrides(given))
     check_complete(opened, "agglomerate")
     with driving(opened, progress=progress) as session:
+        opened.remember()
         finish(session)
-    return _result(session.run)
+        return _result(session.run)
 
 
 def status(run: str | PathLike[str]) -> RunStatus:

@@ -54,7 +54,7 @@ class FileFormat:
 
 LEASE = FileFormat("lease.json", 1)
 LEDGER = FileFormat("ledger", 1)
-"""Said by the first record of a log, and by ``compact.npz`` beside it."""
+"""Said by the first record of a log, and by ``compact.npz`` and ``inputs.npz`` beside it."""
 OUTLINE = FileFormat("stages.json", 1)
 RATES = FileFormat("plan.json", 1)
 DRIVER = FileFormat("driver.json", 1)
@@ -67,5 +67,7 @@ EXTENT = FileFormat("extent.json", 1)
 """Beside the log of a stage: the layout to which its products were confined last."""
 MARK = FileFormat("petaseg.json", 1)
 """Marks a run directory as one of petaseg's, and names the input whose results are in it."""
+SEGMENTATION = FileFormat("segmentation.json", 1)
+"""In a run directory: the threshold that ``petaseg relabel`` has applied, and what the run file said then."""
 INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""

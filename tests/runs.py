@@ -44,6 +44,14 @@ def write_run(folder: Path, **tables) -> Path:
     return file
 
 
+def affinity_run(folder: Path) -> Path:
+    """A run file for random affinities of 20 x 24 x 28 voxels in eight chunks."""
+    affinities = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 28)).astype(np.uint8)
+    given = {"affinities": write_volume(folder / "affinities.zarr", affinities)}
+    shapes = {"chunk_shape": [10, 12, 14], "storage_chunk_shape": [10, 12, 14]}
+    return write_run(folder, input=given, supervoxels={"threshold": 0.3, "filter_width": 1}, **shapes)
+
+
 def run(file: Path, *overrides: str) -> Run:
     """Run a run file in this process, as ``petaseg run`` does, and return the run."""
     opened.forget()

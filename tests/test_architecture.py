@@ -44,7 +44,8 @@ INSIDE = {
     "evaluation": {"errors", "geometry", "grid", "segmentation", "storage", "volumes"},
     "models": {"errors", "registry", "formats", "geometry", "config", "storage"},
     "training": {
-        *("errors", "registry", "formats", "geometry", "config", "models", "volumes", "evaluation", "synthetic"),
+        *("errors", "registry", "formats", "geometry", "config", "storage", "clusters", "models", "volumes"),
+        *("evaluation", "synthetic"),
     },
     "inference": {"errors", "geometry", "grid", "config", "models"},
     "needs": set(),
@@ -154,7 +155,9 @@ def test_chunks_meet_dask_in_one_file_only():
     users = {place(path): path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
     assert set(users) <= {"execution", "clusters"}
     in_execution = {path.name for path in (ROOT / "pipeline" / "execution").glob("*.py") if "distributed" in tops(path)}
-    assert in_execution == {"dask.py", "local_cluster.py"}, "the one submits chunks, the other starts processes"
+    assert in_execution == {"dask.py", "batch.py", "local_cluster.py"}, (
+        "submitting, the worker's side, starting processes"
+    )
 
 
 def tops(path):
@@ -185,7 +188,8 @@ LIGHT = {
     "pipeline.grid": set(),
     "pipeline.volumes": set(),
     "pipeline.runs.status": set(),
-    "workflows.cli": TERMINAL,
+    "workflows.cli": set(),
+    "workflows.app": TERMINAL,
     "workflows.terminal.watch": TERMINAL,
 }
 """Module -> the heavy libraries that it may load."""

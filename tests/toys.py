@@ -14,6 +14,7 @@ from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
 from pipeline.config.run_file import Table
 from pipeline.execution.base import Item, Outcome, Result, attempt
+from pipeline.execution.stopping import Gate
 from pipeline.experiments.base import Experiment, Report
 from pipeline.models.cells import Recurrence
 from pipeline.models.recurrent import RecurrentNetwork
@@ -154,8 +155,11 @@ class BackwardsExecutor:
         *,
         needs: Needs,
         max_in_flight: int | None = None,
+        gate: Gate | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         for item in reversed(list(items)):
+            if gate is not None and gate.closed:
+                return
             yield attempt(function, item)
 
     def avoid(self, node: str) -> bool:

@@ -10,6 +10,7 @@ from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
+from workflows.interruption import saying, this_command
 from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
@@ -24,6 +25,8 @@ def run_with_progress(
     only_after: str | None = None,
     cluster: str | None = None,
     overwrite: bool = False,
+    report: bool = False,
+    beside: str = "",
 ) -> Session:
     """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
 
@@ -40,6 +43,8 @@ def run_with_progress(
             only_after=only_after,
             cluster=cluster,
             overwrite=overwrite,
+            report=report,
+            beside=beside,
         )
 
 
@@ -53,6 +58,8 @@ def segment(
     only_after: str | None = None,
     cluster: str | None = None,
     overwrite: bool = False,
+    report: bool = False,
+    beside: str = "",
 ) -> Session:
     """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
@@ -65,6 +72,8 @@ def segment(
         only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
         overwrite: delete the results of another input that the run directory holds; else they are refused.
+        report: sum up, score and draw the finished run (``Session.report``), before the lease is released.
+        beside: the name of a second segmentation in the run directory, which is made instead of the first.
     """
 
     if scheduler_url is not None:
@@ -75,9 +84,22 @@ def segment(
             check_complete(run, only_after)
 
     with open_session(
-        config, overrides, listener=listener, announce=announce, cluster=cluster, check=check, overwrite=overwrite
+        config,
+        overrides,
+        listener=listener,
+        announce=announce,
+        cluster=cluster,
+        check=check,
+        overwrite=overwrite,
+        beside=beside,
     ) as session:
-        finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
+        again = session.command if only_after is None else this_command()
+        with saying(lambda: f"{session.progress}; go on with: {again}"):
+            finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
+            if report and finished and session.failure is None:
+                from pipeline.runs.report import write_report  # it imports matplotlib
+
+                session.report = write_report(session.run)
     if session.failure is not None:
         raise session.failure
     if not finished:
@@ -90,7 +112,7 @@ def check_complete(run: Run, stage: str) -> None:
     if not run.is_complete(run.stage(stage)):
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
-            f"first: {run.command}; or, if it was run with another --set, name its folder "
+            f"first: `{run.command}`; or, if it was run with another --set, name its folder "
             f"{shlex.quote(run.url)} instead of a file"
         )
 

@@ -7,16 +7,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from pipeline.execution import check_settings, engine_of, executor_of
 from pipeline.execution.base import Executor
-from pipeline.execution.runner import Listener, RunOptions, fan_out, run_stage
+from pipeline.execution.runner import ChunkDone, Event, Listener, RunOptions, StageStarted, fan_out, run_stage
 from pipeline.ledger.records import Summary
-from pipeline.runs.hints import command
+from pipeline.runs.hints import continuation
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
+from pipeline.runs.unchanged import keep_unchanged
+from pipeline.runs.workers import slots_of
+from pipeline.stages.base import Stage
 from workflows.events.listeners import listening
 from workflows.events.run_log import logging_to_file
+from workflows.interruption import STOP
+
+if TYPE_CHECKING:  # it imports matplotlib
+    from pipeline.runs.report import Report
 
 logger = logging.getLogger("petaseg.session")
 
@@ -31,19 +39,23 @@ class Session:
     def __init__(
         self, run: Run, lease: Lease, listener: Listener, announce: Callable[[str], None], cluster: str | None = None
     ) -> None:
-        self.run, self.lease, self.listener, self.announce, self.cluster = run, lease, listener, announce, cluster
+        self.run, self.lease, self.announce, self.cluster = run, lease, announce, cluster
+        self.listener = fan_out(self._count, listener)
         self.seconds: dict[str, float] = {}
         """Seconds that each stage took, of stages with chunks to compute."""
         self.failure: BaseException | None = None
         """The error of the first stage that failed, or whose records cannot be read."""
+        self.report: Report | None = None
+        """What was made of the finished run, under the lease."""
         self._complete: set[str] = set()
+        self._stage, self._total, self._done = "", 0, 0
 
     @property
     def command(self) -> str:
         """The command by which the user continues this run."""
         if self.cluster is None:
             return self.run.command
-        return command("submit", self.run.url, (), "--on", self.cluster)
+        return continuation(self.run.url, cluster=self.cluster)
 
     @cached_property
     def executor(self) -> Executor:
@@ -65,7 +77,8 @@ class Session:
         with self._keeping_failure():
             ledger = self.run.ledger(stage)
             try:
-                summary = run_stage(stage, ledger, self.executor, self._options(), on_event=self.listener)
+                keep_unchanged(self.run, stage, ledger, self.lease.may_write)
+                summary = run_stage(stage, ledger, self.executor, self._options(stage), on_event=self.listener)
             finally:
                 ledger.close()
         self.seconds[name] = time.perf_counter() - began
@@ -87,13 +100,30 @@ class Session:
             self.failure = self.failure or error
             raise
 
-    def _options(self) -> RunOptions:
+    def _options(self, stage: Stage) -> RunOptions:
         return RunOptions.of(
             self.run.config.execution,
             self.command,
+            slots_of(self.run.config, self.cluster, network=stage.needs().network),
             may_write=self.lease.may_write,
             worker_may_write=self.lease.fence.may_write,
+            stop=STOP,
         )
+
+    def _count(self, event: Event) -> None:
+        if isinstance(event, StageStarted):
+            self._stage, self._total, self._done = event.stage, event.total, event.done
+        elif isinstance(event, ChunkDone):
+            self._done += 1
+
+    @property
+    def progress(self) -> str:
+        """What is done, in words."""
+        if not self._stage:
+            return "no chunk was begun"
+        number = [stage.name for stage in self.run.stages].index(self._stage) + 1
+        stages = len(self.run.stages)
+        return f"{self._done:,} of {self._total:,} chunks of {self._stage}, stage {number} of {stages}, are done"
 
     def close(self) -> None:
         """Stop the workers, if any were started."""
@@ -112,6 +142,7 @@ def open_session(
     cluster: str | None = None,
     check: Callable[[Run], None] = lambda _: None,
     overwrite: bool = False,
+    beside: str = "",
 ) -> Iterator[Session]:
     """Open a run, take its lease, and make its run directory; at the end stop its workers and release the lease.
 
@@ -119,7 +150,7 @@ def open_session(
     check: called before anything is written; it raises if this run must not be driven.
     The other arguments are those of ``workflows.driver.segment``.
     """
-    run = config if isinstance(config, Run) else Run.open(config, overrides)
+    run = config if isinstance(config, Run) else Run.open(config, overrides, beside)
     check_settings(run.config.execution, cluster)
     run.check_directory(overwrite=overwrite)
     check(run)
@@ -132,6 +163,9 @@ def open_session(
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
         run.create(cluster, overwrite=overwrite)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
+            logger.info("threshold %s", run.chosen)
+            if run.chosen.file is not None and not run.choice.given:
+                announce(f"threshold {run.chosen}")
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             try:
                 yield session

@@ -14,13 +14,13 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import RunConfig
-from pipeline.errors import ClusterError
+from pipeline.errors import ClusterError, ConfigError
 from pipeline.formats import DRIVER
 from pipeline.storage import local_path
 
@@ -51,6 +51,22 @@ class Submission:
     They are no part of the run file, which may come from somebody else and must not be able to execute anything. The
     driver gets them as the environment variable ``PETASEG_SETUP``, for the jobs of its workers.
     """
+
+
+@dataclass(frozen=True)
+class LoneJob:
+    """One command as one job on one node, like a training, which goes on where it stopped when it is started again."""
+
+    url: str
+    """Its folder; the record and the log are in it. A path of this machine, or a bucket."""
+    command: tuple[str, ...]
+    """Arguments after ``python -P``."""
+    cluster: ClusterTable
+    """Where it runs; its walltime, memory and restarts are those of ``cluster.driver``."""
+    cpus: int
+    gpus: int = 0
+    setup: str = ""
+    """As in ``Submission``."""
 
 
 @dataclass(frozen=True)
@@ -132,6 +148,32 @@ class Cluster(Protocol):
         ...
 
 
+@runtime_checkable
+class LoneJobs(Protocol):
+    """What a kind of cluster adds to ``Cluster`` if it can run a command that is no driver of workers: a training.
+
+    ``state``, ``logs`` and ``cancel`` of ``Cluster`` serve such a job too.
+    """
+
+    def render_lone(self, job: LoneJob) -> dict[str, str]:
+        """As ``Cluster.render``."""
+        ...
+
+    def submit_lone(self, job: LoneJob) -> DriverJob:
+        """As ``Cluster.submit``."""
+        ...
+
+
+def lone_jobs(cluster: Cluster) -> LoneJobs:
+    """The cluster, if it runs trainings; else ``ConfigError``."""
+    if not isinstance(cluster, LoneJobs):
+        raise ConfigError(
+            f"a training cannot be submitted to {cluster.name} yet; submit it to slurm (--on slurm), or run "
+            "`petaseg train` in a job of your own: it goes on from its checkpoint when it is started again"
+        )
+    return cluster
+
+
 class WorkerPool(Protocol):
     """A Dask scheduler in this process and the jobs that work for it."""
 
@@ -192,4 +234,5 @@ def worker_shapes(cluster: ClusterTable) -> dict[str, WorkerShape]:
 
 def large(shape: WorkerShape) -> WorkerShape:
     """One worker with more memory, for one chunk at a time."""
-    return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, "threads": 1, "count": 1})
+    one = {"threads": 1, "count": 1, "gpus_per_node": None}
+    return shape.model_copy(update={"memory_gb": MORE_MEMORY * shape.memory_gb, **one})

@@ -34,6 +34,8 @@ Cores = Annotated[int, Field(ge=1, le=4096)]
 """Cores of a machine, or threads on them."""
 Processes = Annotated[int, Field(ge=1, le=100_000)]
 """Processes or threads that work together."""
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
+"""A word that is safe in a job script, so that no value of a run file can become a command."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """Seed of a generator of random numbers."""
 Positive = Annotated[float, Field(gt=0, le=LARGEST)]

@@ -6,13 +6,13 @@ import json
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from pipeline.config.base import Amount, Cores, Line, Processes, Table
+from pipeline.config.base import Amount, Cores, Line, Name, Processes, Table
+from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
 from pipeline.config.registered import KeyOf
+from pipeline.config.slurm import MailType, Ports, SlurmJob
 
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
-"""A word that is safe in a job script, so that no value of a run file can become a command."""
 LONGEST_DAYS = 3650
 WALLTIME = re.compile(
     r"(?P<d>\d+)-(?P<h>2[0-3]|[01]?\d)(?::(?P<m>[0-5]?\d)(?::(?P<s>[0-5]?\d))?)?"
@@ -57,18 +57,10 @@ def _check_walltime(text: str) -> str:
 Walltime = Annotated[str, BeforeValidator(_minutes_as_text), AfterValidator(_check_walltime)]
 Memory = Annotated[float, Field(ge=0.1, le=1e6)]
 """Memory of one process in GB; Python and its packages alone take a tenth."""
-SbatchOption = Annotated[
-    str,
-    Field(
-        pattern=r"^--(constraint|exclude|exclusive|gres|gpus|hint|licenses|nice|nodelist|qos|reservation)"
-        r"(=[A-Za-z0-9_.,:@+&|*()\[\]-]+)?$",
-        max_length=4096,
-    ),
-]
 
 
-class WorkerShape(Table):
-    """Workers of one shape: their number, and the resources of each."""
+class Worker(Table):
+    """The number of workers, and the resources of each."""
 
     count: Processes = 4
     """The most workers; a stage with fewer chunks starts fewer."""
@@ -82,16 +74,35 @@ class WorkerShape(Table):
     """Chunks that a worker processes in parallel."""
     walltime: Walltime = "04:00:00"
     """Longest time of a worker, in any form that SLURM knows; it drains before its end and is replaced."""
-    queue: Name | None = None
-    """Partition of these workers (SLURM); cluster.queue if left out."""
-    options: tuple[SbatchOption, ...] = ()
-    """More options of sbatch that choose nodes, like "--constraint=skylake" or "--qos=long" (SLURM)."""
-    node_selector: dict[Name, Name] = Field(default_factory=dict)
-    """Labels that a node must have (Kubernetes)."""
+    gpus_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
+    """GPUs of one job, which runs so many of these workers, each with one of the GPUs; one if left out (SLURM)."""
+    array_limit: Processes | None = None
+    """The most jobs of one array that run at the same time; the others wait (SLURM)."""
 
 
-class Driver(Table):
-    """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
+class WorkerShape(WorkerPodOptions, SlurmJob, Worker):  # the keys of the last come first
+    """Workers of one shape: their number, the resources of each, and what jobs and pods ask of SLURM and Kubernetes."""
+
+    @property
+    def workers_per_job(self) -> int:
+        """Worker processes of one job of SLURM."""
+        return self.gpus_per_node or 1
+
+    @model_validator(mode="after")
+    def _gpus_of_a_node(self) -> WorkerShape:
+        """Workers that share the GPUs of a node have one each; the file need not say so again."""
+        if self.gpus_per_node is not None and "gpus" not in self.model_fields_set:
+            object.__setattr__(self, "gpus", 1)
+        if self.gpus_per_node is not None and not self.gpus:
+            raise ValueError(
+                f"gpus_per_node is {self.gpus_per_node}, but gpus is 0: such workers have a GPU each; leave one of "
+                "the two keys out"
+            )
+        return self
+
+
+class DriverProcess(Table):
+    """The resources of the driver."""
 
     cpus: Cores = 1
     """CPU cores."""
@@ -101,6 +112,14 @@ class Driver(Table):
     """Longest time of the driver; before its end it stops, is queued again and continues (SLURM)."""
     restarts: Annotated[int, Field(ge=0, le=1000)] = 20
     """How often a driver that was killed is started again."""
+    mail_user: Name | None = None
+    """Address to which SLURM sends mail about the driver's job; no mail if left out (SLURM)."""
+    mail_type: tuple[MailType, ...] = ("END", "FAIL")
+    """Events of the driver's job about which SLURM sends mail, like REQUEUE or TIME_LIMIT_90 (SLURM)."""
+
+
+class Driver(PodOptions, SlurmJob, DriverProcess):
+    """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
 
 
 class Prices(Table):
@@ -114,17 +133,15 @@ class Prices(Table):
     """Printed behind the figures, like EUR."""
 
 
-class ClusterTable(Table):
-    """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
+class Places(Table):
+    """The places of a cluster that driver and workers share."""
 
     kind: Annotated[str, KeyOf("pipeline.clusters:CLUSTERS")] | None = None
     """Kind of cluster that `petaseg submit` uses without --on."""
-    queue: Name | None = None
-    """Partition of the driver and of workers that name none (SLURM)."""
-    account: Name | None = None
-    """Account that is charged (SLURM)."""
     interface: Name | None = None
     """Network interface between nodes, like ib0 (SLURM)."""
+    ports: Ports | None = None
+    """Ports on which driver and workers listen, like 40000-40100, for firewalls; any if left out (SLURM)."""
     namespace: Name = "default"
     """Namespace of all resources (Kubernetes)."""
     image: Name | None = None
@@ -135,6 +152,12 @@ class ClusterTable(Table):
     """Names of Secrets whose keys become environment variables of every pod, for object stores (Kubernetes)."""
     image_pull_secret: Name | None = None
     """Name of the Secret with which nodes fetch the image (Kubernetes)."""
+    kubernetes: KubernetesTable = KubernetesTable()
+
+
+class ClusterTable(SlurmJob, Places):
+    """Where `petaseg submit` runs the driver and its workers; nothing here changes a byte of the result."""
+
     driver: Driver = Driver()
     workers: WorkerShape = WorkerShape()
     inference_workers: WorkerShape | None = None

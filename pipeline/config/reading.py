@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pipeline.config.base import Table
+from pipeline.config.kinds import refuse_other_kind
 from pipeline.config.problems import explained
 from pipeline.config.run_file import RunConfig
 from pipeline.config.strict_yaml import parse_yaml
@@ -24,6 +25,8 @@ def load_config(path: str | Path, overrides: Sequence[str] = (), model: type[Mod
 
     Raises ``ConfigError`` with one line for each problem: place, value, rule and remedy.
     """
+    if Path(path).is_dir():
+        raise ConfigError(f"{path} is a folder; name a file in it; {model.example}")
     try:
         text = Path(path).read_bytes()
     except OSError as error:
@@ -36,6 +39,7 @@ def read_config(text: str | bytes, source: str, overrides: Sequence[str] = (), m
     data = parse_yaml(text, source)
     if not isinstance(data, dict):
         raise ConfigError(f"{source} holds no table of keys; {model.example}")
+    refuse_other_kind(data, model.__name__, source)
     return parse_config(apply_overrides(data, overrides), model, source=source)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
@@ -30,10 +30,10 @@ def markdown(model: type[Table] = RunConfig) -> str:
 
 
 def keys_of(model: type[Table] = RunConfig, prefix: str = "") -> Iterator[str]:
-    """Every key of a file that is no table itself, with the tables before it: ``cluster.driver.cpus``."""
+    """Every key of a file that is no table itself, with the tables before it: ``cluster.driver.cpus``; lists as one."""
     for name, field in model.model_fields.items():
         inner = _table(field)
-        if inner is None:
+        if inner is None or get_origin(field.annotation) is tuple:  # a list of tables is one key
             yield f"{prefix}{name}"
         else:
             yield from keys_of(inner, f"{prefix}{name}.")
@@ -48,7 +48,8 @@ def _tables(prefix: str, model: type[Table], title: str, text: str, schema: dict
         inner = _table(field)
         if inner is not None:
             text = field.description or (inner.__doc__ or "").strip()
-            yield from _tables(f"{prefix}{name}.", inner, f"`{prefix}{name}`", text, schema)
+            several = ", a list of tables" if get_origin(field.annotation) is tuple else ""
+            yield from _tables(f"{prefix}{name}.", inner, f"`{prefix}{name}`{several}", text, schema)
 
 
 def _table(field: FieldInfo) -> type[Table] | None:
@@ -93,9 +94,9 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
 def _kind(schema: dict[str, Any]) -> str:
     kind: str = schema.get("format") or schema.get("type", "value")
     if kind == "object":
-        return "table of texts"
+        return "table of lists of texts" if "items" in schema.get("additionalProperties", {}) else "table of texts"
     if kind != "array":
         return kind
     if "prefixItems" not in schema:
-        return "list of texts"
+        return "list of integers" if schema["items"].get("type") == "integer" else "list of texts"
     return f"{schema['minItems']} {'numbers' if schema['prefixItems'][0]['type'] == 'integer' else 'positions'}"

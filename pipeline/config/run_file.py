@@ -117,7 +117,7 @@ class Agglomeration(Table):
     quantile: Share = 0.5
     """Which quantile, with linkage: quantile."""
     stop_score: Share = 0.05
-    """The tree is built down to this score; any threshold above it can be applied later in seconds."""
+    """The tree is built down to this score; any threshold above it can be applied later, without the network."""
 
 
 class Segmentation(Table):

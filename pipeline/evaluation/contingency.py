@@ -66,7 +66,7 @@ class Contingency:
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
         runs = np.flatnonzero(starts)
         lengths = np.diff(runs, append=len(first))
-        labelled = (first[runs] != 0) & (first[runs] != (ignored_label(truth.dtype) or 0))
+        labelled = labelled_voxels(first[runs])
         runs, lengths = runs[labelled], lengths[labelled]
         return cls._summed(first[runs].astype(np.uint64), second[runs].astype(np.uint64), lengths)
 
@@ -172,6 +172,11 @@ def ignored_label(dtype: np.dtype) -> int | None:
     if dtype.kind == "i":
         return -1
     return int(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize >= 4 else None
+
+
+def labelled_voxels(truth: np.ndarray) -> np.ndarray:
+    """True, in the shape of the truth, at voxels that have a label and are to be scored."""
+    return (truth != 0) & (truth != (ignored_label(truth.dtype) or 0))
 
 
 def _ids(labels: np.ndarray, name: str, ignored: int | None = None) -> np.ndarray:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from pipeline.errors import BoundsError, ConfigError, LeaseError, ModelError, WorkerEnvironmentError
+from pipeline.execution.stopping import Gate
 from pipeline.needs import Needs
 
 Item = TypeVar("Item")
@@ -65,11 +66,13 @@ class Executor(Protocol):
         *,
         needs: Needs,
         max_in_flight: int | None = None,
+        gate: Gate | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """Yield one outcome for each item, in the order of completion; items are drawn lazily, so memory is bounded.
 
-        Closing the iterator cancels what is in flight. An item whose worker dies is an outcome with an error; it
-        is never lost and never raises here.
+        After ``gate`` is closed no item begins, and the iterator ends with those that run; if it is abandoned, nothing
+        is waited for. Closing the iterator cancels what is in flight. An item whose worker dies is an outcome with an
+        error; it is never lost and never raises here.
         """
         ...
 

@@ -10,8 +10,7 @@ with an error.
 from __future__ import annotations
 
 import logging
-import threading
-import time
+import uuid
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
@@ -20,22 +19,25 @@ from itertools import islice
 from typing import Generic, NamedTuple
 
 import dask
-from distributed import Client, Future, as_completed, get_worker
+from distributed import Client, Future, as_completed
 from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
 from pipeline.config.run_file import Execution
 from pipeline.errors import ConfigError, StageFailed
-from pipeline.execution.base import Item, Outcome, Result, attempt, node_name, one_line, worker_name
+from pipeline.execution.base import Item, Outcome, Result, node_name, one_line
+from pipeline.execution.batch import BATCH_SECONDS, close_gate, run_batch
 from pipeline.execution.local_cluster import SETTINGS, LocalWorkers
+from pipeline.execution.stopping import Gate
 from pipeline.needs import Needs
 
 logger = logging.getLogger("petaseg.execution")
 
 DEFAULTS = Execution()
-BATCH_SECONDS = 0.25
 BATCH_ITEMS = 32
 CONNECT_SECONDS = 30
+ANSWER_SECONDS = 2
+"""The longest time in which workers say how many items they run."""
 
 
 def configure_dask(settings: dict[str, object]) -> None:
@@ -93,13 +95,15 @@ class DaskExecutor:
         *,
         needs: Needs,
         max_in_flight: int | None = None,
+        gate: Gate | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; by default two items for every worker thread are in flight, and one item in all if
         ``needs.generous``.
 
         Raises ``StageFailed`` if the connection to the scheduler is lost.
         """
-        flow = _Flow(self.client, function, iter(items), needs.timeout_seconds)
+        gate = gate or Gate()
+        flow = _Flow(self.client, function, iter(items), needs.timeout_seconds, gate)
         most = 1 if needs.generous else max_in_flight
         try:
             while flow.fill(most or 2 * self._slots(), 1 if most else BATCH_ITEMS):
@@ -111,6 +115,13 @@ class DaskExecutor:
                 "nothing that was finished is lost: see that the scheduler runs, then give the same command again"
             ) from error
         finally:
+            self._end(flow)
+
+    def _end(self, flow: _Flow[Item, Result]) -> None:
+        """Cancel what is in flight; the processes that run abandoned items end, if they are ours."""
+        if flow.gate.abandoned and self.scheduler is None:
+            self._workers.kill()
+        else:
             flow.cancel()
 
     @property
@@ -170,9 +181,16 @@ class _Flow(Generic[Item, Result]):
     """The batches in flight during one ``map_unordered``."""
 
     def __init__(
-        self, client: Client, function: Callable[[Item], Result], source: Iterator[Item], limit: float | None
+        self,
+        client: Client,
+        function: Callable[[Item], Result],
+        source: Iterator[Item],
+        limit: float | None,
+        gate: Gate,
     ) -> None:
         self.client, self.function, self.source, self.limit = client, function, source, limit
+        self.gate, self.name = gate, uuid.uuid4().hex
+        gate.close_elsewhere = self._close_gates
         self.completed = as_completed(loop=client.loop)
         self.running: dict[Future, _Batch[Item]] = {}
         self.returned: deque[Item] = deque()
@@ -184,6 +202,8 @@ class _Flow(Generic[Item, Result]):
 
     def fill(self, window: int, most: int) -> bool:
         """Submit batches of at most ``most`` items until ``window`` are in flight; False if nothing is left."""
+        if self.gate.closed:
+            return bool(self.running)
         if self.suspects and not self.running:
             self._submit(_Batch([self.suspects.popleft()], alone=True))
             return True
@@ -200,10 +220,12 @@ class _Flow(Generic[Item, Result]):
         try:
             outcomes, took, stuck = future.result()
         except Exception as error:  # of the cluster, or a result that cannot be pickled
+            if self.gate.closed and future.cancelled():
+                return []
             if future.cancelled() or self._scheduler_is_gone(error):  # not cancelled by us
                 raise CommClosedError(one_line(error)) from error
             return self._lost(batch, error)
-        self.seconds = took / len(outcomes)
+        self.seconds = took / max(1, len(outcomes))
         self.returned.extend(batch.items[len(outcomes) :])
         if stuck:
             logger.warning("worker %s is stuck; restarting it", stuck)
@@ -225,12 +247,23 @@ class _Flow(Generic[Item, Result]):
         if self.client.status == "running":
             self.client.cancel(list(self.running))
 
+    def _close_gates(self) -> int:
+        """Let workers begin no more items; returns the number of those that run. Called from another thread."""
+        options = {"on_error": "ignore", "callback_timeout": ANSWER_SECONDS}
+        try:
+            inside = self.client.sync(self.client._run, close_gate, self.name, **options)
+        except (OSError, TimeoutError):  # a worker that does not answer; the others have closed theirs
+            return len(self.running)
+        if not inside:  # batches that wait for a worker would wait on
+            self.client.cancel(list(self.running))
+        return sum(inside.values())
+
     def _draw(self, size: int) -> list[Item]:
         again = [self.returned.popleft() for _ in range(min(size, len(self.returned)))]
         return again or list(islice(self.source, size))
 
     def _submit(self, batch: _Batch[Item]) -> None:
-        future = self.client.submit(run_batch, self.function, batch.items, self.limit, pure=False, retries=0)
+        future = self.client.submit(run_batch, self.function, batch.items, self.limit, self.name, pure=False, retries=0)
         self.running[future] = batch
         self.completed.add(future)
 
@@ -243,34 +276,3 @@ class _Flow(Generic[Item, Result]):
         text = "its worker died on this chunk, also with nothing else in flight; it may need more memory"
         error_text = text if killed else one_line(error)
         return [Outcome(item, error=error_text, out_of_memory=killed) for item in batch.items]
-
-
-def run_batch(
-    function: Callable[[Item], Result], batch: Sequence[Item], limit: float | None
-) -> tuple[list[Outcome[Item, Result]], float, str]:
-    """Run items of a batch in a worker for ``BATCH_SECONDS``, but at least one item.
-
-    Returns the outcomes so far, in order, the seconds they took, and the worker's address if the last item exceeded
-    ``limit`` (seconds).
-    """
-    began = time.perf_counter()
-    outcomes: list[Outcome[Item, Result]] = []
-    for item in batch:
-        outcome = attempt(function, item) if limit is None else attempt_within(function, item, limit)
-        if outcome is None:
-            text = f"no result after {limit:g} seconds (execution.timeout_seconds); its worker is restarted"
-            outcomes.append(Outcome(item, error=text, worker=worker_name()))
-            return outcomes, time.perf_counter() - began, get_worker().address
-        outcomes.append(outcome)
-        if time.perf_counter() - began > BATCH_SECONDS:
-            break
-    return outcomes, time.perf_counter() - began, ""
-
-
-def attempt_within(function: Callable[[Item], Result], item: Item, limit: float) -> Outcome[Item, Result] | None:
-    """The outcome of an item, or None if it takes longer; its thread then runs on until the worker is restarted."""
-    box: list[Outcome[Item, Result]] = []
-    thread = threading.Thread(target=lambda: box.append(attempt(function, item)), daemon=True)
-    thread.start()
-    thread.join(limit)
-    return box[0] if box else None

@@ -7,7 +7,12 @@ when the last nanny has given up, tasks would wait for ever.
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import dask
@@ -50,7 +55,7 @@ class LocalWorkers:
         """Start the cluster, and try once more, since a worker that is killed while it starts ends the cluster."""
         for left in reversed(range(STARTS)):
             try:
-                with dask.config.set(SETTINGS):
+                with dask.config.set(SETTINGS), deaf_to_the_terminal():
                     return LocalCluster(**self._options)
             except (RuntimeError, OSError, TimeoutError) as error:
                 if not left:
@@ -78,8 +83,38 @@ class LocalWorkers:
             with dask.config.set(SETTINGS):
                 self.cluster.scale(self.workers)
 
+    def kill(self) -> None:
+        """End all processes at once, whatever they do."""
+        self._ended.set()
+        for nanny in list(self.cluster.workers.values()):
+            nanny.auto_restart = False
+            with suppress(ProcessLookupError):
+                if nanny.pid:
+                    os.kill(nanny.pid, signal.SIGKILL)
+
     def close(self) -> None:
         """Stop all processes."""
         self._ended.set()
         self._thread.join()
         self.cluster.close()
+
+
+def machine_memory() -> int:
+    """Bytes of memory of this machine, or of the control group that this process is in if that has less."""
+    from distributed.system import MEMORY_LIMIT
+
+    return int(MEMORY_LIMIT)
+
+
+@contextmanager
+def deaf_to_the_terminal() -> Iterator[None]:
+    """Threads that begin in here, and the processes that these start at any time, do not receive SIGINT.
+
+    A terminal sends it to the driver and to all of its workers at once, and only the driver is meant.
+    """
+    resource_tracker.ensure_running()  # else it begins in a thread of ours, and lets that receive SIGINT again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -21,6 +21,7 @@ from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError, StageFailed
 from pipeline.execution.base import Item, Outcome, Result
 from pipeline.execution.dask import DaskExecutor
+from pipeline.execution.stopping import Gate
 from pipeline.needs import Needs
 
 logger = logging.getLogger("petaseg.execution")
@@ -62,6 +63,7 @@ class ClusterExecutor:
         *,
         needs: Needs,
         max_in_flight: int | None = None,
+        gate: Gate | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``; ``ClusterError`` if the cluster gives no worker."""
         name = self._name(needs)
@@ -71,7 +73,7 @@ class ClusterExecutor:
         pool = self._pool(name)
         pool.scale(max(pool.wanted, workers_for(self._shape(name), needs.items)))
         try:
-            yield from pool.executor.map_unordered(function, items, needs=needs, max_in_flight=max_in_flight)
+            yield from pool.executor.map_unordered(function, items, needs=needs, max_in_flight=max_in_flight, gate=gate)
         except StageFailed as error:
             if pool.workers.problem:
                 raise ClusterError(f"no {name} worker comes: {pool.workers.problem}") from error

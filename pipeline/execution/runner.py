@@ -8,6 +8,7 @@ for each grid of the stage, in order          (a tree stage has one grid for eac
     a chunk that failed in every round is set aside; the rest of the grid is completed
     a node that fails every chunk is avoided, if there are other nodes
     a grid is not begun while a chunk of the one before it is missing
+    after a request to stop (``stopping.py``) no chunk begins, those that run are recorded, and the stage ends
 """
 
 from __future__ import annotations
@@ -18,11 +19,13 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 from pipeline.config.run_file import Execution
 from pipeline.errors import StageFailed
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
+from pipeline.execution.stopping import Gate, Interrupted, Stop
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.ledger.ledger import Failure, Ledger, Summary
 from pipeline.stages.base import ChunkReport, Stage, may_always_write
@@ -48,22 +51,27 @@ class RunOptions:
     max_in_flight: int | None
     retry_command: str
     """Named in messages: it goes on with what was not finished."""
+    slots: int | None = None
+    """How many chunks run at a time, for display; ``None`` if nobody knows."""
     may_write: Callable[[], None] = may_always_write
     """Called before a chunk is handed out or recorded; raises ``LeaseError`` if another driver has taken over."""
     worker_may_write: Callable[[], None] = may_always_write
     """The same question, asked by a worker before it stores a chunk; it travels to workers."""
     sleep: Callable[[float], None] = time.sleep
     """The function that waits between rounds; tests pass another."""
+    stop: Stop = field(default_factory=Stop)
+    """The request to stop, which may come at any time."""
 
     @classmethod
-    def of(cls, settings: Execution, retry_command: str, **driver: Callable[..., None]) -> RunOptions:
-        """The options of a run file; ``driver`` gives ``may_write``, ``worker_may_write`` and ``sleep``."""
+    def of(cls, settings: Execution, retry_command: str, slots: int | None = None, **driver: Any) -> RunOptions:
+        """The options of a run file; ``driver`` gives ``may_write``, ``worker_may_write``, ``sleep`` and ``stop``."""
         return cls(
             attempts=settings.attempts,
             backoff_seconds=settings.backoff_seconds,
             timeout_seconds=settings.timeout_seconds,
             max_in_flight=settings.max_in_flight,
             retry_command=retry_command,
+            slots=slots,
             **driver,
         )
 
@@ -75,6 +83,10 @@ class StageStarted:
     stage: str
     total: int
     done: int
+    levels: tuple[tuple[int, int], ...] = ()
+    """Number in ``pipeline.grid`` and missing chunks of each level, in the order in which they run."""
+    slots: int | None = None
+    """How many chunks run at a time, if that is known."""
 
 
 @dataclass(frozen=True)
@@ -140,16 +152,18 @@ def run_stage(
 ) -> Summary:
     """Compute every chunk of a stage that is not done, and return the sums over all of them.
 
-    Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again.
+    Raises ``StageFailed``, which names the chunks that could not be computed and the command that tries them again, and
+    ``Interrupted`` after ``options.stop`` was requested.
     """
     ledger.may_write = options.may_write
     run = _StageRun(stage, ledger, executor, options, on_event or (lambda _: None))
-    total = sum(len(grid) for grid in stage.grids())
-    done = ledger.summary().done
+    grids = stage.grids()
+    total, done = sum(map(len, grids)), ledger.summary().done
+    levels = tuple((grid.level, len(grid) - ledger.done_count(grid)) for grid in grids)
     logger.info("%s: %d of %d chunks are done already", stage.name, done, total)
-    run.emit(StageStarted(stage.name, total, done))
+    run.emit(StageStarted(stage.name, total, done, levels, options.slots))
     try:
-        for grid in stage.grids():
+        for grid in grids:
             run.run_grid(grid)
     finally:
         ledger.flush()
@@ -195,7 +209,7 @@ class _StageRun:
     ) -> list[Outcome[Chunk, ChunkReport]]:
         """Try chunks once; returns the outcomes of those to be tried again."""
         again: list[Outcome[Chunk, ChunkReport]] = []
-        with closing(self._outcomes(grid, chunks, generous)) as outcomes:
+        with self.options.stop.gate() as gate, closing(self._outcomes(grid, chunks, generous, gate)) as outcomes:
             for outcome in outcomes:
                 self.options.may_write()
                 if outcome.result is not None:
@@ -208,10 +222,13 @@ class _StageRun:
                     again.append(replace(outcome, traceback=""))
                 if attempt == 1:
                     self._stop_early(outcome, self.nodes.failures + self.ledger.done_count(grid))
+        if gate.closed:
+            logger.info("%s: stopped, as requested", self.stage.name)
+            raise Interrupted
         return again
 
     def _outcomes(
-        self, grid: ChunkGrid, chunks: Iterable[Chunk], generous: bool
+        self, grid: ChunkGrid, chunks: Iterable[Chunk], generous: bool, gate: Gate
     ) -> Generator[Outcome[Chunk, ChunkReport], None, None]:
         missing = len(grid) - self.ledger.done_count(grid)
         needs = replace(
@@ -222,6 +239,7 @@ class _StageRun:
             self._allowed(chunks),
             needs=needs,
             max_in_flight=self.options.max_in_flight,
+            gate=gate,
         )
 
     def _allowed(self, chunks: Iterable[Chunk]) -> Iterator[Chunk]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Iterable
 
 from pipeline.execution.base import Item, Outcome, Result, attempt
+from pipeline.execution.stopping import Gate
 from pipeline.needs import Needs
 
 
@@ -18,10 +19,16 @@ class SerialExecutor:
         *,
         needs: Needs,
         max_in_flight: int | None = None,
+        gate: Gate | None = None,
     ) -> Generator[Outcome[Item, Result], None, None]:
         """See ``Executor``."""
+        gate = gate or Gate()
         for item in items:
-            yield attempt(function, item)
+            with gate.passing() as may_begin:
+                outcome = attempt(function, item) if may_begin else None
+            if outcome is None:
+                return
+            yield outcome
 
     def avoid(self, node: str) -> bool:
         """False, since there is no other node."""

@@ -113,19 +113,29 @@ def channels_used(sources: Sequence[Sequence[Source]]) -> int:
     return 1 + max(source.channel for each in sources for source in each)
 
 
+def sources_of(
+    turns: Sequence[Variant], offsets: Sequence[Sequence[int]], channels: int, patch_shape: Triple
+) -> list[list[Source]]:
+    """For each variant, the sources of the first ``channels`` affinities.
+
+    Raises ``ConfigError`` if a variant exchanges sides of unequal length, or asks for an affinity that there is not.
+    """
+    for variant in turns:
+        if tuple(patch_shape[a] for a in variant.axes) != tuple(patch_shape):
+            raise ConfigError(
+                f"the augmentation exchanges the axes z, y, x as {list(variant.axes)}, and the patch is "
+                f"{list(patch_shape)}; these sides must be equal: make them so, or choose augmentation: flips"
+            )
+    return [variant.sources(offsets, channels) for variant in turns]
+
+
 class Augmentation:
     """The variants of one network on one patch shape, ready to be summed."""
 
     def __init__(self, name: str, offsets: Sequence[Sequence[int]], channels: int, patch_shape: Vec) -> None:
         self.variants = variants(name)
-        self.sources = [variant.sources(offsets, channels) for variant in self.variants]
+        self.sources = sources_of(self.variants, offsets, channels, patch_shape)
         self.shape = (channels, *patch_shape)
-        for variant in self.variants:
-            if tuple(patch_shape[a] for a in variant.axes) != tuple(patch_shape):
-                raise ConfigError(
-                    f"augmentation {name} exchanges axes of unequal length: the patch is {list(patch_shape)}; "
-                    "make those sides equal or choose augmentation: flips"
-                )
         self._counts = self._count() if len(self.variants) > 1 else None
 
     @property

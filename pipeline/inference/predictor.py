@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["PredictOptions", "Predictor", "measure"]
 
 Reader = Callable[[BoundingBox], np.ndarray]
+Progress = Callable[[int, int], None]
+"""Called with the number of patches done and the number of all."""
 
 
 class Predictor:
@@ -62,20 +64,30 @@ class Predictor:
         return self.options.batch_size if self.device.type == "cuda" else 1
 
     def predict(
-        self, image: np.ndarray | Reader, *, core: BoundingBox, lattice: PatchLattice
+        self,
+        image: np.ndarray | Reader,
+        *,
+        core: BoundingBox,
+        lattice: PatchLattice,
+        on_patches: Progress = lambda done, total: None,
     ) -> tuple[np.ndarray, dict[str, float]]:
         """The affinities of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
 
         ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x) or (1, z, y, x), or is a function that reads
-        a box.
+        a box. ``on_patches`` is called with the patches done, and all of the core, after each batch.
         Raises ``ConfigError`` for an image of another shape, ``ModelError`` if the network breaks its card.
         """
         with forward_state(self.options):
-            values, counters = self.blended(image, core=core, lattice=lattice)
+            values, counters = self.blended(image, core=core, lattice=lattice, on_patches=on_patches)
             return self._download(to_uint8(values)), counters
 
     def blended(
-        self, image: np.ndarray | Reader, *, core: BoundingBox, lattice: PatchLattice
+        self,
+        image: np.ndarray | Reader,
+        *,
+        core: BoundingBox,
+        lattice: PatchLattice,
+        on_patches: Progress = lambda done, total: None,
     ) -> tuple[Tensor, dict[str, float]]:
         """``predict`` before rounding: (channels, z, y, x) float32 on the device, 255 for 1; in ``forward_state``."""
         support = lattice.support(core)
@@ -84,10 +96,13 @@ class Predictor:
         with_image = [index for index in touching if self._has_image(voxels, lattice.box(index), support)]
         blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
         on_device = self._upload(voxels)
+        done = len(touching) - len(with_image)
         for batch in _batches(with_image, self.batch_size):
             boxes = (lattice.box(index).slices(support.start) for index in batch)
             for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
                 blender.add(index, values)
+            done += len(batch)
+            on_patches(done, len(touching))
         return blender.values(), {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
 
     def digest(self, patch_shape: Vec) -> str:

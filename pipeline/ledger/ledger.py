@@ -59,6 +59,10 @@ class Ledger:
         self._writer = LogWriter(store, self.folder, self._log, sum(len(grid) for grid in grids))
         self._forgot = False
         """True if a done mark was taken back since the arrays were stored."""
+        self._damaged = False
+        """True if a part of the stored records was dropped; the next record replaces them by what was read."""
+        self._dropped: list[str] = []
+        """Messages about dropped records of which nobody was warned yet."""
         self.other_fingerprint = False
         """True if the stored records belong to another configuration; the first chunk under ours replaces them."""
         self._read()
@@ -100,6 +104,15 @@ class Ledger:
             raise LedgerError(f"{self.stage} chunk {chunk.name} is not recorded as done; run the stage first")
         return marks.checksums[place].tobytes().hex()
 
+    def checksums(self, grid: ChunkGrid) -> np.ndarray:
+        """The recorded checksums of all chunks of a grid, (chunks, 16) uint8; zeros where a chunk is not done."""
+        marks = self._marks[grid.level]
+        return np.where(marks.done[:, None], marks.checksums, np.uint8(0))
+
+    def done_mask(self, grid: ChunkGrid) -> np.ndarray:
+        """True for each chunk of a grid that is done, (chunks,) bool, in C order of the chunks."""
+        return self._marks[grid.level].done.copy()
+
     def chunk_seconds(self, grid: ChunkGrid) -> np.ndarray:
         """Seconds of each chunk of a grid that is done, (done,) float32, in C order of the chunks."""
         marks = self._marks[grid.level]
@@ -130,6 +143,9 @@ class Ledger:
             raise LedgerError(f"the ledger of {self.stage} was opened for reading only; only a run's driver writes it")
         if not self._log.ours:
             self._writer.begin(self.fingerprint)
+        elif self._damaged:
+            self._damaged = False
+            self._try_to_compact()
 
     def record(self, report: ChunkReport) -> None:
         """Record that a chunk is done; its data must be stored already."""
@@ -164,6 +180,19 @@ class Ledger:
         """
         self._write({"forget": [chunk.level, *chunk.index]})
 
+    def take_over(self, earlier: Ledger, grid: ChunkGrid, which: np.ndarray) -> None:
+        """Record chunks as done whose stored products, by the records of ``earlier``, are those of our fingerprint too.
+
+        which: (chunks,) bool, chunks of the grid that ``earlier`` has as done. The log of ``earlier`` ends first, so a
+        crash in between loses the marks and leaves no wrong one.
+        """
+        mine, theirs = self._marks[grid.level], earlier._marks[grid.level]
+        for name in STORED:
+            getattr(mine, name)[which] = getattr(theirs, name)[which]
+        chunks = (grid.chunk(index) for number, index in enumerate(grid.indices()) if which[number])
+        self._totals.voxels += sum(chunk.core.voxels for chunk in chunks)
+        self.compact()
+
     def flush(self) -> None:
         """Store the records so far; on a file system they are stored already."""
         self._writer.flush()
@@ -180,7 +209,7 @@ class Ledger:
         """Store the marks as arrays, and begin a short log."""
         self.begin()
         self._writer.compact(self._arrays(), self._kept())
-        self._forgot = False
+        self._forgot = self._damaged = False
 
     def _write(self, record: dict[str, Any]) -> None:
         self.begin()
@@ -222,6 +251,15 @@ class Ledger:
         self._log.next_segment = self._cursor.last_segment + 1
         if self._cursor.torn and not self.read_only and self._log.ours:
             self._writer.end_torn_line()
+        self._warn_of_damage()
+
+    def _warn_of_damage(self) -> None:
+        """Warn of dropped records once, and only while a chunk is missing: what was computed again is mended."""
+        dropped, self._dropped = self._dropped, []
+        self._damaged = self._damaged or bool(dropped)
+        if dropped and not self.is_complete():
+            for message in dropped:
+                logger.warning("%s", message)
 
     def _read_line(self, line: bytes, place: str) -> None:
         begins = line[9:].startswith(b'{"begin":')
@@ -229,21 +267,23 @@ class Ledger:
             return
         record = decode(line) if begins else decode(line, self._log.name)
         if record is None:
-            logger.warning("%s is damaged or late and was dropped; its chunk is computed again", place)
+            self._dropped.append(f"{place} is damaged or late and was dropped; its chunk is computed again")
         elif begins:
             LEDGER.check(record, f"{self.store.url}/{place}", LedgerError)
-            self._read_beginning(record["begin"])
+            self._read_beginning(record["begin"], record["t"])
         else:
             self._log.lines += 1
             self._apply(record)
 
-    def _read_beginning(self, name: str) -> None:
-        """What follows belongs to the log of this name."""
+    def _read_beginning(self, name: str, when: float) -> None:
+        """What follows belongs to the log of this name, begun at this time."""
         ours = name.partition(" ")[0] == self.fingerprint
         if ours and name != self._log.name:
             self._log.name = name
             self._read_compact()
         self._log.ours, self.other_fingerprint = ours, not ours
+        if ours:
+            self.pace.began = when
 
     def _read_compact(self) -> None:
         key = arrays_key(self.folder)
@@ -260,7 +300,7 @@ class Ledger:
         except MissingObjectError:  # also if it is deleted while it is read
             return
         except (CorruptError, KeyError, ValueError) as error:
-            logger.warning("%s is damaged (%s); its chunks are computed again", key, error)
+            self._dropped.append(f"{key} is damaged ({error}); its chunks are computed again")
             self._marks = {level: Marks(marks.grid) for level, marks in self._marks.items()}
             return
         self._totals = Summary(voxels=voxels, attempts=attempts, counters=counters)

@@ -78,6 +78,7 @@ class CanvasLSTM(RecurrentNetwork):
     """
 
     dimensions = 2
+    multiple = (1, 1, 1)
     settles = False  # every step adds to the canvas
 
     def __init__(
@@ -96,7 +97,7 @@ class CanvasLSTM(RecurrentNetwork):
         super().__init__()
         if steps < 1:
             raise ModelError(f"steps is {steps}; at least one is needed to paint anything")
-        self.steps, self.out_channels = steps, out_channels
+        self.steps, self.out_channels, self.image_channels = steps, out_channels, in_channels
         self.backbone = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         dilate(self.backbone[-1], dilations)
         self.head = CanvasHead(widths[-1], hidden, out_channels)

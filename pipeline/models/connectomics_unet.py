@@ -219,11 +219,13 @@ class ConnectomicsUNet(SymmetricUNet):
         self.widths, self.pooling, self.heads, self.published = tuple(widths), pooling, heads, published
         self.halvings: list[Triple] = [(2, 2, 2) if cubic else (1, 2, 2) for cubic in isotropy[1:]]
         inside = self.stride[0] * self.stride[1] * self.stride[2]
+        self.image_channels, self.padding = in_channels, padding
         self.in_channels, self.last_channels = in_channels * inside, self.out_channels * inside
         parts, kernels = Parts(padding, norm, activation_of(activation)), [_kernel(cubic) for cubic in isotropy]
         reduction = (16 if published and dimensions == 2 else 4) if "se" in block else None
         blocks = [_kernel(cubic and not published) for cubic in isotropy]
         ends = _io_kernel(io_kernel, all(isotropy))
+        self.reach = [max(sides) for sides in zip(half(ends), half(kernels[0]), strict=True)]
 
         def residual(level: int) -> ResidualBlock:
             return ResidualBlock(widths[level], blocks[level], reduction, parts, block.endswith("_pa"))
@@ -249,6 +251,27 @@ class ConnectomicsUNet(SymmetricUNet):
         return total_stride(self.halvings, self.stride)
 
     @property
+    def remainders(self) -> tuple[int, ...]:
+        """Sides of multiples plus one go through strided levels as they are; the published code takes no others."""
+        if self.pooling:
+            return (0,)
+        if self.published:
+            return (1,)
+        return (0, 1) if self.stride == (1, 1, 1) else (0,)
+
+    @property
+    def minimum(self) -> Triple:
+        """Reflected and circular borders are copied out of the patch, which must be as large at every level."""
+        if self.padding not in ("reflect", "circular"):
+            return 1, 1, 1
+        mirror = int(self.padding == "reflect")  # the plane at the border itself is not copied
+        lowest = 1 + mirror if self.pooling else mirror  # strided levels have one plane more
+        first = [side + mirror for side in self.reach]
+        axes = zip(first, self.stride, total_stride(self.halvings), strict=True)
+        z, y, x = (s * max(1, side, lowest * m if m > 1 else 1) for side, s, m in axes)
+        return z, y, x
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         """Levels down, levels up, exit; the entry belongs to the first."""
         w = self.widths
@@ -259,7 +282,7 @@ class ConnectomicsUNet(SymmetricUNet):
         """Refuse a patch that the levels cannot halve; strided levels also accept multiples plus one."""
         if self.published:
             return
-        if self.stride == (1, 1, 1) and not self.pooling:
+        if 1 in self.remainders:
             z, y, x = (n - 1 if n % m == 1 else n for n, m in zip(patch, self.multiple, strict=True))
             patch = z, y, x
         super().check(patch)

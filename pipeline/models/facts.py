@@ -98,7 +98,7 @@ def named_sizes() -> list[str]:
 
 def usual_patch(architecture: str, arguments: dict[str, Any]) -> Triple:
     """The usual patch: a section for 2D networks, a cube for networks that treat all axes alike, a slab for others."""
-    module = _on_meta(architecture, arguments)
+    module = on_meta(architecture, arguments)
     if _sectionwise(module):
         return 1, 256, 256
     multiple = multiple_of(module)
@@ -142,7 +142,7 @@ def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Triple) 
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    module = _on_meta(architecture, arguments)
+    module = on_meta(architecture, arguments)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(torch.empty(1, 1, *patch, device="meta"))
     return counter.get_total_flops() / 2 / prod(patch) / 1000
@@ -176,7 +176,7 @@ def _sectionwise(module: nn.Module) -> bool:
     return getattr(getattr(module, "network", module), "dimensions", 3) == 2
 
 
-def _on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
+def on_meta(architecture: str, arguments: dict[str, Any]) -> nn.Module:
     """The network on the meta device: it has shapes, but no memory for its weights."""
     import torch
 

@@ -10,9 +10,13 @@ After Linsley, Kim, Ashok and Serre 2020 (ICLR, "Recurrent neural circuits for c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
+from pipeline.geometry import Triple
 from pipeline.models.cells import State
+from pipeline.models.cells.fgru import Variant, variant_of
 from pipeline.models.recurrent import RecurrentNetwork
 
 NETWORK_NORMS = ("channel", "instance", "rms")
@@ -69,3 +73,14 @@ class GammaNet(RecurrentNetwork):
     def together(self, lower: Tensor, new: Tensor) -> Tensor:
         """The state of a level, and what its unit makes of the input from above -> its next state."""
         return new + lower
+
+
+def reflected(horizontal: Sequence[int], variant: str | Variant) -> list[int]:
+    """Pixels beyond the border that the fGRU of each level reads by reflection; none if it pads with zeros."""
+    return [side // 2 if variant_of(variant).padding == "reflect" else 0 for side in horizontal]
+
+
+def least_section(reach: Sequence[int], scales: Sequence[int]) -> Triple:
+    """The least patch of a 2D network whose levels, smaller by ``scales``, reflect ``reach`` pixels at the border."""
+    least = max((r + 1) * scale for r, scale in zip(reach, scales, strict=True))
+    return 1, least, least

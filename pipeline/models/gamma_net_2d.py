@@ -28,7 +28,7 @@ from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, optional_norm, same_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
 from pipeline.models.cells.mgu import MEMORIES
-from pipeline.models.gamma_net import NETWORK_NORMS, SENT_UP, GammaNet
+from pipeline.models.gamma_net import NETWORK_NORMS, SENT_UP, GammaNet, least_section, reflected
 
 POOL = 2
 """Each level has half the resolution of the one below."""
@@ -105,6 +105,8 @@ class GammaNet2D(GammaNet):
             )
         one_of("norm", norm, NETWORK_NORMS)
         self.steps, self.out_channels, self.skip = steps, out_channels, one_of("skip", skip, SENT_UP)
+        self.image_channels = in_channels
+        self.reach = reflected(horizontal, variant)
         first, gaps = widths[0], list(pairwise(widths))
         unit = (norm, symmetry, steps, (local_gate,) * 2, gate_bias, variant_of(variant))
         between = MEMORIES[one_of("memory", memory, list(MEMORIES))]
@@ -131,6 +133,11 @@ class GammaNet2D(GammaNet):
     def multiple(self) -> Triple:
         """A patch must be a multiple of this along z, y, x."""
         return 1, POOL ** len(self.up), POOL ** len(self.up)
+
+    @property
+    def minimum(self) -> Triple:
+        """A border that is reflected is copied out of the patch, which must be larger than it at every level."""
+        return least_section(self.reach, [POOL**level for level in range(len(self.reach))])
 
     def drive(self, image: Tensor) -> Tensor:
         """Image (b, i, y, x) -> X(0): (b, c, y, x)."""

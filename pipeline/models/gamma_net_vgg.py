@@ -30,7 +30,7 @@ from pipeline.errors import ModelError
 from pipeline.models.cells import State
 from pipeline.models.cells.blocks import Norm, one_of, point_conv
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
-from pipeline.models.gamma_net import NETWORK_NORMS, GammaNet
+from pipeline.models.gamma_net import NETWORK_NORMS, GammaNet, least_section, reflected
 from pipeline.models.vgg16 import VGG16, channels, rectified
 
 READINGS: dict[str, dict[str, Any]] = {
@@ -63,6 +63,7 @@ class GammaNetVGG(GammaNet):
     """
 
     dimensions = 2
+    multiple = (1, 1, 1)
 
     def __init__(
         self,
@@ -88,6 +89,7 @@ class GammaNetVGG(GammaNet):
             )
         one_of("norm", norm, NETWORK_NORMS)
         self.layers, self.steps, self.out_channels = tuple(layers), steps, out_channels
+        self.reach = reflected(horizontal, variant)
         self.vgg = VGG16(layers[-1], width)
         if [layer for layer in self.vgg.layers if layer in layers] != list(layers):
             raise ModelError(f"layers are {', '.join(layers)}; they must be in the order in which VGG16 has them")
@@ -102,6 +104,13 @@ class GammaNetVGG(GammaNet):
         )
         self.readout_norm = Norm(widths[0], norm, gain=0.1)
         self.readout = point_conv(widths[0], out_channels, 2)
+
+    @property
+    def minimum(self) -> tuple[int, int, int]:
+        """Each pool halves a section and rounds down, and the last layer needs a pixel."""
+        before = [self.vgg.layers[1 : self.vgg.layers.index(layer) + 1] for layer in self.layers]
+        scales = [2 ** sum(name.endswith("_1") for name in names) for names in before]
+        return least_section(self.reach, scales)
 
     def load_backbone(self, path: str | Path) -> None:
         """Published weights of VGG16, from a file."""

@@ -72,6 +72,7 @@ class Contour(RecurrentNetwork):
     """The layers around the cell: the squared Gabor bank and the readout."""
 
     dimensions = 2
+    multiple = (1, 1, 1)
 
     def __init__(self, steps: int, out_channels: int, norm: str, orientations: int) -> None:
         super().__init__()
@@ -149,6 +150,7 @@ class FeedforwardContour(nn.Module):
     """The feedforward control: a first convolution 7x7, then ``depth`` of side ``kernel``; no Gabor bank, no square."""
 
     dimensions = 2
+    multiple = (1, 1, 1)
 
     def __init__(
         self, kernel: int = 15, depth: int = 6, width: int = 25, out_channels: int = 2, norm: str = "batch"

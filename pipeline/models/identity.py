@@ -8,6 +8,8 @@ from torch import Tensor, nn
 class Identity(nn.Module):
     """Every output channel is the input."""
 
+    multiple = (1, 1, 1)
+
     def __init__(self, out_channels: int = 3) -> None:
         super().__init__()
         self.out_channels = out_channels

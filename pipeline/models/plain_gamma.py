@@ -108,6 +108,7 @@ class PlainGamma(GammaNet):
         if steps < 1:
             raise ModelError(f"steps is {steps}; a recurrent network needs at least one")
         self.stride, self.steps, self.out_channels = as_vec(stride), steps, out_channels
+        self.image_channels = in_channels
         self.pools, sizes = [as_vec(pool) for pool in pools], [as_vec(kernel) for kernel in kernels]
         block = self.stride[0] * self.stride[1] * self.stride[2]
         first, gaps = widths[0], list(pairwise(widths))

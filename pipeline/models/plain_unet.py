@@ -118,6 +118,7 @@ class PlainUNet(SymmetricUNet):
         self.widths, self.pools = tuple(widths), [as_vec(pool) for pool in pools]
         sizes = [as_vec(kernel) for kernel in kernels]
         block = self.stride[0] * self.stride[1] * self.stride[2]
+        self.image_channels = in_channels
         self.in_channels, self.last_channels = in_channels * block, out_channels * block
         first = widths[0]
         self.entry = nn.Sequential(conv_norm(self.in_channels, first, sizes[0]), nn.ReLU(inplace=True))

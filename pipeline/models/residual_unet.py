@@ -244,6 +244,7 @@ class ResidualUNet(SymmetricUNet):
         parts = Parts(dimensions, norm, momentum, rise)
         self.widths, self.pools = tuple(widths), _pools(pools, len(widths), parts)
         inside = self.stride[0] * self.stride[1] * self.stride[2]
+        self.image_channels = in_channels
         self.in_channels, self.last_channels = in_channels * inside, out_channels * inside
         module = PostModule if order == "post" else PreModule
         kernel, first, last = parts.flat(first_kernel), widths[0], self.last_channels

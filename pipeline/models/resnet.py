@@ -125,6 +125,7 @@ class ResNetFCN(nn.Module):
     """
 
     dimensions, axes = 2, 2
+    multiple = (1, 1, 1)
 
     def __init__(
         self,
@@ -141,6 +142,7 @@ class ResNetFCN(nn.Module):
         if finest not in (32, 16, 8):
             raise ModelError(f"finest is {finest}; it must be 32, 16 or 8, the stride of the finest scores")
         self.in_channels, self.out_channels, self.widths = in_channels, out_channels, tuple(widths)
+        self.image_channels = in_channels
         self.embedding_size = embedding_size
         self.blocks = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         scored = {32: 1, 16: 2, 8: 3}[finest]

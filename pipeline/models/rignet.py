@@ -115,6 +115,21 @@ class RIGNet(RecurrentNetwork):
         return getattr(self.network, "multiple", (1, 1, 1))
 
     @property
+    def remainders(self) -> tuple[int, ...]:
+        """What may be left when a side is divided by its number: that of the wrapped network."""
+        return getattr(self.network, "remainders", (0,))
+
+    @property
+    def minimum(self) -> tuple[int, int, int]:
+        """The least side along z, y, x: that of the wrapped network."""
+        return getattr(self.network, "minimum", (1, 1, 1))
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the image: those of the wrapped network."""
+        return getattr(self.network, "image_channels", 1)
+
+    @property
     def depth(self) -> int:
         """Convolutions from the image to the logits, without those of the gates."""
         return depth(self.network.stages, self.gated, self.iterations, self.unrolling)

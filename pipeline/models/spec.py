@@ -252,8 +252,15 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     data = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
     _replace(folder / "weights.safetensors", data)
-    filled = card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()})
-    text = dump_yaml({**CARD.stamp, **filled.model_dump(mode="json")}, width=110)
+    return write_card(
+        folder,
+        card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()}),
+    )
+
+
+def write_card(folder: Path, card: ModelCard) -> ModelCard:
+    """Write the card of a folder that holds its weights already; returns it as it is read."""
+    text = dump_yaml({**CARD.stamp, **card.model_dump(mode="json")}, width=110)
     _replace(folder / "card.yaml", text.encode())
     return load_card(folder)
 

@@ -11,8 +11,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.config.cluster import DriverProcess, Worker
+from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
 from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
+from pipeline.config.slurm import SlurmJob
 from pipeline.errors import ConfigError
 from pipeline.runs.chain import STAGES, with_readers
 
@@ -92,13 +95,19 @@ KEYS = (
     *_changes(NOTHING, "execution.scheduler", "execution.max_in_flight", "execution.attempts"),
     *_changes(NOTHING, "execution.backoff_seconds", "execution.lease_seconds", "execution.timeout_seconds"),
     *_changes(NOTHING, "execution.metrics", "execution.dashboard"),
-    *_changes(NOTHING, "cluster.kind", "cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace"),
+    *_changes(NOTHING, "cluster.kind", "cluster.interface", "cluster.ports", "cluster.namespace"),
     *_changes(NOTHING, "cluster.image", "cluster.claim", "cluster.secrets", "cluster.image_pull_secret"),
-    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in ("cpus", "memory_gb", "walltime", "restarts"))),
+    *_changes(NOTHING, *(f"cluster.kubernetes.{key}" for key in KubernetesTable.model_fields)),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in (*DriverProcess.model_fields, *PodOptions.model_fields))),
     *(
         Change(f"cluster.{table}.{key}", NOTHING)
         for table in ("workers", "inference_workers")
-        for key in ("count", "cpus", "gpus", "memory_gb", "threads", "walltime", "queue", "options", "node_selector")
+        for key in (*Worker.model_fields, *WorkerPodOptions.model_fields)
+    ),
+    *(
+        Change(f"{table}.{key}", NOTHING)
+        for table in ("cluster", "cluster.driver", "cluster.workers", "cluster.inference_workers")
+        for key in SlurmJob.model_fields
     ),
     *_changes(NOTHING, *(f"cluster.prices.{key}" for key in ("cpu_hour", "gpu_hour", "currency"))),
 )

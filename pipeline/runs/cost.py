@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from typing import Any
@@ -26,7 +26,9 @@ from pipeline.execution import engine_of
 from pipeline.formats import RATES
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
+from pipeline.ledger.pace import Level
 from pipeline.runs.outline import StageOutline
+from pipeline.runs.workers import shape_of
 from pipeline.storage import ObjectStore
 
 COVERAGE = 0.9
@@ -42,29 +44,30 @@ class Estimate:
     """A figure, with its possible errors downwards and upwards."""
 
     value: float = 0.0
-    chance: tuple[float, float] = (0.0, 0.0)
-    """Random errors, which are independent, so that their squares add up in a sum."""
-    ignorance: tuple[float, float] = (0.0, 0.0)
-    """Errors for want of measurements, which may all have the same sign, so that they add up in a sum."""
+    random_error: tuple[float, float] = (0.0, 0.0)
+    """Independent errors, so that their squares add up in a sum."""
+    common_error: tuple[float, float] = (0.0, 0.0)
+    """Errors of figures that were not measured: they may all have the same sign, so that they add up in a sum."""
 
     @property
     def low(self) -> float:
         """Lower end of the interval."""
-        return max(0.0, self.value - self.chance[0] - self.ignorance[0])
+        return max(0.0, self.value - self.random_error[0] - self.common_error[0])
 
     @property
     def high(self) -> float:
         """Upper end of the interval."""
-        return self.value + self.chance[1] + self.ignorance[1]
+        return self.value + self.random_error[1] + self.common_error[1]
 
     def __add__(self, other: Estimate) -> Estimate:
-        (a, b), (c, d) = self.chance, other.chance
-        (e, f), (g, h) = self.ignorance, other.ignorance
-        return Estimate(self.value + other.value, (math.hypot(a, c), math.hypot(b, d)), (e + g, f + h))
+        (low, high), (other_low, other_high) = self.random_error, other.random_error
+        random_error = math.hypot(low, other_low), math.hypot(high, other_high)
+        (low, high), (other_low, other_high) = self.common_error, other.common_error
+        return Estimate(self.value + other.value, random_error, (low + other_low, high + other_high))
 
     def __mul__(self, factor: float) -> Estimate:
-        (a, b), (e, f) = self.chance, self.ignorance
-        return Estimate(self.value * factor, (a * factor, b * factor), (e * factor, f * factor))
+        (low, high), (common_low, common_high) = self.random_error, self.common_error
+        return Estimate(self.value * factor, (low * factor, high * factor), (common_low * factor, common_high * factor))
 
 
 @dataclass(frozen=True)
@@ -151,20 +154,29 @@ def stage_hours(stage: StageOutline, ledger: Ledger, share: WorkerShare, seconds
 
 
 def _left(stage: StageOutline, ledger: Ledger, seconds_per_voxel: float | None) -> Estimate | None:
-    """Seconds of the missing chunks, level by level; a level without a done chunk takes the mean of the one below."""
-    total, below = Estimate(), sample_seconds(stage.grids[0], seconds_per_voxel)
+    """Seconds of the missing chunks; ``None`` if those of a level are not known."""
+    total = Estimate()
+    for grid, level in zip(stage.grids, levels_of(stage, ledger, seconds_per_voxel), strict=True):
+        if level.done > 1:
+            total += forecast(ledger.chunk_seconds(grid), level.missing)
+        elif level.missing:
+            if level.seconds is None:
+                return None
+            total += unmeasured(level.missing * level.seconds)
+    return total
+
+
+def levels_of(stage: StageOutline, ledger: Ledger, seconds_per_voxel: float | None) -> list[Level]:
+    """The levels of a stage in the order in which they run, with the mean seconds of the chunks that are done.
+
+    A level without a done chunk takes the mean of the level before it, and the first one the measured sample.
+    """
+    known, levels = sample_seconds(stage.grids, seconds_per_voxel), []
     for grid in stage.grids:
         seconds = ledger.chunk_seconds(grid)
-        missing = len(grid) - len(seconds)
-        if len(seconds) > 1:
-            total += forecast(seconds, missing)
-        elif missing:
-            one = float(seconds[0]) if len(seconds) else below
-            if one is None:
-                return None
-            total += rough(missing * one)
-        below = float(seconds.mean()) if len(seconds) else below
-    return total
+        known = float(seconds.mean(dtype=np.float64)) if len(seconds) else known
+        levels.append(Level(len(seconds), len(grid) - len(seconds), known))
+    return levels
 
 
 def forecast(seconds: np.ndarray, missing: int) -> Estimate:
@@ -181,9 +193,9 @@ def forecast(seconds: np.ndarray, missing: int) -> Estimate:
     return Estimate(missing * mean, (missing * half, missing * half))
 
 
-def rough(value: float) -> Estimate:
+def unmeasured(value: float) -> Estimate:
     """A figure that is estimated from one chunk, or from chunks of another kind."""
-    return Estimate(value, ignorance=(value - value / FACTOR, value * FACTOR - value))
+    return Estimate(value, common_error=(value - value / FACTOR, value * FACTOR - value))
 
 
 def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> WorkerShare:
@@ -193,14 +205,15 @@ def share_of(config: RunConfig, cluster: str | None, stage: StageOutline) -> Wor
     """
     execution = config.execution
     if cluster is not None:
-        shape = (stage.network and config.cluster.inference_workers) or config.cluster.workers
+        shape = shape_of(config, network=stage.network)
         return WorkerShare(1 / shape.threads, shape.cpus / shape.threads, shape.gpus / shape.threads)
     engine = engine_of(execution.executor)
     return WorkerShare(1 / engine.slots_of_process(execution), 1.0, stage.gpus / engine.slots(execution))
 
 
-def sample_seconds(grid: ChunkGrid, seconds_per_voxel: float | None) -> float | None:
-    """Seconds of a chunk of a grid, as measured on a sample."""
+def sample_seconds(grids: Sequence[ChunkGrid], seconds_per_voxel: float | None) -> float | None:
+    """Seconds of a chunk of a stage's finest grid, as measured on a sample; nodes above it are taken to be alike."""
+    grid = min(grids, key=lambda grid: grid.level)
     return None if seconds_per_voxel is None else seconds_per_voxel * grid.roi.voxels / len(grid)
 
 

@@ -23,17 +23,19 @@ from pipeline.runs.origin import WRITTEN
 from pipeline.runs.outline import RunOutline, read_outline
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.extent import extent_key, recorded_layout
+from pipeline.stages.layout import BESIDE
 from pipeline.stages.setup import Inputs
 from pipeline.storage import ObjectStore
 from pipeline.volumes.location import parse_location
 from pipeline.volumes.removal import object_names
 
 KEY = "petaseg.json"
-RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|extent\.json)")
+RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|extent\.json)")
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|scores\.json)"
-    r"|plan\.json|stages\.json"
+    r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
+    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json"
 )
 """The results of a run, beside its volumes."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
@@ -96,11 +98,13 @@ def discard(store: ObjectStore) -> None:
     """
     from pipeline.volumes.ome_zarr import ZarrVolume  # it imports zarr
 
-    volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN)]
+    beside = {f"{key.split('/')[1]}.zarr" for key in store.list(f"{BESIDE}/") if key.endswith("/stages.json")}
+    volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside)]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    for pattern, folders in ((RECORDS, ("ledger/",)), (RESULTS, ("parts/", "environments/", "report/", "plan.json"))):
-        for key in (key for folder in folders for key in store.list(folder) if pattern.fullmatch(key)):
+    folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json")
+    for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, folders)):
+        for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)
     for volume in volumes:
         ZarrVolume.remove(volume)

@@ -13,3 +13,10 @@ def command(verb: str, place: str, overrides: Sequence[str] = (), *more: str) ->
     """
     sets = [word for override in overrides for word in ("--set", override)]
     return shlex.join(["petaseg", verb, f"./{place}" if place.startswith("-") else place, *sets, *more])
+
+
+def continuation(place: str, overrides: Sequence[str] = (), cluster: str | None = None) -> str:
+    """The command that continues a run: on this machine, or as jobs of the cluster on which its workers are."""
+    if cluster is None:
+        return command("run", place, overrides)
+    return command("submit", place, overrides, "--on", cluster)

@@ -205,9 +205,13 @@ def _check_affinities(volume: Volume) -> None:
         )
 
 
+def resolution_ratio(card: ModelCard, resolution_nm: tuple[float, float, float]) -> float:
+    """How many times the voxels are larger or smaller than those that a model was trained on, along the worst axis."""
+    return max(max(a / b, b / a) for a, b in zip(resolution_nm, card.resolution_nm, strict=True))
+
+
 def _check_resolution(card: ModelCard, resolution_nm: tuple[float, float, float]) -> None:
-    ratios = [max(a / b, b / a) for a, b in zip(resolution_nm, card.resolution_nm, strict=True)]
-    if max(ratios) > RESOLUTION_FACTOR:
+    if resolution_ratio(card, resolution_nm) > RESOLUTION_FACTOR:
         raise ConfigError(
             f"the image has voxels of {list(resolution_nm)} nm; model {card.name} was trained on "
             f"{list(card.resolution_nm)} nm, and each side may differ by a factor of {RESOLUTION_FACTOR} at most: use "

@@ -31,15 +31,24 @@ class RunPlace:
     store: ObjectStore
     source: str
     """The run file or run directory that the user named."""
+    overrides: tuple[str, ...] = ()
+
+    def hint(self, verb: str, *more: str) -> str:
+        """The command that does something with this run, with its overrides and more options."""
+        return command(verb, self.source, self.overrides, *more)
 
 
 def cluster_of(run: Run, name: str | None) -> Cluster:
     """The cluster that the user named, or the run file's."""
-    chosen = name or run.config.cluster.kind
-    if chosen is None:
+    return cluster_named(name or run.config.cluster.kind, "the run file")
+
+
+def cluster_named(name: str | None, file: str) -> Cluster:
+    """A cluster by name; ``ConfigError`` if neither the command nor the file names one."""
+    if name is None:
         names = " or ".join(f"--on {name}" for name in CLUSTERS)
-        raise ConfigError(f"which cluster? give {names}, or set cluster.kind in the run file")
-    return make_cluster(chosen)
+        raise ConfigError(f"which cluster? give {names}, or set cluster.kind in {file}")
+    return make_cluster(name)
 
 
 def submission_of(run: Run, setup: str = "") -> Submission:
@@ -61,9 +70,9 @@ def submit(run: Run, cluster: Cluster, setup: str = "", *, overwrite: bool = Fal
     run.check_directory(overwrite=overwrite)
     if overwrite:
         with Lease(run.store, seconds=run.config.execution.lease_seconds):
-            run.create(overwrite=True)
+            run.create(cluster.name, overwrite=True)
     else:
-        run.create()
+        run.create(cluster.name)
     job = cluster.submit(submission_of(run, setup))
     run.store.put(DRIVER_RECORD, job.encode())
     return job
@@ -99,13 +108,13 @@ def cancel(run: RunPlace) -> str:
         if lease is not None and lease.damaged:
             raise ClusterError(
                 f"{run.store.url}/lease.json is damaged, so nobody can tell who drives this run; end the driver where "
-                f"you started it. Nothing is lost: `{command('run', run.source)}` takes over from a driver that is dead"
+                f"you started it. Nothing is lost: `{run.hint('run')}` takes over from a driver that is dead"
             )
         if lease is not None and not lease.released and lease.holder.job:
             raise ClusterError(
                 f"{lease.holder} drives this run and was submitted by hand; end that job in the same way"
             )
-        raise ConfigError(f"no driver works on {run.source}; `{command('run', run.source)}` goes on with it")
+        raise ConfigError(f"no driver works on {run.source}; `{run.hint('run')}` goes on with it")
     make_cluster(job.cluster).cancel(job)
     return f"{job.cluster} {job.id}"
 

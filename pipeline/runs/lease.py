@@ -28,6 +28,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from typing import Literal
 
 import psutil
 from pydantic import TypeAdapter
@@ -43,6 +44,12 @@ KEY = "lease.json"
 BEATS = 4
 """Renewals in one lease time."""
 POLL_SECONDS = 1.0
+DriverState = Literal["working", "silent", "dead", "released", "unknown"]
+"""Dead: its process is gone, or, if it ran on another machine, its lease has expired.
+
+Silent: its process is on this machine and gives no sign of life, as when it was stopped. Released: it ended by itself.
+Unknown: its lease is damaged.
+"""
 
 
 @dataclass(frozen=True)
@@ -82,6 +89,10 @@ class Holder:
         except psutil.NoSuchProcess:
             return True
 
+    def is_here(self) -> bool:
+        """True if it ran, or runs, on this machine."""
+        return self.host == socket.gethostname()
+
     def __str__(self) -> str:
         if self == UNKNOWN:
             return f"an unknown driver ({KEY} is damaged)"
@@ -105,6 +116,20 @@ class LeaseRecord:
     def damaged(self) -> bool:
         """True if nobody can tell who the holder is."""
         return self.holder == UNKNOWN
+
+    def state(self, now: float, lease_seconds: float, heard: float = 0.0) -> DriverState:
+        """What this process knows about the driver.
+
+        now: by this machine's clock, seconds since 1970. lease_seconds: after so long without a beat another driver may
+        take over. heard: when this process saw the beat change, if it did; the holder's clock may differ from ours.
+        """
+        if self.released or self.damaged:
+            return "released" if self.released else "unknown"
+        if self.holder.is_surely_dead():
+            return "dead"
+        if now - max(self.renewed, heard) <= lease_seconds:
+            return "working"
+        return "silent" if self.holder.is_here() else "dead"
 
     def encode(self) -> bytes:
         """As JSON."""

@@ -16,8 +16,9 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
-from pipeline.runs.hints import command
+from pipeline.runs.hints import continuation
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
+from pipeline.stages.layout import BESIDE
 from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.axes import DEFAULT
 from pipeline.volumes.base import Volume
@@ -65,10 +66,7 @@ class Origin:
     @property
     def command(self) -> str:
         """The command that finishes the run, from any folder."""
-        cluster = self.outline.cluster
-        if cluster is None:
-            return command("run", self.outline.url)
-        return command("submit", self.outline.url, (), "--on", cluster)
+        return continuation(self.outline.url, cluster=self.outline.cluster)
 
 
 def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:
@@ -123,7 +121,16 @@ def origin_of(url: str) -> Origin | None:
     for folder, name in _places(location):
         if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:
             return _origin(url, outline, name.removesuffix(".zarr"))
+        if (outline := _beside(folder, name)) is not None:
+            stage = outline.stages[-1]  # the one that writes its labels
+            return Origin(outline, stage, stage.volumes[0])
     return None
+
+
+def _beside(folder: str, name: str) -> RunOutline | None:
+    """The outline of a second segmentation whose labels are the volume of this name in a run directory."""
+    stem, is_zarr, _ = name.rpartition(".zarr")
+    return read_outline(ObjectStore(f"{folder}/{BESIDE}/{stem}")) if is_zarr and stem else None
 
 
 def volume_fingerprint(volume: Volume) -> str:

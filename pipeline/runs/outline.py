@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,6 +20,7 @@ from pipeline.formats import OUTLINE, RUN_FILE
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
+from pipeline.runs.applied import Threshold
 from pipeline.stages.base import Stage
 from pipeline.storage import ObjectStore
 
@@ -63,6 +64,8 @@ class RunOutline:
     stages: tuple[StageOutline, ...]
     cluster: str | None = None
     """The cluster whose workers process the chunks, if the driver uses one."""
+    threshold: Threshold | None = None
+    """The threshold of the labels; ``None`` in an outline of before it was noted."""
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -76,7 +79,8 @@ class RunOutline:
     def write(self) -> None:
         """Store it in the run directory, beside ``run.yaml``."""
         stages = [{**vars(stage), "grids": [_grid(grid) for grid in stage.grids]} for stage in self.stages]
-        plain = {**OUTLINE.stamp, "command": self.command, "cluster": self.cluster, "stages": stages}
+        plain: dict[str, Any] = {**OUTLINE.stamp, "command": self.command, "cluster": self.cluster, "stages": stages}
+        plain |= {} if self.threshold is None else {"threshold": asdict(self.threshold)}
         self.store.put(KEY, json.dumps(plain, indent=1).encode())
 
 
@@ -93,7 +97,9 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
         OUTLINE.check(data, f"{store.url}/{KEY}", LedgerError)
         RUN_FILE.check(table, f"{store.url}/run.yaml", LedgerError)
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
-        return RunOutline(store.url, data["command"], config, tuple(map(_stage, data["stages"])), data["cluster"])
+        threshold = Threshold(**data["threshold"]) if data.get("threshold") else None
+        found = tuple(map(_stage, data["stages"]))
+        return RunOutline(store.url, data["command"], config, found, data["cluster"], threshold)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"

@@ -1,4 +1,4 @@
-"""The report of a finished run: scores, the threshold sweep, and pictures.
+"""The report of a finished run: a summary, scores, the threshold sweep, and pictures.
 
 It is made from small tables and two planes of voxels, so it takes seconds for a volume of any size.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,17 +15,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
+from pipeline.evaluation.contingency import labelled_voxels
 from pipeline.evaluation.plots import Planes, comparison_picture, sweep_plot
 from pipeline.evaluation.png_text import has_text, with_text
 from pipeline.evaluation.run_length import RunLength
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
+from pipeline.runs.summary import Summary, summarise
 from pipeline.segmentation.merge_tree import canonical
 from pipeline.stages import opened
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.layout import BESIDE
 
 FOLDER = "report"
 DRAWING = 1
@@ -39,6 +42,7 @@ class Report:
     """Scores at the chosen threshold and over all thresholds; without ground truth there is only the picture."""
 
     picture: str
+    summary: Summary
     scores: Scores | None = None
     points: tuple[SweepPoint, ...] = ()
     sweep_picture: str = ""
@@ -60,10 +64,14 @@ class Report:
 
 
 def write_report(run: Run) -> Report:
-    """Score a finished run and draw it; pictures and ``scores.json`` go to ``report/`` of the run directory."""
-    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)))
+    """Sum up a finished run, score it and draw it, into ``report/`` of the run directory, under the driver's lease.
+
+    Scores are those of the run itself; a segmentation beside it has a summary and a picture in its own folder.
+    """
+    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)), summarise(run))
+    store_table(run, "summary.json", report.summary.to_dict())
     truth = run.inputs.truth
-    if truth is None:
+    if truth is None or run.beside:
         return report
     stage = run.stage(EvaluateSegmentation.name)
     assert isinstance(stage, EvaluateSegmentation)
@@ -73,8 +81,13 @@ def write_report(run: Run) -> Report:
         report = replace(report, scores=score(stage.table("labels")), points=points, sweep_picture=plot)
     if truth.skeletons is not None:
         report = replace(report, run_length=stage.run_length())
-    run.store.put(f"{FOLDER}/scores.json", (json.dumps(report.to_dict(), indent=2) + "\n").encode())
+    store_table(run, "scores.json", report.to_dict())
     return report
+
+
+def store_table(run: Run, name: str, plain: Mapping[str, Any]) -> None:
+    """Store plain values as JSON in ``report/`` of the run directory."""
+    run.store.put(f"{folder_of(run)}/{name}", (json.dumps(plain, indent=2) + "\n").encode())
 
 
 def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
@@ -82,13 +95,18 @@ def store_picture(run: Run, name: str, draw: Callable[[Path], object]) -> str:
 
     A picture holds the fingerprint of what it shows, and one that shows the run as it is now is kept.
     """
-    key, state = f"{FOLDER}/{name}", fingerprint(DRAWING, [stage.fingerprint for stage in run.stages])
+    key, state = f"{folder_of(run)}/{name}", fingerprint(DRAWING, [stage.fingerprint for stage in run.stages])
     if not has_text(run.store.get_or_none(key), state):
         with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
             path = Path(folder) / name
             draw(path)
             run.store.put(key, with_text(path.read_bytes(), state))
     return f"{run.url}/{key}"
+
+
+def folder_of(run: Run) -> str:
+    """The folder of the report, within the run directory."""
+    return f"{BESIDE}/{run.beside}" if run.beside else FOLDER
 
 
 def read_merge_tree(run: Run) -> np.recarray:
@@ -108,20 +126,52 @@ def thresholds_of(run: Run) -> np.ndarray:
 
 
 def draw_run(run: Run, path: Path) -> Path:
-    """Draw raw, affinities, segmentation and truth side by side, in two planes through the middle."""
+    """Draw raw, affinities, segmentation and truth side by side, in two planes: where there is truth, or the middle."""
     roi = run.layout.roi if run.inputs.truth is None else run.inputs.truth.box
-    half = PICTURE_SIDE // 2
-    box = BoundingBox(roi.middle, roi.middle).grow((half, half, half)).intersect(roi)
+    half, point = PICTURE_SIDE // 2, point_with_truth(run) or roi.middle
+    box = BoundingBox(point, point).grow((half, half, half)).intersect(roi)
     truth = None if run.inputs.truth is None else run.inputs.truth.labels
     comparison_picture(
         path,
-        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box),
-        affinities=planes(run.affinities, box),
-        segmentation=planes(opened.source(run.layout.volume_url("labels")), box),
-        truth=None if truth is None else planes(opened.source(truth), box),
+        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box, point),
+        affinities=planes(run.affinities, box, point),
+        segmentation=planes(opened.source(run.layout.volume_url("labels")), box, point),
+        truth=None if truth is None else planes(opened.source(truth), box, point),
         resolution_nm=run.layout.resolution_nm,
     )
     return path
+
+
+def point_with_truth(run: Run) -> Vec | None:
+    """A voxel whose planes show true labels, near the middle; ``None`` without such labels.
+
+    Truth may cover a part of its volume only. A chunk with labels is found in the tables of the evaluation, and the
+    voxel in this chunk alone, so a volume of any size takes no longer.
+    """
+    truth = run.inputs.truth
+    if truth is None or truth.labels is None:
+        return None
+    stage = run.stage(EvaluateSegmentation.name)
+    assert isinstance(stage, EvaluateSegmentation)
+    middle, counts = truth.box.middle, {chunk: stage.labelled(chunk) for chunk in stage.grids()[0]}
+    if not any(counts.values()):
+        return None
+    full = [chunk.core.intersect(truth.box) for chunk in counts if 2 * counts[chunk] >= max(counts.values())]
+    box = min(full, key=lambda each: sum(abs(each.middle - middle)))
+    return box.start + point_on_labels(labelled_voxels(opened.source(truth.labels).read(box)), middle - box.start)
+
+
+def point_on_labels(labelled: np.ndarray, middle: Vec) -> Vec:
+    """Of a mask (z, y, x) the voxel nearest to a middle whose planes hold at least half of what the fullest hold."""
+    z, y, x = (
+        _near(labelled.sum(others), place) for others, place in zip(((1, 2), (0, 2), (0, 1)), middle, strict=True)
+    )
+    return Vec(z, y, x)
+
+
+def _near(counts: np.ndarray, place: int) -> int:
+    """The index nearest to ``place`` whose count is at least half of the largest."""
+    return min(np.flatnonzero(2 * counts >= counts.max()).tolist(), key=lambda index: abs(index - place))
 
 
 class Readable(Protocol):
@@ -132,9 +182,9 @@ class Readable(Protocol):
         ...
 
 
-def planes(volume: Readable, box: BoundingBox) -> Planes:
-    """The xy and the xz plane through the middle of a box; nothing else of it is read."""
-    z, y, _ = box.middle
+def planes(volume: Readable, box: BoundingBox, point: Vec) -> Planes:
+    """The xy and the xz plane of a box through a point of it; nothing else of it is read."""
+    z, y, _ = point
     (z0, y0, x0), (z1, y1, x1) = box.start, box.stop
     xy = volume.read(BoundingBox((z, y0, x0), (z + 1, y1, x1)))[..., 0, :, :]
     xz = volume.read(BoundingBox((z0, y, x0), (z1, y + 1, x1)))[..., 0, :]

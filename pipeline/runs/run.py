@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pipeline import formats
 from pipeline.config.paths import with_paths
@@ -20,17 +21,30 @@ from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
+from pipeline.runs.applied import KEY as APPLIED
+from pipeline.runs.applied import (
+    Choice,
+    Threshold,
+    given_table,
+    is_of_table,
+    own_table,
+    own_values,
+    read_applied,
+    with_applied,
+    without,
+)
+from pipeline.runs.beside import LEFT_OUT, NEEDED, OWN, layout_beside, name_in, refuse_foreign
 from pipeline.runs.chain import build_chain
-from pipeline.runs.directory import check_directory, claim_directory, forget_left_out
-from pipeline.runs.hints import command
+from pipeline.runs.directory import InputMark, check_directory, claim_directory, forget_left_out, read_mark
+from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
 from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
-from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
+from pipeline.stages.predict_affinities import PredictAffinities, options_of
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
@@ -47,22 +61,38 @@ class Run:
     overrides: tuple[str, ...]
     url: str
     inputs: Inputs
+    choice: Choice = field(default_factory=Choice)
+    """Where the values of the table ``segmentation`` come from."""
+    beside: str = ""
+    """The name of a second segmentation in the run directory; empty for the run itself."""
 
     @classmethod
-    def open(cls, path: str | Path, overrides: Sequence[str] = ()) -> Run:
+    def open(cls, path: str | Path, overrides: Sequence[str] = (), beside: str = "") -> Run:
         """Open a run file, or a run directory (its own ``run.yaml``): a path or a URL.
+
+        beside: a second segmentation of that run, by its name; the folder of one in a run directory names it as well.
 
         Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
         """
         store, key = run_file(path)
-        source = absolute(f"{store.url}/{key}", ".")
-        config = with_absolute_paths(read_config(store.get(key), source, overrides), parent_of(source) or "")
-        return cls.of(config, str(path), overrides)
+        source, text = absolute(f"{store.url}/{key}", "."), store.get(key)
+        config = with_absolute_paths(read_config(text, source, overrides), parent_of(source) or "")
+        beside = beside or name_in(store.url, ObjectStore(config.run_directory).url)
+        return cls._of(config, str(path), overrides, own_table(text, source), source, beside)
 
     @classmethod
     def of(cls, config: RunConfig, source: str, overrides: Sequence[str] = ()) -> Run:
         """The run of a configuration with absolute paths; errors as ``open``. ``source``: see the field."""
-        run = cls(config, source, tuple(overrides), config.run_directory, open_inputs(config))
+        return cls._of(config, source, overrides, own_values(config), "", "")
+
+    @classmethod
+    def _of(
+        cls, config: RunConfig, source: str, overrides: Sequence[str], own: dict[str, Any], file: str, beside: str
+    ) -> Run:
+        """own: what the table ``segmentation`` says without overrides. file: the run file, if there is one."""
+        inputs = open_inputs(config)
+        config, choice = _with_choice(config, inputs, own, overrides, file)
+        run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
         cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
         return run
 
@@ -70,7 +100,7 @@ class Run:
     def layout(self) -> Layout:
         """The voxels of the run and the places of its outputs."""
         spec = self.inputs.spec
-        return Layout(
+        layout = Layout(
             run_url=self.url,
             bounds=spec.bounds,
             roi=self.inputs.roi,
@@ -78,6 +108,7 @@ class Run:
             storage_chunk_shape=self.config.storage_chunk_shape,
             resolution_nm=spec.resolution_nm,
         )
+        return layout_beside(layout, self.beside) if self.beside else layout
 
     @cached_property
     def setup(self) -> Setup:
@@ -87,7 +118,8 @@ class Run:
     @cached_property
     def stages(self) -> tuple[ChainStage, ...]:
         """The chain of stages; the first is left out if the affinities were given."""
-        return build_chain(self.setup)
+        chain = build_chain(self.setup)
+        return tuple(stage for stage in chain if stage.name not in LEFT_OUT) if self.beside else chain
 
     def has_stage(self, name: str) -> bool:
         """True if this run has a stage of this name."""
@@ -103,7 +135,8 @@ class Run:
 
     def ledger(self, stage: Stage, *, read_only: bool = False) -> Ledger:
         """The records of one stage; only the driver of a run may open it for writing."""
-        return Ledger(self.store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
+        store = ObjectStore(self.layout.home(stage.name))
+        return Ledger(store, stage.name, stage.fingerprint, stage.grids(), read_only=read_only)
 
     def is_complete(self, stage: Stage) -> bool:
         """True if the ledger holds every chunk of the stage under its present fingerprint."""
@@ -133,36 +166,89 @@ class Run:
         """The threshold at which the merge tree is cut."""
         return cut_rules(self.setup).threshold
 
+    @property
+    def chosen(self) -> Threshold:
+        """The threshold, with the place that says it."""
+        network = self.inputs.network
+        on_card = network is not None and network.card.threshold is not None
+        return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
+
+    def remember(self) -> None:
+        """Record that the values of the table ``segmentation`` in the overrides hold from now on: what relabel does."""
+        self.choice.remembering().store_in(self.store)
+
     @cached_property
     def outline(self) -> RunOutline:
         """The outline of the run, for commands from outside."""
-        return RunOutline(self.url, self.command, self.config, tuple(StageOutline.of(stage) for stage in self.stages))
+        own = [stage for stage in self.stages if not self.beside or stage.name in OWN]
+        stages = tuple(map(StageOutline.of, own))
+        return RunOutline(self.home, self.command, self.config, stages, threshold=self.chosen)
+
+    @property
+    def home(self) -> str:
+        """The run directory, or in it the folder of a second segmentation."""
+        return self.layout.home(OWN[0])
 
     def check_model(self) -> None:
-        """Build the network and load its weights, to refuse weights that do not fit before anything is computed.
+        """Refuse a patch that the network does not take and weights that do not fit it, before anything is computed.
 
         Nothing is built if every affinity of these weights is there already.
         """
-        if self.inputs.network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
-            from pipeline.models.spec import load_model  # it needs torch
+        network = self.inputs.network
+        if network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
+            from pipeline.inference.patch_check import check_patch  # it needs torch
+            from pipeline.models.spec import load_model
 
-            load_model(self.inputs.network.card)
+            check_patch(load_model(network.card), network.patch_shape, options_of(network.config))
 
     @property
     def command(self) -> str:
         """The command that resumes this run."""
-        return self.hint("run")
+        return self._continuation(self.source)
+
+    def _continuation(self, place: str, cluster: str | None = None) -> str:
+        """The command that resumes this run, if its file or directory is named by ``place``."""
+        if self.beside and not self.names_beside:
+            return command("relabel", place, self.overrides, "--output", f"{self.beside}.zarr")
+        return continuation(place, self.overrides, cluster)
+
+    @property
+    def names_beside(self) -> bool:
+        """True if the user has named the folder of a second segmentation."""
+        return absolute(self.source, ".").rstrip("/").removesuffix(f"/{RUN_FILE}") == self.home
 
     def hint(self, verb: str, *more: str) -> str:
         """The command that does something with this run, with its overrides and more options."""
         return command(verb, self.source, self.overrides, *more)
+
+    def relabel_hint(self, *more: str) -> str:
+        """The command that looks at, or applies, another cut; it repeats no override that the run directory remembers.
+
+        more: the options of the other cut, which replace an override of the threshold.
+        """
+        replaced = {"threshold"} if more[0] in ("--threshold", "--preview") else set()
+
+        def stays(override: str) -> bool:
+            given = without(given_table([override]), replaced)
+            return not is_of_table(override) or bool(given.items() - dict(self.choice.applied).items())
+
+        return command("relabel", self.source, [each for each in self.overrides if stays(each)], *more)
 
     def check_directory(self, *, overwrite: bool = False) -> None:
         """Refuse a run directory that is somebody's, or that holds the results of another input (``ConfigError``).
 
         overwrite: allow ``create`` to delete the results of another input.
         """
-        check_directory(self.outline, self.inputs, overwrite=overwrite)
+        if not self.beside:
+            check_directory(self.outline, self.inputs, overwrite=overwrite)
+            return
+        if not self.is_complete(self.stage(NEEDED)):
+            raise ConfigError(
+                f"{self.url} has no finished {NEEDED} under the configuration of {self.beside}.zarr; finish that run, "
+                "or delete this segmentation and make it again"
+            )
+        assert isinstance(self.layout, LayoutBeside)
+        refuse_foreign(self.layout)
 
     def create(self, cluster: str | None = None, *, overwrite: bool = False) -> None:
         """Make the run directory and write the configuration as it is run, with absolute paths, and its outline.
@@ -172,13 +258,17 @@ class Run:
 
         Raises ``LedgerError`` if a newer petaseg has written them in this run directory.
         """
-        refuse_newer(self.store)
-        claim_directory(self.outline, self.inputs, overwrite=overwrite)
-        forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
+        home = ObjectStore(self.home)
+        refuse_newer(home)
+        if not self.beside:
+            claim_directory(self.outline, self.inputs, overwrite=overwrite)
+            forget_left_out(self.store, [stage.name for stage in self.stages], self.layout.fingerprint)
+            self.choice.record().store_in(self.store)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        self.store.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
-        replace(self.outline, cluster=cluster).write()
+        home.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
+        again = self._continuation(absolute(self.source, "."), cluster)  # it is read from any folder
+        replace(self.outline, command=again, cluster=cluster).write()
 
 
 def run_file(path: str | Path) -> tuple[ObjectStore, str]:
@@ -193,6 +283,24 @@ def run_file(path: str | Path) -> tuple[ObjectStore, str]:
             f"{name} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"
         )
     return store, key
+
+
+def _with_choice(
+    config: RunConfig, inputs: Inputs, own: dict[str, Any], overrides: Sequence[str], source: str
+) -> tuple[RunConfig, Choice]:
+    """The configuration with what relabel has applied in the run directory, and where its values come from.
+
+    own: the table ``segmentation`` of the run file at ``source``, which is empty if there is none.
+    """
+    store, given = ObjectStore(config.run_directory), given_table(overrides)
+    kept = read_applied(store)
+    if kept is not None and (mark := read_mark(store)) is not None and not mark.same_as(InputMark.of(inputs)):
+        kept = None  # it is about the results of another input
+    if source.startswith((f"{store.url}/{RUN_FILE}", f"{store.url}/{BESIDE}/")):  # it has all that was applied
+        return config, Choice(own if kept is None else kept.file, {} if kept is None else kept.values, given)
+    held = {} if kept is None else kept.held_by(own)
+    now = without(held, given)
+    return with_applied(config, now, f"{store.url}/{APPLIED}"), Choice(own, held, given)
 
 
 def with_absolute_paths(config: RunConfig, folder: str) -> RunConfig:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config.reading import read_config
 from pipeline.config.run_file import RunConfig
+from pipeline.errors import CorruptError
 from pipeline.ledger.ledger import Ledger
-from pipeline.runs.cost import RunCost, read_rates, share_of, stage_hours
-from pipeline.runs.lease import LeaseRecord, read_lease
+from pipeline.runs.applied import Threshold
+from pipeline.runs.cost import RunCost, levels_of, read_rates, share_of, stage_hours
+from pipeline.runs.lease import DriverState, LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, StageOutline, read_outline
+from pipeline.runs.workers import slots_of
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of
 
 if TYPE_CHECKING:  # it imports torch and numba, which are not needed to read a run directory
@@ -42,7 +45,8 @@ class StageStatus:
     voxels_per_second: float
     """Voxels per second over the last minute."""
     seconds_left: float | None
-    """Seconds left at the pace of the last chunks; None if too few are known, or if no driver works."""
+    """Seconds of work left in this stage, on the workers that it can use; None if not known yet, or if no driver works.
+    """
     last: float | None
     """Unix time of the latest chunk, by the driver's clock; None if the ledger no longer holds it."""
     counters: dict[str, float]
@@ -69,6 +73,10 @@ class RunStatus:
     cost: RunCost
     lease: LeaseRecord | None
     """The lease of the run's driver; None if there never was one."""
+    driver: DriverState | None
+    """What this machine knows about that driver."""
+    threshold: Threshold | None = None
+    """The threshold of the labels, and where it comes from; None in a run directory of an earlier petaseg."""
 
     @property
     def complete(self) -> bool:
@@ -78,8 +86,9 @@ class RunStatus:
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
         stages = [stage.as_dict() for stage in self.stages]
-        driver = None if self.lease is None else asdict(self.lease)
-        head = {"run": self.url, "complete": self.complete, "driver": driver}
+        driver = None if self.lease is None else {**asdict(self.lease), "state": self.driver}
+        threshold = None if self.threshold is None else asdict(self.threshold)
+        head = {"run": self.url, "complete": self.complete, "driver": driver, "threshold": threshold}
         return {**head, "stages": stages, "cost": self.cost.as_dict()}
 
 
@@ -92,22 +101,55 @@ class RunWatch:
     def __init__(self, outline: RunOutline) -> None:
         self.outline = outline
         self._ledgers: dict[str, Ledger] = {}
+        self._beat = ""
+        self._heard = 0.0
+        """When the driver's beat changed between two readings, by this machine's clock."""
 
     def read(self) -> RunStatus:
         """The state now."""
-        books = [(stage, self._ledger(stage)) for stage in self.outline.stages]
-        rates, config, now = read_rates(self.outline.store), self.outline.config, time.time()
-        hours = (
-            stage_hours(stage, ledger, share_of(config, self.outline.cluster, stage), rates.get(stage.name))
-            for stage, ledger in books
-        )
+        now, rates, config = time.time(), read_rates(self.outline.store), self.outline.config
+        driven, lease = self._driven(), read_lease(self.outline.store)
+        driver = self._driver(lease, driven.config.execution.lease_seconds, now)
+        began = lease.holder.started if lease is not None and driver == "working" else None
+        states, hours = [], []
+        for stage in self.outline.stages:
+            ledger, rate = self._ledger(stage), rates.get(stage.name)
+            share = share_of(driven.config, driven.cluster, stage)
+            hours.append(stage_hours(stage, ledger, share, rate))
+            left = None
+            if began is not None:
+                slots = slots_of(driven.config, driven.cluster, network=stage.network)
+                left = ledger.pace.seconds_left(levels_of(stage, ledger, rate), slots, now, began)
+            states.append(_stage_status(stage, ledger, now, left))
+            if began is not None:  # the next stage begins when this one ends
+                began = max(began, ledger.pace.last) if states[-1].complete else now
         return RunStatus(
             url=self.outline.url,
             command=self.outline.command,
-            stages=tuple(_stage_status(stage, ledger, now) for stage, ledger in books),
+            stages=tuple(states),
             cost=RunCost(tuple(hours), config.cluster.prices),
-            lease=read_lease(self.outline.store),
+            lease=lease,
+            driver=driver,
+            threshold=self.outline.threshold,
         )
+
+    def _driver(self, lease: LeaseRecord | None, lease_seconds: float, now: float) -> DriverState | None:
+        if lease is None:
+            return None
+        if self._beat and lease.beat != self._beat:
+            self._heard = now
+        self._beat = lease.beat
+        return lease.state(now, lease_seconds, self._heard)
+
+    def _driven(self) -> RunOutline:
+        """The run as its last driver was started, whose workers the records come from: also if a run file is named that
+        has changed since, or without the options of that driver. Before the first driver: as the run file says.
+        """
+        try:
+            last = read_outline(self.outline.store)
+            return last or replace(self.outline, cluster=self.outline.config.cluster.kind)
+        except CorruptError:  # `petaseg run` writes it anew
+            return self.outline
 
     def follow(self) -> RunStatus:
         """The state now, under the configuration that the run directory holds now."""
@@ -166,7 +208,7 @@ def run_directory(path: str) -> ObjectStore | None:
     return ObjectStore(path) if named else None
 
 
-def _stage_status(stage: StageOutline, ledger: Ledger, now: float) -> StageStatus:
+def _stage_status(stage: StageOutline, ledger: Ledger, now: float, seconds_left: float | None) -> StageStatus:
     summary, failed = ledger.summary(), ledger.quarantined()
     return StageStatus(
         name=stage.name,
@@ -181,7 +223,7 @@ def _stage_status(stage: StageOutline, ledger: Ledger, now: float) -> StageStatu
         notes=tuple(ledger.notes()),
         outdated=ledger.other_fingerprint,
         voxels_per_second=ledger.pace.voxels_per_second(now),
-        seconds_left=ledger.pace.seconds_left(stage.total - summary.done, now),
+        seconds_left=seconds_left,
         last=ledger.pace.last or None,
         counters=summary.counters,
     )

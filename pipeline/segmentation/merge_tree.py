@@ -126,7 +126,14 @@ def fragment_clusters(graph: RegionGraph) -> Clusters:
 
 
 def cut_node(result: NodeResult, children: Sequence[Clusters], rules: CutRules) -> NodeCut:
-    """Up: cut the merges of one node.
+    """Up: cut the merges of one node; see ``cut_and_measure``."""
+    return cut_and_measure(result, children, rules)[0]
+
+
+def cut_and_measure(
+    result: NodeResult, children: Sequence[Clusters], rules: CutRules
+) -> tuple[NodeCut, np.ndarray, np.ndarray]:
+    """Up: cut the merges of one node. Returns the segments that are finished there as well: their ids and voxels.
 
     ``children`` are, at level 0, ``fragment_clusters`` of the chunk's region graph; above, ``up`` of the children's
     cuts.
@@ -137,15 +144,18 @@ def cut_node(result: NodeResult, children: Sequence[Clusters], rules: CutRules) 
     root[_places(regions, result.joined[:, 0])] = _places(regions, result.joined[:, 1])
     pairs = np.stack([_places(regions, result.merges[name]) for name in ("a", "b")], axis=1)
     into, represents = _clusters(root, pairs, result.merges["score"], clusters, sizes, rules)
-    up = _places(regions, result.rest.regions)
-    return NodeCut(
+    up = into[represents[_places(regions, result.rest.regions)]]
+    cut = NodeCut(
         regions=regions,
         supervoxels=regions[root],
         clusters=clusters[into],
         up_regions=result.rest.regions,
-        up_clusters=clusters[into[represents[up]]],
-        up_sizes=sizes[into[represents[up]]],
+        up_clusters=clusters[up],
+        up_sizes=sizes[up],
     )
+    finished = into == np.arange(len(into))
+    finished[up] = False
+    return cut, clusters[finished], sizes[finished]
 
 
 def assign_node(cut: NodeCut, parent: Assignment | None = None) -> Assignment:

@@ -100,6 +100,9 @@ class Stage(ABC):
     def prepare(self) -> None:  # noqa: B027  (most stages need nothing)
         """Create output volumes, once, in the driver, before the first chunk; may be repeated."""
 
+    def warm_up(self) -> None:  # noqa: B027
+        """Do what a process does once before its first chunk of a stage with a network: load it and measure it."""
+
     def confine(self, may_write: Callable[[], None]) -> None:  # noqa: B027
         """Remove what an earlier configuration has stored where no chunk writes now; called after the old marks ended.
 

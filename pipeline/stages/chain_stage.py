@@ -65,6 +65,14 @@ class ChainStage(Stage):
     def depends_on(self) -> Sequence[Any]:
         """All facts that affect the products, as plain values: fingerprints of inputs, rules, digests."""
 
+    def beside_inputs(self) -> tuple[str, ...] | None:
+        """All that the products of a chunk depend on beside what the stages in ``reads`` have for the same chunk.
+
+        ``None`` if a chunk also reads other chunks. Where it is known, a chunk whose inputs are the same under another
+        configuration keeps what it has stored: ``pipeline.runs.unchanged``.
+        """
+        return None
+
     @property
     def fingerprint(self) -> str:
         """Digest of the stage's name, its arithmetic, and everything that it depends on."""

@@ -10,8 +10,9 @@ from pipeline.config.run_file import DEFAULT_THRESHOLD, check_thresholds
 from pipeline.errors import ConfigError
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import NodeResult
-from pipeline.segmentation.merge_tree import Clusters, CutRules, NodeCut, cut_node, fragment_clusters
+from pipeline.segmentation.merge_tree import Clusters, CutRules, NodeCut, cut_and_measure, fragment_clusters
 from pipeline.segmentation.region_graph import RegionGraph
+from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.base import Products
 from pipeline.stages.build_region_graph import BuildRegionGraph
@@ -22,7 +23,10 @@ from pipeline.stages.setup import Setup
 
 @dataclass(frozen=True)
 class CutMergeTree(TreeStage):
-    """Merge tree -> the clusters of each node, and those that its parent needs."""
+    """Merge tree -> the clusters of each node, those that its parent needs, and the sizes of those that are finished.
+
+    The part of the root holds the sizes of all segments of the run.
+    """
 
     layout: Layout
     upstream: str
@@ -30,6 +34,7 @@ class CutMergeTree(TreeStage):
 
     name = "cut_merge_tree"
     reads = (BuildRegionGraph.name, Agglomerate.name)
+    algorithm = 2
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
@@ -44,18 +49,26 @@ class CutMergeTree(TreeStage):
         """One grid for each level, chunks first."""
         return self.levels()
 
-    def read(self, chunk: Chunk) -> tuple[NodeResult, list[Clusters]]:
-        """The merges of the node, and the clusters of its children."""
+    def read(self, chunk: Chunk) -> tuple[NodeResult, list[Clusters], list[Sizes]]:
+        """The merges of the node, the clusters of its children, and the sizes of what is finished in these."""
         result = NodeResult.from_arrays(self.layout.get_part(Agglomerate.name, chunk))
         if chunk.level == 0:
             graph = RegionGraph.from_arrays(self.layout.get_part(BuildRegionGraph.name, chunk))
-            return result, [fragment_clusters(graph)]
-        return result, [NodeCut.from_arrays(self.load(child)).up for child in self.children(chunk)]
+            return result, [fragment_clusters(graph)], []
+        parts = [self.load(child) for child in self.children(chunk)]
+        return result, [NodeCut.from_arrays(part).up for part in parts], [Sizes.from_arrays(part) for part in parts]
 
-    def compute(self, chunk: Chunk, inputs: tuple[NodeResult, list[Clusters]]) -> tuple[Products, dict[str, float]]:
+    def compute(
+        self, chunk: Chunk, inputs: tuple[NodeResult, list[Clusters], list[Sizes]]
+    ) -> tuple[Products, dict[str, float]]:
         """Cut the merges of the node."""
-        result, clusters = inputs
-        return cut_node(result, clusters, self.rules).to_arrays(), {}
+        result, clusters, below = inputs
+        cut, ids, voxels = cut_and_measure(result, clusters, self.rules)
+        return {**cut.to_arrays(), **Sizes.sum([Sizes.of(ids, voxels), *below]).to_arrays()}, {}
+
+    def sizes(self) -> Sizes:
+        """The sizes of all segments of a run that has finished this stage."""
+        return Sizes.from_arrays(self.load(next(iter(self.grids()[-1]))))
 
 
 def cut_rules(setup: Setup) -> CutRules:

@@ -43,6 +43,11 @@ class EvaluateSegmentation(ChainStage):
         """Both segmentations, the truth and the box."""
         return self.upstream, self.truth.fingerprint, [self.truth.box.start, self.truth.box.stop]
 
+    def beside_inputs(self) -> tuple[str, ...]:
+        """Voxels and grid, the truth and the box."""
+        box = self.truth.box
+        return self.layout.fingerprint, self.truth.fingerprint, f"{box.start} {box.stop}"
+
     def read(self, chunk: Chunk) -> dict[str, np.ndarray]:
         """The scored voxels of the core: both segmentations, and the true labels if there are any."""
         box = chunk.core.intersect(self.truth.box)
@@ -69,6 +74,11 @@ class EvaluateSegmentation(ChainStage):
         """The table of the whole run: ``which`` is ``supervoxels`` or ``labels``; the run has true labels."""
         parts = (self.load(chunk) for chunk in self.grids()[0])
         return Contingency.sum(Contingency.from_arrays(_with_prefix(part, f"{which}_")) for part in parts)
+
+    def labelled(self, chunk: Chunk) -> int:
+        """Voxels of a chunk that have a true label; the run has true labels."""
+        table = Contingency.from_arrays(_with_prefix(self.load(chunk), "labels_"))
+        return int(table.voxels[table.truth > 0].sum())
 
     def run_length(self) -> RunLength:
         """The expected run length of the whole run, which has skeletons."""

@@ -66,7 +66,7 @@ class Extent:
 
     @property
     def _store(self) -> ObjectStore:
-        return opened.store(self.layout.run_url)
+        return opened.store(self.layout.home(self.stage))
 
     def _stray_parts(self) -> Iterator[str]:
         grids = {grid.level: grid for grid in self.grids}

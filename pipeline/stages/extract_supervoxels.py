@@ -72,4 +72,7 @@ class ExtractSupervoxels(ChainStage):
             bounds=self.layout.bounds,
             rules=self.rules,
         )
-        return {"fragments": result.ids, "joins": result.joins}, {}
+        counters: dict[str, float] = {}
+        if mask is not None:
+            counters["masked"] = int((~mask[chunk.core.slices(chunk.read_box.start)]).sum())
+        return {"fragments": result.ids, "joins": result.joins}, counters

@@ -9,6 +9,7 @@
 <run>/ledger/<stage>/          the completed chunks, with checksums
 <run>/environments/            the digest of what the first worker's network computes
 <run>/report/                  tables and pictures
+<run>/beside/<name>/           of a segmentation beside the first, as <run>/<name>.zarr: ``LayoutBeside``
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ from pipeline.stages import opened
 from pipeline.stages.base import Products
 from pipeline.volumes import create_volume
 from pipeline.volumes.base import VolumeSpec
+
+BESIDE = "beside"
+"""The folder in a run directory that holds what belongs to segmentations beside the first."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Layout:
         """The grid of level 0 chunks, read with this halo."""
         return ChunkGrid(self.bounds, self.roi, self.chunk_shape, halo)
 
+    def home(self, stage: str) -> str:
+        """The URL of the folder that holds a stage's parts and records."""
+        return self.run_url
+
     def volume_url(self, name: str) -> str:
         """The URL of an output volume."""
         return f"{self.run_url}/{name}.zarr"
@@ -67,11 +75,34 @@ class Layout:
 
     def put_part(self, stage: str, chunk: Chunk, arrays: Mapping[str, np.ndarray]) -> None:
         """Store the small arrays of one chunk, all or nothing."""
-        opened.store(self.run_url).put_arrays(part_key(stage, chunk), dict(arrays))
+        opened.store(self.home(stage)).put_arrays(part_key(stage, chunk), dict(arrays))
 
     def get_part(self, stage: str, chunk: Chunk) -> Products:
         """The small arrays of one chunk."""
-        return opened.store(self.run_url).get_arrays(part_key(stage, chunk))
+        return opened.store(self.home(stage)).get_arrays(part_key(stage, chunk))
+
+
+@dataclass(frozen=True)
+class LayoutBeside(Layout):
+    """The layout of a second segmentation in a run directory: it has stages of its own, and shares all others.
+
+    <run>/<name>.zarr             its labels
+    <run>/beside/<name>/          parts and ledger of its own stages, its configuration and its report
+    """
+
+    name: str = ""
+    own: tuple[str, ...] = ()
+    """Names of the stages that belong to it alone."""
+    volumes: tuple[str, ...] = ()
+    """Names of the volumes that these write; here they have the name of the segmentation."""
+
+    def home(self, stage: str) -> str:
+        """See ``Layout``."""
+        return f"{self.run_url}/{BESIDE}/{self.name}" if stage in self.own else self.run_url
+
+    def volume_url(self, name: str) -> str:
+        """See ``Layout``."""
+        return super().volume_url(self.name if name in self.volumes else name)
 
 
 def part_key(stage: str, chunk: Chunk) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.environment import Environment, compare, record
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
+from pipeline.stages.within import within
 from pipeline.storage import ObjectStore
 
 if TYPE_CHECKING:
@@ -86,17 +88,24 @@ class PredictAffinities(ChainStage):
         """One chunk at a time on a GPU; on a CPU, threads run the network in parallel."""
         return DEVICE_LOCK if self.device == "cuda" else nullcontext()
 
+    def warm_up(self) -> None:
+        """Load the network, and measure what this process computes with it."""
+        self._environment()
+
     def read(self, chunk: Chunk) -> np.ndarray:
         """The image under every patch that touches the core."""
         return opened.source(self.image_url).read(self.lattice().support(chunk.core))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
         """Run the patches and blend them; ``WorkerEnvironmentError`` where the run's bytes would come out otherwise."""
+        lattice, tell = self.lattice(), partial(within, self.name, chunk)
+        tell(0, len(lattice.touching(chunk.core)))
         if self not in opened.agreed():
             self._check_device()
             compare(self._records(), self.fingerprint, self._environment())
         predictor = opened.predictor(self.model_card, self.options)
-        affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=self.lattice())
+        tell(0, len(lattice.touching(chunk.core)))  # the network is loaded: only now patches take their usual time
+        affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=lattice, on_patches=tell)
         return {"affinities": affinities}, counters
 
     def write(self, chunk: Chunk, products: Products) -> None:

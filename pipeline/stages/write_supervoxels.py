@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Self
 
 from pipeline.stages.agglomerate import Agglomerate
@@ -12,15 +11,13 @@ from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
-from pipeline.stages.layout import Layout
-from pipeline.stages.relabel import TableStage
 from pipeline.stages.setup import Setup
+from pipeline.stages.table_stage import TableStage
 
 WAY: tuple[type[ChainStage], ...] = (BuildRegionGraph, Agglomerate, CutMergeTree, AssignSegments)
 """The stages on the way from the joins to the table."""
 
 
-@dataclass(frozen=True)
 class WriteSupervoxels(TableStage):
     """Fragments -> supervoxels (uint64).
 
@@ -28,9 +25,6 @@ class WriteSupervoxels(TableStage):
     of the stage that wrote both, and neither another linkage nor another threshold writes the supervoxels again. The
     joins get there through the arithmetic of all stages in ``WAY``.
     """
-
-    layout: Layout
-    upstream: str
 
     name = "write_supervoxels"
     column = "supervoxel"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os.path
 import posixpath
 import re
 from pathlib import Path
@@ -30,8 +31,13 @@ def local_path(url: str) -> Path | None:
     """
     scheme, marker, rest = url.partition("://")
     if not marker:
-        return Path(url).expanduser()
+        return _expanded(url)
     return Path(unquote(rest.removeprefix("localhost"))) if scheme == "file" else None
+
+
+def _expanded(path: str) -> Path:
+    """A path with the home folder for ``~`` and ``~user``; of a user that there is not, the text, as in a shell."""
+    return Path(os.path.expanduser(path))  # Path.expanduser raises RuntimeError
 
 
 def parent_of(url: str) -> str | None:
@@ -54,7 +60,7 @@ def absolute(url: str | Path, folder: str) -> str:
         return text
     if marker:  # a format in front of a path: zarr://image.zarr
         return f"{scheme}://{absolute(rest, folder)}"
-    base, path = local_path(folder), Path(text).expanduser()
+    base, path = local_path(folder), _expanded(text)
     if base is not None or path.is_absolute():
         return str(((base or Path()) / path).resolve())
     found = BUCKET.match(folder)

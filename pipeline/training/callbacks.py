@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +17,15 @@ from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.spec import ModelCard, OtherChannels, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
-from pipeline.training.module import TrainingModule
+from pipeline.training.module import Record, TrainingModule
 from pipeline.training.pictures import draw_steps, outputs_of_steps
 from pipeline.training.scores import score_name
 from pipeline.training.target_kinds import Affinities
 from pipeline.training.target_specs import AnyTarget
 
 CHECKPOINT = "checkpoint.ckpt"
+SECONDS_BETWEEN = 0.5
+"""The time between two reports of a training."""
 
 
 class Folder(Callback):
@@ -86,6 +90,46 @@ class Progress(Callback):
         """See the class."""
         if trainer.is_global_zero:
             self.tell(trainer.global_step, self.steps)
+
+
+@dataclass(frozen=True)
+class Update:
+    """The state of a training between two steps."""
+
+    done: int
+    """Steps done, by earlier calls too."""
+    total: int
+    loss: float
+    """Mean training loss of the last steps."""
+    validation: Record | None
+    """The last validation; ``None`` before the first."""
+    best: Record | None
+    """The validation with the best score."""
+
+
+class Updates(Callback):
+    """Reports losses and scores every half second, and after each validation."""
+
+    def __init__(self, tell: Callable[[Update], None], steps: int) -> None:
+        self.tell, self.steps = tell, steps
+        self._told = 0.0
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        """Report if half a second has passed: to read a loss, a GPU must have finished its step."""
+        if time.monotonic() - self._told > SECONDS_BETWEEN:
+            self._tell(trainer, pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Report every validation."""
+        self._tell(trainer, pl_module)
+
+    def _tell(self, trainer: Trainer, module: LightningModule) -> None:
+        assert isinstance(module, TrainingModule)
+        if trainer.is_global_zero:
+            last = module.records[-1] if module.records else None
+            best = module.best if module.records else None
+            self.tell(Update(trainer.global_step, self.steps, module.recent_loss, last, best))
+            self._told = time.monotonic()
 
 
 def card_of(module: TrainingModule) -> ModelCard:

@@ -21,6 +21,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
+from pipeline.config.cluster import ClusterTable
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation
@@ -144,11 +145,17 @@ class TrainConfig(Table):
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share in a run, for the card; a quarter of the patch if left out."""
     threshold: Share | None = None
-    """For the card: the threshold of the merge tree; choose it on the validation part."""
+    """For the card: the threshold of the merge tree; chosen on the validation part if left out."""
+    choose_threshold: bool = True
+    """Choose the threshold after the training, by the VOI of a run on a box of the validation part."""
+    threshold_box: Shape = Vec(64, 192, 192)
+    """The largest box (z, y, x), in the middle of the validation part, on which the threshold is chosen."""
     training_data: str = ""
     """For the card: the training data, with source and licence."""
     licence: str = ""
     """For the card: licence of the weights."""
+    cluster: ClusterTable = ClusterTable()
+    """Where `petaseg submit` trains; the job has the memory, walltime and restarts of ``cluster.driver``."""
 
     @property
     def channels(self) -> tuple[AnyTarget, ...]:
@@ -164,6 +171,15 @@ class TrainConfig(Table):
     def make_output(self) -> Path:
         """The output folder; it is made if it is missing. ``ConfigError`` if it cannot be made."""
         return make_folder(self.output, "output")
+
+    @model_validator(mode="after")
+    def _has_no_workers(self) -> TrainConfig:
+        given = {"workers", "inference_workers"} & self.cluster.model_fields_set
+        if given:
+            raise ValueError(
+                f"cluster.{min(given)} is given; a training is one job without workers: describe it in cluster.driver"
+            )
+        return self
 
     @model_validator(mode="after")
     def _patches_go_on(self) -> TrainConfig:

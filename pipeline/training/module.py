@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import Vec
+from pipeline.models.patch_rules import PatchRule
 from pipeline.models.pretrained import load_backbone
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
@@ -26,6 +27,8 @@ from pipeline.training.schedules import make_optimiser, make_schedule
 from pipeline.training.scores import Hits, hits_of, score_of
 from pipeline.training.total_loss import LossParts, combined_loss
 
+RECENT = 50
+"""Steps whose mean loss is shown."""
 logger = logging.getLogger("petaseg.training")
 
 
@@ -177,6 +180,13 @@ class TrainingModule(LightningModule):
         self.log_dict({"validation_loss": loss, "score": score, "training_loss": training, **details})
 
     @property
+    def recent_loss(self) -> float:
+        """Mean training loss of the last steps since the last validation; at a validation, that of its record."""
+        if not self._losses:
+            return self.records[-1].loss if self.records else float("nan")
+        return torch.stack(self._losses[-RECENT:]).double().mean().item()
+
+    @property
     def best(self) -> Record:
         """The validation with the best score, and the last of several with equal scores."""
         return max(self.records, key=lambda record: (record.score, record.step))
@@ -228,15 +238,15 @@ def check_learns(network: nn.Module, config: TrainConfig) -> None:
 
 def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:
     """Refuse, before the first step, patches that the network would refuse in training or validation."""
-    multiple = getattr(network, "multiple", (1, 1, 1))
-    checked = {"patch_shape is": config.patch_shape}
-    checked["validation offers patches of"] = validation_boxes(validation, config)[0].shape
-    for what, shape in checked.items():
-        if any(shape % multiple):
-            raise ConfigError(
-                f"{what} {list(shape)} voxels; each side must be a multiple of {list(multiple)} for this network: "
-                "choose another patch_shape, or a larger part for validation"
-            )
+    rule = PatchRule.of(network)
+    rule.check(config.patch_shape, "patch_shape", config.architecture)
+    watched = validation_boxes(validation, config)[0].shape
+    if not rule.fits(watched):
+        raise ConfigError(
+            f"validation offers patches of {list(watched)} voxels; {config.architecture} with these arguments takes "
+            f"{rule}: choose a larger part for validation, or another patch_shape"
+        )
+    check_first_step(network, config)
     on_cpu = config.device == "cpu" or not torch.cuda.is_available()
     if config.precision == "bfloat16" and on_cpu and two_thick(network, config.patch_shape):
         raise ConfigError(
@@ -244,6 +254,19 @@ def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) 
             "where torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): "
             "choose a thicker or thinner patch, or precision float32"
         )
+
+
+def check_first_step(network: nn.Module, config: TrainConfig) -> None:
+    """Refuse a patch in which a batch norm would see a single voxel, of which no variance can be taken."""
+    shapes = copy.deepcopy(network).to("meta").train()
+    try:
+        with torch.no_grad():
+            shapes(torch.empty((config.batch_size, 1, *config.patch_shape), device="meta"))
+    except (ValueError, RuntimeError, ModelError) as error:
+        raise ConfigError(
+            f"patch_shape is {list(config.patch_shape)} with batch_size {config.batch_size}; {config.architecture} "
+            f"cannot be trained on it ({error}): choose a larger patch_shape or batch_size, or another norm"
+        ) from None
 
 
 def two_thick(network: nn.Module, patch_shape: Vec) -> bool:

@@ -82,7 +82,12 @@ class Source:
 
     def _part(self, which: int, volume: Volume, box: BoundingBox) -> np.ndarray:
         held = None if self.held is None else self.held[which]
-        return volume.read(box) if held is None else held[box.slices(self.box.start)]
+        return one_channel(volume.read(box)) if held is None else held[box.slices(self.box.start)]
+
+
+def one_channel(array: np.ndarray) -> np.ndarray:
+    """(z, y, x) of an array (z, y, x) or (1, z, y, x)."""
+    return array[0] if array.ndim == 4 else array
 
 
 def open_source(config: LabelledVolume) -> Source:
@@ -92,6 +97,9 @@ def open_source(config: LabelledVolume) -> Source:
         raise VolumeError(f"{image.url} is {image.spec.dtype}; images to train on must be uint8: convert it")
     if labels.spec.dtype.kind not in "iu":
         raise VolumeError(f"{labels.url} is {labels.spec.dtype}; labels must be integers: convert them")
+    for volume, what in ((image, "images to train on"), (labels, "labels")):
+        if volume.spec.channels not in (None, 1):
+            raise VolumeError(f"{volume.url} has {volume.spec.channels} channels; {what} have one: take one of them")
     bounds = image.spec.bounds
     box = BoundingBox(config.start or bounds.start, config.stop or bounds.stop)
     mask = None if config.mask is None else open_volume(config.mask)

@@ -19,7 +19,7 @@ import pickle
 import warnings
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,20 +28,22 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
 from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
-from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, weights_of
+from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, Update, Updates, weights_of
 from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
 
 FREE = {
     *("output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"),
-    *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone"),
+    *("threads", "loaders", "device", "threshold", "pictures", "start_from", "backbone", "cluster"),
+    *("choose_threshold", "threshold_box"),
 }
 """Settings that may change between two parts of a training; of ``start_from`` and ``backbone`` only
 the place of the same weights."""
@@ -60,10 +62,16 @@ class TrainResult:
         return f"{self.steps} steps; best score {self.best.score:.4f} at step {self.best.step}; model in {self.folder}"
 
 
-def train(config: TrainConfig, *, on_progress: Callable[[int, int], None] | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    *,
+    on_progress: Callable[[int, int], None] | None = None,
+    on_update: Callable[[Update], None] | None = None,
+) -> TrainResult:
     """Train a network, or continue where an earlier call was interrupted.
 
-    ``on_progress`` is called with (steps done, steps in all). Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
+    ``on_progress`` is called with (steps done, steps in all) after each step, ``on_update`` with the losses so far
+    every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
     torch.set_num_threads(config.threads)
@@ -73,26 +81,33 @@ def train(config: TrainConfig, *, on_progress: Callable[[int, int], None] | None
     if checkpoint is not None:
         module.on_load_checkpoint(checkpoint)
     if done < config.steps and (config.patience is None or module.stale < config.patience):
-        done = fit(module, config, on_progress, resume=checkpoint is not None)
+        watchers: list[Callback] = [Progress(on_progress, config.steps)] if on_progress else []
+        watchers += [Updates(on_update, config.steps)] if on_update else []
+        done = fit(module, config, watchers, resume=checkpoint is not None)
     return TrainResult(Path(config.output), done, module.best)
 
 
-def fit(
-    module: TrainingModule, config: TrainConfig, on_progress: Callable[[int, int], None] | None, *, resume: bool
-) -> int:
+def fit(module: TrainingModule, config: TrainConfig, watchers: Sequence[Callback], *, resume: bool) -> int:
     """Run the missing steps; returns the number of steps done in all."""
     folder = config.make_output()
     callbacks: list[Callback] = [Folder(folder, config, identity(config))]
     callbacks += [Patience(config.patience)] if config.patience else []
-    callbacks += [Progress(on_progress, config.steps)] if on_progress else []
+    callbacks += watchers
     with quiet_lightning():
         idle = config.devices > 1 and idle_parameters(module.network, config.patch_shape)
         trainer = make_trainer(config, callbacks, idle=idle)
-        with storage_errors(folder):
+        with storage_errors(folder), interruptions():
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
     return trainer.global_step
+
+
+@contextmanager
+def interruptions() -> Iterator[None]:
+    """Let Ctrl-C be a ``KeyboardInterrupt`` again, out of which Lightning makes an exit with status 1."""
+    try:
+        yield
+    except SystemExit as error:
+        raise KeyboardInterrupt from error
 
 
 @contextmanager
@@ -204,6 +219,11 @@ def device_of(wanted: str) -> str:
     if wanted == "cuda" and not present:
         raise ConfigError("device is cuda; torch must find a GPU and finds none: choose auto or cpu")
     return ("cuda" if present else "cpu") if wanted == "auto" else wanted
+
+
+def first_process() -> bool:
+    """True in the one process, or the first of several that train together; the others only compute."""
+    return int(getattr(rank_zero_only, "rank", 0) or 0) == 0
 
 
 class quiet_lightning(warnings.catch_warnings):  # noqa: N801  (used like a function)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,26 +27,26 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume, parse_target
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
-from pipeline.volumes.formats import DEFAULT_FORMAT
+from pipeline.volumes.formats import DEFAULT_FORMAT, entry_of
 from pipeline.volumes.intensity import (
     PERCENTILES,
     Stretch,
     StretchedVolume,
     check_percentiles,
     measure,
+    passes_of,
     remember,
     remembered,
 )
-from pipeline.volumes.location import Location, detect_format, parse_location, split_options
+from pipeline.volumes.location import detect_format, parse_location, split_options
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
 from pipeline.volumes.places import links_below, overlap, place_of
+from pipeline.volumes.slabs import SECTIONS, Progress, SlabReader, Tally, write_in_slabs
 from pipeline.volumes.spec_checks import check_spec
 
 BLOCK_BYTES = 2**28
 """Default size of a block: 256 MiB."""
-Progress = Callable[[int, int], None]
-"""Called with the number of blocks done and the number of all blocks."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,8 @@ def ingest(
     percentiles: tuple[float, float] | None = None,
     overwrite: bool = False,
     memory_bytes: int = BLOCK_BYTES,
-    on_progress: Progress | None = None,
+    on_progress: Progress = lambda done, total: None,
+    on_voxels: Progress = lambda done, total: None,
 ) -> IngestReport:
     """Copy a source into a new volume; an interrupted call is finished by calling again with the same arguments.
 
@@ -109,6 +109,9 @@ def ingest(
         measured once, before the first block is written, and stored in the attributes of the target.
     overwrite: first delete an existing target, or the rest of an interrupted one, if petaseg made it.
     memory_bytes: size of a block.
+    on_progress: called with the blocks done and all blocks, before the first and after each.
+    on_voxels: called within blocks, with voxels measured, read and written so far, and in all: each voxel counts for
+        each of the three that is done with it.
 
     Raises ``ConfigError`` if no voxel size is known or the target overlaps the source, ``VolumeError`` for a source
     that cannot be used and for a target that exists, ``StorageError`` if the target cannot be written.
@@ -125,14 +128,23 @@ def ingest(
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
     kind = format or target_place.format or DEFAULT_FORMAT
-    stretch = _stretch(volume, wanted, target_place, kind, grid, spec, done) if wanted else None
+    kept = remembered(target_place, kind) if wanted and done else None
+    passes = passes_of(volume.spec.dtype) if wanted and not kept else 0
+    ready = 2 * sum(grid.chunk(grid.index_at(number)).core.voxels for number in range(done))
+    tally = Tally(on_voxels, (2 + passes) * spec.bounds.voxels, ready)
+    volume = SlabReader(volume, SECTIONS if _has_sections(source) else spec.bounds.shape[0], tally)
+    stretch = kept or (_stretch(volume, wanted, grid, spec) if wanted else None)
     with marker.kept_if_refused():
         marker.put(done)
         target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
     if stretch:
         remember(target_place, kind, stretch)
         volume = StretchedVolume(volume, stretch)
-    _copy(volume, target, grid, marker, done, on_progress)
+    for number in range(done, len(grid)):
+        on_progress(number, len(grid))
+        _copy(volume, target, grid.chunk(grid.index_at(number)).core, tally)
+        marker.put(number + 1)
+    on_progress(len(grid), len(grid))
     marker.delete()
     return IngestReport(target_url, target.spec, len(grid), done, stretch)
 
@@ -148,19 +160,17 @@ def wanted_percentiles(to: str | None, percentiles: tuple[float, float] | None) 
     return None if to is None else percentiles or PERCENTILES
 
 
-def _stretch(
-    volume: Volume,
-    percentiles: tuple[float, float],
-    target: Location,
-    kind: str,
-    grid: ChunkGrid,
-    spec: VolumeSpec,
-    done: int,
-) -> Stretch:
-    """The range that an interrupted call measured, else a new measurement of all voxels."""
+def _has_sections(source: str | Path) -> bool:
+    """True if the source keeps each section apart, so that reading a few at a time reads nothing twice."""
+    location = parse_location(str(source))
+    kind = location.format or detect_format(location)
+    return kind is not None and entry_of(kind).in_folders
+
+
+def _stretch(volume: Volume, percentiles: tuple[float, float], grid: ChunkGrid, spec: VolumeSpec) -> Stretch:
+    """A measurement of all voxels."""
     move = volume.spec.bounds.start - spec.bounds.start
-    kept = remembered(target, kind) if done else None
-    return kept or measure(volume, percentiles, lambda: (chunk.core.translate(move) for chunk in grid))
+    return measure(volume, percentiles, lambda: (chunk.core.translate(move) for chunk in grid))
 
 
 def refuse_overlap(source: str, target: str) -> None:
@@ -230,18 +240,9 @@ def block_shape(spec: VolumeSpec, memory_bytes: int) -> Vec:
     return shape
 
 
-def _copy(
-    source: Volume, target: Volume, grid: ChunkGrid, marker: Marker, first: int, on_progress: Progress | None
-) -> None:
+def _copy(source: Volume, target: Volume, box: BoundingBox, tally: Tally) -> None:
     move = source.spec.bounds.start - target.spec.bounds.start
-    for number in range(first, len(grid)):
-        if on_progress:
-            on_progress(number, len(grid))
-        box = grid.chunk(grid.index_at(number)).core
-        target.write(box, source.read(box.translate(move)))
-        marker.put(number + 1)
-    if on_progress:
-        on_progress(len(grid), len(grid))
+    write_in_slabs(target, box, source.read(box.translate(move)), tally)
 
 
 def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:

@@ -76,6 +76,11 @@ def check_percentiles(percentiles: tuple[float, float]) -> None:
         raise ConfigError(f"percentiles are {low:g},{high:g}; they must be LOW,HIGH with 0 <= LOW < HIGH <= 100")
 
 
+def passes_of(dtype: np.dtype) -> int:
+    """How often ``measure`` reads a volume of this type."""
+    return 1 if _has_known_range(dtype) else 2
+
+
 def measure(
     volume: Volume,
     percentiles: tuple[float, float],
@@ -129,10 +134,14 @@ def _table(kind: str, metadata: Any) -> Any:
     return metadata["attributes"] if kind == "zarr" else metadata
 
 
+def _has_known_range(dtype: np.dtype) -> bool:
+    return dtype.kind in "ui" and dtype.itemsize <= 2
+
+
 def _range(volume: Volume, boxes: Callable[[], Iterable[BoundingBox]]) -> tuple[float, float]:
     """The smallest and the largest finite value; of small integers, those of their type, without reading them."""
     dtype = volume.spec.dtype
-    if dtype.kind in "ui" and dtype.itemsize <= 2:
+    if _has_known_range(dtype):
         return float(np.iinfo(dtype).min), float(np.iinfo(dtype).max)
     least, most = math.inf, -math.inf
     for box in boxes():

@@ -18,6 +18,7 @@ from pipeline.clusters.kubernetes.cluster import KubernetesCluster
 from pipeline.clusters.slurm import scripts
 from pipeline.config.base import is_line
 from pipeline.config.reading import parse_config, read_config
+from pipeline.config.slurm import SlurmJob
 from pipeline.errors import ConfigError
 from pipeline.runs.hints import command
 
@@ -43,13 +44,19 @@ HOSTILE = st.one_of(
     st.text(min_size=1, max_size=30),
     st.text(alphabet="\n\r\t\0 '\"`$();&|<>#%\\{}[]*?!~=-/a\x85\u2028\ud800", min_size=1, max_size=12),
 )
+JOBS = ("cluster", "cluster.driver", "cluster.workers")
+FREE_OPTIONS = ("comment", "nice", "gres", "exclude", "constraint")
 KEYS = (
     *("run_directory", "cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace", "cluster.image"),
     *("cluster.claim", "cluster.image_pull_secret", "cluster.driver.walltime", "cluster.workers.walltime"),
-    *("cluster.workers.queue", "cluster.workers.options", "cluster.secrets", "cluster.workers.node_selector"),
+    *("cluster.secrets", "cluster.workers.node_selector", "cluster.ports"),
+    *("cluster.driver.mail_user", "cluster.driver.mail_type"),
+    *(f"{job}.{key}" for job in JOBS for key in SlurmJob.model_fields if key not in ("tmp_gb", "options")),
+    *(f"{job}.options" for job in JOBS),
+    *(f"{job}.options.--{option}" for job in JOBS for option in FREE_OPTIONS),
     *("input.affinities", "evaluation.labels", "cluster.prices.currency", "execution.scheduler", "inference.gpu"),
 )
-SHAPES = {"cluster.workers.options": list, "cluster.secrets": list, "cluster.workers.node_selector": dict}
+LISTS = ("cluster.secrets", "cluster.driver.mail_type", *(f"{job}.options" for job in JOBS))
 
 
 def submission(key: str, text: str) -> Submission:
@@ -59,12 +66,14 @@ def submission(key: str, text: str) -> Submission:
         "input": {"affinities": "/data/a.zarr"},
         "cluster": {"image": "petaseg:1", "claim": "em", "driver": {}, "workers": {}, "prices": {}},
     }
+    if ".options.--" in key:
+        key, _, option = key.rpartition(".")
+        text = f"{option}={text}"
     *tables, leaf = key.split(".")
     place = data
     for table in tables:
         place = place.setdefault(table, {})
-    kind = SHAPES.get(key)
-    place[leaf] = [text] if kind is list else {"node": text} if kind is dict else text
+    place[leaf] = [text] if key in LISTS else {"node": text} if leaf == "node_selector" else text
     if key == "run_directory":
         place[leaf] = f"/data/{text}"
     config = parse_config(data)
@@ -74,32 +83,74 @@ def submission(key: str, text: str) -> Submission:
 def job_scripts(given: Submission) -> list[str]:
     """The scripts of a driver and of a worker."""
     shape = worker_shapes(given.config.cluster)["general"]
-    worker = scripts.worker_script("general", shape, given, address="tls://n:1", worker="w", tls=None)
+    worker = scripts.worker_script("general", shape, given, address="tls://n:1", first=0, tasks=1, tls=None)
     return [scripts.driver_script(given), worker]
 
 
-def skeleton(script: str) -> list[str]:
-    """The first word of each line: what bash and sbatch would do."""
-    return [line.split("=")[0].split(" ")[0] for line in script.splitlines()]
+def words_of(line: str) -> list[str]:
+    """What sbatch reads in an ``#SBATCH`` line: words between blanks, quotes, and a backslash also within them."""
+    words, word, quote, escaped = [], "", "", False
+    inside = False
+    for each in line:
+        if escaped:
+            word, escaped = word + each, False
+        elif each == "\\":
+            inside = escaped = True
+        elif quote:
+            word, quote = (word, "") if each == quote else (word + each, quote)
+        elif each in "'\"":
+            inside, quote = True, each
+        elif each in " \t\n\v\f\r":
+            words, word, inside = ([*words, word], "", False) if inside else (words, word, inside)
+        elif each == "#":
+            break  # a comment
+        else:
+            word, inside = word + each, True
+    assert not quote
+    return [*words, word] if inside else words
 
 
-PLAIN = [skeleton(text) for text in job_scripts(submission("inference.gpu", "A100"))]
+def parts(script: str) -> tuple[list[str], list[str]]:
+    """The words of all ``#SBATCH`` lines, and the first word of each other line: what sbatch and bash would do."""
+    lines = script.splitlines()
+    asked = [line.removeprefix("#SBATCH ") for line in lines if line.startswith("#SBATCH ")]
+    others = [line.split("=")[0].split(" ")[0] for line in lines if not line.startswith("#SBATCH ")]
+    return [word for line in asked for word in words_of(line)], others
+
+
+PLAIN = [parts(text) for text in job_scripts(submission("inference.gpu", "A100"))]
+SET_HERE = ("--job-name=", "--output=", "--time=", "--signal=", "--mail-type=END,FAIL")
+"""Words that hold the run directory or a walltime, and the events of which an address is told where none are named."""
 
 
 @pytest.mark.parametrize("key", KEYS)
 @given(text=HOSTILE)
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(text=ATTACKS[0])
-def test_a_text_changes_no_line_of_a_job_script(key: str, text: str) -> None:
-    """Each text is refused, or the scripts have the same lines as those of a harmless run file."""
+@example(text="a'b\\'c\\")
+@example(text="a # b")
+def test_a_text_adds_one_word_to_a_job_script_and_no_line(key: str, text: str) -> None:
+    """Each text is refused, or sbatch reads it as the value of one option, and bash gets the lines of a harmless run
+    file."""
     try:
         found = job_scripts(submission(key, text))
     except ConfigError:
         return
-    for script, plain in zip(found, PLAIN, strict=True):
-        added = [line for line in script.splitlines() if line.startswith(("#SBATCH --partition", "#SBATCH --account"))]
-        assert len(script.splitlines()) - len(added) <= len(plain) + 1  # an option of sbatch
-        assert all(line.startswith("#SBATCH ") for line in script.split("set -eo")[0].splitlines()[1:])
+    for script, (words, lines) in zip(found, PLAIN, strict=True):
+        asked, others = parts(script)
+        assert others == lines
+        same = [word for word in words if not word.startswith(SET_HERE)]
+        added = [word for word in asked if not word.startswith(SET_HERE) and word not in same]
+        assert [word for word in asked if word in same] == same
+        assert len(added) <= 1
+        assert all(word.startswith("--") and word.endswith(text.removeprefix("--")) for word in added)
+
+
+@pytest.mark.parametrize("text", [*(text for text in ATTACKS if is_line(text)), "a'b\\'c\\", "日本 a"])
+def test_sbatch_gets_a_comment_as_it_was_written(text: str) -> None:
+    """The comment of a job is free text: whatever it is, it stays the value of its option."""
+    script, _ = job_scripts(submission("cluster.driver.comment", text))
+    assert f"--comment={text}" in parts(script)[0]
 
 
 @pytest.mark.parametrize("text", [text for text in ATTACKS if is_line(text) and "\\" not in text])
@@ -123,7 +174,7 @@ def test_slurm_refuses_what_its_log_names_cannot_hold() -> None:
 
 @pytest.mark.parametrize("key", KEYS)
 @given(text=HOSTILE)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_manifests_hold_a_text_as_it_is_or_refuse_it(key: str, text: str) -> None:
     """What the API server reads is the same run file, in as many resources as for a harmless one."""
     try:

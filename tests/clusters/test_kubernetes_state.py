@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
+from pipeline.clusters import kubernetes_state
 from pipeline.clusters.kubernetes.state import job_state
+from pipeline.config.kubernetes import QUEUE_LABEL
 
 JOB: dict[str, Any] = {"metadata": {"name": "petaseg-0123"}, "status": {}}
 FAILED = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "Job has reached the limit"}
@@ -81,6 +83,39 @@ def test_a_dead_driver_has_a_cause(status: dict[str, Any], words: list[str]) -> 
     found = reason(pod(phase="Failed", **status))
     assert found.startswith("Job has reached the limit; ")
     assert all(word in found for word in words), found
+
+
+def test_a_driver_that_no_start_helps_says_why() -> None:
+    """A Job that its rules for failed pods ended names the rule, and what the driver said."""
+    rule = "Container driver for pod em/petaseg-0 failed with exit code 78 matching FailJob rule at index 1"
+    failed = {"type": "Failed", "status": "True", "reason": "PodFailurePolicy", "message": rule}
+    driver = pod(phase="Failed", **ended(exitCode=78, message="petaseg: chunk_shape is [0, 1, 1]"))
+    found = job_state(Recorded(driver), {**JOB, "status": {"conditions": [failed]}})  # type: ignore[arg-type]
+    assert found.phase == "failed"
+    assert found.reason == f"{rule}; the driver ended with status 78: petaseg: chunk_shape is [0, 1, 1]"
+
+
+def test_a_job_that_waits_in_a_queue_says_so() -> None:
+    """A suspended Job names its queue; without one, the command that shows it."""
+    head = {"name": "petaseg-0123", "namespace": "em", "labels": {QUEUE_LABEL: "gpus"}}
+    waits = {"metadata": head, "spec": {"suspend": True}, "status": {}}
+    found = job_state(Recorded(), waits)  # type: ignore[arg-type]
+    assert found.phase == "pending"
+    assert "waits until Kueue admits it to the queue gpus" in found.reason
+    assert "kubectl get workloads -n em" in found.reason
+    other = {**waits, "metadata": {**head, "labels": {}}}
+    assert "the Job is suspended; look" in job_state(Recorded(), other).reason  # type: ignore[arg-type]
+
+
+def test_a_driver_that_its_queue_took_back_says_so() -> None:
+    """A Job that Kueue suspended again is pending, and its workers are counted."""
+    waits = {**JOB, "spec": {"suspend": True}, "metadata": {"name": "x", "labels": {QUEUE_LABEL: "gpus"}}}
+    found = job_state(Recorded(pod("worker-general", phase="Running")), waits)  # type: ignore[arg-type]
+    assert (found.phase, found.workers_running) == ("pending", 1)
+
+
+def test_scripts_that_import_from_the_former_place_work() -> None:
+    assert kubernetes_state.job_state is job_state
 
 
 def test_the_latest_driver_with_a_cause_counts() -> None:

@@ -10,8 +10,7 @@ import pytest
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DriverJob, Submission
 from pipeline.clusters.slurm import cluster as under_test
-from pipeline.clusters.slurm import commands
-from pipeline.clusters.slurm import scripts as scripts
+from pipeline.clusters.slurm import commands, names, scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.config.reading import parse_config
 from pipeline.errors import ClusterError, ConfigError
@@ -48,7 +47,7 @@ def wait_for(job: DriverJob, phase: str, restarts: int = 0) -> None:
 
 def sleeper(given: Submission) -> str:
     """A job that looks like a worker of a run."""
-    name = scripts.job_name(given.run_url, "general")
+    name = names.job_name(given.run_url, "general")
     return f"#!/bin/bash\n#SBATCH --job-name={name} --mem=100 --output=/dev/null\nsleep 600\n"
 
 

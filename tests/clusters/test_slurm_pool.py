@@ -13,9 +13,9 @@ from pathlib import Path
 import dask
 import pytest
 
-from pipeline.clusters.base import Submission, cluster_folder
+from pipeline.clusters.base import Submission
+from pipeline.clusters.slurm import arrays, names
 from pipeline.clusters.slurm import pool as slurm_pool
-from pipeline.clusters.slurm import scripts as scripts
 from pipeline.clusters.slurm.cluster import SlurmCluster
 from pipeline.clusters.slurm.pool import SlurmPool
 from pipeline.clusters.tls import Tls, create_tls
@@ -111,10 +111,10 @@ def test_workers_are_jobs_that_talk_in_cipher(
     stranger = f"from distributed import Client; Client('{pool.address.replace('tls', 'tcp')}', timeout=2)"
     assert subprocess.run([sys.executable, "-c", stranger], capture_output=True).returncode != 0
     jobs = slurm.jobs("-t", "R")
-    assert {name for name, _, _ in jobs.values()} == {scripts.job_name(str(tmp_path / "run"), "general")}
+    assert {name for name, _, _ in jobs.values()} == {names.job_name(str(tmp_path / "run"), "general")}
     script = command("scontrol", "write", "batch_script", next(iter(jobs)), "-")
     assert pool.address in script
-    log = cluster_folder(str(tmp_path / "run")) / f"worker-general-{next(iter(jobs))}.log"
+    log = names.worker_log(str(tmp_path / "run"), "general", next(iter(jobs)))
     assert "Registered to" in log.read_text()
 
 
@@ -224,7 +224,7 @@ def test_jobs_that_fail_everywhere_fail_the_run_with_the_way_to_the_reason(
                 {"distributed.comm.timeouts.connect": "2s"}
             ),  # how long the executor tries to reach the scheduler
             pytest.raises(
-                ClusterError, match=r"no general worker comes: job \d+ ended early; see .*worker-general-\d+\.log"
+                ClusterError, match=r"no general worker comes: job [\d_]+ ended early; see .*worker-general-[\d_]+\.log"
             ),
         ):
             list(executor.map_unordered(partial(where, tmp_path), range(4), needs=NEEDS))
@@ -237,14 +237,14 @@ def test_a_refused_submission_is_tried_again(
     slurm: Slurm, pool: SlurmPool, executor: DaskExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A submission that SLURM refuses, as at a limit on jobs, is tried again until all workers have started."""
-    submit, refusals = slurm_pool.submit_script, iter(["SLURM refused: limit"] * 3)
+    submit, refusals = arrays.submit_script, iter(["SLURM refused: limit"] * 3)
 
     def sometimes(script: str) -> str:
         for words in refusals:
             raise ClusterError(words)
         return submit(script)
 
-    monkeypatch.setattr(slurm_pool, "submit_script", sometimes)
+    monkeypatch.setattr(arrays, "submit_script", sometimes)
     pool.scale(2)
     executor.client.wait_for_workers(2, timeout=200)
     assert pool.problem == ""

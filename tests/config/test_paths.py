@@ -14,6 +14,7 @@ from pipeline.config.problems import tables_of
 from pipeline.config.reading import json_schema, parse_config
 from pipeline.config.registered import KeyOf
 from pipeline.config.run_file import RunConfig
+from pipeline.config.slurm import SlurmJob
 from pipeline.runs.run import with_absolute_paths
 from pipeline.training.config import TrainConfig
 
@@ -27,19 +28,26 @@ PATHS = {
         *(f"{table}.{key}" for table in ("volumes", "validation") for key in ("image", "labels", "mask")),
     },
 }
+WORKERS = ("workers", "inference_workers")
+JOB = {name for name in SlurmJob.model_fields if name != "tmp_gb"}
+POD = {
+    *("node_selector", "node_affinity", "priority_class", "runtime_class", "tolerations.key", "tolerations.value"),
+}
+CLUSTER = {
+    *("cluster.interface", "cluster.ports", "cluster.namespace", "cluster.image", "cluster.claim", "cluster.secrets"),
+    *("cluster.image_pull_secret", "cluster.prices.currency", "cluster.driver.walltime", "cluster.driver.mail_user"),
+    *(f"cluster.{workers}.{key}" for workers in WORKERS for key in ("walltime", "gpu_resource")),
+    *(f"cluster.{pod}.{key}" for pod in ("driver", *WORKERS) for key in POD),
+    *(f"cluster.kubernetes.{key}" for key in ("service_account", "labels", "annotations", "queue")),
+    *(f"cluster.kubernetes.claims.{key}" for key in ("claim", "path", "sub_path")),
+    *(f"{table}.{key}" for key in JOB for table in ("cluster", "cluster.driver", *(f"cluster.{w}" for w in WORKERS))),
+}
 OTHER_TEXTS = {
     RunConfig: {
         *("inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
-        *("cluster.queue", "cluster.account", "cluster.interface", "cluster.namespace", "cluster.image"),
-        *("cluster.claim", "cluster.secrets", "cluster.image_pull_secret", "cluster.driver.walltime"),
-        *("cluster.prices.currency",),
-        *(
-            f"cluster.{workers}.{key}"
-            for workers in ("workers", "inference_workers")
-            for key in ("walltime", "queue", "options", "node_selector")
-        ),
+        *CLUSTER,
     },
-    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence"},
+    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence", *CLUSTER},
 }
 """Keys whose values are texts, but no paths: a new key with a text belongs here, or needs the type ``DataPath``."""
 

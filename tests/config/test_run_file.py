@@ -9,7 +9,8 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import apply_overrides, json_schema, load_config, parse_config
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
-from workflows.commands.init import run_directory_for, write_example
+from pipeline.runs.example import run_directory_for
+from workflows.commands.init import write_example
 
 MINIMAL = {"run_directory": "r", "input": {"image": "image.zarr"}}
 
@@ -70,8 +71,9 @@ def test_an_override_that_is_no_assignment_is_refused(override):
         apply_overrides(MINIMAL, [override])
 
 
-def test_the_example_of_init_is_valid_and_its_schema_describes_every_key(tmp_path):
+def test_the_example_of_init_is_valid_and_its_schema_describes_every_key(tmp_path, monkeypatch):
     """The example that ``petaseg init`` writes is valid, and its schema describes every key."""
+    monkeypatch.chdir(tmp_path)
     file = tmp_path / "run.yaml"
     write_example(file, "image.zarr")
     assert load_config(file).input.image == "image.zarr"

@@ -13,6 +13,7 @@ import pytest
 from pipeline.errors import ConfigError, ModelError, StorageError
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.serial import SerialExecutor
+from pipeline.execution.stopping import Gate
 from pipeline.needs import Needs
 
 NEEDS = Needs()
@@ -153,6 +154,23 @@ class ExecutorContract:
         (after,) = executor.map_unordered(square, [3], needs=NEEDS)
         assert after.result == 9
         assert items.drawn == drawn
+
+    def test_after_its_gate_is_closed_only_items_that_run_have_outcomes(self, executor: Executor) -> None:
+        """Once the gate is closed no item begins, the iterator ends, and the executor takes further items."""
+        gate, items = Gate(), Counted(1000)
+        outcomes = executor.map_unordered(square, items, needs=NEEDS, max_in_flight=4, gate=gate)
+        assert next(outcomes).ok
+        gate.close()
+        assert all(outcome.ok for outcome in outcomes)
+        assert items.drawn <= 6
+        (after,) = executor.map_unordered(square, [3], needs=NEEDS, gate=Gate())
+        assert after.result == 9
+
+    def test_a_gate_that_was_closed_before_lets_nothing_begin(self, executor: Executor) -> None:
+        """With a gate that is closed from the beginning there are no outcomes."""
+        gate = Gate()
+        gate.close()
+        assert list(executor.map_unordered(square, range(20), needs=NEEDS, gate=gate)) == []
 
     def test_an_error_of_the_items_reaches_the_caller(self, executor: Executor) -> None:
         """An error raised by the iterator of items reaches the caller."""

@@ -256,7 +256,7 @@ class Pod:
         volumes = {volume["name"]: volume for volume in self.spec.get("volumes", ())}
         found = []
         for mount in self.container.get("volumeMounts", ()):
-            source = self.volume(volumes[mount["name"]], group)
+            source = self.volume(volumes[mount["name"]], group) / mount.get("subPath", "")
             found.append(Mount(source, mount["mountPath"], bool(mount.get("readOnly"))))
         return found
 

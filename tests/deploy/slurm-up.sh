@@ -5,7 +5,7 @@
 #   slurm-up.sh install | up | down | status | kill-node NAME | start-node NAME
 #
 #   SLURM_ROOT   the folder (not needed to install)
-#   NODES        4; the first half are "gpu", with one fake GPU each, the rest are "cpu"
+#   NODES        4; the first half are "gpu", with two fake GPUs each, the rest are "cpu"
 #   CPUS, MEM    2 cores and 4000 MB that each node claims to have
 #   PORT         18000; the first of NODES + 1 ports
 #
@@ -68,17 +68,20 @@ SlurmdPidFile=$ROOT/run/slurmd-%n.pid
 SlurmctldLogFile=$ROOT/log/slurmctld.log
 SlurmdLogFile=$ROOT/log/slurmd-%n.log
 GresTypes=gpu
+Licenses=matlab:4
+MailProg=/bin/true
 CONF
     : > "$ROOT/gres.conf"
     local i gres
     for i in $(seq "$NODES"); do
         gres=
         if [ "$i" -le "$GPUS" ]; then
-            gres="Gres=gpu:1"  # slurmd insists on a device, of any kind
+            gres="Gres=gpu:2 Feature=fake,gpu"  # slurmd insists on devices, of any kind
             echo "NodeName=node$i Name=gpu File=/dev/null Flags=nvidia_gpu_env" >> "$ROOT/gres.conf"
+            echo "NodeName=node$i Name=gpu File=/dev/zero Flags=nvidia_gpu_env" >> "$ROOT/gres.conf"
         fi
         echo "NodeName=node$i NodeHostname=localhost NodeAddr=127.0.0.1 Port=$((PORT + i))" \
-            "CPUS=$CPUS RealMemory=$MEM $gres" >> "$ROOT/slurm.conf"
+            "CPUS=$CPUS RealMemory=$MEM TmpDisk=9000 $gres" >> "$ROOT/slurm.conf"
     done
     cat >> "$ROOT/slurm.conf" <<CONF
 PartitionName=cpu Nodes=node[$((GPUS + 1))-$NODES] Default=YES MaxTime=INFINITE State=UP

@@ -41,8 +41,8 @@ class Slurm:
 
     @staticmethod
     def jobs(*options: str) -> dict[str, tuple[str, str, str]]:
-        """Jobs that wait, run or end, as number -> (name, state, node)."""
-        lines = command("squeue", "-h", "-o", "%A|%j|%t|%N", *options).splitlines()
+        """Jobs, and tasks of arrays, that wait, run or end, as number -> (name, state, node)."""
+        lines = command("squeue", "-h", "--array", "-o", "%i|%j|%t|%N", *options).splitlines()
         return {number: (name, state, node) for number, name, state, node in (line.split("|") for line in lines)}
 
     @staticmethod
@@ -120,3 +120,11 @@ def where(folder: Path, item: int) -> str:
     with open(folder / str(item), "a") as file:
         file.write("x")
     return os.environ["SLURMD_NODENAME"]
+
+
+def gpu_and_address(item: int) -> tuple[str, str, str]:
+    """The worker's node, its GPU, and its address. Each call takes a moment, so that all workers get some items."""
+    from distributed import get_worker
+
+    time.sleep(0.5)
+    return os.environ["SLURMD_NODENAME"], os.environ["CUDA_VISIBLE_DEVICES"], get_worker().address

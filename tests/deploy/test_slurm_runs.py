@@ -9,11 +9,16 @@ from pathlib import Path
 
 import h5py
 import pytest
+import yaml
 
+from pipeline.config.reading import parse_config
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
+from pipeline.training.config import TrainConfig
+from pipeline.training.trainer import train
 from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
+from tests.training.trainings import MINI, stored_cubes
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SMALL = {"memory_gb": 0.8}
@@ -25,8 +30,9 @@ DEPLOY = ROOT / "deploy" / "slurm"
 
 
 @pytest.fixture(autouse=True)
-def _project_is_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+def _project_is_importable(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # setup lines are remembered there
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +116,7 @@ def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Pa
     assert nodes[True] <= GPU_NODES
     assert nodes[False] <= CPU_NODES
     assert do("status", file)
-    assert "driver ended with status 0" in do("logs", file)
+    assert "job ended with status 0" in do("logs", file)
     assert "Registered to" in do("logs", file, "--workers")
 
 
@@ -190,3 +196,36 @@ def test_scripts_for_hand_are_accepted_by_bash_and_slurm(slurm: Slurm, script: s
     assert subprocess.run(["bash", "-n", DEPLOY / script], capture_output=True, text=True).stderr == ""
     assert sbatch_lines((DEPLOY / script).read_text())["time"]
     command("sbatch", "--test-only", "--cpus-per-task=1", "--mem=100", str(DEPLOY / script), "run.yaml")
+
+
+def test_a_training_goes_on_in_a_new_job_from_its_last_checkpoint(slurm: Slurm, tmp_path: Path) -> None:
+    """A training that meets its walltime and is cancelled goes on; its weights are those of one that never stopped."""
+    cluster = {"kind": "slurm", "driver": {**SMALL, "queue": "cpu", "walltime": "00:10:00"}}
+    volumes = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
+    data = {
+        **{"name": "mini", "volumes": volumes, "validation": stored_cubes(tmp_path, [16, 0, 0], [24, 32, 32])},
+        **{"arguments": MINI, "patch_shape": [8, 16, 16], "overlap": [2, 4, 4], "steps": 40, "warmup_steps": 2},
+        **{"validate_every": 5, "device": "cpu", "pictures": False, "precision": "float32", "cluster": cluster},
+    }
+    folder, file = tmp_path / "there", tmp_path / "train.yaml"
+    file.write_text(yaml.safe_dump({**data, "output": str(folder)}))
+    (tmp_path / "setup").write_text("export SEEN_BY=the_setup\n")
+    said = do("submit", file, "--setup", tmp_path / "setup")
+    job = re.findall(r"submitted to slurm as (\d+)", said)[0]
+    assert "is alive; look at it with `petaseg logs" in petaseg("submit", file).stderr
+    state = lambda: slurm.jobs("-j", job, "-t", "all")[job][1]  # noqa: E731
+    wait_until(lambda: (folder / "log.jsonl").exists(), "the first validation")
+    command("scancel", "--signal=USR1", "--batch", job)  # as SLURM does when the walltime is near
+    wait_until(lambda: "queued again" in do("logs", file), "the training is queued again")
+    before = (folder / "log.jsonl").read_text().count("\n")
+    wait_until(lambda: (folder / "log.jsonl").read_text().count("\n") > before, "it goes on")
+    assert "slurm" in do("cancel", file)
+    assert not slurm.jobs("-t", "PD,R")
+    assert "SEEN_BY=the_setup" in do("submit", file, "--dry-run")
+    job = re.findall(r"submitted to slurm as (\d+)", do("submit", file))[0]
+    wait_until(lambda: state() in ("CD", "F"), "the training has ended")
+    assert "job ended with status 0" in do("logs", file)
+    config = parse_config({**data, "output": str(tmp_path / "here")}, TrainConfig)
+    train(config)
+    weights = [(place / "weights.safetensors").read_bytes() for place in (folder, tmp_path / "here")]
+    assert weights[0] == weights[1]

@@ -11,6 +11,7 @@ from pipeline.errors import LeaseError, StageFailed
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, ChunkFailed, Event, RunOptions, StageFinished, StageStarted, run_stage
 from pipeline.execution.serial import SerialExecutor
+from pipeline.execution.stopping import Interrupted, Stop
 from pipeline.execution.threads import ThreadExecutor
 from pipeline.grid import Chunk
 from pipeline.ledger.ledger import Ledger, Summary
@@ -88,7 +89,7 @@ def test_a_finished_stage_computes_nothing(bench: Bench) -> None:
     assert bench.run(stage) == first
     assert bench.tried(stage) == set()
     assert [type(event) for event in bench.events] == [StageStarted, StageFinished]
-    assert bench.events[0] == StageStarted(stage.name, 48, 48)
+    assert bench.events[0] == StageStarted(stage.name, 48, 48, ((0, 0),))
 
 
 def test_only_pending_chunks_run(bench: Bench) -> None:
@@ -258,7 +259,7 @@ def test_events_tell_the_story_in_order(bench: Bench) -> None:
     stage = bench.stage(level_count=2, faults={"1_2_0": "fail"}, times=1)
     summary = bench.run(stage)
     first, *middle, last = bench.events
-    assert first == StageStarted(stage.name, 48 + len(stage.chunks(1)), 0)
+    assert first == StageStarted(stage.name, 48 + len(stage.chunks(1)), 0, ((0, 48), (1, len(stage.chunks(1)))))
     assert last == StageFinished(stage.name, summary)
     (failed,) = [event for event in middle if isinstance(event, ChunkFailed)]
     assert (failed.chunk.name, failed.attempt, failed.final) == ("1_2_0", 1, False)
@@ -292,6 +293,30 @@ def test_an_interrupted_run_keeps_what_it_has_recorded(bench: Bench) -> None:
     kept = bench.done(stage)
     assert len(kept) == 10
     assert begun <= 13
+    bench.run(stage)
+    assert bench.tried(stage) == names(stage) - kept
+
+
+def test_a_run_that_is_asked_to_stop_records_every_chunk_that_it_began(bench: Bench) -> None:
+    """After a request to stop, chunks that run are finished and recorded, no other begins, and the stage ends."""
+    stage, stop = bench.stage(), Stop()
+
+    def ask(event: Event) -> None:
+        bench.events.append(event)
+        if sum(isinstance(event, ChunkDone) for event in bench.events) == 10:
+            stop.request()
+
+    ledger = bench.ledger(stage)
+    options = RunOptions.of(Execution(max_in_flight=3), COMMAND, stop=stop)
+    with pytest.raises(Interrupted):
+        run_stage(stage, ledger, bench.executor, options, on_event=ask)
+    ledger.close()
+    kept = bench.done(stage)
+    assert 10 <= len(kept) <= 12
+    assert set(stage.tried()) == kept
+    with pytest.raises(Interrupted):  # nor does the next stage begin
+        run_stage(stage, bench.ledger(stage), bench.executor, options)
+    assert bench.done(stage) == kept
     bench.run(stage)
     assert bench.tried(stage) == names(stage) - kept
 

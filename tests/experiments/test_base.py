@@ -19,7 +19,7 @@ from pipeline.experiments.base import (
     mean_spread,
     run_experiment,
 )
-from workflows.cli import app
+from workflows.app import app
 
 
 def squares(scale, store):

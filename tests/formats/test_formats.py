@@ -25,6 +25,7 @@ from pipeline.formats import FileFormat
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
 from pipeline.models.spec import load_card, save_model
+from pipeline.runs.applied import Applied, read_applied
 from pipeline.runs.cost import read_rates, write_rates
 from pipeline.runs.directory import InputMark, read_mark
 from pipeline.runs.launch import driver_of
@@ -144,6 +145,8 @@ def test_the_small_files_of_version_1_are_read(old: Path) -> None:
     assert Marker(str(old / "image.zarr"), "0f" * 16).blocks_done() == 7
     assert read_mark(ObjectStore(old / "run")) == InputMark("/data/em/affinities.zarr", "5a2c")
     assert recorded_layout(ObjectStore(old / "run"), "relabel") == "5b3d"
+    applied = Applied({"threshold": 0.3}, {"threshold": 0.5, "min_size": 2})
+    assert read_applied(ObjectStore(old / "run")) == applied
 
 
 # -- files of this version --------------------------------------------------------------------------------------------
@@ -211,6 +214,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "the mark of a run directory": (
         *("run/petaseg.json", formats.MARK, LedgerError),
         lambda old: read_mark(ObjectStore(old / "run")),
+    ),
+    "what relabel has applied": (
+        *("run/segmentation.json", formats.SEGMENTATION, LedgerError),
+        lambda old: read_applied(ObjectStore(old / "run")),
     ),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),

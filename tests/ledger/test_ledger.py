@@ -176,6 +176,46 @@ def test_a_damaged_first_line_does_not_cost_the_log(store: ObjectStore) -> None:
     assert done(ledger(store)) == set(CHUNKS[:6])
 
 
+def damage_a_line(store: ObjectStore) -> None:
+    """Change a byte of the last record."""
+    key = log_of(store)
+    data = store.get(key)
+    store.put(key, data[:-10] + bytes([data[-10] ^ 1]) + data[-9:])
+
+
+def damage_the_arrays(store: ObjectStore) -> None:
+    """Cut the arrays of a compacted ledger."""
+    key = f"{FOLDER}/compact.npz"
+    store.put(key, store.get(key)[:-40])
+
+
+@pytest.mark.parametrize("damage", [damage_a_line, damage_the_arrays])
+def test_damage_is_reported_until_it_is_mended(store: ObjectStore, damage, caplog: pytest.LogCaptureFixture) -> None:
+    """Damaged records are reported at each opening until the driver's next record replaces them, and never after."""
+    book = record(ledger(store), CHUNKS[:4])
+    if damage is damage_the_arrays:
+        book.compact()
+    damage(store)
+    assert CHUNKS[3] not in done(ledger(store, read_only=True))
+    book = ledger(store)
+    assert len(caplog.messages) == 2
+    assert all("computed again" in message for message in caplog.messages)
+    caplog.clear()
+    record(book, [CHUNKS[9]])
+    assert CHUNKS[9] in done(ledger(store))
+    assert CHUNKS[3] not in done(ledger(store))
+    assert caplog.messages == []
+
+
+def test_a_damaged_record_of_a_complete_stage_is_no_news(store: ObjectStore, caplog: pytest.LogCaptureFixture) -> None:
+    """A damaged line costs nothing where every chunk is done, so nobody is warned."""
+    book = record(ledger(store), [chunk for grid in GRIDS for chunk in grid])
+    record(book, [CHUNKS[0]])
+    damage_a_line(store)
+    assert ledger(store).is_complete()
+    assert caplog.messages == []
+
+
 DAMAGE = st.lists(st.tuples(st.integers(0, 2**20), st.integers(0, 255)), min_size=1, max_size=20)
 
 

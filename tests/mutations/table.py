@@ -288,6 +288,14 @@ RUNS = [
         "tests/execution/test_runner.py::test_a_driver_that_was_replaced_asks_before_it_hands_out_a_chunk",
     ),
     Mutation(
+        "no-chunk-after-a-stop",
+        "After a request to stop, no other chunk begins.",
+        "pipeline/execution/stopping.py",
+        "            open_ = not self.closed\n",
+        "            open_ = True\n",
+        "tests/execution/test_stopping.py::test_nothing_passes_a_closed_gate",
+    ),
+    Mutation(
         "data-before-record",
         "A chunk is stored before it is reported.",
         "pipeline/stages/base.py",
@@ -382,6 +390,14 @@ RUNS = [
         "time.monotonic() - since >= self.seconds",
         "time.monotonic() - since >= 0",
         "tests/runs/test_lease.py::test_a_silent_holder_elsewhere_is_replaced_after_the_lease_time",
+    ),
+    Mutation(
+        "workers-without-chunks",
+        "The time left is not divided by workers that a level of chunks cannot use.",
+        "pipeline/ledger/pace.py",
+        "total += math.ceil(level.missing / slots) * ",
+        "total += level.missing / slots * ",
+        "tests/ledger/test_pace.py::test_levels_that_have_fewer_chunks_than_workers_take_a_wave_each",
     ),
     Mutation(
         "conditional-write",
@@ -491,6 +507,14 @@ LEDGER = [
         "self._forgot = True",
         "self._forgot = False",
         "tests/ledger/test_ledger.py::test_a_forgotten_chunk_does_not_come_back_with_a_damaged_line",
+    ),
+    Mutation(
+        "damage-is-mended",
+        "The next record after damage replaces the damaged records, so that nobody is warned of them again.",
+        "pipeline/ledger/ledger.py",
+        "        elif self._damaged:",
+        "        elif self._damaged and self._forgot:",
+        "tests/ledger/test_ledger.py::test_damage_is_reported_until_it_is_mended",
     ),
     Mutation(
         "late-failures",
@@ -643,6 +667,30 @@ FINGERPRINTS = [
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
     ),
     Mutation(
+        "a-chunk-of-which-one-input-is-the-same",
+        "A chunk keeps its labels only if all that it reads is the same.",
+        "pipeline/runs/unchanged.py",
+        """(before["inputs"] == inputs).all(axis=1)""",
+        """(before["inputs"] == inputs).any(axis=1)""",
+        "tests/runs/test_unchanged.py::test_other_fragments_with_the_same_table_are_written_again",
+    ),
+    Mutation(
+        "another-grid-keeps-its-labels",
+        "Chunks of another grid or region are not taken over.",
+        "pipeline/runs/unchanged.py",
+        """before["beside"].tobytes().decode() != beside or """,
+        "",
+        "tests/runs/test_unchanged.py::test_other_fragments_with_the_same_table_are_written_again",
+    ),
+    Mutation(
+        "relabel-wins-over-a-changed-run-file",
+        "An applied threshold is forgotten once the run file says another value.",
+        "pipeline/runs/applied.py",
+        "for key, value in self.values.items() if own.get(key) == self.file.get(key)",
+        "for key, value in self.values.items()",
+        "tests/runs/test_applied.py::test_the_place_of_every_value_is_said",
+    ),
+    Mutation(
         "fingerprint-of-the-truth",
         "Another ground truth is another fingerprint of the scores.",
         "pipeline/stages/evaluate_segmentation.py",
@@ -672,3 +720,47 @@ PYTHON = [
 ]
 
 MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON]
+KUBERNETES = [
+    Mutation(
+        "rules-for-old-servers",
+        "A server before 1.26 gets no field that it does not know.",
+        "pipeline/clusters/kubernetes/releases.py",
+        "release < POD_FAILURE_POLICY",
+        "release < SUSPEND",
+        "tests/clusters/test_kubernetes_options.py::test_an_old_server_gets_a_job_that_it_knows",
+    ),
+    Mutation(
+        "past-the-queue",
+        "A Job in a queue does not start before its admission.",
+        "pipeline/clusters/kubernetes/manifests.py",
+        'document["spec"]["suspend"] = True',
+        'document["spec"]["suspend"] = False',
+        "tests/clusters/test_kubernetes_options.py::test_a_queue_holds_the_job_back",
+    ),
+    Mutation(
+        "open-network",
+        "A NetworkPolicy without ports outside opens none.",
+        "pipeline/clusters/kubernetes/network.py",
+        '*([{"ports": outside}] if outside else [])',
+        '{"ports": outside}',
+        "tests/clusters/test_kubernetes_options.py::test_without_ports_outside_a_policy_opens_none",
+    ),
+    Mutation(
+        "read-only-results",
+        "A run directory on a claim that pods may only read is refused.",
+        "pipeline/clusters/kubernetes/places.py",
+        "claim is not None and claim.read_only",
+        "claim is None",
+        "tests/clusters/test_kubernetes_options.py::test_paths_on_claims_can_be_opened_and_others_not",
+    ),
+    Mutation(
+        "hopeless-drivers",
+        "A worker with another processor does not end the run for good.",
+        "workflows/cli.py",
+        " and not isinstance(error, WorkerEnvironmentError)",
+        "",
+        "tests/clusters/test_kubernetes_options.py::test_a_driver_tells_hopeless_errors_by_its_exit_status",
+    ),
+]
+
+MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *KUBERNETES]

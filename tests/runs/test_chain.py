@@ -24,7 +24,7 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
 from pipeline.volumes import open_volume
-from tests.runs import write_run, write_volume
+from tests.runs import affinity_run
 from workflows.driver import segment
 
 
@@ -57,14 +57,6 @@ class MarkBorders(ChainStage):
         borders = np.zeros(inputs.shape, np.uint8)
         borders[..., :-1] = inputs[..., :-1] != inputs[..., 1:]
         return {"borders": borders, "count": np.array(borders.sum())}, {"borders": int(borders.sum())}
-
-
-def affinity_run(folder: Path) -> Path:
-    """A run file for random affinities of 20 x 24 x 28 voxels in eight chunks."""
-    affinities = np.random.default_rng(0).integers(0, 256, (3, 20, 24, 28)).astype(np.uint8)
-    given = {"affinities": write_volume(folder / "affinities.zarr", affinities)}
-    shapes = {"chunk_shape": [10, 12, 14], "storage_chunk_shape": [10, 12, 14]}
-    return write_run(folder, input=given, supervoxels={"threshold": 0.3, "filter_width": 1}, **shapes)
 
 
 @pytest.fixture

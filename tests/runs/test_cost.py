@@ -16,9 +16,9 @@ from pipeline.runs.cost import (
     StageHours,
     WorkerShare,
     forecast,
-    rough,
     share_of,
     stage_hours,
+    unmeasured,
 )
 from pipeline.runs.outline import StageOutline
 from pipeline.stages.base import ChunkReport
@@ -65,12 +65,12 @@ def test_nothing_is_forecast_of_what_is_done() -> None:
     assert forecast(np.ones(5, np.float32), 0) == Estimate()
 
 
-def test_chance_adds_up_as_squares_and_ignorance_as_it_is() -> None:
-    one, other = Estimate(10, chance=(3, 3)), Estimate(10, chance=(4, 4))
+def test_random_errors_add_up_as_squares_and_common_errors_as_they_are() -> None:
+    one, other = Estimate(10, random_error=(3, 3)), Estimate(10, random_error=(4, 4))
     assert ((one + other).low, (one + other).high) == (15, 25)
-    guess = rough(10) + rough(10)
+    guess = unmeasured(10) + unmeasured(10)
     assert (guess.low, guess.value, guess.high) == (10, 20, 40)
-    assert (rough(10) * 2).high == 40
+    assert (unmeasured(10) * 2).high == 40
 
 
 def recorded(folder: Path, seconds: dict[int, list[float]]):

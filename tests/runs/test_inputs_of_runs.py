@@ -26,7 +26,7 @@ from pipeline.training.sampler import open_source
 from pipeline.volumes import open_volume
 from pipeline.volumes.ingest import ingest
 from tests.runs import results, run, write_run, write_volume
-from workflows.cli import app
+from workflows.app import app
 
 SHAPE = (20, 24, 28)
 TABLES = {

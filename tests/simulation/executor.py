@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import islice, takewhile
 
 from pipeline.execution.base import Outcome, attempt
+from pipeline.execution.stopping import Gate
 from pipeline.grid import Chunk
 from pipeline.needs import Needs
 from pipeline.stages.base import ChunkReport
@@ -69,10 +70,12 @@ class SimulatedExecutor:
         *,
         needs: Needs,
         max_in_flight: int | None = None,
+        gate: Gate | None = None,
     ) -> Generator[Told, None, None]:
         """See ``Executor``."""
         window = 1 if needs.generous else max_in_flight or 2 * self.pool.workers
-        flow = _Flow(self, function, iter(items), needs, window)
+        drawn = takewhile(lambda _: gate is None or not gate.closed, items)
+        flow = _Flow(self, function, drawn, needs, window)
         try:
             while flow.fill():
                 yield from flow.wait()

@@ -9,7 +9,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.example import example
 from pipeline.training.module import TrainingModule
 from tests.runs import write_volume
-from workflows.cli import app
+from workflows.app import app
 
 
 def volumes(folder, shape, resolution_nm=(8, 8, 8), labels_shape=None):

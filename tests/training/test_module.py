@@ -96,7 +96,7 @@ def test_a_training_may_start_from_a_model(tmp_path):
 
 
 RESNET = {"embedding_size": 4, "widths": [4, 6, 8, 8], "depths": [1, 1, 1, 1], "block": "basic"}
-FLAT = {"patch_shape": (1, 32, 32), "overlap": (0, 4, 4)}
+FLAT = {"patch_shape": (1, 32, 32), "overlap": (0, 4, 4), "batch_size": 2}
 BACKBONES = {
     "resnet_fcn": (RESNET, lambda network: network.blocks),
     "rignet": ({"host": "resnet_fcn", "host_arguments": RESNET}, lambda network: network.network.blocks),

@@ -6,10 +6,14 @@ from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import Normalisation
 from pipeline.training.config import Augmentation, LabelledVolume, Synthetic, TrainConfig
-from pipeline.training.sampler import Sampler, open_source, open_sources
+from pipeline.training.sampler import Sampler, one_channel, open_source, open_sources
 from tests.training.volumes import OFF, store
 
 PATCH = (6, 8, 8)
+
+
+def test_an_image_with_an_axis_of_one_channel_is_read_without_it():
+    assert one_channel(np.zeros((1, 2, 3, 4))).shape == (2, 3, 4) == one_channel(np.zeros((2, 3, 4))).shape
 
 
 def config(*volumes, **changes):

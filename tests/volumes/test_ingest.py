@@ -76,6 +76,29 @@ def test_every_source_arrives_as_it_was(make: Source, kind: str, tmp_path: Path)
     assert not list(tmp_path.glob("*.json"))
 
 
+def test_progress_is_told_within_a_block(tmp_path: Path) -> None:
+    """One large block is told section by section and row by row, measured, read and written, up to the last voxel."""
+    calls: list[tuple[int, int]] = []
+    source = tiff_folder(tmp_path)
+    sizes = {"resolution_nm": (8, 8, 8), "to": "uint8", "percentiles": (0, 100), "storage_chunk": (32, 8, 64)}
+    told = lambda done, total: calls.append((done, total))  # noqa: E731
+    assert ingest(source, f"{tmp_path}/out", on_voxels=told, **sizes).blocks == 1  # type: ignore[arg-type]
+    assert calls[0] == (0, 3 * DATA.size)
+    assert calls[-1] == (3 * DATA.size, 3 * DATA.size)
+    assert len(calls) == 1 + 6 + 6 + 5, "21 sections by 4, twice, and 34 rows by 8"
+    assert [done for done, _ in calls] == sorted({done for done, _ in calls})
+
+
+def test_a_resumed_ingest_goes_on_at_the_share_that_is_done(tmp_path: Path) -> None:
+    calls: list[tuple[int, int]] = []
+    source = npy(tmp_path)
+    with pytest.raises(Interruption):
+        ingest(source, f"{tmp_path}/out", resolution_nm=(8, 8, 8), on_progress=interrupt_at(5), **SMALL)  # type: ignore[arg-type]
+    told = lambda done, total: calls.append((done, total))  # noqa: E731
+    ingest(source, f"{tmp_path}/out", resolution_nm=(8, 8, 8), on_voxels=told, **SMALL)  # type: ignore[arg-type]
+    assert 0 < calls[0][0] < calls[-1][0] == calls[0][1] == 2 * DATA.size
+
+
 def test_what_the_source_states_is_kept(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file["affinities"] = np.stack([DATA, DATA])

@@ -31,7 +31,7 @@ def test_the_page_of_all_commands_is_up_to_date(request):
     """docs/commands.md is exactly what typer prints for the present commands and options."""
     page = (request.config.rootpath / "docs" / "commands.md").read_text()
     title = page.splitlines()[0].removeprefix("# ")
-    printer = ["-m", "typer", "workflows.cli", "utils", "docs", "--name", "petaseg", "--title", title]
+    printer = ["-m", "typer", "workflows.app", "utils", "docs", "--name", "petaseg", "--title", title]
     printed = subprocess.run([sys.executable, *printer], capture_output=True, text=True, check=True)
     assert page.strip() == printed.stdout.strip()
 
@@ -192,5 +192,5 @@ def test_a_signal_ends_a_command_in_order_and_says_how_to_go_on(tmp_path, number
         process.send_signal(number)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 128 + number
-    assert f"petaseg: {words}; the same command goes on where it stopped" in said
+    assert f"petaseg: {words}; the same command begins anew" in said
     assert not (tmp_path / "out").exists()

@@ -13,11 +13,12 @@ import typer
 from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution import check_settings
+from pipeline.runs.example import from_folder_of
 from workflows.central import check_scheduler
 from workflows.commands.evaluate import _as_overrides
-from workflows.commands.init import from_folder_of, write_example
+from workflows.commands.init import write_example
 from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_vector
-from workflows.commands.submit import read_setup
+from workflows.commands.setup_lines import read_setup
 
 NAMES = [
     "a: b",
@@ -41,10 +42,11 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_init_writes_the_very_name(name: str, tmp_path: Path) -> None:
+def test_init_writes_the_very_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A name that means something else in YAML is quoted."""
-    write_example(tmp_path / "run.yaml", name)
-    assert load_config(tmp_path / "run.yaml").input.image == name
+    monkeypatch.chdir(tmp_path)
+    write_example("run.yaml", name)
+    assert load_config("run.yaml").input.image == name
 
 
 def test_init_counts_a_path_from_the_folder_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,22 +44,24 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Make tissue with ground truth, segment it with a bundled network, score it and draw it: three minutes."""
-        from pipeline.runs.report import write_report
+        from pipeline.runs.hints import command
         from workflows.driver import run_with_progress
+        from workflows.terminal.summary import show_summary
         from workflows.terminal.tables import console, next_commands, report_table, run_table
 
         began = time.perf_counter()
         file = prepare(folder, force=force)
-        session = run_with_progress(str(file))
-        report = write_report(session.run)
+        session = run_with_progress(str(file), report=True)
         run_table(session)
-        report_table(session.run, report)
+        if session.report is not None:
+            show_summary(session.report.summary)
+            report_table(session.run, session.report)
         console.print(f"\nall of it took {time.perf_counter() - began:.0f} s\n", highlight=False)
         next_commands(
             {
-                f"petaseg relabel {file} --threshold 0.8": "another threshold, in seconds",
-                f"petaseg verify {file}": "prove every stored chunk",
-                f"petaseg status {file}": "chunks done and failed, from outside",
+                command("relabel", str(file), (), "--threshold", "0.8"): "another threshold",
+                command("verify", str(file)): "prove every stored chunk",
+                command("status", str(file)): "chunks done and failed, from outside",
                 "petaseg init run.yaml --image your_volume.zarr": "your own data",
             }
         )

@@ -73,14 +73,13 @@ def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str |
 
 
 def _evaluate_run(run: str, overrides: list[str], as_json: bool) -> None:
-    from pipeline.runs.report import write_report
     from workflows.driver import segment
     from workflows.terminal.tables import report_table
 
-    session = segment(run, overrides, only_after="relabel")
-    if session.run.inputs.truth is None:
+    session = segment(run, overrides, only_after="relabel", report=True)
+    report = session.report
+    if session.run.inputs.truth is None or report is None:
         raise ConfigError(f"{run} names no ground truth; add evaluation.labels, or --set evaluation.labels=truth.zarr")
-    report = write_report(session.run)
     if as_json:
         typer.echo(json.dumps(report.to_dict(), indent=2))
     else:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import shlex
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from workflows.commands.options import named, parse_shape, parse_sizes, parse_two, parse_vector
+
+if TYPE_CHECKING:
+    from pipeline.volumes.base import VolumeSpec
 
 
 def register(app: typer.Typer) -> None:
@@ -49,9 +53,14 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
-        from workflows.terminal.tables import bar
+        from workflows.interruption import between_steps, this_command
+        from workflows.terminal.tables import share_bar
 
-        with bar("ingest") as advance:
+        def words(done: int, total: int) -> str:
+            written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
+            return f"{written}; go on with: {this_command(without='--overwrite')}"
+
+        with share_bar("ingest") as advance, between_steps(lambda done, total: None, "block", words) as begin_block:
             report = run_ingest(
                 source,
                 target,
@@ -64,8 +73,38 @@ def register(app: typer.Typer) -> None:
                 to=to,
                 percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
                 overwrite=overwrite,
-                on_progress=advance,
+                on_progress=begin_block,
+                on_voxels=advance,
             )
         typer.echo(report)
-        if report.spec.dtype == "uint8" and report.spec.channels is None:
-            typer.echo(f"next: petaseg init run.yaml --image {target}")
+        for line in next_steps(report.url, report.spec):
+            typer.echo(line)
+
+
+def next_steps(url: str, spec: VolumeSpec) -> list[str]:
+    """What can be done next with a volume: by its type and channels it is an image, affinities or labels.
+
+    A volume of uint8 without channels may be a mask too; such lines begin with their purpose.
+    """
+    place = shlex.quote(url)
+    if (spec.channels or 1) >= 3 and (spec.dtype == "uint8" or spec.dtype.kind == "f"):
+        return [f"next, if these are affinities: petaseg init run.yaml --affinities {place}"]
+    if spec.channels not in (None, 1):
+        return [f"no run reads {spec.channels} channels: take one of them, or affinities of z, y and x"]
+    if spec.dtype == "uint8":
+        return [f"next: petaseg init run.yaml --image {place}"]
+    if spec.dtype.kind == "f" or spec.dtype in ("uint16", "int16"):
+        return [
+            f"next, if this is an image: petaseg ingest {place} image.zarr --to uint8   (a run reads uint8)",
+            *(_for_labels(place) if spec.dtype.kind in "ui" else []),
+        ]
+    return _for_labels(place)
+
+
+def _for_labels(place: str) -> list[str]:
+    """Commands for labels."""
+    return [
+        f"next, to train on these labels: petaseg init train.yaml --image IMAGE --labels {place}",
+        f"or to score with them: petaseg run run.yaml --set evaluation.labels={place}",
+        f"or to score them: petaseg evaluate TRUTH {place}",
+    ]

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from workflows.commands.options import RunArgument, SetOption
+from workflows.commands.submit import OnOption
 from workflows.terminal.starting import starting
 
 
@@ -17,26 +18,34 @@ def register(app: typer.Typer) -> None:
     def plan(
         run: RunArgument = "run.yaml",
         set_: SetOption = None,
+        on: OnOption = None,
         keep: Annotated[
             bool, typer.Option("--keep", help="Store the measured times in the run directory, for petaseg status.")
         ] = False,
     ) -> None:
-        """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory and time."""
+        """Check the run file, take one sample chunk through the chain, and print chunks, bytes, memory, time and money.
+
+        With --on, or cluster.kind in the run file, the cluster's workers are counted, else those of this machine. Money
+        is printed if cluster.prices has prices, also by --set cluster.prices.cpu_hour=0.05.
+        """
         starting(f"opening {run}")
         from pipeline.execution import check_settings
         from pipeline.runs.cost import write_rates
         from pipeline.runs.directory import claim_directory
+        from pipeline.runs.launch import cluster_of
         from pipeline.runs.plan import make_plan
         from pipeline.runs.run import Run
-        from workflows.terminal.tables import plan_table, progress_console
+        from workflows.terminal.plan import plan_table
+        from workflows.terminal.tables import progress_console
 
         opened = Run.open(run, set_ or ())
-        check_settings(opened.config.execution, opened.config.cluster.kind)
+        cluster = cluster_of(opened, on).name if on or opened.config.cluster.kind else None
+        check_settings(opened.config.execution, cluster)
         if keep:
             opened.check_directory()
         opened.check_model()
         with progress_console.status("measuring a sample chunk ...") as status:
-            result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."))
+            result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."), cluster)
         if keep:
             claim_directory(opened.outline, opened.inputs)
             write_rates(opened.store, result.seconds_per_voxel)

@@ -1,7 +1,8 @@
-"""``petaseg relabel``: another threshold for a finished run, in seconds."""
+"""``petaseg relabel``: another threshold for a finished run, from its merge tree."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -13,7 +14,7 @@ from workflows.terminal.starting import starting
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg relabel runs/first --threshold 0.4")
+    @app.command(epilog=EPILOG)
     def relabel(
         run: RunArgument = "run.yaml",
         threshold: Annotated[
@@ -21,20 +22,97 @@ def register(app: typer.Typer) -> None:
             typer.Option(min=0, max=1, callback=finite, help="Regions that score at least this are merged."),
         ] = None,
         min_size: Annotated[int | None, typer.Option(min=0, help="Smaller pieces follow their next merge.")] = None,
+        preview: Annotated[
+            str | None,
+            typer.Option(metavar="T,T,...", help="Say what these thresholds would give; nothing is written."),
+        ] = None,
+        output: Annotated[
+            str | None,
+            typer.Option(
+                metavar="NAME.zarr", help="Write a second segmentation beside the first, in the run directory."
+            ),
+        ] = None,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
-        """Cut the stored merge tree elsewhere and write the labels again; no network, no supervoxels."""
+        """Cut the stored merge tree elsewhere and write the labels that change; no network, no supervoxels.
+
+        What is applied holds in every later command, until the run file itself says another value than it does now.
+        """
         if not quiet:
             starting(f"opening {run}")
-        from pipeline.runs.report import write_report
+        from pipeline.runs.beside import name_of
         from workflows.driver import run_with_progress
+        from workflows.terminal.summary import show_summary
         from workflows.terminal.tables import report_table
 
         overrides = list(set_ or ())
         overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]
         overrides += [] if min_size is None else [f"segmentation.min_size={min_size}"]
-        session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate")
-        report = write_report(session.run)
-        if not quiet:
-            report_table(session.run, report)
+        if preview is not None:
+            show_preview(run, overrides, parse_thresholds(preview))
+            return
+        beside = "" if output is None else name_of(output)
+        if not beside:
+            remember(run, overrides)
+        session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate", report=True, beside=beside)
+        if not quiet and session.report is not None:
+            show_summary(session.report.summary)
+            report_table(session.run, session.report)
+
+
+EPILOG = """Examples:
+
+petaseg relabel runs/first --preview 0.3,0.4,0.5
+
+petaseg relabel runs/first --threshold 0.4
+
+petaseg relabel runs/first --threshold 0.3 --output labels_03.zarr
+"""
+
+
+def remember(run: str, overrides: Sequence[str]) -> None:
+    """Record in the run directory what of the table ``segmentation`` holds from now on.
+
+    Raises ``ConfigError`` if there is nothing to relabel, and ``LeaseError`` if another driver works on the run.
+    """
+    from pipeline.runs.lease import Lease
+    from pipeline.runs.run import Run
+    from workflows.driver import check_complete
+
+    opened = Run.open(run, overrides)
+    opened.check_directory()
+    check_complete(opened, "agglomerate")
+    with Lease(opened.store, seconds=opened.config.execution.lease_seconds):
+        opened.remember()
+
+
+def show_preview(run: str, overrides: Sequence[str], thresholds: Sequence[float]) -> None:
+    """Print what thresholds would give; ``ConfigError`` if the run has no finished merge tree."""
+    from pipeline.runs import preview
+    from pipeline.runs.run import Run
+    from workflows.driver import check_complete
+    from workflows.terminal.summary import preview_table
+    from workflows.terminal.tables import heading, say
+
+    opened = Run.open(run, overrides)
+    check_complete(opened, "agglomerate")
+    heading(f"preview of {opened.url}; nothing is written; the threshold now: {opened.chosen}")
+    found = preview.preview(opened, thresholds)
+    preview_table(found)
+    others = [each.rules.threshold for each in found if not each.is_present]
+    if others:
+        say(f"apply one with: {opened.relabel_hint('--threshold', f'{others[0]:g}')}")
+
+
+def parse_thresholds(text: str) -> list[float]:
+    """Thresholds out of ``0.3,0.4``, ascending and each once; ``ConfigError`` unless they are numbers from 0 to 1."""
+    from pipeline.errors import ConfigError
+
+    try:
+        found = sorted({float(part) for part in text.split(",")})
+    except ValueError:
+        found = []
+    if not found or not all(0 <= value <= 1 for value in found):
+        raise ConfigError(f"--preview is {text[:80]!r}; give thresholds from 0 to 1, like --preview 0.3,0.4,0.5")
+    return found

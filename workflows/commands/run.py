@@ -38,11 +38,11 @@ def register(app: typer.Typer) -> None:
         if not quiet:
             starting(f"opening {run}")
         from pipeline.execution import check_settings
-        from pipeline.runs.report import write_report
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
         from workflows.central import check_scheduler
         from workflows.driver import run_with_progress
+        from workflows.terminal.summary import show_summary
         from workflows.terminal.tables import outdated_note, report_table, run_table, say
 
         overrides = tuple(set_ or ())
@@ -59,11 +59,13 @@ def register(app: typer.Typer) -> None:
             if refused:
                 say(f"but not now: {refused}")
             return
-        session = run_with_progress(run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on, overwrite=overwrite)
-        report = write_report(session.run)
-        if not quiet:
+        session = run_with_progress(
+            run, overrides, quiet=quiet, scheduler_url=luigid, cluster=on, overwrite=overwrite, report=True
+        )
+        if not quiet and session.report is not None:
             run_table(session)
-            report_table(session.run, report)
+            show_summary(session.report.summary)
+            report_table(session.run, session.report)
 
 
 def _other_input(run: Run, overwrite: bool) -> str | None:

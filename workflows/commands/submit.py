@@ -32,33 +32,40 @@ def submit(
     overwrite: OverwriteOption = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print what would be submitted, and exit.")] = False,
 ) -> None:
-    """Run on a cluster: a driver job that starts its own workers. The same bytes as anywhere else."""
-    from pipeline.errors import ConfigError
+    """Run on a cluster: a driver job that starts its own workers, with the same bytes as anywhere else. Of a training
+    file: train there, as one job."""
+    from pipeline.clusters.setup import remember_setup
     from pipeline.execution import check_settings
     from pipeline.runs.launch import cluster_of, submission_of
     from pipeline.runs.launch import submit as submit_run
     from pipeline.runs.run import Run
+    from workflows.commands import submit_training
+    from workflows.commands.setup_lines import setup_lines, setup_note
     from workflows.terminal.tables import say
 
+    if submit_training.is_training_file(run):
+        submit_training.submit(run, on, set_ or (), setup, overwrite=overwrite, dry_run=dry_run)
+        return
     opened = Run.open(run, set_ or ())
     opened.check_directory(overwrite=overwrite)
-    cluster, lines = cluster_of(opened, on), read_setup(setup)
+    cluster = cluster_of(opened, on)
     check_settings(opened.config.execution, cluster.name)
-    if lines and cluster.name != "slurm":
-        raise ConfigError(f"--setup is for jobs on SLURM; on {cluster.name} put what it does into the image")
+    lines = setup_lines(setup, cluster.name, opened.url)
     opened.check_model()
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
         return
     job = submit_run(opened, cluster, lines, overwrite=overwrite)
-    again = ("submit", *(("--on", on) if on else ()), *(("--setup", str(setup)) if setup else ()))
+    if setup is not None:
+        remember_setup(opened.url, lines)
+    again = ("submit", *(("--on", on) if on else ()))
     say(
         f"submitted to {job.cluster} as {job.id}\n"
         f"look at it     {opened.hint('status')}\n"
         f"its messages   {opened.hint('logs')}\n"
         f"end it         {opened.hint('cancel')}\n"
-        f"after an end   {opened.hint(*again)}   (it goes on where it stopped)"
+        f"after an end   {opened.hint(*again)}   (it goes on where it stopped)" + setup_note(lines, opened.url)
     )
 
 
@@ -69,11 +76,11 @@ def logs(
 ) -> None:
     """Print what the driver of a run has written so far, wherever it runs."""
     from pipeline.clusters import make_cluster
-    from pipeline.runs.launch import RunPlace, driver_of
-    from pipeline.runs.status import find_run_directory
+    from pipeline.runs.launch import driver_of
+    from workflows.commands.submit_training import place_of
     from workflows.events.run_log import stored_lines
 
-    place = RunPlace(find_run_directory(run, set_ or ()), run)
+    place = place_of(run, set_ or ())
     job = driver_of(place)
     lines = stored_lines(place, workers) if job is None else make_cluster(job.cluster).logs(job, workers=workers)
     for line in lines:
@@ -82,29 +89,13 @@ def logs(
 
 def cancel(run: RunArgument = "run.yaml", set_: SetOption = None) -> None:
     """End the driver of a run and its workers, wherever they are; completed chunks are kept."""
-    from pipeline.runs.hints import command
-    from pipeline.runs.launch import RunPlace, driver_here
+    from pipeline.runs.hints import continuation
     from pipeline.runs.launch import cancel as cancel_run
-    from pipeline.runs.status import find_run_directory
+    from pipeline.runs.launch import driver_here, driver_of
+    from workflows.commands.submit_training import place_of
     from workflows.terminal.tables import say
 
-    place = RunPlace(find_run_directory(run, set_ or ()), run)
-    again = "submit" if driver_here(place) is None else "run"
-    say(f"{cancel_run(place)} is cancelled; go on with: {command(again, run, set_ or ())}")
-
-
-def read_setup(path: Path | None) -> str:
-    """The shell lines in the user's file."""
-    from pipeline.errors import ConfigError
-
-    if path is None:
-        return ""
-    try:
-        lines = path.read_text()
-    except OSError as error:
-        raise ConfigError(f"--setup {path} cannot be read: {error.strerror}; name a file of shell lines") from None
-    except UnicodeDecodeError:
-        lines = "\0"
-    if "\0" in lines:
-        raise ConfigError(f"--setup {path} holds no text; name a file of shell lines, like: module load cuda")
-    return lines
+    place = place_of(run, set_ or ())
+    job = driver_of(place) if driver_here(place) is None else None
+    again = continuation(place.source, place.overrides, None if job is None else job.cluster)
+    say(f"{cancel_run(place)} is cancelled; go on with: {again}")

@@ -34,28 +34,58 @@ def register(app: typer.Typer) -> None:
         preview: bool = typer.Option(
             False, "--preview", help="Only draw patches with their random changes and targets, to look at."
         ),
+        dry_run: bool = typer.Option(False, "--dry-run", help="Check everything, train nothing."),
+        threshold: bool = typer.Option(
+            True, "--threshold/--no-threshold", help="Choose the card's threshold on the validation part at the end."
+        ),
     ) -> None:
         """Train a network, with checkpoints and a curve; run it again to continue after an interruption."""
         starting(f"opening {file}, loading what trains networks")
         from pipeline.config.reading import load_config
         from pipeline.training.config import TrainConfig
-        from workflows.terminal.tables import bar
+        from workflows.interruption import saying
 
         config: TrainConfig = load_config(file, set_ or (), TrainConfig)
-        _require_finished(config)
+        require_finished_volumes(config)
+        if dry_run:
+            from pipeline.training.dry_run import dry_run as check
+
+            typer.echo(f"{file} is sound. {check(config)}")
+            return
         if preview:
             from pipeline.training.preview import preview as draw_preview
 
             typer.echo(draw_preview(config))
             return
+        from pipeline.training.trainer import first_process
         from pipeline.training.trainer import train as run_train
+        from workflows.terminal.training import training_line
 
-        with bar("train") as advance:
-            result = run_train(config, on_progress=advance)
-        typer.echo(f"{result}\n{_next(config.output)}")
+        with saying(lambda: _interrupted(config)), training_line() as show:
+            result = run_train(config, on_update=show)
+        if not first_process():
+            return
+        typer.echo(result)
+        if threshold and config.choose_threshold:
+            from workflows.threshold import choose_threshold
+
+            typer.echo(choose_threshold(config))
+        typer.echo(_next(config.output))
 
 
-def _require_finished(config: TrainConfig) -> None:
+def _interrupted(config: TrainConfig) -> str:
+    """What an interrupted training has kept, and the command that goes on."""
+    from pipeline.training.trainer import saved
+    from workflows.interruption import this_command
+
+    checkpoint = saved(config)
+    if checkpoint is None:
+        return f"there was no validation yet, so nothing is kept; begin anew with: {this_command()}"
+    kept = f"the checkpoint in {config.output} holds {checkpoint['global_step']:,} of {config.steps:,} steps"
+    return f"{kept}; go on with: {this_command()}"
+
+
+def require_finished_volumes(config: TrainConfig) -> None:
     """Refuse volumes that a run has not finished."""
     from pipeline.runs.origin import require_finished
 
@@ -67,11 +97,9 @@ def _require_finished(config: TrainConfig) -> None:
 
 def _next(folder: str) -> str:
     """The next command for the model of this folder."""
-    from pipeline.config.strict_yaml import quoted
     from pipeline.models.spec import load_card
     from pipeline.runs.hints import command
 
     if load_card(folder).offsets:
-        model = quoted(f"{folder}/card.yaml")
-        return f"next: {command('run', 'run.yaml', [f'inference.model={model}'])}"
+        return f"next: {command('init', 'run.yaml', (), '--image', 'IMAGE', '--model', folder)}"
     return "it predicts no affinities of nearest neighbours, so petaseg run cannot use it; docs/training.md tells more"

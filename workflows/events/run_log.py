@@ -14,7 +14,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.errors import ConfigError
-from pipeline.runs.hints import command
 from pipeline.runs.launch import RunPlace
 from pipeline.runs.run import Run
 from pipeline.storage import ObjectStore
@@ -82,7 +81,7 @@ def stored_lines(run: RunPlace, workers: bool = False) -> Iterator[str]:
     keys = [FILE] if run.store.local_path else run.store.list(f"{FOLDER}/")
     logs = [log for log in map(run.store.get_or_none, keys) if log is not None]
     if not logs:
-        raise ConfigError(f"{run.store.url} has no log yet; `{command('run', run.source)}` begins one")
+        raise ConfigError(f"{run.store.url} has no log yet; `{run.hint('run')}` begins one")
     return (line for log in logs for line in log.decode(errors="replace").splitlines())
 
 

@@ -40,7 +40,8 @@ def show_job(job: DriverJob, state: JobState) -> None:
 def status_view(status: RunStatus) -> Group:
     """The parts of the status that change during a run."""
     parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_problems(status)]
-    parts += [Text(line) for line in driver_lines(status, time.time())]
+    parts += [Text(f"{'threshold':<14}{status.threshold}")] if status.threshold is not None else []
+    parts += [Text(line) for line in (*total_left(status), *driver_lines(status, time.time()))]
     return Group(*parts, *(Text(line) for line in cost_lines(status.cost)))
 
 
@@ -54,11 +55,31 @@ def stage_table(status: RunStatus) -> Table:
             f"[{colour}]{stage.done:,} / {stage.total:,}[/]",
             f"{stage.failed:,}" if stage.failed else "",
             speed(stage),
-            "" if stage.complete or stage.seconds_left is None else human_seconds(stage.seconds_left),
+            time_left(status, stage),
             human_bytes(stage.bytes_written) if stage.done else "",
             human_seconds(stage.seconds / stage.done) if stage.done else "",
         )
     return table
+
+
+def time_left(status: RunStatus, stage: StageStatus) -> str:
+    """The time left of a stage while a driver works; an empty text if none does."""
+    if stage.complete or status.driver != "working":
+        return ""
+    return "not known yet" if stage.seconds_left is None else human_seconds(stage.seconds_left)
+
+
+def total_left(status: RunStatus) -> Iterator[str]:
+    """A line on the time left of the whole run, while a driver works on it."""
+    if status.complete or status.driver != "working":
+        return
+    left = [stage.seconds_left for stage in status.stages if not stage.complete]
+    known = [seconds for seconds in left if seconds is not None]
+    more = len(left) - len(known)
+    if known:
+        text = human_seconds(sum(known))
+        behind = f", and that of {more} stages that is not known yet" if more > 1 else ""
+        yield f"{'time left':<14}{text}{behind or (', and that of a stage that is not known yet' if more else '')}"
 
 
 def speed(stage: StageStatus) -> str:
@@ -71,13 +92,17 @@ def driver_lines(status: RunStatus, now: float) -> Iterator[str]:
     latest = max((stage.last or 0.0 for stage in status.stages), default=0.0)
     if status.complete or status.lease is None:
         return
-    if status.lease.released:
-        yield f"{'driver':<14}none; go on with: {status.command}"
-    elif status.lease.damaged:
-        yield f"{'driver':<14}{status.lease.holder}; the next one takes over if it stays silent"
-    else:
-        heard = human_seconds(max(0.0, now - status.lease.renewed))
-        yield f"{'driver':<14}{status.lease.holder}, heard of {heard} ago"
+    holder, heard = status.lease.holder, human_seconds(max(0.0, now - status.lease.renewed))
+    yield (
+        f"{'driver':<14}"
+        + {
+            "released": f"none; go on with: {status.command}",
+            "unknown": f"{holder}; the next one takes over if it stays silent",
+            "working": f"{holder}, heard of {heard} ago",
+            "silent": f"{holder} is there and silent for {heard}: stopped, or cut off from the run directory",
+            "dead": f"dead ({holder}, heard of {heard} ago); go on with: {status.command}",
+        }[status.driver or "unknown"]
+    )
     if latest and now - latest > LIVE_SECONDS:
         yield f"{'latest chunk':<14}{human_seconds(now - latest)} ago"
 

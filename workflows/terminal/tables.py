@@ -16,14 +16,15 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     SpinnerColumn,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 
-from pipeline.runs.hints import command
 from pipeline.runs.status import StageStatus, read_status
 
 if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib or Luigi
@@ -31,7 +32,6 @@ if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib o
     from pipeline.evaluation.scores import Scores
     from pipeline.models.facts import Facts
     from pipeline.models.spec import ModelCard
-    from pipeline.runs.plan import Plan
     from pipeline.runs.report import Report
     from pipeline.runs.run import Run
     from pipeline.runs.verify import Finding, StageProof
@@ -80,7 +80,20 @@ def heading(text: str) -> None:
 @contextmanager
 def bar(title: str) -> Iterator[Callable[[int, int], None]]:
     """A progress bar that is advanced with (done, total); it is removed if nothing was done before an error."""
-    with _progress() as progress:
+    with _advanced(title, MofNCompleteColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def share_bar(title: str) -> Iterator[Callable[[int, int], None]]:
+    """The same with a percentage, for numbers that nobody counts."""
+    with _advanced(title, TaskProgressColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def _advanced(title: str, count: ProgressColumn) -> Iterator[Callable[[int, int], None]]:
+    with _progress(count) as progress:
         task = progress.add_task(title, total=None, note="")
         try:
             yield lambda done, total: progress.update(task, completed=done, total=total)
@@ -92,7 +105,7 @@ def bar(title: str) -> Iterator[Callable[[int, int], None]]:
 @contextmanager
 def bars() -> Iterator[Callable[[str, int, int], None]]:
     """One progress bar for each title, advanced with (title, done, total)."""
-    with _progress() as progress:
+    with _progress(MofNCompleteColumn()) as progress:
         tasks: dict[str, TaskID] = {}
 
         def advance(title: str, done: int, total: int) -> None:
@@ -103,12 +116,12 @@ def bars() -> Iterator[Callable[[str, int, int], None]]:
         yield advance
 
 
-def _progress() -> Progress:
+def _progress(count: ProgressColumn) -> Progress:
     return Progress(
         SpinnerColumn(),
         TextColumn("{task.description:<22}"),
         BarColumn(bar_width=30),
-        MofNCompleteColumn(),
+        count,
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(compact=True),
         console=progress_console,
@@ -202,28 +215,6 @@ def facts_table(found: Iterable[Facts]) -> None:
     console.print("sees: along z, y, x; all: the whole patch. kMAC: thousand multiply-adds", highlight=False)
 
 
-def plan_table(run: Run, plan: Plan) -> None:
-    """Print chunks, bytes, waste, memory and time of a run."""
-    table = Table("stage", "chunks", "done", "writes (uncompressed)", "s / chunk", "worker time left")
-    for stage in plan.stages:
-        writes = human_bytes(stage.bytes_uncompressed) if stage.bytes_uncompressed else "small tables"
-        time = human_seconds(stage.seconds)
-        table.add_row(
-            stage.name, f"{stage.chunks:,}", f"{stage.done:,}", writes, f"{stage.seconds_per_chunk:.2f}", time
-        )
-    console.print(table)
-    console.print(f"voxels            {plan.voxels:,} ({run.layout.roi})", highlight=False)
-    if plan.patches:
-        console.print(
-            f"patches           {plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}",
-            highlight=False,
-            soft_wrap=True,
-        )
-    console.print(f"memory a worker   {human_bytes(plan.memory_bytes)} (measured on the sample chunk)", highlight=False)
-    console.print(f"time              about {human_seconds(plan.seconds)} on {plan.workers} workers", highlight=False)
-    say(f"measured on       chunk {plan.sample}; next: {run.command}")
-
-
 def run_table(session: Session) -> None:
     """Print chunks and seconds of every stage of a finished run."""
     heading(f"run {session.run.url}")
@@ -241,17 +232,12 @@ def report_table(run: Run, report: Report) -> None:
         scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
     if report.best is not None:
         point = report.best
-        say(f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} ({_relabel(run, point.threshold)})")
+        apply = run.relabel_hint("--threshold", f"{point.threshold:.3g}")
+        say(f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} ({apply})")
     places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
     for name, place in places.items():
         if place:
             say(f"{name:<18}{place}")
-
-
-def _relabel(run: Run, threshold: float) -> str:
-    """The command that applies a threshold, in place of the one that this command was given."""
-    others = [override for override in run.overrides if override.partition("=")[0].strip() != "segmentation.threshold"]
-    return command("relabel", run.source, others, "--threshold", f"{threshold:.3g}")
 
 
 def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:

@@ -25,11 +25,20 @@ NOUNS = {
     "ConfigMap": ("CoreV1Api", "config_map"),
     "Secret": ("CoreV1Api", "secret"),
     "Service": ("CoreV1Api", "service"),
+    "NetworkPolicy": ("NetworkingV1Api", "network_policy"),
     "Deployment": ("AppsV1Api", "deployment"),
     "Job": ("BatchV1Api", "job"),
     "Pod": ("CoreV1Api", "pod"),
 }
 """Kind -> the class of the client's methods, and the noun in their names."""
+
+
+WRONG_NAMES = {
+    "no PriorityClass with name": "priority_class of cluster.driver or of the workers",
+    "RuntimeClass": "runtime_class of cluster.driver or of the workers",
+    "error looking up service account": "cluster.kubernetes.service_account",
+}
+"""Words in which an API server refuses a pod that names something that is not there -> the key with the name."""
 
 
 class Api:
@@ -43,6 +52,15 @@ class Api:
         self.namespace = namespace
         with explained(namespace):
             self._client = _connect()
+
+    def release(self) -> tuple[int, int]:
+        """The API server's release: (1, 30) for v1.30.2."""
+        from kubernetes.client import VersionApi
+
+        with explained(self.namespace):
+            said = _plain(VersionApi(self._client).get_code(_preload_content=False, _request_timeout=TIMEOUT))
+        major, minor = ("".join(filter(str.isdigit, said[part])) for part in ("major", "minor"))  # clouds say 30+
+        return int(major), int(minor)
 
     def create(self, manifest: Manifest, *, dry_run: bool = False) -> Manifest:
         """Create a resource and return it; with ``dry_run``, only ask whether it would be accepted."""
@@ -179,6 +197,9 @@ def _remedy(status: int, words: str, namespace: str) -> str:
             f"ask for less in cluster.driver, cluster.workers or cluster.inference_workers, wait until other jobs have "
             f"ended, or ask for a larger quota (`kubectl describe quota -n {namespace}` shows it)"
         )
+    for word, key in WRONG_NAMES.items():
+        if word in words:
+            return f"correct {key}, or have an administrator make it"
     if f'namespaces "{namespace}" not found' in words:
         return f"create it (`kubectl create namespace {namespace}`), or correct cluster.namespace"
     if "is forbidden: User" in words:

@@ -13,6 +13,7 @@ from pipeline.clusters.base import DriverJob, JobState, Submission, dashboard_of
 from pipeline.clusters.kubernetes import manifests as made
 from pipeline.clusters.kubernetes.api import Api
 from pipeline.clusters.kubernetes.manifests import Manifest
+from pipeline.clusters.kubernetes.releases import fitted
 from pipeline.clusters.tls import Tls, create_tls
 from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError
@@ -36,17 +37,18 @@ class KubernetesCluster:
     def render(self, submission: Submission) -> dict[str, str]:
         """``manifests.yaml``: every resource; the Secret's certificates are made when it is submitted."""
         documents = made.manifests(submission)
-        name, cluster = documents[0]["metadata"]["name"], submission.config.cluster
+        name, cluster = made.resource_name(submission.run_url), submission.config.cluster
         hidden = made.tls_secret(name, cluster, dict.fromkeys(("ca.pem", "cert.pem", "key.pem"), ""))
         note = "# The certificates of this Secret are made when the run is submitted.\n"
         text = made.to_yaml(documents)
         return {"manifests.yaml": f"{text}---\n{note}{made.to_yaml([hidden])}"}
 
     def submit(self, submission: Submission) -> DriverJob:
-        """Create all resources, or none."""
+        """Create all resources, or none; without what the server's release does not know."""
         documents = made.manifests(submission)
-        name, cluster = documents[0]["metadata"]["name"], submission.config.cluster
+        name, cluster = made.resource_name(submission.run_url), submission.config.cluster
         api = Api(cluster.namespace)
+        documents = fitted(documents, api.release())
         _make_room(api, name)
         for pod in _one_pod_of_each(documents):
             _check_accepted(api, pod)
@@ -114,9 +116,20 @@ def _remove(api: Api, name: str) -> None:
     for pool in made.PORTS:
         api.delete("Deployment", f"{name}-{pool}")
     _wait_for_end(api, name)
-    for kind in ("Service", "ConfigMap", "RoleBinding", "Role", "ServiceAccount"):
+    for kind in ("Service", "ConfigMap"):
         api.delete(kind, name)
     api.delete("Secret", f"{name}-tls")
+    for kind in ("NetworkPolicy", "RoleBinding", "Role", "ServiceAccount"):
+        _delete_if_allowed(api, kind, name)
+
+
+def _delete_if_allowed(api: Api, kind: str, name: str) -> None:
+    """Delete what only some runs have: a user who may not delete this kind has made none, or the Job takes it along."""
+    try:
+        api.delete(kind, name)
+    except ClusterError as error:
+        if "is forbidden: User" not in str(error):
+            raise
 
 
 def _wait_for_end(api: Api, name: str) -> None:
@@ -138,7 +151,9 @@ def _one_pod_of_each(documents: list[Manifest]) -> Iterator[Manifest]:
             continue
         template, head = document["spec"]["template"], document["metadata"]
         metadata = {**template["metadata"], "generateName": f"{head['name']}-", "namespace": head["namespace"]}
-        spec = {key: value for key, value in template["spec"].items() if key != "serviceAccountName"}  # not created
+        spec = dict(template["spec"])
+        if spec.get("serviceAccountName") == head["name"]:  # its own, which is not created yet
+            del spec["serviceAccountName"]
         yield {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
 

@@ -3,11 +3,12 @@
     ServiceAccount, Role, RoleBinding   the driver may read and set the size of its own Deployments, nothing else
     ConfigMap                           run.yaml
     Secret                              certificates of the run; made when it is submitted, not here
+    NetworkPolicy                       who may talk to the pods of the run, if the run file asks for one
     Job                                 the driver, started again when it dies
     Service                             a name for the driver on any node; one port for each pool
     Deployments, one for each pool      workers, none at first; the driver sets their number, and lost ones are replaced
 
-Every pod runs as a user without rights, on a read-only root file system, with nothing but what is mounted here.
+``pods.py`` makes the pods of Job and Deployments.
 """
 
 from __future__ import annotations
@@ -23,9 +24,12 @@ import yaml
 
 from pipeline import formats
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, Submission, driver_command, large, worker_shapes
-from pipeline.clusters.kubernetes.places import DATA_FOLDER, check_reachable
+from pipeline.clusters.kubernetes.network import policy
+from pipeline.clusters.kubernetes.places import check_reachable
+from pipeline.clusters.kubernetes.pods import TLS_FOLDER, environment, in_bytes, labels, pod_of, resources, template
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import ClusterTable, WorkerShape
+from pipeline.config.kubernetes import QUEUE_LABEL
 from pipeline.config.strict_yaml import Dumper, dump_yaml
 from pipeline.errors import ConfigError
 
@@ -33,12 +37,16 @@ Manifest = dict[str, Any]
 
 PORTS = {GENERAL: 13786, INFERENCE: 13787, f"{GENERAL}{LARGE}": 13788, f"{INFERENCE}{LARGE}": 13789}
 """Pool -> port of its scheduler in the driver."""
+INSTANCE = "app.kubernetes.io/instance"
+"""The label with the run's name."""
+RBAC = "rbac.authorization.k8s.io"
 PYTHON = ("python", "-P")
 WORKER_CLASS = "pipeline.clusters.worker.DrainingWorker"
 RUN_FILE = "/petaseg/run/run.yaml"
-TLS_FOLDER = "/petaseg/tls"
-USER = 1000
-GPU = "nvidia.com/gpu"
+FINAL_STATUS = 78
+"""Exit status of a driver for an error that no other start mends; "wrong configuration" in sysexits.h."""
+USAGE_STATUS = 2
+"""Exit status of a driver whose image does not know the driver's own command, or an option of it."""
 KEEP_SECONDS = 8 * 3600
 """How long a finished Job is kept for its logs; then Kubernetes deletes it and all resources that it owns."""
 DRAIN_SECONDS = 60
@@ -47,6 +55,8 @@ CONNECT_SECONDS = 300
 """A worker that finds no scheduler for this time ends, and is started again."""
 NAME, NAMESPACE, TLS = "PETASEG_NAME", "PETASEG_NAMESPACE", "PETASEG_TLS"
 """Environment variables by which a driver finds its resources and certificates."""
+FINAL = "PETASEG_FINAL_STATUS"
+"""Environment variable that gives a driver ``FINAL_STATUS``."""
 
 
 def resource_name(run_url: str) -> str:
@@ -66,10 +76,16 @@ def manifests(submission: Submission, name: str | None = None) -> list[Manifest]
     name: of all resources; that of the run directory if left out. Raises ``ConfigError`` if there is no image,
         and for paths that pods cannot open.
     """
-    if not submission.config.cluster.image:
+    cluster = submission.config.cluster
+    if not cluster.image:
         raise ConfigError(
             "cluster.image is not set; Kubernetes needs the container image of petaseg: build deploy/docker/Dockerfile "
             "and name it, like cluster.image: registry.example.org/petaseg:1.0"
+        )
+    if not cluster.kubernetes.bind_role and cluster.kubernetes.service_account is None:
+        raise ConfigError(
+            "cluster.kubernetes.bind_role is false, so the driver has no right to start workers but that of "
+            "cluster.kubernetes.service_account, which is left out; name that ServiceAccount, or leave bind_role out"
         )
     check_reachable(submission.config)
     name = name or resource_name(submission.run_url)
@@ -104,7 +120,7 @@ def tls_secret(name: str, cluster: ClusterTable, files: dict[str, str]) -> Manif
 
 def selector(name: str, component: str | None = None) -> str:
     """The label selector of what belongs to a run, or of one component of it."""
-    parts = {"app.kubernetes.io/instance": name, **({"app.kubernetes.io/component": component} if component else {})}
+    parts = {INSTANCE: name, **({"app.kubernetes.io/component": component} if component else {})}
     return ",".join(f"{key}={value}" for key, value in parts.items())
 
 
@@ -116,36 +132,53 @@ def workers_of(pool: str) -> str:
 def _documents(submission: Submission, name: str) -> Iterator[Manifest]:
     cluster = submission.config.cluster
     shapes = pools(cluster)
-    yield {**_head("v1", "ServiceAccount", name, name, cluster), "automountServiceAccountToken": False}
-    yield {**_head("rbac.authorization.k8s.io/v1", "Role", name, name, cluster), "rules": [_scale_rule(name, shapes)]}
-    yield {
-        **_head("rbac.authorization.k8s.io/v1", "RoleBinding", name, name, cluster),
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": cluster.namespace}],
-    }
+    yield from _access(name, cluster, shapes)
     yield {**_head("v1", "ConfigMap", name, name, cluster), "data": {"run.yaml": _run_file(submission)}}
+    if cluster.kubernetes.network_policy:
+        head = _head("networking.k8s.io/v1", "NetworkPolicy", name, name, cluster)
+        yield {**head, "spec": policy(submission.config, {INSTANCE: name})}
     yield _service(name, cluster, list(shapes))
     for pool, shape in shapes.items():
         yield _workers(name, cluster, pool, shape)
     yield _driver(name, submission)
 
 
+def _access(name: str, cluster: ClusterTable, shapes: dict[str, WorkerShape]) -> Iterator[Manifest]:
+    """The driver's account and its right to set the size of its Deployments, unless the site has made them."""
+    table = cluster.kubernetes
+    account = table.service_account or name
+    if table.service_account is None:
+        yield {**_head("v1", "ServiceAccount", name, name, cluster), "automountServiceAccountToken": False}
+    if table.bind_role:
+        yield {**_head(f"{RBAC}/v1", "Role", name, name, cluster), "rules": [_scale_rule(name, shapes)]}
+        yield {
+            **_head(f"{RBAC}/v1", "RoleBinding", name, name, cluster),
+            "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": cluster.namespace}],
+        }
+
+
 def _head(version: str, kind: str, own_name: str, name: str, cluster: ClusterTable, component: str = "") -> Manifest:
-    metadata = {"name": own_name, "namespace": cluster.namespace, "labels": _labels(name, component)}
+    table = cluster.kubernetes
+    metadata = {"name": own_name, "namespace": cluster.namespace, "labels": labels(name, cluster, component)}
+    if table.annotations:
+        metadata["annotations"] = dict(table.annotations)
     return {"apiVersion": version, "kind": kind, "metadata": metadata}
 
 
-def _labels(name: str, component: str = "") -> dict[str, str]:
-    labels = {
-        "app.kubernetes.io/name": "petaseg",
-        "app.kubernetes.io/instance": name,
-        "app.kubernetes.io/managed-by": "petaseg",
-    }
-    return {**labels, "app.kubernetes.io/component": component} if component else labels
+def _queued(document: Manifest, cluster: ClusterTable) -> Manifest:
+    """The same Job or Deployment in the run file's queue of Kueue, if it names one; a Job waits for its admission."""
+    queue = cluster.kubernetes.queue or cluster.kubernetes.labels.get(QUEUE_LABEL)
+    if queue is None:
+        return document
+    document["metadata"]["labels"][QUEUE_LABEL] = queue
+    if document["kind"] == "Job":
+        document["spec"]["suspend"] = True
+    return document
 
 
 def _match(name: str, component: str) -> dict[str, str]:
-    return {"app.kubernetes.io/instance": name, "app.kubernetes.io/component": component}
+    return {INSTANCE: name, "app.kubernetes.io/component": component}
 
 
 def _scale_rule(name: str, shapes: dict[str, WorkerShape]) -> Manifest:
@@ -184,23 +217,21 @@ def _workers(name: str, cluster: ClusterTable, pool: str, shape: WorkerShape) ->
         "name": "worker",
         "command": [*PYTHON, "-m", "distributed.cli.dask_worker"],
         "args": _worker_options(shape),
-        "env": _environment({"DASK_SCHEDULER_ADDRESS": f"tls://{name}:{PORTS[pool]}", **tls}),
-        "resources": _resources(shape.cpus, shape.memory_gb, shape.gpus),
+        "env": environment({"DASK_SCHEDULER_ADDRESS": f"tls://{name}:{PORTS[pool]}", **tls}),
+        "resources": resources(shape.cpus, shape.memory_gb, shape),
     }
-    pod = _pod(name, cluster, container, drain_seconds=DRAIN_SECONDS)
-    if shape.gpus:  # the usual taint that keeps other pods off nodes with GPUs
-        pod["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
-    if shape.node_selector:
-        pod["nodeSelector"] = dict(shape.node_selector)
-    return {
+    deployment = {
         **_head("apps/v1", "Deployment", f"{name}-{pool}", name, cluster, role),
         "spec": {
             "replicas": 0,
             "revisionHistoryLimit": 0,
             "selector": {"matchLabels": _match(name, role)},
-            "template": {"metadata": {"labels": _labels(name, role)}, "spec": pod},
+            "template": template(
+                name, cluster, role, pod_of(name, cluster, shape, container, drain_seconds=DRAIN_SECONDS), {}
+            ),
         },
     }
+    return _queued(deployment, cluster)
 
 
 def _worker_options(shape: WorkerShape) -> list[str]:
@@ -209,7 +240,7 @@ def _worker_options(shape: WorkerShape) -> list[str]:
         "--worker-class": WORKER_CLASS,
         "--nworkers": 1,
         "--nthreads": shape.threads,
-        "--memory-limit": _bytes(shape.memory_gb),
+        "--memory-limit": in_bytes(shape.memory_gb),
         "--death-timeout": CONNECT_SECONDS,
         "--local-directory": "/tmp/dask",
         "--dashboard-address": "127.0.0.1:0",
@@ -225,88 +256,36 @@ def _driver(name: str, submission: Submission) -> Manifest:
         "name": "driver",
         "command": list(PYTHON),
         "args": list(driver_command(inside, "kubernetes")),
-        "env": _environment({NAME: name, TLS: TLS_FOLDER}, {NAMESPACE: "metadata.namespace"}),
+        "env": environment({NAME: name, TLS: TLS_FOLDER, FINAL: str(FINAL_STATUS)}, {NAMESPACE: "metadata.namespace"}),
         "ports": [{"name": pool, "containerPort": PORTS[pool]} for pool in pools(cluster)],
-        "resources": _resources(cluster.driver.cpus, cluster.driver.memory_gb),
+        "resources": resources(cluster.driver.cpus, cluster.driver.memory_gb, cluster.driver),
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
-    pod = _pod(name, cluster, container, drain_seconds=30)
-    pod |= {"serviceAccountName": name, "automountServiceAccountToken": True, "restartPolicy": "Never"}
+    pod = pod_of(name, cluster, cluster.driver, container, drain_seconds=30)
+    pod["serviceAccountName"] = cluster.kubernetes.service_account or name
+    pod |= {"automountServiceAccountToken": True, "restartPolicy": "Never"}
     pod["volumes"].append({"name": "run", "configMap": {"name": name}})
     pod["containers"][0]["volumeMounts"].append({"name": "run", "mountPath": "/petaseg/run", "readOnly": True})
-    labels = _labels(name, "driver")
-    return {
+    job = {
         **_head("batch/v1", "Job", name, name, cluster, "driver"),
         "spec": {
             "backoffLimit": cluster.driver.restarts,
+            "podFailurePolicy": {"rules": _which_ends_count()},
             "ttlSecondsAfterFinished": KEEP_SECONDS,
-            "template": {"metadata": {"labels": labels, "annotations": _not_to_be_moved()}, "spec": pod},
+            "template": template(name, cluster, "driver", pod, _not_to_be_moved()),
         },
     }
+    return _queued(job, cluster)
+
+
+def _which_ends_count() -> list[Manifest]:
+    """Which ends of a driver count as restarts: not those by the cluster; and after which no restart can help."""
+    final = {"containerName": "driver", "operator": "In", "values": [USAGE_STATUS, FINAL_STATUS]}
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {"action": "FailJob", "onExitCodes": final},
+    ]
 
 
 def _not_to_be_moved() -> dict[str, str]:
     return {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"}
-
-
-def _pod(name: str, cluster: ClusterTable, container: Manifest, *, drain_seconds: int) -> Manifest:
-    """The parts that driver and workers share: a pod without rights, its certificates and its data."""
-    volumes: list[Manifest] = [
-        {"name": "tmp", "emptyDir": {}},
-        {"name": "tls", "secret": {"secretName": f"{name}-tls", "defaultMode": 0o440}},
-    ]
-    mounts: list[Manifest] = [
-        {"name": "tmp", "mountPath": "/tmp"},
-        {"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True},
-    ]
-    if cluster.claim:
-        volumes.append({"name": "data", "persistentVolumeClaim": {"claimName": cluster.claim}})
-        mounts.append({"name": "data", "mountPath": DATA_FOLDER})
-    locked = {"allowPrivilegeEscalation": False, "readOnlyRootFilesystem": True, "capabilities": {"drop": ["ALL"]}}
-    container = {**container, "image": cluster.image, "workingDir": "/tmp", "securityContext": locked}
-    container["volumeMounts"] = mounts
-    if cluster.secrets:
-        container["envFrom"] = [{"secretRef": {"name": secret}} for secret in cluster.secrets]
-    pod: Manifest = {
-        "automountServiceAccountToken": False,
-        "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": drain_seconds,
-        "securityContext": _user(),
-        "containers": [container],
-        "volumes": volumes,
-    }
-    return {**pod, "imagePullSecrets": [{"name": cluster.image_pull_secret}]} if cluster.image_pull_secret else pod
-
-
-def _user() -> Manifest:
-    return {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "fsGroupChangePolicy": "OnRootMismatch",
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-
-
-def _environment(own: dict[str, str], own_fields: dict[str, str] | None = None) -> list[Manifest]:
-    """Environment variables of a container: fields of its pod, and fixed values."""
-    fields = {"PETASEG_JOB": "metadata.name", "POD_IP": "status.podIP", "PETASEG_NODE": "spec.nodeName"}
-    fields |= own_fields or {}
-    fixed = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "HOME": "/tmp", "OMP_NUM_THREADS": "1", **own}
-    return [
-        *({"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}} for key, path in fields.items()),
-        *({"name": key, "value": value} for key, value in fixed.items()),
-    ]
-
-
-def _resources(cpus: int, memory_gb: float, gpus: int = 0) -> Manifest:
-    """Requests equal to limits, so that a pod's resources are guaranteed and it is the last to be evicted."""
-    amounts = {"cpu": str(cpus), "memory": str(_bytes(memory_gb))}
-    if gpus:
-        amounts[GPU] = str(gpus)
-    return {"requests": amounts, "limits": dict(amounts)}
-
-
-def _bytes(memory_gb: float) -> int:
-    return round(memory_gb * 1e9)

@@ -9,6 +9,7 @@ from pipeline.clusters.base import JobState
 from pipeline.clusters.kubernetes import manifests as made
 from pipeline.clusters.kubernetes.api import Api
 from pipeline.clusters.kubernetes.manifests import Manifest
+from pipeline.config.kubernetes import QUEUE_LABEL
 
 _IMAGE = "correct cluster.image, or name the Secret for its registry in cluster.image_pull_secret"
 REMEDIES = {
@@ -49,8 +50,20 @@ def job_state(api: Api, job: Manifest) -> JobState:
     running = drivers and drivers[-1]["status"]["phase"] == "Running"
     if running:
         return JobState("running", _join(*_last_words(drivers), *_short_of_workers(api, name)), restarts, **workers)
+    if job.get("spec", {}).get("suspend"):
+        return JobState("pending", _join(_suspended(job), *_last_words(drivers)), restarts, **workers)
     reasons = _why_a_driver_waits(api, drivers[-1]) if drivers else api.complaints("Job", name)[-1:]
     return JobState("pending", _join(*reasons, *_last_words(drivers)), restarts, **workers)
+
+
+def _suspended(job: Manifest) -> str:
+    """Why a Job may not start its driver: a queue has not admitted it, or somebody has suspended it."""
+    head = job["metadata"]
+    queue, look = head.get("labels", {}).get(QUEUE_LABEL), f"kubectl get job {head['name']} -n {head.get('namespace')}"
+    if queue is None:
+        return f"the Job is suspended; look at it with: {look} -o yaml"
+    workloads = f"kubectl get workloads -n {head.get('namespace')}"
+    return f"the Job waits until Kueue admits it to the queue {queue}; its turn and its quota: {workloads}"
 
 
 def _why_a_driver_waits(api: Api, pod: Manifest) -> list[str]:

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.clusters.base import DriverJob, JobState, Phase, Submission, WorkerPool, cluster_folder, worker_shapes
-from pipeline.clusters.slurm import scripts
+from pipeline.clusters.base import (
+    DriverJob,
+    JobState,
+    LoneJob,
+    Phase,
+    Submission,
+    WorkerPool,
+    cluster_folder,
+    worker_shapes,
+)
+from pipeline.clusters.slurm import names, scripts
 from pipeline.clusters.slurm.commands import jobs_with, slurm, submit_script
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
@@ -40,7 +50,11 @@ class SlurmCluster:
         tls = Tls.at(Path("<private folder>"))
         workers = {
             f"workers-{pool}.sbatch": scripts.worker_script(
-                pool, shape, submission, address="<address of the driver>", worker="<name>", tls=tls
+                *(pool, shape, submission),
+                address="<address of the driver>",
+                first=0,
+                tasks=math.ceil(shape.count / shape.workers_per_job),
+                tls=tls,
             )
             for pool, shape in worker_shapes(submission.config.cluster).items()
         }
@@ -49,7 +63,7 @@ class SlurmCluster:
     def submit(self, submission: Submission) -> DriverJob:
         """Submit the driver; it submits its workers.
 
-        A worker of each pool is submitted too, with a later begin, and cancelled at once, so that SLURM refuses now
+        One job of each pool is submitted too, with a later begin, and cancelled at once, so that SLURM refuses now
         what it would refuse later. (``--test-only`` does not serve: it also refuses jobs that must wait for a drained
         node.)
         """
@@ -57,17 +71,27 @@ class SlurmCluster:
         driver = texts.pop(scripts.DRIVER_FILE)
         cluster_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         for text in texts.values():
-            slurm("scancel", submit_script(text, "--begin=now+30days"), refusal_is_fine=True)
-        job = submit_script(driver)
-        details = {
-            "run": submission.run_url,
-            "log": str(scripts.driver_log(submission.run_url, job)),
-        }
-        return DriverJob(self.name, job, details)
+            one = ("--array=0",) if "\n#SBATCH --array=" in text else ()
+            slurm("scancel", submit_script(text, "--begin=now+30days", *one), refusal_is_fine=True)
+        return self._submitted(submission.run_url, names.DRIVER, driver)
+
+    def render_lone(self, job: LoneJob) -> dict[str, str]:
+        """See ``LoneJobs``: the batch script of a training."""
+        return {scripts.TRAINING_FILE: scripts.training_script(job)}
+
+    def submit_lone(self, job: LoneJob) -> DriverJob:
+        """See ``LoneJobs``."""
+        (script,) = self.render_lone(job).values()
+        cluster_folder(job.url).mkdir(parents=True, exist_ok=True)
+        return self._submitted(job.url, names.TRAINING, script)
+
+    def _submitted(self, url: str, part: str, script: str) -> DriverJob:
+        job = submit_script(script)
+        return DriverJob(self.name, job, {"run": url, "log": str(names.job_log(url, part, job))})
 
     def state(self, job: DriverJob) -> JobState:
         """The state of the driver from SLURM, or from its log, if SLURM has forgotten it."""
-        jobs = jobs_with(scripts.job_prefix(job.details["run"]))
+        jobs = jobs_with(names.job_prefix(job.details["run"]))
         jobs.pop(job.id, None)
         states = Counter(worker.state for worker in jobs.values())
         driver = _controller_state(job.id) or _state_in_log(Path(job.details["log"]))
@@ -78,7 +102,7 @@ class SlurmCluster:
 
     def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
         """Lines of the driver's log, or of every worker's under its name."""
-        files = scripts.worker_logs(job.details["run"]) if workers else [Path(job.details["log"])]
+        files = names.worker_logs(job.details["run"]) if workers else [Path(job.details["log"])]
         for file in files:
             if workers:
                 yield f"==> {file.name} <=="
@@ -86,7 +110,7 @@ class SlurmCluster:
 
     def cancel(self, job: DriverJob) -> None:
         """End driver and workers, also workers whose driver is dead. The driver goes first: it would replace them."""
-        prefix, end = scripts.job_prefix(job.details["run"]), time.monotonic() + CANCEL_SECONDS
+        prefix, end = names.job_prefix(job.details["run"]), time.monotonic() + CANCEL_SECONDS
         slurm("scancel", job.id, refusal_is_fine=True)
         while jobs := jobs_with(prefix):
             if time.monotonic() > end:

@@ -14,7 +14,7 @@ REMEDIES = {
     "partition": "correct cluster.queue (`sinfo` lists the partitions)",
     "account": "correct cluster.account (`sacctmgr show associations user=$USER` lists yours)",
     "time limit": "lower the walltime of cluster.driver, cluster.workers or cluster.inference_workers",
-    "qos": "choose another --qos in the options of this shape, or wait until others of your jobs have ended",
+    "qos": "choose another qos in the run file, or wait until others of your jobs have ended",
     "node configuration": "no node of this partition has so many cores, GPUs or so much memory: ask for less",
     "configuration source": "SLURM is not set up here: use a submit node of the cluster, or set SLURM_CONF",
     "unable to contact": "SLURM's controller does not answer: try again later",
@@ -71,8 +71,9 @@ class QueuedJob(NamedTuple):
 
 
 def jobs_with(prefix: str) -> dict[str, QueuedJob]:
-    """This user's jobs, by number, that wait, run or end and whose names begin with ``prefix``."""
-    lines = slurm("squeue", "--noheader", f"--user={os.getuid()}", "--format=%A|%t|%r|%j").splitlines()
+    """This user's jobs that wait, run or end and whose names begin with ``prefix``, by number; a task of an array has a
+    number like 17_3."""
+    lines = slurm("squeue", "--noheader", f"--user={os.getuid()}", "--array", "--format=%i|%t|%r|%j").splitlines()
     jobs = (line.split("|", 3) for line in lines if line.strip())
     return {number: QueuedJob(state, reason) for number, state, reason, name in jobs if name.startswith(prefix)}
 

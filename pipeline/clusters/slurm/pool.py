@@ -13,8 +13,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import math
+import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -27,10 +29,12 @@ from distributed.deploy.spec import ProcessInterface
 from distributed.security import Security
 
 from pipeline.clusters.base import Submission, cluster_folder, dashboard_of, tell_dashboard
-from pipeline.clusters.slurm import scripts
-from pipeline.clusters.slurm.commands import jobs_with, slurm, submit_script
+from pipeline.clusters.slurm import names, scripts
+from pipeline.clusters.slurm.arrays import Arrays
+from pipeline.clusters.slurm.commands import jobs_with, slurm
 from pipeline.clusters.tls import Tls
 from pipeline.config.cluster import WorkerShape
+from pipeline.config.slurm import ports_of
 from pipeline.errors import ClusterError, ConfigError
 
 logger = logging.getLogger("petaseg.clusters")
@@ -44,7 +48,7 @@ LONGEST_PAUSE = 300
 ENDING = "CG"
 """SLURM's short state of a job whose processes have ended."""
 PATIENCE, HOPELESS = 3, 12
-"""Jobs in a row that may be refused, or end before a worker connects, until pauses begin; until the run fails.
+"""Tries in a row at which jobs are refused, or end before a worker connects: until pauses begin, until the run fails.
 """
 
 
@@ -52,34 +56,40 @@ class SlurmPool:
     """See ``WorkerPool``."""
 
     def __init__(self, name: str, shape: WorkerShape, submission: Submission, tls: Tls | None) -> None:
-        self.job_name = scripts.job_name(submission.run_url, name)
+        self.job_name = names.job_name(submission.run_url, name)
         slurm("scancel", f"--name={self.job_name}", refusal_is_fine=True)  # workers of a driver that died
         cluster_folder(submission.run_url).mkdir(parents=True, exist_ok=True)
         dask.config.set({"distributed.deploy.lost-worker-timeout": f"{RECONNECT_SECONDS}s"})
         self._avoided: set[str] = set()
         self._closed = False
 
-        def script(address: str, worker: str) -> str:
+        def script(first: int, tasks: int) -> str:
             return scripts.worker_script(
-                name, shape, submission, address=address, worker=worker, tls=tls, avoid=sorted(self._avoided)
+                *(name, shape, submission),
+                address=self.address,
+                first=first,
+                tasks=tasks,
+                tls=tls,
+                avoid=sorted(self._avoided),
             )
 
-        dashboard = dashboard_of(submission.config, name)
-        with dask.config.set(tls.settings() if tls else {}), _explained(submission.config.cluster.interface):
+        dashboard, table = dashboard_of(submission.config, name), submission.config.cluster
+        with dask.config.set(tls.settings() if tls else {}), _explained(table.interface):
             self._cluster = _JobCluster(
-                script,
-                partial(scripts.worker_log, submission.run_url, name),
+                Arrays(script),
+                partial(names.worker_log, submission.run_url, name),
                 cores=shape.cpus,
                 memory=f"{shape.memory_gb}GB",
-                processes=1,
+                processes=shape.workers_per_job,
                 job_name=self.job_name,
-                interface=submission.config.cluster.interface,
+                interface=table.interface,
                 protocol="tls://" if tls else "tcp://",
                 security=Security() if tls else None,
                 silence_logs=logging.CRITICAL,  # the executor reports failures; closing would log tracebacks
                 scheduler_options={
                     "dashboard": dashboard is not None,
                     "dashboard_address": dashboard or "127.0.0.1:0",
+                    **({} if table.ports is None else {"port": free_port(ports_of(table.ports))}),
                 },
             )
         tell_dashboard(name, dashboard, self._cluster)
@@ -118,6 +128,19 @@ class SlurmPool:
         self._cluster.close()
 
 
+def free_port(ports: range) -> int:
+    """The first of these ports on which nobody listens; ``ConfigError`` if there is none."""
+    for port in ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("", port))
+            return port
+    raise ConfigError(
+        f"cluster.ports is {ports[0]}-{ports[-1]}, and all of them are in use on {socket.gethostname()}, perhaps by "
+        "other drivers; choose a wider range"
+    )
+
+
 @contextmanager
 def _explained(interface: str | None) -> Iterator[None]:
     """Turn the errors of a scheduler that cannot start into ``ConfigError``."""
@@ -134,28 +157,24 @@ def _explained(interface: str | None) -> Iterator[None]:
 
 
 class _WorkerJob(SLURMJob):
-    """One job with one worker, with our own script and our own way to submit it."""
+    """One job with one worker, or one for each of its GPUs, with our own script and our own way to submit it."""
 
     def __init__(
         self,
         scheduler: str | None = None,
         name: str | None = None,
         *,
-        script: Callable[[str, str], str],
+        arrays: Arrays,
         **options: Any,
     ) -> None:
         super().__init__(scheduler, name, **options)
-        self.script = script
+        self._arrays = arrays
         self.refusal = ""
-
-    def job_script(self) -> str:
-        """The text that is submitted."""
-        return self.script(self.scheduler, self.name)
 
     async def start(self) -> None:
         """Submit the job. ``_JobCluster`` handles a refusal: raised here, it would end the loop that tries again."""
         try:
-            self.job_id = await asyncio.to_thread(submit_script, self.job_script())
+            self.job_id = await self._arrays.start(int(self.name.rpartition("-")[2]))
         except ClusterError as error:
             self.refusal = str(error)
         await ProcessInterface.start(self)
@@ -163,7 +182,7 @@ class _WorkerJob(SLURMJob):
     async def close(self) -> None:
         """Cancel the job."""
         if self.job_id:
-            await asyncio.to_thread(slurm, "scancel", self.job_id, refusal_is_fine=True)
+            await self._arrays.cancel(self.job_id)
         await ProcessInterface.close(self)
 
 
@@ -175,7 +194,7 @@ class _JobCluster(SLURMCluster):
     loop: Any
 
     def __init__(
-        self, script: Callable[[str, str], str], log: Callable[[str], Path], job_name: str, **options: Any
+        self, arrays: Arrays, log: Callable[[str], Path], job_name: str, processes: int, **options: Any
     ) -> None:
         self.wanted = 0
         self.problem = ""
@@ -185,20 +204,24 @@ class _JobCluster(SLURMCluster):
         self._came: set[str] = set()
         self._fruitless = 0
         self._not_before = 0.0
-        super().__init__(script=script, job_name=job_name, **options)
+        self._members = [f"-{number}" for number in range(processes)] if processes > 1 else [""]
+        super().__init__(arrays=arrays, job_name=job_name, processes=processes, **options)
 
     def _new_worker_name(self, worker_number: int) -> str:
         """A name that no earlier worker had, since the scheduler refuses a name that it still knows."""
         return f"{self._job_name}-{next(self._numbers)}"
 
     async def target(self) -> int:
-        """The number of jobs wanted now; no new ones are wanted during a pause after a failure."""
+        """The workers wanted now, in whole jobs; no new ones are wanted during a pause after a failure."""
         await self._forget_lost()
-        return self.wanted if time.monotonic() >= self._not_before else min(self.wanted, len(self.plan))
+        each = len(self._members)
+        wanted = math.ceil(self.wanted / each) * each
+        return wanted if time.monotonic() >= self._not_before else min(wanted, len(self.plan))
 
     async def _forget_lost(self) -> None:
         """Drop the jobs that are gone from SLURM's queue and whose workers are not connected."""
-        connected = {worker.name for worker in self.scheduler.workers.values()}
+        workers = {worker.name for worker in self.scheduler.workers.values()}
+        connected = {name for name in self.workers if any(name + member in workers for member in self._members)}
         self._came |= connected
         if connected:
             self._fruitless, self.problem = 0, ""
@@ -210,27 +233,34 @@ class _JobCluster(SLURMCluster):
         except ClusterError as error:
             logger.warning("%s", error)
             return
-        for name, job in waiting.items():
-            if job.job_id not in queue or queue[job.job_id].state == ENDING:
-                await self._forget(name, job)
+        lost = [name for name, job in waiting.items() if job.job_id not in queue or queue[job.job_id].state == ENDING]
+        early = [name for name in lost if name not in self._came]
+        if early:
+            self._note_failure(early)
+        for name in lost:
+            await self._forget(name)
+        if self._fruitless >= HOPELESS and not self.given_up:
+            logger.error("no worker came in %d tries; giving up", self._fruitless)
+            self.given_up = True
+            await self.scheduler.close()  # clients that wait for a result get an error
 
-    async def _forget(self, name: str, job: _WorkerJob) -> None:
-        self.workers.pop(name, None)
-        self.worker_spec.pop(name, None)
-        await ProcessInterface.close(job)
-        if name in self._came:
-            logger.info("worker %s has left; another takes its place", name)
-            return
-        self.problem = job.refusal or f"job {job.job_id} ended early; see {self._log_of(str(job.job_id))}"
+    def _note_failure(self, early: Sequence[str]) -> None:
+        """Note that jobs were refused, or ended before a worker came; jobs of one look at the queue are one failure."""
+        last = self.workers[early[-1]]
+        self.problem = last.refusal or f"job {last.job_id} ended early; see {self._log_of(str(last.job_id))}"
         self._fruitless += 1
         tries = self._fruitless - PATIENCE
         pause = min(LONGEST_PAUSE, LOOK_SECONDS * 2**tries) if tries > 0 else 0
         self._not_before = time.monotonic() + pause
-        logger.warning("no worker %s: %s; next try in %d s", name, self.problem, pause)
-        if self._fruitless >= HOPELESS and not self.given_up:
-            logger.error("no worker came in %d jobs; giving up", self._fruitless)
-            self.given_up = True
-            await self.scheduler.close()  # clients that wait for a result get an error
+        others = f" and {len(early) - 1} more" if len(early) > 1 else ""
+        logger.warning("no worker %s%s: %s; next try in %d s", early[-1], others, self.problem, pause)
+
+    async def _forget(self, name: str) -> None:
+        job = self.workers.pop(name)
+        self.worker_spec.pop(name, None)
+        await ProcessInterface.close(job)
+        if name in self._came:
+            logger.info("worker %s has left; another takes its place", name)
 
     def forget_jobs(self) -> None:
         """Forget the jobs' numbers, so that no job is cancelled by itself: all of them have been cancelled."""
@@ -246,6 +276,6 @@ class _Keeper(Adaptive):
     """Adapts the number of workers to ``_JobCluster.target``."""
 
     async def target(self) -> int:
-        """The number of jobs that there should be."""
+        """The number of workers that there should be."""
         jobs: Any = self.cluster
         return int(await jobs.target())

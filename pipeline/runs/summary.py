@@ -1,0 +1,140 @@
+"""The summary of a finished run: how many neurons, how large, how much has no label, and whether that can be right.
+
+The stage that cuts the merge tree adds up the sizes of all segments, from the chunks to the root, and the ledger adds
+up the masked voxels. So a summary reads one small object, whatever the size of the volume.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pipeline.runs.applied import Threshold
+from pipeline.runs.run import Run
+from pipeline.segmentation.sizes import Sizes
+from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.relabel import Relabel
+
+SPECK = 64
+"""A segment of fewer voxels is a speck: no neuron is that small in one piece."""
+MANY_SPECKS = 1000
+"""Specks are warned of if there are at least this many, and more of them than of other segments."""
+DOMINANT = 0.5
+"""A segment with more than this share of all labelled voxels is warned of."""
+EMPTY = 0.9
+"""A larger share of voxels without label, of those that are not masked, is warned of."""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A segmentation in numbers."""
+
+    labels: str
+    """The volume: a path or URL."""
+    threshold: Threshold
+    voxels: int
+    """Voxels of the region of interest."""
+    segments: int
+    labelled: int
+    """Voxels with a label."""
+    masked: int | None
+    """Voxels without label that the mask excludes; ``None`` if there is a mask and it is not known."""
+    largest: tuple[tuple[int, int], ...]
+    """Label and voxels of the largest segments."""
+    median: int
+    """Voxels of a segment in the middle, to three in a hundred."""
+    half: int
+    """Half of the labelled voxels are in segments of at least this many, to three in a hundred."""
+    specks: int
+    """Segments of fewer than ``SPECK`` voxels."""
+    voxel_um3: float
+    """The volume of a voxel in cubic micrometres."""
+    warnings: tuple[str, ...] = ()
+    """What is implausible, with the likely reason and what to try."""
+
+    @property
+    def background(self) -> int:
+        """Voxels without label that no mask excludes, as far as is known."""
+        return self.voxels - self.labelled - (self.masked or 0)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**asdict(self), "background": self.background, "speck_voxels": SPECK}
+
+
+def summarise(run: Run) -> Summary:
+    """The summary of a run whose merge tree is cut."""
+    cut = run.stage(CutMergeTree.name)
+    assert isinstance(cut, CutMergeTree)
+    return summary_of(run, cut.sizes())
+
+
+def summary_of(run: Run, sizes: Sizes) -> Summary:
+    """The summary of a segmentation of a run whose segments have these sizes."""
+    z, y, x = run.layout.resolution_nm
+    found = Summary(
+        labels=run.layout.volume_url(run.stage(Relabel.name).volumes[0].name),
+        threshold=run.chosen,
+        voxels=run.layout.roi.voxels,
+        segments=sizes.count,
+        labelled=sizes.total,
+        masked=_masked(run),
+        largest=tuple((int(label), int(voxels)) for label, voxels in sizes.largest),
+        median=sizes.quantile(0.5),
+        half=sizes.half_of_the_volume(),
+        specks=sizes.below(SPECK),
+        voxel_um3=z * y * x / 1e9,
+    )
+    return Summary(**{**vars(found), "warnings": tuple(_warnings(run, found))})
+
+
+def _masked(run: Run) -> int | None:
+    """Masked voxels, as the workers counted them; an earlier petaseg did not."""
+    if run.inputs.mask_url is None:
+        return 0
+    counters = run.ledger(run.stage(ExtractSupervoxels.name), read_only=True).summary().counters
+    return int(counters["masked"]) if "masked" in counters else None
+
+
+def _warnings(run: Run, found: Summary) -> Iterator[str]:
+    open_voxels = found.voxels - (found.masked or 0)
+    if found.masked == found.voxels:
+        yield (
+            f"the mask excludes all {found.voxels:,} voxels, so there is no label: it is 0 outside of the tissue; is "
+            "it inverted, or of another place (#offset=z,y,x)?"
+        )
+    elif found.background > EMPTY * open_voxels:
+        yield (
+            f"{found.background / open_voxels:.0%} of the voxels have no label. The affinities are low nearly "
+            f"everywhere: {_other_network(run)}. Look at them in report/overview.png; `{run.hint('plan')}` shows what "
+            "another supervoxels.threshold (lower) would cost"
+        )
+    if found.largest and found.largest[0][1] > DOMINANT * found.labelled:
+        label, voxels = found.largest[0]
+        yield (
+            f"segment {label} holds {voxels / found.labelled:.0%} of all labelled voxels: neurons are merged with each "
+            f"other, unless this is a piece of one cell. The threshold {found.threshold.value:g} is too low, or the "
+            f"network sees no membranes here; try a higher one: `{_preview(run, found.threshold.value, higher=True)}`"
+        )
+    if found.specks >= MANY_SPECKS and found.specks > found.segments / 2:
+        yield (
+            f"{found.specks:,} of {found.segments:,} segments are specks of fewer than {SPECK} voxels. The threshold "
+            f"{found.threshold.value:g} is too high, or small pieces should follow their next merge: "
+            f"`{_preview(run, found.threshold.value, higher=False)}`, or `{run.relabel_hint('--min-size', '500')}`"
+        )
+
+
+def _other_network(run: Run) -> str:
+    if run.inputs.network is None:
+        return "they may be inverted or of another convention (input.affinity_offsets)"
+    return f"the model {run.inputs.network.card.name} may not fit this tissue or its contrast"
+
+
+def _preview(run: Run, threshold: float, *, higher: bool) -> str:
+    """The command that looks at other thresholds."""
+    lowest = run.config.agglomeration.stop_score
+    end = 1.0 if higher else lowest
+    steps = [threshold + (end - threshold) * share for share in (0.2, 0.4, 0.6)]
+    return run.relabel_hint("--preview", ",".join(f"{step:.2g}" for step in steps))

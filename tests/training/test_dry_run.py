@@ -1,0 +1,57 @@
+"""`petaseg train --dry-run` makes every check of a training, writes nothing, and says what a run could use."""
+
+import pytest
+
+from pipeline.errors import ConfigError, ModelError, VolumeError
+from pipeline.training.dry_run import dry_run
+from pipeline.training.trainer import train
+from tests.training.trainings import settings
+
+NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+CONTOURS = {"what": "contours"}
+
+
+def test_a_sound_training_is_described_and_nothing_is_written(tmp_path):
+    """A sound training is described, and its output folder is not made."""
+    found = dry_run(settings(tmp_path / "out", targets=({"what": "affinities", "offsets": NEAREST}, CONTOURS)))
+    assert not (tmp_path / "out").exists()
+    assert (found.steps, found.done, found.affinities, found.others) == (6, 0, 3, ("contours",))
+    assert found.use == (
+        "A run could use it: 3 of its 3 affinities are those of the nearest neighbours; contours would be left out."
+    )
+
+
+def test_targets_that_no_run_can_use_are_called_so(tmp_path):
+    """A model without affinities of the nearest neighbours is said to be of no use for a run."""
+    for targets in ((CONTOURS,), ({"what": "affinities", "offsets": ((0, -1), (-1, 0))},)):
+        found = dry_run(settings(tmp_path, targets=targets))
+        assert found.use.startswith(f"No run could use the model: it predicts {targets[0]['what']}")
+
+
+def test_what_training_would_refuse_is_refused(tmp_path):
+    """Labels that are not known, another training's checkpoint, patches that do not fit, and no folder: all refused."""
+    with pytest.raises(ConfigError, match=r"patch_shape is \[9, 16, 16\]; gamma_net_3d with these arguments takes"):
+        dry_run(settings(tmp_path, patch_shape=(9, 16, 16)))
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file is a file, so no model can be stored there"):
+        dry_run(settings(tmp_path / "file" / "model"))
+    with pytest.raises(VolumeError, match="1000 patches in a row"):
+        dry_run(settings(tmp_path, sampling={"objects": 1000, "reject": 1.0}))
+    train(settings(tmp_path))
+    assert dry_run(settings(tmp_path)).done == 6
+    with pytest.raises(ModelError, match="belongs to a training with other settings"):
+        dry_run(settings(tmp_path, seed=1))
+
+
+def test_a_batch_norm_that_would_see_one_voxel_is_refused(tmp_path):
+    """A patch of one voxel at the lowest level is refused for a batch norm, which takes a variance there."""
+    one = {"architecture": "residual_unet", "arguments": {"widths": [2, 2, 2, 2], "norm": "batch"}}
+    pools = {
+        **one,
+        "arguments": {**one["arguments"], "pools": [[2, 2, 2]]},
+        "patch_shape": (8, 8, 8),
+        "precision": "float32",
+    }
+    with pytest.raises(ConfigError, match=r"cannot be trained on it .*more than 1 value per channel"):
+        dry_run(settings(tmp_path, **pools))
+    dry_run(settings(tmp_path, **pools, batch_size=2))

@@ -1,0 +1,57 @@
+"""The summary of a segmentation, and previews of others, on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+
+from workflows.terminal.tables import console, heading, say
+
+if TYPE_CHECKING:
+    from pipeline.runs.preview import Preview
+    from pipeline.runs.summary import Summary
+
+NAMED = 3
+"""The number of largest segments that are listed."""
+
+
+def show_summary(summary: Summary) -> None:
+    """Print a segmentation in numbers, and what is implausible about it."""
+    um3, unlabelled = summary.voxel_um3, summary.voxels - summary.labelled
+    heading(f"threshold {summary.threshold}")
+    lines = {"segments": f"{summary.segments:,}, together {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"}
+    if summary.largest:
+        largest = [f"{size(voxels, um3)} (label {label})" for label, voxels in summary.largest[:NAMED]]
+        lines["largest"] = "; ".join(largest)
+        lines["median"] = f"about {size(summary.median, um3)}; half of the volume: {size(summary.half, um3)} or more"
+    share = unlabelled / summary.voxels if summary.voxels else 0.0
+    masked = "; a mask excludes some" if summary.masked is None else f"; {summary.masked:,} of them masked"
+    lines["without label"] = f"{unlabelled:,} voxels, {share:.1%}{masked if summary.masked != 0 else ''}"
+    for name, text in lines.items():
+        say(f"{name:<18}{text}")
+    for warning in summary.warnings:
+        say(f"implausible: {warning}", "yellow")
+
+
+def size(voxels: int, um3: float) -> str:
+    """A size for people: voxels, and the volume."""
+    return f"{voxels:,} voxels, {volume(voxels, um3)}"
+
+
+def volume(voxels: int, um3: float) -> str:
+    """A volume for people, in cubic micrometres."""
+    return f"{voxels * um3:,.3g} um3" if voxels * um3 < 1000 else f"{voxels * um3:,.0f} um3"
+
+
+def preview_table(previews: Sequence[Preview]) -> None:
+    """Print what each threshold would give; a row is marked if that is what the labels are."""
+    table = Table("threshold", "neurons", "largest (voxels)", "share", "median", "specks", "chunks to write")
+    for each in previews:
+        found = each.summary
+        largest = found.largest[0][1] if found.largest else 0
+        written = "none: as it is" if each.is_present else f"{each.rewritten:,} of {each.chunks:,}"
+        cells = (f"{largest:,}", f"{largest / max(1, found.labelled):.1%}", f"{found.median:,}", f"{found.specks:,}")
+        table.add_row(f"{each.rules.threshold:g}", f"{found.segments:,}", *cells, written)
+    console.print(table)
