@@ -77,7 +77,7 @@ def test_a_training_on_gpus_asks_for_as_many_as_it_uses(tmp_path: Path) -> None:
     [
         ({"device": "auto"}, (), "device is auto; a job must say what it needs"),
         ({"stepz": 3}, (), "stepz: unknown key; did you mean 'steps'?"),
-        ({"cluster": {"workers": {}}}, (), "cluster.workers is given; a training is one job without workers"),
+        ({"cluster": {"workers": {"count": 2}}}, (), "cluster.workers is given; a training is one job without workers"),
         ({"volumes": [{"image": "nowhere.zarr", "labels": "nowhere.zarr"}]}, (), "nowhere.zarr"),
         ({"output": "s3://bucket/model"}, (), "a training writes into a folder of a disk"),
         ({}, ("--overwrite",), "--overwrite is for runs"),
