@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError
+from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
@@ -31,6 +33,7 @@ RESOLUTION_FACTOR = 1.5
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Open and check every input of a run; ``ConfigError``, ``VolumeError`` or ``ModelError`` if one does not fit."""
+    _refuse_unused(config)
     given = config.input
     url = given.image or given.affinities or ""
     volume = opened.source(url)
@@ -49,6 +52,26 @@ def open_inputs(config: RunConfig) -> Inputs:
         network=None if given.image is None else open_network(config.inference, spec),
         truth=open_truth(config.evaluation, spec, roi, config.run_directory),
     )
+
+
+def _refuse_unused(config: RunConfig) -> None:
+    """``ConfigError`` for a key that says something which nothing would use."""
+    given, tree, scored = config.input, config.agglomeration, config.evaluation
+    if given.image is not None and given.affinity_offsets != STANDARD_OFFSETS:
+        raise ConfigError(
+            f"input.affinity_offsets is {[list(o) for o in given.affinity_offsets]}, but input.image is segmented by "
+            f"a network, whose affinities are {[list(o) for o in STANDARD_OFFSETS]}: leave it out"
+        )
+    if tree.linkage == "mean" and tree.quantile != type(tree).model_fields["quantile"].default:
+        raise ConfigError(
+            f"agglomeration.quantile is {tree.quantile}, which linkage: mean does not use; set linkage: quantile, or "
+            "leave quantile out"
+        )
+    if (scored.start or scored.stop) and scored.labels is None and scored.skeletons is None:
+        raise ConfigError(
+            "evaluation.start and stop say which part is scored, but there is no ground truth: give "
+            "evaluation.labels, or leave them out"
+        )
 
 
 def region_of_interest(start: Triple | None, stop: Triple | None, bounds: BoundingBox) -> BoundingBox:
@@ -143,6 +166,13 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
             f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
             "adding #resolution=z,y,x"
         )
+    if volume.spec.dtype.kind == "i":
+        least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
+        if least < -MARKS:
+            raise VolumeError(
+                f"the ground truth {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is to be "
+                "scored: write those voxels as 0"
+            )
     return volume
 
 
@@ -168,6 +198,8 @@ def _mask_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_director
             f"the mask {url} covers {mask.bounds} of the input, which is {spec.bounds}; it must cover all of it: pad "
             "it, or correct its place by adding #offset=z,y,x"
         )
+    if volume.spec.dtype.kind == "f" and any(np.isnan(block).any() for block in sample_blocks(volume)):
+        raise VolumeError(f"the mask {url} holds NaN, which is neither tissue nor none: write 0 outside of the tissue")
     return input_fingerprint(volume, mask.coarse(roi), run_directory)
 
 
@@ -187,9 +219,14 @@ def _check_source(volume: Volume, *, affinities: bool) -> None:
             f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float"
         )
     if not affinities and (spec.channels not in (None, 1) or spec.dtype != np.uint8):
+        remedy = (
+            "write the channel that is meant as a volume of its own"
+            if spec.channels not in (None, 1)
+            else f"convert it with `petaseg ingest {shlex.quote(volume.url)} image.zarr --to uint8`"
+        )
         raise VolumeError(
             f"{volume.url} has {spec.channels or 1} channels of {spec.dtype}; an image must be uint8 with one channel: "
-            f"convert it with `petaseg ingest {volume.url} image.zarr --to uint8`, one channel at a time"
+            f"{remedy}"
         )
     if affinities:
         _check_affinities(volume)
@@ -201,7 +238,7 @@ def _check_affinities(volume: Volume) -> None:
     if largest == 1 and volume.spec.dtype == np.uint8:
         raise VolumeError(
             f"{volume.url} holds uint8 affinities of which none is larger than 1; 255 is sure, 1 is nearly nothing: "
-            f"stretch them with `petaseg ingest {volume.url} affinities.zarr --to uint8 --percentiles 0,100`"
+            f"stretch them with `petaseg ingest {shlex.quote(volume.url)} affinities.zarr --to uint8 --percentiles 0,100`"
         )
 
 

@@ -126,6 +126,7 @@ def ingest(
     check_spec(target_url, spec)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
+    marker.refuse_foreign()
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
     kind = format or target_place.format or DEFAULT_FORMAT
     kept = remembered(target_place, kind) if wanted and done else None

@@ -52,9 +52,14 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
+        from pipeline.errors import ConfigError
+        from pipeline.volumes import parse_target
         from pipeline.volumes.ingest import ingest as run_ingest
         from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import share_bar
+
+        if not parse_target(target).entry.lasting:
+            raise ConfigError(f"the target {target} is gone when this command ends; name a path or the URL of a bucket")
 
         def words(done: int, total: int) -> str:
             written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
