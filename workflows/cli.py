@@ -40,7 +40,9 @@ def main() -> None:
             sys.exit(status_of(error))
         except MemoryError as error:
             words = str(error) or "it has none left to give"
-            _last_line(f"this machine has too little memory ({words}); choose smaller shapes, or another machine", "red")
+            _last_line(
+                f"this machine has too little memory ({words}); choose smaller shapes, or another machine", "red"
+            )
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first into the second
             if not interruption.received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:

@@ -33,7 +33,7 @@ RESOLUTION_FACTOR = 1.5
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Open and check every input of a run; ``ConfigError``, ``VolumeError`` or ``ModelError`` if one does not fit."""
-    _refuse_unused(config)
+    _refuse_part_without_truth(config.evaluation)
     given = config.input
     url = given.image or given.affinities or ""
     volume = opened.source(url)
@@ -54,20 +54,9 @@ def open_inputs(config: RunConfig) -> Inputs:
     )
 
 
-def _refuse_unused(config: RunConfig) -> None:
-    """``ConfigError`` for a key that says something which nothing would use."""
-    given, tree, scored = config.input, config.agglomeration, config.evaluation
-    if given.image is not None and given.affinity_offsets != STANDARD_OFFSETS:
-        raise ConfigError(
-            f"input.affinity_offsets is {[list(o) for o in given.affinity_offsets]}, but input.image is segmented by "
-            f"a network, whose affinities are {[list(o) for o in STANDARD_OFFSETS]}: leave it out"
-        )
-    if tree.linkage == "mean" and tree.quantile != type(tree).model_fields["quantile"].default:
-        raise ConfigError(
-            f"agglomeration.quantile is {tree.quantile}, which linkage: mean does not use; set linkage: quantile, or "
-            "leave quantile out"
-        )
-    if (scored.start or scored.stop) and scored.labels is None and scored.skeletons is None:
+def _refuse_part_without_truth(config: Evaluation) -> None:
+    """``ConfigError`` for a part to score where there is nothing to score it by."""
+    if (config.start or config.stop) and config.labels is None and config.skeletons is None:
         raise ConfigError(
             "evaluation.start and stop say which part is scored, but there is no ground truth: give "
             "evaluation.labels, or leave them out"
@@ -170,8 +159,8 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
         least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
         if least < -MARKS:
             raise VolumeError(
-                f"the ground truth {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is to be "
-                "scored: write those voxels as 0"
+                f"the ground truth {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is "
+                "to be scored: write those voxels as 0"
             )
     return volume
 
@@ -238,7 +227,8 @@ def _check_affinities(volume: Volume) -> None:
     if largest == 1 and volume.spec.dtype == np.uint8:
         raise VolumeError(
             f"{volume.url} holds uint8 affinities of which none is larger than 1; 255 is sure, 1 is nearly nothing: "
-            f"stretch them with `petaseg ingest {shlex.quote(volume.url)} affinities.zarr --to uint8 --percentiles 0,100`"
+            f"stretch them with `petaseg ingest {shlex.quote(volume.url)} affinities.zarr --to uint8 "
+            "--percentiles 0,100`"
         )
 
 

@@ -51,6 +51,16 @@ def fresh(file: Path, threshold: float) -> bytes:
     return results(run(file, f"segmentation.threshold={threshold}", elsewhere))["labels"]
 
 
+def test_a_second_segmentation_of_a_run_with_truth_has_no_scores(shared_data: Path, tmp_path: Path) -> None:
+    """Truth belongs to the run's own labels; the other ones have their picture and summary all the same."""
+    source = write_volume(tmp_path / "affinities.zarr", real_affinities(shared_data, SHAPE))
+    truth = write_volume(tmp_path / "truth.zarr", np.ones(SHAPE, np.uint64))
+    made = write_run(tmp_path, input={"affinities": source}, evaluation={"labels": truth}, **TABLES)
+    run(made)
+    assert beside(made, 0.3).beside == "labels_03"
+    assert labels(made, "labels_03")
+
+
 def test_a_second_segmentation_has_the_bytes_of_a_run_and_leaves_the_first_alone(file: Path) -> None:
     """Configuration, records and labels of the run stay as they are, to the byte."""
     folder = file.parent / "run"
