@@ -99,7 +99,7 @@ def test_it_is_resumed_looked_at_and_verified_by_its_folder(file: Path, monkeypa
 
 @pytest.mark.parametrize("way", ["relative", "link"])
 def test_its_folder_is_known_however_it_is_named(file: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
-    """By a relative path or through a link, ``petaseg run`` makes the second segmentation and leaves the first alone."""
+    """By a relative path or a link ``petaseg run`` makes the second segmentation and leaves the first alone."""
     beside(file, 0.3)
     first, second = labels(file, "labels"), labels(file, "labels_03")
     monkeypatch.chdir(file.parent)
