@@ -54,11 +54,13 @@ class Marker:
             INGEST.check(state, place, VolumeError)
             fingerprint, blocks_done = str(state["fingerprint"]), int(state["blocks_done"])
         except (ValueError, TypeError, KeyError) as error:
-            raise VolumeError(f"{place} is damaged ({error}); choose another target, or overwrite it") from error
+            raise VolumeError(
+                f"{place} is damaged ({error}); choose another target, or replace it with --overwrite"
+            ) from error
         if fingerprint != self._fingerprint:
             raise VolumeError(
                 f"{self._target_url} was begun from another source or with other settings and not finished; "
-                "choose another target, or overwrite it"
+                "choose another target, or replace it with --overwrite"
             )
         return blocks_done
 
