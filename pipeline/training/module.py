@@ -252,7 +252,7 @@ def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) 
         raise ConfigError(
             f"patch_shape is {list(config.patch_shape)}: at one level (or gate) of the network it is two voxels thick, "
             "where torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): "
-            "choose a thicker or thinner patch, or precision float32"
+            "set precision: float32, or choose a thicker or thinner patch"
         )
 
 

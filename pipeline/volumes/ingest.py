@@ -252,7 +252,9 @@ def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
     found = detect_format(location) if location.entry.lasting else None
     done = marker.blocks_done()
     if done is None and found:
-        raise VolumeError(f"{target_url} exists already, as {found}; choose another target, or overwrite it")
+        raise VolumeError(
+            f"{target_url} exists already, as {found}; choose another target, or replace it with --overwrite"
+        )
     return done is not None, done if done and found else 0
 
 

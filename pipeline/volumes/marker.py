@@ -60,7 +60,7 @@ class Marker:
         if fingerprint != self._fingerprint:
             raise VolumeError(
                 f"{self._target_url} was begun from another source or with other settings and not finished; "
-                "choose another target, or overwrite it"
+                "choose another target, or replace it with --overwrite"
             )
         return blocks_done
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -14,6 +16,8 @@ from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution import check_settings
 from pipeline.runs.example import from_folder_of
+from pipeline.runs.run import Run
+from tests.runs import write_volume
 from workflows.app import app
 from workflows.central import check_scheduler
 from workflows.cli import main
@@ -234,3 +238,15 @@ def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: 
         main()
     assert ended.value.code == 1
     assert "petaseg: this machine has too little memory (Unable to allocate 3.56 PiB)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["truth.zarr", "my truth.zarr"])
+def test_a_volume_in_place_of_a_run_is_called_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what was named, and the command that makes a run of it; a missing folder is called missing."""
+    monkeypatch.chdir(tmp_path)
+    write_volume(tmp_path / name, np.ones((4, 4, 4), np.uint8))
+    quoted = shlex.quote(name)
+    with pytest.raises(ConfigError, match=f"{name} is a volume .zarr..*`petaseg init run.yaml --image {quoted}`"):
+        Run.open(name)
+    with pytest.raises(ConfigError, match="nowhere does not exist"):
+        Run.open("nowhere")
