@@ -6,7 +6,8 @@ its chunks. Counts are integers: the sum of the chunks' tables is exactly the ta
 These ids are special:
 
 - truth 0 is not labelled; its voxels are not in the table. Nor are those of -1 in signed truth and of the largest
-  number of uint32 and uint64 (-1, stored without a sign), by which the field marks what is not to be scored.
+  number of uint32 and uint64 (-1, stored without a sign), by which the field marks what is not to be scored. Where
+  every object is labelled (mitochondria, nuclei), 0 is the background and counts: ``background=True``.
 - predicted 0 is not assigned. Within labelled truth all of it counts as **one segment**, as in the challenges of the
   field (SNEMI3D, CREMI's adapted Rand), so a segmentation gains nothing by leaving out difficult parts.
   ``without_unassigned`` drops it, which scores the assigned part alone.
@@ -31,7 +32,7 @@ class Contingency:
     """Triples (truth, predicted, voxels), one for each pair that occurs, sorted by truth, then predicted."""
 
     truth: np.ndarray
-    """uint64 (n,), at least 1"""
+    """uint64 (n,), at least 1, and 0 where the background was counted"""
     predicted: np.ndarray
     """uint64 (n,)"""
     voxels: np.ndarray
@@ -43,7 +44,7 @@ class Contingency:
         return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
     @classmethod
-    def from_labels(cls, truth: np.ndarray, predicted: np.ndarray) -> Contingency:
+    def from_labels(cls, truth: np.ndarray, predicted: np.ndarray, *, background: bool = False) -> Contingency:
         """Count the pairs of ids of two label volumes.
 
         Runs of equal pairs along x are counted first, so only a few percent of the voxels must be sorted.
@@ -51,6 +52,7 @@ class Contingency:
         Args:
             truth: integers, any shape; 0 = not labelled, ignored, as are -1 and the largest uint32 and uint64.
             predicted: integers, the same shape; 0 = not assigned, counted as one segment.
+            background: count the voxels of truth 0 as well.
 
         Raises:
             VolumeError: the shapes differ, or another id is not an integer of at least 0.
@@ -60,14 +62,17 @@ class Contingency:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}: both must cover the same voxels; "
                 "read the same box from both volumes"
             )
-        first, second = _ids(truth, "truth", ignored=ignored_label(truth.dtype)), _ids(predicted, "prediction")
+        first, second = (
+            checked_ids(truth, "truth", ignored=ignored_label(truth.dtype)),
+            checked_ids(predicted, "prediction"),
+        )
         if not len(first):
             return cls.empty()
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
         runs = np.flatnonzero(starts)
         lengths = np.diff(runs, append=len(first))
-        labelled = labelled_voxels(first[runs])
-        runs, lengths = runs[labelled], lengths[labelled]
+        counted = scored_voxels(first[runs]) if background else labelled_voxels(first[runs])
+        runs, lengths = runs[counted], lengths[counted]
         return cls._summed(first[runs].astype(np.uint64), second[runs].astype(np.uint64), lengths)
 
     @classmethod
@@ -147,7 +152,7 @@ class Contingency:
 
     @property
     def total(self) -> int:
-        """Voxels counted: those with a true label."""
+        """Voxels counted: those with a true label, and the background where it was counted."""
         return int(self.voxels.sum())
 
     def without_unassigned(self) -> Contingency:
@@ -176,11 +181,17 @@ def ignored_label(dtype: np.dtype) -> int | None:
 
 def labelled_voxels(truth: np.ndarray) -> np.ndarray:
     """True, in the shape of the truth, at voxels that have a label and are to be scored."""
-    return (truth != 0) & (truth != (ignored_label(truth.dtype) or 0))
+    return (truth != 0) & scored_voxels(truth)
 
 
-def _ids(labels: np.ndarray, name: str, ignored: int | None = None) -> np.ndarray:
-    """Labels as one row, checked to be integers of at least 0, or the ignored one."""
+def scored_voxels(truth: np.ndarray) -> np.ndarray:
+    """True, in the shape of the truth, at voxels that are to be scored: labelled ones and those of 0."""
+    ignored = ignored_label(truth.dtype)
+    return np.ones(truth.shape, bool) if ignored is None else truth != ignored
+
+
+def checked_ids(labels: np.ndarray, name: str, ignored: int | None = None) -> np.ndarray:
+    """Labels as one row; ``VolumeError`` unless they are integers of at least 0, or the ignored one."""
     kind, least = labels.dtype.kind, 0 if ignored is None else min(0, ignored)
     if kind not in "iu" or (kind == "i" and labels.size and labels.min() < least):
         raise VolumeError(
