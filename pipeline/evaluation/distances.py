@@ -5,7 +5,7 @@ ADF   the mean distance of true voxels to the nearest predicted one: misses
 
 A voxel of both masks counts with distance 0. A voxel's distance is measured in one of two ways:
 
-- whole: the distance transform of all voxels at once, in memory; up to ``WHOLE_VOXELS``;
+- whole: among all voxels of the box at once, in memory; up to ``WHOLE_VOXELS``;
 - with a cap: block by block with a halo of the cap; a longer distance counts as the cap. Memory stays flat.
 
 Distances are square roots of whole numbers: the sides of a voxel are rounded to picometres and divided by what they
@@ -17,21 +17,32 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.pairs import BLOCK, Pair
 from pipeline.geometry import BoundingBox, Vec, product
+from pipeline.grid import ChunkGrid
+
+if TYPE_CHECKING:
+    from scipy.spatial import KDTree
 
 WHOLE_VOXELS = 2**28
-"""The most voxels that are measured at once, in about 4 GB; more need a cap."""
+"""The most voxels that are measured at once, in about 3 GB; more need a cap."""
 LARGEST_SQUARE = 2**62
+"""The largest squared distance that an integer of 64 bits holds with room to spare."""
+QUERIES = 2**20
+"""Voxels whose nearest one is searched at once."""
 
 Progress = Callable[[int, int], None]
+Foreground = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+Slices = tuple[slice, slice, slice]
+Part = tuple[np.ndarray, np.ndarray, Slices]
+"""The true and the predicted mask, and the part of them that is measured."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +88,7 @@ class Steps:
 
 def measure(
     pair: Pair,
-    foreground: Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]],
+    foreground: Foreground,
     *,
     cap_nm: float | None = None,
     block: Vec = BLOCK,
@@ -89,7 +100,7 @@ def measure(
         pair: both volumes and the box; nothing outside the box counts.
         foreground: voxels of both -> the true and the predicted mask, bool.
         cap_nm: the longest distance; if left out, the whole box is measured at once.
-        block: voxels that are measured at once with a cap.
+        block: voxels that are read at once, and measured at once with a cap.
         on_progress: called with (blocks done, blocks in all).
 
     Raises ``ConfigError`` for a cap that is not positive or whose halo does not fit into memory; ``VolumeError`` if the
@@ -97,14 +108,13 @@ def measure(
     """
     check_cap(pair.box, pair.resolution_nm, cap_nm, block)
     steps = Steps.of(pair.resolution_nm)
-    grid = pair.grid(pair.box.shape) if cap_nm is None else pair.grid(block, steps.halo(cap_nm))
+    grid = pair.grid(block) if cap_nm is None else pair.grid(block, steps.halo(cap_nm))
+    read = _blocks if cap_nm is not None else _whole
     squares: tuple[Counter[int], Counter[int]] = (Counter(), Counter())
-    for number, chunk in enumerate(grid):
-        true, found = foreground(*pair.read(chunk.read_box))
-        core = chunk.core.slices(chunk.read_box.start)
+    longest = math.inf if cap_nm is None else cap_nm / steps.unit_nm + 1
+    for true, found, core in read(pair, foreground, grid, on_progress):
         for count, (here, there) in zip(squares, ((found, true), (true, found)), strict=True):
-            count.update(_squares(here, there, core, steps.sides))
-        on_progress(number + 1, len(grid))
+            count.update(_squares(here, there, core, steps.sides, longest))
     if not all(squares):
         return None
     adgt, adf = (_mean(count, steps.unit_nm, cap_nm) for count in squares)
@@ -112,7 +122,7 @@ def measure(
 
 
 FAR = -1
-"""In place of a squared distance: the other mask has no voxel in the part that was read."""
+"""In place of a squared distance: the other mask has no voxel up to the cap."""
 
 
 def check_cap(box: BoundingBox, resolution_nm: tuple[float, float, float], cap_nm: float | None, block: Vec) -> None:
@@ -130,27 +140,75 @@ def check_cap(box: BoundingBox, resolution_nm: tuple[float, float, float], cap_n
         )
 
 
-def _squares(here: np.ndarray, there: np.ndarray, core: tuple[slice, ...], sides: Vec) -> dict[int, int]:
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A search tree of voxels."""
+
+    places: np.ndarray
+    """int64 (n, 3), in units along each axis"""
+    tree: KDTree
+    sides: Vec
+    longest: float
+    """In units; voxels farther away need not be found"""
+
+    @classmethod
+    def among(cls, voxels: np.ndarray, sides: Vec, longest: float) -> Search:
+        """The tree of voxels (n, 3), given by their indices."""
+        from scipy.spatial import KDTree
+
+        places = voxels * np.array(sides)
+        return cls(places, KDTree(places, balanced_tree=False, compact_nodes=False), sides, longest)
+
+    def squares(self, voxels: np.ndarray) -> np.ndarray:
+        """The squared distance of each voxel (k, 3) to the nearest in the tree, in squares of the unit, or ``FAR``."""
+        here = voxels * np.array(self.sides)
+        _, nearest = self.tree.query(here, distance_upper_bound=self.longest)
+        found, squares = nearest < len(self.places), np.full(len(here), FAR)
+        squares[found] = np.square(self.places[nearest[found]] - here[found]).sum(1)
+        return squares
+
+
+def _blocks(pair: Pair, foreground: Foreground, grid: ChunkGrid, on_progress: Progress) -> Iterator[Part]:
+    """Both masks block by block, each with its halo."""
+    for number, chunk in enumerate(grid):
+        yield *foreground(*pair.read(chunk.read_box)), chunk.core.slices(chunk.read_box.start)
+        on_progress(number + 1, len(grid))
+
+
+def _whole(pair: Pair, foreground: Foreground, grid: ChunkGrid, on_progress: Progress) -> Iterator[Part]:
+    """Both masks of the whole box at once, read in blocks."""
+    true, found = (np.zeros(pair.box.shape, bool) for _ in range(2))
+    for number, chunk in enumerate(grid):
+        place = chunk.core.slices(pair.box.start)
+        true[place], found[place] = foreground(*pair.read(chunk.core))
+        on_progress(number, len(grid))
+    yield true, found, pair.box.slices(pair.box.start)
+    on_progress(len(grid), len(grid))
+
+
+def _squares(here: np.ndarray, there: np.ndarray, core: Slices, sides: Vec, longest: float) -> Counter[int]:
     """How often each squared distance occurs, of voxels of ``here`` in the core to the nearest one of ``there``."""
-    counted = {0: int(np.count_nonzero(here[core] & there[core]))}
-    apart = np.zeros(here.shape, bool)
-    apart[core] = here[core] & ~there[core]
-    places = np.nonzero(apart)
-    if len(places[0]):
-        if not there.any():
-            return {FAR: len(places[0])}
-        values, counts = np.unique(_nearest(there, places, sides), return_counts=True)
-        counted |= dict(zip(values.tolist(), counts.tolist(), strict=True))
-    return {square: count for square, count in counted.items() if count}
+    counted = Counter({0: int(np.count_nonzero(here[core] & there[core]))})
+    apart = np.argwhere(here[core] & ~there[core]) + [part.start for part in core]
+    if len(apart):
+        search = Search.among(np.argwhere(surface(there)), sides, longest)
+        for first in range(0, len(apart), QUERIES):
+            values, counts = np.unique(search.squares(apart[first : first + QUERIES]), return_counts=True)
+            counted.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return +counted
 
 
-def _nearest(there: np.ndarray, places: tuple[np.ndarray, ...], sides: Vec) -> np.ndarray:
-    """Squared distances of some voxels to the nearest voxel of a mask, in squares of the unit, int64."""
-    from scipy.ndimage import distance_transform_edt
+def surface(mask: np.ndarray) -> np.ndarray:
+    """The voxels of a mask with a face that another voxel of the array, outside the mask, touches.
 
-    nearest = distance_transform_edt(~there, sampling=sides, return_distances=False, return_indices=True)
-    apart = [(nearest[axis][places] - places[axis]).astype(np.int64) * sides[axis] for axis in range(3)]
-    return np.asarray(sum(each * each for each in apart))
+    The nearest voxel of a mask to one outside is such a voxel: else a neighbour of it, a step closer, were nearer.
+    """
+    inner = mask.copy()
+    for axis in range(3):
+        before, after = (np.moveaxis(array, axis, 0) for array in (mask, inner))
+        after[1:] &= before[:-1]
+        after[:-1] &= before[1:]
+    return mask & ~inner
 
 
 def _mean(squares: Counter[int], unit_nm: float, cap_nm: float | None) -> float:
