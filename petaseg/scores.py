@@ -71,7 +71,7 @@ def evaluate(
     Args:
         labels: the result: integers (z, y, x), 0 = none, or for a mask also probabilities, uint8 or floating point; an
             array, an open volume or the path of one.
-        truth: the ground truth, integers likewise; -1 and the largest uint32 or uint64 are not scored, nor, for
+        truth: the ground truth, integers likewise; -1 to -3 and what they are without a sign are not scored, nor, for
             neurons, is 0; for a mask and for objects 0 is the background.
         as_: ``neurons``, ``mask`` or ``objects``.
         threshold: mask: the foreground are probabilities of at least this; 0.5 if left out.

@@ -49,7 +49,7 @@ class MaskScores:
     counts: ValueCounts
     """Voxels of each value"""
     not_scored: int
-    """Voxels of the box whose truth is -1, or the largest uint32 or uint64"""
+    """Voxels of the box that the truth marks as not to be scored"""
     threshold: float | None
     """``None`` if the prediction is a mask: all that is not 0"""
     value: int
@@ -122,7 +122,7 @@ def compare_masks(
     """Score a predicted mask, or probabilities, against a true mask.
 
     Args:
-        pair: both volumes and the box. True is what is not 0; -1 and the largest uint32 and uint64 are not scored.
+        pair: both volumes and the box. True is what is not 0; the marks of ``scored_voxels`` are not scored.
         threshold: of a probability, above 0 and up to 1: the foreground reaches it. 0.5 if left out.
         cap_nm: what longer distances count as, in nm; if left out, distances are measured without a cap, or not at all
             in a box of more than ``WHOLE_VOXELS``.

@@ -62,7 +62,7 @@ class ObjectScores:
     voxels: int
     """Voxels scored, the background among them"""
     not_scored: int
-    """Voxels of the box whose truth is -1, or the largest uint32 or uint64"""
+    """Voxels of the box that the truth marks as not to be scored"""
     sections: ObjectSections | None = None
     """``None`` if sections were not asked for"""
 
@@ -101,7 +101,7 @@ def compare_objects(
     """Score the objects of one volume of labels against those of another.
 
     Args:
-        pair: both volumes and the box. Truth 0 is background; -1 and the largest uint32 and uint64 are not scored: such
+        pair: both volumes and the box. Truth 0 is background; the marks of ``scored_voxels`` are not scored: such
             voxels count neither as part of an object nor as background. An object that the box cuts counts with the
             voxels inside.
         confidence: of the ids of predicted objects; their sizes if left out.

@@ -5,9 +5,9 @@ its chunks. Counts are integers: the sum of the chunks' tables is exactly the ta
 
 These ids are special:
 
-- truth 0 is not labelled; its voxels are not in the table. Nor are those of -1 in signed truth and of the largest
-  number of uint32 and uint64 (-1, stored without a sign), by which the field marks what is not to be scored. Where
-  every object is labelled (mitochondria, nuclei), 0 is the background and counts: ``background=True``.
+- truth 0 is not labelled; its voxels are not in the table. Nor are those of the marks of ``scored_voxels``, such as -1
+  or what it is without a sign, by which the field says what is not to be scored. Where every object is labelled
+  (mitochondria, nuclei), 0 is the background and counts: ``background=True``.
 - predicted 0 is not assigned. Within labelled truth all of it counts as **one segment**, as in the challenges of the
   field (SNEMI3D, CREMI's adapted Rand), so a segmentation gains nothing by leaving out difficult parts.
   ``without_unassigned`` drops it, which scores the assigned part alone.
@@ -25,6 +25,10 @@ from pipeline.errors import CorruptError, VolumeError
 from pipeline.evaluation.files import whole_file
 
 KEYS = ("truth", "predicted", "voxels")
+
+
+MARKS = 3
+"""How many of the largest ids of 64 bits (-1, -2, -3 with a sign) are no neurons."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +54,7 @@ class Contingency:
         Runs of equal pairs along x are counted first, so only a few percent of the voxels must be sorted.
 
         Args:
-            truth: integers, any shape; 0 = not labelled, ignored, as are -1 and the largest uint32 and uint64.
+            truth: integers, any shape; 0 = not labelled, ignored, as are the other marks of ``labelled_voxels``.
             predicted: integers, the same shape; 0 = not assigned, counted as one segment.
             background: count the voxels of truth 0 as well.
 
@@ -62,10 +66,7 @@ class Contingency:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}: both must cover the same voxels; "
                 "read the same box from both volumes"
             )
-        first, second = (
-            checked_ids(truth, "truth", ignored=ignored_label(truth.dtype)),
-            checked_ids(predicted, "prediction"),
-        )
+        first, second = checked_ids(truth, "truth", least=-MARKS), checked_ids(predicted, "prediction")
         if not len(first):
             return cls.empty()
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
@@ -172,27 +173,27 @@ class Contingency:
         return self._summed(self.truth, predicted.astype(np.uint64), self.voxels)
 
 
-def ignored_label(dtype: np.dtype) -> int | None:
-    """The id of truth that is not scored; ``None`` if the type is too small to have one to spare."""
-    if dtype.kind == "i":
-        return -1
-    return int(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize >= 4 else None
-
-
 def labelled_voxels(truth: np.ndarray) -> np.ndarray:
-    """True, in the shape of the truth, at voxels that have a label and are to be scored."""
+    """True, in the shape of the truth, at voxels that have a label and are to be scored: ``scored_voxels`` but 0."""
     return (truth != 0) & scored_voxels(truth)
 
 
 def scored_voxels(truth: np.ndarray) -> np.ndarray:
-    """True, in the shape of the truth, at voxels that are to be scored: labelled ones and those of 0."""
-    ignored = ignored_label(truth.dtype)
-    return np.ones(truth.shape, bool) if ignored is None else truth != ignored
+    """True, in the shape of the truth, at voxels that are to be scored, 0 among them.
+
+    Not scored are -1, -2 and -3, and what these are without a sign in 64 bits (transparent, invalid and outside in the
+    files of CREMI and BigCAT); and the largest uint32.
+    """
+    if truth.dtype.kind == "i":
+        return np.asarray((truth >= 0) | (truth < -MARKS))
+    marks = {8: MARKS, 4: 1}.get(truth.dtype.itemsize, 0)
+    largest = np.iinfo(truth.dtype).max if marks else 0
+    return truth <= truth.dtype.type(largest - marks) if marks else np.ones(truth.shape, bool)
 
 
-def checked_ids(labels: np.ndarray, name: str, ignored: int | None = None) -> np.ndarray:
-    """Labels as one row; ``VolumeError`` unless they are integers of at least 0, or the ignored one."""
-    kind, least = labels.dtype.kind, 0 if ignored is None else min(0, ignored)
+def checked_ids(labels: np.ndarray, name: str, least: int = 0) -> np.ndarray:
+    """Labels as one row; ``VolumeError`` unless they are integers of at least ``least``."""
+    kind = labels.dtype.kind
     if kind not in "iu" or (kind == "i" and labels.size and labels.min() < least):
         raise VolumeError(
             f"{name} has type {labels.dtype}"

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.evaluation.contingency import checked_ids, ignored_label, scored_voxels
+from pipeline.evaluation.contingency import MARKS, checked_ids, scored_voxels
 from pipeline.volumes.base import Volume
 
 SURE = 255
@@ -92,12 +92,12 @@ class ValueCounts:
         """Count the voxels of two arrays of one shape.
 
         Args:
-            truth: integers; what is not 0 is true; -1 and the largest uint32 and uint64 are not scored.
+            truth: integers; what is not 0 is true; the marks of ``scored_voxels`` are not scored.
             predicted: see the head of the module.
 
         Raises ``VolumeError`` for probabilities outside 0 to 1, for negative labels, and for other negative truth.
         """
-        checked_ids(truth, "truth", ignored=ignored_label(truth.dtype))
+        checked_ids(truth, "truth", least=-MARKS)
         scored = scored_voxels(truth)
         pairs = (truth != 0)[scored].astype(np.intp) * (SURE + 1) + as_values(predicted)[scored]
         return cls(np.bincount(pairs, minlength=2 * (SURE + 1)).reshape(2, SURE + 1).astype(np.int64))

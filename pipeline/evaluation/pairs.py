@@ -9,7 +9,6 @@ from itertools import groupby
 import numpy as np
 
 from pipeline.errors import VolumeError
-from pipeline.evaluation.contingency import ignored_label
 from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.volumes.base import Volume
@@ -95,6 +94,9 @@ def _as_integers(voxels: np.ndarray) -> np.ndarray:
 
 
 def _without_minus_one(labels: np.ndarray) -> np.ndarray:
-    """The labels with 0 in place of -1, or of what -1 is without a sign."""
-    ignored = ignored_label(labels.dtype)
-    return labels if ignored is None else np.where(labels == ignored, labels.dtype.type(0), labels)
+    """The labels with 0 in place of -1, or of what -1 is without a sign; small unsigned types and floats have none."""
+    kind, size = labels.dtype.kind, labels.dtype.itemsize
+    if kind not in "iu" or (kind == "u" and size < 4):
+        return labels
+    minus_one = -1 if kind == "i" else np.iinfo(labels.dtype).max
+    return np.where(labels == minus_one, labels.dtype.type(0), labels)

@@ -132,6 +132,15 @@ def test_cremis_background_is_said_and_not_guessed():
         compare_objects(pair_for(raw * 0 - np.uint64(1), predicted))
 
 
+def test_what_cremi_calls_invalid_or_outside_stays_unscored():
+    """2^64 - 2 and 2^64 - 3 are never scored, also where 2^64 - 1 is background."""
+    truth = np.array([[[2**64 - 1, 2**64 - 2, 2**64 - 3, 5, 0]]], np.uint64)
+    predicted = np.array([[[4, 4, 4, 4, 4]]], np.uint32)
+    for said, scored in ((False, 2), (True, 3)):
+        pair = pair_for(truth, predicted, minus_one_is_background=said)
+        assert (compare_masks(pair).counts.total, compare_objects(pair).voxels) == (scored, scored)
+
+
 def test_distances_are_left_out_rather_than_capped_unsaid(monkeypatch):
     """Too many voxels have no distances unless a cap is given: no number is changed by the size of a volume alone."""
     pair = pair_for(*blobs(4))

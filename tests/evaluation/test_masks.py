@@ -93,7 +93,7 @@ def test_what_is_read_as_a_mask_and_what_as_probabilities():
         (np.array([0, 1]), np.array([0.2, 1.5]), r"holds 1\.5; .* sigmoid"),
         (np.array([0, 1]), np.array([np.nan, 0.5]), r"holds nan"),
         (np.array([0, 1]), np.array([0, -1]), r"smallest id -1"),
-        (np.array([-2, 1]), np.array([0, 1]), r"truth .* smallest id -2"),
+        (np.array([-4, 1]), np.array([0, 1]), r"truth .* smallest id -4"),
     ],
 )
 def test_values_that_mean_nothing_are_refused(truth, predicted, message):

@@ -97,7 +97,7 @@ def _note_not_scored(voxels: int, background: int) -> None:
     """Say how many voxels were left out, and warn if that is all that is not an object."""
     if not voxels:
         return
-    say(f"{voxels:,} voxels are not scored: their truth is -1, or the largest number of its type")
+    say(f"{voxels:,} voxels are not scored: their truth is a mark, such as -1 or the largest number of its type")
     if not background:
         say(
             "no other voxel is background: if that number means background, as in CREMI's clefts, say "
