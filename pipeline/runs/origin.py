@@ -30,7 +30,7 @@ SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
 WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
 """Names, within a run directory, of the volumes that stages write."""
-NOT_A_FOLDER = ("hdf5", "npy", "tiff", "memory")
+NOT_A_FOLDER = ("hdf5", "npy", "tiff", "pictures", "memory")
 """Formats that no stage writes."""
 
 
@@ -81,7 +81,7 @@ def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)
     written_by = origin.stage.name, origin.stage.fingerprint, origin.volume
-    return fingerprint(*written_by, *_extent(volume), *_other_axes(volume.url))
+    return fingerprint(*written_by, *_extent(volume), *_other_voxels(volume.url))
 
 
 def require_finished(url: str) -> None:
@@ -157,10 +157,12 @@ def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], 
     return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
 
 
-def _other_axes(url: str) -> tuple[str, ...]:
-    """The order ``#axes=`` in which a URL takes the axes, unless it is that in which stages write."""
-    axes = parse_location(url).options.get("axes")
-    return () if axes is None or axes in DEFAULT.values() else (axes,)
+def _other_voxels(url: str) -> tuple[str, ...]:
+    """What a URL says about the voxels beside their place: an order ``#axes=`` that no stage writes, and a channel."""
+    options = parse_location(url).options
+    axes, channel = options.get("axes"), options.get("channel")
+    other_axes = () if axes is None or axes in DEFAULT.values() else (axes,)
+    return other_axes if channel is None else (*other_axes, f"channel {channel}")
 
 
 def _origin(url: str, outline: RunOutline, volume: str) -> Origin:

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import tifffile
 import zarr
+from PIL import Image
 
 from pipeline.geometry import BoundingBox
 from pipeline.volumes.memory import delete_memory_volume
@@ -72,22 +73,58 @@ class TestNpy(ReadContract):
 
 
 class TestTiffFolder(ReadContract):
-    channels = (None,)
-
     def stored(self, folder: Path, data: np.ndarray) -> str:
         folder.mkdir(parents=True, exist_ok=True)
-        for number, section in enumerate(data):
-            tifffile.imwrite(folder / f"z{number}.tif", section, photometric="minisblack")
+        for number, section in enumerate(channels_last(data)):
+            tifffile.imwrite(folder / f"z{number}.tif", section, photometric=photometric(data))
         return f"{folder}#{place(self.resolution_nm, self.bounds)}"
 
 
 class TestCompressedMultiPageTiff(ReadContract):
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        tifffile.imwrite(folder / "raw.tif", channels_last(data), photometric=photometric(data), compression="zlib")
+        return f"{folder / 'raw.tif'}#{place(self.resolution_nm, self.bounds)}"
+
+
+class TestTiffWithColoursApart(ReadContract):
+    """Each section stores its reds, then its greens, then its blues."""
+
+    channels = (3,)
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        folder.mkdir(parents=True, exist_ok=True)
+        sections = data if data.ndim == 4 else np.stack([data] * 3)
+        for number, section in enumerate(np.moveaxis(sections, 1, 0)):
+            tifffile.imwrite(folder / f"z{number}.tif", section, photometric="rgb", planarconfig="separate")
+        channel = "" if data.ndim == 4 else "&channel=1"
+        return f"{folder}#{place(self.resolution_nm, self.bounds)}{channel}"
+
+
+class TestGreyPngs(ReadContract):
+    dtypes = ("uint8", "uint16")
+    channels = (None,)
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        return pngs(folder, data, self.resolution_nm, self.bounds)
+
+
+class TestColourPngs(ReadContract):
+    dtypes = ("uint8",)
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        return pngs(folder, data, self.resolution_nm, self.bounds)
+
+
+class TestOneChannel(ReadContract):
+    """One channel of a volume keeps every promise of a volume without channels."""
+
     channels = (None,)
 
     def stored(self, folder: Path, data: np.ndarray) -> str:
         folder.mkdir(parents=True, exist_ok=True)
-        tifffile.imwrite(folder / "raw.tif", data, photometric="minisblack", compression="zlib")
-        return f"{folder / 'raw.tif'}#{place(self.resolution_nm, self.bounds)}"
+        np.save(folder / "raw.npy", np.stack([np.zeros_like(data), data]))
+        return f"{folder / 'raw.npy'}#{place(self.resolution_nm, self.bounds)}&channel=1&axes=czyx"
 
 
 class TestPlainZarr2(ReadContract):
@@ -116,3 +153,19 @@ class TestPlainZarr2(ReadContract):
 
 def place(resolution_nm: tuple[float, float, float], bounds: BoundingBox) -> str:
     return f"resolution={','.join(map(str, resolution_nm))}&offset={','.join(map(str, bounds.start))}"
+
+
+def channels_last(data: np.ndarray) -> np.ndarray:
+    """(z, y, x) as it is, and (c, z, y, x) as (z, y, x, c)."""
+    return np.moveaxis(data, 0, -1) if data.ndim == 4 else data
+
+
+def photometric(data: np.ndarray) -> str:
+    return "rgb" if data.ndim == 4 else "minisblack"
+
+
+def pngs(folder: Path, data: np.ndarray, resolution_nm: tuple[float, float, float], bounds: BoundingBox) -> str:
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, section in enumerate(channels_last(data)):
+        Image.fromarray(section).save(folder / f"z{number}.png")
+    return f"{folder}#{place(resolution_nm, bounds)}"

@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
     def ingest(
         source: Annotated[
             str,
-            typer.Argument(callback=named, help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume."),
+            typer.Argument(
+                callback=named,
+                help="Folder of TIFF, PNG or JPEG, multi-page TIFF, file.h5, .npy, or a volume.",
+            ),
         ],
         target: Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")],
         resolution: Annotated[
@@ -51,7 +54,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
         ] = False,
     ) -> None:
-        """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
+        """Copy an image stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.volumes.ingest import ingest as run_ingest
         from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import share_bar
