@@ -22,7 +22,7 @@ from pipeline.stages.layout import BESIDE
 from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.axes import DEFAULT
 from pipeline.volumes.base import Volume
-from pipeline.volumes.formats import VOLUMES
+from pipeline.volumes.formats import VOLUMES, creatable
 from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
 
@@ -30,8 +30,6 @@ SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
 WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
 """Names, within a run directory, of the volumes that stages write."""
-NOT_A_FOLDER = ("hdf5", "npy", "tiff", "pictures", "memory")
-"""Formats that no stage writes."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +114,7 @@ def origin_of(url: str) -> Origin | None:
     writes it any more. Behind a web server nobody can list a run's records, so there every volume is a plain one.
     """
     location = parse_location(url)
-    if location.format in NOT_A_FOLDER or location.base.startswith(("http://", "https://")):
+    if location.format not in (None, *creatable()) or location.base.startswith(("http://", "https://")):
         return None
     for folder, name in _places(location):
         if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:

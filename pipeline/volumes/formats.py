@@ -88,6 +88,11 @@ VOLUMES = {
         suffixes=(".png", ".jpg", ".jpeg"),
         in_folders=True,
     ),
+    "tiles": Entry(
+        "pipeline.volumes.tiles:TileVolume",
+        options=("resolution", "offset", "missing", "channel"),
+        suffixes=(".json", ".vsvi"),
+    ),
 }
 """Storage formats by name, in the order in which a folder is asked whether it is one of them."""
 

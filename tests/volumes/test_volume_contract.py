@@ -1,6 +1,8 @@
 """Every storage format passes the contract of volumes."""
 
+import json
 import uuid
+from itertools import product
 from pathlib import Path
 
 import h5py
@@ -116,6 +118,23 @@ class TestColourPngs(ReadContract):
         return pngs(folder, data, self.resolution_nm, self.bounds)
 
 
+class TestGreyTiles(ReadContract):
+    """Tiles of 17 x 20 voxels, PNG or TIFF by their type; the last ones are smaller."""
+
+    channels = (None,)
+    dtypes = ("uint8", "uint16", "uint32", "uint64")
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        return tiles(folder, data, self.resolution_nm, self.bounds)
+
+
+class TestColourTiles(ReadContract):
+    dtypes = ("uint8",)
+
+    def stored(self, folder: Path, data: np.ndarray) -> str:
+        return tiles(folder, data, self.resolution_nm, self.bounds)
+
+
 class TestOneChannel(ReadContract):
     """One channel of a volume keeps every promise of a volume without channels."""
 
@@ -169,3 +188,27 @@ def pngs(folder: Path, data: np.ndarray, resolution_nm: tuple[float, float, floa
     for number, section in enumerate(channels_last(data)):
         Image.fromarray(section).save(folder / f"z{number}.png")
     return f"{folder}#{place(resolution_nm, bounds)}"
+
+
+def tiles(folder: Path, data: np.ndarray, resolution_nm: tuple[float, float, float], bounds: BoundingBox) -> str:
+    """A tile set of PyTorch Connectomics whose rows count from 1 and columns from 5."""
+    ending = "png" if data.dtype in ("uint8", "uint16") else "tif"
+    for number, section in enumerate(channels_last(data)):
+        (folder / str(number)).mkdir(parents=True)
+        for row, column in product(range(-(-section.shape[0] // 17)), range(-(-section.shape[1] // 20))):
+            tile = np.ascontiguousarray(section[row * 17 : row * 17 + 17, column * 20 : column * 20 + 20])
+            file = folder / str(number) / f"{row + 1}_{column + 5:02d}.{ending}"
+            Image.fromarray(tile).save(file) if ending == "png" else tifffile.imwrite(file, tile)
+    described = {
+        "ndim": 3 if data.ndim == 4 else 1,
+        "dtype": str(data.dtype),
+        "image": [f"{number}/{{row}}_{{column:02d}}.{ending}" for number in range(len(channels_last(data)))],
+        **dict(zip(("depth", "height", "width"), bounds.shape, strict=True)),
+        "tile_size": [17, 20],
+        "tile_st": [1, 5],
+        "tile_ratio": 1,
+        "resolution_nm": resolution_nm,
+        "offset": bounds.start,
+    }
+    (folder / "tiles.json").write_text(json.dumps(described))
+    return f"{folder}/tiles.json"

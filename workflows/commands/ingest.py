@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
             str,
             typer.Argument(
                 callback=named,
-                help="Folder of TIFF, PNG or JPEG, multi-page TIFF, file.h5, .npy, or a volume.",
+                help="Folder of TIFF, PNG or JPEG, tiles.json, stack.tif, file.h5, .npy, or a volume.",
             ),
         ],
         target: Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")],
