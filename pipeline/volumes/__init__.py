@@ -25,9 +25,9 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
 
     url: a path or a URL (``file://``, ``s3://``, ``gs://``, ``https://``, ``memory://name``), of a zarr array or
         multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file, TIFF, PNG or JPEG images, or a
-        JSON file that lists tiles. After ``#``, joined by ``&``: ``mip=1`` picks a level, ``channel=0`` one channel (read-only),
-        ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add what the file states, which is then not
-        looked at, and so does ``axes=zyx`` with the order of the axes.
+        JSON file that lists tiles. After ``#``, joined by ``&``: ``mip=1`` picks a level, ``channel=0`` one channel
+        (read-only), ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add what the file states, which is
+        then not looked at, and so does ``axes=zyx`` with the order of the axes.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),

@@ -150,10 +150,11 @@ def _tile_dataset(table: _Table) -> TileSet:
 def _tile_size(table: _Table, extent: Vec) -> tuple[int, int]:
     """Rows and columns of a tile, from one number or two."""
     found = table.values.get("tile_size")
-    sides = found if isinstance(found, list) else [found, found]
+    sides: list[Any] = found if isinstance(found, list) else [found, found]
     if len(sides) != 2 or not all(type(side) is int and 0 < side < MOST for side in sides):
         raise table.wrong("tile_size", "a whole number of voxels, or two: rows and columns")
-    return min(sides[0], extent[1]), min(sides[1], extent[2])
+    rows, columns = map(int, sides)
+    return min(rows, extent[1]), min(columns, extent[2])
 
 
 def _first(table: _Table) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.attributes import stated_by
 from pipeline.volumes.axes import Axes
@@ -53,15 +53,14 @@ class TileVolume(CheckedVolume):
         missing = _missing(location, tiles)
         spec = VolumeSpec(bounds, resolution, tiles.dtype, tiles.channels, chunk)
         volume = cls(location.url, spec, tiles, frozenset(missing))
-        volume._tile(next(place for place in _places(tiles) if place not in volume._missing))
+        volume._tile(next(place for place in _between(ZERO, tiles.grid) if place not in volume._missing))
         return volume
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         result = np.zeros(self.spec.array_shape(box), self.spec.dtype)
         inner = box.translate(-self.spec.bounds.start)
-        first = inner.start // Vec(1, *self._tiles.tile)
-        last = inner.stop.ceil_div(Vec(1, *self._tiles.tile))
-        for place in product(*map(range, first, last)):
+        size = Vec(1, *self._tiles.tile)
+        for place in _between(inner.start // size, inner.stop.ceil_div(size)):
             if place not in self._missing:
                 tile = self._box(place)
                 common = tile.intersect(inner)
@@ -113,8 +112,9 @@ def _description(location: Location) -> Path:
     return path
 
 
-def _places(tiles: TileSet) -> Iterator[Place]:
-    return product(*map(range, tiles.grid))  # type: ignore[return-value]
+def _between(first: Vec, last: Vec) -> Iterator[Place]:
+    """The places from the first up to, and without, the last along each axis."""
+    return product(*map(range, first, last))  # type: ignore[return-value]
 
 
 def _missing(location: Location, tiles: TileSet) -> list[Place]:
@@ -127,7 +127,7 @@ def _missing(location: Location, tiles: TileSet) -> list[Place]:
         raise ConfigError(f"{location.url}: missing is {wanted!r}; it is refuse or black")
     there = cache(_names)
     missing = []
-    for place in _places(tiles):
+    for place in _between(ZERO, tiles.grid):
         path = tiles.path(*place)
         if path.name not in there(path.parent):
             missing.append(place)
