@@ -74,7 +74,8 @@ class TiffVolume(CheckedVolume):
                 "open multi-page files one by one"
             )
         kind = common_kind(location.url, [(f"{page.path.name} page {page.index}", page.kind) for page in pages])
-        resolution, bounds = placement(location, Stated(lambda: _voxel_size(files[0])), Vec(len(pages), *kind.shape))
+        stated = Stated(lambda: _voxel_size(location, files))
+        resolution, bounds = placement(location, stated, Vec(len(pages), *kind.shape))
         return cls(location.url, VolumeSpec(bounds, resolution, kind.dtype, kind.channels), pages)
 
     def _load(self, box: BoundingBox) -> np.ndarray:
@@ -103,6 +104,8 @@ def pages_of(path: Path) -> list[Page]:
     except (PetasegError, MemoryError):
         raise
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise VolumeError(f"{path} is a link to {path.readlink()}, which is not there; bring that file") from error
         raise as_storage_error(error, "read", str(path)) from error
     except Exception as error:  # wrong tags can raise any error
         raise VolumeError(
@@ -166,6 +169,12 @@ def _refuse_page(path: Path, page: Any) -> None:
             f"{path} has {page.samplesperpixel} values a pixel ({_photometric(page.photometric)}); one (grey) and "
             "three (red, green, blue) are read: leave out transparency, or make it grey"
         )
+    if (corner := page.tags.valueof("Orientation", 1)) != 1:
+        raise VolumeError(
+            f"{path} says that its first row is not at the top or its first column not on the left (Orientation "
+            f"{corner}), which most programs ignore; turn the sections as they shall be, and save them with "
+            "Orientation 1, which `tiffset -s 274 1 FILE` writes alone"
+        )
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         raise VolumeError(
             f"{path} stores white as 0 (MinIsWhite), so its values are those of a negative; save it with black as 0, "
@@ -217,7 +226,19 @@ def _photometric(code: int) -> str:
     return tifffile.PHOTOMETRIC(code).name if code in set(tifffile.PHOTOMETRIC) else f"kind {code}"
 
 
-def _voxel_size(path: Path) -> Resolution | None:
+def _voxel_size(location: Location, files: list[Path]) -> Resolution | None:
+    """Nanometres as the files state them; ``VolumeError`` if two state different ones."""
+    first, known = files[0], _stated_size(files[0])
+    for path in files[1:]:
+        if (other := _stated_size(path)) != known:
+            raise VolumeError(
+                f"{location.url} has sections of several voxel sizes: {first.name} states {known}, {path.name} "
+                f"{other} nm (z, y, x): give the right one by adding #resolution=z,y,x"
+            )
+    return known
+
+
+def _stated_size(path: Path) -> Resolution | None:
     with tifffile.TiffFile(path) as file:
         return voxel_size_nm(str(path), file)
 
