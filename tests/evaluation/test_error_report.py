@@ -11,7 +11,7 @@ from pipeline.evaluation.compare_masks import compare_masks
 from pipeline.evaluation.compare_objects import compare_objects
 from pipeline.evaluation.error_plots import CODES, NOT_SCORED, threshold_plot
 from pipeline.evaluation.error_report import mask_codes, object_codes, worst_sections, write_report
-from tests.evaluation.test_kinds import blobs, pair_for
+from tests.evaluation.test_kinds_of_results import blobs, pair_for
 
 FOUND, MISSED, INVENTED = CODES.values()
 

@@ -5,7 +5,7 @@ import pytest
 
 import petaseg
 from pipeline.errors import ConfigError, VolumeError
-from tests.evaluation.test_kinds import blobs
+from tests.evaluation.test_kinds_of_results import blobs
 from tests.runs import write_volume
 
 
