@@ -107,6 +107,11 @@ class Planes:
         """Voxels, (z, y, x)."""
         return self.xz.shape[-2], self.xy.shape[-2], self.xy.shape[-1]
 
+    @property
+    def grey(self) -> Planes:
+        """The same planes without channels; of colours, their mean."""
+        return Planes(*(plane.mean(0).astype(np.uint8) if plane.ndim == 3 else plane for plane in self.both()))
+
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """Both planes, in the order in which they are drawn."""
         return self.xy, self.xz

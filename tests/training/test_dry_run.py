@@ -5,7 +5,7 @@ import pytest
 from pipeline.errors import ConfigError, ModelError, VolumeError
 from pipeline.training.dry_run import dry_run
 from pipeline.training.trainer import train
-from tests.training.trainings import settings
+from tests.training.trainings import settings, stored_cubes
 
 NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 CONTOURS = {"what": "contours"}
@@ -55,3 +55,16 @@ def test_a_batch_norm_that_would_see_one_voxel_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot be trained on it .*more than 1 value per channel"):
         dry_run(settings(tmp_path, **pools))
     dry_run(settings(tmp_path, **pools, batch_size=2))
+
+
+@pytest.mark.parametrize("place", ["image-0.zarr", "image-0.zarr/0", "labels-0.zarr/models/first", "link"])
+@pytest.mark.parametrize("act", [dry_run, train])
+def test_a_training_does_not_write_into_its_volumes(act, place, tmp_path):
+    """A volume, a folder of it, and a link to it are no output; what lies beside the volumes is one."""
+    part = stored_cubes(tmp_path, (0, 0, 0), (16, 32, 32))
+    (tmp_path / "link").symlink_to("image-0.zarr")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=r"would write among its voxels: name another folder"):
+        act(settings(tmp_path / place, volumes=[part]))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert dry_run(settings(tmp_path / "model", volumes=[part])).steps == 6
