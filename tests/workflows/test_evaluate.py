@@ -104,6 +104,7 @@ def test_a_background_of_minus_one_is_pointed_out(tmp_path):
         (["{truth}", "{labels}", "--report", "x"], "--report x is for --as mask and --as objects"),
         (["{truth}", "{labels}", "--as", "mask", "--skeletons", "l.npz"], r"--skeletons l\.npz is for neurons"),
         (["{truth}", "{labels}", "--as", "mask", "--set", "a=1"], "--set 'a=1' is for a run"),
+        (["{truth}", "{labels}", "--as", "mask", "--report", "s3://b/x"], "--report s3://b/x is no folder of this"),
         (["{truth}", "{labels}", "--threshold", "0.5"], "threshold is for results scored as mask"),
         (["{truth}", "{labels}", "--as", "objects", "--size-limits", "5,2"], r"size_limits are \[5, 2\]"),
         (["{truth}", "{labels}", "--as", "objects", "--size-limits", "5.5,20"], "give two whole numbers of voxels"),

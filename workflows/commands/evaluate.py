@@ -155,6 +155,14 @@ def _refuse_report(report: str | None) -> None:
         )
 
 
+def _refuse_address(report: str | None) -> None:
+    """Refuse a report in a bucket: pictures are written to a folder."""
+    from pipeline.storage import local_path
+
+    if report is not None and local_path(report) is None:
+        raise ConfigError(f"--report {report} is no folder of this machine; name one, and copy it from there")
+
+
 def _as_overrides(box: str | None, skeletons: str | None) -> list[str]:
     """The options as keys of a run file; a path of skeletons counts from here, not from the run file's folder."""
     from pipeline.config.strict_yaml import quoted
@@ -193,6 +201,7 @@ def _evaluate_as(asked: _Asked, settings: Settings) -> None:
     from workflows.terminal.scores import mask_table, object_table
     from workflows.terminal.tables import bars, say
 
+    _refuse_address(asked.report)
     for url in (asked.truth, asked.labels):
         require_finished(url)
     volumes = open_volume(asked.truth), open_volume(asked.labels)

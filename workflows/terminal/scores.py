@@ -68,7 +68,7 @@ ROWS = (
     ("AP", "ap", "mean over IoU 0.5, 0.55 .. 0.95"),
     ("AP at IoU 0.5", "ap_50", ""),
     ("AP at IoU 0.75", "ap_75", ""),
-    ("accuracy at IoU 0.5", "accuracy_50", "found / (found + missed + invented)"),
+    ("accuracy at IoU 0.5", "accuracy_50", "found / (true + invented)"),
     ("accuracy at IoU 0.75", "accuracy_75", ""),
     ("precision", "precision", "at IoU 0.5; low after inventions"),
     ("recall", "recall", "at IoU 0.5; low after misses"),
