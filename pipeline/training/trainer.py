@@ -8,7 +8,7 @@
     <output>/card.yaml, weights.safetensors    the model: the best running mean so far
 
 Patch number n of a seed is always the same, so a training that was killed and resumed gives the same weights as one
-that was not (on a CPU, with the same number of threads).
+that was not (on CPUs of one kind, with the same number of threads).
 """
 
 from __future__ import annotations

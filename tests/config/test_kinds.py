@@ -31,9 +31,7 @@ def test_a_kind_is_marked_by_keys_that_only_it_has(kind):
     assert not any(KINDS[kind].marks & set(fields) for fields in others)
 
 
-@pytest.mark.parametrize(
-    "words", [["run"], ["run", "--dry-run"], ["plan"], ["evaluate"], ["status"], ["verify"]]
-)
+@pytest.mark.parametrize("words", [["run"], ["run", "--dry-run"], ["plan"], ["evaluate"], ["status"], ["verify"]])
 def test_a_command_for_runs_names_the_command_for_a_training_file(words, tmp_path):
     """Every command that reads a run file refuses a training file and names `petaseg train`."""
     file = tmp_path / "my training.yaml"
