@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from pipeline.training.target_classes import Classes
 from pipeline.training.target_kinds import Affinities, Contours, Foreground, Membranes
 from pipeline.training.target_specs import AnyTarget
 
@@ -31,6 +32,8 @@ def score_name(specs: Sequence[AnyTarget]) -> str:
             return "cut-edge F1"
         case Foreground() | Membranes() | Contours():
             return f"{specs[0].what} F1"
+        case Classes():
+            return "class F1"
         case _:
             return "1 / (1 + loss)"
 
@@ -43,6 +46,8 @@ def hits_of(specs: Sequence[AnyTarget], logits: Tensor, targets: Tensor, weights
             return cut_edges(logits[:, nearest], targets[:, nearest], weights[:, nearest])
         case Foreground() | Membranes() | Contours():
             return found_voxels(logits[:, :1], targets[:, :1], weights[:, :1])
+        case Classes():
+            return found_classes(logits[:, : specs[0].channels], targets[:, :1], weights[:, :1])
         case _:
             return Hits()
 
@@ -67,6 +72,17 @@ def cut_edges(logits: Tensor, targets: Tensor, weights: Tensor) -> Hits:
 def found_voxels(logits: Tensor, targets: Tensor, weights: Tensor) -> Hits:
     """Counts of voxels that are 1, among unmasked ones."""
     return _hits(logits > 0, targets > 0.5, weights)
+
+
+def found_classes(logits: Tensor, targets: Tensor, weights: Tensor) -> Hits:
+    """Counts of voxels whose class is right, among unmasked ones that are predicted or true to be no background.
+
+    logits (b, classes, ...); targets and weights (b, 1, ...). Class 0 is background.
+    """
+    predicted, unmasked = logits.argmax(1, keepdim=True), weights > 0
+    objects = [(classes > 0) & unmasked for classes in (predicted, targets)]
+    right = objects[0] & objects[1] & (predicted == targets)
+    return Hits(int(right.sum()), int(objects[0].sum()) + int(objects[1].sum()))
 
 
 def _hits(predicted: Tensor, true: Tensor, weights: Tensor) -> Hits:

@@ -47,6 +47,10 @@ FREE = {
 }
 """Settings that may change between two parts of a training; of ``start_from`` and ``backbone`` only
 the place of the same weights."""
+LATER: dict[str, object] = {
+    **{"momentum": 0.95, "groups": [], "flips": True, "label_erosion": 0, "smoothing": 0.0, "balanced": False},
+}
+"""Settings that came later, with the values that trainings without them had: with these they are in no identity."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -180,7 +184,8 @@ def undamaged(path: Path) -> dict[str, Any]:
 
 def differences(checkpoint: dict[str, Any], config: TrainConfig) -> str:
     """`` (steps: 200 there, 300 here)``: settings that change the weights and differ from a checkpoint's."""
-    there, here = (dict(leaves(json.loads(t))) for t in (checkpoint.get("settings", "{}"), config.model_dump_json()))
+    written = (checkpoint.get("settings", "{}"), config.model_dump_json())
+    there, here = (dict(leaves(without_later(json.loads(text)))) for text in written)
     keys = [key for key in there | here if key.split(".")[0] not in free_of(config) and there.get(key) != here.get(key)]
     listed = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there]
     return f" ({'; '.join(listed)})" if listed else ""
@@ -205,12 +210,19 @@ def identity(config: TrainConfig) -> str:
 
     Threads, loaders and the kind of device change last bits at most, so a training may continue with others.
     """
-    settings: list[object] = [config.model_dump(mode="json", exclude=free_of(config))]
+    settings: list[object] = [without_later(config.model_dump(mode="json", exclude=free_of(config)))]
     if config.start_from is not None:
         settings.append(load_card(config.start_from).digest)
     if config.backbone is not None:
         settings.append(digest_of(config.backbone))
     return fingerprint(*settings)
+
+
+def without_later(value: Any) -> Any:
+    """The settings without those of ``LATER`` that have no effect, in all their tables."""
+    if isinstance(value, dict):
+        return {k: without_later(v) for k, v in value.items() if k not in LATER or v != LATER[k]}
+    return [without_later(each) for each in value] if isinstance(value, list) else value
 
 
 def device_of(wanted: str) -> str:

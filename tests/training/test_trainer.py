@@ -1,3 +1,4 @@
+import json
 import subprocess
 import sys
 
@@ -233,3 +234,49 @@ def test_what_cannot_be_written_is_said_with_what_to_do(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ConfigError, match=r"output is .*file; no folder can be made there"):
         train(settings(tmp_path / "file"))
+
+
+FOREGROUND = {"what": "foreground", "weights": "ratio", "losses": [{"kind": "bce"}, {"kind": "dice"}]}
+CUT = {"what": "affinities", "offsets": [[0, 0, -1]]}
+
+
+@pytest.mark.parametrize(
+    ("settings_of_then", "identity_of_then"),
+    [
+        ({}, "f8864ad08742df1030cb9fb0a0666105"),
+        (
+            {
+                **{"augmentation": "lee", "optimiser": "sgd"},
+                "targets": [FOREGROUND, {"what": "instance_distance"}, CUT],
+            },
+            "b77536d13daf2700c65d9a2c49825639",
+        ),
+    ],
+)
+def test_trainings_of_earlier_versions_keep_their_identity(settings_of_then, identity_of_then):
+    """A training goes on with a petaseg that has learned new settings: at their defaults they are in no identity."""
+    config = parse_config({"output": "a", "name": "b", "synthetic": {}, **settings_of_then}, TrainConfig)
+    assert identity(config) == identity_of_then
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser": "sgd", "momentum": 0.9},
+        {"groups": ({"match": "stem.*", "learning_rate": 1e-5},)},
+        {"augmentation": {"flips": False}},
+        {"targets": ({**CUT, "label_erosion": 1},)},
+        {"targets": ({**CUT, "weights": "calibre", "losses": [{"kind": "bce"}]},)},
+        {"targets": ({**CUT, "weights": {"kind": "calibre", "full_nm": 90}, "losses": [{"kind": "bce"}]},)},
+        {"targets": ({**CUT, "losses": [{"kind": "weighted_dice", "share": 0.7}]},)},
+        {"targets": ({"what": "instance_distance", "losses": [{"kind": "cross_entropy", "smoothing": 0.1}]},)},
+        {"targets": ({"what": "classes", "count": 3},)},
+    ],
+)
+def test_each_new_setting_changes_the_identity(change):
+    """Each setting that changes weights changes the identity, so that a checkpoint of other settings is refused."""
+    table = {"output": "a", "name": "b", "synthetic": {}}
+    before = {**table, **({"optimiser": "sgd"} if "optimiser" in change else {})}
+    before |= {"targets": [CUT]} if "targets" in change else {}
+    parsed = [parse_config(json.loads(json.dumps(each)), TrainConfig) for each in (before, {**table, **change})]
+    assert identity(parsed[0]) != identity(parsed[1])

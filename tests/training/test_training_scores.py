@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.scores import Hits, cut_edges, f1, found_voxels, hits_of, score_of
+from pipeline.training.scores import Hits, cut_edges, f1, found_classes, found_voxels, hits_of, score_name, score_of
+from pipeline.training.target_classes import Classes
 from pipeline.training.target_kinds import Affinities, Contours, SignedDistance
 
 NEAREST = Affinities(offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0)))
@@ -33,6 +34,17 @@ def test_f1_of_perfect_wrong_and_empty_answers():
     assert f1(cut_edges(1 - targets * 2, targets, mask)) == 0
     assert f1(cut_edges(targets * 0 + 1, targets, mask)) == 0
     assert f1(cut_edges(targets * 0 + 1, targets * 0 + 1, mask)) == 1
+
+
+def test_found_classes_are_right_ones_that_are_no_background():
+    """A voxel counts as found if its class is right and not 0; confused ones count against it, masked ones do not."""
+    predicted, true = torch.tensor([1, 2, 0, 2, 0, 1]), torch.tensor([[[1.0, 1.0, 2.0, 2.0, 0.0, 0.0]]])
+    logits = torch.nn.functional.one_hot(predicted, 3).T[None].float()
+    weights = torch.tensor([[[1.0, 1.0, 1.0, 1.0, 1.0, 0.0]]])
+    assert found_classes(logits, true, weights) == Hits(2, 3 + 4)
+    chosen = [Classes(count=3)]
+    assert hits_of(chosen, logits, true, weights) == Hits(2, 7)
+    assert score_name(chosen) == "class F1"
 
 
 def test_found_voxels_are_those_that_are_one():

@@ -42,7 +42,7 @@ def augment(
 
     isotropic: all three axes may be swapped; otherwise only y and x. A margin is not yet cut off.
     """
-    arrays = warp(turn([image, *labels], config.transpose, isotropic, rng), config, rng)
+    arrays = warp(turn([image, *labels], config.transpose, isotropic, rng, flip=config.flips), config, rng)
     if rng.random() < config.misalignment:
         arrays = misalign(arrays, rng, config)
     image, *labels = arrays
