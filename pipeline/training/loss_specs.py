@@ -18,6 +18,7 @@ from pipeline.config.registered import OneOf
 LOSSES = {
     "bce": "pipeline.training.losses:Bce",
     "balanced_bce": "pipeline.training.losses:Bce",
+    "contour_bce": "pipeline.training.losses:ContourBce",
     "dice": "pipeline.training.losses:Dice",
     "weighted_dice": "pipeline.training.losses:WeightedDice",
     "focal": "pipeline.training.losses:Focal",

@@ -37,6 +37,20 @@ def balanced_bce(logits: Tensor, targets: Tensor, mask: Tensor) -> Tensor:
     return ((loss * weight).sum(others) / voxels).mean()
 
 
+def contour_bce(logits: Tensor, targets: Tensor, weights: Tensor, *, background: float) -> Tensor:
+    """Cross entropy of contours: ones weigh by the share of zeros, zeros by that of ones times ``background``.
+
+    A sum over the unmasked voxels of a sample, as published; shares are those of a sample, all its channels together;
+    mean over samples. ``weights`` only mask.
+    """
+    unmasked = (weights > 0).flatten(1)
+    true = targets.flatten(1) * unmasked
+    share = true.sum(1, keepdim=True) / unmasked.sum(1, keepdim=True).clamp(min=1)  # of ones
+    weight = torch.where(true > 0, 1 - share, background * share) * unmasked
+    loss = F.binary_cross_entropy_with_logits(full(logits).flatten(1), true, reduction="none")
+    return (torch.where(unmasked, loss, 0.0) * weight).sum(1).mean()
+
+
 def weighted_bce(logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
     """Weighted binary cross entropy, summed and divided by the number of unmasked voxels (not by their weights)."""
     return _mean(F.binary_cross_entropy_with_logits(full(logits), targets, reduction="none"), weights)
@@ -144,6 +158,23 @@ class Bce(LossSpec):
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         """See ``LossSpec``."""
         return (balanced_bce if self.is_balanced else weighted_bce)(logits, targets, weights)
+
+
+class ContourBce(LossSpec):
+    """The loss of the γ-Net for contours (Linsley et al. 2020): balanced in each picture, and a sum."""
+
+    kind: Literal["contour_bce"] = "contour_bce"
+    background: Positive = 1.1
+    """Factor of the weight of zeros."""
+
+    @property
+    def is_balanced(self) -> bool:
+        """Always."""
+        return True
+
+    def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+        """See ``LossSpec``."""
+        return contour_bce(logits, targets, weights, background=self.background)
 
 
 class Dice(LossSpec):

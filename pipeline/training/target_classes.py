@@ -1,4 +1,4 @@
-"""Targets of label volumes that hold no objects: class numbers, such as several organelles in one volume."""
+"""Targets of label volumes that hold no objects: class numbers, and contours on which annotators agree or not."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.config.base import CountOrZero
+from pipeline.config.base import Count, CountOrZero, Share
 from pipeline.errors import ConfigError
 from pipeline.training.loss_specs import Losses
-from pipeline.training.losses import CrossEntropy
+from pipeline.training.losses import ContourBce, CrossEntropy
 from pipeline.training.target_specs import Pair, TargetSpec
 
 
@@ -61,3 +61,35 @@ class Classes(TargetSpec):
                 f"{self.count - 1}: raise count, or name the label in ignore if it is not known"
             )
         return np.where(known, labels, 0)[None].astype(np.float32), known[None].astype(np.float32)
+
+
+class ContourMap(TargetSpec):
+    """Contours that annotators drew: labels are the share of annotators who drew a pixel, times ``full``."""
+
+    what: Literal["contour_map"] = "contour_map"
+    losses: Losses = (ContourBce(),)
+    """Their weighted sum is the loss of this target."""
+    full: Count = 255
+    """The label where all annotators drew a contour."""
+    certain: Annotated[Share, Field(gt=0)] = 0.5
+    """From this share on a pixel is contour; those between 0 and it are masked, for annotators disagree."""
+
+    @property
+    def holds_objects(self) -> bool:
+        """Never: labels are shares."""
+        return False
+
+    @property
+    def dimension(self) -> int:
+        """Always 2: contours of pictures."""
+        return 2
+
+    def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        """1 on contours, and 0 in the mask where annotators disagree; ``ConfigError`` for a label above ``full``."""
+        if labels.max(initial=0) > self.full:
+            raise ConfigError(
+                f"a pixel has the label {labels.max()}; full is {self.full}, the label where all annotators drew a "
+                "contour: raise full"
+            )
+        contour = labels >= self.certain * self.full
+        return contour[None].astype(np.float32), (contour | (labels == 0))[None].astype(np.float32)

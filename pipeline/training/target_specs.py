@@ -35,6 +35,7 @@ TARGETS = {
     "instance_distance": "pipeline.training.target_kinds:InstanceDistance",
     "shape_descriptors": "pipeline.training.target_kinds:ShapeDescriptors",
     "classes": "pipeline.training.target_classes:Classes",
+    "contour_map": "pipeline.training.target_classes:ContourMap",
 }
 """``what`` of a target -> "module:class" of its ``TargetSpec``."""
 

@@ -7,6 +7,7 @@ import torch
 from pipeline.training.losses import (
     LEAST_SHARE,
     balanced_bce,
+    contour_bce,
     cross_entropy,
     dice_loss,
     focal_loss,
@@ -24,6 +25,7 @@ ELEMENTWISE = [
     partial(mean_square, activation="none"),
     partial(mean_absolute, activation="none"),
     partial(smooth_absolute, activation="none", beta=0.5),
+    partial(contour_bce, background=1.1),
     partial(weighted_dice_loss, smooth=10.0, share=0.85),
 ]
 OF_CLASSES = [
@@ -216,6 +218,18 @@ def test_gradients_are_those_of_finite_differences(loss):
             moved[place] += sign * step
             ends.append(loss(moved, targets, weights).item())
         assert logits.grad[place].item() == pytest.approx((ends[0] - ends[1]) / (2 * step), abs=tolerance)
+
+
+def test_the_contour_loss_is_the_published_sum():
+    """In each picture ones weigh n0 / n and zeros 1.1 n1 / n, as a sum over its unmasked pixels; mean over pictures."""
+    logits, targets, weights = everywhere((2, 1, 6, 7))
+    weights[:, :, :2] = 0
+    expected = []
+    for x, y in zip(logits[:, :, 2:], targets[:, :, 2:], strict=True):
+        ones, p = y.sum() / y.numel(), torch.sigmoid(x)
+        expected.append(-((1 - ones) * y * p.log() + 1.1 * ones * (1 - y) * (1 - p).log()).sum())
+    found = contour_bce(logits, targets, weights, background=1.1)
+    assert found.item() == pytest.approx(torch.stack(expected).mean().item(), rel=1e-12)
 
 
 def test_weighted_dice_of_a_case_by_hand():

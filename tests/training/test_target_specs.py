@@ -35,6 +35,7 @@ EVERY_TARGET = [
 ]
 MORE_TARGETS = [
     {"what": "classes", "count": 4, "weights": "ratio"},
+    {"what": "contour_map", "full": 3},
     {"what": "classes", "count": 3, "ignore": 0, "losses": [{"kind": "cross_entropy", "smoothing": 0.1}]},
     {"what": "foreground", "weights": "calibre", "losses": [{"kind": "weighted_dice"}, {"kind": "bce"}]},
     {"what": "contours", "weights": {"kind": "ratio", "per_channel": True}, "losses": [{"kind": "bce"}]},
@@ -237,6 +238,16 @@ def test_erosion_empties_the_borders_of_objects_in_every_target(voxels):
     assert target[0, 1, 5, 1:].tolist() == walls
     assert weights[0, 1, 5, 1:].all(), "eroded voxels are walls, not unknown"
     assert (classes.make(labels, (8, 8, 8))[0][0, 1, 5] > 0).tolist() == [bool(each) for each in left]
+
+
+def test_contours_on_which_annotators_disagree_are_masked():
+    """Labels strictly between 0 and half of all annotators are masked; from half on they are contours."""
+    (chosen,) = specs({"what": "contour_map", "full": 10})
+    target, weights = make_targets([chosen], np.array([[[0, 1, 4, 5, 6, 10]]]), (8, 8, 8))
+    assert target.ravel().tolist() == [0, 0, 0, 1, 1, 1]
+    assert weights.ravel().tolist() == [1, 0, 0, 1, 1, 1]
+    with pytest.raises(ConfigError, match="a pixel has the label 11; full is 10"):
+        make_targets([chosen], np.array([[[0, 11]]]), (8, 8, 8))
 
 
 def test_erosion_keeps_ignored_voxels_ignored():
