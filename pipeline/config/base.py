@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 import unicodedata
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
@@ -42,6 +44,16 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 Amount = Annotated[float, Field(ge=0, le=LARGEST)]
 """A positive number, or 0 for nothing of it."""
 Share = Annotated[float, Field(ge=0, le=1)]
+
+
+NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
+"""A number as people write it; Python reads 1_0 and digits of other scripts as numbers, too."""
+
+
+def finite_number(text: str) -> float:
+    """The number that an option or argument holds; NaN if it is none, infinite or absurdly long."""
+    value = float(text) if len(text) <= 40 and NUMBER.fullmatch(text) else math.nan
+    return value if math.isfinite(value) else math.nan
 
 
 @dataclass(frozen=True)

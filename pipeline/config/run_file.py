@@ -135,7 +135,7 @@ class Evaluation(Table):
     """Scores against ground truth; leave out if there is none."""
 
     labels: DataPath | None = None
-    """Volume of true labels, of all or a part of the image; 0, -1 and the largest uint32 or uint64 are not scored."""
+    """Volume of true labels, of all or a part of the image; 0, -1 to -3 and the largest uint64 are not scored."""
     skeletons: DataPath | None = None
     """Skeletons (npz: nodes_nm (n, 3) z y x, edges (m, 2), skeleton (n,)) for the expected run length."""
     start: Voxel | None = None

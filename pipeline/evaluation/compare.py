@@ -40,7 +40,7 @@ def compare_volumes(
     """Score the labels of one volume against those of another, over all voxels that both have, or over a box of them.
 
     Args:
-        truth: volume of true labels; 0, -1 and the largest uint32 or uint64 are not scored.
+        truth: volume of true labels; 0 and the marks of ``labelled_voxels`` are not scored.
         labels: volume of predicted labels.
         box: global voxels; everything that both volumes hold if left out.
         skeletons: path or URL of an npz file, see ``pipeline.evaluation.run_length``.

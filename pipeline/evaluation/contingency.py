@@ -26,6 +26,10 @@ from pipeline.evaluation.files import whole_file
 KEYS = ("truth", "predicted", "voxels")
 
 
+MARKS = 3
+"""How many of the largest ids of 64 bits (-1, -2, -3 with a sign) are no neurons."""
+
+
 @dataclass(frozen=True, eq=False)
 class Contingency:
     """Triples (truth, predicted, voxels), one for each pair that occurs, sorted by truth, then predicted."""
@@ -49,7 +53,7 @@ class Contingency:
         Runs of equal pairs along x are counted first, so only a few percent of the voxels must be sorted.
 
         Args:
-            truth: integers, any shape; 0 = not labelled, ignored, as are -1 and the largest uint32 and uint64.
+            truth: integers, any shape; 0 = not labelled, ignored, as are the other marks of ``labelled_voxels``.
             predicted: integers, the same shape; 0 = not assigned, counted as one segment.
 
         Raises:
@@ -60,7 +64,7 @@ class Contingency:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}: both must cover the same voxels; "
                 "read the same box from both volumes"
             )
-        first, second = _ids(truth, "truth", ignored=ignored_label(truth.dtype)), _ids(predicted, "prediction")
+        first, second = _ids(truth, "truth", least=-MARKS), _ids(predicted, "prediction")
         if not len(first):
             return cls.empty()
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
@@ -167,21 +171,23 @@ class Contingency:
         return self._summed(self.truth, predicted.astype(np.uint64), self.voxels)
 
 
-def ignored_label(dtype: np.dtype) -> int | None:
-    """The id of truth that is not scored; ``None`` if the type is too small to have one to spare."""
-    if dtype.kind == "i":
-        return -1
-    return int(np.iinfo(dtype).max) if dtype.kind == "u" and dtype.itemsize >= 4 else None
-
-
 def labelled_voxels(truth: np.ndarray) -> np.ndarray:
-    """True, in the shape of the truth, at voxels that have a label and are to be scored."""
-    return (truth != 0) & (truth != (ignored_label(truth.dtype) or 0))
+    """True, in the shape of the truth, at voxels that have a label and are to be scored.
+
+    Not scored are 0; -1, -2 and -3, and what these are without a sign in 64 bits (transparent, invalid and outside in
+    the files of CREMI and BigCAT); and the largest uint32.
+    """
+    known: np.ndarray = truth != 0
+    if truth.dtype.kind == "i":
+        return known & ((truth > 0) | (truth < -MARKS))
+    marks = {8: MARKS, 4: 1}.get(truth.dtype.itemsize, 0)
+    largest = np.iinfo(truth.dtype).max if marks else 0
+    return known & (truth <= truth.dtype.type(largest - marks)) if marks else known
 
 
-def _ids(labels: np.ndarray, name: str, ignored: int | None = None) -> np.ndarray:
-    """Labels as one row, checked to be integers of at least 0, or the ignored one."""
-    kind, least = labels.dtype.kind, 0 if ignored is None else min(0, ignored)
+def _ids(labels: np.ndarray, name: str, least: int = 0) -> np.ndarray:
+    """Labels as one row, checked to be integers of at least ``least``."""
+    kind = labels.dtype.kind
     if kind not in "iu" or (kind == "i" and labels.size and labels.min() < least):
         raise VolumeError(
             f"{name} has type {labels.dtype}"

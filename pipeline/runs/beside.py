@@ -22,6 +22,7 @@ from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore
+from pipeline.volumes.places import real
 from pipeline.volumes.removal import object_names
 
 NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99})(\.zarr)?")
@@ -47,9 +48,12 @@ def name_of(output: str) -> str:
 
 
 def name_in(folder: str, run_directory: str) -> str:
-    """The name of the segmentation whose folder in the run directory this is; an empty text if it is no such folder."""
-    start, _, name = folder.rpartition("/")
-    return name if start == f"{run_directory}/{BESIDE}" and NAME.fullmatch(name) else ""
+    """The name of the segmentation whose folder in the run directory this is; an empty text if it is no such folder.
+
+    Both are compared as the folders that they lead to, so a relative path and one through a link are understood.
+    """
+    start, _, name = real(folder).rpartition("/")
+    return name if start == f"{real(run_directory)}/{BESIDE}" and NAME.fullmatch(name) else ""
 
 
 def layout_beside(layout: Layout, name: str) -> LayoutBeside:

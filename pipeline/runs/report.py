@@ -149,7 +149,7 @@ def point_with_truth(run: Run) -> Vec | None:
     voxel in this chunk alone, so a volume of any size takes no longer.
     """
     truth = run.inputs.truth
-    if truth is None or truth.labels is None:
+    if truth is None or truth.labels is None or run.beside:  # the tables are those of the run itself
         return None
     stage = run.stage(EvaluateSegmentation.name)
     assert isinstance(stage, EvaluateSegmentation)

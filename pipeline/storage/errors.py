@@ -18,6 +18,8 @@ REMEDIES = {
     errno.EACCES: "give this user the right to read and write there, or choose another folder",
     errno.EPERM: "give this user the right to read and write there, or choose another folder",
     errno.ENOTDIR: "a part of this path is a file: choose another folder, or move that file away",
+    errno.ENAMETOOLONG: "this file system holds no such long names: choose a shorter one",
+    errno.ELOOP: "a link there leads to itself: choose another folder, or correct the link",
     errno.EISDIR: "there is a folder of this name: choose another name, or move that folder away",
     errno.ENOLCK: NO_LOCKS,
     errno.EOPNOTSUPP: NO_LOCKS,

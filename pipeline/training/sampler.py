@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from pipeline.errors import ConfigError, VolumeError
-from pipeline.evaluation.contingency import ignored_label
+from pipeline.evaluation.contingency import labelled_voxels
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.synthetic.tissue import make_tissue
 from pipeline.training.augmentation import augment, draw_factor, nearest, resample
@@ -64,8 +64,7 @@ class Source:
     def read_labels(self, box: BoundingBox) -> np.ndarray:
         """Labels (z, y, x) int64; what truth marks as not to be scored is 0, not known."""
         labels = self._part(1, self.labels, box)
-        ignored = ignored_label(labels.dtype)
-        return np.where(labels == (0 if ignored is None else ignored), 0, labels).astype(np.int64)
+        return np.where(labelled_voxels(labels), labels, 0).astype(np.int64)
 
     def read_mask(self, box: BoundingBox) -> np.ndarray | None:
         """1 at unmasked voxels, 0 elsewhere, (z, y, x) uint8; ``None`` without a mask volume."""

@@ -6,8 +6,8 @@
     element_size_um                  micrometres, z, y, x (HDF5 files of ImageJ and ilastik)
     axes, axis_names, _ARRAY_DIMENSIONS, axistags     names: "zyx", ["z", "y", "x"], or tables with a name or key
 
-Anything in another form is refused with the option of the URL that replaces it, and is not looked at if that option
-is there.
+Two attributes that say different things are refused with the option of the URL that replaces them, as is anything in
+another form; neither is looked at if that option is there.
 """
 
 from __future__ import annotations
@@ -21,11 +21,15 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import ZERO, Vec
-from pipeline.volumes.axes import Axes
+from pipeline.volumes.axes import Axes, letters
 from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
 
 SIZES = ("voxel_size", "resolution")
 """The attributes of other programs that hold the size of a voxel."""
+OWN_SIZES = ("resolution_nm", "element_size_um")
+"""The attributes that hold it along z, y, x, in the unit that is in the name."""
+UNITS = ("units", "unit")
+"""The attributes that hold the unit of ``SIZES``."""
 NAMES = ("axes", "axis_names", "_ARRAY_DIMENSIONS", "axistags")
 """The attributes that may name the axes."""
 
@@ -35,12 +39,29 @@ def stated_by(url: str, attributes: Mapping[str, Any], axes: Axes) -> Stated:
     return Stated(lambda: _resolution(url, attributes, axes), lambda: _offset(url, attributes, axes))
 
 
-def axis_names(url: str, attributes: Mapping[str, Any]) -> list[str] | None:
-    """The names of the axes; ``None`` if no attribute has them, ``VolumeError`` if one has another form."""
-    for key in NAMES:
-        if (value := attributes.get(key)) is not None:
-            return names_in(url, key, value)
-    return None
+def axis_names(url: str, attributes: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[str] | None:
+    """The names of the axes; ``None`` if nothing has them.
+
+    more: names that are written elsewhere than in attributes, by the word for the place.
+
+    Raises ``VolumeError`` if one has another form, or if two differ.
+    """
+    written = {**(more or {}), **{key: attributes[key] for key in NAMES if attributes.get(key) is not None}}
+    found = {key: names_in(url, key, value) for key, value in written.items()}
+    if len({letters(names) for names in found.values()}) > 1:
+        said = ", ".join(f"{key} = {', '.join(names)}" for key, names in found.items())
+        raise VolumeError(
+            f"{url} states its axes in two ways ({said}): say the order by adding #axes=zyx or #axes=czyx"
+        )
+    return next(iter(found.values()), None)
+
+
+def merged(near: Mapping[str, Any], far: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of an array and those of its file or group; where both state sizes, the array's own hold."""
+    sizes = (*SIZES, *OWN_SIZES)
+    both = any(near.get(key) is not None for key in sizes) and any(far.get(key) is not None for key in sizes)
+    replaced = (*sizes, *UNITS, "offset") if both else ()
+    return {**{key: value for key, value in far.items() if key not in replaced}, **near}
 
 
 def names_in(url: str, key: str, value: Any) -> list[str]:
@@ -89,14 +110,22 @@ def _json(text: str) -> Any:
 
 
 def _resolution(url: str, attributes: Mapping[str, Any], axes: Axes) -> Resolution | None:
-    if (own := _numbers(url, attributes, "resolution_nm", "resolution")) is not None:
-        return tidy(_three(url, "resolution_nm", own, "resolution"))
-    if (found := _other_size(url, attributes, axes)) is not None:
-        factors = _factors(url, attributes, axes)
-        return tidy([side * factor for side, factor in zip(found, factors, strict=True)])
-    if (micrometres := _numbers(url, attributes, "element_size_um", "resolution")) is not None:
-        return tidy([side * 1e3 for side in _three(url, "element_size_um", micrometres, "resolution")])
-    return None
+    """Nanometres along z, y, x; ``VolumeError`` if two attributes state different ones."""
+    found: dict[str, Resolution] = {}
+    for key, factor in zip(OWN_SIZES, (1.0, 1e3), strict=True):
+        if (own := _numbers(url, attributes, key, "resolution")) is not None:
+            found[key] = tidy([side * factor for side in _three(url, key, own, "resolution")])
+    for key in SIZES:
+        if (other := _numbers(url, attributes, key, "resolution")) is not None:
+            sides = zip(_in_order(url, key, other, axes, "resolution"), _factors(url, attributes, axes), strict=True)
+            found[key] = tidy([side * factor for side, factor in sides])
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{key} = {_shown(attributes[key])}" for key in found)
+        raise VolumeError(
+            f"{url} states several sizes of a voxel ({said}): give the right one in nanometres by adding "
+            "#resolution=z,y,x"
+        )
+    return next(iter(found.values()), None)
 
 
 def _offset(url: str, attributes: Mapping[str, Any], axes: Axes) -> Vec:
@@ -125,7 +154,7 @@ def _other_size(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[fl
 
 def _factors(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[float, float, float]:
     """Nanometres of the units along z, y, x."""
-    for key in ("units", "unit"):
+    for key in UNITS:
         value = attributes.get(key)
         if value is None:
             continue

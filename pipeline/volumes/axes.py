@@ -26,7 +26,7 @@ class Axes:
     def __init__(self, url: str, names: Sequence[str] | None, shape: Sequence[int]) -> None:
         self.url = url
         self.shape = tuple(shape)
-        self.names = DEFAULT.get(len(self.shape), "") if names is None else "".join(map(_letter, names))
+        self.names = DEFAULT.get(len(self.shape), "") if names is None else letters(names)
         self._check()
         if names is None:
             self._refuse_channels_last()
@@ -94,7 +94,11 @@ def given_axes(location: Location) -> list[str] | None:
     return list(location.options["axes"]) if "axes" in location.options else None
 
 
+def letters(names: Sequence[str]) -> str:
+    """One letter for each name: z, y, x, c or any other single one; ``?`` for a word that is not known."""
+    return "".join(map(_letter, names))
+
+
 def _letter(name: str) -> str:
-    """The letter of a name: z, y, x, c or any other single one; ``?`` for a word that is not known."""
     word = name.strip().lower().rstrip("^")
     return WORDS.get(word, word if len(word) == 1 else "?")

@@ -36,6 +36,9 @@ class VolumeSpec:
     """Voxels (z, y, x) of a stored object that holds several chunks; writers must cover whole objects."""
 
     def __post_init__(self) -> None:
+        dtype = np.dtype(self.dtype)
+        if dtype.kind in "iu":  # C has two types of eight bytes, of which zarr knows one
+            object.__setattr__(self, "dtype", np.dtype(dtype.str))
         object.__setattr__(self, "storage_chunk", as_vec(self.storage_chunk, "storage_chunk"))
         if self.storage_shard is not None:
             object.__setattr__(self, "storage_shard", as_vec(self.storage_shard, "storage_shard"))

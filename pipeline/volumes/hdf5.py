@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import h5py
@@ -17,7 +18,7 @@ from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
-from pipeline.volumes.attributes import axis_names, names_in, stated_by
+from pipeline.volumes.attributes import axis_names, merged, stated_by
 from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
@@ -26,6 +27,8 @@ from pipeline.volumes.placement import placement, refuse_writing
 
 LABELS = "DIMENSION_LABELS"
 """The attribute with the labels of dimension scales."""
+SHOWN = 5
+"""How many files a message lists."""
 
 
 class Hdf5Volume(CheckedVolume):
@@ -41,7 +44,7 @@ class Hdf5Volume(CheckedVolume):
         """Open a dataset; its name may be left out if the file has only one with three or more axes."""
         refuse_writing(location, mode)
         dataset = _find_dataset(location, _open_file(location))
-        attributes = {**dataset.file.attrs, **dataset.attrs}
+        attributes = merged(dataset.attrs, dataset.file.attrs)
         axes = Axes(location.url, _axis_names(location, dataset), dataset.shape)
         resolution, bounds = placement(location, stated_by(location.url, attributes, axes), axes.extent)
         chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else STORAGE_CHUNK  # in one piece
@@ -62,7 +65,8 @@ def _open_file(location: Location) -> h5py.File:
     if path is None:
         raise VolumeError(f"{location.url} is not on this machine; HDF5 is read from local files: copy it first")
     if not path.is_file():
-        raise VolumeError(f"{location.url}: {path} does not exist; correct the path")
+        state = "is a folder, and an HDF5 volume is a file" if path.is_dir() else "does not exist"
+        raise VolumeError(f"{location.url}: {path} {state}; correct the path")
     try:
         return h5py.File(path, "r")
     except OSError as error:
@@ -85,13 +89,42 @@ def _find_dataset(location: Location, file: h5py.File) -> h5py.Dataset:
     names: list[str] = []
     file.visititems(lambda name, item: names.append(name) if _is_volume(item) else None)
     name = location.dataset or (names[0] if len(names) == 1 else None)
+    _refuse_dead_link(location, file, name or "")
     if name is None or not isinstance(file.get(name), h5py.Dataset):
         raise VolumeError(
             f"{location.url} names no dataset; {location.base} holds {', '.join(names) or 'none'}: "
             f"write {location.base}:{names[0] if names else 'dataset'}, or --dataset"
         )
     _refuse_filters(location, file[name])
+    _refuse_lacking_parts(location, file[name])
     return file[name]
+
+
+def _refuse_dead_link(location: Location, file: h5py.File, name: str) -> None:
+    """Refuse a name in the file that leads to nothing: another file that is not there, or a name that is gone."""
+    link = file.get(name, getlink=True) if name else None
+    if isinstance(link, h5py.SoftLink | h5py.ExternalLink) and file.get(name) is None:
+        place = link.path if isinstance(link, h5py.SoftLink) else f"{link.filename}:{link.path}"
+        raise VolumeError(f"{location.url} is a link to {place}, which is not there; bring it, or name another dataset")
+
+
+def _refuse_lacking_parts(location: Location, dataset: h5py.Dataset) -> None:
+    """Refuse a virtual dataset of files that are not there: HDF5 reads such parts as a fill value, without a word."""
+    if not dataset.is_virtual:
+        return
+    own = Path(dataset.file.filename)
+    files = sorted({source.file_name for source in dataset.virtual_sources()} - {"."})
+    lacking = [name for name in files if "%" not in name and not _is_there(own.parent, name)]  # %b counts blocks
+    if lacking:
+        raise VolumeError(
+            f"{location.url} is put together from {len(files)} files, of which {len(lacking)} are not there: "
+            f"{', '.join(lacking[:SHOWN])}; bring them beside {own}, since HDF5 would read their voxels as a fill value"
+        )
+
+
+def _is_there(folder: Path, name: str) -> bool:
+    """True if a file of a virtual dataset is where it says, counted from here or from the folder, or in the folder."""
+    return any(place.is_file() for place in (Path(name), folder / name, folder / Path(name).name))
 
 
 def _refuse_filters(location: Location, dataset: h5py.Dataset) -> None:
@@ -116,15 +149,13 @@ def _axis_names(location: Location, dataset: h5py.Dataset) -> list[str] | None:
     """The letters of the axes; an attribute of the file whose length does not fit belongs to another dataset."""
     if (given := given_axes(location)) is not None:
         return given
-    if (names := axis_names(location.url, dataset.attrs)) is not None:
+    if (names := axis_names(location.url, dataset.attrs, _dimension_labels(dataset))) is not None:
         return names
-    if (labels := _dimension_labels(location, dataset)) is not None:
-        return labels
     names = axis_names(location.url, dataset.file.attrs)
     return names if names is not None and len(names) == dataset.ndim else None
 
 
-def _dimension_labels(location: Location, dataset: h5py.Dataset) -> list[str] | None:
-    """The labels of the dimension scales; HDF5's own call for them crashes on texts of fixed length."""
+def _dimension_labels(dataset: h5py.Dataset) -> dict[str, list[Any]]:
+    """The labels of the dimension scales, if any; HDF5's own call for them crashes on texts of fixed length."""
     labels = np.atleast_1d(dataset.attrs.get(LABELS, [])).tolist()
-    return names_in(location.url, LABELS, labels) if any(labels) else None
+    return {LABELS: labels} if any(labels) else {}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pipeline.config.base import finite_number
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.formats import MARK
 from pipeline.storage import ObjectStore, local_path
@@ -15,7 +16,8 @@ from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, Entry, all_options
 SCHEMES = ("file", "s3", "gs", "https", "http", "mem")
 """Kinds of addresses under which volumes of several formats may lie."""
 
-
+MIP = re.compile(r"[0-9]{1,3}", re.ASCII)
+"""The number of a level; no image has a thousand."""
 OPTIONS = re.compile(r"^(?:[^/=&#]+=[^/=&#]*(?:&|$))*$")
 """What may follow the last # of a URL: options, or nothing."""
 
@@ -44,8 +46,8 @@ class Location:
     def mip(self) -> int:
         """The level to open: 0 is the finest."""
         text = self.options.get("mip", "0")
-        if not text.isdecimal():
-            raise ConfigError(f"{self.url}: mip is {text!r}; it must be a whole number, 0 for the finest level")
+        if not MIP.fullmatch(text):
+            raise ConfigError(f"{self.url}: mip is {text[:80]!r}; it must be a whole number, 0 for the finest level")
         return int(text)
 
     def numbers(self, option: str) -> tuple[float, float, float] | None:
@@ -53,7 +55,7 @@ class Location:
         if option not in self.options:
             return None
         try:
-            z, y, x = (float(part) for part in self.options[option].split(","))
+            z, y, x = (finite_number(part.strip()) for part in self.options[option].split(","))
         except ValueError:
             z = y = x = math.nan
         if not all(map(math.isfinite, (z, y, x))):

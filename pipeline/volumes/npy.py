@@ -6,7 +6,7 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox
-from pipeline.storage import local_path
+from pipeline.storage import as_storage_error, local_path
 from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
@@ -42,13 +42,16 @@ class NpyVolume(CheckedVolume):
 def _map_file(location: Location) -> np.ndarray:
     path = local_path(location.base)
     if path is None or not path.is_file():
-        raise VolumeError(f"{location.url} does not exist on this machine; .npy is read from local files")
+        state = "is a folder" if path and path.is_dir() else "does not exist on this machine"
+        raise VolumeError(f"{location.url} {state}; .npy is read from local files: correct the path")
     try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise VolumeError(f"{path} is no .npy file: correct the path, or write it with numpy.save")
         array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError) as error:
-        if path.open("rb").read(6) != MAGIC:
-            raise VolumeError(f"{path} is no .npy file: correct the path, or write it with numpy.save") from error
-        raise VolumeError(f"{path} cannot be opened as .npy ({error}); is it complete?") from error
+        remedy = "write its numbers with numpy.save" if "Python objects" in str(error) else "is it complete?"
+        raise VolumeError(f"{path} cannot be opened as .npy ({error}); {remedy}") from error
     except OSError as error:
-        raise VolumeError(f"{path} cannot be opened as .npy ({error}); is it complete?") from error
+        raise as_storage_error(error, "read", str(path)) from error
     return array

@@ -21,6 +21,8 @@ from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole
 
 Kind = TypeVar("Kind")
 KEY = "multiscales"
+VERSIONS = ("None", "0.1", "0.2", "0.3", "0.4", "0.5")
+"""How the versions begin that are understood, or that are not written."""
 WORDS: dict[type, str] = {dict: "table", list: "list", str: "text"}
 """The forms of JSON values, for messages."""
 LARGEST = 1e100
@@ -83,15 +85,20 @@ class _Affine:
 
 
 def parse_multiscale(url: str, attributes: Mapping[str, Any]) -> Multiscale | None:
-    """The first multiscale image of a group's attributes; ``None`` if there is none."""
-    return next(iter(parse_multiscales(url, attributes)), None)
+    """The multiscale image of a group's attributes; ``None`` if there is none, ``VolumeError`` if there are several."""
+    images = parse_multiscales(url, attributes)
+    if len(images) > 1:
+        places = ", ".join(f"{url.partition('#')[0].rstrip('/')}/{image.levels[0].path}" for image in images)
+        raise VolumeError(f"{url} holds {len(images)} images; name the array that is meant: {places}")
+    return next(iter(images), None)
 
 
 def parse_multiscales(url: str, attributes: Mapping[str, Any]) -> list[Multiscale]:
     """All multiscale images of a group's attributes; ``VolumeError`` if they have another form."""
     try:
-        images = _need(attributes.get("ome", attributes), dict, "ome").get(KEY) or []
-        return [_multiscale(_need(image, dict, "an entry of multiscales")) for image in _need(images, list, KEY)]
+        ome = _need(attributes.get("ome", attributes), dict, "ome")
+        images, version = _need(ome.get(KEY) or [], list, KEY), ome.get("version")
+        return [_multiscale(_need(image, dict, "an entry of multiscales"), version) for image in images]
     except _FormError as error:
         raise VolumeError(
             f"{url} has multiscales metadata that is not OME-Zarr 0.4 or 0.5 ({error}); open one of its arrays by its "
@@ -109,7 +116,9 @@ def _need(value: Any, kind: type[Kind], what: str) -> Kind:
     return value
 
 
-def _multiscale(image: Mapping[str, Any]) -> Multiscale:
+def _multiscale(image: Mapping[str, Any], version: Any) -> Multiscale:
+    if not str(image.get("version", version)).startswith(VERSIONS) or "coordinateSystems" in image:
+        raise _FormError(f"its version is {str(image.get('version', version))[:20]!r}, of which axes may be elsewhere")
     axes = _need(image["axes"], list, "axes") if "axes" in image else None
     outer = image.get("coordinateTransformations")
     levels = [

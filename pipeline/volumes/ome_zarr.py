@@ -212,6 +212,10 @@ def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:
         return zarr.open_array(ZarrStore(store, read_only=mode == "r"), mode=mode)
     except (PetasegError, MemoryError):
         raise
+    except zarr.errors.ArrayNotFoundError:
+        raise VolumeError(
+            f"{url} lists an array at {store.url}, which is not there; bring it, or name another level"
+        ) from None
     except Exception as error:  # wrong metadata can raise any error
         raise VolumeError(
             f"{url} has an array at {store.url} that zarr {zarr.__version__} cannot open "
@@ -225,4 +229,4 @@ def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[
     if image:
         return image.names
     names: Any = getattr(array.metadata, "dimension_names", None)
-    return list(names) if names and all(names) else axis_names(location.url, array.attrs)
+    return axis_names(location.url, array.attrs, {"dimension_names": list(names)} if names and any(names) else None)

@@ -34,6 +34,8 @@ WHOLE = 1e-3
 """The largest distance of an offset from a whole voxel: the rounding error of float32 translations."""
 FARTHEST = 2**53
 """The largest offset in voxels: whole numbers beyond it are not exact in floating point."""
+SMALLEST_NM, LARGEST_NM = 1e-3, 1e9
+"""The sides of a voxel that somebody may mean: less than an atom, and a metre."""
 
 Resolution = tuple[float, float, float]
 
@@ -80,10 +82,11 @@ def placement(location: Location, stated: Stated, extent: Vec) -> tuple[Resoluti
             f"{location.url} does not say how large its voxels are; add their size in nm, z,y,x: "
             f"{location.url}{'&' if location.options else '#'}resolution=8,8,8"
         )
-    if not all(math.isfinite(side) and side > 0 for side in resolution):
+    if not all(SMALLEST_NM <= side <= LARGEST_NM for side in resolution):
         raise VolumeError(
-            f"{location.url} has voxels of {tuple(resolution)} nm (z, y, x); all three must be positive: correct them, "
-            "or replace what the data says by adding #resolution=z,y,x"
+            f"{location.url} has voxels of {tuple(resolution)} nm (z, y, x); all three must be positive, from "
+            f"{SMALLEST_NM:g} to {LARGEST_NM:g}: correct them, or replace what the data says by adding "
+            "#resolution=z,y,x"
         )
     return tidy(resolution), BoundingBox.from_shape(extent, given_offset(location) or stated.offset())
 

@@ -30,13 +30,12 @@ from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.compressed_segmentation import check_compressed_segmentation
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import Stated, placement, tidy
+from pipeline.volumes.precomputed_info import DTYPES, check_scale
 from pipeline.volumes.precomputed_shards import NOWHERE, ShardedChunks
 from pipeline.volumes.removal import MARK, is_marked, make_room
 
 LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
-DTYPES = ("uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "float32")
-"""The types that the format can hold (Neuroglancer specification of precomputed volumes)."""
 OWN = re.compile(r"info|[\d.]+_[\d.]+_[\d.]+/-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+")
 """The objects of a created layer."""
 COMPRESSED = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".xz": "xz", ".bz2": "bz2"}
@@ -197,6 +196,7 @@ def _open_layer(location: Location) -> cloudvolume.CloudVolume:
         info = json.loads(data)
         if moved := info.get("redirect"):
             raise VolumeError(f"{location.url} has moved to {moved}: name that instead")
+        check_scale(location, info)
         return cloudvolume.CloudVolume(NOWHERE, info=info, provenance={}, mip=location.mip, progress=False)
     except PetasegError:
         raise

@@ -13,6 +13,9 @@ LARGEST_CHUNK = 2**31 - 1
 LARGEST_SHARD = 2**36
 """Bytes of the largest shard, which is held in memory as a whole."""
 
+LARGEST_TYPE = 8
+"""Bytes of the largest voxel; longer floats are another number on each kind of processor."""
+
 
 def check_spec(url: str, spec: VolumeSpec) -> None:
     """Refuse a specification that no format can hold, with ``VolumeError``."""
@@ -39,6 +42,8 @@ def _values_problem(spec: VolumeSpec) -> str | None:
         return f"channels is {spec.channels}; one channel is a plain volume: use channels=None"
     if spec.dtype.kind not in "uif":
         return f"dtype is {spec.dtype}; voxels must be integers or floats: convert them"
+    if spec.dtype.itemsize > LARGEST_TYPE:
+        return f"dtype is {spec.dtype}; a voxel has at most 8 bytes: convert it, for example to float32"
     return None
 
 

@@ -64,7 +64,7 @@ class TiffVolume(CheckedVolume):
             )
         _refuse_mixed(location, pages)
         resolution, bounds = placement(
-            location, Stated(lambda: _voxel_size(files[0])), Vec(len(pages), *pages[0].shape)
+            location, Stated(lambda: _voxel_size(location, files)), Vec(len(pages), *pages[0].shape)
         )
         spec = VolumeSpec(bounds, resolution, pages[0].dtype.newbyteorder("="))
         return cls(location.url, spec, pages)
@@ -107,6 +107,8 @@ def _pages(path: Path) -> list[Page]:
     except (PetasegError, MemoryError):
         raise
     except OSError as error:
+        if path.is_symlink() and not path.exists():
+            raise VolumeError(f"{path} is a link to {path.readlink()}, which is not there; bring that file") from error
         raise as_storage_error(error, "read", str(path)) from error
     except Exception as error:  # wrong tags can raise any error
         raise VolumeError(
@@ -164,6 +166,12 @@ def _refuse_page(path: Path, page: Any) -> None:
         raise VolumeError(
             f"{path} stores {page.imagedepth} sections in three-dimensional tiles (ImageDepth); only sections of their "
             "own are read: save it as a stack of pages, for example with Fiji"
+        )
+    if (corner := page.tags.valueof("Orientation", 1)) != 1:
+        raise VolumeError(
+            f"{path} says that its first row is not at the top or its first column not on the left (Orientation "
+            f"{corner}), which most programs ignore; turn the sections as they shall be, and save them with "
+            "Orientation 1, which `tiffset -s 274 1 FILE` writes alone"
         )
     if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
         raise VolumeError(
@@ -223,7 +231,19 @@ def _refuse_mixed(location: Location, pages: list[Page]) -> None:
         )
 
 
-def _voxel_size(path: Path) -> Resolution | None:
+def _voxel_size(location: Location, files: list[Path]) -> Resolution | None:
+    """Nanometres as the files state them; ``VolumeError`` if two state different ones."""
+    first, known = files[0], _stated_size(files[0])
+    for path in files[1:]:
+        if (other := _stated_size(path)) != known:
+            raise VolumeError(
+                f"{location.url} has sections of several voxel sizes: {first.name} states {known}, {path.name} "
+                f"{other} nm (z, y, x): give the right one by adding #resolution=z,y,x"
+            )
+    return known
+
+
+def _stated_size(path: Path) -> Resolution | None:
     with tifffile.TiffFile(path) as file:
         return voxel_size_nm(str(path), file)
 

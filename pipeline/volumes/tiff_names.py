@@ -31,7 +31,7 @@ REMEDY = "name one series by adding #files=PATTERN (such as #files=raw_*), or ta
 
 def natural_key(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts ``z9`` before ``z10``."""
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in NUMBER.split(name)]
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in NUMBER.split(name)]
 
 
 def in_order(location: Location, names: Iterable[str]) -> list[str]:

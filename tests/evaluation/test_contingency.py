@@ -122,10 +122,17 @@ def test_an_empty_box_gives_the_empty_table() -> None:
 
 
 @pytest.mark.parametrize(
-    ("dtype", "ignored"), [("int64", -1), ("int16", -1), ("uint64", 2**64 - 1), ("uint32", 2**32 - 1), ("uint8", 0)]
+    ("dtype", "ignored"),
+    [
+        *(("int64", -mark) for mark in (1, 2, 3)),
+        ("int16", -1),
+        *(("uint64", 2**64 - mark) for mark in (1, 2, 3)),
+        ("uint32", 2**32 - 1),
+        ("uint8", 0),
+    ],
 )
 def test_truth_that_is_not_to_be_scored_is_left_out(dtype: str, ignored: int) -> None:
-    """-1, and what it is without a sign, count like 0."""
+    """-1 to -3, and what they are without a sign, count like 0."""
     truth, predicted = np.array([1, 1, 2, 0, 3], dtype), np.array([1, 2, 2, 2, 5])
     marked = truth.copy()
     marked[[0, 4]] = np.array(ignored, object).astype(dtype)
@@ -134,6 +141,8 @@ def test_truth_that_is_not_to_be_scored_is_left_out(dtype: str, ignored: int) ->
 
 
 def test_other_negative_truth_and_ids_of_small_types_are_not_ignored() -> None:
-    with pytest.raises(VolumeError, match="smallest id -2"):
-        Contingency.from_labels(np.array([-2]), np.array([1]))
+    with pytest.raises(VolumeError, match="smallest id -4"):
+        Contingency.from_labels(np.array([-4]), np.array([1]))
+    assert Contingency.from_labels(np.array([2**64 - 4], "uint64"), np.array([1])).total == 1
+    assert Contingency.from_labels(np.array([2**32 - 2], "uint32"), np.array([1])).total == 1
     assert Contingency.from_labels(np.array([255], "uint8"), np.array([1])).total == 1

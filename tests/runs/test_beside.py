@@ -97,6 +97,29 @@ def test_it_is_resumed_looked_at_and_verified_by_its_folder(file: Path, monkeypa
     assert petaseg("verify", file, "--all").returncode == 0
 
 
+@pytest.mark.parametrize("way", ["relative", "link"])
+def test_its_folder_is_known_however_it_is_named(file: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """By a relative path or a link ``petaseg run`` makes the second segmentation and leaves the first alone."""
+    beside(file, 0.3)
+    first, second = labels(file, "labels"), labels(file, "labels_03")
+    monkeypatch.chdir(file.parent)
+    if way == "link":
+        (file.parent / "link").symlink_to("run")
+    folder = f"{'run' if way == 'relative' else 'link'}/beside/labels_03"
+    opened.forget()
+    assert segment(folder).run.beside == Run.open(folder).beside == "labels_03"
+    assert (labels(file, "labels"), labels(file, "labels_03")) == (first, second)
+
+
+def test_a_run_with_ground_truth_has_a_second_segmentation_with_a_summary_and_a_picture(file: Path) -> None:
+    """Scores are those of the first; the picture of the second needs no tables of the evaluation."""
+    truth = write_volume(file.parent / "truth.zarr", np.ones(SHAPE, np.uint64))
+    run(file, f"evaluation.labels={truth}")
+    folder = file.parent / "run"
+    assert petaseg("relabel", folder, "--threshold", "0.3", "--output", "labels_03").returncode == 0
+    assert {path.name for path in (folder / "beside" / "labels_03").iterdir()} >= {"summary.json", "overview.png"}
+
+
 def test_what_somebody_has_put_there_is_refused(file: Path) -> None:
     """A volume, a folder and a file of that name are not replaced."""
     place = file.parent / "run" / "mine.zarr"

@@ -103,7 +103,7 @@ def test_a_mip_is_picked_by_number(tmp_path: Path) -> None:
     coarse = open_volume(f"precomputed://{tmp_path}#mip=1").spec
     assert coarse.resolution_nm == (50.0, 9.2, 8.0)
     assert coarse.bounds.start == (5, -3, 3)
-    with pytest.raises(VolumeError, match="MIP 2 not found"):
+    with pytest.raises(VolumeError, match="has no mip 2; it has 2, 0 to 1"):
         open_volume(f"{tmp_path}#mip=2")
     with pytest.raises(ConfigError, match="mip is 'fine'"):
         open_volume(f"{tmp_path}#mip=fine")

@@ -14,10 +14,12 @@ from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution import check_settings
 from pipeline.runs.example import from_folder_of
+from workflows.app import app
 from workflows.central import check_scheduler
 from workflows.commands.evaluate import _as_overrides
 from workflows.commands.init import write_example
-from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_vector
+from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_two, parse_vector
+from workflows.commands.relabel import parse_thresholds
 from workflows.commands.setup_lines import read_setup
 
 NAMES = [
@@ -153,3 +155,37 @@ def web() -> Iterator[str]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nothing"],
+        ["--nothing"],
+        ["ingest"],
+        ["ingest", "a.npy", "b.zarr", "--nothing"],
+        ["ingest", "", "b.zarr"],
+        ["ingest", "a\nb", "c.zarr"],
+        ["synthesize", "tissue", "x", "--count", "0"],
+        ["synthesize", "tissue", "x", "--seed", "one"],
+        ["relabel", "--threshold", "7"],
+        ["relabel", "--threshold", "nan"],
+        ["run", "--set"],
+        ["verify", "a", "b"],
+    ],
+)
+def test_wrong_arguments_are_refused_like_everything_else(arguments: list[str]) -> None:
+    """One sentence and the page that helps, as for any other refusal, instead of a frame."""
+    with pytest.raises(ConfigError, match=r"[^\n]*; `[^`]*--help` says what is taken$"):
+        app(arguments)
+
+
+@pytest.mark.parametrize("text", ["1_0", "\u0668", "0x8", "8,8,1_0", "inf", "1e400"])
+def test_a_length_is_a_number_as_people_write_it(text: str) -> None:
+    """Python reads 1_0 as 10 and digits of every script; both are refused."""
+    with pytest.raises(ConfigError, match="lengths above 0"):
+        parse_sizes(text, "--resolution")
+    with pytest.raises(ConfigError, match="two numbers"):
+        parse_two(f"0,{text}", "--percentiles")
+    with pytest.raises(ConfigError, match="thresholds from 0 to 1"):
+        parse_thresholds(f"0.1,{text}")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from pipeline.config.base import LARGEST, check_path
+from pipeline.config.base import LARGEST, check_path, finite_number
 
 if TYPE_CHECKING:
     from pipeline.geometry import BoundingBox
@@ -60,10 +60,7 @@ def parse_sizes(text: str, name: str) -> tuple[float, float, float]:
 
 
 def _length(part: str) -> float | None:
-    try:
-        value = float(part)
-    except ValueError:
-        return None
+    value = finite_number(part)
     return value if 0 < value <= LARGEST else None
 
 
@@ -91,7 +88,7 @@ def parse_two(text: str, name: str) -> tuple[float, float]:
     from pipeline.errors import ConfigError
 
     try:
-        low, high = (float(part) for part in text.split(","))
+        low, high = (finite_number(part.strip()) for part in text.split(","))
     except ValueError:
         low = high = math.nan
     if not (abs(low) <= LARGEST and abs(high) <= LARGEST):

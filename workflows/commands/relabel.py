@@ -107,12 +107,10 @@ def show_preview(run: str, overrides: Sequence[str], thresholds: Sequence[float]
 
 def parse_thresholds(text: str) -> list[float]:
     """Thresholds out of ``0.3,0.4``, ascending and each once; ``ConfigError`` unless they are numbers from 0 to 1."""
+    from pipeline.config.base import finite_number
     from pipeline.errors import ConfigError
 
-    try:
-        found = sorted({float(part) for part in text.split(",")})
-    except ValueError:
-        found = []
-    if not found or not all(0 <= value <= 1 for value in found):
+    found = sorted({finite_number(part.strip()) for part in text.split(",")})
+    if not all(0 <= value <= 1 for value in found):
         raise ConfigError(f"--preview is {text[:80]!r}; give thresholds from 0 to 1, like --preview 0.3,0.4,0.5")
     return found
