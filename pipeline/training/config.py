@@ -136,7 +136,9 @@ class TrainConfig(Table):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device to train on; auto takes a GPU if there is one."""
     devices: Cores = 1
-    """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
+    """GPUs (or CPU processes) of a node that train together, each on its own patches; gradients are averaged (DDP)."""
+    nodes: Count = 1
+    """Nodes that train together, each with as many ``devices``; the command is started on each of them by torchrun."""
     threads: Cores = 1
     """CPU threads of one process."""
     loaders: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -175,6 +177,11 @@ class TrainConfig(Table):
         """All targets in the order of the network's channels: affinities, then the others as they are listed."""
         listed = (Affinities(offsets=self.offsets),) if self.targets is None else self.targets
         return tuple(sorted(listed, key=lambda target: not isinstance(target, Affinities)))
+
+    @property
+    def processes(self) -> int:
+        """Processes that train together, on all nodes."""
+        return self.devices * self.nodes
 
     @property
     def card_overlap(self) -> Voxel:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import warnings
 import zipfile
@@ -49,6 +50,7 @@ FREE = {
 the place of the same weights."""
 LATER: dict[str, object] = {
     **{"momentum": 0.95, "groups": [], "flips": True, "label_erosion": 0, "smoothing": 0.0, "balanced": False},
+    **{"nodes": 1, "apart": False},
 }
 """Settings that came later, with the values that trainings without them had: with these they are in no identity."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -78,6 +80,7 @@ def train(
     every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
+    check_nodes(config)
     torch.set_num_threads(config.threads)
     module = TrainingModule(config)
     checkpoint = saved(config)
@@ -91,6 +94,18 @@ def train(
     return TrainResult(Path(config.output), done, module.best)
 
 
+def check_nodes(config: TrainConfig) -> None:
+    """``ConfigError`` unless torchrun has started as many processes as the training has on all nodes."""
+    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
+    if config.nodes > 1 and started != str(config.processes):
+        found = f"torchrun has started {started}" if started else "this command was not started by torchrun"
+        raise ConfigError(
+            f"nodes is {config.nodes} with {config.devices} devices each; {found}, and {config.processes} processes "
+            f"must train together: start on each node `torchrun --nnodes {config.nodes} --nproc-per-node "
+            f"{config.devices} --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m workflows.cli train FILE`"
+        )
+
+
 def fit(module: TrainingModule, config: TrainConfig, watchers: Sequence[Callback], *, resume: bool) -> int:
     """Run the missing steps; returns the number of steps done in all."""
     folder = config.make_output()
@@ -98,7 +113,7 @@ def fit(module: TrainingModule, config: TrainConfig, watchers: Sequence[Callback
     callbacks += [Patience(config.patience)] if config.patience else []
     callbacks += watchers
     with quiet_lightning():
-        idle = config.devices > 1 and idle_parameters(module.network, config.patch_shape)
+        idle = config.processes > 1 and idle_parameters(module.network, config.patch_shape)
         trainer = make_trainer(config, callbacks, idle=idle)
         with storage_errors(folder), interruptions():
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
@@ -135,7 +150,8 @@ def make_trainer(config: TrainConfig, callbacks: list[Callback], *, idle: bool =
     return Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=config.devices,
-        strategy=("ddp_find_unused_parameters_true" if idle else "ddp") if config.devices > 1 else "auto",
+        num_nodes=config.nodes,
+        strategy=("ddp_find_unused_parameters_true" if idle else "ddp") if config.processes > 1 else "auto",
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
         max_steps=config.steps,
         max_epochs=-1,

@@ -1,4 +1,5 @@
 import json
+import socket
 import subprocess
 import sys
 
@@ -204,6 +205,44 @@ def test_two_processes_train_one_network(tmp_path):
     train(alone)
     both, one = (log(tmp_path / name)[0]["validation_loss"] for name in ("two", "one"))
     assert both == pytest.approx(one, rel=0.05), "the same patches, shared out: nearly the same network"
+
+
+def test_two_nodes_train_one_network_on_parts_that_do_not_overlap(tmp_path):
+    """Two nodes (here processes that torchrun starts by themselves) train one network, each on its own slab."""
+    file = tmp_path / "train.yaml"
+    config = settings(tmp_path / "two", nodes=2, device="cpu", precision="float32", sampling={"apart": True})
+    table = config.model_dump(mode="json")
+    table["volumes"] = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
+    table["validation"] = stored_cubes(tmp_path, [16, 0, 0], [24, 32, 32])
+    file.write_text(yaml.safe_dump(table))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    nodes = [
+        subprocess.Popen(
+            [*launch, "--node-rank", str(rank), "-m", "workflows.cli", "train", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [node.communicate(timeout=400)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "6 steps" in said[0]
+    assert [record["step"] for record in log(tmp_path / "two")] == [3, 6]
+
+
+def test_nodes_that_nobody_has_started_are_refused(tmp_path, monkeypatch):
+    """A training on two nodes is refused, with the command, unless torchrun started as many processes."""
+    with pytest.raises(ConfigError, match=r"not started by torchrun, and 2 processes .* `torchrun --nnodes 2"):
+        train(settings(tmp_path, nodes=2))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="torchrun has started 3, and 2 processes must train together"):
+        train(settings(tmp_path, nodes=2))
 
 
 @pytest.mark.parametrize(
