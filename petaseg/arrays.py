@@ -37,7 +37,8 @@ def segment(
     """Neurons of an image, with a trained network.
 
     Args:
-        image: uint8 (z, y, x); other types if all values are whole numbers from 0 to 255. An open volume is read whole.
+        image: uint8 (z, y, x), or (3, z, y, x) for a model of images in colours; other types if all values are whole
+            numbers from 0 to 255. An open volume is read whole.
         resolution: nanometres per voxel, z, y, x; not needed for a volume, which states its own.
         model: a bundled model (``petaseg models`` lists them) or the path of a model card; ``fib25-tiny`` if left out.
         mask: (z, y, x), 0 or False outside the tissue, where labels are 0.
@@ -48,8 +49,8 @@ def segment(
     Returns labels, uint64 (z, y, x), 0 = none: the bytes that ``petaseg run`` writes for this image.
     Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` for what does not fit, before anything is computed.
     """
-    size, voxels = resolution_of(image, resolution), checked_image(image)
-    sources = {"image": voxels, **_mask(mask, voxels.shape)}
+    size, voxels = resolution_of(image, resolution), checked_image(image, _image_channels(model))
+    sources = {"image": voxels, **_mask(mask, voxels.shape[-3:])}
     more = {"inference.model": model, "segmentation.threshold": threshold}
     with _array_run(sources, size, more, tables, progress) as session:
         return _labels(session)
@@ -101,7 +102,8 @@ def predict(
     Returns uint8 (3, z, y, x): channel k at voxel v is the affinity between v and its neighbour before it along axis k,
     255 = surely one object. ``agglomerate`` takes them as they are.
     """
-    sources, size = {"image": checked_image(image)}, resolution_of(image, resolution)
+    voxels, size = checked_image(image, _image_channels(model)), resolution_of(image, resolution)
+    sources = {"image": voxels}
     with _array_run(sources, size, {"inference.model": model}, tables, progress) as session:
         from pipeline.stages.predict_affinities import PredictAffinities
 
@@ -150,6 +152,14 @@ def _read(session: Session, name: str) -> np.ndarray:
     from pipeline.volumes import open_volume
 
     return np.asarray(open_volume(session.run.layout.volume_url(name)))
+
+
+def _image_channels(model: str | None) -> int:
+    """Channels of the image that a model takes, or the one that is used if none is named."""
+    from pipeline.config.run_file import Inference
+    from pipeline.models.spec import load_card
+
+    return load_card(model or Inference().model).image_channels
 
 
 def _mask(mask: Array | None, shape: tuple[int, ...]) -> dict[str, np.ndarray]:

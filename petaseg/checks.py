@@ -43,10 +43,18 @@ def resolution_of(array: Array, resolution: Sequence[float] | None) -> tuple[flo
     return checked_resolution(given)
 
 
-def checked_image(image: Array) -> np.ndarray:
-    """The image as uint8 (z, y, x); ``ConfigError`` unless its values are whole numbers from 0 to 255."""
+def checked_image(image: Array, channels: int = 1) -> np.ndarray:
+    """The image as uint8 (z, y, x), or (c, z, y, x) for a model of several channels.
+
+    Raises ``ConfigError`` unless it has this shape and its values are whole numbers from 0 to 255.
+    """
     voxels = np.asarray(image)
-    if voxels.ndim != 3:
+    if channels > 1 and (voxels.ndim != 4 or len(voxels) != channels):
+        last = "its channels come last: np.moveaxis(image, -1, 0)" if voxels.shape[-1:] == (channels,) else "stack them"
+        raise ConfigError(
+            f"the image has shape {voxels.shape}; the model takes (c, z, y, x) with {channels} channels: {last}"
+        )
+    if channels == 1 and voxels.ndim != 3:
         raise ConfigError(f"the image has shape {voxels.shape}; it must have three axes, (z, y, x): {_axes(voxels)}")
     _refuse_empty("image", voxels)
     if voxels.dtype.kind not in "uif":

@@ -24,7 +24,7 @@ def open(path: str | PathLike[str], mode: Mode = "r") -> Volume:
     ``volume.shape``, ``dtype``, ``resolution_nm`` (z, y, x) and ``np.asarray(volume)`` are there too.
 
     Args:
-        path: a path or URL: zarr, OME-Zarr, precomputed, ``file.h5:dataset``, npy, TIFF; ``#mip=1``,
+        path: a path or URL: zarr, OME-Zarr, precomputed, ``file.h5:dataset``, npy, image files, tiles; ``#mip=1``,
             ``#resolution=8,8,8`` and other options may follow.
         mode: ``r`` reads; ``r+`` also writes, ``volume[z, y, x] = array``.
 

@@ -38,6 +38,12 @@ def main() -> None:
         except PetasegError as error:
             _last_line(str(error), "red")
             sys.exit(status_of(error))
+        except MemoryError as error:
+            words = str(error) or "it has none left to give"
+            _last_line(
+                f"this machine has too little memory ({words}); choose smaller shapes, or another machine", "red"
+            )
+            sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as error:  # typer turns the first into the second
             if not interruption.received or getattr(error, "code", INTERRUPTED) != INTERRUPTED:
                 raise  # a command that handles the interruption itself, like a watch

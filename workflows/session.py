@@ -43,6 +43,8 @@ class Session:
         self.listener = fan_out(self._count, listener)
         self.seconds: dict[str, float] = {}
         """Seconds that each stage took, of stages with chunks to compute."""
+        self.voxels: dict[str, int] = {}
+        """Voxels of the chunks that this driver has computed, of each stage that computed one."""
         self.failure: BaseException | None = None
         """The error of the first stage that failed, or whose records cannot be read."""
         self.report: Report | None = None
@@ -115,6 +117,7 @@ class Session:
             self._stage, self._total, self._done = event.stage, event.total, event.done
         elif isinstance(event, ChunkDone):
             self._done += 1
+            self.voxels[event.stage] = self.voxels.get(event.stage, 0) + event.report.voxels
 
     @property
     def progress(self) -> str:

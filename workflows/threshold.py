@@ -21,7 +21,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.models.spec import ModelCard, load_card, write_card
 from pipeline.runs.report import write_report
 from pipeline.storage import absolute
-from pipeline.training.sampler import Source, open_sources
+from pipeline.training.sources import Source, open_sources
 from workflows.driver import run_with_progress
 
 if TYPE_CHECKING:

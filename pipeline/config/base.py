@@ -110,10 +110,19 @@ def check_line(text: str) -> str:
     return text
 
 
+VARIABLE = re.compile(r"(?:\w+://)?\$(?:\w+|\{\w+\})(?:/|$)", re.ASCII)
+"""The beginning of a path in which a shell would put a value."""
+
+
 def check_path(text: str) -> str:
     """The same path or URL; ``ValueError`` if it is empty or has a control character."""
     if not text:
         raise ValueError("the path is empty; name a file, folder or URL (. is the folder of this file)")
+    if VARIABLE.match(text):
+        raise ValueError(
+            f"the path {text} begins with the name of a variable, and none is replaced here: write what it stands for "
+            "(./ in front if a folder has this very name)"
+        )
     return check_line(text)
 
 

@@ -5,17 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
+from pipeline.evaluation.pairs import BLOCK, common_box, require_labels
 from pipeline.evaluation.run_length import RunLength, Skeletons, expected_run_length, merge_nodes, node_segments
 from pipeline.evaluation.scores import Scores, score
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import BoundingBox
 from pipeline.grid import ChunkGrid
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
-from pipeline.volumes.coarser import same_size
-
-BLOCK = Vec(256, 256, 256)
 
 
 @dataclass(frozen=True)
@@ -64,22 +61,7 @@ def compare_volumes(
 
 
 def shared_box(truth: Volume, labels: Volume, box: BoundingBox | None) -> BoundingBox:
-    """The voxels to compare; ``VolumeError`` if the two volumes do not fit each other or the box."""
-    if not same_size(truth.spec.resolution_nm, labels.spec.resolution_nm):
-        raise VolumeError(
-            f"{truth.url} has voxels of {list(truth.spec.resolution_nm)} nm, {labels.url} of "
-            f"{list(labels.spec.resolution_nm)} nm; only equal voxels can be compared: choose another mip (#mip=1)"
-        )
+    """The voxels to compare; ``VolumeError`` if the two are no labels, or do not fit each other or the box."""
     for volume in (truth, labels):
-        if volume.spec.dtype.kind not in "ui" or volume.spec.channels is not None:
-            raise VolumeError(
-                f"{volume.url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels are integers "
-                "without channels"
-            )
-    common = truth.spec.bounds.intersect(labels.spec.bounds)
-    if common.empty or (box is not None and (box.empty or not common.contains(box))):
-        raise VolumeError(
-            f"{'the volumes' if box is None else f'box {box}'} must lie in both {truth.url} ({truth.spec.bounds}) and "
-            f"{labels.url} ({labels.spec.bounds}): correct --box, or the offset of a volume (#offset=z,y,x)"
-        )
-    return box or common
+        require_labels(volume)
+    return common_box(truth, labels, box)

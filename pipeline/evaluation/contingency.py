@@ -5,8 +5,9 @@ its chunks. Counts are integers: the sum of the chunks' tables is exactly the ta
 
 These ids are special:
 
-- truth 0 is not labelled; its voxels are not in the table. Nor are those of -1 in signed truth and of the largest
-  number of uint32 and uint64 (-1, stored without a sign), by which the field marks what is not to be scored.
+- truth 0 is not labelled; its voxels are not in the table. Nor are those of the marks of ``scored_voxels``, such as -1
+  or what it is without a sign, by which the field says what is not to be scored. Where every object is labelled
+  (mitochondria, nuclei), 0 is the background and counts: ``background=True``.
 - predicted 0 is not assigned. Within labelled truth all of it counts as **one segment**, as in the challenges of the
   field (SNEMI3D, CREMI's adapted Rand), so a segmentation gains nothing by leaving out difficult parts.
   ``without_unassigned`` drops it, which scores the assigned part alone.
@@ -35,7 +36,7 @@ class Contingency:
     """Triples (truth, predicted, voxels), one for each pair that occurs, sorted by truth, then predicted."""
 
     truth: np.ndarray
-    """uint64 (n,), at least 1"""
+    """uint64 (n,), at least 1, and 0 where the background was counted"""
     predicted: np.ndarray
     """uint64 (n,)"""
     voxels: np.ndarray
@@ -47,7 +48,7 @@ class Contingency:
         return cls(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros(0, np.int64))
 
     @classmethod
-    def from_labels(cls, truth: np.ndarray, predicted: np.ndarray) -> Contingency:
+    def from_labels(cls, truth: np.ndarray, predicted: np.ndarray, *, background: bool = False) -> Contingency:
         """Count the pairs of ids of two label volumes.
 
         Runs of equal pairs along x are counted first, so only a few percent of the voxels must be sorted.
@@ -55,6 +56,7 @@ class Contingency:
         Args:
             truth: integers, any shape; 0 = not labelled, ignored, as are the other marks of ``labelled_voxels``.
             predicted: integers, the same shape; 0 = not assigned, counted as one segment.
+            background: count the voxels of truth 0 as well.
 
         Raises:
             VolumeError: the shapes differ, or another id is not an integer of at least 0.
@@ -64,14 +66,14 @@ class Contingency:
                 f"truth has shape {truth.shape}, prediction {predicted.shape}: both must cover the same voxels; "
                 "read the same box from both volumes"
             )
-        first, second = _ids(truth, "truth", least=-MARKS), _ids(predicted, "prediction")
+        first, second = checked_ids(truth, "truth", least=-MARKS), checked_ids(predicted, "prediction")
         if not len(first):
             return cls.empty()
         starts = np.concatenate([[True], (first[1:] != first[:-1]) | (second[1:] != second[:-1])])
         runs = np.flatnonzero(starts)
         lengths = np.diff(runs, append=len(first))
-        labelled = labelled_voxels(first[runs])
-        runs, lengths = runs[labelled], lengths[labelled]
+        counted = scored_voxels(first[runs]) if background else labelled_voxels(first[runs])
+        runs, lengths = runs[counted], lengths[counted]
         return cls._summed(first[runs].astype(np.uint64), second[runs].astype(np.uint64), lengths)
 
     @classmethod
@@ -151,7 +153,7 @@ class Contingency:
 
     @property
     def total(self) -> int:
-        """Voxels counted: those with a true label."""
+        """Voxels counted: those with a true label, and the background where it was counted."""
         return int(self.voxels.sum())
 
     def without_unassigned(self) -> Contingency:
@@ -172,21 +174,25 @@ class Contingency:
 
 
 def labelled_voxels(truth: np.ndarray) -> np.ndarray:
-    """True, in the shape of the truth, at voxels that have a label and are to be scored.
+    """True, in the shape of the truth, at voxels that have a label and are to be scored: ``scored_voxels`` but 0."""
+    return (truth != 0) & scored_voxels(truth)
 
-    Not scored are 0; -1, -2 and -3, and what these are without a sign in 64 bits (transparent, invalid and outside in
-    the files of CREMI and BigCAT); and the largest uint32.
+
+def scored_voxels(truth: np.ndarray) -> np.ndarray:
+    """True, in the shape of the truth, at voxels that are to be scored, 0 among them.
+
+    Not scored are -1, -2 and -3, and what these are without a sign in 64 bits (transparent, invalid and outside in the
+    files of CREMI and BigCAT); and the largest uint32.
     """
-    known: np.ndarray = truth != 0
     if truth.dtype.kind == "i":
-        return known & ((truth > 0) | (truth < -MARKS))
+        return np.asarray((truth >= 0) | (truth < -MARKS))
     marks = {8: MARKS, 4: 1}.get(truth.dtype.itemsize, 0)
     largest = np.iinfo(truth.dtype).max if marks else 0
-    return known & (truth <= truth.dtype.type(largest - marks)) if marks else known
+    return truth <= truth.dtype.type(largest - marks) if marks else np.ones(truth.shape, bool)
 
 
-def _ids(labels: np.ndarray, name: str, least: int = 0) -> np.ndarray:
-    """Labels as one row, checked to be integers of at least ``least``."""
+def checked_ids(labels: np.ndarray, name: str, least: int = 0) -> np.ndarray:
+    """Labels as one row; ``VolumeError`` unless they are integers of at least ``least``."""
     kind = labels.dtype.kind
     if kind not in "iu" or (kind == "i" and labels.size and labels.min() < least):
         raise VolumeError(

@@ -1,7 +1,4 @@
-"""Pictures to judge a segmentation by: scores against the threshold, and the data side by side.
-
-Drawn with matplotlib's Agg canvas, without global state, so that any thread may draw.
-"""
+"""Pictures to judge a segmentation by: scores against the threshold, and the data side by side."""
 
 from __future__ import annotations
 
@@ -14,14 +11,12 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
-from pipeline.evaluation.files import whole_file
+from pipeline.evaluation.drawing import INK, MERGE, SPLIT, TOTAL, USED, new_figure, save_figure, tidy
 from pipeline.evaluation.sweep import SweepPoint, best
 
 if TYPE_CHECKING:  # importing it takes longer than all else that a finished run needs
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-SPLIT, MERGE, TOTAL, USED, INK = "#2a78b5", "#d9692b", "#222222", "#3f9a5a", "#8a8a8a"
 COLUMN_INCHES = 3.75
 FLATTEST, TALLEST = 0.15, 3.0
 """The least and the largest height of a row of pictures, as a multiple of its width."""
@@ -45,7 +40,7 @@ def sweep_plot(
         StorageError: the file cannot be written.
     """
     lowest = best(points)
-    figure = _figure((11, 4.4))
+    figure = new_figure((11, 4.4))
     left, right = figure.subplots(1, 2, width_ratios=(1.25, 1))
     _draw_scores(left, points, lowest)
     if chosen is not None:
@@ -53,7 +48,7 @@ def sweep_plot(
     left.legend(frameon=False)
     _draw_trade(right, points, lowest)
     figure.suptitle(title, fontsize=12)
-    _save(figure, path, dpi=130)
+    save_figure(figure, path, dpi=130)
 
 
 def _draw_scores(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -> None:
@@ -72,7 +67,7 @@ def _draw_scores(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -
     )
     axes.set(xlabel="threshold (merges that score at least this are made)", ylabel="VOI in bits", ylim=(0, None))
     axes.set_title(label, fontsize=10)
-    _tidy(axes)
+    tidy(axes)
 
 
 def _draw_trade(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) -> None:
@@ -89,13 +84,7 @@ def _draw_trade(axes: Axes, points: Sequence[SweepPoint], lowest: SweepPoint) ->
     axes.set(xlabel="VOI merge in bits (false mergers)", ylabel="VOI split in bits (false splits)")
     axes.set(xlim=(0, None), ylim=(0, None))
     axes.set_title("dotted: the best total", fontsize=10)
-    _tidy(axes)
-
-
-def _tidy(axes: Axes) -> None:
-    """Remove the upper and right borders of the axes."""
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(alpha=0.25, linewidth=0.6)
+    tidy(axes)
 
 
 @dataclass(frozen=True)
@@ -117,6 +106,11 @@ class Planes:
     def shape(self) -> tuple[int, int, int]:
         """Voxels, (z, y, x)."""
         return self.xz.shape[-2], self.xy.shape[-2], self.xy.shape[-1]
+
+    @property
+    def grey(self) -> Planes:
+        """The same planes without channels; of colours, their mean."""
+        return Planes(*(plane.mean(0).astype(np.uint8) if plane.ndim == 3 else plane for plane in self.both()))
 
     def both(self) -> tuple[np.ndarray, np.ndarray]:
         """Both planes, in the order in which they are drawn."""
@@ -168,7 +162,7 @@ def comparison_picture(
         for rows, aspect in zip((height, depth), aspects, strict=True)
     ]
     size = (COLUMN_INCHES * len(columns), COLUMN_INCHES * sum(heights) + 0.9)
-    figure = _figure(size)
+    figure = new_figure(size)
     grid = figure.subplots(2, len(columns), height_ratios=heights, squeeze=False)
     for column, (name, pictures) in enumerate(columns.items()):
         grid[0, column].set_title(name, fontsize=11)
@@ -179,7 +173,7 @@ def comparison_picture(
     grid[0, 0].set_ylabel("xy")
     grid[1, 0].set_ylabel("xz")
     figure.suptitle(title, fontsize=12)
-    _save(figure, path, dpi=110)
+    save_figure(figure, path, dpi=110)
 
 
 def _check_shapes(planes: Mapping[str, Planes]) -> None:
@@ -257,18 +251,3 @@ def _overlay(raw: np.ndarray, ids: np.ndarray, colour_ids: np.ndarray) -> np.nda
     border[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     picture[border] *= 0.25
     return picture
-
-
-def _figure(size: tuple[float, float]) -> Figure:
-    from matplotlib.figure import Figure
-
-    return Figure(figsize=size, layout="constrained")
-
-
-def _save(figure: Figure, path: Path | str, dpi: int) -> None:
-    """Write a PNG, whole or not at all."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    FigureCanvasAgg(figure)
-    with whole_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=dpi)

@@ -25,7 +25,7 @@ from pipeline.models.facts import parameters
 from pipeline.models.spec import build, load_card, load_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
-from pipeline.training.sampler import open_sources
+from pipeline.training.sources import open_sources
 from pipeline.training.trainer import train
 
 PERCENTS = (1, 10, 100)

@@ -95,9 +95,10 @@ class PatchLattice:
         return BoundingBox(self.box(first).start, self.box(last).stop).intersect(self.bounds)
 
     def pad(self, image: np.ndarray) -> np.ndarray:
-        """The image of a support, (z, y, x), reflected at its end up to the patch where the dataset is smaller."""
-        missing = (self.patch_shape - as_vec(image.shape)).maximum(0)
-        return np.pad(image, [(0, m) for m in missing], mode="reflect") if any(missing) else image
+        """The image of a support, (..., z, y, x), reflected at its end up to the patch where the dataset is smaller."""
+        missing = (self.patch_shape - as_vec(image.shape[-3:])).maximum(0)
+        widths = [(0, 0)] * (image.ndim - 3) + [(0, m) for m in missing]
+        return np.pad(image, widths, mode="reflect") if any(missing) else image
 
     def computed(self, grid: ChunkGrid) -> int:
         """The number of patches that all chunks of a grid compute; a patch that touches two chunks counts twice.

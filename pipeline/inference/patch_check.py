@@ -23,7 +23,9 @@ WHAT = "inference.patch_shape"
 def check_patch(loaded: LoadedModel, patch_shape: Vec, options: PredictOptions) -> None:
     """Raise ``ConfigError`` or ``ModelError`` unless one forward pass of this patch (z, y, x) would work."""
     card = loaded.card
-    PatchRule.of(loaded.module).check(patch_shape, WHAT, f"{card.architecture} (model {card.name})")
+    name = f"{card.architecture} (model {card.name})"
+    if states_rule(loaded.module):
+        PatchRule.of(loaded.module).check(patch_shape, WHAT, name, card.image_channels)
     sources_of(variants(options.augmentation), card.offsets, options.channels, patch_shape)
     if not states_rule(loaded.module):
         check_shapes(card, patch_shape)
@@ -44,7 +46,7 @@ def shape_of_output(network: torch.nn.Module, patch_shape: Vec, card: ModelCard)
     """The shape (c, z, y, x) of a network's output, from shapes alone; the network is on the meta device."""
     try:
         with torch.no_grad():
-            return tuple(network(torch.empty((1, 1, *patch_shape), device="meta")).shape[1:])
+            return tuple(network(torch.empty((1, card.image_channels, *patch_shape), device="meta")).shape[1:])
     except (RuntimeError, ValueError, IndexError, ModelError) as error:
         raise ConfigError(
             f"{WHAT} is {list(patch_shape)}; the network of model {card.name} refuses it ({error}): take a patch that "

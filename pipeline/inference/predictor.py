@@ -73,8 +73,9 @@ class Predictor:
     ) -> tuple[np.ndarray, dict[str, float]]:
         """The affinities of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
 
-        ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x) or (1, z, y, x), or is a function that reads
-        a box. ``on_patches`` is called with the patches done, and all of the core, after each batch.
+        ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x) or (c, z, y, x) with the channels that the
+        network takes, or is a function that reads a box. ``on_patches`` is called with the patches done, and all of
+        the core, after each batch.
         Raises ``ConfigError`` for an image of another shape, ``ModelError`` if the network breaks its card.
         """
         with forward_state(self.options):
@@ -91,14 +92,14 @@ class Predictor:
     ) -> tuple[Tensor, dict[str, float]]:
         """``predict`` before rounding: (channels, z, y, x) float32 on the device, 255 for 1; in ``forward_state``."""
         support = lattice.support(core)
-        voxels = lattice.pad(_voxels(image, support))
+        voxels = lattice.pad(_voxels(image, support, self.card.image_channels))
         touching = lattice.touching(core)
         with_image = [index for index in touching if self._has_image(voxels, lattice.box(index), support)]
         blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
         on_device = self._upload(voxels)
         done = len(touching) - len(with_image)
         for batch in _batches(with_image, self.batch_size):
-            boxes = (lattice.box(index).slices(support.start) for index in batch)
+            boxes = ((..., *lattice.box(index).slices(support.start)) for index in batch)
             for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
                 blender.add(index, values)
             done += len(batch)
@@ -116,20 +117,26 @@ class Predictor:
         found = hashlib.blake2b(digest_size=16)
         channels = self._augmentation(patch_shape).network_channels
         with forward_state(self.options):
-            patches = [self._upload(patch) for patch in probe_patches(self.batch_size, patch_shape)]
+            patches = [self._upload(patch) for patch in self._probes(patch_shape)]
             for values in self._run(self._normalised(patches), channels):  # (channels, z, y, x) float32
                 found.update(values.cpu().numpy().data)
         return found.hexdigest()
 
+    def _probes(self, patch_shape: Vec) -> np.ndarray:
+        """A full batch of fixed patches, (batch_size, c, z, y, x) uint8."""
+        channels = self.card.image_channels
+        probes = probe_patches(self.batch_size * channels, patch_shape)
+        return probes.reshape(self.batch_size, channels, *patch_shape)
+
     def _has_image(self, voxels: np.ndarray, box: BoundingBox, support: BoundingBox) -> bool:
-        patch = voxels[box.slices(support.start)]
+        patch = voxels[(..., *box.slices(support.start))]
         return bool(patch.min() != patch.max())
 
     def _values(self, patches: Sequence[Tensor]) -> Iterator[Tensor]:
         """The affinities of each patch, (channels, z, y, x) float32, the mean over all variants."""
-        shape = as_vec(patches[0].shape)
+        shape = as_vec(patches[0].shape[-3:])
         augmentation = self._augmentation(shape)
-        images = self._normalised(patches)  # (b, z, y, x)
+        images = self._normalised(patches)  # (b, c, z, y, x)
         totals = [torch.zeros((self.options.channels, *shape), device=self.device) for _ in patches]
         for which, variant in enumerate(augmentation.variants):
             outputs = self._run(variant.turn(images), augmentation.network_channels)
@@ -138,24 +145,24 @@ class Predictor:
         return (augmentation.mean(total) for total in totals)
 
     def _normalised(self, patches: Sequence[Tensor]) -> Tensor:
-        """A full batch of network inputs, (batch_size, z, y, x) float32; missing patches are zeros."""
-        batch = torch.zeros((self.batch_size, *patches[0].shape), device=self.device)
+        """A full batch of network inputs, (batch_size, c, z, y, x) float32; missing patches are zeros."""
+        shape = self.batch_size, self.card.image_channels, *patches[0].shape[-3:]
+        batch = torch.zeros(shape, device=self.device)
         for slot, patch in zip(batch, patches, strict=False):
             slot.copy_(patch)
             slot.sub_(self.card.normalisation.offset).div_(self.card.normalisation.scale)
         return batch
 
     def _run(self, images: Tensor, channels: int) -> Iterator[Tensor]:
-        """One forward pass: (b, z, y, x) -> b times (channels, z, y, x) float32, after the activation.
+        """One forward pass: (b, c, z, y, x) -> b times (channels, z, y, x) float32, after the activation.
 
         The activation is computed on each patch by itself, for the same reason as on a CPU the network is.
         """
-        inputs = images[:, None]
-        logits = self.network(inputs.contiguous(memory_format=self.memory_format))  # (b, c, z, y, x)
-        expected = (len(images), self.channels, *images.shape[1:])
+        logits = self.network(images.contiguous(memory_format=self.memory_format))  # (b, c, z, y, x)
+        expected = (len(images), self.channels, *images.shape[2:])
         if tuple(logits.shape) != expected:
             raise ModelError(
-                f"the network turned {tuple(inputs.shape)} into {tuple(logits.shape)}; its card promises {expected}: "
+                f"the network turned {tuple(images.shape)} into {tuple(logits.shape)}; its card promises {expected}: "
                 "correct the card's offsets, its other channels or its patch shape"
             )
         return (self._activated(patch[:channels].to(torch.float32).contiguous()) for patch in logits)
@@ -183,7 +190,7 @@ class Predictor:
         return torch.compile(network, dynamic=False) if self.options.compile else network  # type: ignore[return-value]
 
     def _upload(self, voxels: np.ndarray) -> Tensor:
-        """Copy the whole support to the device once, (z, y, x); patches are cut and normalised there."""
+        """Copy the whole support to the device once, (..., z, y, x); patches are cut and normalised there."""
         plain = voxels if voxels.dtype in (np.uint8, np.float32) else voxels.astype(np.float32)
         tensor = torch.from_numpy(np.require(plain, requirements=["C", "W"]))  # torch warns about read-only arrays
         if self.device.type == "cuda":
@@ -219,7 +226,8 @@ def measure(
     shape = as_vec(patch_shape or loaded.card.patch_shape, "patch_shape")
     bounds = BoundingBox.from_shape(shape * (predictor.batch_size, 1, 1))
     lattice = PatchLattice(bounds, shape, ZERO)
-    noise = np.random.default_rng(0).integers(0, 256, bounds.shape, dtype=np.uint8)
+    channels = () if loaded.card.image_channels == 1 else (loaded.card.image_channels,)
+    noise = np.random.default_rng(0).integers(0, 256, (*channels, *bounds.shape), dtype=np.uint8)
     seconds = []
     for _ in range(repeats + 1):
         began = time.perf_counter()
@@ -228,13 +236,15 @@ def measure(
     return median(seconds[1:]) / predictor.batch_size
 
 
-def _voxels(image: np.ndarray | Reader, support: BoundingBox) -> np.ndarray:
+def _voxels(image: np.ndarray | Reader, support: BoundingBox, channels: int) -> np.ndarray:
+    """The voxels of the support, (z, y, x), or (c, z, y, x) if there are several channels."""
     voxels = np.asarray(image(support) if callable(image) else image)
     if voxels.ndim == 4 and len(voxels) == 1:
         voxels = voxels[0]
-    if voxels.shape != support.shape:
+    expected = support.shape if channels == 1 else (channels, *support.shape)
+    if voxels.shape != expected:
         raise ConfigError(
-            f"the image has shape {voxels.shape}; the patches of this core need {support.shape}, the voxels of "
+            f"the image has shape {voxels.shape}; the patches of this core need {tuple(expected)}, the voxels of "
             f"{support}: read lattice.support(core)"
         )
     return voxels

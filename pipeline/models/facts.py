@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.errors import ModelError
 from pipeline.geometry import Triple
 from pipeline.models import MODELS
+from pipeline.models.patch_rules import PatchRule
 from pipeline.models.spec import ModelCard, build, bundled_names, load_card, load_model, named_arguments, sizes_of
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ def kmac_per_voxel(architecture: str, arguments: dict[str, Any], patch: Triple) 
 
     module = on_meta(architecture, arguments)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        module(torch.empty(1, 1, *patch, device="meta"))
+        module(torch.empty(PatchRule.of(module).image_shape(patch), device="meta"))
     return counter.get_total_flops() / 2 / prod(patch) / 1000
 
 
@@ -155,7 +156,7 @@ def voxels_per_second(module: nn.Module, patch: Triple, budget: float = 4.0) -> 
     """
     import torch
 
-    image = torch.rand(1, 1, *patch)
+    image = torch.rand(PatchRule.of(module).image_shape(patch))
     seconds: list[float] = []
     with torch.inference_mode():
         module(image)

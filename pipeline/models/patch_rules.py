@@ -5,7 +5,7 @@ A network states its rule with attributes; with the first, all others may be lef
     multiple         sides along z, y, x must be multiples of these numbers               (1, 1, 1)
     remainders       what may be left when a side is divided by its number: 0, or 0 and 1, or 1   (0,)
     minimum          the least side along z, y, x                                          (1, 1, 1)
-    image_channels   channels of the image; a run and a training give one                  1
+    image_channels   channels of the image                                                  1
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from dataclasses import dataclass
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import Triple
-
-RUN_CHANNELS = 1
-"""Channels of the image in runs and trainings."""
 
 
 def states_rule(network: object) -> bool:
@@ -40,7 +37,7 @@ class PatchRule:
             multiple=getattr(network, "multiple", (1, 1, 1)),
             remainders=getattr(network, "remainders", (0,)),
             minimum=getattr(network, "minimum", (1, 1, 1)),
-            image_channels=getattr(network, "image_channels", RUN_CHANNELS),
+            image_channels=getattr(network, "image_channels", 1),
         )
 
     def fits(self, patch: Triple) -> bool:
@@ -51,15 +48,19 @@ class PatchRule:
         """The patch that fits and is nearest to this one, along each axis; of two equally near sides the smaller."""
         return [self._nearest_side(side, axis) for axis, side in enumerate(patch)]
 
-    def check(self, patch: Triple, what: str, architecture: str) -> None:
-        """Raise ``ConfigError`` unless the network takes the patch, and images of one channel.
+    def image_shape(self, patch: Triple, batch: int = 1) -> tuple[int, ...]:
+        """The shape (b, c, z, y, x) of the images that the network takes."""
+        return (batch, self.image_channels, *patch)
+
+    def check(self, patch: Triple, what: str, architecture: str, channels: int = 1) -> None:
+        """Raise ``ConfigError`` unless the network takes the patch, and images of so many channels.
 
         what: begins the message, like "inference.patch_shape".
         """
-        if self.image_channels != RUN_CHANNELS:
+        if self.image_channels != channels:
             raise ConfigError(
-                f"in_channels is {self.image_channels} in the arguments of {architecture}; images have one channel: "
-                "take a model with in_channels 1"
+                f"{architecture} takes images of {self.image_channels} channels; its arguments say {channels}: write "
+                f"in_channels: {self.image_channels} there"
             )
         if not self.fits(patch):
             raise ConfigError(

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from pipeline.geometry import Triple
+from pipeline.geometry import Triple, as_vec
+from pipeline.models.patch_rules import PatchRule
 
 Field = tuple[int | None, int | None, int | None]
 """Voxels along z, y, x; None where a voxel depends on its whole patch."""
@@ -49,12 +50,13 @@ def _along(module: nn.Module, axis: int, multiple: Triple) -> int | None:
 
 def _support(module: nn.Module, axis: int, shape: list[int]) -> list[int]:
     """The places along the axis where the image has an effect on the middle of the output; ``AveragedError`` if all."""
-    image = torch.rand(1, 1, *shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64).requires_grad_()
+    size, numbers = PatchRule.of(module).image_shape(as_vec(shape)), torch.Generator().manual_seed(0)
+    image = torch.rand(size, generator=numbers, dtype=torch.float64).requires_grad_()
     z, y, x = (side // 2 for side in shape)
     with Passing(axis):
         (gradient,) = torch.autograd.grad(module(image)[0, :, z, y, x].sum(), image)
     others = tuple(a for a in range(3) if a != axis)
-    return torch.nonzero(gradient[0, 0].abs().amax(others))[:, 0].tolist()
+    return torch.nonzero(gradient[0].abs().amax(0).amax(others))[:, 0].tolist()
 
 
 class AveragedError(Exception):

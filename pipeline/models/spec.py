@@ -10,6 +10,7 @@ Nothing is ever unpickled. ``load_card`` checks the card and the checksum of the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -120,6 +121,11 @@ class ModelCard(Table):
     def channels(self) -> int:
         """Channels of the network: affinities first, then the others."""
         return len(self.offsets) + sum(other.channels for other in self.other_channels)
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the image that the network takes: 1 for grey, 3 for red, green and blue."""
+        return stated_channels(self.arguments)
 
     @property
     def digest(self) -> str:
@@ -243,6 +249,12 @@ def named_arguments(architecture: str, given: dict[str, Any] | str) -> dict[str,
         known = f", or one of {', '.join(sizes)}" if sizes else ""
         raise ModelError(f"arguments of {architecture} is {given!r}; it must be a table{known}")
     return dict(sizes[given])
+
+
+def stated_channels(arguments: Mapping[str, Any]) -> int:
+    """Channels of the image that a network's arguments state as ``in_channels``; 1 if they do not."""
+    found = arguments.get("in_channels", 1)
+    return found if type(found) is int else 1
 
 
 def sizes_of(path: str) -> dict[str, dict[str, Any]]:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pipeline.errors import ConfigError, CorruptError, LeaseError, LedgerError
 from pipeline.formats import MARK
 from pipeline.runs.chain import STAGES
+from pipeline.runs.hints import command
 from pipeline.runs.lease import KEY as LEASE_KEY
 from pipeline.runs.lease import read_lease
 from pipeline.runs.origin import WRITTEN
@@ -25,8 +26,8 @@ from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.extent import extent_key, recorded_layout
 from pipeline.stages.layout import BESIDE
 from pipeline.stages.setup import Inputs
-from pipeline.storage import ObjectStore
-from pipeline.volumes.location import parse_location
+from pipeline.storage import ObjectStore, local_path
+from pipeline.volumes.location import detect_format, parse_location
 from pipeline.volumes.removal import object_names
 
 KEY = "petaseg.json"
@@ -179,3 +180,14 @@ def _is_lease(store: ObjectStore, name: str) -> bool:
     except LeaseError:
         return False
     return lease is not None and not lease.damaged
+
+
+def refuse_volume(place: str) -> None:
+    """``ConfigError`` if a volume on this machine was named where a run is meant."""
+    local = local_path(place)
+    kind = detect_format(parse_location(place)) if local is not None and local.is_dir() else None
+    if kind is not None:
+        raise ConfigError(
+            f"{place} is a volume ({kind}); name a run file or a run directory "
+            f"(`{command('init', 'run.yaml', (), '--image', place)}` writes a run file)"
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.config.base import PathMarker
 from pipeline.config.reading import read_config
@@ -16,6 +17,9 @@ from pipeline.runs.run import Run, with_absolute_paths
 from pipeline.storage import absolute, local_path, parent_of
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import VolumeSpec
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelCard
 
 EXAMPLE = """\
 # A petaseg run: from an image (or affinities) to neurons.   petaseg plan run.yaml   then   petaseg run run.yaml
@@ -148,7 +152,7 @@ def check(text: str, file: str) -> None:
 def text_of(wanted: Wanted, spec: VolumeSpec | None, number: int) -> str:
     """The text of the run file whose run directory has the ``number``-th name."""
     place = from_folder_of(wanted.file, wanted.source)
-    threshold = None if wanted.model is None else _card_threshold(wanted.model)
+    threshold = None if wanted.model is None else _card(wanted.model).threshold
     stop_score = Agglomeration().stop_score
     return EXAMPLE.format(
         schema=SCHEMA,
@@ -165,10 +169,13 @@ def text_of(wanted: Wanted, spec: VolumeSpec | None, number: int) -> str:
 def _refuse_kind(wanted: Wanted, spec: VolumeSpec) -> None:
     """Refuse affinities that are called an image, and the reverse, with the option to use."""
     several = (spec.channels or 1) >= 3
-    if wanted.affinities is None and several and (spec.dtype == "uint8" or spec.dtype.kind == "f"):
+    takes = 1 if wanted.affinities else _card(wanted.model).image_channels
+    may_be_affinities = several and (spec.dtype == "uint8" or spec.dtype.kind == "f")
+    if wanted.affinities is None and may_be_affinities and takes != spec.channels:
         raise ConfigError(
-            f"{wanted.source} has {spec.channels} channels of {spec.dtype}; an image has one: if these are affinities, "
-            f"give --affinities {wanted.source} instead of --image"
+            f"{wanted.source} has {spec.channels} channels of {spec.dtype}; the model takes images of {takes}: if "
+            f"these are affinities, give --affinities {wanted.source} instead of --image; if they are colours, name "
+            "a model with in_channels 3, or one of them by adding #channel=0"
         )
     if wanted.affinities is not None and not several:
         raise ConfigError(
@@ -188,11 +195,11 @@ def _any_resolution(model: str | None, spec: VolumeSpec) -> str:
     return ANY_RESOLUTION.format(trained=trained, found=found)
 
 
-def _card_threshold(model: str) -> float | None:
-    """The threshold of a model's card."""
+def _card(model: str | None) -> ModelCard:
+    """The card of a model, or of the one that is used if none is named."""
     from pipeline.models.spec import load_card
 
-    return load_card(model).threshold
+    return load_card(model or Inference().model)
 
 
 def model_place(file: str, model: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError
+from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
@@ -18,7 +20,8 @@ from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS, to_uint8
 from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
-from pipeline.volumes.coarser import at_voxels, same_size
+from pipeline.volumes.coarser import mask_on, same_size
+from pipeline.volumes.image_rules import check_image
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
@@ -31,11 +34,16 @@ RESOLUTION_FACTOR = 1.5
 
 def open_inputs(config: RunConfig) -> Inputs:
     """Open and check every input of a run; ``ConfigError``, ``VolumeError`` or ``ModelError`` if one does not fit."""
+    _refuse_part_without_truth(config.evaluation)
     given = config.input
     url = given.image or given.affinities or ""
     volume = opened.source(url)
     spec = volume.spec
-    _check_source(volume, affinities=given.image is None)
+    network = None if given.image is None else open_network(config.inference, spec)
+    if network is None:
+        _check_affinities(volume)
+    else:
+        check_image(volume, network.card.image_channels, f"model {network.card.name}")
     roi = region_of_interest(given.start, given.stop, spec.bounds)
     return Inputs(
         url=url,
@@ -46,9 +54,18 @@ def open_inputs(config: RunConfig) -> Inputs:
         mask_url=given.mask,
         mask_fingerprint="" if given.mask is None else _mask_fingerprint(given.mask, spec, roi, config.run_directory),
         rules=supervoxel_rules(config.supervoxels, spec.resolution_nm),
-        network=None if given.image is None else open_network(config.inference, spec),
+        network=network,
         truth=open_truth(config.evaluation, spec, roi, config.run_directory),
     )
+
+
+def _refuse_part_without_truth(config: Evaluation) -> None:
+    """``ConfigError`` for a part to score where there is nothing to score it by."""
+    if (config.start or config.stop) and config.labels is None and config.skeletons is None:
+        raise ConfigError(
+            "evaluation.start and stop say which part is scored, but there is no ground truth: give "
+            "evaluation.labels, or leave them out"
+        )
 
 
 def region_of_interest(start: Triple | None, stop: Triple | None, bounds: BoundingBox) -> BoundingBox:
@@ -143,31 +160,22 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
             f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
             "adding #resolution=z,y,x"
         )
+    if volume.spec.dtype.kind == "i":
+        least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
+        if least < -MARKS:
+            raise VolumeError(
+                f"the ground truth {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is "
+                "to be scored: write those voxels as 0"
+            )
     return volume
 
 
 def _mask_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> str:
     """The fingerprint of a mask on the voxels of the input, or on voxels that hold a whole number of those."""
     volume = opened.source(url)
-    if volume.spec.channels is not None:
-        raise VolumeError(f"the mask {url} has {volume.spec.channels} channels; it must have one value a voxel")
-    mask = at_voxels("mask", volume, spec.resolution_nm)
-    if mask.factor == Vec(1, 1, 1) and mask.bounds != spec.bounds:
-        raise VolumeError(
-            f"the mask {url} covers {mask.bounds}; it must cover the same voxels as the input, {spec.bounds}: crop or "
-            "pad it, or correct its place by adding #offset=z,y,x"
-        )
-    if mask.factor != Vec(1, 1, 1) and volume.spec.bounds == spec.bounds:
-        raise VolumeError(
-            f"the mask {url} has as many voxels as the input, {spec.bounds}, but says that they are of "
-            f"{list(volume.spec.resolution_nm)} nm, and those of the input of {list(spec.resolution_nm)} nm; one of "
-            "the two is wrong: correct it by adding #resolution=z,y,x"
-        )
-    if not mask.bounds.contains(spec.bounds):
-        raise VolumeError(
-            f"the mask {url} covers {mask.bounds} of the input, which is {spec.bounds}; it must cover all of it: pad "
-            "it, or correct its place by adding #offset=z,y,x"
-        )
+    mask = mask_on(volume, spec)
+    if volume.spec.dtype.kind == "f" and any(np.isnan(block).any() for block in sample_blocks(volume)):
+        raise VolumeError(f"the mask {url} holds NaN, which is neither tissue nor none: write 0 outside of the tissue")
     return input_fingerprint(volume, mask.coarse(roi), run_directory)
 
 
@@ -175,33 +183,24 @@ def _skeleton_fingerprint(skeletons: Skeletons) -> str:
     return fingerprint([array.tolist() for array in (skeletons.nodes_nm, skeletons.edges, skeletons.skeleton)])
 
 
-def _check_source(volume: Volume, *, affinities: bool) -> None:
+def _check_affinities(volume: Volume) -> None:
+    """Refuse channels, types and values that are no affinities; values are those that also make the fingerprint."""
     spec = volume.spec
-    if affinities and ((spec.channels or 0) < 3 or spec.dtype.kind not in "fu"):
+    if (spec.channels or 0) < 3 or spec.dtype.kind not in "fu":
         raise VolumeError(
             f"{volume.url} has {spec.channels or 'no'} channels of {spec.dtype}; affinities need at least three "
             "channels (z, y, x) of uint8, or of floating-point numbers from 0 to 1"
         )
-    if affinities and spec.dtype.kind == "u" and spec.dtype != np.uint8:
+    if spec.dtype.kind == "u" and spec.dtype != np.uint8:
         raise VolumeError(
             f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float"
         )
-    if not affinities and (spec.channels not in (None, 1) or spec.dtype != np.uint8):
-        raise VolumeError(
-            f"{volume.url} has {spec.channels or 1} channels of {spec.dtype}; an image must be uint8 with one channel: "
-            f"convert it with `petaseg ingest {volume.url} image.zarr --to uint8`, one channel at a time"
-        )
-    if affinities:
-        _check_affinities(volume)
-
-
-def _check_affinities(volume: Volume) -> None:
-    """Refuse affinities whose values, in the blocks that also make the fingerprint, are of another range."""
     largest = max(int(to_uint8(block[:3], volume.url).max(initial=0)) for block in sample_blocks(volume))
     if largest == 1 and volume.spec.dtype == np.uint8:
         raise VolumeError(
             f"{volume.url} holds uint8 affinities of which none is larger than 1; 255 is sure, 1 is nearly nothing: "
-            f"stretch them with `petaseg ingest {volume.url} affinities.zarr --to uint8 --percentiles 0,100`"
+            f"stretch them with `petaseg ingest {shlex.quote(volume.url)} affinities.zarr --to uint8 "
+            "--percentiles 0,100`"
         )
 
 

@@ -22,7 +22,7 @@ from pipeline.stages.layout import BESIDE
 from pipeline.storage import ObjectStore, parent_of
 from pipeline.volumes.axes import DEFAULT
 from pipeline.volumes.base import Volume
-from pipeline.volumes.formats import VOLUMES
+from pipeline.volumes.formats import VOLUMES, creatable
 from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
 
@@ -30,8 +30,6 @@ SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
 WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
 """Names, within a run directory, of the volumes that stages write."""
-NOT_A_FOLDER = ("hdf5", "npy", "tiff", "memory")
-"""Formats that no stage writes."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +79,7 @@ def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)
     written_by = origin.stage.name, origin.stage.fingerprint, origin.volume
-    return fingerprint(*written_by, *_extent(volume), *_other_axes(volume.url))
+    return fingerprint(*written_by, *_extent(volume), *_other_voxels(volume.url))
 
 
 def require_finished(url: str) -> None:
@@ -116,7 +114,7 @@ def origin_of(url: str) -> Origin | None:
     writes it any more. Behind a web server nobody can list a run's records, so there every volume is a plain one.
     """
     location = parse_location(url)
-    if location.format in NOT_A_FOLDER or location.base.startswith(("http://", "https://")):
+    if location.format not in (None, *creatable()) or location.base.startswith(("http://", "https://")):
         return None
     for folder, name in _places(location):
         if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:
@@ -157,10 +155,12 @@ def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], 
     return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
 
 
-def _other_axes(url: str) -> tuple[str, ...]:
-    """The order ``#axes=`` in which a URL takes the axes, unless it is that in which stages write."""
-    axes = parse_location(url).options.get("axes")
-    return () if axes is None or axes in DEFAULT.values() else (axes,)
+def _other_voxels(url: str) -> tuple[str, ...]:
+    """What a URL says about the voxels beside their place: an order ``#axes=`` that no stage writes, and a channel."""
+    options = parse_location(url).options
+    axes, channel = options.get("axes"), options.get("channel")
+    other_axes = () if axes is None or axes in DEFAULT.values() else (axes,)
+    return other_axes if channel is None else (*other_axes, f"channel {channel}")
 
 
 def _origin(url: str, outline: RunOutline, volume: str) -> Origin:

@@ -133,7 +133,7 @@ def draw_run(run: Run, path: Path) -> Path:
     truth = None if run.inputs.truth is None else run.inputs.truth.labels
     comparison_picture(
         path,
-        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box, point),
+        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box, point).grey,
         affinities=planes(run.affinities, box, point),
         segmentation=planes(opened.source(run.layout.volume_url("labels")), box, point),
         truth=None if truth is None else planes(opened.source(truth), box, point),

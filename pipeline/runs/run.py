@@ -35,7 +35,14 @@ from pipeline.runs.applied import (
 )
 from pipeline.runs.beside import LEFT_OUT, NEEDED, OWN, layout_beside, name_in, refuse_foreign
 from pipeline.runs.chain import build_chain
-from pipeline.runs.directory import InputMark, check_directory, claim_directory, forget_left_out, read_mark
+from pipeline.runs.directory import (
+    InputMark,
+    check_directory,
+    claim_directory,
+    forget_left_out,
+    read_mark,
+    refuse_volume,
+)
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
@@ -278,6 +285,7 @@ def run_file(path: str | Path) -> tuple[ObjectStore, str]:
     is_file = local.is_file() if local else place.endswith((".yaml", ".yml"))
     store, key = store_of(place) if is_file else (ObjectStore(place), RUN_FILE)
     if not store.exists(key):
+        refuse_volume(place)
         name = f"{store.url}/{key}" if local is None or local.is_dir() else place
         raise ConfigError(
             f"{name} does not exist; name a run file or a run directory (`petaseg init` writes a run file)"

@@ -24,7 +24,7 @@ from pipeline.config.base import (
 from pipeline.config.cluster import ClusterTable
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
-from pipeline.models.spec import Normalisation
+from pipeline.models.spec import Normalisation, named_arguments, stated_channels
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_specs import AnyRule
 from pipeline.training.rules import Bptt
@@ -44,11 +44,11 @@ class LabelledVolume(Table):
     """An image with its labels; the targets define what label 0 means."""
 
     image: DataPath
-    """Volume of the raw image, uint8."""
+    """Volume of the raw image, uint8; of three channels for a network with ``in_channels: 3``."""
     labels: DataPath
     """Volume of labels on the same voxels."""
     mask: DataPath | None = None
-    """Volume on the same voxels; where it is 0, voxels are masked: no loss sees them."""
+    """Volume on the same voxels or a coarser mip; where it is 0, voxels are masked: no loss sees them."""
     start: Voxel | None = None
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
@@ -171,6 +171,11 @@ class TrainConfig(Table):
     """For the card: licence of the weights."""
     cluster: ClusterTable = ClusterTable()
     """Where `petaseg submit` trains; the job has the memory, walltime and restarts of ``cluster.driver``."""
+
+    @property
+    def image_channels(self) -> int:
+        """Channels of the images that the network takes."""
+        return stated_channels(named_arguments(self.architecture, self.arguments))
 
     @property
     def channels(self) -> tuple[AnyTarget, ...]:

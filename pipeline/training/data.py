@@ -13,11 +13,12 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.training.config import TrainConfig
-from pipeline.training.sampler import Moved, Source
+from pipeline.training.sampler import Moved, with_channels
 from pipeline.training.sampler import Sampler as PatchSampler
+from pipeline.training.sources import Source
 
 Batch = tuple[Tensor, Tensor, Tensor]
-"""Image (b, 1, z, y, x); targets and weights (b, c, z, y, x); all float32."""
+"""Image (b, c, z, y, x); targets and weights (b, c, z, y, x); all float32."""
 VALIDATION_PATCHES = 12
 
 
@@ -44,7 +45,7 @@ class ValidationPatches(Dataset[Any]):
     def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         box, n = self.boxes[number], self.config.normalisation
         raw, labels = self.source.read(box)
-        image = ((raw - n.offset) / n.scale)[None].astype(np.float32)
+        image = with_channels((raw - n.offset) / n.scale).astype(np.float32)
         return image, *Moved.whole(labels, self.source.read_mask(box), self.config.channels).targets(
             self.config.channels, self.source.resolution_nm
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 import shlex
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.dry_run import dry_run
 from pipeline.training.module import two_thick
-from pipeline.training.sampler import Source, open_source
+from pipeline.training.sources import Source, open_source
 from pipeline.volumes import open_volume
 
 THICK = 2.0
@@ -107,9 +109,18 @@ def example(image: str, labels: str, *, file: str = "train.yaml", schema: str = 
         **{"start": list(box.start), "train_stop": [split, *box.stop[1:]]},
         **{"watch_start": [split, *box.start[1:]], "stop": list(box.stop)},
         **{"patch": list(patch), "overlap": [side // 4 for side in patch]},
-        of_voxels=OF_THICK_SECTIONS if thick else OF_CUBES,
+        of_voxels=_with_channels(OF_THICK_SECTIONS if thick else OF_CUBES, source.image.spec.channels or 1),
         precision=precision_for(patch, thick),
     )
+
+
+def _with_channels(text: str, channels: int) -> str:
+    """The lines of the network, for images of several channels with its arguments written out."""
+    size = re.match(r"arguments: (\w+)", text)
+    if channels == 1 or size is None:
+        return text
+    arguments = {**named_arguments(ARCHITECTURE, size[1]), "in_channels": channels}
+    return text.replace(size[0], f"arguments: {json.dumps(arguments)}", 1)
 
 
 def free_output(file: str) -> tuple[str, str]:
@@ -129,14 +140,16 @@ def precision_for(patch: Vec, thick: bool) -> str:
 
 def labelled(image: str, labels: str) -> Source:
     """The part of an image that has labels."""
-    one, other = open_volume(image).spec.bounds, open_volume(labels).spec.bounds
+    spec = open_volume(image).spec
+    one, other = spec.bounds, open_volume(labels).spec.bounds
     box = one.intersect(other)
     if box.empty:
         raise ConfigError(
             f"{image} covers {one}, {labels} covers {other}; they share no voxel, so nothing is labelled: correct the "
             "place of one of them by adding #offset=z,y,x"
         )
-    return open_source(LabelledVolume(image=image, labels=labels, start=box.start, stop=box.stop))
+    volumes = LabelledVolume(image=image, labels=labels, start=box.start, stop=box.stop)
+    return open_source(volumes, spec.channels or 1)
 
 
 def patch_of(box: BoundingBox, held_back: int, thick: bool) -> Vec:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
 from pipeline.models.axes import as_dimension
+from pipeline.models.patch_rules import PatchRule
 from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.training.rule_specs import (
     AnyPenalty,
@@ -117,7 +118,7 @@ def _check_steady(network: RecurrentNetwork, rule: Recurrent, architecture: str,
 def idle_parameters(network: nn.Module, patch_shape: Vec) -> bool:
     """True if some parameter has no part in the output, as in published cells; from shapes alone."""
     shapes = copy.deepcopy(network).to("meta").requires_grad_(True)
-    shapes(torch.zeros((1, 1, *patch_shape), device="meta")).sum().backward()
+    shapes(torch.zeros(PatchRule.of(network).image_shape(patch_shape), device="meta")).sum().backward()
     return any(parameter.grad is None for parameter in shapes.parameters())
 
 
@@ -125,7 +126,7 @@ def state_parts(network: RecurrentNetwork, patch_shape: Vec) -> tuple[bool, int]
     """Whether the state before the first step is empty, and how many tensors it has after it; from shapes alone."""
     shapes = copy.deepcopy(network).to("meta")
     with torch.no_grad():
-        image = torch.zeros((1, 1, *patch_shape), device="meta")
+        image = torch.zeros(PatchRule.of(network).image_shape(patch_shape), device="meta")
         x = shapes.drive(as_dimension(image, shapes.dimensions)[0])
         first = shapes.initial(x)
         return not tensors(first), len(tensors(shapes.step(x, first)))

@@ -22,9 +22,10 @@ from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
 from pipeline.training.learning import Learned, check_rule, earlier_weight, run
-from pipeline.training.sampler import Sampler, Source, open_sources
+from pipeline.training.sampler import Sampler
 from pipeline.training.schedules import make_optimiser, make_schedule, parameter_groups
 from pipeline.training.scores import Hits, hits_of, score_of
+from pipeline.training.sources import Source, open_sources
 from pipeline.training.total_loss import LossParts, combined_loss
 
 RECENT = 50
@@ -240,7 +241,7 @@ def check_learns(network: nn.Module, config: TrainConfig) -> None:
 def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:
     """Refuse, before the first step, patches that the network would refuse in training or validation."""
     rule = PatchRule.of(network)
-    rule.check(config.patch_shape, "patch_shape", config.architecture)
+    rule.check(config.patch_shape, "patch_shape", config.architecture, config.image_channels)
     watched = validation_boxes(validation, config)[0].shape
     if not rule.fits(watched):
         raise ConfigError(
@@ -253,7 +254,7 @@ def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) 
         raise ConfigError(
             f"patch_shape is {list(config.patch_shape)}: at one level (or gate) of the network it is two voxels thick, "
             "where torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): "
-            "choose a thicker or thinner patch, or precision float32"
+            "set precision: float32, or choose a thicker or thinner patch"
         )
 
 
@@ -262,7 +263,8 @@ def check_first_step(network: nn.Module, config: TrainConfig) -> None:
     shapes = copy.deepcopy(network).to("meta").train()
     try:
         with torch.no_grad():
-            shapes(torch.empty((config.batch_size, 1, *config.patch_shape), device="meta"))
+            shape = PatchRule.of(network).image_shape(config.patch_shape, config.batch_size)
+            shapes(torch.empty(shape, device="meta"))
     except (ValueError, RuntimeError, ModelError) as error:
         raise ConfigError(
             f"patch_shape is {list(config.patch_shape)} with batch_size {config.batch_size}; {config.architecture} "
@@ -277,5 +279,5 @@ def two_thick(network: nn.Module, patch_shape: Vec) -> bool:
         if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
             layer.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[2]))
     with torch.no_grad():
-        shapes(torch.empty((1, 1, *patch_shape), device="meta"))
+        shapes(torch.empty(PatchRule.of(network).image_shape(patch_shape), device="meta"))
     return 2 in seen

@@ -33,8 +33,8 @@ def outputs_of_steps(network: nn.Module, image: Tensor) -> list[Tensor]:
 def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, specs: Sequence[AnyTarget], path: Path) -> None:
     """Draw the middle section of the first patch: image, prediction after each step, and truth; a PNG.
 
-    image (b, 1, z, y, x); steps, logits, and targets (b, c, z, y, x), the channels those of the specs; a row a target.
-    Targets are NaN where voxels are masked.
+    image (b, c, z, y, x), drawn grey; steps, logits, and targets (b, c, z, y, x), the channels those of the specs; a
+    row a target. Targets are NaN where voxels are masked.
     """
     chosen = sorted({round(i * (len(steps) - 1) / max(1, MOST_STEPS - 1)) for i in range(MOST_STEPS)})
     middle = image.shape[2] // 2
@@ -44,7 +44,7 @@ def draw_steps(image: Tensor, steps: Sequence[Tensor], targets: Tensor, specs: S
     canvas = FigureCanvasAgg(figure)
     grid = figure.subplots(len(specs), len(chosen) + 2, squeeze=False)
     for row, (axes, spec) in enumerate(zip(grid, specs, strict=True)):
-        show(axes[0], image[0, 0, middle].cpu(), "image")
+        show(axes[0], image[0, :, middle].mean(0).cpu(), "image")
         truth = shown(true[row])
         unmasked = truth[truth.isfinite()].tolist()
         limits = limits_of(spec, min(unmasked, default=0), max(unmasked, default=0))

@@ -16,7 +16,8 @@ from matplotlib.figure import Figure
 
 from pipeline.training.config import TrainConfig
 from pipeline.training.pictures import MASKED_COLOUR, limits_of
-from pipeline.training.sampler import Sampler, open_sources
+from pipeline.training.sampler import Sampler
+from pipeline.training.sources import open_sources
 from pipeline.training.targets import erode
 
 PATCHES = 5
@@ -69,9 +70,15 @@ def with_changes(config: TrainConfig, on: dict[str, float]) -> TrainConfig:
 def panel(sampler: Sampler, plain: Sampler, number: int, title: str) -> Panel:
     """The section of a patch that differs most from the unchanged patch."""
     image, moved, _ = sampler.changed(number)
-    difference = abs(image - plain.changed(number)[0]).mean((1, 2))
+    image, before = as_grey(image), as_grey(plain.changed(number)[0])
+    difference = abs(image - before).mean((1, 2))
     section = int(np.argmax(difference)) if difference.any() else len(image) // 2
     return title, image[section], moved.labels[section], (0.0, 1.0)
+
+
+def as_grey(image: np.ndarray) -> np.ndarray:
+    """An image (z, y, x) as it is; the mean of the colours of one (c, z, y, x)."""
+    return image if image.ndim == 3 else image.mean(0)
 
 
 def target_rows(sampler: Sampler) -> Iterator[list[Panel]]:

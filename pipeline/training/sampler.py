@@ -12,146 +12,16 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from pipeline.errors import ConfigError, VolumeError
-from pipeline.evaluation.contingency import labelled_voxels
+from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
-from pipeline.synthetic.tissue import make_tissue
 from pipeline.training.augmentation import augment, draw_factor, nearest, resample
-from pipeline.training.config import LabelledVolume, TrainConfig
+from pipeline.training.config import TrainConfig
 from pipeline.training.sampling import PatchRules, slabs_of
+from pipeline.training.sources import Source
 from pipeline.training.target_specs import AnyTarget, Pair, make_targets
-from pipeline.volumes import open_volume
-from pipeline.volumes.base import Volume
-from pipeline.volumes.coarser import same_size
 
 DRAWS = 1000
 WHITE = np.float32(255)
-
-
-@dataclass(frozen=True)
-class Source:
-    """An image with labels, and the box of it that is used."""
-
-    image: Volume
-    labels: Volume
-    box: BoundingBox
-    mask: Volume | None = None
-    """0 where voxels are masked; no voxel is masked if it is None."""
-    held: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
-    """Image, labels and mask of the box, if they are in memory."""
-
-    @property
-    def resolution_nm(self) -> tuple[float, float, float]:
-        """Size of a voxel (z, y, x)."""
-        return self.image.spec.resolution_nm
-
-    @property
-    def isotropic(self) -> bool:
-        """True if voxels are (nearly) cubes, so that axes may be swapped."""
-        nm = self.resolution_nm
-        return max(nm) < 1.2 * min(nm)
-
-    @property
-    def square(self) -> bool:
-        """True if voxels are (nearly) squares in the plane, so that y and x may be swapped."""
-        nm = self.resolution_nm[1:]
-        return max(nm) < 1.2 * min(nm)
-
-    def read_image(self, box: BoundingBox) -> np.ndarray:
-        """Raw image (z, y, x) float32."""
-        return self._part(0, self.image, box).astype(np.float32)
-
-    def read_labels(self, box: BoundingBox) -> np.ndarray:
-        """Labels (z, y, x) int64; what truth marks as not to be scored is 0, not known."""
-        labels = self._part(1, self.labels, box)
-        return np.where(labelled_voxels(labels), labels, 0).astype(np.int64)
-
-    def read_mask(self, box: BoundingBox) -> np.ndarray | None:
-        """1 at unmasked voxels, 0 elsewhere, (z, y, x) uint8; ``None`` without a mask volume."""
-        return None if self.mask is None else (self._part(2, self.mask, box) > 0).astype(np.uint8)
-
-    def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
-        """Image and labels."""
-        return self.read_image(box), self.read_labels(box)
-
-    def hold(self, box: BoundingBox) -> Source:
-        """A part of this source, read into memory."""
-        mask = None if self.mask is None else self._part(2, self.mask, box)
-        return replace(self, box=box, held=(self._part(0, self.image, box), self._part(1, self.labels, box), mask))
-
-    def _part(self, which: int, volume: Volume, box: BoundingBox) -> np.ndarray:
-        held = None if self.held is None else self.held[which]
-        return one_channel(volume.read(box)) if held is None else held[box.slices(self.box.start)]
-
-
-def one_channel(array: np.ndarray) -> np.ndarray:
-    """(z, y, x) of an array (z, y, x) or (1, z, y, x)."""
-    return array[0] if array.ndim == 4 else array
-
-
-def open_source(config: LabelledVolume) -> Source:
-    """Open an image and its labels; ``VolumeError`` if they are not uint8 and integers of the same voxels."""
-    image, labels = open_volume(config.image), open_volume(config.labels)
-    if image.spec.dtype != np.uint8:
-        raise VolumeError(f"{image.url} is {image.spec.dtype}; images to train on must be uint8: convert it")
-    if labels.spec.dtype.kind not in "iu":
-        raise VolumeError(f"{labels.url} is {labels.spec.dtype}; labels must be integers: convert them")
-    for volume, what in ((image, "images to train on"), (labels, "labels")):
-        if volume.spec.channels not in (None, 1):
-            raise VolumeError(f"{volume.url} has {volume.spec.channels} channels; {what} have one: take one of them")
-    bounds = image.spec.bounds
-    box = BoundingBox(config.start or bounds.start, config.stop or bounds.stop)
-    mask = None if config.mask is None else open_volume(config.mask)
-    for volume in (image, labels, *([] if mask is None else [mask])):
-        if not volume.spec.bounds.contains(box):
-            raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
-        if not same_size(volume.spec.resolution_nm, image.spec.resolution_nm):
-            raise VolumeError(
-                f"{volume.url} has voxels of {list(volume.spec.resolution_nm)} nm, {image.url} of "
-                f"{list(image.spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1)"
-            )
-    return Source(image, labels, box, mask)
-
-
-def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source], Source]:
-    """The sources to train on, and the source to validate on."""
-    sources = [open_source(volume) for volume in config.volumes]
-    validation = None if config.validation is None else open_source(config.validation)
-    if config.synthetic is not None:
-        made = config.synthetic
-        seeds = range(made.seed, made.seed + made.volumes + 1)
-        tissues = [synthetic_source(made.shape, seed) for seed in seeds]
-        sources += tissues[:-1]
-        validation = validation or tissues[-1]
-    assert validation is not None
-    if check:
-        _check_patch(config, sources)
-    return sources, validation
-
-
-def synthetic_source(shape: Vec, seed: int) -> Source:
-    """Made-up tissue in memory."""
-    from pipeline.volumes import create_volume
-    from pipeline.volumes.base import VolumeSpec
-
-    tissue = make_tissue(shape, seed=seed)
-    box = BoundingBox.from_shape(shape)
-    volumes = []
-    for kind, array in (("image", tissue.image), ("labels", tissue.labels)):
-        url = f"memory://tissue-{'-'.join(map(str, shape))}-{seed}-{kind}"
-        volume = create_volume(url, VolumeSpec(box, tissue.resolution_nm, array.dtype), overwrite=True)
-        volume.write(box, array)
-        volumes.append(volume)
-    return Source(volumes[0], volumes[1], box)
-
-
-def _check_patch(config: TrainConfig, sources: list[Source]) -> None:
-    for source in sources:
-        if not config.patch_shape.at_most(source.box.shape):
-            raise ConfigError(
-                f"patch_shape is {list(config.patch_shape)}; {source.image.url} offers "
-                f"{list(source.box.shape)} voxels: choose a smaller patch or a larger box"
-            )
 
 
 @dataclass(frozen=True)
@@ -211,14 +81,17 @@ class Sampler:
         self._chunk: tuple[tuple[int, int], Source] | None = None
 
     def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image (1, z, y, x) float32, normalised; targets and weights (c, z, y, x) float32."""
+        """Image (c, z, y, x) float32, normalised, c = 1 for grey; targets and weights (c, z, y, x) float32."""
         image, moved, source = self.changed(number)
         targets, weights = moved.targets(self.targets, source.resolution_nm)
         n = self.config.normalisation
-        return ((image * WHITE - n.offset) / n.scale)[None].astype(np.float32), targets, weights
+        return with_channels((image * WHITE - n.offset) / n.scale).astype(np.float32), targets, weights
 
     def changed(self, number: int) -> tuple[np.ndarray, Moved, Source]:
-        """A patch after all changes: image (z, y, x) from 0 to 1, the arrays that moved with it, and its source."""
+        """A patch after all changes: image from 0 to 1, the arrays that moved with it, and its source.
+
+        The image is (z, y, x), or (c, z, y, x) if it has several channels.
+        """
         rng = np.random.default_rng([self.config.seed, number])
         sources = self._sources_of(number)
         patch = self._patch(sources, rng)
@@ -310,9 +183,14 @@ def pasted(patch: Patch, other: Patch, rng: np.random.Generator) -> Patch:
 
 
 def centre(array: np.ndarray, shape: Triple) -> np.ndarray:
-    """The middle of an array (z, y, x), of this shape."""
-    start = (as_vec(array.shape, "array shape") - shape) // 2
-    return array[BoundingBox.from_shape(shape, start).slices()]
+    """The middle of an array (..., z, y, x), of this shape."""
+    start = (as_vec(array.shape[-3:], "array shape") - shape) // 2
+    return array[(..., *BoundingBox.from_shape(shape, start).slices())]
+
+
+def with_channels(image: np.ndarray) -> np.ndarray:
+    """An image (z, y, x) as (1, z, y, x); one that has channels as it is."""
+    return image[None] if image.ndim == 3 else image
 
 
 def _random_box(part: BoundingBox, shape: Vec, rng: np.random.Generator) -> BoundingBox:

@@ -89,7 +89,7 @@ def slabs_of(box: BoundingBox, count: int, patch_shape: Vec, name: str) -> list[
     ]
     if not all(patch_shape.at_most(slab.shape) for slab in slabs):
         raise ConfigError(
-            f"sampling.apart cuts {name} into {count} slabs of {list(slabs[0].shape)} voxels; each must hold a patch of "
-            f"{list(patch_shape)}: take fewer processes, a smaller patch, or leave apart out"
+            f"sampling.apart cuts {name} into {count} slabs of {list(slabs[0].shape)} voxels; each must hold a patch "
+            f"of {list(patch_shape)}: take fewer processes, a smaller patch, or leave apart out"
         )
     return slabs

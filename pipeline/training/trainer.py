@@ -40,6 +40,7 @@ from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, 
 from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
+from pipeline.volumes.places import overlap, place_of, real
 
 FREE = {
     *("output", "name", "training_data", "licence", "overlap", "validation", "validate_every", "patience"),
@@ -169,11 +170,24 @@ def make_trainer(config: TrainConfig, callbacks: list[Callback], *, idle: bool =
     )
 
 
+def refuse_volumes(config: TrainConfig) -> None:
+    """Raise ``ConfigError`` if the output folder is a volume that is trained on, or lies in one."""
+    own = real(config.output)
+    for part in (*config.volumes, *filter(None, [config.validation])):
+        for url in filter(None, (part.image, part.labels, part.mask)):
+            if overlap(own, place_of(url)) in ("is", "lies in"):
+                raise ConfigError(
+                    f"output is {config.output}, which is the volume {url} or lies in it, and a training would write "
+                    "among its voxels: name another folder"
+                )
+
+
 def saved(config: TrainConfig) -> dict[str, Any] | None:
     """The checkpoint of this training, ``None`` if there is none.
 
-    ``ModelError`` if it is another training's, a newer petaseg's, or damaged.
+    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume.
     """
+    refuse_volumes(config)
     path = Path(config.output) / CHECKPOINT
     if not path.is_file():
         return None

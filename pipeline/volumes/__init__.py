@@ -14,6 +14,7 @@ from pipeline.volumes.base import CreatableFormat, Format, Mode, Volume, VolumeS
 from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, creatable, either, entry_of, understood_by
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
 from pipeline.volumes.marker import refuse_unfinished
+from pipeline.volumes.one_channel import chosen_channel
 from pipeline.volumes.spec_checks import check_spec, differences
 
 __all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "parse_target", "spec_like"]
@@ -23,9 +24,10 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     """Open an existing volume.
 
     url: a path or a URL (``file://``, ``s3://``, ``gs://``, ``https://``, ``memory://name``), of a zarr array or
-        multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file or TIFF images. After ``#``,
-        joined by ``&``: ``mip=1`` picks a level, ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add
-        what the file states, which is then not looked at, and so does ``axes=zyx`` with the order of the axes.
+        multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file, TIFF, PNG or JPEG images, or a
+        JSON file that lists tiles. After ``#``, joined by ``&``: ``mip=1`` picks a level, ``channel=0`` one channel
+        (read-only), ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add what the file states, which is
+        then not looked at, and so does ``axes=zyx`` with the order of the axes.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
@@ -38,7 +40,7 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         refuse_unfinished(location)
     kind = cast(type[Format], load(entry_of(name).path))
     try:
-        volume = kind.open(location, mode)
+        volume = chosen_channel(location, kind.open(location, mode), mode)
     except (PetasegError, OSError, MemoryError):
         raise
     except Exception as error:  # wrong metadata can raise any error

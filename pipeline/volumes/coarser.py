@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.volumes.base import Volume
+from pipeline.volumes.base import Volume, VolumeSpec
 from pipeline.volumes.placement import Resolution
 
 EQUAL = 1e-5
@@ -27,6 +27,11 @@ class CoarserVolume:
     volume: Volume
     factor: Vec
     """Fine voxels along each side of a coarse one."""
+
+    @property
+    def url(self) -> str:
+        """Where the coarse volume is."""
+        return self.volume.url
 
     @property
     def bounds(self) -> BoundingBox:
@@ -66,3 +71,33 @@ def at_voxels(what: str, volume: Volume, resolution_nm: Resolution) -> CoarserVo
             "or correct the size by adding #resolution=z,y,x"
         )
     return CoarserVolume(volume, factor)
+
+
+def mask_on(volume: Volume, spec: VolumeSpec) -> CoarserVolume:
+    """A mask on the voxels of an image, or on voxels that hold a whole number of those; ``VolumeError`` if it is not.
+
+    spec: the image's.
+    """
+    if volume.spec.channels is not None:
+        raise VolumeError(
+            f"the mask {volume.url} has {volume.spec.channels} channels; it must have one value a voxel: take one of "
+            "them by adding #channel=0"
+        )
+    mask = at_voxels("mask", volume, spec.resolution_nm)
+    if mask.factor == Vec(1, 1, 1) and mask.bounds != spec.bounds:
+        raise VolumeError(
+            f"the mask {volume.url} covers {mask.bounds}; it must cover the same voxels as the input, {spec.bounds}: "
+            "crop or pad it, or correct its place by adding #offset=z,y,x"
+        )
+    if mask.factor != Vec(1, 1, 1) and volume.spec.bounds == spec.bounds:
+        raise VolumeError(
+            f"the mask {volume.url} has as many voxels as the input, {spec.bounds}, but says that they are of "
+            f"{list(volume.spec.resolution_nm)} nm, and those of the input of {list(spec.resolution_nm)} nm; one of "
+            "the two is wrong: correct it by adding #resolution=z,y,x"
+        )
+    if not mask.bounds.contains(spec.bounds):
+        raise VolumeError(
+            f"the mask {volume.url} covers {mask.bounds} of the input, which is {spec.bounds}; it must cover all of "
+            "it: pad it, or correct its place by adding #offset=z,y,x"
+        )
+    return mask

@@ -55,30 +55,43 @@ VOLUMES = {
     "zarr": Entry(
         "pipeline.volumes.ome_zarr:ZarrVolume",
         creatable=True,
-        options=("mip", "resolution", "offset", "axes"),
+        options=("mip", "resolution", "offset", "axes", "channel"),
         markers=("zarr.json", ".zarray", ".zgroup"),
         has_scheme=True,
     ),
     "precomputed": Entry(
         "pipeline.volumes.precomputed:PrecomputedVolume",
         creatable=True,
-        options=("mip", "resolution", "offset"),
+        options=("mip", "resolution", "offset", "channel"),
         markers=("info",),
         has_scheme=True,
     ),
     "memory": Entry("pipeline.volumes.memory:MemoryVolume", creatable=True, has_scheme=True, lasting=False),
     "hdf5": Entry(
         "pipeline.volumes.hdf5:Hdf5Volume",
-        options=("resolution", "offset", "axes"),
+        options=("resolution", "offset", "axes", "channel"),
         suffixes=(".h5", ".hdf5", ".hdf"),
         has_datasets=True,
     ),
-    "npy": Entry("pipeline.volumes.npy:NpyVolume", options=("resolution", "offset", "axes"), suffixes=(".npy",)),
+    "npy": Entry(
+        "pipeline.volumes.npy:NpyVolume", options=("resolution", "offset", "axes", "channel"), suffixes=(".npy",)
+    ),
     "tiff": Entry(
         "pipeline.volumes.tiff:TiffVolume",
-        options=("resolution", "offset", "files", "order"),
+        options=("resolution", "offset", "files", "order", "channel"),
         suffixes=(".tif", ".tiff"),
         in_folders=True,
+    ),
+    "pictures": Entry(
+        "pipeline.volumes.pictures:PictureVolume",
+        options=("resolution", "offset", "files", "order", "channel"),
+        suffixes=(".png", ".jpg", ".jpeg"),
+        in_folders=True,
+    ),
+    "tiles": Entry(
+        "pipeline.volumes.tiles:TileVolume",
+        options=("resolution", "offset", "missing", "channel"),
+        suffixes=(".json", ".vsvi"),
     ),
 }
 """Storage formats by name, in the order in which a folder is asked whether it is one of them."""

@@ -93,7 +93,7 @@ def _find_dataset(location: Location, file: h5py.File) -> h5py.Dataset:
     if name is None or not isinstance(file.get(name), h5py.Dataset):
         raise VolumeError(
             f"{location.url} names no dataset; {location.base} holds {', '.join(names) or 'none'}: "
-            f"write {location.base}:{names[0] if names else 'dataset'}, or --dataset"
+            f"write {location.base}:{names[0] if names else 'dataset'}"
         )
     _refuse_filters(location, file[name])
     _refuse_lacking_parts(location, file[name])

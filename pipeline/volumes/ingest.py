@@ -1,4 +1,4 @@
-"""Ingest: copy any readable volume (TIFF images, HDF5, npy, zarr, precomputed) into a new one, block by block.
+"""Ingest: copy any readable volume (image files, tiles, HDF5, npy, zarr, precomputed) into a new one, block by block.
 
     1. open the source; voxel size and offset come from it or from the caller              open_source
     2. with ``to``, measure the range of values                                            intensity.py
@@ -97,7 +97,8 @@ def ingest(
 ) -> IngestReport:
     """Copy a source into a new volume; an interrupted call is finished by calling again with the same arguments.
 
-    source: a folder of numbered TIFF files, a multi-page TIFF, an HDF5 file, a ``.npy`` file or any volume URL.
+    source: a folder of numbered TIFF, PNG or JPEG files, a multi-page TIFF, a tile set (JSON), an HDF5 file, a
+        ``.npy`` file, or any volume URL.
     resolution_nm: nanometres per voxel (z, y, x); left out, what the source states.
     offset: position of the first voxel (z, y, x) in voxels; left out, what the source states, else 0, 0, 0.
     storage_chunk: voxels (z, y, x) of a stored chunk; left out, ``STORAGE_CHUNK``.
@@ -126,6 +127,7 @@ def ingest(
     check_spec(target_url, spec)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
     marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
+    marker.refuse_foreign()
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
     kind = format or target_place.format or DEFAULT_FORMAT
     kept = remembered(target_place, kind) if wanted and done else None
@@ -251,7 +253,9 @@ def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
     found = detect_format(location) if location.entry.lasting else None
     done = marker.blocks_done()
     if done is None and found:
-        raise VolumeError(f"{target_url} exists already, as {found}; choose another target, or overwrite it")
+        raise VolumeError(
+            f"{target_url} exists already, as {found}; choose another target, or replace it with --overwrite"
+        )
     return done is not None, done if done and found else 0
 
 

@@ -6,6 +6,8 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
 
 from pipeline.config.base import finite_number
 from pipeline.errors import ConfigError, VolumeError
@@ -95,10 +97,26 @@ def detect_format(location: Location) -> str | None:
     for name, entry in VOLUMES.items():
         if any(map(store.exists, entry.markers)):
             return name
-    path = store.local_path
-    children = [child.name for child in path.iterdir()] if path and path.is_dir() else []
-    stacks = (name for name, entry in VOLUMES.items() if entry.in_folders and any(map(entry.holds, children)))
-    return next(stacks, None)
+    stacks = _stacks(location, store.local_path)
+    if len(stacks) > 1:
+        found = " and ".join(f"{name} ({', '.join(VOLUMES[name].suffixes)})" for name in stacks)
+        raise VolumeError(
+            f"{location.url} holds image files of several formats, {found}; a stack is of one: name it by adding "
+            f"#files=*{VOLUMES[stacks[0]].suffixes[0]}, or move the others away"
+        )
+    return next(iter(stacks), None)
+
+
+def _stacks(location: Location, folder: Path | None) -> list[str]:
+    """The formats of which a folder holds image files, of those that the URL names with ``files=``."""
+    if folder is None or not folder.is_dir():
+        return []
+    pattern = location.options.get("files", "*")
+    names = [child.name for child in folder.iterdir() if child.name[0] != "."]
+    entries = {name: entry for name, entry in VOLUMES.items() if entry.in_folders}
+    chosen = [name for name in names if fnmatchcase(name, pattern)]
+    found = [name for name, entry in entries.items() if any(map(entry.holds, chosen))]
+    return found or [name for name, entry in entries.items() if any(map(entry.holds, names))]
 
 
 def require_format(location: Location) -> str:

@@ -54,13 +54,21 @@ class Marker:
             INGEST.check(state, place, VolumeError)
             fingerprint, blocks_done = str(state["fingerprint"]), int(state["blocks_done"])
         except (ValueError, TypeError, KeyError) as error:
-            raise VolumeError(f"{place} is damaged ({error}); choose another target, or overwrite it") from error
+            raise VolumeError(
+                f"{place} is damaged, or not petaseg's ({error}); choose another target, or delete that file yourself"
+            ) from error
         if fingerprint != self._fingerprint:
             raise VolumeError(
                 f"{self._target_url} was begun from another source or with other settings and not finished; "
-                "choose another target, or overwrite it"
+                "choose another target, or replace it with --overwrite"
             )
         return blocks_done
+
+    def refuse_foreign(self) -> None:
+        """``VolumeError`` if a file of the marker's name is there that no ingest wrote: it is somebody's."""
+        data = self._store and self._store.get_or_none(self._key)
+        if data and b'"fingerprint"' not in data:
+            self.blocks_done()
 
     def put(self, blocks_done: int) -> None:
         """Record that the first ``blocks_done`` blocks are done."""

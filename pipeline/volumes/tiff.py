@@ -1,12 +1,12 @@
 """TIFF images, read-only: a multi-page file, or a folder with one file for each section in the order of their numbers.
 
-The voxel size comes from OME or ImageJ metadata, else from the URL: ``stack/#resolution=50,4.6,4.6``. A box is read
-section by section; of uncompressed sections, only the needed rows are read.
+Sections are grey, or of red, green and blue, which are three channels. The voxel size comes from OME or ImageJ
+metadata, else from the URL: ``stack/#resolution=50,4.6,4.6``. A box is read section by section; of uncompressed
+sections, only the needed rows are read.
 """
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -19,14 +19,13 @@ import tifffile
 
 from pipeline.errors import PetasegError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.storage import as_storage_error, local_path
+from pipeline.storage import as_storage_error
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
-from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
 from pipeline.volumes.placement import Resolution, Stated, placement, refuse_writing
+from pipeline.volumes.stacks import COLOURS, Kind, common_kind, files_of
 from pipeline.volumes.tiff_metadata import voxel_size_nm
-from pipeline.volumes.tiff_names import SHOWN, in_order
 
 PLAIN = ("generic", "uniform")
 """What tifffile calls files without metadata that tells images apart: every page is a section."""
@@ -36,12 +35,24 @@ WHOLE_BYTES = (8, 16, 32, 64)
 
 @dataclass(frozen=True)
 class Page:
-    """One section: its file and page, its shape and its type."""
+    """One section: its file and page, and how its voxels are stored."""
 
     path: Path
     index: int
     shape: tuple[int, ...]
+    """(y, x), or with the colours, S: (y, x, 3) or (3, y, x)."""
     dtype: np.dtype
+    axes: str = "YX"
+
+    @property
+    def kind(self) -> Kind:
+        """Rows and columns, type, and colours."""
+        shape = tuple(side for axis, side in zip(self.axes, self.shape, strict=True) if axis != "S")
+        return Kind(shape, self.dtype.newbyteorder("="), COLOURS if "S" in self.axes else None)
+
+    def channels_first(self, stored: np.ndarray) -> np.ndarray:
+        """The stored array as (y, x) or (3, y, x)."""
+        return np.moveaxis(stored, self.axes.index("S"), 0) if "S" in self.axes else stored
 
 
 class TiffVolume(CheckedVolume):
@@ -53,57 +64,43 @@ class TiffVolume(CheckedVolume):
 
     @classmethod
     def open(cls, location: Location, mode: Mode) -> TiffVolume:
-        """Look at every section's header; refuse mixed shapes and types, missing numbers and colour images."""
+        """Look at every section's header; refuse mixed shapes and types, and missing numbers."""
         refuse_writing(location, mode)
-        files = _files(location)
-        pages = [page for path in files for page in _pages(path)]
+        files = files_of(location, "tiff")
+        pages = [page for path in files for page in pages_of(path)]
         if len(files) > 1 and len(pages) != len(files):
             raise VolumeError(
                 f"{location.url} holds files of several pages; a folder has one section in each file: "
                 "open multi-page files one by one"
             )
-        _refuse_mixed(location, pages)
-        resolution, bounds = placement(
-            location, Stated(lambda: _voxel_size(location, files)), Vec(len(pages), *pages[0].shape)
-        )
-        spec = VolumeSpec(bounds, resolution, pages[0].dtype.newbyteorder("="))
-        return cls(location.url, spec, pages)
+        kind = common_kind(location.url, [(f"{page.path.name} page {page.index}", page.kind) for page in pages])
+        stated = Stated(lambda: _voxel_size(location, files))
+        resolution, bounds = placement(location, stated, Vec(len(pages), *kind.shape))
+        return cls(location.url, VolumeSpec(bounds, resolution, kind.dtype, kind.channels), pages)
 
     def _load(self, box: BoundingBox) -> np.ndarray:
-        result = np.empty(box.shape, self.spec.dtype)
+        result = np.empty(self.spec.array_shape(box), self.spec.dtype)
         sections, rows, columns = box.slices(self.spec.bounds.start)
-        for section, image in zip(result, _images(self._pages[sections]), strict=True):
-            section[...] = image[rows, columns]
+        for place, image in enumerate(images_of(self._pages[sections])):
+            result[..., place, :, :] = image[..., rows, columns]
         return result
 
 
-def _files(location: Location) -> list[Path]:
-    path = local_path(location.base)
-    if path is None or not path.exists():
-        raise VolumeError(f"{location.url} does not exist on this machine; TIFF is read from local files")
-    if path.is_file():
-        return [path]
-    is_image = VOLUMES["tiff"].holds
-    return [
-        path / name
-        for name in in_order(location, (p.name for p in path.iterdir() if is_image(p.name) and p.name[0] != "."))
-    ]
-
-
-def _pages(path: Path) -> list[Page]:
+def pages_of(path: Path) -> list[Page]:
     """The sections of a file, in the order that its metadata states."""
     try:
         with tifffile.TiffFile(path) as file:
             _refuse_cut(path, file)
             series = file.series[0]
             _refuse_other_series(path, file)
-            _refuse_axes(path, {axis: side for axis, side in zip(series.axes, series.shape, strict=True) if side > 1})
             for page in _sections(file):
                 _refuse_page(path, page)
-            if len(file.pages) == 1 and series.ndim > 2:  # ImageJ: one header for a large stack
-                shape = series.shape[-2:]
-                return [Page(path, index, shape, series.dtype) for index in range(series.size // (shape[0] * shape[1]))]
-            return [Page(_file_of(page), page.index, page.shape, page.dtype) for page in _sections(file)]
+            _refuse_axes(path, {axis: side for axis, side in zip(series.axes, series.shape, strict=True) if side > 1})
+            if len(file.pages) == 1 and series.ndim > file.pages.first.ndim:  # ImageJ: one header for a large stack
+                only = file.pages.first
+                count = series.size // only.size
+                return [Page(path, index, only.shape, series.dtype, only.axes) for index in range(count)]
+            return [Page(_file_of(page), page.index, page.shape, page.dtype, page.axes) for page in _sections(file)]
     except (PetasegError, MemoryError):
         raise
     except OSError as error:
@@ -149,11 +146,11 @@ def _refuse_other_series(path: Path, file: tifffile.TiffFile) -> None:
 
 
 def _refuse_axes(path: Path, sides: dict[str, int]) -> None:
-    """Refuse channels, and more than one axis beside y and x; a single other axis is read as z."""
-    others = set(sides) - {"Y", "X"}
-    if len(others) > 1 or others & {"C", "S"}:
+    """Refuse channels, and more than one axis beside y, x and the colours; a single other axis is read as z."""
+    others = set(sides) - {"Y", "X", "S"}
+    if len(others) > 1 or "C" in others:
         raise VolumeError(
-            f"{path} has axes {sides}; only z, y and x may be there: split channels and times, or make it grey"
+            f"{path} has axes {sides}; only z, y, x and colours (S) may be there: split channels and times"
         )
 
 
@@ -166,6 +163,11 @@ def _refuse_page(path: Path, page: Any) -> None:
         raise VolumeError(
             f"{path} stores {page.imagedepth} sections in three-dimensional tiles (ImageDepth); only sections of their "
             "own are read: save it as a stack of pages, for example with Fiji"
+        )
+    if page.samplesperpixel > 1 and (page.samplesperpixel, page.photometric) != (COLOURS, tifffile.PHOTOMETRIC.RGB):
+        raise VolumeError(
+            f"{path} has {page.samplesperpixel} values a pixel ({_photometric(page.photometric)}); one (grey) and "
+            "three (red, green, blue) are read: leave out transparency, or make it grey"
         )
     if (corner := page.tags.valueof("Orientation", 1)) != 1:
         raise VolumeError(
@@ -220,15 +222,8 @@ def _compression(code: int) -> str:
     return tifffile.COMPRESSION(code).name if code in set(tifffile.COMPRESSION) else f"method {code}"
 
 
-def _refuse_mixed(location: Location, pages: list[Page]) -> None:
-    kinds = Counter((page.shape, str(page.dtype)) for page in pages)
-    if len(kinds) > 1:
-        usual = kinds.most_common(1)[0][0]
-        odd = [f"{p.path.name} page {p.index}: {p.shape} {p.dtype}" for p in pages if (p.shape, str(p.dtype)) != usual]
-        raise VolumeError(
-            f"{location.url} has sections of {usual[0]} {usual[1]}, but {len(odd)} differ: {'; '.join(odd[:SHOWN])}; "
-            "crop, pad or convert them first"
-        )
+def _photometric(code: int) -> str:
+    return tifffile.PHOTOMETRIC(code).name if code in set(tifffile.PHOTOMETRIC) else f"kind {code}"
 
 
 def _voxel_size(location: Location, files: list[Path]) -> Resolution | None:
@@ -248,12 +243,12 @@ def _stated_size(path: Path) -> Resolution | None:
         return voxel_size_nm(str(path), file)
 
 
-def _images(pages: list[Page]) -> Iterator[np.ndarray]:
-    """The sections one after the other, (y, x); a file is opened once for all its pages in a row."""
+def images_of(pages: list[Page]) -> Iterator[np.ndarray]:
+    """The sections one after the other, (y, x) or (3, y, x); a file is opened once for all its pages in a row."""
     for path, group in groupby(pages, lambda page: page.path):
         with tifffile.TiffFile(path) as file:
             for page in group:
-                yield _image(file, page)
+                yield page.channels_first(_image(file, page))
 
 
 def _image(file: tifffile.TiffFile, page: Page) -> np.ndarray:

@@ -17,6 +17,7 @@ class Card:
     overlap: tuple[int, int, int] = (2, 3, 3)
     offsets: list[list[int]] = field(default_factory=lambda: list(NEAREST))
     activation: str = "sigmoid"
+    image_channels: int = 1
     normalisation: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(offset=0.0, scale=255.0))
 
     @property
@@ -45,12 +46,12 @@ def identity() -> Loaded:
     return Loaded(Card(activation="none"), Copies())
 
 
-def convolutional(offsets: list[list[int]] | None = None, seed: int = 0) -> Loaded:
+def convolutional(offsets: list[list[int]] | None = None, seed: int = 0, colours: int = 1) -> Loaded:
     """Convolutions, instance norms and ELUs with random weights: a voxel depends on its whole patch."""
     torch.manual_seed(seed)
     offsets = offsets or list(NEAREST)
     layers = [
-        nn.Conv3d(1, 5, (1, 3, 3), padding=(0, 1, 1)),
+        nn.Conv3d(colours, 5, (1, 3, 3), padding=(0, 1, 1)),
         nn.InstanceNorm3d(5, affine=True),
         nn.ELU(),
         nn.Conv3d(5, 7, 3, padding=1),
@@ -58,4 +59,4 @@ def convolutional(offsets: list[list[int]] | None = None, seed: int = 0) -> Load
         nn.ELU(),
         nn.Conv3d(7, len(offsets), 1),
     ]
-    return Loaded(Card(offsets=offsets), nn.Sequential(*layers))
+    return Loaded(Card(offsets=offsets, image_channels=colours), nn.Sequential(*layers))

@@ -93,6 +93,30 @@ def test_no_byte_depends_on_the_chunks_with_augmentation(augmentation):
     np.testing.assert_array_equal(in_chunks(predictor, image, lattice, (6, 7, 9)), whole(predictor, image, lattice))
 
 
+@pytest.mark.parametrize("augmentation", ["none", "flips+transpose"])
+@pytest.mark.parametrize("shape", [(11, 15, 17), (5, 8, 23)])
+def test_no_byte_of_a_colour_image_depends_on_the_chunks(augmentation, shape):
+    """A network of three channels sees all of them in their order, in volumes smaller than a patch too."""
+    predictor = Predictor(convolutional(colours=3), PredictOptions(augmentation=augmentation))
+    lattice, image = lattice_of(shape), image_of((3, *shape))
+    expected = whole(predictor, image, lattice)
+    for chunk in ChunkGrid(lattice.bounds, lattice.bounds, (6, 7, 9)):
+        block, _ = predictor.predict(image[:, *lattice.support(chunk.core).slices()], core=chunk.core, lattice=lattice)
+        np.testing.assert_array_equal(block, expected[:, *chunk.core.slices()])
+    assert (whole(predictor, image[[1, 0, 2]], lattice) != expected).any()
+    with pytest.raises(ConfigError, match=r"the image has shape .*; the patches of this core need \(3, "):
+        predictor.predict(image[0], core=lattice.bounds, lattice=lattice)
+
+
+def test_the_digest_of_a_colour_network_sees_every_channel():
+    """Another weight of the last channel alone is another environment."""
+    loaded = convolutional(colours=3)
+    before = Predictor(loaded, PredictOptions()).digest(PATCH)
+    with torch.no_grad():
+        loaded.module[0].weight[:, 2] += 0.1
+    assert Predictor(loaded, PredictOptions()).digest(PATCH) != before
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_the_result_of_a_patch_does_not_depend_on_its_neighbours_or_its_place(threads):
     """The sizes are odd, because vector kernels treat a tensor's tail differently and a batch has only one tail."""

@@ -117,11 +117,16 @@ def test_a_patch_is_refused_with_value_rule_and_remedy_or_works(subject):
 
 
 @pytest.mark.parametrize("name", ["residual_unet", "connectomics_unet", "plain_unet", "plain_gamma", "gamma_net_2d"])
-def test_images_of_several_channels_are_refused(name):
-    """A network for images of three channels is refused, since an image of a run has one."""
+def test_networks_for_colour_state_the_channels_of_their_card(name):
+    """A network with `in_channels: 3` takes images of three channels, and its card says so without the network."""
     arguments = named_arguments(name, "tiny" if name != "residual_unet" else "lee")
-    with pytest.raises(ConfigError, match=r"in_channels is 3 in the arguments of .*; images have one channel"):
-        check_patch(loaded(name, {**arguments, "in_channels": 3}), Vec(16, 64, 64), PredictOptions())
+    model, patch = loaded(name, {**arguments, "in_channels": 3}), Vec(16, 64, 64)
+    check_patch(model, patch, PredictOptions())
+    assert model.card.image_channels == PatchRule.of(model.module).image_channels == 3
+    with torch.inference_mode():
+        assert model.module(torch.rand(PatchRule.of(model.module).image_shape(patch))).shape[2:] == patch
+    with pytest.raises(ConfigError, match=r"takes images of 3 channels; its arguments say 1: write in_channels: 3"):
+        PatchRule.of(model.module).check(patch, "patch_shape", name)
 
 
 def test_an_augmentation_that_exchanges_unequal_sides_is_refused():

@@ -719,7 +719,7 @@ PYTHON = [
     ),
 ]
 
-MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON]
+
 KUBERNETES = [
     Mutation(
         "rules-for-old-servers",
@@ -763,4 +763,41 @@ KUBERNETES = [
     ),
 ]
 
-MUTATIONS = [*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *KUBERNETES]
+SCORES = [
+    Mutation(
+        "one-partner-an-object",
+        "A true object that two predicted ones halve is found once.",
+        "pipeline/evaluation/objects.py",
+        "for side in (self.predicted, self.true):",
+        "for side in (self.predicted,):",
+        "tests/evaluation/test_objects.py::test_an_object_that_is_halved_is_found_once",
+    ),
+    Mutation(
+        "background-of-objects",
+        "The size of a predicted object counts its voxels on the background.",
+        "pipeline/evaluation/compare_objects.py",
+        "table = table + Contingency.from_labels(true, predicted, background=True)",
+        "table = table + Contingency.from_labels(true, predicted)",
+        "tests/petaseg/test_scores.py::test_confidences_may_be_a_mapping",
+    ),
+    Mutation(
+        "halo-of-the-cap",
+        "Every voxel up to the cap lies within the halo.",
+        "pipeline/evaluation/distances.py",
+        "math.floor(cap_nm / (side * self.unit_nm)) + 1",
+        "math.floor(cap_nm / (side * self.unit_nm)) // 2",
+        "tests/evaluation/test_distances.py::test_distances_are_those_of_all_pairs",
+    ),
+    Mutation(
+        "threshold-is-reached",
+        "The foreground holds the voxels of exactly the threshold.",
+        "pipeline/evaluation/masks.py",
+        "int(self.voxels[row, value:].sum())",
+        "int(self.voxels[row, value + 1 :].sum())",
+        "tests/evaluation/test_masks.py::test_every_threshold_has_the_scores_of_its_mask",
+    ),
+]
+
+MUTATIONS = [
+    *(*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON, *KUBERNETES, *SCORES),
+]

@@ -22,7 +22,7 @@ from pipeline.runs.run import Run
 from pipeline.stages import opened
 from pipeline.stages.base import Stage
 from pipeline.training.config import LabelledVolume
-from pipeline.training.sampler import open_source
+from pipeline.training.sources import open_source
 from pipeline.volumes import open_volume
 from pipeline.volumes.ingest import ingest
 from tests.runs import results, run, write_run, write_volume

@@ -199,3 +199,34 @@ def test_flips_that_are_off_draw_no_number():
     state = rng.bit_generator.state
     assert np.array_equal(turn([image], False, True, rng, flip=False)[0], image)
     assert rng.bit_generator.state == state
+
+
+@pytest.mark.parametrize("preset", ["default", "all"])
+def test_all_colours_are_moved_and_changed_alike(preset):
+    """Three equal channels stay equal, and are what a grey image becomes; channels are not exchanged."""
+    changes = (
+        ALL
+        if preset == "default"
+        else ALL.model_copy(
+            update={"warp": 1.0, "elastic": 1.0, "grey": 1.0, "missing_parts": 1.0, "cut_blur": 1.0, "cut_noise": 1.0}
+        )
+    )
+    grey, labels = np.random.default_rng(0).random((6, 16, 16), np.float32), coordinates((6, 16, 16))
+    for seed in range(8):
+        alone, [expected] = augment(grey, [labels], changes, True, np.random.default_rng(seed))
+        colour, [moved] = augment(np.stack([grey] * 3), [labels], changes, True, np.random.default_rng(seed))
+        assert colour.shape == (3, 6, 16, 16)
+        assert (colour == alone).all()
+        assert (moved == expected).all()
+    still = Augmentation(transpose=False, misalignment=0, contrast=0, blur=0, noise=0, shading=0, missing_sections=0)
+    levels = np.stack([np.full((4, 8, 8), level, np.float32) for level in (0.1, 0.2, 0.3)])
+    kept = augment(levels, [], still, True, np.random.default_rng(0))[0]
+    assert kept.mean((1, 2, 3)) == pytest.approx([0.1, 0.2, 0.3])
+
+
+def test_each_colour_is_resampled_by_itself():
+    image, labels = np.random.default_rng(0).random((3, 4, 6, 6), np.float32), coordinates((4, 6, 6))
+    found, _ = resample(image, labels, (4, 9, 9))
+    assert found.shape == (3, 4, 9, 9)
+    for channel, given in zip(found, image, strict=True):
+        assert (channel == resample(given, labels, (4, 9, 9))[0]).all()

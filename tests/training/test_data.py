@@ -3,7 +3,7 @@ import pytest
 
 from pipeline.geometry import BoundingBox
 from pipeline.training.data import VALIDATION_PATCHES, validation_boxes
-from pipeline.training.sampler import open_source
+from pipeline.training.sources import open_source
 from pipeline.training.trainer import train
 from tests.training.trainings import settings
 from tests.training.volumes import store

@@ -7,7 +7,7 @@ from pipeline.errors import ConfigError, ModelError, VolumeError
 from pipeline.models.spec import load_card
 from pipeline.training.dry_run import dry_run
 from pipeline.training.trainer import train
-from tests.training.trainings import settings
+from tests.training.trainings import settings, stored_cubes
 from tests.training.volumes import cubes, store
 
 NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
@@ -86,3 +86,16 @@ def test_objects_are_not_pasted_into_classes(tmp_path):
     """copy_paste gives an object a new id, which would be no class: it is refused."""
     with pytest.raises(ValueError, match=r"copy_paste is 0.5 and targets have classes; only labels that are ids"):
         settings(tmp_path, targets=({"what": "classes", "count": 2},), augmentation={"copy_paste": 0.5})
+
+
+@pytest.mark.parametrize("place", ["image-0.zarr", "image-0.zarr/0", "labels-0.zarr/models/first", "link"])
+@pytest.mark.parametrize("act", [dry_run, train])
+def test_a_training_does_not_write_into_its_volumes(act, place, tmp_path):
+    """A volume, a folder of it, and a link to it are no output; what lies beside the volumes is one."""
+    part = stored_cubes(tmp_path, (0, 0, 0), (16, 32, 32))
+    (tmp_path / "link").symlink_to("image-0.zarr")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ConfigError, match=r"would write among its voxels: name another folder"):
+        act(settings(tmp_path / place, volumes=[part]))
+    assert sorted(tmp_path.rglob("*")) == before
+    assert dry_run(settings(tmp_path / "model", volumes=[part])).steps == 6

@@ -50,6 +50,16 @@ def test_thick_sections_have_short_offsets_along_z(tmp_path):
     assert config.augmentation.misalignment_voxels == 17
 
 
+@pytest.mark.parametrize("resolution_nm", [(8, 8, 8), (40, 4, 4)])
+def test_an_image_in_colours_gets_a_network_that_takes_it(tmp_path, resolution_nm):
+    """The arguments are written out with `in_channels: 3`, and every check of a training passes."""
+    image = write_volume(tmp_path / "image.zarr", np.zeros((3, 64, 176, 176), np.uint8), resolution_nm=resolution_nm)
+    labels = write_volume(tmp_path / "labels.zarr", np.ones((64, 176, 176), np.uint32), resolution_nm=resolution_nm)
+    config = TrainConfig.model_validate(yaml.safe_load(example(image, labels)), strict=False)
+    assert config.image_channels == 3
+    assert TrainingModule(config).network.image_channels == 3
+
+
 def test_what_has_no_labels_is_left_out(tmp_path):
     config = parsed(tmp_path, (96, 80, 70), labels_shape=(64, 48, 48))
     assert config.validation.stop == (64, 48, 48)

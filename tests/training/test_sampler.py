@@ -6,7 +6,8 @@ from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import Normalisation
 from pipeline.training.config import Augmentation, LabelledVolume, Synthetic, TrainConfig
-from pipeline.training.sampler import Sampler, one_channel, open_source, open_sources
+from pipeline.training.sampler import Sampler
+from pipeline.training.sources import one_channel, open_source, open_sources
 from tests.training.volumes import OFF, store
 
 PATCH = (6, 8, 8)

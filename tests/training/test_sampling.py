@@ -11,7 +11,8 @@ from pipeline.geometry import BoundingBox
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
 from pipeline.training.preview import CHANGES, PATCHES, preview, rows_of
-from pipeline.training.sampler import Sampler, open_source, open_sources
+from pipeline.training.sampler import Sampler
+from pipeline.training.sources import open_source, open_sources
 from pipeline.volumes import create_volume
 from pipeline.volumes.base import VolumeSpec
 from tests.training.volumes import OFF, store
@@ -71,7 +72,7 @@ def test_a_mask_of_other_voxels_is_refused():
     """A mask that covers only a part of the image is refused."""
     image, labels = dots((8, 8, 8), [])
     volume = store("small-mask", image, labels).model_copy(update={"mask": store("half", image[:4], labels[:4]).image})
-    with pytest.raises(VolumeError, match="correct start and stop"):
+    with pytest.raises(VolumeError, match="must cover the same voxels as the input"):
         open_source(volume)
 
 

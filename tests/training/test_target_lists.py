@@ -9,8 +9,9 @@ from pipeline.errors import ConfigError, ModelError
 from pipeline.models.spec import load_card, load_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.module import TrainingModule, arguments_of
-from pipeline.training.sampler import Sampler, open_sources
+from pipeline.training.sampler import Sampler
 from pipeline.training.scores import score_name
+from pipeline.training.sources import open_sources
 from pipeline.training.trainer import train
 from tests.runs import results, run, write_run, write_volume
 from tests.training.trainings import log, settings

@@ -257,3 +257,17 @@ def test_objects_of_others_in_a_bucket_stay() -> None:
     with pytest.raises(VolumeError, match="other things in it"):
         create_volume(url, SPEC, overwrite=True)
     assert ObjectStore(url).list() == ["0/c/notes.txt"]
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("data", [b"mine", b"{}", b"[1]", b'{"blocks_done": 3}'])
+def test_a_file_with_the_name_of_a_marker_stays(data: bytes, overwrite: bool, tmp_path: Path) -> None:
+    """``--overwrite`` deletes the marker of an ingest, and no file of somebody's that has its name."""
+    np.save(tmp_path / "a.npy", np.ones((4, 4, 4), "uint8"))
+    place = tmp_path / "b.zarr.ingest.json"
+    place.write_bytes(data)
+    with pytest.raises(VolumeError, match=r"or not petaseg's .* delete that file yourself"):
+        ingest(f"{tmp_path}/a.npy", f"{tmp_path}/b.zarr", resolution_nm=(8, 8, 8), overwrite=overwrite)
+    assert place.read_bytes() == data
+    place.unlink()
+    ingest(f"{tmp_path}/a.npy", f"{tmp_path}/b.zarr", resolution_nm=(8, 8, 8), overwrite=overwrite)

@@ -137,7 +137,7 @@ def test_types_that_cannot_be_stored_are_refused_and_leave_nothing(tmp_path: Pat
 def test_an_existing_target_is_kept_unless_it_may_be_overwritten(tmp_path: Path) -> None:
     target = f"{tmp_path}/out"
     ingest(npy(tmp_path), target, resolution_nm=(8, 8, 8))
-    with pytest.raises(VolumeError, match="exists already"):
+    with pytest.raises(VolumeError, match=r"exists already, as zarr.*--overwrite"):
         ingest(npy(tmp_path), target, resolution_nm=(4, 4, 4))
     assert open_volume(target).spec.resolution_nm == (8.0, 8.0, 8.0)
     ingest(npy(tmp_path), target, resolution_nm=(4, 4, 4), overwrite=True)

@@ -13,13 +13,14 @@ from workflows.commands.ingest import next_steps
     [
         ("uint8", None, ["init run.yaml --image 'a b.zarr'"]),
         ("uint8", 1, ["init run.yaml --image 'a b.zarr'"]),
-        ("uint8", 3, ["init run.yaml --affinities 'a b.zarr'"]),
+        ("uint8", 3, ["init run.yaml --affinities 'a b.zarr'", "--model MODEL --image", "'a b.zarr#channel=1'"]),
+        ("uint8", 4, ["init run.yaml --affinities 'a b.zarr'"]),
         ("float32", 12, ["init run.yaml --affinities 'a b.zarr'"]),
         ("float32", None, ["ingest 'a b.zarr' image.zarr --to uint8"]),
         ("uint16", None, ["--to uint8", "--labels 'a b.zarr'"]),
         ("uint64", None, ["init train.yaml --image IMAGE --labels 'a b.zarr'", "petaseg evaluate TRUTH 'a b.zarr'"]),
         ("int32", None, ["--set evaluation.labels='a b.zarr'"]),
-        ("uint8", 2, ["no run reads 2 channels"]),
+        ("uint8", 2, ["no run reads 2 channels: take one of them ('a b.zarr#channel=0')"]),
         ("uint32", 3, ["no run reads 3 channels"]),
     ],
 )

@@ -9,7 +9,7 @@ import tifffile
 
 from pipeline.errors import CorruptError, VolumeError
 from pipeline.volumes import open_volume
-from pipeline.volumes.tiff_names import missing_numbers, natural_key
+from pipeline.volumes.stack_names import missing_numbers, natural_key
 
 DATA = np.random.default_rng(0).integers(0, 60000, (12, 9, 14), "uint16")
 
@@ -68,10 +68,16 @@ def test_a_folder_of_multi_page_files_is_refused(tmp_path: Path) -> None:
         open_volume(str(tmp_path))
 
 
-def test_colour_images_are_refused(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "c.tif", np.zeros((5, 6, 3), "uint8"), photometric="rgb")
-    with pytest.raises(VolumeError, match="make it grey"):
-        open_volume(str(tmp_path / "c.tif"))
+def test_pixels_of_other_values_than_grey_or_colours_are_refused(tmp_path: Path) -> None:
+    """Transparency, and two values without a meaning, are refused; channels of a microscope are split by the user."""
+    for samples, kind in ((4, "rgb"), (2, "minisblack")):
+        section = np.zeros((5, 6, samples), "uint8")
+        tifffile.imwrite(tmp_path / "c.tif", section, photometric=kind, planarconfig="contig")
+        with pytest.raises(VolumeError, match=rf"{samples} values a pixel \({kind.upper()}\).*make it grey"):
+            open_volume(f"{tmp_path / 'c.tif'}#resolution=8,8,8")
+    tifffile.imwrite(tmp_path / "i.tif", np.zeros((2, 5, 6), "uint8"), imagej=True, metadata={"axes": "CYX"})
+    with pytest.raises(VolumeError, match="split channels and times"):
+        open_volume(f"{tmp_path / 'i.tif'}#resolution=8,8,8")
 
 
 def test_the_voxel_size_of_imagej_is_taken(tmp_path: Path) -> None:

@@ -146,6 +146,7 @@ def test_a_volume_that_no_run_could_use_is_refused_and_nothing_is_written(tmp_pa
     write_volume(tmp_path / "image.zarr", np.zeros((4, 4, 4), np.uint8))
     write_volume(tmp_path / "affinities.zarr", np.full((3, 4, 4, 4), 200, np.uint8))
     assert "give --affinities affinities.zarr instead" in refused("init", "--image", "affinities.zarr")
+    assert "name a model with in_channels 3" in refused("init", "--image", "affinities.zarr")
     assert "give --image image.zarr instead" in refused("init", "--affinities", "image.zarr")
     assert "both given" in refused("init", "--affinities", "affinities.zarr", "--image", "image.zarr")
     write_volume(tmp_path / "wide.zarr", np.zeros((4, 4, 4), np.uint16))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import http.server
+import shlex
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import typer
 
@@ -14,8 +16,11 @@ from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.execution import check_settings
 from pipeline.runs.example import from_folder_of
+from pipeline.runs.run import Run
+from tests.runs import write_volume
 from workflows.app import app
 from workflows.central import check_scheduler
+from workflows.cli import main
 from workflows.commands.evaluate import _as_overrides
 from workflows.commands.init import write_example
 from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_two, parse_vector
@@ -189,3 +194,59 @@ def test_a_length_is_a_number_as_people_write_it(text: str) -> None:
         parse_two(f"0,{text}", "--percentiles")
     with pytest.raises(ConfigError, match="thresholds from 0 to 1"):
         parse_thresholds(f"0.1,{text}")
+
+
+@pytest.mark.parametrize("data", [b"\x93NUMPY\x01\x00", b"my notes", b"{}", b"a: 1", b"[1, 2]", b"\x89PNG\r\n"])
+def test_init_with_force_replaces_only_files_of_its_kind(data: bytes, tmp_path: Path) -> None:
+    """An image, notes and other files stay, whatever was typed; a run file, an empty one and one with a mistake go."""
+    file = tmp_path / "run.yaml"
+    file.write_bytes(data)
+    with pytest.raises(ConfigError, match="--force does not replace it"):
+        write_example(file, "image.zarr", force=True)
+    assert file.read_bytes() == data
+    for text in ("", "# only a remark", "run_directory: a", "run_directory: a: b"):
+        file.write_text(text)
+        write_example(file, "image.zarr", force=True)
+        assert load_config(file).input.image
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["init", "--schema", "--keys"], "--schema and --keys are both given"),
+        (["ingest", "a.npy", "memory://x"], "is gone when this command ends"),
+        (["relabel", "--preview", "0.3", "--threshold", "0.4"], "--threshold is 0.4, which --preview does not use"),
+        (["relabel", "--preview", "0.3", "--output", "x.zarr"], "--output is x.zarr, which --preview does not use"),
+        (["run", "--on", "nowhere"], "the cluster is 'nowhere'"),
+        (["verify", "--all", "--sample", "3"], "--all and --sample are both given"),
+        (["ingest", "$HOME/a.npy", "b.zarr"], "begins with the name of a variable"),
+    ],
+)
+def test_what_a_command_would_not_use_is_refused(arguments: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        app(arguments)
+
+
+def test_too_little_memory_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """A shape that no machine holds ends in words, and not in a traceback."""
+
+    def fail() -> None:
+        raise MemoryError("Unable to allocate 3.56 PiB")
+
+    monkeypatch.setattr("workflows.app.app", fail)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 1
+    assert "petaseg: this machine has too little memory (Unable to allocate 3.56 PiB)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["truth.zarr", "my truth.zarr"])
+def test_a_volume_in_place_of_a_run_is_called_one(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The message says what was named, and the command that makes a run of it; a missing folder is called missing."""
+    monkeypatch.chdir(tmp_path)
+    write_volume(tmp_path / name, np.ones((4, 4, 4), np.uint8))
+    quoted = shlex.quote(name)
+    with pytest.raises(ConfigError, match=f"{name} is a volume .zarr..*`petaseg init run.yaml --image {quoted}`"):
+        Run.open(name)
+    with pytest.raises(ConfigError, match="nowhere does not exist"):
+        Run.open("nowhere")

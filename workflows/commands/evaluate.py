@@ -3,18 +3,75 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.errors import ConfigError
-from workflows.commands.options import BoxOption, SetOption, parse_box
+from workflows.commands.options import BoxOption, SetOption, parse_box, parse_two
+
+if TYPE_CHECKING:
+    from pipeline.evaluation.kinds import Settings
 
 EPILOG = """Examples:
 
 petaseg evaluate truth.zarr labels.zarr --box 185:250,0:250,0:250
 
+petaseg evaluate truth.zarr mitochondria.zarr --as objects --report report
+
+petaseg evaluate clefts.zarr probabilities.zarr --as mask --threshold 0.4 --cap-nm 500
+
 petaseg evaluate run.yaml --set evaluation.labels=truth.zarr"""
+
+
+class Kind(StrEnum):
+    """What two volumes are scored as."""
+
+    neurons = "neurons"
+    mask = "mask"
+    objects = "objects"
+
+
+KindOption = Annotated[
+    Kind,
+    typer.Option("--as", help="What the volumes hold: every voxel a neuron, one mask, or objects on a background."),
+]
+ThresholdOption = Annotated[
+    float | None, typer.Option(help="mask: the foreground are probabilities of at least this; 0.5 if left out.")
+]
+CapOption = Annotated[
+    float | None, typer.Option(help="mask: longer distances count as this; block by block, for volumes of any size.")
+]
+ConfidenceOption = Annotated[
+    str | None, typer.Option(help="objects: table of an id and a confidence a line; sizes if left out.")
+]
+LimitsOption = Annotated[
+    str | None,
+    typer.Option(metavar="SMALL,MEDIUM", help="objects: voxels of the largest small and medium one; 5000,15000."),
+]
+SectionsOption = Annotated[bool, typer.Option("--sections", help="mask, objects: also score each section in 2D.")]
+BackgroundOption = Annotated[
+    bool,
+    typer.Option(
+        "--minus-one-is-background",
+        help="mask, objects: -1 and the largest uint32 and uint64 are background, as in cleft files of CREMI.",
+    ),
+]
+ReportOption = Annotated[str | None, typer.Option(metavar="FOLDER", help="mask, objects: write numbers and pictures.")]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the options of the command say about two volumes."""
+
+    truth: str
+    labels: str
+    box: str | None
+    kind: str
+    report: str | None
+    as_json: bool
 
 
 def register(app: typer.Typer) -> None:
@@ -26,16 +83,31 @@ def register(app: typer.Typer) -> None:
         labels: Annotated[
             str | None, typer.Argument(metavar="LABELS", help="Volume of labels to score; none for a run.")
         ] = None,
+        as_: KindOption = Kind.neurons,
         box: BoxOption = None,
         skeletons: Annotated[str | None, typer.Option(help="Skeletons (npz) for the expected run length.")] = None,
+        threshold: ThresholdOption = None,
+        cap_nm: CapOption = None,
+        confidence: ConfidenceOption = None,
+        size_limits: LimitsOption = None,
+        sections: SectionsOption = False,
+        minus_one_is_background: BackgroundOption = False,
+        report: ReportOption = None,
         as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
         set_: SetOption = None,
     ) -> None:
-        """Score labels against ground truth: VOI, adapted Rand error, neurons found, expected run length.
+        """Score labels against ground truth: neurons, a mask or probabilities, or objects such as mitochondria.
 
+        neurons: VOI, adapted Rand error, neurons found, expected run length. mask: IoU, Dice, precision, recall,
+        average precision, distances of CREMI. objects: average precision, precision, recall, F1, by size.
         With one argument, a finished run is scored against its ground truth, and all thresholds are tried.
         """
+        from pipeline.evaluation.kinds import Settings
+
+        limits = _limits(size_limits)
+        settings = Settings(threshold, cap_nm, confidence, limits, sections, minus_one_is_background)
         if labels is None:
+            _refuse_for_a_run(as_, settings, report)
             _evaluate_run(truth, [*(set_ or ()), *_as_overrides(box, skeletons)], as_json)
             return
         if set_:
@@ -43,7 +115,44 @@ def register(app: typer.Typer) -> None:
                 f"--set {set_[0]!r} is for a run; two volumes have no run file: choose a part with --box, and lines "
                 "with --skeletons"
             )
-        _evaluate_volumes(truth, labels, box, skeletons, as_json)
+        settings.require_fit(as_)
+        if as_ is Kind.neurons:
+            _refuse_report(report)
+            _evaluate_neurons(truth, labels, box, skeletons, as_json)
+            return
+        if skeletons is not None:
+            raise ConfigError(f"--skeletons {skeletons} is for neurons, and these are scored as {as_}: leave it out")
+        _evaluate_as(_Asked(truth, labels, box, as_, report, as_json), settings)
+
+
+def _limits(text: str | None) -> tuple[int, int] | None:
+    """Two whole numbers of voxels out of ``5000,15000``."""
+    if text is None:
+        return None
+    small, medium = parse_two(text, "--size-limits")
+    if (small, medium) != (int(small), int(medium)):
+        raise ConfigError(f"--size-limits is {text!r}; give two whole numbers of voxels, like 5000,15000")
+    return int(small), int(medium)
+
+
+def _refuse_for_a_run(kind: Kind, settings: Settings, report: str | None) -> None:
+    """Refuse what is for two volumes; a run is scored as neurons, and has a report of its own."""
+    if kind is not Kind.neurons:
+        raise ConfigError(
+            f"--as {kind} is for two volumes, and only one was given: name the truth and the volume of the run, like "
+            f"petaseg evaluate truth.zarr RUN/labels.zarr --as {kind}"
+        )
+    settings.require_fit(kind)
+    if report is not None:
+        raise ConfigError(f"--report {report} is for two volumes; a run has its pictures in RUN/report: leave it out")
+
+
+def _refuse_report(report: str | None) -> None:
+    if report is not None:
+        raise ConfigError(
+            f"--report {report} is for --as mask and --as objects; pictures of neurons are in the report of a run: "
+            "leave it out, or score the run"
+        )
 
 
 def _as_overrides(box: str | None, skeletons: str | None) -> list[str]:
@@ -57,7 +166,7 @@ def _as_overrides(box: str | None, skeletons: str | None) -> list[str]:
     return [*(f"evaluation.{name}={list(map(int, place))}" for name, place in ends), *lines]
 
 
-def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:
+def _evaluate_neurons(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:
     from pipeline.evaluation.compare import compare_volumes
     from pipeline.runs.origin import require_finished
     from workflows.terminal.tables import bar, scores_table
@@ -70,6 +179,41 @@ def _evaluate_volumes(truth: str, labels: str, box: str | None, skeletons: str |
         typer.echo(json.dumps(found.scores.to_dict(), indent=2))
     else:
         scores_table(found.scores, found.run_length, f"{labels} against {truth}, {found.box}")
+
+
+def _evaluate_as(asked: _Asked, settings: Settings) -> None:
+    """Score two volumes as a mask or as objects, print the scores and write the report."""
+    from dataclasses import replace
+
+    from pipeline.evaluation.compare_masks import MaskScores
+    from pipeline.evaluation.files import make_folder
+    from pipeline.evaluation.kinds import compare_as, pair_of
+    from pipeline.runs.origin import require_finished
+    from pipeline.volumes import open_volume
+    from workflows.terminal.scores import mask_table, object_table
+    from workflows.terminal.tables import bars, say
+
+    for url in (asked.truth, asked.labels):
+        require_finished(url)
+    volumes = open_volume(asked.truth), open_volume(asked.labels)
+    pair = pair_of(asked.kind, *volumes, parse_box(asked.box), settings)
+    if asked.report is not None:
+        make_folder(asked.report, "--report")
+        settings = replace(settings, sections=True)
+    with bars() as advance:
+        scores = compare_as(asked.kind, pair, settings, on_progress=advance)
+    if asked.as_json:
+        typer.echo(json.dumps(scores.to_dict(), indent=2))
+    elif isinstance(scores, MaskScores):
+        mask_table(scores, pair.title)
+    else:
+        object_table(scores, pair.title)
+    if asked.report is not None:
+        from pipeline.evaluation.error_report import write_report
+
+        files = write_report(asked.report, pair, scores)
+        for name, path in ({} if asked.as_json else files).items():
+            say(f"{name:<18}{path}")
 
 
 def _evaluate_run(run: str, overrides: list[str], as_json: bool) -> None:

@@ -20,7 +20,10 @@ def register(app: typer.Typer) -> None:
     def ingest(
         source: Annotated[
             str,
-            typer.Argument(callback=named, help="Folder of TIFFs, multi-page TIFF, file.h5, file.npy, or a volume."),
+            typer.Argument(
+                callback=named,
+                help="Folder of TIFF, PNG or JPEG, tiles.json, stack.tif, file.h5, .npy, or a volume.",
+            ),
         ],
         target: Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")],
         resolution: Annotated[
@@ -51,10 +54,15 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
         ] = False,
     ) -> None:
-        """Copy a TIFF stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
+        """Copy an image stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
+        from pipeline.errors import ConfigError
+        from pipeline.volumes import parse_target
         from pipeline.volumes.ingest import ingest as run_ingest
         from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import share_bar
+
+        if not parse_target(target).entry.lasting:
+            raise ConfigError(f"the target {target} is gone when this command ends; name a path or the URL of a bucket")
 
         def words(done: int, total: int) -> str:
             written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
@@ -88,9 +96,13 @@ def next_steps(url: str, spec: VolumeSpec) -> list[str]:
     """
     place = shlex.quote(url)
     if (spec.channels or 1) >= 3 and (spec.dtype == "uint8" or spec.dtype.kind == "f"):
-        return [f"next, if these are affinities: petaseg init run.yaml --affinities {place}"]
+        return [
+            f"next, if these are affinities: petaseg init run.yaml --affinities {place}",
+            *(_for_colours(url) if spec.dtype == "uint8" and spec.channels == 3 else []),
+        ]
     if spec.channels not in (None, 1):
-        return [f"no run reads {spec.channels} channels: take one of them, or affinities of z, y and x"]
+        one = shlex.quote(f"{url}#channel=0")
+        return [f"no run reads {spec.channels} channels: take one of them ({one}), or affinities of z, y and x"]
     if spec.dtype == "uint8":
         return [f"next: petaseg init run.yaml --image {place}"]
     if spec.dtype.kind == "f" or spec.dtype in ("uint16", "int16"):
@@ -99,6 +111,14 @@ def next_steps(url: str, spec: VolumeSpec) -> list[str]:
             *(_for_labels(place) if spec.dtype.kind in "ui" else []),
         ]
     return _for_labels(place)
+
+
+def _for_colours(url: str) -> list[str]:
+    """What can be done with red, green and blue."""
+    return [
+        f"or, if these are colours: petaseg init run.yaml --model MODEL --image {shlex.quote(url)}   (in_channels: 3)",
+        f"or, to use the green alone: petaseg init run.yaml --image {shlex.quote(f'{url}#channel=1')}",
+    ]
 
 
 def _for_labels(place: str) -> list[str]:

@@ -52,10 +52,13 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Write a commented run file (with --labels, a training file), and its JSON schema for editors."""
         from pipeline.config.reading import json_schema
+        from pipeline.errors import ConfigError
 
         names = {"FILE": file, "--image": image, "--labels": labels, "--affinities": affinities, "--model": model}
         for name, text in names.items():
             _check_name(name, text)
+        if schema and keys:
+            raise ConfigError("--schema and --keys are both given, and each prints a page of its own: leave one out")
         if schema:
             typer.echo(json.dumps(json_schema(), indent=2))
             return
@@ -160,7 +163,25 @@ def _refuse_existing(file: str | Path, force: bool) -> tuple[ObjectStore, str]:
     store, key = store_of(file)
     if store.exists(key) and not force:
         raise ConfigError(f"{file} is there already; give another name, or --force to replace it")
+    if force and (present := store.get_or_none(key)) and not _is_configuration(present):
+        raise ConfigError(
+            f"{file} is there already, and it is no run file and no training file, so --force does not replace it: "
+            "give another name, or delete it yourself"
+        )
     return store, key
+
+
+def _is_configuration(data: bytes) -> bool:
+    """True for a file with the keys of a run file or a training file, or with comments alone."""
+    from pipeline.config.kinds import kind_of
+    from pipeline.config.strict_yaml import parse_yaml
+    from pipeline.errors import ConfigError
+
+    try:
+        found = parse_yaml(data, "the file")
+    except ConfigError:
+        return b"run_directory:" in data or b"\nvolumes:" in data  # somebody's, with a mistake in it
+    return found is None or (isinstance(found, dict) and kind_of(found) in ("RunConfig", "TrainConfig"))
 
 
 def _write(store: ObjectStore, key: str, text: str, schema: str, model: type[Table], force: bool) -> list[str]:

@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
         overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]
         overrides += [] if min_size is None else [f"segmentation.min_size={min_size}"]
         if preview is not None:
+            _refuse_beside_preview(threshold=threshold, output=output)
             show_preview(run, overrides, parse_thresholds(preview))
             return
         beside = "" if output is None else name_of(output)
@@ -69,6 +70,17 @@ petaseg relabel runs/first --threshold 0.4
 
 petaseg relabel runs/first --threshold 0.3 --output labels_03.zarr
 """
+
+
+def _refuse_beside_preview(**given: object) -> None:
+    """``ConfigError`` for an option that a preview would not use."""
+    from pipeline.errors import ConfigError
+
+    for name, value in given.items():
+        if value is not None:
+            raise ConfigError(
+                f"--{name} is {value}, which --preview does not use, since it writes nothing: leave one out"
+            )
 
 
 def remember(run: str, overrides: Sequence[str]) -> None:

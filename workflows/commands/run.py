@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from pipeline.clusters import CLUSTERS
+from pipeline.clusters import CLUSTERS, make_cluster
 from workflows.commands.options import OverwriteOption, RunArgument, SetOption
 from workflows.terminal.starting import starting
 
@@ -35,6 +35,8 @@ def register(app: typer.Typer) -> None:
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Segment: compute what is missing, chunk by chunk. Run it again after any interruption."""
+        if on is not None:
+            make_cluster(on)  # it refuses other names, also where nothing is left to compute
         if not quiet:
             starting(f"opening {run}")
         from pipeline.execution import check_settings

@@ -6,8 +6,12 @@ from typing import Annotated
 
 import typer
 
+from pipeline.errors import ConfigError
 from workflows.commands.options import RunArgument, SetOption
 from workflows.terminal.starting import starting
+
+SAMPLE = 5
+"""Chunks of each stage that are computed again if nobody says how many."""
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +20,9 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog="Example: petaseg verify runs/first --sample 20")
     def verify(
         run: RunArgument = "run.yaml",
-        sample: Annotated[int, typer.Option(min=0, help="Chunks of each stage to compute again; 0 for none.")] = 5,
+        sample: Annotated[
+            int | None, typer.Option(min=0, help="Chunks of each stage to compute again; 5 if left out, 0 for none.")
+        ] = None,
         all_: Annotated[bool, typer.Option("--all", help="Compute every chunk again.")] = False,
         stage: Annotated[list[str] | None, typer.Option(help="Only this stage; repeatable.")] = None,
         seed: Annotated[int, typer.Option(min=0, help="Which sample.")] = 0,
@@ -35,6 +41,8 @@ def register(app: typer.Typer) -> None:
         the run is not finished, or if the network computes other bytes on this machine than in the run, so that its
         chunks cannot be computed again here.
         """
+        if all_ and sample is not None:
+            raise ConfigError("--all and --sample are both given, and all chunks are no sample: leave one of them out")
         starting(f"opening {run}")
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run
@@ -43,7 +51,7 @@ def register(app: typer.Typer) -> None:
 
         opened = Run.open(run, set_ or ())
         with bars() as advance:
-            wanted = None if all_ else sample
+            wanted = None if all_ else SAMPLE if sample is None else sample
             proofs = list(proof.verify_run(opened, wanted, stages=stage, seed=seed, on_progress=advance))
         findings = verify_table(opened, proofs)
         outdated_note(read_status(opened))

@@ -216,13 +216,15 @@ def facts_table(found: Iterable[Facts]) -> None:
 
 
 def run_table(session: Session) -> None:
-    """Print chunks and seconds of every stage of a finished run."""
+    """Print chunks of every stage of a finished run; and seconds and speed of the chunks that this driver computed."""
     heading(f"run {session.run.url}")
     table = Table("stage", "chunks", "seconds", "voxels / s")
     for stage in read_status(session.run):
-        seconds = session.seconds.get(stage.name)
-        cells = ("done before", "") if seconds is None else (f"{seconds:.1f}", f"{stage.voxels / seconds:,.0f}")
-        table.add_row(stage.name, f"{stage.done:,}", *cells)
+        seconds, voxels = session.seconds.get(stage.name), session.voxels.get(stage.name)
+        if seconds is None or voxels is None:
+            table.add_row(stage.name, f"{stage.done:,}", "done before", "")
+        else:
+            table.add_row(stage.name, f"{stage.done:,}", f"{seconds:.1f}", f"{voxels / seconds:,.0f}")
     console.print(table)
 
 
@@ -231,9 +233,9 @@ def report_table(run: Run, report: Report) -> None:
     if report.scores is not None:
         scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
     if report.best is not None:
-        point = report.best
-        apply = run.relabel_hint("--threshold", f"{point.threshold:.3g}")
-        say(f"best threshold    {point.threshold:.3g}: VOI {point.scores.voi:.3f} ({apply})")
+        point, chosen = report.best, f"{report.best.threshold:.3g}"
+        apply = "in use" if f"{run.threshold:.3g}" == chosen else run.relabel_hint("--threshold", chosen)
+        say(f"best threshold    {chosen}: VOI {point.scores.voi:.3f} ({apply})")
     places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
     for name, place in places.items():
         if place:

@@ -1,6 +1,6 @@
 """Changes of geometry, which move the image and all label arrays together. Voxels from outside the patch get label 0.
 
-Arrays are lists: the image first, then labels; all (z, y, x).
+Arrays are lists: first the channels of the image, as many as ``images`` says, then labels; all (z, y, x).
 """
 
 from __future__ import annotations
@@ -41,7 +41,12 @@ def draw_factor(config: Augmentation, rng: np.random.Generator) -> float:
 
 
 def resample(image: np.ndarray, labels: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Resample both to a shape (z, y, x): the image by linear interpolation, labels by the nearest voxel."""
+    """Resample both to a shape (z, y, x): the image by linear interpolation, labels by the nearest voxel.
+
+    image: (z, y, x), or (c, z, y, x), of which each channel is resampled.
+    """
+    if image.ndim == 4:
+        return np.stack([resample(channel, labels, shape)[0] for channel in image]), nearest(labels, shape)
     if image.shape == shape:
         return image, labels
     zoom = [n / m for n, m in zip(shape, image.shape, strict=True)]
@@ -54,7 +59,9 @@ def nearest(labels: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return labels[np.ix_(*places)]
 
 
-def misalign(arrays: list[np.ndarray], rng: np.random.Generator, config: Augmentation = DEFAULTS) -> list[np.ndarray]:
+def misalign(
+    arrays: list[np.ndarray], rng: np.random.Generator, config: Augmentation = DEFAULTS, images: int = 1
+) -> list[np.ndarray]:
     """Shift or rotate one section, or all from it on, in the plane. A patch of a single section is not changed.
 
     The first section is never moved.
@@ -67,41 +74,41 @@ def misalign(arrays: list[np.ndarray], rng: np.random.Generator, config: Augment
     moved = slice(first, first + 1 if rng.random() < config.misalignment_slip else None)
     if config.misalignment_rotation and rng.random() < config.misalignment_rotation:
         corner = np.hypot(*arrays[0].shape[1:]) / 2
-        return rotated(arrays, moved, rng.uniform(-1, 1) * most / corner)
-    return shifted(arrays, moved, shift)
+        return rotated(arrays, moved, rng.uniform(-1, 1) * most / corner, images)
+    return shifted(arrays, moved, shift, images)
 
 
-def shifted(arrays: list[np.ndarray], sections: slice, shift: list[int]) -> list[np.ndarray]:
+def shifted(arrays: list[np.ndarray], sections: slice, shift: list[int], images: int = 1) -> list[np.ndarray]:
     """Move these sections by whole voxels; voxels that are wrapped around get label 0, not known."""
     wrapped = [slice(0, d) if d >= 0 else slice(d, None) for d in shift]
     arrays = [array.copy() for array in arrays]
     for number, array in enumerate(arrays):
         array[sections] = np.roll(array[sections], shift, axis=(1, 2))
-        if number:
+        if number >= images:
             array[sections, wrapped[0]] = 0
             array[sections, :, wrapped[1]] = 0
     return arrays
 
 
-def rotated(arrays: list[np.ndarray], sections: slice, angle: float) -> list[np.ndarray]:
+def rotated(arrays: list[np.ndarray], sections: slice, angle: float, images: int = 1) -> list[np.ndarray]:
     """Rotate these sections about their middle, by ``angle`` radians."""
     from monai.transforms import AffineGrid
 
     grid = torch.as_tensor(AffineGrid(rotate_params=angle)(spatial_size=arrays[0].shape[1:])[0])
     arrays = [array.copy() for array in arrays]
     for number, array in enumerate(arrays):
-        array[sections] = sampled(array[sections], grid, labels=number > 0)
+        array[sections] = sampled(array[sections], grid, labels=number >= images)
     return arrays
 
 
-def warp(arrays: list[np.ndarray], config: Augmentation, rng: np.random.Generator) -> list[np.ndarray]:
+def warp(arrays: list[np.ndarray], config: Augmentation, rng: np.random.Generator, images: int = 1) -> list[np.ndarray]:
     """Apply rotation, shear, stretch and twist (with probability ``warp``) and a smooth deformation (``elastic``)."""
     plane = arrays[0].shape[1:]
     bend = bool(config.warp) and rng.random() < config.warp
     smooth = bool(config.elastic) and rng.random() < config.elastic
     grid = deformation(plane, config, rng) if smooth else None
     grids = affine(len(arrays[0]), plane, grid, config, rng) if bend else [] if grid is None else [grid]
-    return [along(array, grids, labels=number > 0) for number, array in enumerate(arrays)] if grids else arrays
+    return [along(array, grids, labels=number >= images) for number, array in enumerate(arrays)] if grids else arrays
 
 
 def along(array: np.ndarray, grids: Sequence[torch.Tensor], *, labels: bool) -> np.ndarray:
