@@ -113,6 +113,16 @@ def test_a_loss(register: Register, tmp_path: Path) -> None:
     assert config == parse_config(config.model_dump(mode="json"), TrainConfig)
 
 
+def test_weights_of_voxels(register: Register, tmp_path: Path) -> None:
+    """Toy weights are named in a training file, by name or table, and multiply the loss."""
+    register("a kind of weights", "double", "tests.toys:Double")
+    weighed = [{**AFFINITIES, "losses": [{"kind": "bce"}], "weights": w} for w in ("none", "double")]
+    configs = [trained(tmp_path / str(number), targets=[each]) for number, each in enumerate(weighed)]
+    assert configs[1].channels[0].weights == toys.Double()
+    losses = [log(tmp_path / str(number))[0]["loss"] for number in range(2)]
+    assert losses[1] == pytest.approx(2 * losses[0])
+
+
 def test_a_training_target(register: Register, tmp_path: Path) -> None:
     """A toy target is learned beside the affinities, and the card names its channel."""
     register("a training target", "even", "tests.toys:Even")
@@ -194,6 +204,7 @@ TOYS = {
     "an experiment": test_an_experiment,
     "a loss": test_a_loss,
     "a training target": test_a_training_target,
+    "a kind of weights": test_weights_of_voxels,
     "a learning rule": test_a_learning_rule,
     "an execution engine": test_an_execution_engine,
     "a kind of cluster": test_a_kind_of_cluster,

@@ -26,6 +26,7 @@ from pipeline.training.rule_specs import RuleSettings
 from pipeline.training.rules import Rule, Trajectory
 from pipeline.training.rules.base import check_steps, shaped, tensors
 from pipeline.training.target_specs import Pair, TargetSpec
+from pipeline.training.weight_specs import WeightSpec
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
@@ -59,6 +60,18 @@ class Hinge(LossSpec):
 
     def of(self, logits: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
         return ((self.margin - (2 * targets - 1) * logits).clamp(min=0) * weights).mean()
+
+
+class Double(WeightSpec):
+    """Every voxel weighs two."""
+
+    kind: Literal["double"] = "double"
+    times: float = 1.0
+
+    def of(
+        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
+    ) -> np.ndarray:
+        return np.full_like(target, 2 * self.times)
 
 
 class Even(TargetSpec):

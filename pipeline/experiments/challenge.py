@@ -1,7 +1,8 @@
 """The synthetic connectomics challenge in memory: pictures, a training of some updates, and a score.
 
 A picture is 128 x 128 pixels from the middle of one of 192 x 192 (docs/synthetic.md), so that one picture, 1 % of the
-labels, holds a dozen cells. At each update a network sees a random patch of one picture, flipped and turned.
+labels, holds a dozen cells. At each update a network sees a random patch of one picture, flipped and turned (the
+paper's networks see theirs as they are).
 """
 
 from __future__ import annotations

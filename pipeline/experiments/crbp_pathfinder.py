@@ -1,4 +1,4 @@
-"""Constrained recurrent back-propagation against back-propagation through time, on Pathfinder.
+"""Contractor recurrent back-propagation against back-propagation through time, on Pathfinder.
 
 It plots the score by updates and by time, the bytes kept for the backward pass by steps, and the error of the gradient
 against that of the steady state, for each number of terms and for the published stopping rule.
@@ -44,28 +44,55 @@ class Method:
     steps: int
     penalty: float = 0.0
     options: dict[str, Any] = field(default_factory=dict)
+    dashes: int | None = None
+    """Dashes of a target curve; those of the scale's task if left out."""
 
     def training(self, scale: Scale, seed: int) -> Training:
         """The training of a seed."""
         steps = min(self.steps, 4) if scale.tiny else self.steps
-        return Training(task_of(scale), self.rule, steps, seed, self.penalty, self.options)
+        return Training(task_of(scale, self.dashes), self.rule, steps, seed, self.penalty, self.options)
 
 
-CONSTRAINED = Method(f"C-RBP, {LONG} steps", "rbp", LONG, PENALTY)
-METHODS = (
-    Method(f"BPTT, {SHORT} steps", "bptt", SHORT),
-    Method(f"BPTT, {LONG} steps", "bptt", LONG),
-    Method(f"last {WINDOW} of {LONG} steps", "truncated", LONG, options={"window": WINDOW}),
-    Method(f"RBP, {LONG} steps", "rbp", LONG),
-    CONSTRAINED,
-    Method(f"C-RBP, absolute cap, {LONG} steps", "rbp", LONG, PENALTY, {"reference_stopping": True}),
-    Method(f"C-RBP, one step's gradient, {LONG} steps", "rbp", LONG, PENALTY, {"terms": 0}),
-)
+def compared(short: int, long: int, unrolled: int, dashes: int | None = None) -> tuple[Method, ...]:
+    """All methods, for curves of as many dashes; BPTT goes through ``short`` and ``unrolled`` steps."""
+    before = "" if dashes is None else f"{dashes} dashes: "
+
+    def method(name: str, rule: str, steps: int, penalty: float = 0.0, **options: Any) -> Method:
+        return Method(f"{before}{name}", rule, steps, penalty, options, dashes)
+
+    return (
+        method(f"BPTT, {short} steps", "bptt", short),
+        method(f"BPTT, {unrolled} steps", "bptt", unrolled),
+        method(f"last {WINDOW} of {long} steps", "truncated", long, window=WINDOW),
+        method(f"RBP, {long} steps", "rbp", long),
+        method(f"C-RBP, {long} steps", "rbp", long, PENALTY),
+        method(f"C-RBP, absolute cap, {long} steps", "rbp", long, PENALTY, reference_stopping=True),
+        method(f"C-RBP, one step's gradient, {long} steps", "rbp", long, PENALTY, terms=0),
+    )
+
+
+METHODS = compared(SHORT, LONG, LONG)
+CONTRACTOR = 4
+"""The place of C-RBP among the methods."""
+FULL_SHORT, FULL_UNROLLED = 6, 20
+"""Steps of BPTT in the paper, and the most that fit on a GPU."""
+FULL_LONG = {14: 20, 20: 30, 25: 80}
+"""Dashes -> steps of C-RBP in the published logs."""
+STYLES = ("-", "--", ":")
+"""Lines of the first, second and third number of dashes."""
+
+
+def methods_of(scale: Scale) -> tuple[Method, ...]:
+    """The methods of a scale; at full scale for each number of dashes, one after the other."""
+    if not scale.full:
+        return METHODS
+    return tuple(m for d, long in FULL_LONG.items() for m in compared(FULL_SHORT, long, FULL_UNROLLED, d))
 
 
 def run(scale: Scale, store: Trials) -> Report:
     """Train every method with every seed; measure memory and gradients."""
-    found = {m: [trained(store, m.training(scale, s), scale.device)[1] for s in scale.seeds] for m in METHODS}
+    methods = methods_of(scale)
+    found = {m: [trained(store, m.training(scale, s), scale.device)[1] for s in scale.seeds] for m in methods}
     memory = memory_of(scale, store)
     errors = [gradient_errors(scale, store, seed) for seed in scale.seeds]
     rows = [row(m, results, memory[m.name]) for m, results in found.items()]
@@ -80,7 +107,7 @@ def memory_of(scale: Scale, store: Trials) -> dict[str, dict[int, int]]:
     """Bytes by steps, for each method."""
     asked, found = MEMORY_STEPS[:3] if scale.tiny else MEMORY_STEPS, {}
     data = images(store, task_of(scale), scale.device)[0]
-    for method in METHODS:
+    for method in methods_of(scale):
         training = method.training(scale, seed=0)
 
         def measure(training: Training = training) -> Result:
@@ -93,7 +120,7 @@ def memory_of(scale: Scale, store: Trials) -> dict[str, dict[int, int]]:
 
 def gradient_errors(scale: Scale, store: Trials, seed: int) -> Result:
     """Relative errors of the gradient of the network that C-RBP trained, on a batch of held-out images."""
-    training = CONSTRAINED.training(scale, seed)
+    training = methods_of(scale)[CONTRACTOR].training(scale, seed)
     asked = {"terms": list(TERMS), "loudness": list(LOUDNESS), "exact": EXACT_TERMS}
     network, _ = trained(store, training, scale.device)
     held_out = images(store, training.task, scale.device)[1]
@@ -163,10 +190,12 @@ def draw(
     ((updates, time, size), (terms, loud, names)) = figure.subplots(2, 3)
     for number, (method, results) in enumerate(found.items()):
         looks = np.array([r["looks"] for r in results])  # (seeds, looks, 3)
+        group, place = divmod(number, len(METHODS))
+        look = {"color": f"C{place}", "linestyle": STYLES[group]}
         for axes, column in (updates, 0), (time, 1):
-            draw_scores(axes, looks[:, :, column].mean(0), iou(looks[:, :, 2]), f"C{number}", method.name)
+            draw_scores(axes, looks[:, :, column].mean(0), iou(looks[:, :, 2]), method.name, **look)
         steps = memory[method.name]
-        size.plot(list(steps), [each / 1e6 for each in steps.values()], color=f"C{number}", marker=".")
+        size.plot(list(steps), [each / 1e6 for each in steps.values()], marker=".", **look)
     draw_errors(terms, loud, errors)
     updates.set(xlabel="updates", ylabel="IoU", title="Score by updates")
     time.set(xlabel="seconds of training", ylabel="IoU", title="Score by time")
@@ -174,15 +203,20 @@ def draw(
     size.set_xticks(list(steps), [str(each) for each in steps])
     size.set_xticks([], minor=True)
     names.set_axis_off()
-    names.legend(*updates.get_legend_handles_labels(), frameon=False, fontsize=9, loc="center")
+    names.legend(
+        *updates.get_legend_handles_labels(),
+        frameon=False,
+        fontsize=9 if len(found) <= len(METHODS) else 6,
+        loc="center",
+    )
     for axes in updates, time, size, terms, loud:
         axes.grid(alpha=0.2)
 
 
-def draw_scores(axes: Axes, x: np.ndarray, scores: np.ndarray, colour: str, label: str) -> None:
+def draw_scores(axes: Axes, x: np.ndarray, scores: np.ndarray, label: str, color: str, linestyle: str) -> None:
     """Draw the mean over seeds as a line, and lowest to highest as a band; scores (seeds, looks)."""
-    axes.plot(x, scores.mean(0), color=colour, label=label)
-    axes.fill_between(x, scores.min(0), scores.max(0), color=colour, alpha=0.1, linewidth=0)
+    axes.plot(x, scores.mean(0), color=color, linestyle=linestyle, label=label)
+    axes.fill_between(x, scores.min(0), scores.max(0), color=color, alpha=0.1, linewidth=0)
 
 
 def draw_errors(terms: Axes, loud: Axes, errors: list[Result]) -> None:
@@ -192,7 +226,7 @@ def draw_errors(terms: Axes, loud: Axes, errors: list[Result]) -> None:
         axes.set(ylim=(max(least, LEAST_ERROR) / 2, 2), ylabel="relative error of the gradient")
         axes.set(yscale="log")
     for each in errors:
-        terms.plot(TERMS, np.maximum(each["errors"], LEAST_ERROR), color=f"C{METHODS.index(CONSTRAINED)}", marker=".")
+        terms.plot(TERMS, np.maximum(each["errors"], LEAST_ERROR), color=f"C{CONTRACTOR}", marker=".")
         loud.plot(LOUDNESS, np.maximum(each["capped"], LEAST_ERROR), color="C5", marker=".")
     terms.set(xlabel="terms of the series", title="Gradient after C-RBP, each seed")
     loud.set(xscale="log", xlabel="loss times", title="The absolute cap, same networks")

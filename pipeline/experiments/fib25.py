@@ -118,7 +118,7 @@ class Pace:
         torch.set_num_threads(config.threads)
         self.device = torch.device(device_of(config.device))
         self.module, self.config, self.number = TrainingModule(config).to(self.device), config, 0
-        self.optimiser = make_optimiser(self.module.network.parameters(), config)
+        self.optimiser = make_optimiser(self.module.network, config)
 
     def update(self) -> float:
         """Do one update; returns its seconds."""

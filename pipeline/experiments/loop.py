@@ -1,6 +1,6 @@
 """A small training loop in memory: a few hundred images, one process, any recurrence, any learning rule.
 
-The same seed gives the same weights on a CPU: batches, mirrorings and first weights come from it alone.
+The same seed gives the same weights on CPUs of one kind: batches, mirrorings and first weights come from it alone.
 """
 
 from __future__ import annotations

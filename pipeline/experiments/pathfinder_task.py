@@ -6,7 +6,7 @@ A training is identified by its settings, so experiments with equal settings sha
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -74,9 +74,10 @@ FULL = Task(
 TINY = Task(DEFAULT.images, Course(updates=4, batch=2, rate=0.01, looks=2), 4, 2, kernel=3, orientations=1)
 
 
-def task_of(scale: Scale) -> Task:
-    """The task of a scale."""
-    return TINY if scale.tiny else FULL if scale.full else DEFAULT
+def task_of(scale: Scale, dashes: int | None = None) -> Task:
+    """The task of a scale, with target curves of as many dashes; of its own number if left out."""
+    task = TINY if scale.tiny else FULL if scale.full else DEFAULT
+    return task if dashes is None else replace(task, images={**task.images, "paddles": dashes})
 
 
 @dataclass(frozen=True)

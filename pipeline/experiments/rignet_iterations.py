@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.figure import Figure
 
 from pipeline.experiments import challenge
-from pipeline.experiments.base import Cell, Experiment, Report, Scale, Trials, mean_spread
+from pipeline.experiments.base import Cell, Experiment, Key, Report, Scale, Trials, mean_spread
 from pipeline.experiments.challenge import Fit, Learner
 from pipeline.experiments.equal_time import seconds_per_update
 from pipeline.models.facts import kmac_per_voxel, parameters
@@ -37,6 +38,13 @@ class Setting:
     fit: Fit
     tests: int = 16
     """Pictures to score on."""
+    device: torch.device = challenge.CPU
+    """Where networks are trained and scored."""
+
+    @property
+    def key(self) -> Key:
+        """What of the device belongs to the key of a trial."""
+        return {} if self.device == challenge.CPU else {"device": self.device.type}
 
 
 def run(scale: Scale, store: Trials) -> Report:
@@ -60,7 +68,7 @@ def setting_of(scale: Scale) -> Setting:
     """The updates and pictures of a scale."""
     if scale.tiny:
         return Setting(Fit(3, patch=64), tests=2)
-    return Setting(Fit(20_000 if scale.full else 150, patch=128, learning_rate=5e-3))
+    return Setting(Fit(20_000 if scale.full else 150, patch=128, learning_rate=5e-3), device=scale.device)
 
 
 def arguments(iterations: int) -> dict[str, Any]:
@@ -68,17 +76,18 @@ def arguments(iterations: int) -> dict[str, Any]:
     return {"host": HOST[0], "host_arguments": HOST[1], "iterations": iterations, "unrolling": "parallel"}
 
 
-def learner(iterations: int, fit: Fit, seed: int) -> Learner:
+def learner(iterations: int, fit: Fit, seed: int, device: torch.device) -> Learner:
     """A RIGNet before its first update; with the same seed the hosts begin with the same weights."""
-    return Learner("rignet", arguments(iterations), challenge.pictures(PICTURES, challenge.TRAIN_SEED), fit, seed)
+    data = challenge.pictures(PICTURES, challenge.TRAIN_SEED)
+    return Learner("rignet", arguments(iterations), data, fit, seed, device)
 
 
 def paces(setting: Setting, store: Trials) -> dict[str, float]:
-    """CPU seconds of an update for each number of iterations, measured in turns."""
-    key = {"trial": "rignet-pace", "host": list(HOST), "patch": setting.fit.patch}
+    """Seconds of an update (on a CPU, of its processor) for each number of iterations, measured in turns."""
+    key = {"trial": "rignet-pace", "host": list(HOST), "patch": setting.fit.patch} | setting.key
 
     def compute() -> dict[str, float]:
-        learners = [learner(iterations, setting.fit, 0) for iterations in ITERATIONS]
+        learners = [learner(iterations, setting.fit, 0, setting.device) for iterations in ITERATIONS]
         return dict(zip(map(str, ITERATIONS), seconds_per_update(learners), strict=True))
 
     return store.get(key, compute)
@@ -88,10 +97,10 @@ def trial(iterations: int, updates: int, seed: int, setting: Setting, store: Tri
     """One training and its score on pictures that were not trained on."""
     fit = replace(setting.fit, updates=updates)
     key = {"trial": "rignet", "host": list(HOST), "iterations": iterations, "updates": updates, "seed": seed}
-    key |= {"fit": asdict(fit), "pictures": PICTURES, "tests": setting.tests}
+    key |= {"fit": asdict(fit), "pictures": PICTURES, "tests": setting.tests} | setting.key
 
     def compute() -> dict[str, float]:
-        trained = learner(iterations, fit, seed)
+        trained = learner(iterations, fit, seed, setting.device)
         seconds, test = trained.run(), challenge.pictures(setting.tests, challenge.TEST_SEED)
         return {"seconds_per_update": seconds, **challenge.score(trained.network, test)}
 
@@ -107,9 +116,10 @@ def numbers(iterations: int) -> tuple[int, float]:
 
 def notes(setting: Setting) -> list[str]:
     """Remarks that explain the table."""
+    time = "CPU time" if setting.device == challenge.CPU else "time on the GPU"
     return [
         f"{PICTURES} pictures of 128 x 128 to train on, {setting.tests} others to score on; mean ± spread over seeds.",
-        f"Equal time: the CPU time that {ITERATIONS[-1]} iterations take for {setting.fit.updates} updates.",
+        f"Equal time: the {time} that {ITERATIONS[-1]} iterations take for {setting.fit.updates} updates.",
     ]
 
 

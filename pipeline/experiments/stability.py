@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure
 
 from pipeline.experiments.base import Cell, Experiment, Report, Result, Scale, Trials, mean_spread
-from pipeline.experiments.crbp_pathfinder import METHODS, Method
+from pipeline.experiments.crbp_pathfinder import Method, methods_of
 from pipeline.experiments.loop import Images, followed, iou
 from pipeline.experiments.pathfinder_task import images, trained
 from pipeline.models.hgru_contour import HGRUContour
@@ -25,7 +25,7 @@ PRODUCTS = 40
 def run(scale: Scale, store: Trials) -> Report:
     """Follow every network of every seed."""
     steps = 6 if scale.tiny else 4 * STEPS if scale.full else STEPS
-    found = {m: [reach(scale, store, m, seed, steps) for seed in scale.seeds] for m in METHODS}
+    found = {m: [reach(scale, store, m, seed, steps) for seed in scale.seeds] for m in methods_of(scale)}
     columns = [
         *("rule", "moves at T", f"moves at {steps}", "spectral radius at T", f"at {steps}"),
         *("IoU at T", "best, at step", f"IoU at {steps}"),

@@ -17,3 +17,6 @@ MODELS = {
     "canvas_lstm": "pipeline.models.canvas_lstm:CanvasLSTM",
 }
 """Architecture -> "module:class", loaded when needed."""
+
+REVISIONS = {"resnet_fcn": 2, "canvas_lstm": 2}
+"""Architecture -> how often its arithmetic was revised, if it was: what a run predicted before is computed again."""

@@ -6,7 +6,7 @@
         h2, c2 = LSTM_2(h1, h2, c2)                               256 channels
         h3, c3 = LSTM_3(h2, h3, c3)                               a channel a class
         canvas_t = canvas_{t-1} + h3
-    logits = bilinear(canvas_T)
+    logits = bilinear(canvas_T)                                   feature i at pixel 16 i, so that corners meet corners
 
 All kernels of the LSTMs are 1 x 1, so each pixel of F is processed by itself: permuting the pixels of F permutes the
 result. And |h3| < 1, so |canvas_T| < T: the number of steps bounds the logits. The forget gate has an offset of +1,
@@ -46,6 +46,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "base": {},
 }
 """Arguments of named sizes: the paper's, and a tiny one for tests."""
+STRIDE = 16
+"""Pixels from one feature to the next."""
 
 
 class CanvasHead(nn.Module):
@@ -122,4 +124,4 @@ class CanvasLSTM(RecurrentNetwork):
 
     def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
         """The canvas -> logits (b, out_channels, y, x)."""
-        return enlarged(state[-1], image.shape[2:])
+        return enlarged(state[-1], image.shape[2:], STRIDE)

@@ -3,7 +3,8 @@
 The library provides the blocks; here they are put in a row, may be dilated, and load weights from a user's file. Long,
 Shelhamer and Darrell 2015 (arXiv:1411.4038) make a classifier fully convolutional: a 1 x 1 convolution gives scores at
 stride 32, which are added to those of finer blocks (FCN-16s, FCN-8s) and enlarged to the image. Their enlarging
-convolutions start as bilinear ones; here they are bilinear and stay so.
+convolutions start as bilinear ones; here they are bilinear and stay so. Feature i of a block of stride s sees the
+pixels around s i, at every size of the image, and is painted there.
 
 Two-dimensional: a volume is computed section by section.
 """
@@ -142,7 +143,7 @@ class ResNetFCN(nn.Module):
         if finest not in (32, 16, 8):
             raise ModelError(f"finest is {finest}; it must be 32, 16 or 8, the stride of the finest scores")
         self.in_channels, self.out_channels, self.widths = in_channels, out_channels, tuple(widths)
-        self.image_channels = in_channels
+        self.image_channels, self.finest = in_channels, finest
         self.embedding_size = embedding_size
         self.blocks = resnet_blocks(in_channels, embedding_size, widths, depths, block, stride_first)
         scored = {32: 1, 16: 2, 8: 3}[finest]
@@ -169,12 +170,12 @@ class ResNetFCN(nn.Module):
             return self.blocks[index](x)  # type: ignore[no-any-return]
         total: Tensor = self.scores[0](x)  # (b, classes, y / 32, x / 32)
         for score, finer in zip(self.scores[1:], outputs[-2::-1], strict=False):
-            total = score(finer) + enlarged(total, finer.shape[2:])
-        return total
+            total = score(finer) + enlarged(total, finer.shape[2:], 2)
+        return total  # (b, classes, y / finest, x / finest)
 
     def finish(self, x: Tensor, image: Tensor) -> Tensor:
         """Scores -> logits on the pixels of the image."""
-        logits = enlarged(x, image.shape[-2:])
+        logits = enlarged(x, image.shape[-2:], self.finest)
         return logits if image.ndim == 4 else sections_together(logits[:, :, None], image.shape[2])
 
     def forward(self, image: Tensor) -> Tensor:
@@ -182,9 +183,15 @@ class ResNetFCN(nn.Module):
         return run_stages(self, image)
 
 
-def enlarged(x: Tensor, size: Sequence[int]) -> Tensor:
-    """(b, c, y, x), resized bilinearly."""
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+def enlarged(x: Tensor, size: Sequence[int], stride: int) -> Tensor:
+    """(b, c, y, x), resized bilinearly to ``size``, with feature i at pixel ``stride`` * i; the last one is repeated.
+
+    That is ``align_corners`` for sizes of stride * k + 1, such as 513: first and last features lie on the corners.
+    """
+    repeated = F.pad(x, (0, 1, 0, 1), mode="replicate")
+    whole = [stride * side + 1 for side in x.shape[2:]]
+    placed = F.interpolate(repeated, size=whole, mode="bilinear", align_corners=True)
+    return placed[:, :, : size[0], : size[1]]
 
 
 def glorot(layer: nn.Module) -> None:

@@ -26,7 +26,7 @@ from pipeline.config.reading import read_config
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError, ModelError
 from pipeline.formats import CARD, FileFormat
-from pipeline.models import MODELS
+from pipeline.models import MODELS, REVISIONS
 from pipeline.registry import find, load
 from pipeline.storage import absolute, local_path, parent_of, store_of
 
@@ -131,7 +131,13 @@ class ModelCard(Table):
     def digest(self) -> str:
         """Digest of everything that affects the output; name, scores and texts do not."""
         lattice_free = [self.architecture, self.arguments, self.sha256, self.offsets, self.activation]
-        return fingerprint(*lattice_free, self.normalisation)
+        return fingerprint(*lattice_free, self.normalisation, *self._revisions)
+
+    @property
+    def _revisions(self) -> list[int]:
+        """The revisions of the architecture and of a host in its arguments, for those that were revised."""
+        named = (self.architecture, self.arguments.get("host"))
+        return [REVISIONS[name] for name in named if name in REVISIONS]
 
 
 @dataclass(frozen=True)

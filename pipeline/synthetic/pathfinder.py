@@ -2,7 +2,7 @@
 
 An image holds two target curves of L dashes ("paddles") each, and shorter distractors. A disc marks the start of one
 target; the network has to light up that curve and nothing else (Linsley et al. 2018; L = 14, 20 or 25 in the paper on
-constrained recurrent back-propagation).
+contractor recurrent back-propagation).
 
 1. Two first paddles, ``seed_distance`` apart, far from the border       ``_Field.two_targets``
 2. Both curves grow in turns, one paddle at a time                      ``_Field._extend``

@@ -66,6 +66,15 @@ class Synthetic(Table):
     """Seed of the first volume; each next volume has the next number."""
 
 
+class ParameterGroup(Table):
+    """Parameters with a learning rate of their own."""
+
+    match: str
+    """Pattern of their names, such as vgg.*: * is any text, ? any letter; the first group that fits a name has it."""
+    learning_rate: Amount
+    """Their learning rate after the warm-up; the schedule applies to it too. With 0 they are not trained."""
+
+
 class TrainConfig(Table):
     """One training."""
 
@@ -102,9 +111,13 @@ class TrainConfig(Table):
     steps: Count = 3000
     """The number of updates."""
     optimiser: Literal["adamw", "adam", "nadam", "sgd"] = "adamw"
-    """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd has a momentum of 0.95, as for the canvas network."""
+    """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd with ``momentum``."""
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    """Momentum of sgd: 0.95 as for the canvas network."""
     learning_rate: Positive = 2e-3
     """The learning rate after the warm-up."""
+    groups: tuple[ParameterGroup, ...] = ()
+    """Parameters with other learning rates, by patterns of their names; all others have ``learning_rate``."""
     schedule: Literal["cosine", "polynomial", "plateau", "constant"] = "cosine"
     """Fall of the learning rate: by a cosine to 3 %; as (1 - s / S)^0.9; halved on a plateau of the score; none.
     """
@@ -123,7 +136,9 @@ class TrainConfig(Table):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """The device to train on; auto takes a GPU if there is one."""
     devices: Cores = 1
-    """GPUs (or CPU processes) that train together, each on its own patches; gradients are averaged (DDP)."""
+    """GPUs (or CPU processes) of a node that train together, each on its own patches; gradients are averaged (DDP)."""
+    nodes: Count = 1
+    """Nodes that train together, each with as many ``devices``; the command is started on each of them by torchrun."""
     threads: Cores = 1
     """CPU threads of one process."""
     loaders: Annotated[int, Field(ge=0, le=4096)] = 0
@@ -169,6 +184,11 @@ class TrainConfig(Table):
         return tuple(sorted(listed, key=lambda target: not isinstance(target, Affinities)))
 
     @property
+    def processes(self) -> int:
+        """Processes that train together, on all nodes."""
+        return self.devices * self.nodes
+
+    @property
     def card_overlap(self) -> Voxel:
         """``overlap``, or a quarter of the patch."""
         return self.overlap or self.patch_shape // 4
@@ -206,6 +226,25 @@ class TrainConfig(Table):
     def _begins_once(self) -> TrainConfig:
         if self.start_from is not None and self.backbone is not None:
             raise ValueError("both start_from and backbone are given; weights begin but once: leave one out")
+        return self
+
+    @model_validator(mode="after")
+    def _uses_its_momentum(self) -> TrainConfig:
+        if self.optimiser != "sgd" and self.momentum != type(self).model_fields["momentum"].default:
+            raise ValueError(
+                f"momentum is {self.momentum:g} and optimiser {self.optimiser}; only sgd has a momentum: choose "
+                "sgd, or leave momentum out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _pastes_objects(self) -> TrainConfig:
+        strange = [target.what for target in self.channels if not target.holds_objects]
+        if strange and self.augmentation.copy_paste:
+            raise ValueError(
+                f"augmentation.copy_paste is {self.augmentation.copy_paste:g} and targets have {strange[0]}; only "
+                "labels that are ids of objects can be pasted under a new id: leave copy_paste out"
+            )
         return self
 
     @model_validator(mode="after")

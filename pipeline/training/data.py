@@ -52,18 +52,18 @@ class ValidationPatches(Dataset[Any]):
 
 
 class StepNumbers(Sampler[int]):
-    """Numbers of the patches of steps ``first`` to ``last`` that one of ``devices`` processes draws."""
+    """Numbers of the patches of steps ``first`` to ``last`` that one of ``processes`` draws."""
 
     def __init__(self, first: int, last: int, config: TrainConfig, rank: int) -> None:
         self.first, self.last, self.rank = first, last, rank
-        self.batch, self.devices = config.batch_size, config.devices
+        self.batch, self.processes = config.batch_size, config.processes
 
     def __len__(self) -> int:
         return (self.last - self.first) * self.batch
 
     def __iter__(self) -> Iterator[int]:
         for step in range(self.first, self.last):
-            begin = (step * self.devices + self.rank) * self.batch
+            begin = (step * self.processes + self.rank) * self.batch
             yield from range(begin, begin + self.batch)
 
 

@@ -18,9 +18,13 @@ from pipeline.config.registered import OneOf
 LOSSES = {
     "bce": "pipeline.training.losses:Bce",
     "balanced_bce": "pipeline.training.losses:Bce",
+    "contour_bce": "pipeline.training.losses:ContourBce",
     "dice": "pipeline.training.losses:Dice",
+    "weighted_dice": "pipeline.training.losses:WeightedDice",
     "focal": "pipeline.training.losses:Focal",
     "mse": "pipeline.training.losses:MeanSquare",
+    "l1": "pipeline.training.losses:MeanAbsolute",
+    "smooth_l1": "pipeline.training.losses:SmoothAbsolute",
     "cross_entropy": "pipeline.training.losses:CrossEntropy",
 }
 """``kind`` of a loss -> "module:class" of its ``LossSpec``."""

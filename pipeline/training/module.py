@@ -23,7 +23,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
 from pipeline.training.learning import Learned, check_rule, earlier_weight, run
 from pipeline.training.sampler import Sampler
-from pipeline.training.schedules import make_optimiser, make_schedule
+from pipeline.training.schedules import make_optimiser, make_schedule, parameter_groups
 from pipeline.training.scores import Hits, hits_of, score_of
 from pipeline.training.sources import Source, open_sources
 from pipeline.training.total_loss import LossParts, combined_loss
@@ -71,6 +71,7 @@ class TrainingModule(LightningModule):
         self.sampler = Sampler(sources, config)
         check_multiple(self.network, self.held_back, config)
         check_rule(self.network, config.rule, config.architecture, config.patch_shape)
+        parameter_groups(self.network, config)
         self.targets = config.channels
         self.records: list[Record] = []
         self._losses: list[Tensor] = []
@@ -135,7 +136,7 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimiser, with a learning rate that changes every step."""
-        optimiser = make_optimiser(self.network.parameters(), self.config)
+        optimiser = make_optimiser(self.network, self.config)
         schedule = make_schedule(optimiser, self.config, lambda: [record.score for record in self.records])
         return [optimiser], [{"scheduler": schedule, "interval": "step"}]
 

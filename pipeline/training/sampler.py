@@ -16,7 +16,7 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.training.augmentation import augment, draw_factor, nearest, resample
 from pipeline.training.config import TrainConfig
-from pipeline.training.sampling import PatchRules
+from pipeline.training.sampling import PatchRules, slabs_of
 from pipeline.training.sources import Source
 from pipeline.training.target_specs import AnyTarget, Pair, make_targets
 
@@ -77,9 +77,8 @@ class Sampler:
         self.config = config
         self.targets = config.channels
         self.rules = PatchRules(config.sampling, self.targets)
-        voxels = np.array([source.box.voxels for source in sources], float)
-        self._shares = voxels / voxels.sum()
-        self._chunk: tuple[int, Source] | None = None
+        self._parts = parts_of(sources, config)
+        self._chunk: tuple[tuple[int, int], Source] | None = None
 
     def draw(self, number: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (c, z, y, x) float32, normalised, c = 1 for grey; targets and weights (c, z, y, x) float32."""
@@ -110,7 +109,7 @@ class Sampler:
         return image, moved.after(arrays), patch.source
 
     def _patch(self, sources: list[Source], rng: np.random.Generator) -> Patch:
-        shares = self._shares if sources is self.sources else None
+        shares = None if len(sources) == 1 and sources[0].held else shares_of(sources)
         for _ in range(DRAWS):
             source = sources[rng.choice(len(sources), p=shares)]
             box, shape = self._box(source, rng)
@@ -133,24 +132,44 @@ class Sampler:
         return _random_box(source.box, shape, rng), whole
 
     def _sources_of(self, number: int) -> list[Source]:
-        """All sources; or the part in memory that patch ``number`` is drawn from."""
+        """The sources of the process that draws patch ``number``; or the part in memory that it is drawn from."""
+        process = number // self.config.batch_size % len(self._parts)
         if self.config.sampling.chunk_shape is None:
-            return self.sources
-        which = number // self.config.sampling.patches_per_chunk
+            return self._parts[process]
+        which = number // self.config.sampling.patches_per_chunk, process
         if self._chunk is None or self._chunk[0] != which:
             self._chunk = None  # free it before the next one is read
             self._chunk = which, self._held(which, self.config.sampling.chunk_shape)
         return [self._chunk[1]]
 
-    def _held(self, which: int, shape: Vec) -> Source:
+    def _held(self, which: tuple[int, int], shape: Vec) -> Source:
         """A random part of a source in memory, with enough labels for patches to be drawn from it."""
-        rng = np.random.default_rng([self.config.seed, which, 1])
+        number, process = which
+        rng = np.random.default_rng([self.config.seed, number, 1, *([process] if process else [])])
+        sources = self._parts[process]
         for _ in range(DRAWS):
-            source = self.sources[rng.choice(len(self.sources), p=self._shares)]
+            source = sources[rng.choice(len(sources), p=shares_of(sources))]
             box = _random_box(source.box, shape.minimum(source.box.shape), rng)
             if not self.rules.lacking(source.read_labels(box), source.read_mask(box)):
                 return source.hold(box)
         raise VolumeError(f"{DRAWS} chunks in a row had {self.rules}; give a larger chunk_shape, or ask for less")
+
+
+def parts_of(sources: list[Source], config: TrainConfig) -> list[list[Source]]:
+    """For each process its slabs of all sources, with ``sampling.apart``; else the sources, once for all processes."""
+    if not config.sampling.apart:
+        return [sources]
+    slabs = [slabs_of(s.box, config.processes, config.patch_shape, s.image.url) for s in sources]
+    return [
+        [replace(source, box=box) for source, box in zip(sources, boxes, strict=True)]
+        for boxes in zip(*slabs, strict=True)
+    ]
+
+
+def shares_of(sources: Sequence[Source]) -> np.ndarray:
+    """The share of the voxels of all sources that each has."""
+    voxels = np.array([source.box.voxels for source in sources], float)
+    return np.asarray(voxels / voxels.sum())
 
 
 def pasted(patch: Patch, other: Patch, rng: np.random.Generator) -> Patch:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from pipeline.config.base import Count, CountOrZero, Shape, Share, Table
+from pipeline.errors import ConfigError
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.training.target_specs import AnyTarget
 
 KNOWN_SHARE = 0.3
@@ -30,6 +33,8 @@ class Sampling(Table):
     """Voxels of a part that is read into memory at once, for slow stores; if left out, each patch is read by itself."""
     patches_per_chunk: Count = 200
     """Patches that are drawn from such a part before the next one is read."""
+    apart: bool = False
+    """Each of several processes that train together draws from its own slab of every volume; slabs do not overlap."""
 
 
 class PatchRules:
@@ -69,3 +74,22 @@ class PatchRules:
         limits += [f"fewer than {s.foreground} voxels of objects"] if s.foreground else []
         limits += [f"fewer than {s.objects} objects"] if s.objects else []
         return ", or ".join(limits)
+
+
+def slabs_of(box: BoundingBox, count: int, patch_shape: Vec, name: str) -> list[BoundingBox]:
+    """``count`` slabs of a box, along its longest axis; ``ConfigError`` if a patch does not fit in one of them.
+
+    name: of the volume, for the message.
+    """
+    axis = int(np.argmax(box.shape))
+    along = Vec(*(int(a == axis) for a in range(3)))
+    cuts = [box.shape[axis] * k // count for k in range(count + 1)]
+    slabs = [
+        BoundingBox(box.start + along * first, box.stop - along * (cuts[-1] - last)) for first, last in pairwise(cuts)
+    ]
+    if not all(patch_shape.at_most(slab.shape) for slab in slabs):
+        raise ConfigError(
+            f"sampling.apart cuts {name} into {count} slabs of {list(slabs[0].shape)} voxels; each must hold a patch "
+            f"of {list(patch_shape)}: take fewer processes, a smaller patch, or leave apart out"
+        )
+    return slabs

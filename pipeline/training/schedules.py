@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from pipeline.errors import ConfigError
 from pipeline.training.config import TrainConfig
 
 FINAL_RATE = 0.03
@@ -16,20 +19,42 @@ FINAL_RATE = 0.03
 POWER, LOWEST = 0.9, 1e-3
 """Exponent of the polynomial, and the share of the learning rate at its end (canvas network: 1e-3 to 1e-6)."""
 PLATEAU_FACTOR = 0.5
-MOMENTUM = 0.95
 
-OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter], float, float], torch.optim.Optimizer]] = {
-    "adamw": lambda p, rate, decay: torch.optim.AdamW(p, lr=rate, weight_decay=decay, betas=(0.9, 0.99)),
-    "adam": lambda p, rate, decay: torch.optim.Adam(p, lr=rate, weight_decay=decay),
-    "nadam": lambda p, rate, decay: torch.optim.NAdam(p, lr=rate, weight_decay=decay),
-    "sgd": lambda p, rate, decay: torch.optim.SGD(p, lr=rate, weight_decay=decay, momentum=MOMENTUM),
+Groups = list[dict[str, Any]]
+"""Parameters with their learning rates, as torch's optimisers take them."""
+OPTIMISERS: dict[str, Callable[[Groups, TrainConfig], torch.optim.Optimizer]] = {
+    "adamw": lambda p, c: torch.optim.AdamW(p, c.learning_rate, weight_decay=c.weight_decay, betas=(0.9, 0.99)),
+    "adam": lambda p, c: torch.optim.Adam(p, c.learning_rate, weight_decay=c.weight_decay),
+    "nadam": lambda p, c: torch.optim.NAdam(p, c.learning_rate, weight_decay=c.weight_decay),
+    "sgd": lambda p, c: torch.optim.SGD(p, c.learning_rate, weight_decay=c.weight_decay, momentum=c.momentum),
 }
-"""Name -> constructor of (parameters, learning rate, weight decay)."""
+"""Name -> constructor of (parameters, training)."""
 
 
-def make_optimiser(parameters: Iterable[nn.Parameter], config: TrainConfig) -> torch.optim.Optimizer:
+def make_optimiser(network: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimiser of a training."""
-    return OPTIMISERS[config.optimiser](parameters, config.learning_rate, config.weight_decay)
+    return OPTIMISERS[config.optimiser](parameter_groups(network, config), config)
+
+
+def parameter_groups(network: nn.Module, config: TrainConfig) -> Groups:
+    """The parameters without a group, if there are any, and those of each group, with their learning rates.
+
+    Raises ``ConfigError`` for a group that no parameter is in.
+    """
+    groups: Groups = [
+        {"params": [], "lr": rate} for rate in (config.learning_rate, *(g.learning_rate for g in config.groups))
+    ]
+    for name, parameter in network.named_parameters():
+        fitting = [number for number, group in enumerate(config.groups, start=1) if fnmatchcase(name, group.match)]
+        groups[fitting[0] if fitting else 0]["params"].append(parameter)
+    for group, found in zip(config.groups, groups[1:], strict=True):
+        if not found["params"]:
+            begin = sorted({name.split(".")[0] for name, _ in network.named_parameters()})
+            raise ConfigError(
+                f"groups has the pattern {group.match!r}; no parameter of {config.architecture} fits it that is in no "
+                f"earlier group; their names begin with {', '.join(begin)}: correct it, such as {begin[0]}.*"
+            )
+    return [group for group in groups if group["params"]]
 
 
 def make_schedule(

@@ -32,6 +32,11 @@ def lone_job(config: TrainConfig, setup: str = "") -> LoneJob:
             f"device is auto; a job must say what it needs: device: cuda asks for {config.devices} GPU(s), as many as "
             "devices says, and device: cpu for none"
         )
+    if config.nodes > 1:
+        raise ConfigError(
+            f"nodes is {config.nodes}; `petaseg submit` trains in one job on one node: leave nodes out, or start the "
+            "training on each node by torchrun (docs/training.md)"
+        )
     cores = config.devices * (config.threads + config.loaders)
     return LoneJob(
         url=config.output,

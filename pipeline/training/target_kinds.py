@@ -74,13 +74,14 @@ class Affinities(TargetSpec):
         """The labels with 0 at membranes."""
         if self.dimension == 2 and labels.ndim == 3:
             return np.stack([self.erode(section) for section in labels])
-        return EROSIONS[self.erosion](labels)
+        eroded = EROSIONS[self.erosion](labels)
+        return np.where(make.widen_borders(labels, self.label_erosion) > 0, eroded, 0) if self.label_erosion else eroded
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""
-        return self.target_of_eroded(labels, self.erode(labels))
+        return self.target_of_eroded(labels, self.erode(labels), resolution_nm)
 
-    def target_of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
+    def target_of_eroded(self, labels: np.ndarray, eroded: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""
         return make.affinities(labels, self.offsets, eroded)
 
@@ -105,6 +106,15 @@ class Membranes(TargetSpec):
     """Look within sections only."""
     zero: Zero = "unknown"
     """What label 0 means."""
+
+    @model_validator(mode="after")
+    def _has_its_own_width(self) -> Membranes:
+        if self.label_erosion:
+            raise ValueError(
+                f"label_erosion is {self.label_erosion}; the width of membranes follows from reach_nm: enlarge "
+                "that, and leave label_erosion out"
+            )
+        return self
 
     @property
     def zero_is_unknown(self) -> bool:

@@ -16,11 +16,12 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Table
+from pipeline.config.base import CountOrZero, Table
 from pipeline.config.registered import OneOf
 from pipeline.training import targets as make
 from pipeline.training.loss_specs import Losses
 from pipeline.training.losses import Bce
+from pipeline.training.weight_specs import AnyWeights, Equal
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Target and weights, float32 (c, z, y, x) or (c, y, x)."""
@@ -33,6 +34,8 @@ TARGETS = {
     "signed_distance": "pipeline.training.target_kinds:SignedDistance",
     "instance_distance": "pipeline.training.target_kinds:InstanceDistance",
     "shape_descriptors": "pipeline.training.target_kinds:ShapeDescriptors",
+    "classes": "pipeline.training.target_classes:Classes",
+    "contour_map": "pipeline.training.target_classes:ContourMap",
 }
 """``what`` of a target -> "module:class" of its ``TargetSpec``."""
 
@@ -43,23 +46,29 @@ class TargetSpec(Table):
     what: str
     losses: Losses = (Bce(),)
     """Their weighted sum is the loss of this target."""
-    weights: Literal["none", "ratio", "ratio_dilated", "unet"] = "none"
-    """The weights of voxels: equal, by the ratio of classes (also beside contours), or by the U-Net's map."""
+    weights: AnyWeights = Equal()
+    """The weights of voxels: equal, by the ratio of classes, by the U-Net's map, or by the calibre of objects."""
+    label_erosion: CountOrZero = 0
+    """Voxels this near to another label, in the plane, are in no object: 0, 1 or 2 are usual."""
 
     @model_validator(mode="after")
     def _classes_match(self) -> TargetSpec:
         classes = self.channels != self.target_channels
         if any(loss.of_classes != classes for loss in self.losses):
             raise ValueError(
-                f"losses are {', '.join(loss.kind for loss in self.losses)}; distances in levels need cross_entropy, "
-                "and nothing else can use it: choose other losses, or levels: null"
+                f"losses are {', '.join(loss.kind for loss in self.losses)}; classes and distances in levels need "
+                "cross_entropy, and nothing else can use it: choose other losses, or levels: null"
             )
         return self
 
     @model_validator(mode="after")
     def _balanced_once(self) -> TargetSpec:
-        if self.weights != "none" and any(loss.is_balanced for loss in self.losses):
-            raise ValueError(f"weights is {self.weights}; balanced_bce balances by itself: choose bce, or no weights")
+        balanced = [loss.kind for loss in self.losses if loss.is_balanced]
+        if self.weights.kind != "none" and balanced:
+            raise ValueError(
+                f"weights is {self.weights.kind}; {balanced[0]} balances by itself: choose bce (or balanced: false), "
+                "or no weights"
+            )
         return self
 
     @property
@@ -83,6 +92,11 @@ class TargetSpec(Table):
         return None
 
     @property
+    def holds_objects(self) -> bool:
+        """True if labels are ids of objects, False if they are something else, such as classes."""
+        return True
+
+    @property
     def zero_is_unknown(self) -> bool:
         """True if label 0 is unknown, and masked; otherwise it is background."""
         return False
@@ -97,27 +111,24 @@ class TargetSpec(Table):
             before = [None] * len(labels) if eroded is None else eroded
             sections = [self.make(s, resolution_nm[1:], e) for s, e in zip(labels, before, strict=True)]
             return np.stack([t for t, _ in sections], 1), np.stack([w for _, w in sections], 1)
-        target, mask = self.target(labels, resolution_nm) if eroded is None else self.target_of_eroded(labels, eroded)
-        return target, (mask * self._weights(target, mask, labels)).astype(np.float32)
+        inside = self.erode(labels) if eroded is None else eroded
+        if inside is None:
+            target, mask = self.target(labels, resolution_nm)
+        else:
+            target, mask = self.target_of_eroded(labels, inside, resolution_nm)
+        return target, (mask * self.weights.of(target, mask, labels, resolution_nm)).astype(np.float32)
 
     def erode(self, labels: np.ndarray) -> np.ndarray | None:
         """The labels eroded before any voxel is moved, for targets that need it; else ``None``."""
-        return None
+        return make.widen_borders(labels, self.label_erosion) if self.label_erosion else None
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """Target and mask of labels, float32 (c, z, y, x) or (c, y, x), for labels (z, y, x) or (y, x)."""
         raise NotImplementedError
 
-    def target_of_eroded(self, labels: np.ndarray, eroded: np.ndarray) -> Pair:
-        """Target and mask, for targets whose ``erode`` returns labels."""
-        raise NotImplementedError
-
-    def _weights(self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        if self.weights == "none":
-            return np.ones_like(target)
-        if self.weights == "unet":
-            return make.unet_weights(labels)
-        return make.ratio_weights(target, mask, dilate=self.weights == "ratio_dilated")
+    def target_of_eroded(self, labels: np.ndarray, eroded: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
+        """Target and mask of labels whose ``erode`` returned ``eroded``."""
+        return self.target(eroded, resolution_nm)
 
 
 AnyTarget = Annotated[TargetSpec, OneOf(TARGETS, "what")]

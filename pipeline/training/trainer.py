@@ -8,13 +8,14 @@
     <output>/card.yaml, weights.safetensors    the model: the best running mean so far
 
 Patch number n of a seed is always the same, so a training that was killed and resumed gives the same weights as one
-that was not (on a CPU, with the same number of threads).
+that was not (on CPUs of one kind, with the same number of threads).
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
 import warnings
 import zipfile
@@ -48,6 +49,11 @@ FREE = {
 }
 """Settings that may change between two parts of a training; of ``start_from`` and ``backbone`` only
 the place of the same weights."""
+LATER: dict[str, object] = {
+    **{"momentum": 0.95, "groups": [], "flips": True, "label_erosion": 0, "smoothing": 0.0, "balanced": False},
+    **{"nodes": 1, "apart": False},
+}
+"""Settings that came later, with the values that trainings without them had: with these they are in no identity."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -75,6 +81,7 @@ def train(
     every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
+    check_nodes(config)
     torch.set_num_threads(config.threads)
     module = TrainingModule(config)
     checkpoint = saved(config)
@@ -88,6 +95,18 @@ def train(
     return TrainResult(Path(config.output), done, module.best)
 
 
+def check_nodes(config: TrainConfig) -> None:
+    """``ConfigError`` unless torchrun has started as many processes as the training has on all nodes."""
+    started = os.environ.get("WORLD_SIZE") if "TORCHELASTIC_RUN_ID" in os.environ else None
+    if config.nodes > 1 and started != str(config.processes):
+        found = f"torchrun has started {started}" if started else "this command was not started by torchrun"
+        raise ConfigError(
+            f"nodes is {config.nodes} with {config.devices} devices each; {found}, and {config.processes} processes "
+            f"must train together: start on each node `torchrun --nnodes {config.nodes} --nproc-per-node "
+            f"{config.devices} --rdzv-backend c10d --rdzv-endpoint HOST:29500 -m workflows.cli train FILE`"
+        )
+
+
 def fit(module: TrainingModule, config: TrainConfig, watchers: Sequence[Callback], *, resume: bool) -> int:
     """Run the missing steps; returns the number of steps done in all."""
     folder = config.make_output()
@@ -95,7 +114,7 @@ def fit(module: TrainingModule, config: TrainConfig, watchers: Sequence[Callback
     callbacks += [Patience(config.patience)] if config.patience else []
     callbacks += watchers
     with quiet_lightning():
-        idle = config.devices > 1 and idle_parameters(module.network, config.patch_shape)
+        idle = config.processes > 1 and idle_parameters(module.network, config.patch_shape)
         trainer = make_trainer(config, callbacks, idle=idle)
         with storage_errors(folder), interruptions():
             trainer.fit(module, ckpt_path=folder / CHECKPOINT if resume else None, weights_only=True)
@@ -132,7 +151,8 @@ def make_trainer(config: TrainConfig, callbacks: list[Callback], *, idle: bool =
     return Trainer(
         accelerator={"cuda": "gpu"}.get(device, device),
         devices=config.devices,
-        strategy=("ddp_find_unused_parameters_true" if idle else "ddp") if config.devices > 1 else "auto",
+        num_nodes=config.nodes,
+        strategy=("ddp_find_unused_parameters_true" if idle else "ddp") if config.processes > 1 else "auto",
         precision=PRECISIONS[config.precision],  # type: ignore[arg-type]
         max_steps=config.steps,
         max_epochs=-1,
@@ -194,7 +214,8 @@ def undamaged(path: Path) -> dict[str, Any]:
 
 def differences(checkpoint: dict[str, Any], config: TrainConfig) -> str:
     """`` (steps: 200 there, 300 here)``: settings that change the weights and differ from a checkpoint's."""
-    there, here = (dict(leaves(json.loads(t))) for t in (checkpoint.get("settings", "{}"), config.model_dump_json()))
+    written = (checkpoint.get("settings", "{}"), config.model_dump_json())
+    there, here = (dict(leaves(without_later(json.loads(text)))) for text in written)
     keys = [key for key in there | here if key.split(".")[0] not in free_of(config) and there.get(key) != here.get(key)]
     listed = [f"{key}: {there.get(key)} there, {here.get(key)} here" for key in keys if there]
     return f" ({'; '.join(listed)})" if listed else ""
@@ -219,12 +240,19 @@ def identity(config: TrainConfig) -> str:
 
     Threads, loaders and the kind of device change last bits at most, so a training may continue with others.
     """
-    settings: list[object] = [config.model_dump(mode="json", exclude=free_of(config))]
+    settings: list[object] = [without_later(config.model_dump(mode="json", exclude=free_of(config)))]
     if config.start_from is not None:
         settings.append(load_card(config.start_from).digest)
     if config.backbone is not None:
         settings.append(digest_of(config.backbone))
     return fingerprint(*settings)
+
+
+def without_later(value: Any) -> Any:
+    """The settings without those of ``LATER`` that have no effect, in all their tables."""
+    if isinstance(value, dict):
+        return {k: without_later(v) for k, v in value.items() if k not in LATER or v != LATER[k]}
+    return [without_later(each) for each in value] if isinstance(value, list) else value
 
 
 def device_of(wanted: str) -> str:

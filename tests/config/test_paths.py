@@ -47,7 +47,7 @@ OTHER_TEXTS = {
         *("inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
         *CLUSTER,
     },
-    TrainConfig: {"name", "architecture", "arguments", "training_data", "licence", *CLUSTER},
+    TrainConfig: {"name", "architecture", "arguments", "groups.match", "training_data", "licence", *CLUSTER},
 }
 """Keys whose values are texts, but no paths: a new key with a text belongs here, or needs the type ``DataPath``."""
 

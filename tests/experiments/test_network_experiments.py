@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+import torch
 
 from pipeline.experiments import comparison, label_efficiency, rignet_iterations
 from pipeline.experiments.base import Scale, Trials, find_experiment, run_experiment
@@ -43,6 +44,22 @@ def test_rignet_with_one_iteration_is_the_plain_network(tmp_path):
     assert int(rows[0]["its updates"]) > int(rows[3]["its updates"]) == 3
     assert int(rows[0]["parameters"]) < int(rows[1]["parameters"]) == int(rows[3]["parameters"])
     assert float(rows[3]["kMAC a pixel"]) > 3 * float(rows[0]["kMAC a pixel"])
+
+
+def test_rignet_at_full_scale_trains_on_the_device_of_the_scale(tmp_path, monkeypatch):
+    """At full scale every network of RIGNet is trained on the device that the scale names, and its trials say so."""
+    monkeypatch.setattr(Scale, "device", property(lambda self: torch.device("meta")))
+    used = []
+    monkeypatch.setattr(rignet_iterations, "Learner", lambda *given: used.append(given[-1].type))
+    monkeypatch.setattr(rignet_iterations, "seconds_per_update", lambda learners: [1.0] * len(learners))
+    setting = rignet_iterations.setting_of(Scale(full=True))
+    rignet_iterations.paces(setting, Trials(tmp_path))
+    assert used == ["meta"] * 4
+    with pytest.raises(AttributeError):  # the stand-in for a learner cannot run
+        rignet_iterations.trial(2, 5, 0, setting, Trials(tmp_path))
+    assert used == ["meta"] * 5
+    assert setting.key == {"device": "meta"}
+    assert rignet_iterations.Setting(setting.fit).key == {}
 
 
 def test_the_comparison_has_a_row_a_network_with_all_its_seeds():

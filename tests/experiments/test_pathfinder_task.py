@@ -4,9 +4,19 @@ import json
 
 import pytest
 import torch
+from matplotlib.figure import Figure
 
 from pipeline.experiments.base import Scale, Trials, find_experiment, run_experiment
-from pipeline.experiments.crbp_pathfinder import CONSTRAINED, METHODS, gradient_errors, memory_of
+from pipeline.experiments.crbp_pathfinder import (
+    CONTRACTOR,
+    LOUDNESS,
+    METHODS,
+    TERMS,
+    draw,
+    gradient_errors,
+    memory_of,
+    methods_of,
+)
 from pipeline.experiments.pathfinder_task import DEFAULT, FULL, TINY, fresh_network, gradient, images, task_of, trained
 from pipeline.experiments.stability import spectral_radius
 from pipeline.training.rules import RecurrentBackpropagation
@@ -45,7 +55,7 @@ def test_a_network_is_trained_once_for_all_experiments(output):
 
 
 def test_a_network_that_is_read_is_the_one_that_was_trained(store):
-    training = CONSTRAINED.training(SCALE, 0)
+    training = METHODS[CONTRACTOR].training(SCALE, 0)
     first, record = trained(store, training, CPU)
     again, same = trained(store, training, CPU)
     assert record == same
@@ -60,9 +70,9 @@ def test_held_out_images_are_others(store):
 def test_memory_grows_with_steps_for_bptt_alone(store):
     """The memory of back-propagation through time grows with the number of steps, and that of C-RBP does not."""
     memory = {name: list(sizes.values()) for name, sizes in memory_of(SCALE, store).items()}
-    through_time, constrained = memory[METHODS[0].name], memory[CONSTRAINED.name]
+    through_time, contractor = memory[METHODS[0].name], memory[METHODS[CONTRACTOR].name]
     assert through_time[0] < through_time[1] < through_time[2]
-    assert len(set(constrained)) == 1
+    assert len(set(contractor)) == 1
 
 
 def test_the_absolute_cap_gives_the_gradient_of_one_step(store):
@@ -104,3 +114,25 @@ def test_the_spectral_radius_of_a_leak_is_what_stays(store):
 
 def test_scales_have_their_own_tasks():
     assert [task_of(s) for s in (Scale(), Scale(full=True), SCALE)] == [DEFAULT, FULL, TINY]
+
+
+def test_full_scale_goes_to_25_dashes():
+    """At full scale every method is trained on curves of 14, 20 and 25 dashes, C-RBP with the published steps."""
+    full = Scale(full=True)
+    trainings = [method.training(full, 0) for method in methods_of(full)]
+    assert [t.task.images["paddles"] for t in trainings] == [14] * 7 + [20] * 7 + [25] * 7
+    assert [trainings[CONTRACTOR + 7 * i].steps for i in range(3)] == [20, 30, 80]
+    assert len({m.name for m in methods_of(full)}) == 21
+    assert max(t.steps for t in trainings if t.rule == "bptt") == 20
+    assert all((t.task.count, t.task.kernel) == (20000, 15) for t in trainings)
+
+
+def test_full_scale_is_drawn_with_a_line_for_each_method_and_number_of_dashes():
+    """At full scale all 21 methods have a line of their own: seven colours in three styles."""
+    found = {m: [{"looks": [[1, 1.0, 0.5], [2, 2.0, 0.6]]}] for m in methods_of(Scale(full=True))}
+    figure = Figure()
+    errors = [{"errors": [0.5] * len(TERMS), "capped": [0.5] * len(LOUDNESS)}]
+    draw(figure, found, {m.name: {2: 10, 4: 20} for m in found}, errors)
+    lines = figure.axes[0].lines
+    assert [line.get_label() for line in lines] == [m.name for m in found]
+    assert len({(line.get_color(), line.get_linestyle()) for line in lines}) == 21

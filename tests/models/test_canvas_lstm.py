@@ -48,6 +48,15 @@ def test_the_features_have_the_size_of_the_paper():
         assert network.drive(torch.empty(1, 3, *image, device="meta")).shape == (1, 2048, *size)
 
 
+def test_the_canvas_lies_on_the_image():
+    """A pixel of the canvas is painted around the pixel of the image that its feature sees: 16 of 513 for the first."""
+    network, canvas = CanvasLSTM(**MINI), torch.zeros(1, 3, 33, 33)
+    canvas[0, 0, :, 1] = 1
+    row = network.read((canvas,), canvas, torch.empty(1, 1, 513, 513))[0, 0, 0]
+    assert row.argmax().item() == 16
+    assert row[:33].tolist() == pytest.approx([1 - abs(x - 16) / 16 for x in range(33)], abs=1e-5)
+
+
 def head(scale=1.0, dtype=torch.float32):
     torch.manual_seed(0)
     found = CanvasHead(7, (6, 5), 4).to(dtype)

@@ -9,7 +9,7 @@ from torch import nn
 from pipeline.errors import ModelError
 from pipeline.models.facts import parameters
 from pipeline.models.pretrained import renamed
-from pipeline.models.resnet import SIZES, ResNetFCN, dilate, load_backbone, resnet_blocks
+from pipeline.models.resnet import SIZES, ResNetFCN, dilate, enlarged, load_backbone, resnet_blocks
 from pipeline.models.resnet import TORCHVISION as RULES
 from tests.contracts.model import BatchNormContract, images, seeded
 
@@ -69,6 +69,43 @@ def test_scores_of_finer_blocks_are_added():
         nn.init.zeros_(network.scores[1].weight)
         assert not torch.equal(network(image), before)
     assert len(ResNetFCN(**{**MINI, "finest": 8}).scores) == 3
+
+
+def middle_of(paint, features, feature):
+    """The pixel at the middle of what a single feature (of a row of them) paints."""
+    x = torch.zeros(1, 1, features, features)
+    x[..., feature] = 1
+    row = paint(x)[0, 0, 0].double()
+    return float((row * torch.arange(len(row))).sum() / row.sum())
+
+
+@pytest.mark.parametrize("size", [513, 512, 500])
+def test_a_feature_is_painted_where_it_lies(size):
+    """Feature 1 of 33 is painted around pixel 16 of 513, where it lies; also where sides are no 32 k + 1."""
+    features = -(-size // 16)
+    for feature in (1, features // 2, features - 2):
+        found = middle_of(lambda x: enlarged(x, (size, size), 16), features, feature)
+        assert found == pytest.approx(16 * feature, abs=1e-4)
+
+
+def test_the_middle_of_what_a_feature_sees_is_its_place():
+    """Feature i of the block of stride 16 sees as many pixels before pixel 16 i as behind it."""
+    blocks = resnet_blocks(1, 4, (8, 12, 16, 20), (1, 1, 1, 1), "basic").double()
+    image = torch.rand(1, 1, 193, 193, dtype=torch.float64, requires_grad=True)
+    x = image
+    for block in blocks[:4]:
+        x = block(x)
+    x[..., 6, 6].sum().backward()
+    seen = image.grad.abs().sum((0, 1, 2)).nonzero().flatten()
+    assert (seen[0] + seen[-1]).item() / 2 == 16 * 6
+
+
+@pytest.mark.parametrize("finest", [32, 16, 8])
+def test_scores_lie_on_the_pixels_of_the_image(finest):
+    """A score of the finest block is painted around its own pixel, at every stride that scores may have."""
+    network = ResNetFCN(**{**MINI, "finest": finest, "out_channels": 1})
+    found = middle_of(lambda x: network.finish(x, torch.empty(1, 1, 257, 257)), 256 // finest + 1, 2)
+    assert found == pytest.approx(2 * finest, abs=1e-4)
 
 
 TORCHVISION = (

@@ -9,7 +9,7 @@ import yaml
 from safetensors.torch import save
 
 from pipeline.errors import ModelError
-from pipeline.models import MODELS
+from pipeline.models import MODELS, spec
 from pipeline.models.spec import (
     ModelCard,
     Normalisation,
@@ -239,3 +239,12 @@ def test_the_digest_is_of_what_decides_about_the_output():
     }
     digests = {CARD.model_copy(update={key: value}).digest for key, value in changes.items()}
     assert len(digests | {CARD.digest}) == len(changes) + 1
+
+
+@pytest.mark.parametrize("arguments", [{}, {"host": "resnet_fcn"}])
+def test_a_revision_of_an_architecture_changes_the_digest(monkeypatch, arguments):
+    """Where the arithmetic of an architecture (or of a host) was revised, its cards have another digest."""
+    card = CARD.model_copy(update={"architecture": "rignet" if arguments else "resnet_fcn", "arguments": arguments})
+    revised = card.digest
+    monkeypatch.setattr(spec, "REVISIONS", {})
+    assert card.digest != revised

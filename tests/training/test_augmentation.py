@@ -183,6 +183,24 @@ def test_shading_changes_slowly():
     assert field.std() > 0.02
 
 
+@pytest.mark.parametrize("preset", ["none", {"preset": "none", "noise": 1}])
+def test_nothing_is_flipped_with_the_preset_none(preset):
+    """With ``none`` patches stay as they are; single changes can be added to it."""
+    image, labels = np.random.default_rng(0).random((4, 8, 8), np.float32), np.arange(256).reshape(4, 8, 8)
+    rng = np.random.default_rng(1)
+    found, (moved,) = augment(image, [labels], Augmentation.model_validate(preset), True, rng)
+    assert np.array_equal(moved, labels)
+    assert np.array_equal(found, image) == (preset == "none")
+
+
+def test_flips_that_are_off_draw_no_number():
+    """Without flips and exchanged axes an array stays as it is, and the generator too."""
+    image, rng = np.arange(24).reshape(2, 3, 4), np.random.default_rng(1)
+    state = rng.bit_generator.state
+    assert np.array_equal(turn([image], False, True, rng, flip=False)[0], image)
+    assert rng.bit_generator.state == state
+
+
 @pytest.mark.parametrize("preset", ["default", "all"])
 def test_all_colours_are_moved_and_changed_alike(preset):
     """Three equal channels stay equal, and are what a grey image becomes; channels are not exchanged."""

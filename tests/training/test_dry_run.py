@@ -1,11 +1,14 @@
 """`petaseg train --dry-run` makes every check of a training, writes nothing, and says what a run could use."""
 
+import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError, ModelError, VolumeError
+from pipeline.models.spec import load_card
 from pipeline.training.dry_run import dry_run
 from pipeline.training.trainer import train
 from tests.training.trainings import settings, stored_cubes
+from tests.training.volumes import cubes, store
 
 NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 CONTOURS = {"what": "contours"}
@@ -55,6 +58,34 @@ def test_a_batch_norm_that_would_see_one_voxel_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"cannot be trained on it .*more than 1 value per channel"):
         dry_run(settings(tmp_path, **pools))
     dry_run(settings(tmp_path, **pools, batch_size=2))
+
+
+def test_a_training_on_classes_is_checked_and_learned(tmp_path):
+    """Classes are of no use for a run; a dry run refuses labels that are no class; the score is class F1."""
+    classes = {
+        "what": "classes",
+        "count": 2,
+        "losses": ({"kind": "cross_entropy", "smoothing": 0.1, "balanced": True},),
+    }
+    with pytest.raises(ConfigError, match=r"a voxel has the label \d+; count is 2, so labels go from 0 to 1"):
+        dry_run(settings(tmp_path, targets=(classes,)))
+    image, _ = cubes((24, 32, 32))
+    volume = store("classes", image, (image > 100).astype(np.uint8))
+    data = {"volumes": [volume.model_copy(update={"stop": (16, 32, 32)})]}
+    data["validation"] = volume.model_copy(update={"start": (16, 0, 0)})
+    fast = {"steps": 60, "validate_every": 30, "learning_rate": 0.01, "ema_decay": 0.5, "augmentation": "none"}
+    config = settings(tmp_path / "model", targets=(classes,), **data, **fast)
+    assert dry_run(config).use.startswith("No run could use the model: it predicts classes")
+    assert train(config).best.score > 0.75, "with class 1 everywhere it is 0.59"
+    card = load_card(tmp_path / "model")
+    assert [(c.what, c.channels, c.activation) for c in card.other_channels] == [("classes", 2, "softmax")]
+    assert "validation class F1" in card.scores
+
+
+def test_objects_are_not_pasted_into_classes(tmp_path):
+    """copy_paste gives an object a new id, which would be no class: it is refused."""
+    with pytest.raises(ValueError, match=r"copy_paste is 0.5 and targets have classes; only labels that are ids"):
+        settings(tmp_path, targets=({"what": "classes", "count": 2},), augmentation={"copy_paste": 0.5})
 
 
 @pytest.mark.parametrize("place", ["image-0.zarr", "image-0.zarr/0", "labels-0.zarr/models/first", "link"])

@@ -4,7 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from pipeline.training.schedules import FINAL_RATE, halvings, share_of_rate
+from pipeline.errors import ConfigError
+from pipeline.training.config import ParameterGroup
+from pipeline.training.module import TrainingModule
+from pipeline.training.schedules import FINAL_RATE, halvings, make_optimiser, share_of_rate
 from pipeline.training.trainer import train
 from tests.training.trainings import Watch, fitted, settings, train_killed_after
 
@@ -53,3 +56,51 @@ def test_every_optimiser_moves_the_weights_and_resumes(tmp_path, optimiser):
     config = settings(tmp_path, optimiser=optimiser, schedule="constant", pictures=False)
     train_killed_after(config, 4)
     assert train(config).steps == 6
+
+
+def group(match, rate):
+    return ParameterGroup(match=match, learning_rate=rate)
+
+
+def test_groups_have_their_own_learning_rates_and_the_rest_has_that_of_the_training(tmp_path):
+    """Every parameter is in one group, the first whose pattern fits; the schedule applies to all of them alike."""
+    groups = (group("stem.*", 1e-5), group("*.bias", 1e-4))
+    config = settings(tmp_path, learning_rate=3e-4, schedule="constant", warmup_steps=4, groups=groups)
+    module = TrainingModule(config)
+    optimiser = make_optimiser(module.network, config)
+    rates = {id(p): g["lr"] for g in optimiser.param_groups for p in g["params"]}
+    for name, parameter in module.network.named_parameters():
+        wanted = 1e-5 if name.startswith("stem.") else 1e-4 if name.endswith(".bias") else 3e-4
+        assert rates[id(parameter)] == wanted, name
+    assert sum(len(g["params"]) for g in optimiser.param_groups) == len(list(module.network.parameters()))
+    warming = []
+    fitted(config, Watch(lambda m, _: warming.append([g["lr"] for g in m.optimizers().param_groups])))
+    assert warming[0] == pytest.approx([3e-4 / 4, 1e-5 / 4, 1e-4 / 4])
+    assert warming[-1] == pytest.approx([3e-4, 1e-5, 1e-4])
+
+
+def test_a_group_with_a_rate_of_zero_is_not_trained(tmp_path):
+    """Parameters of a group with a learning rate of 0 keep their first weights, and the others change."""
+    config = settings(tmp_path, groups=(group("stem.*", 0.0),))
+    before = {name: p.detach().clone() for name, p in TrainingModule(config).network.named_parameters()}
+    for name, parameter in fitted(config).network.named_parameters():
+        assert parameter.equal(before[name]) == name.startswith("stem."), name
+
+
+def test_a_group_without_parameters_is_refused_before_anything_is_read(tmp_path):
+    """A pattern that fits no name, or only names of earlier groups, is refused with the names that there are."""
+    for groups in ((group("backbone.*", 1e-5),), (group("stem.*", 1e-5), group("stem.*.bias", 1e-4))):
+        with pytest.raises(
+            ConfigError, match=r"no parameter of gamma_net_3d fits it .*begin with .*stem.*: correct it"
+        ):
+            TrainingModule(settings(tmp_path, groups=groups))
+
+
+def test_sgd_has_the_momentum_of_the_file(tmp_path):
+    """The momentum of sgd is 0.95 or what the file says; with another optimiser it is refused, as nothing uses it."""
+    module = TrainingModule(settings(tmp_path))
+    for change, wanted in (({}, 0.95), ({"momentum": 0.9}, 0.9), ({"momentum": 0.0}, 0.0)):
+        found = make_optimiser(module.network, settings(tmp_path, optimiser="sgd", **change))
+        assert found.param_groups[0]["momentum"] == wanted
+    with pytest.raises(ValueError, match=r"momentum is 0.9 and optimiser adamw; only sgd has a momentum"):
+        settings(tmp_path, momentum=0.9)

@@ -1,3 +1,5 @@
+import json
+import socket
 import subprocess
 import sys
 
@@ -205,6 +207,44 @@ def test_two_processes_train_one_network(tmp_path):
     assert both == pytest.approx(one, rel=0.05), "the same patches, shared out: nearly the same network"
 
 
+def test_two_nodes_train_one_network_on_parts_that_do_not_overlap(tmp_path):
+    """Two nodes (here processes that torchrun starts by themselves) train one network, each on its own slab."""
+    file = tmp_path / "train.yaml"
+    config = settings(tmp_path / "two", nodes=2, device="cpu", precision="float32", sampling={"apart": True})
+    table = config.model_dump(mode="json")
+    table["volumes"] = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
+    table["validation"] = stored_cubes(tmp_path, [16, 0, 0], [24, 32, 32])
+    file.write_text(yaml.safe_dump(table))
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
+    launch += ["--master-addr", "127.0.0.1", "--master-port", str(port)]
+    nodes = [
+        subprocess.Popen(
+            [*launch, "--node-rank", str(rank), "-m", "workflows.cli", "train", str(file)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    said = [node.communicate(timeout=400)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], said
+    assert "6 steps" in said[0]
+    assert [record["step"] for record in log(tmp_path / "two")] == [3, 6]
+
+
+def test_nodes_that_nobody_has_started_are_refused(tmp_path, monkeypatch):
+    """A training on two nodes is refused, with the command, unless torchrun started as many processes."""
+    with pytest.raises(ConfigError, match=r"not started by torchrun, and 2 processes .* `torchrun --nnodes 2"):
+        train(settings(tmp_path, nodes=2))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    monkeypatch.setenv("WORLD_SIZE", "3")
+    with pytest.raises(ConfigError, match="torchrun has started 3, and 2 processes must train together"):
+        train(settings(tmp_path, nodes=2))
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -233,3 +273,49 @@ def test_what_cannot_be_written_is_said_with_what_to_do(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(ConfigError, match=r"output is .*file; no folder can be made there"):
         train(settings(tmp_path / "file"))
+
+
+FOREGROUND = {"what": "foreground", "weights": "ratio", "losses": [{"kind": "bce"}, {"kind": "dice"}]}
+CUT = {"what": "affinities", "offsets": [[0, 0, -1]]}
+
+
+@pytest.mark.parametrize(
+    ("settings_of_then", "identity_of_then"),
+    [
+        ({}, "f8864ad08742df1030cb9fb0a0666105"),
+        (
+            {
+                **{"augmentation": "lee", "optimiser": "sgd"},
+                "targets": [FOREGROUND, {"what": "instance_distance"}, CUT],
+            },
+            "b77536d13daf2700c65d9a2c49825639",
+        ),
+    ],
+)
+def test_trainings_of_earlier_versions_keep_their_identity(settings_of_then, identity_of_then):
+    """A training goes on with a petaseg that has learned new settings: at their defaults they are in no identity."""
+    config = parse_config({"output": "a", "name": "b", "synthetic": {}, **settings_of_then}, TrainConfig)
+    assert identity(config) == identity_of_then
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimiser": "sgd", "momentum": 0.9},
+        {"groups": ({"match": "stem.*", "learning_rate": 1e-5},)},
+        {"augmentation": {"flips": False}},
+        {"targets": ({**CUT, "label_erosion": 1},)},
+        {"targets": ({**CUT, "weights": "calibre", "losses": [{"kind": "bce"}]},)},
+        {"targets": ({**CUT, "weights": {"kind": "calibre", "full_nm": 90}, "losses": [{"kind": "bce"}]},)},
+        {"targets": ({**CUT, "losses": [{"kind": "weighted_dice", "share": 0.7}]},)},
+        {"targets": ({"what": "instance_distance", "losses": [{"kind": "cross_entropy", "smoothing": 0.1}]},)},
+        {"targets": ({"what": "classes", "count": 3},)},
+    ],
+)
+def test_each_new_setting_changes_the_identity(change):
+    """Each setting that changes weights changes the identity, so that a checkpoint of other settings is refused."""
+    table = {"output": "a", "name": "b", "synthetic": {}}
+    before = {**table, **({"optimiser": "sgd"} if "optimiser" in change else {})}
+    before |= {"targets": [CUT]} if "targets" in change else {}
+    parsed = [parse_config(json.loads(json.dumps(each)), TrainConfig) for each in (before, {**table, **change})]
+    assert identity(parsed[0]) != identity(parsed[1])

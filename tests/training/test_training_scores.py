@@ -2,7 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.training.scores import Hits, cut_edges, f1, found_voxels, hits_of, score_of
+from pipeline.training.scores import (
+    THRESHOLDS,
+    Hits,
+    cut_edges,
+    f1,
+    found_classes,
+    found_voxels,
+    hits_of,
+    score_name,
+    score_of,
+)
+from pipeline.training.target_classes import Classes, ContourMap
 from pipeline.training.target_kinds import Affinities, Contours, SignedDistance
 
 NEAREST = Affinities(offsets=((-1, 0, 0), (0, -1, 0), (0, 0, -1), (-3, 0, 0)))
@@ -33,6 +44,34 @@ def test_f1_of_perfect_wrong_and_empty_answers():
     assert f1(cut_edges(1 - targets * 2, targets, mask)) == 0
     assert f1(cut_edges(targets * 0 + 1, targets, mask)) == 0
     assert f1(cut_edges(targets * 0 + 1, targets * 0 + 1, mask)) == 1
+
+
+def test_found_classes_are_right_ones_that_are_no_background():
+    """A voxel counts as found if its class is right and not 0; confused ones count against it, masked ones do not."""
+    predicted, true = torch.tensor([1, 2, 0, 2, 0, 1]), torch.tensor([[[1.0, 1.0, 2.0, 2.0, 0.0, 0.0]]])
+    logits = torch.nn.functional.one_hot(predicted, 3).T[None].float()
+    weights = torch.tensor([[[1.0, 1.0, 1.0, 1.0, 1.0, 0.0]]])
+    assert found_classes(logits, true, weights) == Hits(2, 3 + 4)
+    chosen = [Classes(count=3)]
+    assert hits_of(chosen, logits, true, weights) == Hits(2, 7)
+    assert score_name(chosen) == "class F1"
+
+
+def test_contours_are_scored_within_the_tolerance_at_the_best_threshold():
+    """Contours that are one pixel off are found; the score is that of the best threshold of all patches together."""
+    true, weights = torch.zeros(1, 1, 2, 120, 120), torch.ones(1, 1, 2, 120, 120)
+    true[..., 60, 10:110] = 1
+    logits = torch.full_like(true, -5.0)
+    logits[..., 61, 10:110] = 0.5
+    logits[:, :, 1, 20, 10:110] = -0.5
+    chosen = [ContourMap()]
+    found = hits_of(chosen, logits, true, weights)
+    assert (found.both == np.where(THRESHOLDS < 0.62, 200, 0)).all()
+    assert (found.either - 200 == np.select([THRESHOLDS < 0.37, THRESHOLDS < 0.62], [300, 200], 0)).all()
+    assert score_of(chosen, [found, found], 0.5) == 1
+    weights[:, :, :, 61] = 0
+    assert not hits_of(chosen, logits, true, weights).both.any()
+    assert score_name(chosen) == "contour ODS F1"
 
 
 def test_found_voxels_are_those_that_are_one():

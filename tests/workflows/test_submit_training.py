@@ -125,6 +125,15 @@ def test_the_place_of_a_training_changes_no_weight(tmp_path: Path) -> None:
     assert lone_job(there).cluster.queue == "gpu"
 
 
+def test_a_training_on_several_nodes_is_not_submitted(tmp_path: Path) -> None:
+    """One job has one node: a training on two is refused, with the remedy."""
+    config = parse_config(yaml.safe_load(training(tmp_path).read_text()), TrainConfig)
+    with pytest.raises(
+        ConfigError, match=r"nodes is 2; `petaseg submit` trains in one job on one node: leave nodes out"
+    ):
+        lone_job(config.model_copy(update={"nodes": 2}))
+
+
 def test_setup_lines_are_remembered_for_the_run_and_for_no_other(tmp_path: Path) -> None:
     """The lines are kept in the user's home for that user alone, since run directories come from anywhere."""
     assert remembered_setup("/data/run") == ""

@@ -48,7 +48,7 @@ def augment(
     """
     channels = [image] if image.ndim == 3 else list(image)
     count = len(channels)
-    arrays = warp(turn([*channels, *labels], config.transpose, isotropic, rng), config, rng, count)
+    arrays = warp(turn([*channels, *labels], config.transpose, isotropic, rng, flip=config.flips), config, rng, count)
     if rng.random() < config.misalignment:
         arrays = misalign(arrays, rng, config, count)
     changed = [np.clip(each, 0, 1).astype(np.float32) for each in _changed_alike(arrays[:count], config, rng)]

@@ -21,14 +21,16 @@ if TYPE_CHECKING:
 DEFAULTS = Augmentation()
 
 
-def turn(arrays: list[np.ndarray], transpose: bool, isotropic: bool, rng: np.random.Generator) -> list[np.ndarray]:
+def turn(
+    arrays: list[np.ndarray], transpose: bool, isotropic: bool, rng: np.random.Generator, *, flip: bool = True
+) -> list[np.ndarray]:
     """Flip and transpose all arrays in the same random way; shapes are kept, so only equal sides are swapped."""
     shape = arrays[0].shape
     axes = [0, 1, 2]
     if transpose and shape[1] == shape[2]:
         cubic = isotropic and len(set(shape)) == 1
         axes = list(rng.permutation(3)) if cubic else [0, *(rng.permutation(2) + 1)]
-    flips = tuple(axis for axis in range(3) if rng.random() < 0.5)
+    flips = tuple(axis for axis in range(3) if rng.random() < 0.5) if flip else ()
     return [np.ascontiguousarray(np.flip(array.transpose(axes), flips)) for array in arrays]
 
 

@@ -16,6 +16,8 @@ from pipeline.config.base import Amount, Count, CountOrZero, Share, Table
 class Augmentation(Table):
     """Random changes of the network's input; shares are probabilities for one patch."""
 
+    flips: bool = True
+    """Mirror each axis at random."""
     transpose: bool = True
     """Swap axes of equal voxel size at random."""
     rescale: Share = 0.3
@@ -106,6 +108,7 @@ _NOTHING: dict[str, Any] = {
 
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
+    "none": {**_NOTHING, "flips": False, "transpose": False},
     "flips": _NOTHING,
     "lee": {
         **_NOTHING,
@@ -124,6 +127,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 """Name -> the settings that differ from the defaults.
 
+none   patches stay as they are
 flips  only flips and exchanged axes
 lee    Lee et al. 2017, after its published code: every change is skipped for 30 % of the patches
 pytc   PyTorch Connectomics (Lin et al. 2021)

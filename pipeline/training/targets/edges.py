@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
 
 Offset = tuple[int, ...]
 """From a voxel to its partner: (z, y, x), or (y, x) in two dimensions."""
@@ -81,3 +82,13 @@ def erode(labels: np.ndarray) -> np.ndarray:
         eroded[here][differs] = 0
         eroded[there][differs] = 0
     return eroded
+
+
+def widen_borders(labels: np.ndarray, voxels: int) -> np.ndarray:
+    """The labels (z, y, x) or (y, x) with 0 at voxels that have another label within this many voxels along y and x.
+
+    Each section by itself. What lies beyond the edge of the array is like the voxel at the edge.
+    """
+    size = (1,) * (labels.ndim - 2) + (2 * voxels + 1,) * 2
+    least, most = (extreme(labels, size, mode="nearest") for extreme in (minimum_filter, maximum_filter))
+    return np.where(least == most, labels, 0)
