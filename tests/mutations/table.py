@@ -239,8 +239,8 @@ TRAINING = [
         "seed-of-parts",
         "Another part of the data is read into memory after so many patches.",
         "pipeline/training/sampler.py",
-        "np.random.default_rng([self.config.seed, which, 1])",
-        "np.random.default_rng([self.config.seed, 1])",
+        "[self.config.seed, number, 1, *([process] if process else [])]",
+        "[self.config.seed, 1, *([process] if process else [])]",
         "tests/training/test_sampling.py::test_patches_of_a_chunk_are_drawn_from_memory",
     ),
     Mutation(
@@ -256,8 +256,8 @@ TRAINING = [
         "patches-of-a-process",
         "Each process of a training draws patches of its own.",
         "pipeline/training/data.py",
-        "(step * self.devices + self.rank)",
-        "(step * self.devices)",
+        "(step * self.processes + self.rank)",
+        "(step * self.processes)",
         "tests/training/test_step_numbers.py::test_no_patch_is_drawn_twice_by_any_process_or_step",
     ),
 ]
@@ -694,8 +694,8 @@ FINGERPRINTS = [
         "fingerprint-of-the-truth",
         "Another ground truth is another fingerprint of the scores.",
         "pipeline/stages/evaluate_segmentation.py",
-        "self.truth.fingerprint",
-        "''",
+        "self.upstream, self.truth.fingerprint,",
+        "self.upstream, '',",
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
     ),
 ]
