@@ -71,7 +71,6 @@ def test_pickled_arrays_are_refused(tmp_path):
         {"namespace": "a b"},
         {"image": "`id`"},
         {"workers": {"options": ["--wrap=id"]}},
-        {"workers": {"options": ["--constraint=a;id"]}},
         {"workers": {"options": ["--qos=long\nid"]}},
         {"workers": {"walltime": "1:00:00; id"}},
         {"workers": {"node_selector": {"a": "$(id)"}}},

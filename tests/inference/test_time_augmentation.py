@@ -105,7 +105,7 @@ def test_offsets_without_a_turned_counterpart_are_refused_only_if_they_are_wante
 
 def test_a_transposed_patch_must_keep_its_shape():
     Augmentation("flips+transpose", NEAREST, 3, (4, 6, 6))
-    with pytest.raises(ConfigError, match="unequal length"):
+    with pytest.raises(ConfigError, match="must be equal"):
         Augmentation("flips+transpose", NEAREST, 3, (4, 6, 5))
 
 

@@ -101,7 +101,9 @@ def test_from_the_image_to_neurons_in_a_bucket(
     assert not [word for word in (KEY, SECRET, TOKEN) if word in done.stdout + done.stderr]
     finished = Run.open(f"{bucket}/lab/runs/first")
     assert results(finished) == expected
-    assert {"overview.png", "sweep.png", "scores.json"} == {key[7:] for key in finished.store.list("report/")}
+    assert {"overview.png", "sweep.png", "scores.json", "summary.json"} == {
+        key[7:] for key in finished.store.list("report/")
+    }
     write_report(local)
     assert finished.store.get("report/scores.json") == local.store.get("report/scores.json")
     assert any(b"relabel: " in finished.store.get(key) for key in finished.store.list("logs/"))
