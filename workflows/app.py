@@ -29,7 +29,7 @@ from workflows.commands import (
     verify,
 )
 
-EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in three minutes."
+EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in half a minute."
 
 UsageError: Any = typer.BadParameter.__base__
 """What typer raises for arguments that it does not take."""

@@ -43,7 +43,7 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--force", help="Start anew in the folder of an earlier demo; other files in it stay.")
         ] = False,
     ) -> None:
-        """Make tissue with ground truth, segment it with a bundled network, score it and draw it: three minutes."""
+        """Make tissue with ground truth, segment it with a bundled network, score it and draw it: half a minute."""
         from pipeline.runs.hints import command
         from workflows.driver import run_with_progress
         from workflows.terminal.summary import show_summary
