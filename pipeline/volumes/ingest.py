@@ -90,6 +90,7 @@ def ingest(
     dataset: str | None = None,
     to: str | None = None,
     percentiles: tuple[float, float] | None = None,
+    colours: bool = False,
     overwrite: bool = False,
     memory_bytes: int = BLOCK_BYTES,
     on_progress: Progress = lambda done, total: None,
@@ -108,6 +109,7 @@ def ingest(
     to: uint8 converts the values; left out, they keep their type.
     percentiles: with ``to``, which values of the whole source become 0 and 255; left out, ``PERCENTILES``. They are
         measured once, before the first block is written, and stored in the attributes of the target.
+    colours: keep red, green and blue of image files as three channels; else files in colour are refused.
     overwrite: first delete an existing target, or the rest of an interrupted one, if petaseg made it.
     memory_bytes: size of a block.
     on_progress: called with the blocks done and all blocks, before the first and after each.
@@ -122,6 +124,7 @@ def ingest(
     refuse_run_directory(target_url)
     wanted = wanted_percentiles(to, percentiles)
     volume = open_source(source, dataset, resolution_nm)
+    refuse_colours(source, volume, colours)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
     spec = replace(spec, dtype=np.dtype(np.uint8)) if wanted else spec
     check_spec(target_url, spec)
@@ -200,6 +203,16 @@ def refuse_run_directory(target: str) -> None:
                 f"the target {target} lies in the run directory {folder}, where only that run writes; choose a target "
                 "outside of it"
             )
+
+
+def refuse_colours(source: str | Path, volume: Volume, wanted: bool) -> None:
+    """``VolumeError`` for image files in colour unless it was said that colours are wanted: microscopes have none."""
+    if volume.spec.channels is not None and _has_sections(source) and not wanted:
+        raise VolumeError(
+            f"{source} is in colour ({volume.spec.channels} channels), and an image of a microscope is grey: take one "
+            "channel by adding #channel=1 (in quotes), or keep all for a network of colours with --colours "
+            "(colours=True in Python)"
+        )
 
 
 def open_source(

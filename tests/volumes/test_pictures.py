@@ -219,8 +219,22 @@ def test_a_picture_stack_is_ingested(tmp_path: Path) -> None:
     (tmp_path / "stack").mkdir()
     for number in range(3):
         Image.fromarray(np.roll(COLOUR, number, 0)).save(tmp_path / "stack" / f"{number}.png")
-    ingest(tmp_path / "stack", f"{tmp_path}/all.zarr", resolution_nm=(40, 8, 8))
+    ingest(tmp_path / "stack", f"{tmp_path}/all.zarr", resolution_nm=(40, 8, 8), colours=True)
     ingest(f"{tmp_path}/stack#channel=2", f"{tmp_path}/one.zarr", resolution_nm=(40, 8, 8))
     expected = np.stack([np.roll(COLOUR, number, 0) for number in range(3)])
     assert (everything(f"{tmp_path}/all.zarr") == np.moveaxis(expected, -1, 0)).all()
     assert (everything(f"{tmp_path}/one.zarr") == expected[..., 2]).all()
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_files_in_colour_are_ingested_only_if_that_is_said(ending: str, tmp_path: Path) -> None:
+    """Without a word they are refused with both remedies, and both of them work."""
+    file, target = tmp_path / f"a.{ending}", str(tmp_path / "a.zarr")
+    Image.fromarray(COLOUR).save(file)
+    with pytest.raises(VolumeError, match=r"in colour \(3 channels\).*#channel=1.*--colours"):
+        ingest(file, target, resolution_nm=(8, 8, 8))
+    assert not (tmp_path / "a.zarr").exists()
+    assert ingest(f"{file}#channel=1", target, resolution_nm=(8, 8, 8)).spec.channels is None
+    assert (everything(target)[0] == COLOUR[..., 1]).all()
+    ingest(file, f"{tmp_path}/b.zarr", resolution_nm=(8, 8, 8), colours=True)
+    assert (everything(f"{tmp_path}/b.zarr")[:, 0] == np.moveaxis(COLOUR, -1, 0)).all()

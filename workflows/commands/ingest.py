@@ -50,6 +50,9 @@ def register(app: typer.Typer) -> None:
                 help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
             ),
         ] = None,
+        colours: Annotated[
+            bool, typer.Option("--colours", help="Keep red, green and blue of image files as three channels.")
+        ] = False,
         overwrite: Annotated[
             bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
         ] = False,
@@ -80,6 +83,7 @@ def register(app: typer.Typer) -> None:
                 dataset=dataset,
                 to=to,
                 percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
+                colours=colours,
                 overwrite=overwrite,
                 on_progress=begin_block,
                 on_voxels=advance,
