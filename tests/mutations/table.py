@@ -786,7 +786,7 @@ SCORES = [
         "pipeline/evaluation/distances.py",
         "math.floor(cap_nm / (side * self.unit_nm)) + 1",
         "math.floor(cap_nm / (side * self.unit_nm)) // 2",
-        "tests/evaluation/test_distances.py::test_distances_are_those_of_all_pairs",
+        "tests/evaluation/test_mask_distances.py::test_distances_are_those_of_all_pairs",
     ),
     Mutation(
         "threshold-is-reached",
@@ -794,7 +794,7 @@ SCORES = [
         "pipeline/evaluation/masks.py",
         "int(self.voxels[row, value:].sum())",
         "int(self.voxels[row, value + 1 :].sum())",
-        "tests/evaluation/test_masks.py::test_every_threshold_has_the_scores_of_its_mask",
+        "tests/evaluation/test_mask_scores.py::test_every_threshold_has_the_scores_of_its_mask",
     ),
 ]
 

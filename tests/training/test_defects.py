@@ -199,14 +199,14 @@ def test_presets_are_those_of_the_papers():
     assert (pytc.misalignment_voxels, pytc.misalignment_rotation, pytc.rescale) == (16, 0.5, 0.25)
     assert (pytc.missing_parts, pytc.elastic, pytc.grey, pytc.cut_noise, pytc.cut_blur) == (0.9, 0.75, 0.75, 0.75, 0.5)
     assert parsed("default") == Augmentation() == parsed({})
-    assert set(PRESETS) == {"default", "flips", "lee", "pytc"}
+    assert set(PRESETS) == {"default", "flips", "lee", "none", "pytc"}
 
 
 def test_a_preset_may_be_changed_and_an_unknown_one_is_refused():
     changed = parsed({"preset": "pytc", "cut_noise": 0, "margin": 4})
     assert (changed.cut_noise, changed.margin, changed.elastic) == (0, 4, 0.75)
     assert changed == parsed(changed.model_dump())
-    with pytest.raises(ConfigError, match=r"'pytorch' is no preset; there are default, flips, lee, pytc"):
+    with pytest.raises(ConfigError, match=r"'pytorch' is no preset; there are default, none, flips, lee, pytc"):
         parsed("pytorch")
     with pytest.raises(ConfigError, match="colour"):
         parsed({"preset": "lee", "colour": 1})

@@ -35,7 +35,7 @@ def test_speed_is_measured_when_asked_for():
     shown = petaseg("models", "resnet_fcn/tiny", "identity", "--measure")
     assert shown.returncode == 0, shown.stderr
     assert "voxels / s" in shown.stdout
-    assert re.search(r"resnet_fcn/tiny +│ 69,412 +│ 1 x 227 x 227 +│ 1 x 256 x 256 +│ 0.7 +│ +[\d,]+ ", shown.stdout)
+    assert re.search(r"resnet_fcn/tiny +│ 69,412 +│ 1 x 195 x 195 +│ 1 x 256 x 256 +│ 0.7 +│ +[\d,]+ ", shown.stdout)
 
 
 def test_an_unknown_name_is_refused():
