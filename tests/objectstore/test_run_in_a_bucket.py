@@ -148,9 +148,11 @@ def test_every_command_takes_the_address_of_a_run(run_file: str, bucket: str, re
     assert results(Run.open(folder)) == reference
     assert f"run {folder}" in petaseg("status", folder).stdout
     assert make_plan(Run.open(folder)).stages[-1].done == 8
+    before = Run.open(folder).threshold
     assert petaseg("relabel", folder, "--threshold", "0.9", "--quiet").returncode == 0
-    assert results(Run.open(folder))["labels"] != reference["labels"]
     run(run_file)  # type: ignore[arg-type]
+    assert results(Run.open(folder))["labels"] != reference["labels"], "what relabel applied holds"
+    assert petaseg("relabel", folder, "--threshold", str(before), "--quiet").returncode == 0
     assert results(Run.open(folder)) == reference
     victim = next(key for key in ObjectStore(folder).list("labels.zarr/0/c/"))
     ObjectStore(folder).delete(victim)
