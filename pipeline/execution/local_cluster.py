@@ -84,8 +84,10 @@ class LocalWorkers:
                 self.cluster.scale(self.workers)
 
     def kill(self) -> None:
-        """End all processes at once, whatever they do."""
+        """End all processes at once, whatever they do, and print nothing of the connections that break thereby."""
         self._ended.set()
+        for handler in logging.getLogger("distributed").handlers:
+            handler.addFilter(_nothing)  # a level would not last: closing the cluster restores it
         for nanny in list(self.cluster.workers.values()):
             nanny.auto_restart = False
             with suppress(ProcessLookupError):
@@ -97,6 +99,11 @@ class LocalWorkers:
         self._ended.set()
         self._thread.join()
         self.cluster.close()
+
+
+def _nothing(record: logging.LogRecord) -> bool:
+    """A filter that keeps no record."""
+    return False
 
 
 def machine_memory() -> int:

@@ -1,5 +1,7 @@
 """Every item has its outcome, even if Dask workers die, hang, or are not there."""
 
+import io
+import logging
 import os
 import signal
 import subprocess
@@ -211,6 +213,26 @@ def test_workers_whose_nannies_gave_up_are_replaced(taken_out: bool) -> None:
             time.sleep(0.1)
     finally:
         executor.close()
+
+
+def test_nothing_is_printed_of_the_connections_to_ended_workers() -> None:
+    """After the workers are ended at once, Dask's tracebacks of broken connections reach no terminal, then or later."""
+    logger, printed = logging.getLogger("distributed"), io.StringIO()
+    handler = logging.StreamHandler(printed)
+    filters = {other: list(other.filters) for other in logger.handlers}
+    logger.addHandler(handler)
+    try:
+        executor = DaskExecutor(workers=1)
+        assert all_of(executor, 1) == [0]
+        logger.critical("before")
+        executor._workers.kill()
+        executor.close()
+        logging.getLogger("distributed.batched").critical("after")
+    finally:
+        logger.removeHandler(handler)
+        for other, before in filters.items():
+            other.filters[:] = before
+    assert printed.getvalue() == "before\n"
 
 
 def all_of(executor: DaskExecutor, count: int) -> list[int | None]:
