@@ -59,7 +59,7 @@ def relabelled(file: Path, threshold: str, size: str) -> float:
     overrides = [f"segmentation.threshold={threshold}", f"segmentation.min_size={size}"]
     run = Run.open(file, overrides)
     (planned,) = preview(run, [float(threshold)])
-    took = seconds_of(lambda: segment(str(file), overrides, only_after="agglomerate"))
+    took = seconds_of(lambda: segment(str(file), overrides, only_after="tables"))
     written = f"{planned.rewritten} of {planned.chunks} chunks"
     print(f"threshold {threshold:<6} min {size:<5}  {took:7.2f} s   {written}")
     return took

@@ -32,7 +32,7 @@ class Result:
     @property
     def labels(self) -> Volume:
         """Neurons, uint64 (z, y, x), 0 = none."""
-        return self._volume("labels")
+        return self._volume(self.volume)
 
     @property
     def supervoxels(self) -> Volume:
@@ -105,7 +105,7 @@ def relabel(
     keys = {"threshold": threshold, "min_size": min_size}
     given = {"segmentation": {key: value for key, value in keys.items() if value is not None}}
     opened = run_of(fspath(run), as_overrides(given))
-    check_complete(opened, "agglomerate")
+    check_complete(opened, "tables")
     with driving(opened, progress=progress) as session:
         opened.remember()
         finish(session)

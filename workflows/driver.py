@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
@@ -15,6 +16,9 @@ from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
 
+Done = Literal["tables", "result"]
+"""A part of a run that is complete: the tables from which a result is cut, or the result itself."""
+
 
 def run_with_progress(
     config: str,
@@ -22,7 +26,7 @@ def run_with_progress(
     *,
     quiet: bool = False,
     scheduler_url: str | None = None,
-    only_after: str | None = None,
+    only_after: Done | None = None,
     cluster: str | None = None,
     overwrite: bool = False,
     report: bool = False,
@@ -55,7 +59,7 @@ def segment(
     listener: Listener | None = None,
     announce: Callable[[str], None] = lambda _: None,
     scheduler_url: str | None = None,
-    only_after: str | None = None,
+    only_after: Done | None = None,
     cluster: str | None = None,
     overwrite: bool = False,
     report: bool = False,
@@ -69,7 +73,7 @@ def segment(
         listener: called with the events of ``pipeline.execution.runner``.
         announce: called with the addresses of metrics and dashboard, if the run file sets them.
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
-        only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
+        only_after: the run's tables, or its result, must be complete already, so that nothing up to it is computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
         overwrite: delete the results of another input that the run directory holds; else they are refused.
         report: sum up, score and draw the finished run (``Session.report``), before the lease is released.
@@ -107,8 +111,9 @@ def segment(
     return session
 
 
-def check_complete(run: Run, stage: str) -> None:
-    """Raise ``ConfigError`` unless a stage is complete under the present configuration."""
+def check_complete(run: Run, part: Done) -> None:
+    """Raise ``ConfigError`` unless a part of a run is complete under the present configuration."""
+    stage = (run.kind.tables if part == "tables" else run.kind.result).name
     if not run.is_complete(run.stage(stage)):
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "

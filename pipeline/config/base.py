@@ -44,6 +44,8 @@ Positive = Annotated[float, Field(gt=0, le=LARGEST)]
 Amount = Annotated[float, Field(ge=0, le=LARGEST)]
 """A positive number, or 0 for nothing of it."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(ge=-1, le=1)]
+"""A value of a head: a probability from 0 to 1, or a signed distance from -1 to 1."""
 
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)

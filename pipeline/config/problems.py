@@ -109,12 +109,12 @@ def tables_of(field: FieldInfo) -> Iterator[type[Table]]:
 
 
 def tables_in(annotation: Any) -> Iterator[type[Table]]:
-    """All tables that an annotation allows, within unions and tuples too."""
+    """All tables that an annotation allows, within unions, tuples and dictionaries too."""
     if isinstance(annotation, type) and issubclass(annotation, Table):
         yield annotation
     elif kinds := [kind for kind in getattr(annotation, "__metadata__", ()) if isinstance(kind, OneOf)]:
         yield from kinds[0].classes()
-    elif get_origin(annotation) in (Annotated, Union, UnionType, tuple):
+    elif get_origin(annotation) in (Annotated, Union, UnionType, tuple, dict):
         for each in get_args(annotation):
             yield from tables_in(each)
 

@@ -53,7 +53,9 @@ def _tables(prefix: str, model: type[Table], title: str, text: str, schema: dict
 
 
 def _table(field: FieldInfo) -> type[Table] | None:
-    """The model of a key that is a table, also of one that may be left out."""
+    """The model of a key that is a table, also of one that may be left out; a table with free names is a plain key."""
+    if get_origin(field.annotation) is dict:
+        return None
     options = get_args(field.annotation) or (field.annotation,)
     return next((o for o in options if isinstance(o, type) and issubclass(o, Table)), None)
 
@@ -94,7 +96,8 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
 def _kind(schema: dict[str, Any]) -> str:
     kind: str = schema.get("format") or schema.get("type", "value")
     if kind == "object":
-        return "table of lists of texts" if "items" in schema.get("additionalProperties", {}) else "table of texts"
+        values = schema.get("additionalProperties", {})
+        return f"table of {'conditions' if '$ref' in values else 'lists of texts' if 'items' in values else 'texts'}"
     if kind != "array":
         return kind
     if "prefixItems" not in schema:

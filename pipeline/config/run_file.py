@@ -7,6 +7,7 @@ refused by ``pipeline.runs.run.Run``, also before anything is computed.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -19,6 +20,7 @@ from pipeline.config.base import (
     Count,
     CountOrZero,
     DataPath,
+    Level,
     Line,
     ModelName,
     Positive,
@@ -109,6 +111,25 @@ class Supervoxels(Table):
     """Odd width in voxels of the box filter that smooths the distances; default by mode."""
 
 
+class Condition(Table):
+    """A condition on a head: its value is above a level, below one, or between two."""
+
+    above: Level | None = None
+    """The value is larger than this."""
+    below: Level | None = None
+    """The value is smaller than this."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Condition:
+        if self.above is None and self.below is None:
+            raise ValueError("the condition says nothing: give above, below or both, for example {below: 0.2}")
+        if self.above is not None and self.below is not None and self.above >= self.below:
+            raise ValueError(
+                f"no value is above {self.above} and below {self.below}: above must be the smaller one"
+            )
+        return self
+
+
 class Agglomeration(Table):
     """How supervoxels are merged: hierarchical agglomeration with a stored merge tree."""
 
@@ -121,14 +142,90 @@ class Agglomeration(Table):
 
 
 class Segmentation(Table):
-    """How the merge tree is cut into neurons; changing it recomputes no supervoxel and no merge."""
+    """What becomes of the predictions: neurons, a mask, or objects; changing it recomputes no prediction."""
 
-    threshold: Share | None = None
-    """Regions whose score is at least this are one neuron; lower merges more. Default: the model card's, or 0.5."""
+    kind: Literal["neurons", "mask", "objects"] = "neurons"
+    """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed."""
+    threshold: Level | None = None
+    """Neurons: regions whose score is at least this are one. Else: where the head is above this. Default: 0.5, or the
+    model card's."""
     min_size: CountOrZero = 0
-    """Pieces of fewer voxels are merged by their next merge, if its score is at least min_size_threshold."""
+    """Neurons: pieces of fewer voxels are merged by their next merge, if its score is at least min_size_threshold.
+    Else: smaller pieces or objects are left out."""
     min_size_threshold: Share | None = None
-    """Lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
+    """Neurons: lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
+    head: Line | None = None
+    """Mask and objects: the head that is thresholded and flooded; default: foreground, or the only one."""
+    lowest_threshold: Level | None = None
+    """Mask and objects: thresholds down to this can be applied later from stored tables; default: 0.1, for signed
+    distances 0."""
+    median: Shape | None = None
+    """Mask: odd widths (z, y, x) of the box in which the head's median is taken first."""
+    within: dict[Line, Condition] = {}
+    """Objects: conditions on other heads that every voxel of an object fulfils, by head."""
+    seed_threshold: Level | None = None
+    """Objects: seeds are where the head is above this, and seeds_within holds; without either, objects are pieces."""
+    seeds_within: dict[Line, Condition] = {}
+    """Objects: conditions on other heads that every voxel of a seed fulfils, by head: {contours: {below: 0.2}}."""
+    min_seed_size: CountOrZero | None = None
+    """Objects: smaller seeds are none; default: 0, so that every seed counts."""
+    seedless: Literal["drop", "keep"] | None = None
+    """Objects: what becomes of pieces of the mask that hold no seed; default: drop."""
+
+    @model_validator(mode="after")
+    def _keys_of_kind(self) -> Segmentation:
+        for key in sorted(self.model_fields_set - {"kind"}):
+            if self.kind not in KINDS_OF.get(key, (self.kind,)) and getattr(self, key) is not None:
+                kinds = " or ".join(KINDS_OF[key])
+                raise ValueError(
+                    f"segmentation.{key} is for kind: {kinds}, and segmentation.kind is {self.kind}: remove the key, "
+                    "or choose the kind that uses it"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _levels_in_order(self) -> Segmentation:
+        if self.kind == "neurons":
+            _refuse_negative(self.threshold)
+        else:
+            _check_levels(self.lowest_threshold, self.threshold, self.seed_threshold)
+        if self.median is not None and any(width % 2 == 0 for width in self.median):
+            raise ValueError(
+                f"segmentation.median is {list(self.median)}; every width must be odd, so that the box has a middle: "
+                f"{[width + 1 - width % 2 for width in self.median]}"
+            )
+        return self
+
+
+KINDS_OF: dict[str, tuple[str, ...]] = {
+    "min_size_threshold": ("neurons",),
+    "head": ("mask", "objects"),
+    "lowest_threshold": ("mask", "objects"),
+    "median": ("mask",),
+    "within": ("objects",),
+    "seed_threshold": ("objects",),
+    "seeds_within": ("objects",),
+    "min_seed_size": ("objects",),
+    "seedless": ("objects",),
+}
+"""The kinds that use a key of the table ``segmentation``; keys that all of them use are left out."""
+
+
+def _refuse_negative(threshold: float | None) -> None:
+    if threshold is not None and threshold < 0:
+        raise ValueError(f"segmentation.threshold is {threshold}; scores of neurons are from 0 to 1: choose one there")
+
+
+def _check_levels(lowest: float | None, threshold: float | None, seed: float | None) -> None:
+    """Raise ``ValueError`` unless lowest <= threshold <= seed, as far as they are given."""
+    named = {"lowest_threshold": lowest, "threshold": threshold, "seed_threshold": seed}
+    given = [(name, value) for name, value in named.items() if value is not None]
+    for (name, low), (other, high) in pairwise(given):
+        if low > high:
+            raise ValueError(
+                f"segmentation.{name} is {low} and segmentation.{other} {high}; lowest_threshold, threshold and "
+                "seed_threshold must rise, or be equal: correct one of them"
+            )
 
 
 class Evaluation(Table):
@@ -195,6 +292,8 @@ class RunConfig(Table):
     def _fits_together(self) -> RunConfig:
         _check_alignment(self.chunk_shape, self.storage_chunk_shape)
         cut = self.segmentation
+        if cut.kind != "neurons":
+            return self
         check_thresholds(cut.threshold, cut.min_size_threshold, self.agglomeration.stop_score)
         return self
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.evaluation.contingency import scored_voxels
+from pipeline.evaluation.contingency import Contingency, scored_voxels
 from pipeline.evaluation.distances import WHOLE_VOXELS, Distances, check_cap, measure
 from pipeline.evaluation.masks import HALF, SURE, MaskCounts, ValueCounts, as_values, value_of
 from pipeline.evaluation.pairs import BLOCK, Pair
@@ -58,6 +58,13 @@ class MaskScores:
     """``None`` if they were not measured, or a mask has no voxel"""
     sections: MaskSections | None = None
     """``None`` if sections were not asked for"""
+
+    @classmethod
+    def of_table(cls, table: Contingency, not_scored: int) -> MaskScores:
+        """The scores of a mask, from a table that counts the background."""
+        voxels = np.zeros((2, SURE + 1), np.int64)
+        np.add.at(voxels, ((table.truth != 0).astype(int), np.where(table.predicted != 0, SURE, 0)), table.voxels)
+        return cls(ValueCounts(voxels), not_scored, None, 1)
 
     @property
     def mask(self) -> MaskCounts:

@@ -66,6 +66,23 @@ class ObjectScores:
     sections: ObjectSections | None = None
     """``None`` if sections were not asked for"""
 
+    @classmethod
+    def of_table(
+        cls,
+        table: Contingency,
+        not_scored: int,
+        *,
+        confidence: Confidence | None = None,
+        confidence_name: str = "size",
+        size_limits: tuple[int, int] = SIZE_LIMITS,
+        sections: ObjectSections | None = None,
+    ) -> ObjectScores:
+        """The scores that follow from a table which counts the background; the arguments are those of the fields."""
+        overlaps = Overlaps.of(table, confidence)
+        classes = score_classes(overlaps, size_limits)
+        levels, voxels = score_overlaps(overlaps), table.total
+        return cls(overlaps, levels, classes, size_limits, confidence_name, voxels, not_scored, sections)
+
     def __repr__(self) -> str:
         half, ap = self.everything.at(0.5), self.everything.ap
         return (
@@ -127,16 +144,13 @@ def compare_objects(
         scored = {z: Contingency.sum(parts) for z, parts in found.items()}
         planes.sections.update({z: score_objects(each, confidence) for z, each in scored.items() if each.total})
     pair.require_scored(table.total)
-    overlaps = Overlaps.of(table, confidence)
-    return ObjectScores(
-        overlaps,
-        score_overlaps(overlaps),
-        score_classes(overlaps, size_limits),
-        size_limits,
-        confidence_name,
-        table.total,
+    return ObjectScores.of_table(
+        table,
         product(pair.box.shape) - table.total,
-        planes if sections else None,
+        confidence=confidence,
+        confidence_name=confidence_name,
+        size_limits=size_limits,
+        sections=planes if sections else None,
     )
 
 

@@ -123,6 +123,7 @@ def comparison_picture(
     segmentation: np.ndarray | Planes,
     image: np.ndarray | Planes | None = None,
     affinities: np.ndarray | Planes | None = None,
+    prediction: np.ndarray | Planes | None = None,
     truth: np.ndarray | Planes | None = None,
     resolution_nm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     title: str = "",
@@ -139,6 +140,7 @@ def comparison_picture(
         segmentation: ids (z, y, x); 0 is drawn without colour.
         image: uint8 (z, y, x).
         affinities: uint8 (at least 3, z, y, x), drawn as red, green, blue = z, y, x.
+        prediction: uint8 (z, y, x), of any other head.
         truth: ids (z, y, x); 0 is drawn without colour.
         resolution_nm: nm per voxel; sets the shape of the pictures.
         title: above the picture.
@@ -147,7 +149,8 @@ def comparison_picture(
         VolumeError: the volumes differ in shape, or there are fewer than 3 affinities.
         StorageError: the file cannot be written.
     """
-    given = {"image": image, "affinities": affinities, "segmentation": segmentation, "truth": truth}
+    given = {"image": image, "affinities": affinities, "prediction": prediction}
+    given |= {"segmentation": segmentation, "truth": truth}
     planes = {
         name: volume if isinstance(volume, Planes) else Planes.middle(volume)
         for name, volume in given.items()
@@ -197,6 +200,8 @@ def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
         columns["affinities (z, y, x as red, green, blue)"] = [
             np.moveaxis(plane[:3], 0, -1) for plane in planes["affinities"].both()
         ]
+    if "prediction" in planes:
+        columns["prediction"] = list(planes["prediction"].both())
     ids = planes["segmentation"].both()
     colour_ids = _matched(ids, planes["truth"].both()) if "truth" in planes else list(ids)
     columns["segmentation"] = [_overlay(*parts) for parts in zip(backdrops, ids, colour_ids, strict=True)]

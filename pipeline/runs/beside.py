@@ -14,25 +14,15 @@ import os
 import re
 
 from pipeline.errors import ConfigError
-from pipeline.runs.chain import STAGES, with_readers
+from pipeline.runs.chain import STAGES
 from pipeline.runs.outline import KEY as OUTLINE_KEY
-from pipeline.stages.agglomerate import Agglomerate
-from pipeline.stages.cut_merge_tree import CutMergeTree
-from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.runs.results import ResultKind
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
-from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore
 from pipeline.volumes.places import real
 from pipeline.volumes.removal import object_names
 
 NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99})(\.zarr)?")
-LEFT_OUT = (WriteSupervoxels.name, EvaluateSegmentation.name)
-"""Stages that a second segmentation does without: supervoxels are shared, and scores are those of the first."""
-OWN = tuple(name for name in with_readers(CutMergeTree.name) if name not in LEFT_OUT)
-"""Stages that belong to a second segmentation alone."""
-VOLUMES = tuple(volume.name for kind in STAGES if kind.name in OWN for volume in kind.volumes)
-NEEDED = Agglomerate.name
-"""The stage that the run must have finished."""
 
 
 def name_of(output: str) -> str:
@@ -56,14 +46,15 @@ def name_in(folder: str, run_directory: str) -> str:
     return name if start == f"{real(run_directory)}/{BESIDE}" and NAME.fullmatch(name) else ""
 
 
-def layout_beside(layout: Layout, name: str) -> LayoutBeside:
-    """The layout of a second segmentation of a run."""
-    return LayoutBeside(**vars(layout), name=name, own=OWN, volumes=VOLUMES)
+def layout_beside(layout: Layout, name: str, kind: ResultKind) -> LayoutBeside:
+    """The layout of a second segmentation of a run of this kind."""
+    volumes = tuple(volume.name for stage in STAGES if stage.name in kind.own for volume in stage.volumes)
+    return LayoutBeside(**vars(layout), name=name, own=kind.own, volumes=volumes)
 
 
 def refuse_foreign(layout: LayoutBeside) -> None:
     """``ConfigError`` if something is there by the name of the segmentation that was not made by petaseg for this."""
-    if ObjectStore(layout.home(CutMergeTree.name)).exists(OUTLINE_KEY):
+    if ObjectStore(layout.home(layout.own[0])).exists(OUTLINE_KEY):
         return
     place = ObjectStore(f"{layout.run_url}/{layout.name}.zarr")
     path = place.local_path

@@ -10,15 +10,21 @@ from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
 from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.build_basin_graph import BuildBasinGraph
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.filter_head import FilterHead
 from pipeline.stages.predict_affinities import PredictAffinities
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.unite_basins import UniteBasins
+from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
 STAGES: list[type[ChainStage]] = [
@@ -30,7 +36,14 @@ STAGES: list[type[ChainStage]] = [
     AssignSegments,  # merges that hold -> the final id of every fragment, from the root down to the chunks
     WriteSupervoxels,  # fragments -> supervoxels, whole again across chunk faces
     Relabel,  # fragments -> neurons
-    EvaluateSegmentation,  # neurons and ground truth -> tables of scores; only with ground truth
+    FilterHead,  # a head -> its median in a box, if the run file asks for it
+    ExtractBasins,  # a head -> fragments of its basins, for a mask or objects
+    BuildBasinGraph,  # basins -> which touch, and at what height
+    UniteBasins,  # basin graph -> pieces and objects, by seeds, thresholds and sizes
+    AssignObjects,  # pieces and objects -> the final id of every fragment
+    WriteObjects,  # basins -> objects
+    WriteMask,  # basins -> a mask
+    EvaluateSegmentation,  # the result and ground truth -> tables of scores; only with ground truth
 ]
 """All stages, each after those that it reads. A new stage is a file in ``pipeline/stages`` and a line here."""
 

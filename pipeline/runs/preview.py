@@ -56,6 +56,11 @@ def preview(run: Run, thresholds: Sequence[float]) -> list[Preview]:
 
     Raises ``ConfigError`` for a threshold at which the tree cannot be cut.
     """
+    if run.kind.name != "neurons":
+        raise ConfigError(
+            f"--preview is for neurons, and this run makes {run.kind.words}: write them beside the first ones with "
+            "--threshold and --output"
+        )
     rules = [_rules(run, threshold) for threshold in thresholds]
     cuts, sizes = _up(run, rules)
     stage = run.stage(Relabel.name)

@@ -15,7 +15,10 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
+from pipeline.evaluation.compare_masks import MaskScores
+from pipeline.evaluation.compare_objects import ObjectScores
 from pipeline.evaluation.contingency import labelled_voxels
+from pipeline.evaluation.error_plots import iou_plot
 from pipeline.evaluation.plots import Planes, comparison_picture, sweep_plot
 from pipeline.evaluation.png_text import has_text, with_text
 from pipeline.evaluation.run_length import RunLength
@@ -37,13 +40,17 @@ PICTURE_SIDE = 512
 """Voxels along each side of the part that is drawn."""
 
 
+AnyScores = Scores | MaskScores | ObjectScores
+"""Scores of neurons, of a mask, or of objects."""
+
+
 @dataclass(frozen=True)
 class Report:
     """Scores at the chosen threshold and over all thresholds; without ground truth there is only the picture."""
 
     picture: str
     summary: Summary
-    scores: Scores | None = None
+    scores: AnyScores | None = None
     points: tuple[SweepPoint, ...] = ()
     sweep_picture: str = ""
     run_length: RunLength | None = None
@@ -76,13 +83,39 @@ def write_report(run: Run) -> Report:
     stage = run.stage(EvaluateSegmentation.name)
     assert isinstance(stage, EvaluateSegmentation)
     if truth.labels is not None:
-        points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
-        plot = store_picture(run, "sweep.png", lambda path: sweep_plot(points, path, chosen=run.threshold))
-        report = replace(report, scores=score(stage.table("labels")), points=points, sweep_picture=plot)
+        report = replace(report, **SCORED[run.kind.name](run, stage))
     if truth.skeletons is not None:
         report = replace(report, run_length=stage.run_length())
     store_table(run, "scores.json", report.to_dict())
     return report
+
+
+def _score_neurons(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """Scores at the chosen threshold, and over all thresholds with a plot."""
+    points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
+    plot = store_picture(run, "sweep.png", lambda path: sweep_plot(points, path, chosen=run.threshold))
+    return {"scores": score(stage.table("labels")), "points": points, "sweep_picture": plot}
+
+
+def _score_objects(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """Scores of objects, with a plot over the IoU from which an object counts as found."""
+    table = stage.table(run.kind.volume)
+    scores = ObjectScores.of_table(table, stage.truth.box.voxels - table.total)
+    return {"scores": scores, "sweep_picture": store_picture(run, "sweep.png", lambda path: iou_plot(scores, path))}
+
+
+def _score_mask(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """Scores of a mask."""
+    table = stage.table(run.kind.volume)
+    return {"scores": MaskScores.of_table(table, stage.truth.box.voxels - table.total)}
+
+
+SCORED: dict[str, Callable[[Run, EvaluateSegmentation], dict[str, Any]]] = {
+    "neurons": _score_neurons,
+    "mask": _score_mask,
+    "objects": _score_objects,
+}
+"""Kind of result -> the fields of a report that come from its tables of scores."""
 
 
 def store_table(run: Run, name: str, plain: Mapping[str, Any]) -> None:
@@ -134,8 +167,9 @@ def draw_run(run: Run, path: Path) -> Path:
     comparison_picture(
         path,
         image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box, point).grey,
-        affinities=planes(run.affinities, box, point),
-        segmentation=planes(opened.source(run.layout.volume_url("labels")), box, point),
+        affinities=planes(run.affinities, box, point) if run.kind.name == "neurons" else None,
+        prediction=None if run.landscape is None else planes(run.landscape.head, box, point),
+        segmentation=planes(opened.source(run.result_url), box, point),
         truth=None if truth is None else planes(opened.source(truth), box, point),
         resolution_nm=run.layout.resolution_nm,
     )

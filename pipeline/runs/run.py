@@ -33,7 +33,7 @@ from pipeline.runs.applied import (
     with_applied,
     without,
 )
-from pipeline.runs.beside import LEFT_OUT, NEEDED, OWN, layout_beside, name_in, refuse_foreign
+from pipeline.runs.beside import layout_beside, name_in, refuse_foreign
 from pipeline.runs.chain import build_chain
 from pipeline.runs.directory import (
     InputMark,
@@ -46,10 +46,13 @@ from pipeline.runs.directory import (
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
+from pipeline.runs.results import KINDS, LEFT_OUT, ResultKind
 from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
+from pipeline.stages.extract_basins import ExtractBasins
+from pipeline.stages.landscape import Landscape, threshold_of
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
 from pipeline.stages.predict_affinities import PredictAffinities, options_of
 from pipeline.stages.setup import Inputs, Setup
@@ -100,7 +103,7 @@ class Run:
         inputs = open_inputs(config)
         config, choice = _with_choice(config, inputs, own, overrides, file)
         run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
-        cut_rules(run.setup)  # refuses a threshold that does not fit the model's card
+        run.threshold  # refuses one that does not fit the model's card, and heads that there are not
         return run
 
     @cached_property
@@ -115,7 +118,17 @@ class Run:
             storage_chunk_shape=self.config.storage_chunk_shape,
             resolution_nm=spec.resolution_nm,
         )
-        return layout_beside(layout, self.beside) if self.beside else layout
+        return layout_beside(layout, self.beside, self.kind) if self.beside else layout
+
+    @property
+    def kind(self) -> ResultKind:
+        """What the run makes of the predictions."""
+        return KINDS[self.config.segmentation.kind]
+
+    @property
+    def result_url(self) -> str:
+        """The URL of the volume that holds the result."""
+        return self.layout.volume_url(self.kind.volume)
 
     @cached_property
     def setup(self) -> Setup:
@@ -170,8 +183,17 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """The threshold at which the merge tree is cut."""
-        return cut_rules(self.setup).threshold
+        """The threshold at which the merge tree is cut, or that the voxels of a mask and of objects exceed."""
+        landscape = self.landscape
+        if landscape is None:
+            return cut_rules(self.setup).threshold
+        return threshold_of(landscape.head, self.config.segmentation)
+
+    @property
+    def landscape(self) -> Landscape | None:
+        """What a mask and objects are made of; ``None`` for neurons."""
+        stage = self.stage(ExtractBasins.name) if self.has_stage(ExtractBasins.name) else None
+        return stage.landscape if isinstance(stage, ExtractBasins) else None
 
     @property
     def chosen(self) -> Threshold:
@@ -187,14 +209,14 @@ class Run:
     @cached_property
     def outline(self) -> RunOutline:
         """The outline of the run, for commands from outside."""
-        own = [stage for stage in self.stages if not self.beside or stage.name in OWN]
+        own = [stage for stage in self.stages if not self.beside or stage.name in self.kind.own]
         stages = tuple(map(StageOutline.of, own))
         return RunOutline(self.home, self.command, self.config, stages, threshold=self.chosen)
 
     @property
     def home(self) -> str:
         """The run directory, or in it the folder of a second segmentation."""
-        return self.layout.home(OWN[0])
+        return self.layout.home(self.kind.own[0])
 
     def check_model(self) -> None:
         """Refuse a patch that the network does not take and weights that do not fit it, before anything is computed.
@@ -249,9 +271,10 @@ class Run:
         if not self.beside:
             check_directory(self.outline, self.inputs, overwrite=overwrite)
             return
-        if not self.is_complete(self.stage(NEEDED)):
+        needed = self.kind.tables.name
+        if not self.is_complete(self.stage(needed)):
             raise ConfigError(
-                f"{self.url} has no finished {NEEDED} under the configuration of {self.beside}.zarr; finish that run, "
+                f"{self.url} has no finished {needed} under the configuration of {self.beside}.zarr; finish that run, "
                 "or delete this segmentation and make it again"
             )
         assert isinstance(self.layout, LayoutBeside)

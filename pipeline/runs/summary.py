@@ -13,9 +13,6 @@ from typing import Any
 from pipeline.runs.applied import Threshold
 from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
-from pipeline.stages.cut_merge_tree import CutMergeTree
-from pipeline.stages.extract_supervoxels import ExtractSupervoxels
-from pipeline.stages.relabel import Relabel
 
 SPECK = 64
 """A segment of fewer voxels is a speck: no neuron is that small in one piece."""
@@ -66,16 +63,15 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """The summary of a run whose merge tree is cut."""
-    cut = run.stage(CutMergeTree.name)
-    assert isinstance(cut, CutMergeTree)
-    return summary_of(run, cut.sizes())
+    root = next(iter(run.stage(run.kind.cuts.name).grids()[-1]))
+    return summary_of(run, Sizes.from_arrays(run.layout.get_part(run.kind.cuts.name, root)))
 
 
 def summary_of(run: Run, sizes: Sizes) -> Summary:
     """The summary of a segmentation of a run whose segments have these sizes."""
     z, y, x = run.layout.resolution_nm
     found = Summary(
-        labels=run.layout.volume_url(run.stage(Relabel.name).volumes[0].name),
+        labels=run.result_url,
         threshold=run.chosen,
         voxels=run.layout.roi.voxels,
         segments=sizes.count,
@@ -94,18 +90,40 @@ def _masked(run: Run) -> int | None:
     """Masked voxels, as the workers counted them; an earlier petaseg did not."""
     if run.inputs.mask_url is None:
         return 0
-    counters = run.ledger(run.stage(ExtractSupervoxels.name), read_only=True).summary().counters
+    counters = run.ledger(run.stage(run.kind.first.name), read_only=True).summary().counters
     return int(counters["masked"]) if "masked" in counters else None
 
 
 def _warnings(run: Run, found: Summary) -> Iterator[str]:
-    open_voxels = found.voxels - (found.masked or 0)
     if found.masked == found.voxels:
         yield (
             f"the mask excludes all {found.voxels:,} voxels, so there is no label: it is 0 outside of the tissue; is "
             "it inverted, or of another place (#offset=z,y,x)?"
         )
-    elif found.background > EMPTY * open_voxels:
+    elif run.kind.name == "neurons":
+        yield from _about_neurons(run, found)
+    else:
+        yield from _about_objects(run, found)
+
+
+def _about_objects(run: Run, found: Summary) -> Iterator[str]:
+    """What is implausible in a mask or in objects, which may be few: none at all, or nothing else."""
+    words, hint = run.kind.words, run.hint("relabel", "--threshold", f"{found.threshold.value / 2:g}")
+    if not found.segments:
+        yield (
+            f"there are no {words}: the head is nowhere above {found.threshold.value:g}, no seed is inside, or all are "
+            f"smaller than min_size. Look at it in report/overview.png; a lower threshold: `{hint}`"
+        )
+    if found.labelled == found.voxels - (found.masked or 0) and found.segments:
+        yield (
+            f"all voxels belong to {words}: the threshold {found.threshold.value:g} is too low, or the head is "
+            "inverted. Look at it in report/overview.png"
+        )
+
+
+def _about_neurons(run: Run, found: Summary) -> Iterator[str]:
+    open_voxels = found.voxels - (found.masked or 0)
+    if found.background > EMPTY * open_voxels:
         yield (
             f"{found.background / open_voxels:.0%} of the voxels have no label. The affinities are low nearly "
             f"everywhere: {_other_network(run)}. Look at them in report/overview.png; `{run.hint('plan')}` shows what "

@@ -31,8 +31,10 @@ class Agglomerate(TreeStage):
     reads = (BuildRegionGraph.name,)
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage with the linkage and the stop score of the run file."""
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run with supervoxels, with the linkage and the stop score of the run file."""
+        if BuildRegionGraph.name not in before:
+            return None
         table = setup.config.agglomeration
         return cls(setup.layout, before[BuildRegionGraph.name].fingerprint, linkage_of(table), table.stop_score)
 

@@ -26,9 +26,10 @@ class AssignSegments(TreeStage):
     reads = (CutMergeTree.name,)
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage, which reads the cut of the merge tree."""
-        return cls(setup.layout, before[CutMergeTree.name].fingerprint)
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run with a merge tree, which reads its cut."""
+        cut = before.get(CutMergeTree.name)
+        return None if cut is None else cls(setup.layout, cut.fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
         """The cut."""

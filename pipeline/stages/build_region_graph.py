@@ -36,8 +36,10 @@ class BuildRegionGraph(ChainStage):
     reads = (PredictAffinities.name, ExtractSupervoxels.name)
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage for the linkage of the run file."""
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run with supervoxels, for the linkage of the run file."""
+        if ExtractSupervoxels.name not in before:
+            return None
         upstream = before[ExtractSupervoxels.name].fingerprint
         affinities = affinity_source(setup, before.get(PredictAffinities.name))
         return cls(setup.layout, affinities, upstream, linkage_of(setup.config.agglomeration).needs_histograms)

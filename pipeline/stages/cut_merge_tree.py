@@ -37,9 +37,10 @@ class CutMergeTree(TreeStage):
     algorithm = 2
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage with the threshold of the run file or of the model's card."""
-        return cls(setup.layout, before[Agglomerate.name].fingerprint, cut_rules(setup))
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run with a merge tree, with the threshold of the run file or of the model's card."""
+        tree = before.get(Agglomerate.name)
+        return None if tree is None else cls(setup.layout, tree.fingerprint, cut_rules(setup))
 
     def depends_on(self) -> Sequence[Any]:
         """The tree and the rules of the cut."""
@@ -65,10 +66,6 @@ class CutMergeTree(TreeStage):
         result, clusters, below = inputs
         cut, ids, voxels = cut_and_measure(result, clusters, self.rules)
         return {**cut.to_arrays(), **Sizes.sum([Sizes.of(ids, voxels), *below]).to_arrays()}, {}
-
-    def sizes(self) -> Sizes:
-        """The sizes of all segments of a run that has finished this stage."""
-        return Sizes.from_arrays(self.load(next(iter(self.grids()[-1]))))
 
 
 def cut_rules(setup: Setup) -> CutRules:

@@ -1,4 +1,4 @@
-"""Ground truth against supervoxels and neurons, as tables that add up over chunks."""
+"""Ground truth against the result of a run, as tables that add up over chunks."""
 
 from __future__ import annotations
 
@@ -17,30 +17,47 @@ from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup, Truth
+from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
+
+SUPERVOXELS = WriteSupervoxels.volumes[0].name
 
 
 @dataclass(frozen=True)
 class EvaluateSegmentation(ChainStage):
-    """Truth, supervoxels and labels -> contingency tables of a chunk, and the segment of every skeleton node in it."""
+    """Truth and the result -> contingency tables of a chunk, and the segment of every skeleton node in it.
+
+    Neurons are scored where the truth has labels, and their supervoxels as well; masks and objects are scored
+    everywhere, since the background counts.
+    """
 
     layout: Layout
     upstream: tuple[str, ...]
-    """Fingerprints of the supervoxels and of the labels."""
+    """Fingerprints of the stages that wrote the volumes."""
     truth: Truth
+    scored: tuple[str, ...]
+    """The volumes that are scored."""
 
     name = "evaluate_segmentation"
-    reads = (WriteSupervoxels.name, Relabel.name)
+    reads = (WriteSupervoxels.name, Relabel.name, WriteObjects.name, WriteMask.name)
     algorithm = 3
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
         """The stage of a run that has ground truth."""
-        truth, upstream = setup.inputs.truth, tuple(before[name].fingerprint for name in cls.reads)
-        return None if truth is None else cls(setup.layout, upstream, truth)
+        truth, stages = setup.inputs.truth, [before[name] for name in cls.reads if name in before]
+        if truth is None:
+            return None
+        scored = tuple(stage.volumes[0].name for stage in stages)
+        return cls(setup.layout, tuple(stage.fingerprint for stage in stages), truth, scored)
+
+    @property
+    def counts_background(self) -> bool:
+        """True if voxels of truth 0 are scored: those of neurons are not, since 0 means not labelled there."""
+        return SUPERVOXELS not in self.scored
 
     def depends_on(self) -> Sequence[Any]:
-        """Both segmentations, the truth and the box."""
+        """What is scored, the truth and the box."""
         return self.upstream, self.truth.fingerprint, [self.truth.box.start, self.truth.box.stop]
 
     def beside_inputs(self) -> tuple[str, ...]:
@@ -49,9 +66,9 @@ class EvaluateSegmentation(ChainStage):
         return self.layout.fingerprint, self.truth.fingerprint, f"{box.start} {box.stop}"
 
     def read(self, chunk: Chunk) -> dict[str, np.ndarray]:
-        """The scored voxels of the core: both segmentations, and the true labels if there are any."""
+        """The scored voxels of the core: what is scored, and the true labels if there are any."""
         box = chunk.core.intersect(self.truth.box)
-        volumes = {name: self.layout.read(name, box) for name in ("supervoxels", "labels")}
+        volumes = {name: self.layout.read(name, box) for name in self.scored}
         if self.truth.labels is not None:
             volumes["truth"] = opened.source(self.truth.labels).read(box)
         return volumes
@@ -60,24 +77,24 @@ class EvaluateSegmentation(ChainStage):
         """Count every pair of ids, and look up the nodes."""
         products: dict[str, np.ndarray] = {}
         if self.truth.labels is not None:
-            for name in ("supervoxels", "labels"):
-                table = Contingency.from_labels(inputs["truth"], inputs[name])
+            for name in self.scored:
+                table = Contingency.from_labels(inputs["truth"], inputs[name], background=self.counts_background)
                 products |= {f"{name}_{key}": array for key, array in table.to_arrays().items()}
         if self.truth.skeletons is not None:
             start = chunk.core.intersect(self.truth.box).start
             skeletons = opened.skeletons(self.truth.skeletons)
-            nodes = node_segments(skeletons, inputs["labels"], start, self.layout.resolution_nm)
+            nodes = node_segments(skeletons, inputs[self.scored[-1]], start, self.layout.resolution_nm)
             products |= {"node": nodes.node, "node_segment": nodes.segment}
         return products, {}
 
     def table(self, which: str) -> Contingency:
-        """The table of the whole run: ``which`` is ``supervoxels`` or ``labels``; the run has true labels."""
+        """The table of the whole run: ``which`` is one of the scored volumes; the run has true labels."""
         parts = (self.load(chunk) for chunk in self.grids()[0])
         return Contingency.sum(Contingency.from_arrays(_with_prefix(part, f"{which}_")) for part in parts)
 
     def labelled(self, chunk: Chunk) -> int:
         """Voxels of a chunk that have a true label; the run has true labels."""
-        table = Contingency.from_arrays(_with_prefix(self.load(chunk), "labels_"))
+        table = Contingency.from_arrays(_with_prefix(self.load(chunk), f"{self.scored[-1]}_"))
         return int(table.voxels[table.truth > 0].sum())
 
     def run_length(self) -> RunLength:

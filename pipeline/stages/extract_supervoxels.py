@@ -8,17 +8,15 @@ from typing import Any, Self
 
 import numpy as np
 
-from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
-from pipeline.stages import opened
 from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
 from pipeline.stages.predict_affinities import PredictAffinities
 from pipeline.stages.setup import Setup
-from pipeline.volumes.coarser import at_voxels
+from pipeline.stages.tissue import count_masked, tissue
 
 
 @dataclass(frozen=True)
@@ -36,8 +34,10 @@ class ExtractSupervoxels(ChainStage):
     volumes = (OutputVolume("fragments", "uint64"),)
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage with the rules of the run file and the affinities that were predicted or given."""
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run that makes neurons, with the affinities that were predicted or given."""
+        if setup.config.segmentation.kind != "neurons":
+            return None
         affinities, inputs = affinity_source(setup, before.get(PredictAffinities.name)), setup.inputs
         return cls(setup.layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
 
@@ -52,13 +52,7 @@ class ExtractSupervoxels(ChainStage):
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray | None]:
         """Affinities and mask with their halo."""
-        return self.affinities.read(chunk.read_box), self._mask(chunk.read_box)
-
-    def _mask(self, box: BoundingBox) -> np.ndarray | None:
-        """True at voxels of tissue; a mask of a coarser mip is looked up at each voxel."""
-        if self.mask_url is None:
-            return None
-        return at_voxels("mask", opened.source(self.mask_url), self.layout.resolution_nm).read(box) != 0
+        return self.affinities.read(chunk.read_box), tissue(self.mask_url, self.layout, chunk.read_box)
 
     def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray | None]) -> tuple[Products, dict[str, float]]:
         """Compute height map, pointers and basins."""
@@ -72,7 +66,5 @@ class ExtractSupervoxels(ChainStage):
             bounds=self.layout.bounds,
             rules=self.rules,
         )
-        counters: dict[str, float] = {}
-        if mask is not None:
-            counters["masked"] = int((~mask[chunk.core.slices(chunk.read_box.start)]).sum())
+        counters = count_masked(mask, chunk.core, chunk.read_box.start)
         return {"fragments": result.ids, "joins": result.joins}, counters

@@ -19,9 +19,10 @@ class Relabel(TableStage):
     volumes = (OutputVolume("labels", "uint64"),)
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage that applies the table of the cut."""
-        return cls(setup.layout, before[AssignSegments.name].fingerprint)
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run with a merge tree, which applies the table of the cut."""
+        table = before.get(AssignSegments.name)
+        return None if table is None else cls(setup.layout, table.fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
         """The table that is applied."""

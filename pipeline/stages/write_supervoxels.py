@@ -31,9 +31,10 @@ class WriteSupervoxels(TableStage):
     volumes = (OutputVolume("supervoxels", "uint64"),)
 
     @classmethod
-    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
-        """The stage that applies the joins."""
-        return cls(setup.layout, before[ExtractSupervoxels.name].fingerprint)
+    def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
+        """The stage of a run with supervoxels, which applies the joins."""
+        fragments = before.get(ExtractSupervoxels.name)
+        return None if fragments is None else cls(setup.layout, fragments.fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
         """Fragments and joins, and the arithmetic that brings the joins into the table."""

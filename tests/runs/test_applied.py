@@ -22,7 +22,7 @@ from workflows.driver import segment
 def relabel(place: Path, *overrides: str) -> Run:
     """What the command does, in this process."""
     remember(str(place), overrides)
-    return segment(str(place), overrides, only_after="agglomerate").run
+    return segment(str(place), overrides, only_after="tables").run
 
 
 def rewritten(file: Path, **segmentation: object) -> Path:

@@ -37,7 +37,7 @@ def file(shared_data: Path, tmp_path: Path) -> Path:
 def beside(place: Path, threshold: float, name: str = "labels_03") -> Run:
     opened.forget()
     overrides = [f"segmentation.threshold={threshold}"]
-    return segment(str(place), overrides, only_after="agglomerate", beside=name, report=True).run
+    return segment(str(place), overrides, only_after="tables", beside=name, report=True).run
 
 
 def labels(file: Path, name: str) -> bytes:

@@ -193,12 +193,11 @@ def _evaluate_as(asked: _Asked, settings: Settings) -> None:
     """Score two volumes as a mask or as objects, print the scores and write the report."""
     from dataclasses import replace
 
-    from pipeline.evaluation.compare_masks import MaskScores
     from pipeline.evaluation.files import make_folder
     from pipeline.evaluation.kinds import compare_as, pair_of
     from pipeline.runs.origin import require_finished
     from pipeline.volumes import open_volume
-    from workflows.terminal.scores import mask_table, object_table
+    from workflows.terminal.scores import result_table
     from workflows.terminal.tables import bars, say
 
     _refuse_address(asked.report)
@@ -213,10 +212,8 @@ def _evaluate_as(asked: _Asked, settings: Settings) -> None:
         scores = compare_as(asked.kind, pair, settings, on_progress=advance)
     if asked.as_json:
         typer.echo(json.dumps(scores.to_dict(), indent=2))
-    elif isinstance(scores, MaskScores):
-        mask_table(scores, pair.title)
     else:
-        object_table(scores, pair.title)
+        result_table(scores, pair.title)
     if asked.report is not None:
         from pipeline.evaluation.error_report import write_report
 
@@ -229,7 +226,7 @@ def _evaluate_run(run: str, overrides: list[str], as_json: bool) -> None:
     from workflows.driver import segment
     from workflows.terminal.tables import report_table
 
-    session = segment(run, overrides, only_after="relabel", report=True)
+    session = segment(run, overrides, only_after="result", report=True)
     report = session.report
     if session.run.inputs.truth is None or report is None:
         raise ConfigError(f"{run} names no ground truth; add evaluation.labels, or --set evaluation.labels=truth.zarr")

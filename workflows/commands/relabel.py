@@ -56,7 +56,7 @@ def register(app: typer.Typer) -> None:
         beside = "" if output is None else name_of(output)
         if not beside:
             remember(run, overrides)
-        session = run_with_progress(run, overrides, quiet=quiet, only_after="agglomerate", report=True, beside=beside)
+        session = run_with_progress(run, overrides, quiet=quiet, only_after="tables", report=True, beside=beside)
         if not quiet and session.report is not None:
             show_summary(session.report.summary)
             report_table(session.run, session.report)
@@ -94,7 +94,7 @@ def remember(run: str, overrides: Sequence[str]) -> None:
 
     opened = Run.open(run, overrides)
     opened.check_directory()
-    check_complete(opened, "agglomerate")
+    check_complete(opened, "tables")
     with Lease(opened.store, seconds=opened.config.execution.lease_seconds):
         opened.remember()
 
@@ -108,7 +108,7 @@ def show_preview(run: str, overrides: Sequence[str], thresholds: Sequence[float]
     from workflows.terminal.tables import heading, say
 
     opened = Run.open(run, overrides)
-    check_complete(opened, "agglomerate")
+    check_complete(opened, "tables")
     heading(f"preview of {opened.url}; nothing is written; the threshold now: {opened.chosen}")
     found = preview.preview(opened, thresholds)
     preview_table(found)

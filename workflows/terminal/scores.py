@@ -14,6 +14,16 @@ if TYPE_CHECKING:
     from pipeline.evaluation.compare_objects import ObjectScores
 
 
+def result_table(scores: MaskScores | ObjectScores, title: str) -> None:
+    """Print the scores of a mask or of objects."""
+    from pipeline.evaluation.compare_masks import MaskScores
+
+    if isinstance(scores, MaskScores):
+        mask_table(scores, title)
+    else:
+        object_table(scores, title)
+
+
 def mask_table(scores: MaskScores, title: str) -> None:
     """Print the scores of a mask, or of probabilities, and the best threshold."""
     heading(title)

@@ -230,13 +230,20 @@ def run_table(session: Session) -> None:
 
 def report_table(run: Run, report: Report) -> None:
     """Print scores of a run, if there is ground truth, and the paths of its pictures."""
-    if report.scores is not None:
-        scores_table(report.scores, report.run_length, f"against ground truth, threshold {run.threshold:g}")
+    from pipeline.evaluation.scores import Scores
+
+    title = f"against ground truth, threshold {run.threshold:g}"
+    if isinstance(report.scores, Scores):
+        scores_table(report.scores, report.run_length, title)
+    elif report.scores is not None:
+        from workflows.terminal.scores import result_table
+
+        result_table(report.scores, title)
     if report.best is not None:
         point, chosen = report.best, f"{report.best.threshold:.3g}"
         apply = "in use" if f"{run.threshold:.3g}" == chosen else run.relabel_hint("--threshold", chosen)
         say(f"best threshold    {chosen}: VOI {point.scores.voi:.3f} ({apply})")
-    places = {"neurons": run.layout.volume_url("labels"), "picture": report.picture, "sweep": report.sweep_picture}
+    places = {run.kind.words: run.result_url, "picture": report.picture, "sweep": report.sweep_picture}
     for name, place in places.items():
         if place:
             say(f"{name:<18}{place}")

@@ -1,0 +1,63 @@
+"""The kinds of results that a run can end in, each with the stages on which other commands build.
+
+A kind is a value of ``segmentation.kind``. All kinds have the same shape: stored tables, a stage that cuts them by the
+rules of the run file, and a stage that writes the voxels of the result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.runs.chain import with_readers
+from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.build_basin_graph import BuildBasinGraph
+from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.cut_merge_tree import CutMergeTree
+from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
+from pipeline.stages.extract_basins import ExtractBasins
+from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.relabel import Relabel
+from pipeline.stages.unite_basins import UniteBasins
+from pipeline.stages.write_objects import WriteMask, WriteObjects
+from pipeline.stages.write_supervoxels import WriteSupervoxels
+
+LEFT_OUT = (WriteSupervoxels.name, EvaluateSegmentation.name)
+"""Stages that a second segmentation does without: supervoxels are shared, and scores are those of the first."""
+
+
+@dataclass(frozen=True)
+class ResultKind:
+    """What a run makes of the predictions."""
+
+    name: str
+    words: str
+    """What the things in the result are called."""
+    cuts: type[ChainStage]
+    """The stage from which ``petaseg relabel`` computes again; its root holds the sizes of all segments."""
+    tables: type[ChainStage]
+    """The stage that must be complete before."""
+    first: type[ChainStage]
+    """The stage that reads the mask, and counts its voxels."""
+    result: type[ChainStage]
+    """The stage that writes the voxels of the result."""
+
+    @property
+    def own(self) -> tuple[str, ...]:
+        """The stages that belong to a second segmentation alone, in the order of the chain."""
+        return tuple(name for name in with_readers(self.cuts.name) if name not in LEFT_OUT)
+
+    @property
+    def volume(self) -> str:
+        """The name of the volume that holds the result."""
+        return self.result.volumes[0].name
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        ResultKind("neurons", "neurons", CutMergeTree, Agglomerate, ExtractSupervoxels, Relabel),
+        ResultKind("mask", "pieces of the mask", UniteBasins, BuildBasinGraph, ExtractBasins, WriteMask),
+        ResultKind("objects", "objects", UniteBasins, BuildBasinGraph, ExtractBasins, WriteObjects),
+    )
+}
+"""Each value of ``segmentation.kind``."""

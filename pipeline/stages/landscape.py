@@ -1,0 +1,130 @@
+"""What is flooded, and where: a head as a landscape, and conditions on other heads, in the numbers that are stored."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.run_file import DEFAULT_THRESHOLD, Condition, Segmentation
+from pipeline.geometry import BoundingBox
+from pipeline.models.heads import MAPPINGS
+from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
+from pipeline.stages.heads import HeadSource
+
+HIGHEST = 255
+"""The largest stored number."""
+LOWEST = 0.1
+"""Tables of objects end at this probability if ``segmentation.lowest_threshold`` is left out."""
+
+
+@dataclass(frozen=True)
+class HeadRange:
+    """A condition on a head: its stored number lies strictly between two others."""
+
+    head: HeadSource
+    above: int
+    """-1 if there is no limit."""
+    below: int
+    """256 if there is no limit."""
+
+    @classmethod
+    def of(cls, head: HeadSource, condition: Condition) -> HeadRange:
+        """The condition of a run file, which is about values and not about stored numbers."""
+        above = -1 if condition.above is None else stored_below(head, condition.above)
+        below = HIGHEST + 1 if condition.below is None else stored_from(head, condition.below)
+        return cls(head, above, below)
+
+    def holds(self, box: BoundingBox) -> np.ndarray:
+        """Where it is fulfilled, bool (z, y, x)."""
+        values = self.head.read(box)
+        return (values > self.above) & (values < self.below)
+
+    @property
+    def identity(self) -> list[Any]:
+        """What its result depends on."""
+        return [self.head.fingerprint, self.head.name, self.above, self.below]
+
+
+def all_hold(conditions: Sequence[HeadRange], box: BoundingBox) -> np.ndarray | None:
+    """Where all conditions are fulfilled, bool (z, y, x); ``None`` if there is no condition."""
+    return reduce(np.logical_and, (each.holds(box) for each in conditions)) if conditions else None
+
+
+def stored_below(head: HeadSource, value: float) -> int:
+    """The largest stored number that does not stand for more than ``value``; -1 if all do."""
+    return math.floor(_scaled(head, value))
+
+
+def stored_from(head: HeadSource, value: float) -> int:
+    """The smallest stored number that does not stand for less than ``value``."""
+    return math.ceil(_scaled(head, value))
+
+
+def _scaled(head: HeadSource, value: float) -> float:
+    low, high = MAPPINGS[head.mapping][1]
+    return round(HIGHEST * (value - low) / (high - low), 9)  # so that 0.6, which binary numbers only come near, is 153
+
+
+def landscape_rules(head: HeadSource, table: Segmentation) -> LandscapeRules:
+    """What changes the basins of a landscape."""
+    lowest = table.lowest_threshold
+    if lowest is None:
+        lowest = min(0.0 if head.mapping == "signed" else LOWEST, threshold_of(head, table))
+    return LandscapeRules(floor=max(0, stored_below(head, lowest)))
+
+
+def threshold_of(head: HeadSource, table: Segmentation) -> float:
+    """The value that a voxel of an object exceeds: by default 0.5, or 0 of signed distances."""
+    if table.threshold is not None:
+        return table.threshold
+    return 0.0 if head.mapping == "signed" else DEFAULT_THRESHOLD
+
+
+def object_rules(head: HeadSource, table: Segmentation) -> ObjectRules:
+    """What is decided on the stored tables: a change touches no prediction and no basin."""
+    mask = max(0, stored_below(head, threshold_of(head, table)))
+    seed = mask if table.seed_threshold is None else stored_below(head, table.seed_threshold)
+    return ObjectRules(
+        mask=mask,
+        seed=seed,
+        min_seed=table.min_seed_size or 0,
+        min_size=table.min_size,
+        seedless=table.seedless or "drop",
+    )
+
+
+def ranges(heads: Mapping[str, HeadSource], conditions: Mapping[str, Condition]) -> tuple[HeadRange, ...]:
+    """The conditions of a table of a run file, in the order of the heads' names."""
+    return tuple(HeadRange.of(heads[name], conditions[name]) for name in sorted(conditions))
+
+
+@dataclass(frozen=True)
+class Landscape:
+    """A head that is flooded, and conditions on other heads."""
+
+    head: HeadSource
+    objects_within: tuple[HeadRange, ...] = ()
+    seeds_within: tuple[HeadRange, ...] = ()
+
+    @property
+    def identity(self) -> list[Any]:
+        """What basins depend on."""
+        conditions = [[each.identity for each in group] for group in (self.objects_within, self.seeds_within)]
+        return [self.head.fingerprint, self.head.name, *conditions]
+
+    def within(self, box: BoundingBox) -> np.ndarray | None:
+        """Where objects may be, bool (z, y, x); ``None`` if that is everywhere."""
+        return all_hold(self.objects_within, box)
+
+    def seeds(self, box: BoundingBox) -> np.ndarray | None:
+        """Where seeds may be, bool (z, y, x); ``None`` if that is everywhere."""
+        return all_hold(self.seeds_within, box)
+
+    def rules(self, table: Segmentation) -> LandscapeRules:
+        """The rules of its basins."""
+        return landscape_rules(self.head, table)
