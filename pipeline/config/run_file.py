@@ -188,7 +188,7 @@ class Segmentation(Table):
         if self.kind == "neurons":
             _refuse_negative(self.threshold)
         else:
-            _check_levels(self.lowest_threshold, self.threshold, self.seed_threshold)
+            check_levels(self.lowest_threshold, self.threshold, self.seed_threshold)
         if self.median is not None and any(width % 2 == 0 for width in self.median):
             raise ValueError(
                 f"segmentation.median is {list(self.median)}; every width must be odd, so that the box has a middle: "
@@ -216,7 +216,7 @@ def _refuse_negative(threshold: float | None) -> None:
         raise ValueError(f"segmentation.threshold is {threshold}; scores of neurons are from 0 to 1: choose one there")
 
 
-def _check_levels(lowest: float | None, threshold: float | None, seed: float | None) -> None:
+def check_levels(lowest: float | None, threshold: float | None, seed: float | None) -> None:
     """Raise ``ValueError`` unless lowest <= threshold <= seed, as far as they are given."""
     named = {"lowest_threshold": lowest, "threshold": threshold, "seed_threshold": seed}
     given = [(name, value) for name, value in named.items() if value is not None]

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.config.run_file import DEFAULT_THRESHOLD, Condition, Segmentation
+from pipeline.config.run_file import DEFAULT_THRESHOLD, Condition, Segmentation, check_levels
+from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.models.heads import MAPPINGS
 from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
@@ -86,9 +87,17 @@ def threshold_of(head: HeadSource, table: Segmentation) -> float:
 
 
 def object_rules(head: HeadSource, table: Segmentation) -> ObjectRules:
-    """What is decided on the stored tables: a change touches no prediction and no basin."""
-    mask = max(0, stored_below(head, threshold_of(head, table)))
-    seed = mask if table.seed_threshold is None else stored_below(head, table.seed_threshold)
+    """What is decided on the stored tables: a change touches no prediction and no basin.
+
+    Raises ``ConfigError`` unless the levels rise from the lowest to that of the seeds, with all defaults filled in.
+    """
+    threshold = threshold_of(head, table)
+    try:
+        check_levels(table.lowest_threshold, threshold, table.seed_threshold)
+    except ValueError as error:
+        raise ConfigError(f"{error} (the threshold is the default)") from None
+    mask = max(0, stored_below(head, threshold))
+    seed = mask if table.seed_threshold is None else max(mask, stored_below(head, table.seed_threshold))
     return ObjectRules(
         mask=mask,
         seed=seed,

@@ -41,7 +41,6 @@ class UniteBasins(TreeStage):
             return None
         assert isinstance(graph, BuildBasinGraph)
         rules = object_rules(graph.landscape.head, setup.config.segmentation)
-        rules.check(graph.rules)
         return cls(setup.layout, graph.fingerprint, rules)
 
     def depends_on(self) -> Sequence[Any]:

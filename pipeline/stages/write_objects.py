@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
 from pipeline.grid import Chunk
-from pipeline.segmentation.merge_tree import Assignment
-from pipeline.segmentation.objects.rules import ObjectRules
 from pipeline.segmentation.objects.union import write_objects
 from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.heads import HeadSource
+from pipeline.stages.landscape import object_rules
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
-from pipeline.stages.unite_basins import UniteBasins
 
 
 @dataclass(frozen=True)
@@ -28,11 +26,12 @@ class WriteObjects(ChainStage):
 
     layout: Layout
     head: HeadSource
-    rules: ObjectRules
+    threshold: int
+    """Voxels of an object have a larger stored number than this."""
     upstream: str
 
     name = "write_objects"
-    reads = (ExtractBasins.name, UniteBasins.name, AssignObjects.name)
+    reads = (ExtractBasins.name, AssignObjects.name)
     volumes = (OutputVolume("objects", "uint64"),)
     has_part = False
     kind: ClassVar[str] = "objects"
@@ -43,24 +42,27 @@ class WriteObjects(ChainStage):
         table = before.get(AssignObjects.name)
         if table is None or setup.config.segmentation.kind != cls.kind:
             return None
-        basins, united = before[ExtractBasins.name], before[UniteBasins.name]
-        assert isinstance(basins, ExtractBasins) and isinstance(united, UniteBasins)
-        return cls(setup.layout, basins.landscape.head, united.rules, table.fingerprint)
+        basins = before[ExtractBasins.name]
+        assert isinstance(basins, ExtractBasins)
+        rules = object_rules(basins.landscape.head, setup.config.segmentation)
+        return cls(setup.layout, basins.landscape.head, rules.mask, table.fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
         """The table that is applied; the threshold is part of it."""
         return (self.upstream,)
 
-    def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, Assignment]:
-        """Basins and landscape of the core, and the table of the chunk."""
-        table = Assignment.from_arrays(self.layout.get_part(AssignObjects.name, chunk))
-        return self.layout.read("basins", chunk.core), self.head.read(chunk.core), table
+    def beside_inputs(self) -> tuple[str, ...]:
+        """Voxels and grid, the head and the threshold; the rest is in basins and table of the same chunk."""
+        return self.layout.fingerprint, self.head.fingerprint, self.head.name, str(self.threshold)
 
-    def compute(
-        self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, Assignment]
-    ) -> tuple[Products, dict[str, float]]:
+    def read(self, chunk: Chunk) -> tuple[np.ndarray, ...]:
+        """Basins and landscape of the core, and the table of the chunk."""
+        table = self.layout.get_part(AssignObjects.name, chunk)
+        return self.layout.read("basins", chunk.core), self.head.read(chunk.core), table["fragment"], table["segment"]
+
+    def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, ...]) -> tuple[Products, dict[str, float]]:
         """Give every voxel above the threshold the id of its object."""
-        return {self.volumes[0].name: self.voxels(write_objects(*inputs, self.rules))}, {}
+        return {self.volumes[0].name: self.voxels(write_objects(*inputs, self.threshold))}, {}
 
     def voxels(self, objects: np.ndarray) -> np.ndarray:
         """What is stored of objects, uint64 (z, y, x)."""
