@@ -29,8 +29,8 @@ class Pair:
     """-1 and the largest uint32 and uint64 are read as 0, as CREMI's files of clefts mean them."""
 
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
-        """The voxels of a box, (z, y, x): true and predicted ones; bool is read as uint8."""
-        true, predicted = (_as_integers(volume.read(box)) for volume in (self.truth, self.predicted))
+        """The voxels of a box, (z, y, x): true and predicted ones."""
+        true, predicted = self.truth.read(box), self.predicted.read(box)
         if self.minus_one_is_background:
             true, predicted = _without_minus_one(true), _without_minus_one(predicted)
         return true, predicted if predicted.ndim == 3 else predicted[0]
@@ -87,10 +87,6 @@ def common_box(truth: Volume, predicted: Volume, box: BoundingBox | None) -> Bou
             f"{predicted.url} ({predicted.spec.bounds}): correct --box, or the offset of a volume (#offset=z,y,x)"
         )
     return box or common
-
-
-def _as_integers(voxels: np.ndarray) -> np.ndarray:
-    return voxels.view(np.uint8) if voxels.dtype == np.bool_ else voxels
 
 
 def _without_minus_one(labels: np.ndarray) -> np.ndarray:

@@ -70,7 +70,7 @@ VOLUMES = {
     "hdf5": Entry(
         "pipeline.volumes.hdf5:Hdf5Volume",
         options=("resolution", "offset", "axes", "channel"),
-        suffixes=(".h5", ".hdf5", ".hdf"),
+        suffixes=(".h5", ".hdf5", ".hdf", ".mat"),
         has_datasets=True,
     ),
     "npy": Entry(
