@@ -25,6 +25,7 @@ from pipeline.volumes.base import Volume
 from pipeline.volumes.formats import VOLUMES, creatable
 from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
+from pipeline.volumes.presence import require_stored
 
 SAMPLE = (32, 32, 32)
 """Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
@@ -70,11 +71,13 @@ class Origin:
 def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:
     """The fingerprint of an input, of which ``needed`` is read by the run in ``run_directory``.
 
-    Raises ``VolumeError`` if another run has not finished it, ``ConfigError`` if this very run writes it.
+    Raises ``VolumeError`` if another run has not finished it, or if nothing of it is stored; ``ConfigError`` if this
+    very run writes it.
     """
     refuse_own_directory(volume.url, run_directory)
     origin = origin_of(volume.url)
     if origin is None:
+        require_stored(volume)
         return volume_fingerprint(volume)
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)

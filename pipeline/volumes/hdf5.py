@@ -54,6 +54,12 @@ class Hdf5Volume(CheckedVolume):
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
 
+    @property
+    def is_stored(self) -> bool:
+        """See ``Volume``; HDF5 counts nothing for voxels that are kept in other files."""
+        elsewhere = self._dataset.is_virtual or bool(self._dataset.external)
+        return elsewhere or self._dataset.id.get_storage_size() > 0
+
     def _load(self, box: BoundingBox) -> np.ndarray:
         try:
             return self._axes.to_zyx(self._dataset[self._axes.index(box, self.spec.bounds.start)])

@@ -18,6 +18,11 @@ class ZerosAndOnes(Volume):
         self.url, self.spec = volume.url, replace(volume.spec, dtype=np.dtype(np.uint8))
         self._volume = volume
 
+    @property
+    def is_stored(self) -> bool:
+        """See ``Volume``."""
+        return self._volume.is_stored
+
     def read(self, box: BoundingBox) -> np.ndarray:
         """The voxels of a box, 1 where they are true."""
         return self._volume.read(box).astype(np.uint8)
