@@ -14,6 +14,7 @@ from pipeline.grid import Chunk, ChunkGrid
 from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import same_size
 from pipeline.volumes.presence import require_stored, require_stored_unless_made
+from pipeline.volumes.resemblance import refuse_image_as_labels
 
 BLOCK = Vec(256, 256, 256)
 """Voxels that are read at once; no score depends on them."""
@@ -66,12 +67,13 @@ def layers(grid: ChunkGrid) -> Iterator[list[Chunk]]:
 
 
 def require_labels(volume: Volume) -> None:
-    """Raise ``VolumeError`` unless a volume holds integers without channels."""
+    """Raise ``VolumeError`` unless a volume holds integers without channels that do not look like an image."""
     if volume.spec.dtype.kind not in "ui" or volume.spec.channels is not None:
         raise VolumeError(
             f"{volume.url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels are integers "
             "without channels"
         )
+    refuse_image_as_labels(volume)
 
 
 def common_box(truth: Volume, predicted: Volume, box: BoundingBox | None) -> BoundingBox:

@@ -16,6 +16,7 @@ from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import CoarserVolume, mask_on, same_size
 from pipeline.volumes.image_rules import check_image
 from pipeline.volumes.presence import require_stored
+from pipeline.volumes.resemblance import refuse_image_as_labels
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,7 @@ def _check_labels(labels: Volume, image: Volume) -> None:
             f"{labels.url} has voxels of {list(labels.spec.resolution_nm)} nm, {image.url} of "
             f"{list(image.spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1)"
         )
+    refuse_image_as_labels(labels)
 
 
 def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source], Source]:

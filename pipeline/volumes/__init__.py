@@ -15,6 +15,7 @@ from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, creatable, either,
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
 from pipeline.volumes.marker import refuse_unfinished
 from pipeline.volumes.one_channel import chosen_channel
+from pipeline.volumes.scaled import scaled
 from pipeline.volumes.spec_checks import check_spec, differences
 from pipeline.volumes.zeros_and_ones import without_bool
 
@@ -29,6 +30,7 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         JSON file that lists tiles. After ``#``, joined by ``&``: ``mip=1`` picks a level, ``channel=0`` one channel
         (read-only), ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add what the file states, which is
         then not looked at, and so does ``axes=zyx`` with the order of the axes. Stored bool is uint8, 0 and 1.
+        ``scale=100`` reads the value 100 as 255 and others in proportion, as uint8.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
@@ -42,6 +44,7 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
     kind = cast(type[Format], load(entry_of(name).path))
     try:
         volume = without_bool(chosen_channel(location, kind.open(location, mode), mode))
+        volume = scaled(location, volume)
     except (PetasegError, OSError, MemoryError):
         raise
     except Exception as error:  # wrong metadata can raise any error
