@@ -20,6 +20,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "stability": ("pipeline.experiments.stability", "What does the state do beyond the trained steps?"),
     "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
     "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
+    "gamma-units": (
+        "pipeline.experiments.gamma_units",
+        "γ-Net: steps of recurrence, and GRU, LSTM and feedforward units in its place",
+    ),
+    "rignet-gates": ("pipeline.experiments.rignet_gates", "RIGNet's other gates and a network-wide recurrence"),
     "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and question in one line; the module is loaded when its experiment is run."""
