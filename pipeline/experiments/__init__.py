@@ -17,7 +17,15 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "pipeline.experiments.crbp_pathfinder",
         "Does C-RBP learn what BPTT learns, in constant memory?",
     ),
+    "pathfinder-reach": (
+        "pipeline.experiments.pathfinder_reach",
+        "Pathfinder: curves longer than in training, small kernels over many steps",
+    ),
     "stability": ("pipeline.experiments.stability", "What does the state do beyond the trained steps?"),
+    "tilt-illusion": (
+        "pipeline.experiments.tilt_illusion",
+        "The tilt illusion of networks that were trained on contours",
+    ),
     "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
     "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
     "gamma-units": (
