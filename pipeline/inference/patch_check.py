@@ -14,6 +14,7 @@ from pipeline.geometry import Vec
 from pipeline.inference.augmentation import sources_of, variants
 from pipeline.inference.options import PredictOptions
 from pipeline.models.facts import on_meta
+from pipeline.models.heads import chosen_heads
 from pipeline.models.patch_rules import PatchRule, states_rule
 from pipeline.models.spec import LoadedModel, ModelCard
 
@@ -26,7 +27,7 @@ def check_patch(loaded: LoadedModel, patch_shape: Vec, options: PredictOptions) 
     name = f"{card.architecture} (model {card.name})"
     if states_rule(loaded.module):
         PatchRule.of(loaded.module).check(patch_shape, WHAT, name, card.image_channels)
-    sources_of(variants(options.augmentation), card.offsets, options.channels, patch_shape)
+    sources_of(variants(options.augmentation), chosen_heads(card, options.heads), patch_shape)
     if not states_rule(loaded.module):
         check_shapes(card, patch_shape)
 

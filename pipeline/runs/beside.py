@@ -14,7 +14,7 @@ import os
 import re
 
 from pipeline.errors import ConfigError
-from pipeline.runs.chain import STAGES
+from pipeline.runs.chain import STAGES, names_of_volumes
 from pipeline.runs.outline import KEY as OUTLINE_KEY
 from pipeline.runs.results import ResultKind
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
@@ -28,7 +28,7 @@ NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9_-]{0,99})(\.zarr)?")
 def name_of(output: str) -> str:
     """The name of a second segmentation out of ``labels_03.zarr``; ``ConfigError`` unless it is a new plain name."""
     found = NAME.fullmatch(output)
-    taken = {volume.name for kind in STAGES for volume in kind.volumes}
+    taken = set(names_of_volumes())
     if found is None or found[1] in taken:
         raise ConfigError(
             f"--output is {output[:120]!r}; it names a volume within the run directory by letters, digits, - and _, "

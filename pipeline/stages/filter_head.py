@@ -12,7 +12,7 @@ from pipeline.geometry import Vec, as_vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
-from pipeline.stages.heads import HeadSource, head_source
+from pipeline.stages.valued_head import ValuedHead, chosen_head
 from pipeline.stages.layout import Layout
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
@@ -23,7 +23,7 @@ class FilterHead(ChainStage):
     """A head -> the median of its stored numbers in a box (uint8); at the edge, of those voxels that there are."""
 
     layout: Layout
-    head: HeadSource
+    head: ValuedHead
     widths: Vec
     """Odd widths of the box, z, y, x."""
 
@@ -38,12 +38,12 @@ class FilterHead(ChainStage):
         table = setup.config.segmentation
         if table.median is None:
             return None
-        head = head_source(setup, before.get(PredictHeads.name), setup.inputs.result_head)
+        head = chosen_head(setup, before.get(PredictHeads.name))
         return cls(setup.layout, head, as_vec(table.median))
 
     def depends_on(self) -> Sequence[Any]:
         """The head and the box."""
-        return self.layout.fingerprint, self.head.fingerprint, self.head.name, self.widths
+        return self.layout.fingerprint, self.head.identity, self.widths
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with half of the box."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
@@ -13,12 +12,13 @@ import numpy as np
 from pipeline.config.run_file import DEFAULT_THRESHOLD, Condition, Segmentation, check_levels
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.models.heads import MAPPINGS
 from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
-from pipeline.stages.heads import HeadSource
+from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.filter_head import FilterHead
+from pipeline.stages.predict_heads import PredictHeads
+from pipeline.stages.setup import Setup
+from pipeline.stages.valued_head import HIGHEST, ValuedHead, chosen_head, valued_head
 
-HIGHEST = 255
-"""The largest stored number."""
 LOWEST = 0.1
 """Tables of objects end at this probability if ``segmentation.lowest_threshold`` is left out."""
 
@@ -27,17 +27,17 @@ LOWEST = 0.1
 class HeadRange:
     """A condition on a head: its stored number lies strictly between two others."""
 
-    head: HeadSource
+    head: ValuedHead
     above: int
     """-1 if there is no limit."""
     below: int
     """256 if there is no limit."""
 
     @classmethod
-    def of(cls, head: HeadSource, condition: Condition) -> HeadRange:
+    def of(cls, head: ValuedHead, condition: Condition) -> HeadRange:
         """The condition of a run file, which is about values and not about stored numbers."""
-        above = -1 if condition.above is None else stored_below(head, condition.above)
-        below = HIGHEST + 1 if condition.below is None else stored_from(head, condition.below)
+        above = -1 if condition.above is None else head.stored_below(condition.above)
+        below = HIGHEST + 1 if condition.below is None else head.stored_from(condition.below)
         return cls(head, above, below)
 
     def holds(self, box: BoundingBox) -> np.ndarray:
@@ -48,7 +48,7 @@ class HeadRange:
     @property
     def identity(self) -> list[Any]:
         """What its result depends on."""
-        return [self.head.fingerprint, self.head.name, self.above, self.below]
+        return [self.head.identity, self.above, self.below]
 
 
 def all_hold(conditions: Sequence[HeadRange], box: BoundingBox) -> np.ndarray | None:
@@ -56,37 +56,22 @@ def all_hold(conditions: Sequence[HeadRange], box: BoundingBox) -> np.ndarray | 
     return reduce(np.logical_and, (each.holds(box) for each in conditions)) if conditions else None
 
 
-def stored_below(head: HeadSource, value: float) -> int:
-    """The largest stored number that does not stand for more than ``value``; -1 if all do."""
-    return math.floor(_scaled(head, value))
-
-
-def stored_from(head: HeadSource, value: float) -> int:
-    """The smallest stored number that does not stand for less than ``value``."""
-    return math.ceil(_scaled(head, value))
-
-
-def _scaled(head: HeadSource, value: float) -> float:
-    low, high = MAPPINGS[head.mapping][1]
-    return round(HIGHEST * (value - low) / (high - low), 9)  # so that 0.6, which binary numbers only come near, is 153
-
-
-def landscape_rules(head: HeadSource, table: Segmentation) -> LandscapeRules:
+def landscape_rules(head: ValuedHead, table: Segmentation) -> LandscapeRules:
     """What changes the basins of a landscape."""
     lowest = table.lowest_threshold
     if lowest is None:
-        lowest = min(0.0 if head.mapping == "signed" else LOWEST, threshold_of(head, table))
-    return LandscapeRules(floor=max(0, stored_below(head, lowest)))
+        lowest = min(0.0 if head.is_signed else LOWEST, threshold_of(head, table))
+    return LandscapeRules(floor=max(0, head.stored_below(lowest)))
 
 
-def threshold_of(head: HeadSource, table: Segmentation) -> float:
+def threshold_of(head: ValuedHead, table: Segmentation) -> float:
     """The value that a voxel of an object exceeds: by default 0.5, or 0 of signed distances."""
     if table.threshold is not None:
         return table.threshold
-    return 0.0 if head.mapping == "signed" else DEFAULT_THRESHOLD
+    return 0.0 if head.is_signed else DEFAULT_THRESHOLD
 
 
-def object_rules(head: HeadSource, table: Segmentation) -> ObjectRules:
+def object_rules(head: ValuedHead, table: Segmentation) -> ObjectRules:
     """What is decided on the stored tables: a change touches no prediction and no basin.
 
     Raises ``ConfigError`` unless the levels rise from the lowest to that of the seeds, with all defaults filled in.
@@ -96,8 +81,8 @@ def object_rules(head: HeadSource, table: Segmentation) -> ObjectRules:
         check_levels(table.lowest_threshold, threshold, table.seed_threshold)
     except ValueError as error:
         raise ConfigError(f"{error} (the threshold is the default)") from None
-    mask = max(0, stored_below(head, threshold))
-    seed = mask if table.seed_threshold is None else max(mask, stored_below(head, table.seed_threshold))
+    mask = max(0, head.stored_below(threshold))
+    seed = mask if table.seed_threshold is None else max(mask, head.stored_below(table.seed_threshold))
     return ObjectRules(
         mask=mask,
         seed=seed,
@@ -107,16 +92,11 @@ def object_rules(head: HeadSource, table: Segmentation) -> ObjectRules:
     )
 
 
-def ranges(heads: Mapping[str, HeadSource], conditions: Mapping[str, Condition]) -> tuple[HeadRange, ...]:
-    """The conditions of a table of a run file, in the order of the heads' names."""
-    return tuple(HeadRange.of(heads[name], conditions[name]) for name in sorted(conditions))
-
-
 @dataclass(frozen=True)
 class Landscape:
     """A head that is flooded, and conditions on other heads."""
 
-    head: HeadSource
+    head: ValuedHead
     objects_within: tuple[HeadRange, ...] = ()
     seeds_within: tuple[HeadRange, ...] = ()
 
@@ -124,7 +104,7 @@ class Landscape:
     def identity(self) -> list[Any]:
         """What basins depend on."""
         conditions = [[each.identity for each in group] for group in (self.objects_within, self.seeds_within)]
-        return [self.head.fingerprint, self.head.name, *conditions]
+        return [self.head.identity, *conditions]
 
     def within(self, box: BoundingBox) -> np.ndarray | None:
         """Where objects may be, bool (z, y, x); ``None`` if that is everywhere."""
@@ -137,3 +117,21 @@ class Landscape:
     def rules(self, table: Segmentation) -> LandscapeRules:
         """The rules of its basins."""
         return landscape_rules(self.head, table)
+
+
+def landscape_of(setup: Setup, before: Mapping[str, ChainStage]) -> Landscape | None:
+    """What the run file floods, with its conditions; ``None`` if the run makes neurons.
+
+    before: the stages that predict and filter heads, as far as the run has them.
+    """
+    table, predicted = setup.config.segmentation, before.get(PredictHeads.name)
+    if table.kind == "neurons":
+        return None
+    head, filtered = chosen_head(setup, predicted), before.get(FilterHead.name)
+    if filtered is not None:
+        head = head.filtered(setup.layout.volume_url(FilterHead.volumes[0].name), filtered.fingerprint)
+
+    def ranges(conditions: Mapping[str, Condition]) -> tuple[HeadRange, ...]:
+        return tuple(HeadRange.of(valued_head(setup, predicted, name), conditions[name]) for name in sorted(conditions))
+
+    return Landscape(head, ranges(table.within), ranges(table.seeds_within))

@@ -14,10 +14,10 @@ from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.extract_basins import ExtractBasins
-from pipeline.stages.heads import HeadSource
 from pipeline.stages.landscape import object_rules
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
+from pipeline.stages.valued_head import ValuedHead
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class WriteObjects(ChainStage):
     """Basins -> objects (uint64, 0 = none)."""
 
     layout: Layout
-    head: HeadSource
+    head: ValuedHead
     threshold: int
     """Voxels of an object have a larger stored number than this."""
     upstream: str
@@ -53,7 +53,7 @@ class WriteObjects(ChainStage):
 
     def beside_inputs(self) -> tuple[str, ...]:
         """Voxels and grid, the head and the threshold; the rest is in basins and table of the same chunk."""
-        return self.layout.fingerprint, self.head.fingerprint, self.head.name, str(self.threshold)
+        return self.layout.fingerprint, str(self.head.identity), str(self.threshold)
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, ...]:
         """Basins and landscape of the core, and the table of the chunk."""

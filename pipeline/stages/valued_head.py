@@ -1,0 +1,108 @@
+"""One channel of a head together with what its stored numbers mean, so that thresholds are said in values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.config.run_file import Segmentation
+from pipeline.errors import ConfigError
+from pipeline.geometry import BoundingBox
+from pipeline.models.heads import FOREGROUND, MAPPINGS, Mapping
+from pipeline.stages.base import Stage
+from pipeline.stages.heads import HeadSource
+from pipeline.stages.setup import Setup
+
+HIGHEST = 255
+"""The largest stored number."""
+
+
+@dataclass(frozen=True)
+class ValuedHead:
+    """A head, or a channel of one, as stored numbers with their meaning."""
+
+    source: HeadSource
+    mapping: Mapping
+
+    @property
+    def identity(self) -> list[Any]:
+        """What decides about its voxels."""
+        return [*self.source.identity]
+
+    @property
+    def is_signed(self) -> bool:
+        """True if its values are from -1 to 1, and otherwise from 0 to 1."""
+        return self.mapping == "signed"
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """The stored numbers of a box, uint8 (z, y, x)."""
+        return self.source.read(box)
+
+    def stored_below(self, value: float) -> int:
+        """The largest stored number that does not stand for more than ``value``; below 0 if all do."""
+        return math.floor(self._scaled(value))
+
+    def stored_from(self, value: float) -> int:
+        """The smallest stored number that does not stand for less than ``value``."""
+        return math.ceil(self._scaled(value))
+
+    def _scaled(self, value: float) -> float:
+        low, high = MAPPINGS[self.mapping][1]
+        return round(HIGHEST * (value - low) / (high - low), 9)  # 0.6, which binary numbers only come near, is 153
+
+    def filtered(self, url: str, fingerprint: str) -> ValuedHead:
+        """The same head after a filter, whose result another stage has stored."""
+        return ValuedHead(HeadSource(self.source.name, url, fingerprint), self.mapping)
+
+
+def chosen_head(setup: Setup, predicted: Stage | None) -> ValuedHead:
+    """The head of which a mask or objects are made."""
+    return valued_head(setup, predicted, result_head(setup.config.segmentation, setup.inputs.heads))
+
+
+def valued_head(setup: Setup, predicted: Stage | None, name: str) -> ValuedHead:
+    """A head of the run by the name that the run file gives it: ``foreground``, or ``classes:2`` for one channel.
+
+    Raises ``ConfigError`` if the run has no such head, or the name does not say which of several channels is meant.
+    """
+    head, channel = split_name(name)
+    source, mapping, count = setup.head(head, predicted), *setup.inputs.meaning_of(head)
+    if count == 1 and head != name:
+        raise ConfigError(f"{name!r} names a channel of head {head}, which has only one: leave out {name[len(head) :]}")
+    if count > 1 and (channel is None or channel >= count):
+        raise ConfigError(
+            f"{name!r} names no channel of head {head}, which has {count}: choose one from {head}:0 to {head}:{count - 1}"
+        )
+    return ValuedHead(source if count == 1 or channel is None else source.select(channel), mapping)
+
+
+def split_name(name: str) -> tuple[str, int | None]:
+    """The head and the channel out of ``foreground`` or ``classes:2``."""
+    head, _, channel = name.partition(":")
+    return head, int(channel) if channel.isascii() and channel.isdecimal() else None
+
+
+def result_head(table: Segmentation, names: Sequence[str]) -> str:
+    """The head of which a mask or objects are made: as the run file says, else foreground, else the only one.
+
+    names: the heads that there are. ``ConfigError`` if that leaves a choice.
+    """
+    if table.head is not None:
+        return table.head
+    others = [name for name in names if name not in (*table.within, *table.seeds_within)]
+    if FOREGROUND in others or len(others) == 1:
+        return FOREGROUND if FOREGROUND in others else others[0]
+    raise ConfigError(
+        f"segmentation.kind is {table.kind}, and there is no head called {FOREGROUND}; say in segmentation.head which "
+        f"one is meant: {', '.join(others) or 'there is none'}"
+    )
+
+
+def needed_heads(table: Segmentation, names: Sequence[str]) -> tuple[str, ...]:
+    """The heads, without channels, that a mask or objects need, each once; ``names`` are those that there are."""
+    wanted = (result_head(table, names), *table.within, *table.seeds_within)
+    return tuple(dict.fromkeys(split_name(name)[0] for name in wanted))
