@@ -201,3 +201,8 @@ class Table(BaseModel):
     """The hint in the message for a file that cannot be read."""
     file_format: ClassVar[FileFormat | None] = None
     """The format of files of this table, if petaseg writes them too."""
+
+    @property
+    def keys_said(self) -> set[str]:
+        """The keys that the file itself says, and not a short form in it."""
+        return self.model_fields_set

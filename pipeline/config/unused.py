@@ -89,7 +89,7 @@ class Unused:
 def given_keys(table: Table, prefix: str = "") -> Iterator[Given]:
     """The keys that a user has set, with the tables before them; a list of tables is one key."""
     for name, field in type(table).model_fields.items():
-        if name not in table.model_fields_set:
+        if name not in table.keys_said:
             continue
         value = getattr(table, name)
         if isinstance(value, Table):

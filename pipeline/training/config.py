@@ -233,15 +233,6 @@ class TrainConfig(Table):
         return self
 
     @model_validator(mode="after")
-    def _uses_its_momentum(self) -> TrainConfig:
-        if self.optimiser != "sgd" and self.momentum != type(self).model_fields["momentum"].default:
-            raise ValueError(
-                f"momentum is {self.momentum:g} and optimiser {self.optimiser}; only sgd has a momentum: choose "
-                "sgd, or leave momentum out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _pastes_objects(self) -> TrainConfig:
         strange = [target.what for target in self.channels if not target.holds_objects]
         if strange and self.augmentation.copy_paste:

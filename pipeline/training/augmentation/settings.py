@@ -88,6 +88,13 @@ class Augmentation(Table):
     copy_paste: Share = 0.0
     """An object of another patch is put over this one, with its label: for sparse objects such as mitochondria."""
 
+    @property
+    def keys_said(self) -> set[str]:
+        """See ``Table``: without those that a preset has set."""
+        said = self.model_fields_set
+        presets = [preset for preset in PRESETS.values() if set(preset) <= said]
+        return {key for key in said if all(preset.get(key) != getattr(self, key) for preset in presets)}
+
     @model_validator(mode="before")
     @classmethod
     def _of_preset(cls, given: Any) -> Any:
