@@ -41,6 +41,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
 from pipeline.training.output import refuse_other_model
+from pipeline.training.unused import unused_keys
 from pipeline.volumes.places import overlap, place_of, real
 
 FREE = {
@@ -82,6 +83,7 @@ def train(
     every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
+    unused_keys(config)
     check_nodes(config)
     torch.set_num_threads(config.threads)
     module = TrainingModule(config)

@@ -57,6 +57,7 @@ def submit(
     from pipeline.runs.hints import command
     from pipeline.runs.launch import cluster_named
     from pipeline.training import submission
+    from pipeline.training.unused import unused_keys
     from workflows.commands.setup_lines import setup_lines, setup_note
     from workflows.commands.submit import queued
     from workflows.commands.train import require_finished_volumes
@@ -70,6 +71,7 @@ def submit(
     config = read_training(file, overrides)
     cluster = cluster_named(on or config.cluster.kind, "the training file")
     jobs = lone_jobs(cluster)
+    unused = unused_keys(config, cluster.name)
     lines = setup_lines(setup, cluster.name, config.output)
     job = submission.lone_job(config, lines)
     submission.check_volumes(config)
@@ -77,6 +79,8 @@ def submit(
     if dry_run:
         for name, text in jobs.render_lone(job).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
+        for each in unused:
+            typer.echo(f"# {each}")
         return
     submission.check_output(config)
     look, end = command("logs", file, overrides), command("cancel", file, overrides)
@@ -85,6 +89,8 @@ def submit(
         if setup is not None:
             remember_setup(config.output, lines)
     log = record.details.get("log")
+    for each in unused:
+        say(str(each))
     say(
         f"submitted to {record.cluster} as {record.id}\n"
         f"its messages   {look}" + (f"   ({log})" if log else "") + "\n"
