@@ -113,6 +113,11 @@ def channels_used(sources: Sequence[Sequence[Source]]) -> int:
     return 1 + max(source.channel for each in sources for source in each)
 
 
+def may_be_turned(patch_shape: Triple, turns: Sequence[Variant]) -> bool:
+    """True if no variant exchanges sides of unequal length."""
+    return all(tuple(patch_shape[a] for a in turn.axes) == tuple(patch_shape) for turn in turns)
+
+
 def sources_of(
     turns: Sequence[Variant], offsets: Sequence[Sequence[int]], channels: int, patch_shape: Triple
 ) -> list[list[Source]]:
@@ -121,7 +126,7 @@ def sources_of(
     Raises ``ConfigError`` if a variant exchanges sides of unequal length, or asks for an affinity that there is not.
     """
     for variant in turns:
-        if tuple(patch_shape[a] for a in variant.axes) != tuple(patch_shape):
+        if not may_be_turned(patch_shape, [variant]):
             raise ConfigError(
                 f"the augmentation exchanges the axes z, y, x as {list(variant.axes)}, and the patch is "
                 f"{list(patch_shape)}; these sides must be equal: make them so, or choose augmentation: flips"
