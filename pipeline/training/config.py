@@ -22,9 +22,11 @@ from pipeline.config.base import (
     Voxel,
 )
 from pipeline.config.cluster import ClusterTable
+from pipeline.config.paths import with_paths
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation, named_arguments, stated_channels
+from pipeline.storage import absolute
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_specs import AnyRule
 from pipeline.training.rules import Bptt
@@ -266,3 +268,8 @@ class TrainConfig(Table):
         if self.volumes and self.validation is None:
             raise ValueError("no validation; name a part of a labelled volume that is not in volumes")
         return self
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The same training with paths that count from this folder made absolute."""
+    return with_paths(config, lambda path: absolute(path, "."))
