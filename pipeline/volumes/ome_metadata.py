@@ -18,6 +18,7 @@ from pipeline.geometry import ZERO, Vec
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import VolumeSpec
 from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
+from pipeline.volumes.words import counted
 
 Kind = TypeVar("Kind")
 KEY = "multiscales"
@@ -52,7 +53,9 @@ class Multiscale:
     def level(self, url: str, mip: int) -> Level:
         """The level of a mip; ``VolumeError`` if there is none."""
         if mip >= len(self.levels):
-            raise VolumeError(f"{url} has no mip {mip}; it has {len(self.levels)} levels, 0 to {len(self.levels) - 1}")
+            raise VolumeError(
+                f"{url} has no mip {mip}; it has {counted(len(self.levels), 'level')}, 0 to {len(self.levels) - 1}"
+            )
         return self.levels[mip]
 
     def has(self, path: str) -> bool:
