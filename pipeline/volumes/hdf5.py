@@ -20,7 +20,8 @@ from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
-from pipeline.volumes.attributes import axis_names, names_above, stated_by
+from pipeline.volumes.attribute_names import axis_names, names_above
+from pipeline.volumes.attributes import stated_by
 from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume

@@ -17,7 +17,7 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import ZERO, Vec
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import VolumeSpec
-from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
+from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, unit_nm, whole_voxels
 from pipeline.volumes.words import counted
 
 Kind = TypeVar("Kind")
@@ -202,7 +202,7 @@ def _factors(value: Any, ndim: int) -> list[float]:
 
 
 def _nanometres(url: str, unit: Any) -> float:
-    factor = UNITS_NM.get(unit.lower()) if isinstance(unit, str) else None
+    factor = unit_nm(unit) if isinstance(unit, str) else None
     if factor is None:
         raise VolumeError(
             f"{url} measures space in {str(unit)[:100]!r}; known units are {', '.join(UNITS_NM)}: add #resolution=z,y,x"
