@@ -26,6 +26,7 @@ from pipeline.volumes.location import parse_location
 from pipeline.volumes.resemblance import refuse_image_as_labels
 from pipeline.volumes.sample import sample_blocks
 from pipeline.volumes.scaled import says_scale
+from pipeline.volumes.words import counted
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
@@ -150,8 +151,8 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels must be "
-            "integers in one"
+            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(
