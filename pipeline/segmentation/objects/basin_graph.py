@@ -114,11 +114,12 @@ def build_basin_graph(
     numbers, fragments = number(np.ascontiguousarray(ids), low, goes_on)
     check_cut(fragments.ids, fragments.sizes, fragments.faces)
     pairs = joined_ids(ids, joins, low, core, bounds)
+    landscape = np.ascontiguousarray(landscape)
     seeds = landscape if seeds_within is None else landscape * seeds_within
     passes = find_passes(numbers, landscape, seeds, low=low, core=core, bounds=bounds, across_sections=volume)
-    inner = (slice(low[0], None), slice(low[1], None), slice(low[2], None))
-    levels = [numbers[inner], landscape[inner], None if seeds_within is None else seeds_within[inner]]
-    return _assemble(core, fragments, passes, pairs, *levels)
+    inner = core.slices(box.start)
+    where = None if seeds_within is None else seeds_within[inner]
+    return _assemble(core, fragments, passes, pairs, numbers[inner], landscape[inner], where)
 
 
 def _check(ids: np.ndarray, box: BoundingBox, core: BoundingBox, roi: BoundingBox) -> None:
