@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
         from pipeline.training.trainer import train as run_train
         from workflows.terminal.training import training_line
 
-        with saying(lambda: _interrupted(config)), training_line() as show:
+        with saying(lambda: interrupted(config)), training_line() as show:
             result = run_train(config, on_update=show)
         if not first_process():
             return
@@ -73,7 +73,7 @@ def register(app: typer.Typer) -> None:
         typer.echo(_next(config.output))
 
 
-def _interrupted(config: TrainConfig) -> str:
+def interrupted(config: TrainConfig) -> str:
     """What an interrupted training has kept, and the command that goes on."""
     from pipeline.training.trainer import saved
     from workflows.interruption import this_command
