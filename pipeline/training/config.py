@@ -55,6 +55,8 @@ class LabelledVolume(Table):
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
     """One past the last voxel of the part that is used."""
+    oversampling: Positive = 1.0
+    """Patches are drawn from this part as if it had so many times its voxels: above 1 for a few good labels."""
 
 
 class Synthetic(Table):
@@ -91,7 +93,7 @@ class TrainConfig(Table):
     name: str
     """The model's name."""
     volumes: tuple[LabelledVolume, ...] = ()
-    """Volumes to train on; several are sampled in proportion to their voxels."""
+    """Volumes to train on; several are sampled in proportion to their voxels, times ``oversampling``."""
     synthetic: Synthetic | None = None
     """Made-up tissue to train on."""
     validation: LabelledVolume | None = None
