@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 BUNDLED = Path(__file__).parent / "bundled"
+CARD_FILE, WEIGHTS_FILE = "card.yaml", "weights.safetensors"
+"""The files of a model in its folder."""
 
 
 class Normalisation(Table):
@@ -269,17 +271,17 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in module.state_dict().items()}
     data = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "weights.safetensors", data)
+    _replace(folder / WEIGHTS_FILE, data)
     return write_card(
         folder,
-        card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()}),
+        card.model_copy(update={"weights": WEIGHTS_FILE, "sha256": hashlib.sha256(data).hexdigest()}),
     )
 
 
 def write_card(folder: Path, card: ModelCard) -> ModelCard:
     """Write the card of a folder that holds its weights already; returns it as it is read."""
     text = dump_yaml({**CARD.stamp, **card.model_dump(mode="json")}, width=110)
-    _replace(folder / "card.yaml", text.encode())
+    _replace(folder / CARD_FILE, text.encode())
     return load_card(folder)
 
 

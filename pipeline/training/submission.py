@@ -16,6 +16,7 @@ from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ClusterError, ConfigError
 from pipeline.storage import ObjectStore, absolute, local_path
 from pipeline.training.config import TrainConfig
+from pipeline.training.output import refuse_other_model
 from pipeline.volumes import open_volume
 
 FILE = "cluster/training.yaml"
@@ -80,7 +81,8 @@ def submit(job: LoneJob, config: TrainConfig, cluster: Cluster, again: str) -> D
 
 
 def check_output(config: TrainConfig) -> None:
-    """``ConfigError`` if the output is no folder of a disk, or cannot be made."""
+    """``ConfigError`` if the output is no folder of a disk, cannot be made, or holds a model that no training wrote."""
     if local_path(config.output) is None:
         raise ConfigError(f"output is {config.output}; a training writes into a folder of a disk: name one")
+    refuse_other_model(config.output)
     config.make_output()

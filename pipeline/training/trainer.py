@@ -40,6 +40,7 @@ from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, 
 from pipeline.training.config import TrainConfig
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
+from pipeline.training.output import refuse_other_model
 from pipeline.volumes.places import overlap, place_of, real
 
 FREE = {
@@ -185,9 +186,11 @@ def refuse_volumes(config: TrainConfig) -> None:
 def saved(config: TrainConfig) -> dict[str, Any] | None:
     """The checkpoint of this training, ``None`` if there is none.
 
-    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume.
+    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume, or
+    beside a model that no training wrote.
     """
     refuse_volumes(config)
+    refuse_other_model(config.output)
     path = Path(config.output) / CHECKPOINT
     if not path.is_file():
         return None

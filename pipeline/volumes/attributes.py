@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,21 @@ NAMES = ("axes", "axis_names", "_ARRAY_DIMENSIONS", "axistags")
 """The attributes that may name the axes."""
 
 
-def stated_by(url: str, attributes: Mapping[str, Any], axes: Axes) -> Stated:
-    """Resolution and offset as attributes state them."""
-    return Stated(lambda: _resolution(url, attributes, axes), lambda: _offset(url, attributes, axes))
+def stated_by(
+    url: str, attributes: Mapping[str, Any], axes: Axes, above: Mapping[str, Mapping[str, Any]] | None = None
+) -> Stated:
+    """Resolution and offset as attributes state them.
+
+    above: the attributes of the groups above the array, by the names of the groups, the nearest first. They say what
+        the array's own leave open; two groups with different sizes of a voxel are refused.
+    """
+    groups = above or {}
+
+    def resolution() -> Resolution | None:
+        own = _resolution(url, attributes, axes)
+        return own if own is not None else _one_of_groups(url, groups, axes)
+
+    return Stated(resolution, lambda: _offset(url, _merged([attributes, *groups.values()]), axes))
 
 
 def axis_names(url: str, attributes: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[str] | None:
@@ -56,12 +68,41 @@ def axis_names(url: str, attributes: Mapping[str, Any], more: Mapping[str, Any] 
     return next(iter(found.values()), None)
 
 
-def merged(near: Mapping[str, Any], far: Mapping[str, Any]) -> dict[str, Any]:
-    """The attributes of an array and those of its file or group; where both state sizes, the array's own hold."""
+def names_above(url: str, above: Mapping[str, Mapping[str, Any]], ndim: int) -> list[str] | None:
+    """The names of the axes that groups above an array state; those of another length belong to other arrays.
+
+    Raises ``VolumeError`` if one has another form, or if two groups differ.
+    """
+    stated = {f"the axes of {group}": axis_names(url, attributes) for group, attributes in above.items()}
+    return axis_names(url, {}, {place: names for place, names in stated.items() if names and len(names) == ndim})
+
+
+def _one_of_groups(url: str, groups: Mapping[str, Mapping[str, Any]], axes: Axes) -> Resolution | None:
+    """The size of a voxel that groups state; ``VolumeError`` if two state different ones."""
+    sizes = {group: _resolution(url, attributes, axes) for group, attributes in groups.items()}
+    found = {group: size for group, size in sizes.items() if size is not None}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{group} states {list(size)}" for group, size in found.items())
+        raise VolumeError(
+            f"{url} lies in groups that state several sizes of a voxel ({said} nm z, y, x): give the right one by "
+            "adding #resolution=z,y,x"
+        )
+    return next(iter(found.values()), None)
+
+
+def _merged(levels: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The attributes of an array and of what is above it, the nearest first; the nearest sizes hold, with their offset.
+
+    Sizes, units and the offset of a group farther away belong together, and are left out as one.
+    """
+    result: dict[str, Any] = {}
     sizes = (*SIZES, *OWN_SIZES)
-    both = any(near.get(key) is not None for key in sizes) and any(far.get(key) is not None for key in sizes)
-    replaced = (*sizes, *UNITS, "offset") if both else ()
-    return {**{key: value for key, value in far.items() if key not in replaced}, **near}
+    for level in levels:
+        known = any(result.get(key) is not None for key in sizes)
+        both = known and any(level.get(key) is not None for key in sizes)
+        replaced = (*sizes, *UNITS, "offset") if both else ()
+        result = {**{key: value for key, value in level.items() if key not in replaced}, **result}
+    return result
 
 
 def names_in(url: str, key: str, value: Any) -> list[str]:

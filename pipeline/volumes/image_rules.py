@@ -8,10 +8,12 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.volumes.base import Volume
+from pipeline.volumes.resemblance import refuse_labels_as_image
 
 
 def check_image(volume: Volume, channels: int, network: str) -> None:
-    """Raise ``VolumeError`` unless an image holds uint8, in as many channels as the network takes.
+    """Raise ``VolumeError`` unless an image holds uint8, in as many channels as the network takes, and does not look
+    like labels.
 
     network: its name, for the message.
     """
@@ -26,6 +28,7 @@ def check_image(volume: Volume, channels: int, network: str) -> None:
             f"{volume.url} has {found} channel{'s' if found > 1 else ''}; {network} takes images of {channels}: "
             f"{_remedy(found, channels)}"
         )
+    refuse_labels_as_image(volume)
 
 
 def _remedy(found: int, channels: int) -> str:

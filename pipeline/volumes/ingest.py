@@ -42,6 +42,7 @@ from pipeline.volumes.location import detect_format, parse_location, split_optio
 from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
 from pipeline.volumes.places import links_below, overlap, place_of
+from pipeline.volumes.presence import require_stored
 from pipeline.volumes.slabs import SECTIONS, Progress, SlabReader, Tally, write_in_slabs
 from pipeline.volumes.spec_checks import check_spec
 
@@ -124,6 +125,7 @@ def ingest(
     refuse_run_directory(target_url)
     wanted = wanted_percentiles(to, percentiles)
     volume = open_source(source, dataset, resolution_nm)
+    require_stored(volume)
     refuse_colours(source, volume, colours)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
     spec = replace(spec, dtype=np.dtype(np.uint8)) if wanted else spec

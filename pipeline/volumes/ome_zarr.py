@@ -13,7 +13,7 @@ import errno
 import json
 import posixpath
 import re
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import zarr
@@ -30,6 +30,7 @@ from pipeline.volumes.formats import VOLUMES
 from pipeline.volumes.location import Location
 from pipeline.volumes.ome_metadata import Multiscale, multiscale_attributes, parse_multiscale, parse_multiscales
 from pipeline.volumes.placement import placement
+from pipeline.volumes.presence import FEW
 from pipeline.volumes.removal import MARK, is_marked, make_room, may_delete
 from pipeline.volumes.zarr_store import ZarrStore
 
@@ -37,6 +38,8 @@ LEVEL = "0"
 """The name of a created volume's array."""
 OWN = re.compile(rf"zarr\.json|{LEVEL}/zarr\.json|{LEVEL}/c(/\d+)+")
 """The objects of a created volume."""
+METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
+"""The names of objects that hold no voxels."""
 MAX_DEPTH = 3
 """The number of folders above an array in which its multiscale group is searched."""
 
@@ -135,6 +138,12 @@ class ZarrVolume(CheckedVolume):
         """Delete the volume, or what an interrupted creation has left of it; see ``may_remove``."""
         store = ObjectStore(location.base)
         make_room(store, OWN, VOLUMES["zarr"].markers, marked=_is_made_by_petaseg(store))
+
+    @property
+    def is_stored(self) -> bool:
+        """See ``Volume``: anything beside the array's metadata."""
+        names = cast(ZarrStore, self._array.store).objects.some(FEW)
+        return names is None or any(posixpath.basename(name) not in METADATA for name in names)
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         stored = np.asarray(self._array[self._axes.index(box, self.spec.bounds.start)])

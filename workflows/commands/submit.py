@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.clusters import CLUSTERS
 from workflows.commands.options import OverwriteOption, RunArgument, SetOption
+
+if TYPE_CHECKING:
+    from pipeline.clusters.base import DriverJob
 
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
@@ -41,6 +44,7 @@ def submit(
     from pipeline.runs.run import Run
     from workflows.commands import submit_training
     from workflows.commands.setup_lines import setup_lines, setup_note
+    from workflows.interruption import undivided
     from workflows.terminal.tables import say
 
     if submit_training.is_training_file(run):
@@ -56,9 +60,10 @@ def submit(
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
         return
-    job = submit_run(opened, cluster, lines, overwrite=overwrite)
-    if setup is not None:
-        remember_setup(opened.url, lines)
+    with undivided("submission", lambda: queued(job, opened.hint("cancel"))):
+        job = submit_run(opened, cluster, lines, overwrite=overwrite)
+        if setup is not None:
+            remember_setup(opened.url, lines)
     again = ("submit", *(("--on", on) if on else ()))
     say(
         f"submitted to {job.cluster} as {job.id}\n"
@@ -67,6 +72,11 @@ def submit(
         f"end it         {opened.hint('cancel')}\n"
         f"after an end   {opened.hint(*again)}   (it goes on where it stopped)" + setup_note(lines, opened.url)
     )
+
+
+def queued(job: DriverJob, end: str) -> str:
+    """The words of a submission that Ctrl-C came too late for. end: the command that ends the job."""
+    return f"submitted to {job.cluster} as {job.id} all the same; end it with: {end}"
 
 
 def logs(

@@ -58,7 +58,9 @@ def submit(
     from pipeline.runs.launch import cluster_named
     from pipeline.training import submission
     from workflows.commands.setup_lines import setup_lines, setup_note
+    from workflows.commands.submit import queued
     from workflows.commands.train import require_finished_volumes
+    from workflows.interruption import undivided
     from workflows.terminal.tables import say
 
     if overwrite:
@@ -78,9 +80,10 @@ def submit(
         return
     submission.check_output(config)
     look, end = command("logs", file, overrides), command("cancel", file, overrides)
-    record = submission.submit(job, config, cluster, f"look at it with `{look}`, or end it with `{end}`")
-    if setup is not None:
-        remember_setup(config.output, lines)
+    with undivided("submission", lambda: queued(record, end)):
+        record = submission.submit(job, config, cluster, f"look at it with `{look}`, or end it with `{end}`")
+        if setup is not None:
+            remember_setup(config.output, lines)
     log = record.details.get("log")
     say(
         f"submitted to {record.cluster} as {record.id}\n"
