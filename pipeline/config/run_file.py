@@ -20,10 +20,9 @@ from pipeline.config.base import (
     Count,
     CountOrZero,
     DataPath,
-    Level,
+    HeadValue,
     Line,
     ModelName,
-    Positive,
     Processes,
     Shape,
     Share,
@@ -40,7 +39,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class Input(Table):
-    """The data to segment: an image, or affinities that another program has predicted."""
+    """The data to segment: an image, or heads (affinities, membranes) that another program has predicted."""
 
     image: DataPath | None = None
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
@@ -48,6 +47,10 @@ class Input(Table):
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
     affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
+    membranes: DataPath | None = None
+    """Volume of membranes (uint8, or 0 to 1; 255 or 1 is sure), from any program; then no network is run."""
+    heads: dict[str, DataPath] = Field(default_factory=dict)
+    """Volumes of several heads by name, such as {membranes: m.zarr}, from any program; then no network is run."""
     mask: DataPath | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. It covers the image, also at a coarser mip."""
     start: Voxel | None = None
@@ -57,9 +60,19 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> Input:
-        if (self.image is None) == (self.affinities is None):
-            raise ValueError("give exactly one of input.image (runs the network) and input.affinities (skips it)")
+        given = [name for name in ("image", "affinities", "membranes", "heads") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"input has {', '.join(given) or 'no volume'}; give exactly one of input.image (runs the network) and "
+                "input.affinities, input.membranes or input.heads (which skip it)"
+            )
         return self
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The volumes of heads by name; none with an image."""
+        named = {"affinities": self.affinities, "membranes": self.membranes}
+        return {**{name: url for name, url in named.items() if url is not None}, **self.heads}
 
     @model_validator(mode="after")
     def _nearest_neighbours(self) -> Input:
@@ -103,6 +116,8 @@ class Inference(Table):
 class Supervoxels(Table):
     """How affinities become supervoxels: steepest ascent on the distance to the nearest membrane."""
 
+    source: Literal["auto", "affinities", "membranes"] = "auto"
+    """The head of which neurons are made; auto takes affinities if there are any, else membranes."""
     mode: Literal["auto", "volume", "section"] = "auto"
     """section works in each section by itself; auto does so if voxels are at least three times as deep as wide."""
     threshold: Share | None = None
@@ -116,9 +131,9 @@ class Supervoxels(Table):
 class Condition(Table):
     """A condition on a head: its value is above a level, below one, or between two."""
 
-    above: Level | None = None
+    above: HeadValue | None = None
     """The value is larger than this."""
-    below: Level | None = None
+    below: HeadValue | None = None
     """The value is smaller than this."""
 
     @model_validator(mode="after")
@@ -126,9 +141,7 @@ class Condition(Table):
         if self.above is None and self.below is None:
             raise ValueError("the condition says nothing: give above, below or both, for example {below: 0.2}")
         if self.above is not None and self.below is not None and self.above >= self.below:
-            raise ValueError(
-                f"no value is above {self.above} and below {self.below}: above must be the smaller one"
-            )
+            raise ValueError(f"no value is above {self.above} and below {self.below}: above must be the smaller one")
         return self
 
 
@@ -139,6 +152,8 @@ class Agglomeration(Table):
     """Score of two touching regions: mean, or a quantile, of the affinities on their contact."""
     quantile: Share = 0.5
     """Which quantile, with linkage: quantile."""
+    across_sections: bool = True
+    """Whether regions of different sections can be one neuron; false needs supervoxels by section."""
     stop_score: Share = 0.05
     """The tree is built down to this score; any threshold above it can be applied later, without the network."""
 
@@ -148,7 +163,7 @@ class Segmentation(Table):
 
     kind: Literal["neurons", "mask", "objects"] = "neurons"
     """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed."""
-    threshold: Level | None = None
+    threshold: HeadValue | None = None
     """Neurons: regions whose score is at least this are one. Else: where the head is above this. Default: 0.5, or the
     model card's."""
     min_size: CountOrZero = 0
@@ -158,14 +173,14 @@ class Segmentation(Table):
     """Neurons: lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
     head: Line | None = None
     """Mask and objects: the head that is thresholded and flooded; default: foreground, or the only one."""
-    lowest_threshold: Level | None = None
+    lowest_threshold: HeadValue | None = None
     """Mask and objects: thresholds down to this can be applied later from stored tables; default: 0.1, for signed
     distances 0."""
     median: Shape | None = None
     """Mask: odd widths (z, y, x) of the box in which the head's median is taken first."""
     within: dict[Line, Condition] = {}
     """Objects: conditions on other heads that every voxel of an object fulfils, by head."""
-    seed_threshold: Level | None = None
+    seed_threshold: HeadValue | None = None
     """Objects: seeds are where the head is above this, and seeds_within holds; without either, objects are pieces."""
     seeds_within: dict[Line, Condition] = {}
     """Objects: conditions on other heads that every voxel of a seed fulfils, by head: {contours: {below: 0.2}}."""
@@ -260,9 +275,9 @@ class Execution(Table):
     """A chunk that failed this often is set aside, and the others are completed."""
     backoff_seconds: Amount = 1.0
     """Pause before a retry; doubles each time."""
-    lease_seconds: Positive = 60.0
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """A driver that has not renewed its lease for this time counts as dead, and another may take over its run."""
-    timeout_seconds: Positive | None = None
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=1e7)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
     """Address at which the driver serves Prometheus metrics, like 127.0.0.1:9095; no metrics if left out."""

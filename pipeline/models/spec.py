@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from pipeline.config.base import Shape, Table, Voxel
+from pipeline.config.base import Level, Positive, Shape, Share, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
 from pipeline.config.strict_yaml import dump_yaml
@@ -41,8 +41,8 @@ CARD_FILE, WEIGHTS_FILE = "card.yaml", "weights.safetensors"
 class Normalisation(Table):
     """Constants of the whole dataset: x = (raw - offset) / scale."""
 
-    offset: float = 0.0
-    scale: float = Field(default=255.0, gt=0)
+    offset: Level = 0.0
+    scale: Positive = 255.0
 
 
 class OtherChannels(Table):
@@ -82,12 +82,12 @@ class ModelCard(Table):
     Empty if the network predicts no affinities; then a run refuses it.
     """
     other_channels: tuple[OtherChannels, ...] = ()
-    """The targets of the channels after the affinities, in order; ``pipeline.models.heads`` says how they are stored."""
+    """The targets of the channels after the affinities, in order; ``models/heads.py`` says how they are stored."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """The function that turns the network's output into affinities from 0 to 1."""
-    resolution_nm: tuple[float, float, float]
+    resolution_nm: tuple[Positive, Positive, Positive]
     """Size in nm (z, y, x) of the voxels that it was trained on."""
-    threshold: float | None = Field(default=None, ge=0, le=1)
+    threshold: Share | None = None
     """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
     """
     training_data: str = ""

@@ -24,6 +24,7 @@ from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
 from pipeline.volumes.presence import require_stored
 from pipeline.volumes.sample import sample_blocks
+from pipeline.volumes.words import counted
 
 WRITTEN = frozenset(f"{name}.zarr" for name in names_of_volumes())
 """Names, within a run directory, of the volumes that stages write; heads of other programs may add theirs."""
@@ -43,8 +44,9 @@ class Origin:
         done = self.outline.ledger(self.stage).summary().done
         if done < self.stage.total:
             raise VolumeError(
-                f"{url} belongs to the run {self.outline.url}, which has finished {done} of {self.stage.total} chunks "
-                f"of {self.stage.name}; only finished volumes are read: finish it first with `{self.command}`"
+                f"{url} belongs to the run {self.outline.url}, which has finished {done} of "
+                f"{counted(self.stage.total, 'chunk')} of {self.stage.name}; only finished volumes are read: "
+                f"finish it first with `{self.command}`"
             )
 
     def require_region(self, volume: Volume, needed: BoundingBox) -> None:

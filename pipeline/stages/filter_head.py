@@ -12,10 +12,10 @@ from pipeline.geometry import Vec, as_vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
-from pipeline.stages.valued_head import ValuedHead, chosen_head
 from pipeline.stages.layout import Layout
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
+from pipeline.stages.valued_head import ValuedHead, chosen_head
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config.run_file import Segmentation
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.models.heads import FOREGROUND, MAPPINGS, Mapping
+from pipeline.models.heads import AFFINITIES, FOREGROUND, MAPPINGS, Mapping
 from pipeline.stages.base import Stage
 from pipeline.stages.heads import HeadSource
 from pipeline.stages.setup import Setup
@@ -75,7 +75,8 @@ def valued_head(setup: Setup, predicted: Stage | None, name: str) -> ValuedHead:
         raise ConfigError(f"{name!r} names a channel of head {head}, which has only one: leave out {name[len(head) :]}")
     if count > 1 and (channel is None or channel >= count):
         raise ConfigError(
-            f"{name!r} names no channel of head {head}, which has {count}: choose one from {head}:0 to {head}:{count - 1}"
+            f"{name!r} names no channel of head {head}, which has {count}: choose one from {head}:0 to "
+            f"{head}:{count - 1}"
         )
     return ValuedHead(source if count == 1 or channel is None else source.select(channel), mapping)
 
@@ -93,7 +94,7 @@ def result_head(table: Segmentation, names: Sequence[str]) -> str:
     """
     if table.head is not None:
         return table.head
-    others = [name for name in names if name not in (*table.within, *table.seeds_within)]
+    others = [name for name in names if name not in (AFFINITIES, *table.within, *table.seeds_within)]
     if FOREGROUND in others or len(others) == 1:
         return FOREGROUND if FOREGROUND in others else others[0]
     raise ConfigError(

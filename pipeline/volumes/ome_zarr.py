@@ -23,8 +23,9 @@ from zarr.codecs import ZstdCodec
 from pipeline.errors import PetasegError, StorageError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore, parent_of
-from pipeline.volumes.attributes import axis_names, stated_by
-from pipeline.volumes.axes import Axes, given_axes
+from pipeline.volumes.attribute_names import axis_names
+from pipeline.volumes.attributes import stated_by, stated_twice
+from pipeline.volumes.axes import Axes, given_axes, letters
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.formats import VOLUMES
@@ -78,7 +79,9 @@ class ZarrVolume(CheckedVolume):
     ) -> ZarrVolume:
         array = _open_array(location.url, store, mode)
         axes = Axes(location.url, _axis_names(location, image, array), array.shape)
-        stated = image.stated(location.url, path, axes) if image else stated_by(location.url, array.attrs, axes)
+        stated = stated_by(location.url, array.attrs, axes)
+        if image:
+            stated = stated_twice(location.url, image.stated(location.url, path, axes), stated)
         resolution, bounds = placement(location, stated, axes.extent)
         spec = VolumeSpec(
             bounds=bounds,
@@ -246,9 +249,12 @@ def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:
 
 
 def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[Any]) -> list[str] | None:
+    """The letters of the axes; ``VolumeError`` if the image and the array state different ones."""
     if (given := given_axes(location)) is not None:
         return given
-    if image:
-        return image.names
-    names: Any = getattr(array.metadata, "dimension_names", None)
-    return axis_names(location.url, array.attrs, {"dimension_names": list(names)} if names and any(names) else None)
+    written: Any = getattr(array.metadata, "dimension_names", None)
+    dimensions = {"dimension_names": list(written)} if written and any(written) else {}
+    if image is None or image.names is None:
+        return axis_names(location.url, array.attrs, dimensions)
+    known = {key: names for key, names in dimensions.items() if "?" not in letters(list(map(str, names)))}
+    return axis_names(location.url, array.attrs, {"multiscales": image.names, **known})

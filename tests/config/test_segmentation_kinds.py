@@ -38,7 +38,9 @@ def test_a_key_is_for_its_kinds(kind: str, key: str) -> None:
     if kind in KINDS_OF[key]:
         assert config(kind=kind, **{key: VALUES[key]}).segmentation.kind == kind
         return
-    with pytest.raises(ConfigError, match=rf"segmentation\.{key} is for kind: .*{KINDS_OF[key][0]}.* is {kind}: remove"):
+    with pytest.raises(
+        ConfigError, match=rf"segmentation\.{key} is for kind: .*{KINDS_OF[key][0]}.* is {kind}: remove"
+    ):
         config(kind=kind, **{key: VALUES[key]})
 
 
@@ -71,6 +73,8 @@ def test_values_that_cannot_be_meant_are_refused(table: dict[str, Any], message:
 
 def test_a_condition_is_changed_on_the_command_line() -> None:
     """``--set segmentation.seeds_within.contours.below=0.3`` changes one limit."""
-    text = b"run_directory: r\ninput: {image: i}\nsegmentation: {kind: objects, seeds_within: {contours: {below: 0.2}}}\n"
+    text = (
+        b"run_directory: r\ninput: {image: i}\nsegmentation: {kind: objects, seeds_within: {contours: {below: 0.2}}}\n"
+    )
     parsed: RunConfig = read_config(text, "run.yaml", ["segmentation.seeds_within.contours.below=0.3"])
     assert parsed.segmentation.seeds_within["contours"].below == 0.3
