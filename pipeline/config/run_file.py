@@ -178,11 +178,11 @@ class Segmentation(Table):
     distances 0."""
     median: Shape | None = None
     """Mask: odd widths (z, y, x) of the box in which the head's median is taken first."""
-    within: dict[Line, Condition] = {}
+    within: dict[Line, Condition] = Field(default_factory=dict)
     """Objects: conditions on other heads that every voxel of an object fulfils, by head."""
     seed_threshold: HeadValue | None = None
     """Objects: seeds are where the head is above this, and seeds_within holds; without either, objects are pieces."""
-    seeds_within: dict[Line, Condition] = {}
+    seeds_within: dict[Line, Condition] = Field(default_factory=dict)
     """Objects: conditions on other heads that every voxel of a seed fulfils, by head: {contours: {below: 0.2}}."""
     min_seed_size: CountOrZero | None = None
     """Objects: smaller seeds are none; default: 0, so that every seed counts."""

@@ -103,7 +103,7 @@ class Run:
         inputs = open_inputs(config)
         config, choice = _with_choice(config, inputs, own, overrides, file)
         run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
-        run.threshold  # refuses one that does not fit the model's card, and heads that there are not
+        _ = run.threshold  # one that does not fit the model's card is refused, as are heads that there are not
         return run
 
     @cached_property

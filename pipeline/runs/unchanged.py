@@ -76,7 +76,7 @@ def input_checksums(run: Run, stage: ChainStage) -> np.ndarray | None:
     if stage.beside_inputs() is None:
         return None
     found = []
-    for name in stage.reads:
+    for name in filter(run.has_stage, stage.reads):
         source = run.stage(name)
         book = run.ledger(source, read_only=True)
         if not book.is_complete():
@@ -98,7 +98,7 @@ def stored_inputs(run: Run, stage: ChainStage) -> tuple[np.ndarray, np.ndarray]:
     store, (grid,) = ObjectStore(run.layout.home(stage.name)), stage.grids()
     record = _recorded(store, stage.name)
     if record is None or record["beside"].tobytes().decode() != _digest(stage):
-        return np.zeros((len(grid), 16 * len(stage.reads)), np.uint8), np.zeros(len(grid), bool)
+        return np.zeros((len(grid), 16 * sum(map(run.has_stage, stage.reads))), np.uint8), np.zeros(len(grid), bool)
     book = Ledger(store, stage.name, record["fingerprint"].tobytes().decode(), [grid], read_only=True)
     return record["inputs"], book.done_mask(grid)
 

@@ -8,8 +8,9 @@ from typing import Any, Self
 
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.objects.basin_graph import BasinGraph
+from pipeline.segmentation.objects.object_graph import ObjectGraph, chunk_objects
 from pipeline.segmentation.objects.rules import ObjectRules
-from pipeline.segmentation.objects.union import NodeUnion, ObjectGraph, chunk_objects, unite
+from pipeline.segmentation.objects.union import NodeUnion, unite
 from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.base import Products
 from pipeline.stages.build_basin_graph import BuildBasinGraph
