@@ -77,6 +77,15 @@ VALUES: dict[str, Any] = {
     "agglomeration.quantile": 0.25,
     "agglomeration.across_sections": False,
     "agglomeration.stop_score": 0.1,
+    "segmentation.kind": "objects",
+    "segmentation.head": "contours",
+    "segmentation.lowest_threshold": 0.2,
+    "segmentation.median": [3, 5, 5],
+    "segmentation.within": {"contours": {"above": 0.1}},
+    "segmentation.seed_threshold": 0.95,
+    "segmentation.seeds_within": {"contours": {"below": 0.5}},
+    "segmentation.min_seed_size": 3,
+    "segmentation.seedless": "keep",
     "segmentation.threshold": 0.9,
     "segmentation.min_size": 5,
     "segmentation.min_size_threshold": 0.2,
@@ -197,4 +206,13 @@ def write_runs(folder: Path) -> Path:
         network = {"inference": {"model": "./model", "device": "cpu"}} if name == "image" else {}
         file = write_run(folder, **common, **network, input={**given, "mask": "mask.zarr"})
         file.rename(folder / f"{name}.yaml")
+    pair = {"foreground": "membranes.zarr", "contours": "other/membranes.zarr"}
+    del common["agglomeration"]
+    for kind, more in (
+        ("mask", {"median": [3, 3, 3]}),
+        ("objects", {"seed_threshold": 0.9, "seeds_within": {"contours": {"below": 0.9}}}),
+    ):
+        table = {"kind": kind, "head": "foreground", "threshold": 0.5, **more}
+        file = write_run(folder, **common, input={"heads": pair, "mask": "mask.zarr"}, segmentation=table)
+        file.rename(folder / f"{kind}.yaml")
     return folder

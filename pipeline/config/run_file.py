@@ -164,8 +164,7 @@ class Segmentation(Table):
     kind: Literal["neurons", "mask", "objects"] = "neurons"
     """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed."""
     threshold: HeadValue | None = None
-    """Neurons: regions whose score is at least this are one. Else: where the head is above this. Default: 0.5, or the
-    model card's."""
+    """Neurons: regions that score at least this are one. Else: voxels above it. Default: the model card's, or 0.5."""
     min_size: CountOrZero = 0
     """Neurons: pieces of fewer voxels are merged by their next merge, if its score is at least min_size_threshold.
     Else: smaller pieces or objects are left out."""
@@ -192,7 +191,7 @@ class Segmentation(Table):
     @model_validator(mode="after")
     def _keys_of_kind(self) -> Segmentation:
         for key in sorted(self.model_fields_set - {"kind"}):
-            if self.kind not in KINDS_OF.get(key, (self.kind,)) and getattr(self, key) is not None:
+            if self.kind not in KINDS_OF.get(key, (self.kind,)) and getattr(self, key) not in (None, {}):
                 kinds = " or ".join(KINDS_OF[key])
                 raise ValueError(
                     f"segmentation.{key} is for kind: {kinds}, and segmentation.kind is {self.kind}: remove the key, "

@@ -23,6 +23,8 @@ from pipeline.storage import ObjectStore
 
 KEY = "segmentation.json"
 TABLE = "segmentation"
+KIND = "kind"
+"""The key that says what kind of result is made."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,9 @@ class Applied:
     """The table of the run file itself, without ``--set``, as the last driver has read it."""
 
     def held_by(self, own: Mapping[str, Any]) -> dict[str, Any]:
-        """The applied values that still hold for a run file whose own table is ``own``."""
+        """The applied values that still hold for a run file whose own table is ``own``; none for another kind."""
+        if own.get(KIND) != self.file.get(KIND):
+            return {}
         return {key: value for key, value in self.values.items() if own.get(key) == self.file.get(key)}
 
     def store_in(self, store: ObjectStore) -> None:

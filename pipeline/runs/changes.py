@@ -39,8 +39,12 @@ LABELS = Effect("the cut of the merge tree and the labels", with_readers("cut_me
 TREE = Effect("the merge tree and the labels", with_readers("agglomerate", without=SAME))
 GRAPH = Effect("the region graph, the merge tree and the labels", with_readers("build_region_graph", without=SAME))
 SUPERVOXELS = Effect("supervoxels and what follows", with_readers("extract_supervoxels"))
+OBJECTS = Effect("which basins are one object, and the result", with_readers("unite_basins"))
+BASINS = Effect("basins and what follows", with_readers("extract_basins"))
+FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
+KIND = Effect("the result of the other kind, from the same predictions", with_readers("evaluate_segmentation"))
 EVERYTHING = Effect("everything", with_readers("predict_heads"))
-EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, SCORES, NOTHING)
+EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, FILTERED, BASINS, OBJECTS, KIND, SCORES, NOTHING)
 
 RUNS = {
     "": "",
@@ -49,6 +53,8 @@ RUNS = {
     "membranes": "with given membranes",
     "heads": "with several given heads",
     "section": "with supervoxels by section",
+    "mask": "with kind mask",
+    "objects": "with kind objects",
     "cpu": "on a CPU",
     "gpu": "on a GPU",
     "mean": "with linkage mean",
@@ -91,6 +97,12 @@ KEYS = (
     *_changes(TREE, "agglomeration.stop_score"),
     *_changes(TREE, "agglomeration.quantile", run="quantile"),
     *_changes(LABELS, "segmentation.threshold", "segmentation.min_size", "segmentation.min_size_threshold"),
+    *_changes(OBJECTS, "segmentation.threshold", "segmentation.min_size", "segmentation.seed_threshold", run="objects"),
+    *_changes(OBJECTS, "segmentation.min_seed_size", "segmentation.seedless", run="objects"),
+    *_changes(BASINS, "segmentation.head", "segmentation.lowest_threshold", run="objects"),
+    *_changes(BASINS, "segmentation.within", "segmentation.seeds_within", run="objects"),
+    *_changes(FILTERED, "segmentation.median", run="mask"),
+    *_changes(KIND, "segmentation.kind", run="mask"),
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
     *_changes(NOTHING, "run_directory"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
@@ -191,7 +203,7 @@ def _is_whole(name: str, keys: Sequence[str]) -> bool:
 
 
 def _consequence(effect: Effect) -> str:
-    if effect in (EVERYTHING, NOTHING):
+    if effect in (EVERYTHING, KIND, NOTHING):
         return effect.words
     return f"{effect.words}: {_code([kind.name for kind in STAGES if kind.name in effect.stages])}"
 

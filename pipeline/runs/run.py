@@ -23,6 +23,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.applied import KEY as APPLIED
 from pipeline.runs.applied import (
+    KIND,
     Choice,
     Threshold,
     given_table,
@@ -329,7 +330,7 @@ def _with_choice(
         kept = None  # it is about the results of another input
     if source.startswith((f"{store.url}/{RUN_FILE}", f"{store.url}/{BESIDE}/")):  # it has all that was applied
         return config, Choice(own if kept is None else kept.file, {} if kept is None else kept.values, given)
-    held = {} if kept is None else kept.held_by(own)
+    held = {} if kept is None or given.get(KIND, own.get(KIND)) != own.get(KIND) else kept.held_by(own)
     now = without(held, given)
     return with_applied(config, now, f"{store.url}/{APPLIED}"), Choice(own, held, given)
 

@@ -46,6 +46,7 @@ CLUSTER = {
 OTHER_TEXTS = {
     RunConfig: {
         *("inference.gpu", "inference.heads", "execution.scheduler", "execution.metrics", "execution.dashboard"),
+        *("segmentation.head", "segmentation.within", "segmentation.seeds_within"),
         *CLUSTER,
     },
     TrainConfig: {"name", "architecture", "arguments", "groups.match", "training_data", "licence", *CLUSTER},

@@ -30,7 +30,7 @@ from pipeline.volumes import create_volume
 from tests.changes import CARD_VALUES, SHAPE, VALUES, change_card, set_weights, write_runs
 from tests.runs import results, run
 
-GIVEN = ("affinities", "membranes", "heads")
+GIVEN = ("affinities", "membranes", "heads", "mask", "objects")
 GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
 # -- the runs -------------------------------------------------------------------------------------------------------
@@ -54,9 +54,10 @@ def fingerprints(run: Run) -> dict[str, str]:
     return {stage.name: stage.fingerprint for stage in run.stages}
 
 
-def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
-    assert before.keys() == after.keys()
-    return {name for name, value in before.items() if after[name] != value}
+def changed(before: dict[str, str], after: dict[str, str], *, other_kind: bool = False) -> set[str]:
+    """The stages with another fingerprint; other_kind: of those that results of both kinds have."""
+    assert other_kind or before.keys() == after.keys()
+    return {name for name, value in before.items() if after.get(name, value) != value}
 
 
 def expected(change: Change, before: dict[str, str]) -> set[str]:
@@ -107,6 +108,13 @@ def test_the_table_knows_every_key_and_every_stage() -> None:
             "supervoxels.source": {"image", "heads"},
             "agglomeration.across_sections": {"section"},
             "inference.device": {"gpu", "affinities"},
+            **dict.fromkeys(("segmentation.threshold", "segmentation.min_size"), {"", "objects"}),
+            **dict.fromkeys(("segmentation.kind", "segmentation.median"), {"mask"}),
+            **{
+                f"segmentation.{name}": {"objects"}
+                for name in ("head", "lowest_threshold", "within", "seed_threshold", "seeds_within", "min_seed_size")
+            },
+            "segmentation.seedless": {"objects"},
         }
         whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
         assert places in (*whole, alone.get(key)), key
@@ -117,9 +125,12 @@ def test_a_key_changes_exactly_these_stages(
     runs: Path, before: Callable[[str], dict[str, str]], change: Change, kind: str
 ) -> None:
     override = f"{change.what}={json.dumps(VALUES[change.what])}"
-    run = open_run(runs, kind, override)
-    assert run.config != open_run(runs, kind).config, "the value is that of before"
-    assert changed(before(kind), fingerprints(run)) == expected(change, before(kind))
+    other_kind = change.what == "segmentation.kind"
+    common = ["segmentation.median=null"] if other_kind else []  # a key of one kind only
+    run, first = open_run(runs, kind, override, *common), open_run(runs, kind, *common)
+    assert run.config != first.config, "the value is that of before"
+    found = changed(fingerprints(first), fingerprints(run), other_kind=other_kind)
+    assert found == expected(change, before(kind))
 
 
 def test_a_key_that_is_left_out_is_its_default(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
@@ -248,9 +259,10 @@ def test_other_arithmetic_changes_a_stage_and_those_that_read_it(
     runs: Path, before: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     """Another ``algorithm`` of a stage changes its fingerprint and that of each stage that reads its products."""
-    first = before("image")
+    name = next(name for name in ("image", "mask", "objects") if kind.name in before(name))
+    first = before(name)
     monkeypatch.setattr(kind, "algorithm", kind.algorithm + 1)
-    assert changed(first, fingerprints(open_run(runs, "image"))) == set(with_readers(kind.name))
+    assert changed(first, fingerprints(open_run(runs, name))) == set(with_readers(kind.name)) & set(first)
 
 
 def test_the_readers_of_a_stage_follow_from_the_chain() -> None:

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from pipeline.evaluation.compare_objects import ObjectScores
 
 
-def result_table(scores: MaskScores | ObjectScores, title: str) -> None:
-    """Print the scores of a mask or of objects."""
+def result_table(scores: MaskScores | ObjectScores, title: str, *, distances: bool = True) -> None:
+    """Print the scores of a mask or of objects; distances: also those of a mask, or why they are not measured."""
     from pipeline.evaluation.compare_masks import MaskScores
 
     if isinstance(scores, MaskScores):
-        mask_table(scores, title)
+        mask_table(scores, title, distances=distances)
     else:
         object_table(scores, title)
 
 
-def mask_table(scores: MaskScores, title: str) -> None:
+def mask_table(scores: MaskScores, title: str, *, distances: bool = True) -> None:
     """Print the scores of a mask, or of probabilities, and the best threshold."""
     heading(title)
     from pipeline.evaluation.masks import SURE
@@ -43,7 +43,8 @@ def mask_table(scores: MaskScores, title: str) -> None:
     if best is not None:
         shown = math.floor(best / SURE * 10_000) / 10_000  # rounded up, it would be the next value's
         table.add_row("best threshold", f"{shown:.4f}", f"Dice {scores.counts.at(best).dice:.3f}")
-    _add_distances(table, scores)
+    if distances:
+        _add_distances(table, scores)
     if scores.sections is not None:
         means = scores.sections.to_dict()
         names = {"foreground_iou": "foreground IoU", "dice": "Dice", "average_precision": "average precision"}

@@ -238,12 +238,12 @@ def report_table(run: Run, report: Report) -> None:
     elif report.scores is not None:
         from workflows.terminal.scores import result_table
 
-        result_table(report.scores, title)
+        result_table(report.scores, title, distances=False)
     if report.best is not None:
         point, chosen = report.best, f"{report.best.threshold:.3g}"
         apply = "in use" if f"{run.threshold:.3g}" == chosen else run.relabel_hint("--threshold", chosen)
         say(f"best threshold    {chosen}: VOI {point.scores.voi:.3f} ({apply})")
-    places = {run.kind.words: run.result_url, "picture": report.picture, "sweep": report.sweep_picture}
+    places = {run.kind.name: run.result_url, "picture": report.picture, "sweep": report.sweep_picture}
     for name, place in places.items():
         if place:
             say(f"{name:<18}{place}")
