@@ -23,6 +23,8 @@ from pipeline.storage import ObjectStore
 
 KEY = "segmentation.json"
 TABLE = "segmentation"
+RELABEL = "petaseg relabel"
+"""What a value is said to come from that relabel has applied."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Choice:
     def source(self, key: str, value: object) -> str:
         """The place from which a value in force comes, in words; an empty text if none of these says it."""
         if key in self.applied and self.applied[key] == value:
-            return "petaseg relabel"
+            return RELABEL
         if key in self.given:
             return "command line"
         if self.own.get(key) is None:

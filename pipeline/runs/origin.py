@@ -13,7 +13,7 @@ from itertools import product as cartesian
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, VolumeError, counted
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import STAGES
 from pipeline.runs.hints import continuation
@@ -46,8 +46,9 @@ class Origin:
         done = self.outline.ledger(self.stage).summary().done
         if done < self.stage.total:
             raise VolumeError(
-                f"{url} belongs to the run {self.outline.url}, which has finished {done} of {self.stage.total} chunks "
-                f"of {self.stage.name}; only finished volumes are read: finish it first with `{self.command}`"
+                f"{url} belongs to the run {self.outline.url}, which has finished {done} of "
+                f"{counted(self.stage.total, 'chunk')} of {self.stage.name}; only finished volumes are read: "
+                f"finish it first with `{self.command}`"
             )
 
     def require_region(self, volume: Volume, needed: BoundingBox) -> None:

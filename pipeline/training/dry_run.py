@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, counted
 from pipeline.models.facts import parameters
 from pipeline.training.callbacks import card_channels
 from pipeline.training.config import TrainConfig
@@ -37,8 +37,8 @@ class TrainingCheck:
     def __str__(self) -> str:
         earlier = f"; {self.done} are done" if self.done else ""
         return (
-            f"It would train {self.architecture} ({self.parameters:,} parameters) on {self.device} for {self.steps} "
-            f"updates{earlier}, on {self.voxels:,} voxels.\n{self.use}"
+            f"It would train {self.architecture} ({self.parameters:,} parameters) on {self.device} for "
+            f"{counted(self.steps, 'update')}{earlier}, on {self.voxels:,} voxels.\n{self.use}"
         )
 
     @property
