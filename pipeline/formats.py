@@ -10,12 +10,14 @@ Not here: volumes, whose formats others define, and the parts that stages write,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.errors import PetasegError
+from pipeline.errors import CorruptError, PetasegError
 
+Content = TypeVar("Content")
 FIELD = "version"
 
 
@@ -50,6 +52,26 @@ class FileFormat:
                 f"use that version, or {self.instead}"
             )
         return version
+
+    def read(
+        self,
+        data: bytes,
+        place: str,
+        make: Callable[[Mapping[str, Any]], Content],
+        error: type[PetasegError],
+        *,
+        damaged: str,
+    ) -> Content:
+        """What ``make`` makes of the JSON document of a file; ``error`` if a newer petaseg has written it.
+
+        Raises ``CorruptError`` if it cannot be read; damaged: what the message then says to do.
+        """
+        try:
+            document = json.loads(data)
+            self.check(document, place, error)
+            return make(document)
+        except (ValueError, TypeError, KeyError) as problem:
+            raise CorruptError(f"{place} cannot be read ({type(problem).__name__}: {problem}); {damaged}") from problem
 
 
 LEASE = FileFormat("lease.json", 1)
