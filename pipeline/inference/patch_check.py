@@ -14,6 +14,7 @@ from pipeline.geometry import Vec
 from pipeline.inference.augmentation import may_be_turned, sources_of, variants
 from pipeline.inference.options import PredictOptions
 from pipeline.models.facts import on_meta
+from pipeline.models.heads import chosen_heads
 from pipeline.models.patch_rules import PatchRule, states_rule
 from pipeline.models.spec import LoadedModel, ModelCard
 
@@ -28,7 +29,7 @@ def check_patch(loaded: LoadedModel, patch_shape: Vec, options: PredictOptions) 
     if states_rule(loaded.module):
         rule = PatchRule.of(loaded.module)
         rule.check(patch_shape, WHAT, name, card.image_channels, also=lambda other: may_be_turned(other, turns))
-    sources_of(turns, card.offsets, options.channels, patch_shape)
+    sources_of(turns, chosen_heads(card, options.heads), patch_shape)
     if not states_rule(loaded.module):
         check_shapes(card, patch_shape)
 

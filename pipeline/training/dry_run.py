@@ -15,6 +15,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
 from pipeline.training.module import TrainingModule
 from pipeline.training.trainer import device_of, saved
+from pipeline.training.unused import unused_keys
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def dry_run(config: TrainConfig) -> TrainingCheck:
 
     Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
     """
+    unused_keys(config)
     device = device_of(config.device)
     module, done = sound(config)
     offsets, others = card_channels(module.targets)

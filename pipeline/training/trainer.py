@@ -41,6 +41,8 @@ from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, 
 from pipeline.training.config import TrainConfig, with_absolute_paths
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
+from pipeline.training.output import refuse_other_model
+from pipeline.training.unused import unused_keys
 from pipeline.volumes.places import overlap, place_of, real
 
 FREE = {
@@ -52,7 +54,7 @@ FREE = {
 the place of the same weights."""
 LATER: dict[str, object] = {
     **{"momentum": 0.95, "groups": [], "flips": True, "label_erosion": 0, "smoothing": 0.0, "balanced": False},
-    **{"nodes": 1, "apart": False},
+    **{"nodes": 1, "apart": False, "oversampling": 1.0},
 }
 """Settings that came later, with the values that trainings without them had: with these they are in no identity."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -83,6 +85,7 @@ def train(
     every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
+    unused_keys(config)
     check_nodes(config)
     torch.set_num_threads(config.threads)
     module = TrainingModule(config)
@@ -187,9 +190,11 @@ def refuse_volumes(config: TrainConfig) -> None:
 def saved(config: TrainConfig) -> dict[str, Any] | None:
     """The checkpoint of this training, ``None`` if there is none.
 
-    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume.
+    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume, or
+    beside a model that no training wrote.
     """
     refuse_volumes(config)
+    refuse_other_model(config.output)
     path = Path(config.output) / CHECKPOINT
     if not path.is_file():
         return None

@@ -6,12 +6,14 @@ import shlex
 
 import numpy as np
 
-from pipeline.errors import VolumeError
+from pipeline.errors import VolumeError, counted
 from pipeline.volumes.base import Volume
+from pipeline.volumes.resemblance import refuse_labels_as_image
 
 
 def check_image(volume: Volume, channels: int, network: str) -> None:
-    """Raise ``VolumeError`` unless an image holds uint8, in as many channels as the network takes.
+    """Raise ``VolumeError`` unless an image holds uint8, in as many channels as the network takes, and does not look
+    like labels.
 
     network: its name, for the message.
     """
@@ -23,9 +25,10 @@ def check_image(volume: Volume, channels: int, network: str) -> None:
         )
     if (found := spec.channels or 1) != channels:
         raise VolumeError(
-            f"{volume.url} has {found} channel{'s' if found > 1 else ''}; {network} takes images of {channels}: "
+            f"{volume.url} has {counted(found, 'channel')}; {network} takes images of {channels}: "
             f"{_remedy(found, channels)}"
         )
+    refuse_labels_as_image(volume)
 
 
 def _remedy(found: int, channels: int) -> str:

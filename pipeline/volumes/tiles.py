@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, VolumeError, counted
 from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.attributes import stated_by
@@ -133,8 +133,9 @@ def _missing(location: Location, tiles: TileSet) -> list[Place]:
             missing.append(place)
     if len(missing) == tiles.grid[0] * tiles.grid[1] * tiles.grid[2]:
         raise VolumeError(
-            f"{location.url} lists {len(missing)} tiles, and none of them is there, {tiles.path(*missing[0])} for one; "
-            "paths count from the folder of the JSON file: correct them, or bring the tiles"
+            f"{location.url} lists {counted(len(missing), 'tile')}, and none of them is there, "
+            f"{tiles.path(*missing[0])} for one; paths count from the folder of the JSON file: correct "
+            "them, or bring the tiles"
         )
     if missing and wanted == "refuse":
         shown = ", ".join(str(tiles.path(*place)) for place in missing[:SHOWN])

@@ -57,8 +57,8 @@ def submit(
     from pipeline.runs.launch import cluster_named
     from pipeline.training import submission
     from pipeline.training.dry_run import sound
-    from workflows.commands.setup_lines import setup_lines, setup_note
-    from workflows.commands.submit import queued
+    from pipeline.training.unused import unused_keys
+    from workflows.commands.submitting import queued, setup_lines, setup_note
     from workflows.commands.train import require_finished_volumes
     from workflows.interruption import undivided
     from workflows.terminal.tables import progress_console, say
@@ -70,6 +70,7 @@ def submit(
     config = read_training(file, overrides)
     cluster = cluster_named(on or config.cluster.kind, "the training file")
     jobs = lone_jobs(cluster)
+    unused = unused_keys(config, cluster.name)
     lines = setup_lines(setup, cluster.name, config.output)
     job = submission.lone_job(config, lines)
     require_finished_volumes(config)
@@ -78,6 +79,8 @@ def submit(
     if dry_run:
         for name, text in jobs.render_lone(job).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
+        for each in unused:
+            typer.echo(f"# {each}")
         return
     look, end = command("logs", file, overrides), command("cancel", file, overrides)
     with undivided("submission", lambda: queued(record, end)):
@@ -85,6 +88,8 @@ def submit(
         if setup is not None:
             remember_setup(config.output, lines)
     log = record.details.get("log")
+    for each in unused:
+        say(str(each))
     say(
         f"submitted to {record.cluster} as {record.id}\n"
         f"its messages   {look}" + (f"   ({log})" if log else "") + "\n"
