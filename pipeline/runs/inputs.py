@@ -220,7 +220,7 @@ def open_head(name: str, url: str, spec: VolumeSpec, roi: BoundingBox, run_direc
         )
     if not VOLUME.fullmatch(name):
         raise ConfigError(f"input.heads names {name!r}; a head is named by letters, digits, - and _, as in a card")
-    _check_head(name, volume)
+    _check_head(name, volume, roi)
     return HeadSource(name, url, input_fingerprint(volume, roi, run_directory))
 
 
