@@ -237,10 +237,10 @@ def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
             f"{url} has {spec.channels} channels; membranes are one channel: choose it by adding #channel=0"
         )
     if spec.dtype != np.uint8 and spec.dtype.kind != "f":
-        largest = f"{np.iinfo(spec.dtype).max}, or the one that it is" if spec.dtype.kind in "ui" else "1"
+        scale = f"{np.iinfo(spec.dtype).max}, or the one that it is" if spec.dtype.kind in "ui" else "1"
         raise VolumeError(
             f"{url} holds {spec.dtype}; {name} must be uint8 (255 = {MEANS.get(name, 'sure')}) or float: name the "
-            f"value that is sure by adding #scale={largest}"
+            f"value that is sure by adding #scale={scale}"
         )
     blocks = (block[:3] if name == AFFINITIES else block for block in sample_blocks(volume, roi))
     largest = max(int(to_uint8(block, url, name).max(initial=0)) for block in blocks)
