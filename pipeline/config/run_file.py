@@ -69,7 +69,7 @@ class Input(Table):
 
 
 class Inference(Table):
-    """How the network is run; a change of any key computes affinities again, since it may change their last bit."""
+    """How the network is run; a change of any key computes its heads again, since it may change their last bit."""
 
     model: ModelName = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
@@ -91,6 +91,8 @@ class Inference(Table):
     """Patch (z, y, x); the model card's if left out."""
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share (z, y, x); the model card's if left out."""
+    heads: tuple[Line, ...] | None = None
+    """Heads of the model that are stored, each as a volume of its name; default: those that the segmentation needs."""
     any_resolution: bool = False
     """Run a model on voxels of another size than those it was trained on."""
 

@@ -46,7 +46,7 @@ class Normalisation(Table):
 
 
 class OtherChannels(Table):
-    """Channels of a network that predict other targets than the affinities of a run."""
+    """Channels of a network that predict another target than the affinities of nearest neighbours."""
 
     what: str
     """The target that they were trained on."""
@@ -82,7 +82,7 @@ class ModelCard(Table):
     Empty if the network predicts no affinities; then a run refuses it.
     """
     other_channels: tuple[OtherChannels, ...] = ()
-    """The targets of the channels after the affinities, in order; a run does not write these channels."""
+    """The targets of the channels after the affinities, in order; see ``pipeline.models.heads``."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """The function that turns the network's output into affinities from 0 to 1."""
     resolution_nm: tuple[Positive, Positive, Positive]

@@ -26,6 +26,7 @@ from pipeline.volumes.location import parse_location
 from pipeline.volumes.resemblance import refuse_image_as_labels
 from pipeline.volumes.sample import sample_blocks
 from pipeline.volumes.scaled import says_scale
+from pipeline.volumes.words import counted
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
@@ -102,21 +103,16 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
     """The model card, checked against the image; the weights are checked when they are loaded."""
     from pipeline.inference.lattice import PatchLattice
     from pipeline.models.spec import load_card
+    from pipeline.runs.heads import heads_of_run
 
     card = load_card(config.model)
-    if not card.offsets:
-        predicted = ", ".join(other.what for other in card.other_channels)
-        raise ConfigError(
-            f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
-            "train one with such affinities among its targets, or give the run affinities that you have "
-            "(input.affinities)"
-        )
+    heads = heads_of_run(config, card)
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap
     PatchLattice(spec.bounds, patch, overlap)
     if not config.any_resolution:
         _check_resolution(card, spec.resolution_nm)
-    return Network(config.model, card, patch, overlap, config)
+    return Network(config.model, card, patch, overlap, config, heads)
 
 
 def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> Truth | None:
@@ -155,8 +151,8 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels must be "
-            "integers in one"
+            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(

@@ -22,9 +22,11 @@ from pipeline.config.base import (
     Voxel,
 )
 from pipeline.config.cluster import ClusterTable
+from pipeline.config.paths import with_paths
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation, named_arguments, stated_channels
+from pipeline.storage import absolute
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_specs import AnyRule
 from pipeline.training.rules import Bptt
@@ -53,6 +55,8 @@ class LabelledVolume(Table):
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
     """One past the last voxel of the part that is used."""
+    oversampling: Positive = 1.0
+    """Patches are drawn from this part as if it had so many times its voxels: above 1 for a few good labels."""
 
 
 class Synthetic(Table):
@@ -89,7 +93,7 @@ class TrainConfig(Table):
     name: str
     """The model's name."""
     volumes: tuple[LabelledVolume, ...] = ()
-    """Volumes to train on; several are sampled in proportion to their voxels."""
+    """Volumes to train on; several are sampled in proportion to their voxels, times ``oversampling``."""
     synthetic: Synthetic | None = None
     """Made-up tissue to train on."""
     validation: LabelledVolume | None = None
@@ -266,3 +270,8 @@ class TrainConfig(Table):
         if self.volumes and self.validation is None:
             raise ValueError("no validation; name a part of a labelled volume that is not in volumes")
         return self
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The same training with paths that count from this folder made absolute."""
+    return with_paths(config, lambda path: absolute(path, "."))

@@ -64,7 +64,7 @@ def register(app: typer.Typer) -> None:
 
         if first_process():
             _name_unused(config)
-        with saying(lambda: _interrupted(config)), training_line() as show:
+        with saying(lambda: interrupted(config)), training_line() as show:
             result = run_train(config, on_update=show)
         if not first_process():
             return
@@ -84,7 +84,7 @@ def _name_unused(config: TrainConfig) -> None:
         typer.echo(str(each))
 
 
-def _interrupted(config: TrainConfig) -> str:
+def interrupted(config: TrainConfig) -> str:
     """What an interrupted training has kept, and the command that goes on."""
     from pipeline.training.trainer import saved
     from workflows.interruption import this_command
