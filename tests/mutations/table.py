@@ -264,6 +264,22 @@ TRAINING = [
 
 RUNS = [
     Mutation(
+        "key-in-vain",
+        "A key that contradicts another one is refused.",
+        "pipeline/config/unused.py",
+        "if self.refused and not each.is_default)",
+        "if self.refused and each.is_default)",
+        "tests/runs/test_unused.py::test_two_contradictions_are_both_told",
+    ),
+    Mutation(
+        "key-named-in-vain",
+        "A key that has an effect is not named.",
+        "pipeline/config/unused.py",
+        "if row.covers(each.key)] if why else []",
+        "if row.covers(each.key)]",
+        "tests/runs/test_unused.py::test_an_existing_scheduler_has_its_own_workers",
+    ),
+    Mutation(
         "fence-of-workers",
         "A worker whose driver was followed by another one is told to write nothing.",
         "pipeline/runs/lease.py",
