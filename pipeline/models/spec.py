@@ -86,7 +86,8 @@ class ModelCard(Table):
     resolution_nm: tuple[float, float, float]
     """Size in nm (z, y, x) of the voxels that it was trained on."""
     threshold: float | None = Field(default=None, ge=0, le=1)
-    """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
+    """Threshold for the merge tree of its affinities, or of its membranes if it has none, chosen on data that was not
+    trained on; 0.5 if left out.
     """
     training_data: str = ""
     """The exact training data, with source and licence."""

@@ -76,7 +76,8 @@ INFERENCE = tuple(key for key in keys_of() if key.startswith("inference."))
 KEYS = (
     *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
     *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
-    *_changes(EVERYTHING, "inference.augmentation", "inference.compile", run="image"),
+    *_changes(EVERYTHING, "inference.augmentation", "inference.augmentation_rule", run="image"),
+    *_changes(EVERYTHING, "inference.compile", run="image"),
     *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", "inference.heads", run="image"),
     *_changes(EVERYTHING, "inference.device", "inference.batch_size", run="gpu"),
     *_changes(EVERYTHING, "inference.threads", run="cpu"),
