@@ -54,9 +54,7 @@ def choose_threshold(config: TrainConfig, *, quiet: bool = False) -> Chosen:
     if card.threshold is not None:
         return Chosen(card.threshold, f"threshold {card.threshold:g} stands in {folder}/card.yaml")
     if not any(head.makes_neurons for head in heads_of(card)):
-        return Chosen(
-            None, "no threshold is chosen: it predicts neither affinities of neighbours nor membranes"
-        )
+        return Chosen(None, "no threshold is chosen: it predicts neither affinities of neighbours nor membranes")
     source = open_sources(config)[1]
     box = validation_box(source.box, config.threshold_box)
     objects = np.unique(source.read_labels(box))
@@ -96,7 +94,8 @@ def write_run_file(folder: Path, config: TrainConfig, source: Source, box: Bound
         "chunk_shape": CHUNK,
         "inference": {
             "model": absolute(str(folder / "card.yaml"), "."),
-            **{"device": config.device, "threads": config.threads, "any_resolution": True},
+            **{"device": config.device, "any_resolution": True},
+            **({"threads": config.threads} if config.threads > 1 else {}),
         },
         "evaluation": {"labels": absolute(source.labels.url, "."), **region},
         "execution": {"executor": "serial"},

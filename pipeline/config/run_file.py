@@ -21,7 +21,6 @@ from pipeline.config.base import (
     DataPath,
     Line,
     ModelName,
-    Positive,
     Processes,
     Shape,
     Share,
@@ -183,9 +182,9 @@ class Execution(Table):
     """A chunk that failed this often is set aside, and the others are completed."""
     backoff_seconds: Amount = 1.0
     """Pause before a retry; doubles each time."""
-    lease_seconds: Positive = 60.0
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """A driver that has not renewed its lease for this time counts as dead, and another may take over its run."""
-    timeout_seconds: Positive | None = None
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=1e7)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
     """Address at which the driver serves Prometheus metrics, like 127.0.0.1:9095; no metrics if left out."""

@@ -126,6 +126,11 @@ def channels_used(sources: Sequence[Sequence[Source]]) -> int:
     return 1 + max(source.channel for each in sources for source in each)
 
 
+def may_be_turned(patch_shape: Triple, turns: Sequence[Variant]) -> bool:
+    """True if no variant exchanges sides of unequal length."""
+    return all(tuple(patch_shape[a] for a in turn.axes) == tuple(patch_shape) for turn in turns)
+
+
 def head_sources(variant: Variant, head: Head) -> list[Source]:
     """For each stored channel of a head, its source among the values of this head.
 
@@ -186,7 +191,7 @@ def sources_of(turns: Sequence[Variant], heads: Sequence[Head], patch_shape: Tri
     Raises ``ConfigError`` if a variant exchanges sides of unequal length, and as ``head_sources`` does.
     """
     for variant in turns:
-        if tuple(patch_shape[a] for a in variant.axes) != tuple(patch_shape):
+        if not may_be_turned(patch_shape, [variant]):
             raise ConfigError(
                 f"the augmentation exchanges the axes z, y, x as {list(variant.axes)}, and the patch is "
                 f"{list(patch_shape)}; these sides must be equal: make them so, or choose augmentation: flips"

@@ -78,6 +78,14 @@ class PredictOptions:
 
     def identity(self, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
         """The options that can change a byte on this kind of device; how machines differ is measured (``probe.py``)."""
-        names = ["augmentation", "augmentation_rule", "heads", "channels", "precision", "compile", "channels_last"]
+        names = [
+            "augmentation",
+            *(["augmentation_rule"] if self.augmentation != "none" else []),
+            "heads",
+            "channels",
+            "precision",
+            "compile",
+            "channels_last",
+        ]
         names += ["threads"] if device == "cpu" else ["batch_size", "deterministic"]
         return {"device": device, **{name: getattr(self, name) for name in names}}

@@ -15,22 +15,27 @@ from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.models.heads import AFFINITIES, MEMBRANES, VOLUME, source_of
-from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
+from pipeline.runs.origin import input_fingerprint, refuse_own_directory
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.affinities import STANDARD_OFFSETS
-from pipeline.stages.heads import HeadSource, to_uint8
+from pipeline.stages.heads import SURE, HeadSource, to_uint8
 from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
 from pipeline.volumes.coarser import mask_on, same_size
 from pipeline.volumes.image_rules import check_image
+from pipeline.volumes.location import parse_location
+from pipeline.volumes.resemblance import refuse_image_as_labels
+from pipeline.volumes.sample import sample_blocks
+from pipeline.volumes.scaled import says_scale
+from pipeline.volumes.words import counted
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
 
 SECTION_RATIO = 3
 """Voxels at least this many times as deep as wide are segmented section by section."""
-SURE = {AFFINITIES: "surely one object", MEMBRANES: "surely membrane"}
+MEANS = {AFFINITIES: "surely one object", MEMBRANES: "surely membrane"}
 """What 255 stands for."""
 RESOLUTION_FACTOR = 1.5
 """Voxels may be larger or smaller than those that a model was trained on by up to this factor, along each axis."""
@@ -171,8 +176,8 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels must be "
-            "integers in one"
+            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(
@@ -180,6 +185,7 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
             f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
             "adding #resolution=z,y,x"
         )
+    refuse_image_as_labels(volume)
     if volume.spec.dtype.kind == "i":
         least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
         if least < -MARKS:
@@ -215,12 +221,12 @@ def open_head(name: str, url: str, spec: VolumeSpec, roi: BoundingBox, run_direc
         )
     if not VOLUME.fullmatch(name):
         raise ConfigError(f"input.heads names {name!r}; a head is named by letters, digits, - and _, as in a card")
-    _check_head(name, volume)
+    _check_head(name, volume, roi)
     return HeadSource(name, url, input_fingerprint(volume, roi, run_directory))
 
 
-def _check_head(name: str, volume: Volume) -> None:
-    """Refuse channels, types and values that no head has; values are those that also make the fingerprint."""
+def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
+    """Refuse channels, types and values that no head has; of the values, a sample of the region is looked at."""
     spec, url = volume.spec, volume.url
     if name == AFFINITIES and ((spec.channels or 0) < 3 or spec.dtype.kind not in "fu"):
         raise VolumeError(
@@ -232,13 +238,20 @@ def _check_head(name: str, volume: Volume) -> None:
             f"{url} has {spec.channels} channels; membranes are one channel: choose it by adding #channel=0"
         )
     if spec.dtype != np.uint8 and spec.dtype.kind != "f":
-        raise VolumeError(f"{url} holds {spec.dtype}; {name} must be uint8 (255 = {SURE.get(name, 'sure')}) or float")
-    blocks = (block[:3] if name == AFFINITIES else block for block in sample_blocks(volume))
-    largest = max(int(to_uint8(block, url, name).max(initial=0)) for block in blocks)
-    if largest == 1 and spec.dtype == np.uint8:
+        sure = f"{np.iinfo(spec.dtype).max}, or the one that it is" if spec.dtype.kind in "ui" else "1"
         raise VolumeError(
-            f"{url} holds uint8 {name} of which none is larger than 1; 255 is sure, 1 is nearly nothing: "
-            f"stretch them with `petaseg ingest {shlex.quote(url)} {name}.zarr --to uint8 --percentiles 0,100`"
+            f"{url} holds {spec.dtype}; {name} must be uint8 (255 = {MEANS.get(name, 'sure')}) or float: name the "
+            f"value that is sure by adding #scale={sure}"
+        )
+    blocks = (block[:3] if name == AFFINITIES else block for block in sample_blocks(volume, roi))
+    largest = max(int(to_uint8(block, url, name).max(initial=0)) for block in blocks)
+    if 0 < largest < SURE and spec.dtype == np.uint8 and not says_scale(parse_location(url)):
+        guess = 1 if largest == 1 else max(100, largest)
+        raise VolumeError(
+            f"{url} holds uint8 {name} of which none is larger than {largest} in a sample of the region; "
+            f"255 is sure, and {largest} is not: name the value that is sure by adding #scale={guess}, or #scale=255 "
+            "if they are meant as they are, or stretch them with `petaseg ingest "
+            f"{shlex.quote(url)} {name}.zarr --to uint8 --percentiles 0,100`"
         )
 
 

@@ -14,6 +14,9 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.stages import opened
 
+SURE = 128
+"""Half of what is sure in uint8. Affinities of which none reaches it have another scale: percent, or 0 and 1."""
+
 
 @dataclass(frozen=True)
 class HeadSource:
@@ -59,6 +62,6 @@ def to_uint8(values: np.ndarray, url: str, what: str = "affinities") -> np.ndarr
     if values.size and not (steps.min() >= 0 and steps.max() <= 255):
         raise VolumeError(
             f"{what} in {url} range from {values.min()} to {values.max()}; floating-point {what} must lie in "
-            "0..1: rescale them, or store them as uint8"
+            "0..1: name the value that is sure by adding #scale=255 (or another one), or store them as uint8"
         )
     return steps.astype(np.uint8)

@@ -18,6 +18,7 @@ from pipeline.training.data import ValidationPatches
 from pipeline.training.module import TrainingModule
 from pipeline.training.target_specs import AnyTarget
 from pipeline.training.trainer import device_of, saved
+from pipeline.training.unused import unused_keys
 
 
 @dataclass(frozen=True)
@@ -63,22 +64,29 @@ def dry_run(config: TrainConfig) -> TrainingCheck:
 
     Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
     """
-    check_output(Path(config.output))
+    unused_keys(config)
     device = device_of(config.device)
-    checkpoint = saved(config)
-    module = TrainingModule(config)
-    module.sampler.draw(0)
-    _, _, weights = ValidationPatches(module.held_back, config)[0]
-    check_known(weights)
+    module, done = sound(config)
     return TrainingCheck(
         architecture=config.architecture,
         parameters=parameters(module.network),
         device=device,
         steps=config.steps,
-        done=0 if checkpoint is None else checkpoint["global_step"],
+        done=done,
         voxels=sum(source.box.voxels for source in module.sampler.sources),
         heads=heads_of_targets(module.targets),
     )
+
+
+def sound(config: TrainConfig) -> tuple[TrainingModule, int]:
+    """Make the checks that do not depend on this machine's devices; returns the network and the updates done so far."""
+    check_output(Path(config.output))
+    checkpoint = saved(config)
+    module = TrainingModule(config)
+    module.sampler.draw(0)
+    _, _, weights = ValidationPatches(module.held_back, config)[0]
+    check_known(weights)
+    return module, 0 if checkpoint is None else checkpoint["global_step"]
 
 
 def check_output(folder: Path) -> None:

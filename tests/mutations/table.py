@@ -79,10 +79,10 @@ SEGMENTATION = [
     ),
     Mutation(
         "ids-of-the-dataset",
-        "A supervoxel is named by its place in the whole dataset, not in the region of interest.",
+        "A supervoxel is named by its place in the whole dataset, not in what its chunk reads.",
         "pipeline/segmentation/supervoxels.py",
         "core.shape, start, bounds.shape)",
-        "core.shape, start, roi.shape)",
+        "core.shape, start, rim.shape)",
         "tests/segmentation/test_supervoxels.py::test_the_kernels_follow_the_rules_as_written",
     ),
     Mutation(
