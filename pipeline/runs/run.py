@@ -176,8 +176,7 @@ class Run:
     @property
     def chosen(self) -> Threshold:
         """The threshold, with the place that says it."""
-        network = self.inputs.network
-        on_card = network is not None and network.card.threshold is not None
+        on_card = self.setup.card_threshold is not None
         return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
 
     def remember(self) -> None:

@@ -75,6 +75,10 @@ def _others_workers(case: RunCase) -> str:
     return "" if own or case.cluster is not None else "with execution.scheduler, whose workers are there already"
 
 
+def _is_upright(case: RunCase) -> bool:
+    return bool(case.device) and case.config.inference.augmentation == "none"
+
+
 ROWS: tuple[NoUse[RunCase], ...] = (
     NoUse(
         ("agglomeration.quantile",),
@@ -86,6 +90,12 @@ ROWS: tuple[NoUse[RunCase], ...] = (
         ("input.affinity_offsets",),
         lambda case: "" if "affinities" in case.config.input.given else f"with input.{_input(case)}",
         "give affinities instead (input.affinities)",
+        refused=True,
+    ),
+    NoUse(
+        ("inference.augmentation_rule",),
+        lambda case: "with inference.augmentation: none" if _is_upright(case) else "",
+        "set inference.augmentation: flips",
         refused=True,
     ),
     NoUse(

@@ -62,6 +62,8 @@ CASES = {
     "membranes": lambda **keys: case_of(MEMBRANES, **keys),
     "heads": lambda **keys: case_of(HEADS, **keys),
     "section": lambda **keys: case_of(IMAGE, **{"supervoxels__mode": "section", **keys}),
+    "flips": lambda **keys: case_of(IMAGE, **{"inference__augmentation": "flips", **keys}),
+    "upright": lambda **keys: case_of(IMAGE, **keys),
     "cpu": lambda **keys: case_of(IMAGE, **keys),
     "gpu": lambda **keys: case_of(IMAGE, device="cuda", **keys),
     "mean": lambda **keys: case_of(IMAGE, **keys),

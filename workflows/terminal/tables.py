@@ -186,12 +186,14 @@ def _verdict(proof: StageProof) -> str:
 
 def models_table(cards: Iterable[ModelCard]) -> None:
     """Print a table of the bundled models."""
-    table = Table("model", "architecture", "voxels (nm)", "patch", "trained on", "scores")
+    from pipeline.models.heads import described, heads_of
+
+    table = Table("model", "architecture", "voxels (nm)", "patch", "heads", "trained on", "scores")
     for card in cards:
         scores = "\n".join(f"{name}: {value}" for name, value in card.scores.items())
         nm = " x ".join(f"{side:g}" for side in card.resolution_nm)
         patch = " x ".join(map(str, card.patch_shape))
-        table.add_row(card.name, card.architecture, nm, patch, card.training_data, scores)
+        table.add_row(card.name, card.architecture, nm, patch, described(heads_of(card)), card.training_data, scores)
     console.print(table)
 
 
