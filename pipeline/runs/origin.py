@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.runs.chain import STAGES
+from pipeline.runs.chain import names_of_volumes
 from pipeline.runs.hints import continuation
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
 from pipeline.stages.layout import BESIDE
@@ -26,8 +26,8 @@ from pipeline.volumes.presence import require_stored
 from pipeline.volumes.sample import sample_blocks
 from pipeline.volumes.words import counted
 
-WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
-"""Names, within a run directory, of the volumes that stages write."""
+WRITTEN = frozenset(f"{name}.zarr" for name in names_of_volumes())
+"""Names, within a run directory, of the volumes that stages write; heads of other programs may add theirs."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,8 @@ def origin_of(url: str) -> Origin | None:
     if location.format not in (None, *creatable()) or location.base.startswith(("http://", "https://")):
         return None
     for folder, name in _places(location):
-        if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:
+        outline = read_outline(ObjectStore(folder)) if name.endswith(".zarr") else None
+        if outline is not None and (name in WRITTEN or name in outline.volumes):
             return _origin(url, outline, name.removesuffix(".zarr"))
         if (outline := _beside(folder, name)) is not None:
             stage = outline.stages[-1]  # the one that writes its labels

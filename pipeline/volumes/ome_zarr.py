@@ -142,6 +142,18 @@ class ZarrVolume(CheckedVolume):
         return cls.open(location, "r+")
 
     @classmethod
+    def describe(cls, location: Location, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to those of the group, unless it has them; ``VolumeError`` if petaseg did not make it."""
+        store = ObjectStore(location.base)
+        if not _is_made_by_petaseg(store):
+            raise VolumeError(f"{location.url} does not say that petaseg made it, so nothing is written into it")
+        group = _json(store, store.get("zarr.json"))
+        before = _table(store, group.get("attributes") or {})
+        after = {**before, **attributes}
+        if after != before:
+            store.put("zarr.json", json.dumps({**group, "attributes": after}, indent=2).encode())
+
+    @classmethod
     def may_remove(cls, location: Location) -> bool:
         """False if there is nothing; ``VolumeError`` for anything that petaseg did not make."""
         store = ObjectStore(location.base)
