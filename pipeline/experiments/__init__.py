@@ -20,6 +20,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     "stability": ("pipeline.experiments.stability", "What does the state do beyond the trained steps?"),
     "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
     "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
+    "self-training": ("pipeline.experiments.self_training", "Does self-training help at 1 and 10 % of the labels?"),
+    "suggested-boxes": (
+        "pipeline.experiments.suggested_boxes",
+        "Are suggested boxes better than random ones?",
+    ),
     "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and question in one line; the module is loaded when its experiment is run."""

@@ -61,7 +61,8 @@ class Candidates:
 
 def lattice(region: BoundingBox, shape: Vec) -> Iterator[BoundingBox]:
     """The whole boxes of this shape in a region, beginning at its first voxel."""
-    for place in product(*map(range, region.shape // shape)):
+    z, y, x = map(range, region.shape // shape)
+    for place in product(z, y, x):
         yield BoundingBox.from_shape(shape, region.start + shape * place)
 
 

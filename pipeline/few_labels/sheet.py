@@ -36,7 +36,7 @@ def draw_sheet(run: Run, found: Sequence[Suggestion], path: Path) -> None:
     for axes in grid:
         axes.set_axis_off()
     for number, each in enumerate(shown):
-        draw_box(grid[len(PANELS) * number :][: len(PANELS)], run, each)
+        draw_box(list(grid[len(PANELS) * number :][: len(PANELS)]), run, each)
     save_figure(figure, path, dpi=110)
 
 
