@@ -105,9 +105,9 @@ def predict(
     voxels, size = checked_image(image, _image_channels(model)), resolution_of(image, resolution)
     sources = {"image": voxels}
     with _array_run(sources, size, {"inference.model": model}, tables, progress) as session:
-        from pipeline.stages.predict_affinities import PredictAffinities
+        from pipeline.stages.predict_heads import PredictHeads
 
-        session.run_stage(PredictAffinities.name)
+        session.run_stage(PredictHeads.name)
         return _read(session, "affinities")
 
 

@@ -105,11 +105,14 @@ def checked_mask(mask: Array, shape: tuple[int, ...]) -> np.ndarray:
 
 def _check_range(values: np.ndarray) -> None:
     """Refuse affinities of another range: floating point is rounded to steps of 1/255, which must be 0 to 255."""
+    from pipeline.stages.affinities import SURE
+
     low, high = values.min(), values.max()
-    if values.dtype == np.uint8 and high == 1:
+    if values.dtype == np.uint8 and 0 < high < SURE:
         raise ConfigError(
-            "the affinities are uint8 of which none is larger than 1; 255 is sure, and 1 is nearly nothing: "
-            "affinities * 255"
+            f"the affinities are uint8 of which none is larger than {high}; 255 is sure, and {high} is not: "
+            f"{'affinities * 255' if high == 1 else 'affinities / 100 if 100 is sure'}, or affinities / 255 if "
+            "they are meant as they are"
         )
     steps = np.rint(np.array([low, high], np.float64) * 255)
     if values.dtype.kind == "f" and (steps[0] < 0 or steps[1] > 255):

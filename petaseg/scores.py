@@ -139,6 +139,7 @@ def _as_volumes(true: Array, predicted: Array, resolution: Sequence[float] | Non
 def _as_volume(name: str, array: Array, like: VolumeSpec | None, resolution: Sequence[float] | None) -> Volume:
     from pipeline.geometry import BoundingBox
     from pipeline.volumes.memory import MemoryVolume
+    from pipeline.volumes.zeros_and_ones import without_bool
 
     if isinstance(array, Volume):
         return array
@@ -149,7 +150,7 @@ def _as_volume(name: str, array: Array, like: VolumeSpec | None, resolution: Seq
     z, y, x = voxels.shape
     bounds = BoundingBox.from_shape((z, y, x)) if like is None else like.bounds
     sides = like.resolution_nm if like is not None else checked_resolution(resolution or (1, 1, 1))
-    return MemoryVolume(name, VolumeSpec(bounds, sides, voxels.dtype), voxels, writable=False)
+    return without_bool(MemoryVolume(name, VolumeSpec(bounds, sides, voxels.dtype), voxels, writable=False))
 
 
 def _opened(labels: Labels) -> Array:

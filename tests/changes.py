@@ -15,6 +15,7 @@ from tests.runs import write_run, write_volume
 
 SHAPE = (20, 24, 28)
 CHUNK = [10, 12, 14]
+OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
 
 POD = {
     "node_selector": {"kind": "fast"},
@@ -62,6 +63,7 @@ VALUES: dict[str, Any] = {
     "inference.compile": True,
     "inference.patch_shape": [10, 10, 10],
     "inference.overlap": [2, 2, 2],
+    "inference.heads": ["affinities", "foreground"],
     "inference.any_resolution": True,
     "supervoxels.mode": "section",
     "supervoxels.threshold": 0.4,
@@ -156,7 +158,8 @@ def write_inputs(folder: Path, seed: int) -> None:
     lines = {"nodes_nm": [[8.0, 8, 8], [80, 150, 200.0 - seed]], "edges": [[0, 1]], "skeleton": [1, 1]}
     np.savez(folder / "lines.npz", **lines)
     shutil.copytree(bundled_folder("fib25-tiny"), folder / "model", dirs_exist_ok=True)
-    change_card(folder / "model", patch_shape=[12, 12, 12], overlap=[4, 4, 4], threshold=0.5)
+    heads = {"offsets": OFFSETS, "other_channels": [{"what": "foreground", "channels": 9}]}
+    change_card(folder / "model", patch_shape=[12, 12, 12], overlap=[4, 4, 4], threshold=0.5, **heads)
     if seed:
         set_weights(folder / "model", b"weights of another training")
 

@@ -59,11 +59,13 @@ class Interruption:
         os.set_blocking(self._writing, False)
         self._before = {number: signal.signal(number, self._in_main_thread) for number in SIGNALS}
         signal.set_wakeup_fd(self._writing, warn_on_full_buffer=False)
+        self._hook_before, sys.unraisablehook = sys.unraisablehook, self._not_raised
         threading.Thread(target=self._listen, name="petaseg-signals", daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
         signal.set_wakeup_fd(-1)
+        sys.unraisablehook = self._hook_before
         for number, handler in self._before.items():
             signal.signal(number, handler)
         os.close(self._writing)
@@ -157,6 +159,13 @@ class Interruption:
             self._noticed.set()
             raise KeyboardInterrupt
 
+    def _not_raised(self, lost: sys.UnraisableHookArgs) -> None:
+        """Raise the interruption once more where Python has swallowed it, as in a destructor, and print nothing."""
+        if issubclass(lost.exc_type, KeyboardInterrupt):
+            self._interrupt()
+        else:
+            self._hook_before(lost)
+
 
 @contextmanager
 def saying(words: Callable[[], str]) -> Iterator[None]:
@@ -165,6 +174,18 @@ def saying(words: Callable[[], str]) -> Iterator[None]:
         yield
     except KeyboardInterrupt as error:
         raise (error if error.args else Interrupted(words())) from None
+
+
+@contextmanager
+def undivided(unit: str, words: Callable[[], str]) -> Iterator[None]:
+    """Finish what is in here in spite of Ctrl-C, as one item called ``unit``; the command's last line then has these
+    words. A second Ctrl-C ends it half done.
+    """
+    cut_off = f"the {unit} was cut off; what it has queued by then is among your jobs, and not recorded"
+    with STOP.gate(unit) as gate, saying(lambda: cut_off), gate.passing():
+        yield
+    if STOP.requested:
+        raise Interrupted(words())
 
 
 @contextmanager

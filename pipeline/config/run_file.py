@@ -21,7 +21,6 @@ from pipeline.config.base import (
     DataPath,
     Line,
     ModelName,
-    Positive,
     Processes,
     Shape,
     Share,
@@ -70,7 +69,7 @@ class Input(Table):
 
 
 class Inference(Table):
-    """How the network is run; a change of any key computes affinities again, since it may change their last bit."""
+    """How the network is run; a change of any key computes its heads again, since it may change their last bit."""
 
     model: ModelName = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
@@ -92,6 +91,8 @@ class Inference(Table):
     """Patch (z, y, x); the model card's if left out."""
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share (z, y, x); the model card's if left out."""
+    heads: tuple[Line, ...] | None = None
+    """Heads of the model that are stored, each as a volume of its name; default: those that the segmentation needs."""
     any_resolution: bool = False
     """Run a model on voxels of another size than those it was trained on."""
 
@@ -161,9 +162,9 @@ class Execution(Table):
     """A chunk that failed this often is set aside, and the others are completed."""
     backoff_seconds: Amount = 1.0
     """Pause before a retry; doubles each time."""
-    lease_seconds: Positive = 60.0
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """A driver that has not renewed its lease for this time counts as dead, and another may take over its run."""
-    timeout_seconds: Positive | None = None
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=1e7)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
     """Address at which the driver serves Prometheus metrics, like 127.0.0.1:9095; no metrics if left out."""

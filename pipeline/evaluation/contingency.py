@@ -192,7 +192,8 @@ def scored_voxels(truth: np.ndarray) -> np.ndarray:
 
 
 def checked_ids(labels: np.ndarray, name: str, least: int = 0) -> np.ndarray:
-    """Labels as one row; ``VolumeError`` unless they are integers of at least ``least``."""
+    """Labels as one row; ``VolumeError`` unless they are integers of at least ``least``, or bool."""
+    labels = labels.astype(np.uint8) if labels.dtype == np.bool_ else labels
     kind = labels.dtype.kind
     if kind not in "iu" or (kind == "i" and labels.size and labels.min() < least):
         raise VolumeError(

@@ -13,6 +13,9 @@ from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import same_size
+from pipeline.volumes.presence import require_stored, require_stored_unless_made
+from pipeline.volumes.resemblance import refuse_image_as_labels
+from pipeline.volumes.words import counted
 
 BLOCK = Vec(256, 256, 256)
 """Voxels that are read at once; no score depends on them."""
@@ -29,8 +32,8 @@ class Pair:
     """-1 and the largest uint32 and uint64 are read as 0, as CREMI's files of clefts mean them."""
 
     def read(self, box: BoundingBox) -> tuple[np.ndarray, np.ndarray]:
-        """The voxels of a box, (z, y, x): true and predicted ones; bool is read as uint8."""
-        true, predicted = (_as_integers(volume.read(box)) for volume in (self.truth, self.predicted))
+        """The voxels of a box, (z, y, x): true and predicted ones."""
+        true, predicted = self.truth.read(box), self.predicted.read(box)
         if self.minus_one_is_background:
             true, predicted = _without_minus_one(true), _without_minus_one(predicted)
         return true, predicted if predicted.ndim == 3 else predicted[0]
@@ -65,16 +68,19 @@ def layers(grid: ChunkGrid) -> Iterator[list[Chunk]]:
 
 
 def require_labels(volume: Volume) -> None:
-    """Raise ``VolumeError`` unless a volume holds integers without channels."""
+    """Raise ``VolumeError`` unless a volume holds integers without channels that do not look like an image."""
     if volume.spec.dtype.kind not in "ui" or volume.spec.channels is not None:
         raise VolumeError(
-            f"{volume.url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels are integers "
-            "without channels"
+            f"{volume.url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; labels are "
+            "integers without channels"
         )
+    refuse_image_as_labels(volume)
 
 
 def common_box(truth: Volume, predicted: Volume, box: BoundingBox | None) -> BoundingBox:
     """The voxels to compare; ``VolumeError`` if the two volumes do not fit each other or the box."""
+    require_stored(truth)
+    require_stored_unless_made(predicted)
     if not same_size(truth.spec.resolution_nm, predicted.spec.resolution_nm):
         raise VolumeError(
             f"{truth.url} has voxels of {list(truth.spec.resolution_nm)} nm, {predicted.url} of "
@@ -87,10 +93,6 @@ def common_box(truth: Volume, predicted: Volume, box: BoundingBox | None) -> Bou
             f"{predicted.url} ({predicted.spec.bounds}): correct --box, or the offset of a volume (#offset=z,y,x)"
         )
     return box or common
-
-
-def _as_integers(voxels: np.ndarray) -> np.ndarray:
-    return voxels.view(np.uint8) if voxels.dtype == np.bool_ else voxels
 
 
 def _without_minus_one(labels: np.ndarray) -> np.ndarray:

@@ -17,7 +17,15 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "pipeline.experiments.crbp_pathfinder",
         "Does C-RBP learn what BPTT learns, in constant memory?",
     ),
+    "pathfinder-reach": (
+        "pipeline.experiments.pathfinder_reach",
+        "Pathfinder: curves longer than in training, small kernels over many steps",
+    ),
     "stability": ("pipeline.experiments.stability", "What does the state do beyond the trained steps?"),
+    "tilt-illusion": (
+        "pipeline.experiments.tilt_illusion",
+        "The tilt illusion of networks that were trained on contours",
+    ),
     "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
     "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
     "self-training": ("pipeline.experiments.self_training", "Does self-training help at 1 and 10 % of the labels?"),
@@ -25,6 +33,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "pipeline.experiments.suggested_boxes",
         "Are suggested boxes better than random ones?",
     ),
+    "gamma-units": (
+        "pipeline.experiments.gamma_units",
+        "γ-Net: steps of recurrence, and GRU, LSTM and feedforward units in its place",
+    ),
+    "rignet-gates": ("pipeline.experiments.rignet_gates", "RIGNet's other gates and a network-wide recurrence"),
     "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and question in one line; the module is loaded when its experiment is run."""

@@ -147,8 +147,8 @@ def run_experiment(
     if scale.minutes is not None and not experiment.timed:
         raise ConfigError(f"minutes is {scale.minutes:g}; {experiment.name} counts updates, not time: leave it out")
     start, store = perf_counter(), Trials(make_folder(Path(output) / "trials", "--output"), say)
+    folder = make_folder(Path(output) / experiment.name, "the folder of the result")
     report = experiment.run(scale, store)
-    folder = Path(output) / experiment.name
     facts = {
         "experiment": experiment.name,
         "title": experiment.title,

@@ -61,14 +61,24 @@ class GammaNet(RecurrentNetwork):
             state = h[level]
             h[level] = new = cell(drive, cell.initial(drive) if state is None else state)  # type: ignore[operator]
             if level < len(self.top_down):
-                sent = new + drive if self.skip == "all" or (self.skip == "first" and level == 0) else new
+                shown = self.visible(new)
+                sent = shown + drive if self.skip == "all" or (self.skip == "first" and level == 0) else shown
                 drive, memory[level] = self.ascend(level, sent, memory[level])
 
     def _top_down(self, h: list[Tensor | None], memory: list[Tensor | None]) -> None:
         for level in reversed(range(len(self.top_down))):
             lower, higher = h[level], h[level + 1]
-            top, memory[level] = self.descend(level, higher, memory[level], lower)  # type: ignore[arg-type]
-            h[level] = self.together(lower, self.top_down[level](lower, top))  # type: ignore[arg-type]
+            seen = self.visible(higher)  # type: ignore[arg-type]
+            top, memory[level] = self.descend(level, seen, memory[level], lower)  # type: ignore[arg-type]
+            h[level] = self.together(lower, self.between(level, lower, top))  # type: ignore[arg-type]
+
+    def visible(self, state: Tensor) -> Tensor:
+        """H, what other levels and the readout see of a level's state: all of it, unless its units remember more."""
+        return state
+
+    def between(self, level: int, lower: Tensor, top: Tensor) -> Tensor:
+        """The state of a level, and the input from above -> what the unit between the levels makes of them."""
+        return self.top_down[level](lower, top)  # type: ignore[no-any-return]
 
     def together(self, lower: Tensor, new: Tensor) -> Tensor:
         """The state of a level, and what its unit makes of the input from above -> its next state."""

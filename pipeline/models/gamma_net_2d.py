@@ -19,13 +19,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.geometry import Triple
 from pipeline.models.cells import State
-from pipeline.models.cells.blocks import Norm, one_of, optional_norm, same_conv
+from pipeline.models.cells.blocks import Kernel, Norm, one_of, optional_norm, same_conv
+from pipeline.models.cells.controls import CONTROLS, Control
 from pipeline.models.cells.fgru import FGRU, TopDownFGRU, Variant, variant_of
 from pipeline.models.cells.mgu import MEMORIES
 from pipeline.models.gamma_net import NETWORK_NORMS, SENT_UP, GammaNet, least_section, reflected
@@ -72,6 +74,8 @@ class GammaNet2D(GammaNet):
     unit_norms, stem_norm: norms in those units, and before level 0.
     up_norm: the table's norm on the way down: ``between`` the two convolutions, ``after`` the unit, or ``none``.
     local_gate, gate_bias, variant, norm, symmetry: of the fGRU.
+    cell: the units: ``fgru``, or one of the controls in its place, ``gru``, ``lstm``, ``feedforward`` (one step), which
+    have the norm and the symmetry too.
     skip: which levels send H + X upward (``none``, ``first``, ``all``); the code does so for all.
     """
 
@@ -96,6 +100,7 @@ class GammaNet2D(GammaNet):
         skip: str = "none",
         norm: str = "instance",
         symmetry: str = "channel",
+        cell: str = "fgru",
     ) -> None:
         super().__init__()
         if len(widths) != len(horizontal) or steps < 1:
@@ -108,26 +113,36 @@ class GammaNet2D(GammaNet):
         self.image_channels = in_channels
         self.reach = reflected(horizontal, variant)
         first, gaps = widths[0], list(pairwise(widths))
-        unit = (norm, symmetry, steps, (local_gate,) * 2, gate_bias, variant_of(variant))
+        fgru = (norm, symmetry, steps, (local_gate,) * 2, gate_bias, variant_of(variant))
+        self.control = control_of(cell, steps)
         between = MEMORIES[one_of("memory", memory, list(MEMORIES))]
         one_of("up_norm", up_norm, ("between", "after", "none"))
 
         def norm_if(wanted: bool) -> str | None:
             return norm if wanted else None
 
+        def unit(kind: type[FGRU], channels: int, side: int) -> nn.Module:
+            kernel: Kernel = (side, side)
+            return kind(channels, kernel, *fgru) if self.control is None else self.control(channels, kernel, *fgru[:3])
+
         self.stem = nn.Sequential(
             *(same_conv(in_channels, first, (3, 3)), nn.ELU(), same_conv(first, first, (3, 3)), nn.ELU()),
             optional_norm(first, norm_if(stem_norm), gain=1.0),
         )
-        self.horizontal = nn.ModuleList(FGRU(c, (k, k), *unit) for c, k in zip(widths, horizontal, strict=True))
+        self.horizontal = nn.ModuleList(unit(FGRU, c, k) for c, k in zip(widths, horizontal, strict=True))
         self.down = nn.ModuleList(between(same_conv(a, b, (3, 3)), b, norm_if(unit_norms), 2) for a, b in gaps)
         self.up = nn.ModuleList(
             between(unpool(b, a, transposed, up, norm_if(up_norm == "between")), a, norm_if(unit_norms), 2)
             for a, b in gaps
         )
         self.up_norms = nn.ModuleList(optional_norm(a, norm_if(up_norm == "after"), gain=1.0) for a, _ in gaps)
-        self.top_down = nn.ModuleList(TopDownFGRU(a, (1, 1), *unit) for a, _ in gaps)
+        self.top_down = nn.ModuleList(unit(TopDownFGRU, a, 1) for a, _ in gaps)
         self.readout = nn.Sequential(Norm(first, norm, gain=1.0), same_conv(first, out_channels, (5, 5)))
+
+    @property
+    def remembers(self) -> bool:
+        """Whether the state of a level holds a memory beside H."""
+        return self.control is not None and self.control.remembers
 
     @property
     def multiple(self) -> Triple:
@@ -157,9 +172,33 @@ class GammaNet2D(GammaNet):
         sent, memory = self.up[level](h, memory)
         return self.up_norms[level](sent), memory
 
+    def visible(self, state: Tensor) -> Tensor:
+        """H of a level's state; an LSTM's memory is not seen."""
+        return state.chunk(2, dim=1)[0] if self.remembers else state
+
+    def between(self, level: int, lower: Tensor, top: Tensor) -> Tensor:
+        """The state of a level, and the input from above -> what the unit between the levels makes of them."""
+        unit = self.top_down[level]
+        return unit.between(lower, top) if isinstance(unit, Control) else unit(lower, top)
+
+    def together(self, lower: Tensor, new: Tensor) -> Tensor:
+        """The skip around the unit between two levels; a memory is replaced."""
+        if not self.remembers:
+            return super().together(lower, new)
+        h, memory = new.chunk(2, dim=1)
+        return torch.cat([super().together(self.visible(lower), h), memory], dim=1)
+
     def read(self, state: State, x: Tensor, image: Tensor) -> Tensor:
         """H(0) -> logits (b, out_channels, y, x)."""
-        return self.readout(state[0])  # type: ignore[no-any-return]
+        return self.readout(self.visible(state[0]))  # type: ignore[no-any-return]
+
+
+def control_of(cell: str, steps: int) -> type[Control] | None:
+    """The units in the fGRU's place; None for ``fgru`` itself."""
+    one_of("cell", cell, ("fgru", *CONTROLS))
+    if cell == "feedforward" and steps != 1:
+        raise ModelError(f"cell is 'feedforward' and steps {steps}; without recurrence there is one step: say steps: 1")
+    return CONTROLS.get(cell)
 
 
 def unpool(inside: int, outside: int, transposed: int, kernel: int, norm: str | None) -> nn.Module:

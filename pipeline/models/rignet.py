@@ -10,19 +10,24 @@ arXiv:1811.08043). The output of a block gates the block's own input, and the bl
     multi-range gate   f_out, and the output of the last block, convolved to as many channels and interpolated to
                        the same size; so the nearest and the farthest context gate together
 
+    network-wide gate  the output of the last block alone, which gates the input of the first gated block: the control
+                       without gates of blocks
+
     sequential unrolling   each block repeats u times before the next one begins           depth l_f + l_r u
     parallel unrolling     a pass through all blocks, then all gates at once, u passes     depth l_f + l_rj + l_rk u
 
 In the first iteration there are no gates, so u = 1 is the plain network bit for bit; so are gates that are fully open.
 There is no published code. The points that the paper leaves open are chosen so: average pool 2 (its best), kernel 3,
 the convolution maps the block's output channels to its input channels with a bias that begins at +2 (a gate of 0.88),
-no norm. Its equation 1 has unbalanced brackets; the order above is that of its text. A multi-range gate of the last
-block is a basic one.
+no norm. Other squashings (tanh, or a rectified sum in the place of the product) and pools are the controls of its
+tables; a tanh begins at 0.96, a sum with a bias of 0. Its equation 1 has unbalanced brackets; the order above is that
+of its text. A multi-range gate of the last block is a basic one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,6 +37,7 @@ from torch.nn import functional as F
 
 from pipeline.errors import ModelError
 from pipeline.models.cells import State
+from pipeline.models.cells.blocks import one_of
 from pipeline.models.pretrained import load_backbone
 from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.models.spec import build, named_arguments
@@ -45,17 +51,39 @@ SIZES: dict[str, dict[str, Any]] = {
 """Arguments of named sizes: sizes of the host networks, two iterations."""
 
 
-class Gate(nn.Module):
-    """m = up(s(C * pool(f_out) + b)): a block's output as a gate of the block's input (equation 1)."""
+GATES = ("basic", "multi-range", "network-wide")
+SQUASHES = ("sigmoid", "tanh", "add")
+POOLS: dict[str, tuple[Callable[..., Tensor] | None, Callable[..., Tensor] | None]] = {
+    "average": (F.avg_pool2d, F.avg_pool3d),
+    "maximum": (F.max_pool2d, F.max_pool3d),
+    "none": (None, None),
+}
+"""Name -> pool of two and of three axes; none leaves the output as it is."""
 
-    def __init__(self, stage: Stage, axes: int, kernel: int, far_channels: int | None = None) -> None:
+
+class Gate(nn.Module):
+    """m = up(s(C * pool(f_out) + b)): a block's output as a gate of the block's input (equation 1).
+
+    squash: ``sigmoid`` or ``tanh`` for s, whose m multiplies the input; ``add``: a ReLU, whose m is added to it.
+    pool: ``average``, ``maximum`` or ``none``.
+    """
+
+    def __init__(
+        self,
+        stage: Stage,
+        axes: int,
+        kernel: int,
+        far_channels: int | None = None,
+        squash: str = "sigmoid",
+        pool: str = "average",
+    ) -> None:
         super().__init__()
         conv = nn.Conv2d if axes == 2 else nn.Conv3d
-        self.pool = F.avg_pool2d if axes == 2 else F.avg_pool3d
+        self.squash, self.pool = squash, POOLS[pool][axes - 2]
         self.mode = "bilinear" if axes == 2 else "trilinear"
         seen = stage.out_channels * (1 if far_channels is None else 2)
         self.conv = conv(seen, stage.in_channels, kernel, padding=kernel // 2)  # C, b
-        nn.init.constant_(self.conv.bias, 2.0)  # type: ignore[arg-type]
+        nn.init.constant_(self.conv.bias, 0.0 if squash == "add" else 2.0)  # type: ignore[arg-type]
         self.far = None if far_channels is None else conv(far_channels, stage.out_channels, 1)
 
     def forward(self, f_out: Tensor, last: Tensor, size: Sequence[int]) -> Tensor:
@@ -66,9 +94,19 @@ class Gate(nn.Module):
         """
         if self.far is not None:
             f_out = torch.cat([f_out, self._resized(self.far(last), f_out.shape[2:])], dim=1)  # (b, 2 c', ...)
-        halves = [min(2, side) for side in f_out.shape[2:]]  # a side of one voxel is not pooled
-        closed = torch.sigmoid(-self.conv(self.pool(f_out, halves, ceil_mode=True)))  # 1 - s: (b, c, ...)
+        if self.pool is not None:
+            halves = [min(2, side) for side in f_out.shape[2:]]  # a side of one voxel is not pooled
+            f_out = self.pool(f_out, halves, ceil_mode=True)
+        pre = self.conv(f_out)  # (b, c, ...)
+        if self.squash == "add":
+            return self._resized(F.relu(pre), size)
+        closed = torch.sigmoid(-pre) if self.squash == "sigmoid" else 1 - torch.tanh(pre)  # 1 - s
         return 1 - self._resized(closed, size)
+
+    def applied(self, f_in: Tensor, f_out: Tensor, last: Tensor) -> Tensor:
+        """f_r: the input of the block in the next iteration."""
+        m = self(f_out, last, f_in.shape[2:])
+        return f_in + m if self.squash == "add" else m * f_in
 
     def _resized(self, r: Tensor, size: Sequence[int]) -> Tensor:
         return F.interpolate(r, size=tuple(size), mode=self.mode, align_corners=False)
@@ -82,8 +120,9 @@ class RIGNet(RecurrentNetwork):
     feedback: the blocks that have a gate, counted from 1 as in the paper; all of them if left out.
     iterations: u; how often a gated block runs.
     unrolling: "sequential" or "parallel".
-    gates: "basic" or "multi-range", which needs "parallel": in the first block there is no last output yet.
-    kernel: of the gates' convolutions.
+    gates: "basic", or "multi-range" or "network-wide", which need "parallel": in the first block there is no last
+    output yet. The network-wide gate is a single one, at the first of the blocks.
+    kernel, squash, pool: of the gates; see ``Gate``.
     """
 
     def __init__(
@@ -94,20 +133,27 @@ class RIGNet(RecurrentNetwork):
         gates: str = "basic",
         feedback: Sequence[int] | None = None,
         kernel: int = 3,
+        squash: str = "sigmoid",
+        pool: str = "average",
     ) -> None:
         super().__init__()
         stages = network.stages
+        one_of("squash", squash, SQUASHES)
+        one_of("pool", pool, list(POOLS))
         blocks = range(1, len(stages) + 1) if feedback is None else sorted(set(feedback))
         _check(iterations, unrolling, gates, blocks, len(stages))
         self.network, self.out_channels, self.dimensions = network, network.out_channels, network.axes
         self.iterations, self.unrolling, self.multi_range = iterations, unrolling, gates == "multi-range"
+        self.network_wide = gates == "network-wide"
         self.steps = iterations if unrolling == "parallel" else 1
-        self.gated = [block - 1 for block in blocks]
-        self.gates = nn.ModuleDict({str(i): self._gate(stages, i, kernel) for i in self.gated})
+        self.gated = [block - 1 for block in blocks][: 1 if self.network_wide else None]
+        self.gates = nn.ModuleDict({str(i): self._gate(stages, i, kernel, squash, pool) for i in self.gated})
 
-    def _gate(self, stages: Sequence[Stage], index: int, kernel: int) -> Gate:
-        far = stages[-1].out_channels if self.multi_range and index < len(stages) - 1 else None
-        return Gate(stages[index], self.network.axes, kernel, far)
+    def _gate(self, stages: Sequence[Stage], index: int, kernel: int, squash: str, pool: str) -> Gate:
+        last, stage = stages[-1].out_channels, stages[index]
+        far = last if self.multi_range and index < len(stages) - 1 else None
+        seen = replace(stage, out_channels=last) if self.network_wide else stage
+        return Gate(seen, self.network.axes, kernel, far, squash, pool)
 
     @property
     def multiple(self) -> tuple[int, int, int]:
@@ -177,8 +223,8 @@ class RIGNet(RecurrentNetwork):
 
     def _gated(self, index: int, f_in: Tensor, f_out: Tensor, last: Tensor) -> Tensor:
         """f_r = m . f_in."""
-        m = self.gates[str(index)](f_out, last, f_in.shape[2:])
-        return m * f_in  # type: ignore[no-any-return]
+        gate = cast(Gate, self.gates[str(index)])
+        return gate.applied(f_in, last if self.network_wide else f_out, last)
 
 
 def depth(stages: Sequence[Stage], gated: Sequence[int], iterations: int, unrolling: str) -> int:
@@ -195,14 +241,14 @@ def depth(stages: Sequence[Stage], gated: Sequence[int], iterations: int, unroll
 
 
 def _check(iterations: int, unrolling: str, gates: str, feedback: Sequence[int], blocks: int) -> None:
-    if iterations < 1 or unrolling not in ("sequential", "parallel") or gates not in ("basic", "multi-range"):
+    if iterations < 1 or unrolling not in ("sequential", "parallel") or gates not in GATES:
         raise ModelError(
             f"iterations is {iterations}, unrolling {unrolling!r}, gates {gates!r}; at least 1, 'sequential' or "
-            "'parallel', 'basic' or 'multi-range' are needed"
+            "'parallel', 'basic' or 'multi-range' or 'network-wide' are needed"
         )
-    if gates == "multi-range" and unrolling == "sequential":
+    if gates != "basic" and unrolling == "sequential":
         raise ModelError(
-            "gates 'multi-range' with unrolling 'sequential': a block repeats before the last one has run, so there is "
+            f"gates {gates!r} with unrolling 'sequential': a block repeats before the last one has run, so there is "
             "no output to reach for; use unrolling 'parallel'"
         )
     if any(not 1 <= block <= blocks for block in feedback):

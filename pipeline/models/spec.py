@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from pipeline.config.base import Shape, Table, Voxel
+from pipeline.config.base import Level, Positive, Shape, Share, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
 from pipeline.config.strict_yaml import dump_yaml
@@ -34,17 +34,19 @@ if TYPE_CHECKING:
     from torch import nn
 
 BUNDLED = Path(__file__).parent / "bundled"
+CARD_FILE, WEIGHTS_FILE = "card.yaml", "weights.safetensors"
+"""The files of a model in its folder."""
 
 
 class Normalisation(Table):
     """Constants of the whole dataset: x = (raw - offset) / scale."""
 
-    offset: float = 0.0
-    scale: float = Field(default=255.0, gt=0)
+    offset: Level = 0.0
+    scale: Positive = 255.0
 
 
 class OtherChannels(Table):
-    """Channels of a network that predict other targets than the affinities of a run."""
+    """Channels of a network that predict another target than the affinities of nearest neighbours."""
 
     what: str
     """The target that they were trained on."""
@@ -80,12 +82,12 @@ class ModelCard(Table):
     Empty if the network predicts no affinities; then a run refuses it.
     """
     other_channels: tuple[OtherChannels, ...] = ()
-    """The targets of the channels after the affinities, in order; a run does not write these channels."""
+    """The targets of the channels after the affinities, in order; see ``pipeline.models.heads``."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """The function that turns the network's output into affinities from 0 to 1."""
-    resolution_nm: tuple[float, float, float]
+    resolution_nm: tuple[Positive, Positive, Positive]
     """Size in nm (z, y, x) of the voxels that it was trained on."""
-    threshold: float | None = Field(default=None, ge=0, le=1)
+    threshold: Share | None = None
     """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
     """
     training_data: str = ""
@@ -269,17 +271,17 @@ def save_model(folder: Path, module: nn.Module, card: ModelCard) -> ModelCard:
     tensors = {name: tensor.detach().float().contiguous().cpu() for name, tensor in module.state_dict().items()}
     data = save(tensors)
     folder.mkdir(parents=True, exist_ok=True)
-    _replace(folder / "weights.safetensors", data)
+    _replace(folder / WEIGHTS_FILE, data)
     return write_card(
         folder,
-        card.model_copy(update={"weights": "weights.safetensors", "sha256": hashlib.sha256(data).hexdigest()}),
+        card.model_copy(update={"weights": WEIGHTS_FILE, "sha256": hashlib.sha256(data).hexdigest()}),
     )
 
 
 def write_card(folder: Path, card: ModelCard) -> ModelCard:
     """Write the card of a folder that holds its weights already; returns it as it is read."""
     text = dump_yaml({**CARD.stamp, **card.model_dump(mode="json")}, width=110)
-    _replace(folder / "card.yaml", text.encode())
+    _replace(folder / CARD_FILE, text.encode())
     return load_card(folder)
 
 

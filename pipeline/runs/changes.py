@@ -39,7 +39,7 @@ LABELS = Effect("the cut of the merge tree and the labels", with_readers("cut_me
 TREE = Effect("the merge tree and the labels", with_readers("agglomerate", without=SAME))
 GRAPH = Effect("the region graph, the merge tree and the labels", with_readers("build_region_graph", without=SAME))
 SUPERVOXELS = Effect("supervoxels and what follows", with_readers("extract_supervoxels"))
-EVERYTHING = Effect("everything", with_readers("predict_affinities"))
+EVERYTHING = Effect("everything", with_readers("predict_heads"))
 EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, SCORES, NOTHING)
 
 RUNS = {
@@ -74,7 +74,7 @@ KEYS = (
     *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
     *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
     *_changes(EVERYTHING, "inference.augmentation", "inference.compile", run="image"),
-    *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", run="image"),
+    *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", "inference.heads", run="image"),
     *_changes(EVERYTHING, "inference.device", "inference.batch_size", run="gpu"),
     *_changes(EVERYTHING, "inference.threads", run="cpu"),
     *_changes(SUPERVOXELS, "input.mask", "supervoxels.mode", "supervoxels.threshold"),

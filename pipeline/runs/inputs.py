@@ -14,14 +14,19 @@ from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
-from pipeline.runs.origin import input_fingerprint, refuse_own_directory, sample_blocks
+from pipeline.runs.origin import input_fingerprint, refuse_own_directory
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
-from pipeline.stages.affinities import STANDARD_OFFSETS, to_uint8
+from pipeline.stages.affinities import STANDARD_OFFSETS, SURE, to_uint8
 from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
 from pipeline.volumes.coarser import mask_on, same_size
 from pipeline.volumes.image_rules import check_image
+from pipeline.volumes.location import parse_location
+from pipeline.volumes.resemblance import refuse_image_as_labels
+from pipeline.volumes.sample import sample_blocks
+from pipeline.volumes.scaled import says_scale
+from pipeline.volumes.words import counted
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
@@ -40,11 +45,11 @@ def open_inputs(config: RunConfig) -> Inputs:
     volume = opened.source(url)
     spec = volume.spec
     network = None if given.image is None else open_network(config.inference, spec)
+    roi = region_of_interest(given.start, given.stop, spec.bounds)
     if network is None:
-        _check_affinities(volume)
+        _check_affinities(volume, roi)
     else:
         check_image(volume, network.card.image_channels, f"model {network.card.name}")
-    roi = region_of_interest(given.start, given.stop, spec.bounds)
     return Inputs(
         url=url,
         spec=spec,
@@ -98,21 +103,16 @@ def open_network(config: Inference, spec: VolumeSpec) -> Network:
     """The model card, checked against the image; the weights are checked when they are loaded."""
     from pipeline.inference.lattice import PatchLattice
     from pipeline.models.spec import load_card
+    from pipeline.runs.heads import heads_of_run
 
     card = load_card(config.model)
-    if not card.offsets:
-        predicted = ", ".join(other.what for other in card.other_channels)
-        raise ConfigError(
-            f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
-            "train one with such affinities among its targets, or give the run affinities that you have "
-            "(input.affinities)"
-        )
+    heads = heads_of_run(config, card)
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap
     PatchLattice(spec.bounds, patch, overlap)
     if not config.any_resolution:
         _check_resolution(card, spec.resolution_nm)
-    return Network(config.model, card, patch, overlap, config)
+    return Network(config.model, card, patch, overlap, config, heads)
 
 
 def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> Truth | None:
@@ -151,8 +151,8 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels must be "
-            "integers in one"
+            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(
@@ -160,6 +160,7 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
             f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
             "adding #resolution=z,y,x"
         )
+    refuse_image_as_labels(volume)
     if volume.spec.dtype.kind == "i":
         least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
         if least < -MARKS:
@@ -183,8 +184,8 @@ def _skeleton_fingerprint(skeletons: Skeletons) -> str:
     return fingerprint([array.tolist() for array in (skeletons.nodes_nm, skeletons.edges, skeletons.skeleton)])
 
 
-def _check_affinities(volume: Volume) -> None:
-    """Refuse channels, types and values that are no affinities; values are those that also make the fingerprint."""
+def _check_affinities(volume: Volume, roi: BoundingBox) -> None:
+    """Refuse channels, types and values that are no affinities; of the values, a sample of the region is looked at."""
     spec = volume.spec
     if (spec.channels or 0) < 3 or spec.dtype.kind not in "fu":
         raise VolumeError(
@@ -193,14 +194,17 @@ def _check_affinities(volume: Volume) -> None:
         )
     if spec.dtype.kind == "u" and spec.dtype != np.uint8:
         raise VolumeError(
-            f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float"
+            f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float: name the "
+            f"value that is sure by adding #scale={np.iinfo(spec.dtype).max}, or the one that it is"
         )
-    largest = max(int(to_uint8(block[:3], volume.url).max(initial=0)) for block in sample_blocks(volume))
-    if largest == 1 and volume.spec.dtype == np.uint8:
+    largest = max(int(to_uint8(block[:3], volume.url).max(initial=0)) for block in sample_blocks(volume, roi))
+    if 0 < largest < SURE and spec.dtype == np.uint8 and not says_scale(parse_location(volume.url)):
+        guess = 1 if largest == 1 else max(100, largest)
         raise VolumeError(
-            f"{volume.url} holds uint8 affinities of which none is larger than 1; 255 is sure, 1 is nearly nothing: "
-            f"stretch them with `petaseg ingest {shlex.quote(volume.url)} affinities.zarr --to uint8 "
-            "--percentiles 0,100`"
+            f"{volume.url} holds uint8 affinities of which none is larger than {largest} in a sample of the region; "
+            f"255 is sure, and {largest} is not: name the value that is sure by adding #scale={guess}, or #scale=255 "
+            "if they are meant as they are, or stretch them with `petaseg ingest "
+            f"{shlex.quote(volume.url)} affinities.zarr --to uint8 --percentiles 0,100`"
         )
 
 

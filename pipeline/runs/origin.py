@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import product as cartesian
-
-import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.runs.chain import STAGES
+from pipeline.runs.chain import names_of_volumes
 from pipeline.runs.hints import continuation
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
 from pipeline.stages.layout import BESIDE
@@ -25,11 +22,12 @@ from pipeline.volumes.base import Volume
 from pipeline.volumes.formats import VOLUMES, creatable
 from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
+from pipeline.volumes.presence import require_stored
+from pipeline.volumes.sample import sample_blocks
+from pipeline.volumes.words import counted
 
-SAMPLE = (32, 32, 32)
-"""Shape of the 27 blocks whose voxels enter the fingerprint of a volume."""
-WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
-"""Names, within a run directory, of the volumes that stages write."""
+WRITTEN = frozenset(f"{name}.zarr" for name in names_of_volumes())
+"""Names, within a run directory, of the volumes that stages write; heads of other programs may add theirs."""
 
 
 @dataclass(frozen=True)
@@ -46,8 +44,9 @@ class Origin:
         done = self.outline.ledger(self.stage).summary().done
         if done < self.stage.total:
             raise VolumeError(
-                f"{url} belongs to the run {self.outline.url}, which has finished {done} of {self.stage.total} chunks "
-                f"of {self.stage.name}; only finished volumes are read: finish it first with `{self.command}`"
+                f"{url} belongs to the run {self.outline.url}, which has finished {done} of "
+                f"{counted(self.stage.total, 'chunk')} of {self.stage.name}; only finished volumes are read: "
+                f"finish it first with `{self.command}`"
             )
 
     def require_region(self, volume: Volume, needed: BoundingBox) -> None:
@@ -70,11 +69,13 @@ class Origin:
 def input_fingerprint(volume: Volume, needed: BoundingBox, run_directory: str) -> str:
     """The fingerprint of an input, of which ``needed`` is read by the run in ``run_directory``.
 
-    Raises ``VolumeError`` if another run has not finished it, ``ConfigError`` if this very run writes it.
+    Raises ``VolumeError`` if another run has not finished it, or if nothing of it is stored; ``ConfigError`` if this
+    very run writes it.
     """
     refuse_own_directory(volume.url, run_directory)
     origin = origin_of(volume.url)
     if origin is None:
+        require_stored(volume)
         return volume_fingerprint(volume)
     origin.require_finished(volume.url)
     origin.require_region(volume, needed)
@@ -117,7 +118,8 @@ def origin_of(url: str) -> Origin | None:
     if location.format not in (None, *creatable()) or location.base.startswith(("http://", "https://")):
         return None
     for folder, name in _places(location):
-        if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:
+        outline = read_outline(ObjectStore(folder)) if name.endswith(".zarr") else None
+        if outline is not None and (name in WRITTEN or name in outline.volumes):
             return _origin(url, outline, name.removesuffix(".zarr"))
         if (outline := _beside(folder, name)) is not None:
             stage = outline.stages[-1]  # the one that writes its labels
@@ -140,27 +142,17 @@ def volume_fingerprint(volume: Volume) -> str:
     return fingerprint(list(_extent(volume)), [fingerprint(block.tobytes().hex()) for block in sample_blocks(volume)])
 
 
-def sample_blocks(volume: Volume) -> Iterator[np.ndarray]:
-    """27 blocks of a volume's voxels: at the first, the middle and the last place along each axis."""
-    bounds = volume.spec.bounds
-    axes = [
-        sorted({a, a + (b - a) // 2, max(a, b - n)}) for a, b, n in zip(bounds.start, bounds.stop, SAMPLE, strict=True)
-    ]
-    for z, y, x in cartesian(*axes):
-        yield volume.read(BoundingBox.from_shape(SAMPLE, (z, y, x)).intersect(bounds))
-
-
 def _extent(volume: Volume) -> tuple[Vec, Vec, str, tuple[float, float, float], int | None]:
     spec = volume.spec
     return spec.bounds.start, spec.bounds.stop, str(spec.dtype), spec.resolution_nm, spec.channels
 
 
 def _other_voxels(url: str) -> tuple[str, ...]:
-    """What a URL says about the voxels beside their place: an order ``#axes=`` that no stage writes, and a channel."""
+    """What a URL says about the voxels beside their place: an order ``#axes=`` that no stage writes, channel, scale."""
     options = parse_location(url).options
-    axes, channel = options.get("axes"), options.get("channel")
+    axes = options.get("axes")
     other_axes = () if axes is None or axes in DEFAULT.values() else (axes,)
-    return other_axes if channel is None else (*other_axes, f"channel {channel}")
+    return (*other_axes, *(f"{name} {options[name]}" for name in ("channel", "scale") if name in options))
 
 
 def _origin(url: str, outline: RunOutline, volume: str) -> Origin:

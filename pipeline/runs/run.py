@@ -51,7 +51,7 @@ from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
-from pipeline.stages.predict_affinities import PredictAffinities, options_of
+from pipeline.stages.predict_heads import PredictHeads, options_of
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
@@ -165,8 +165,8 @@ class Run:
     @cached_property
     def affinities(self) -> AffinitySource:
         """The source of this run's affinities: predicted, or given."""
-        predicted = self.has_stage(PredictAffinities.name)
-        return affinity_source(self.setup, self.stage(PredictAffinities.name) if predicted else None)
+        predicted = self.has_stage(PredictHeads.name)
+        return affinity_source(self.setup, self.stage(PredictHeads.name) if predicted else None)
 
     @property
     def threshold(self) -> float:
@@ -202,11 +202,11 @@ class Run:
         Nothing is built if every affinity of these weights is there already.
         """
         network = self.inputs.network
-        if network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
+        if network is not None and not self.is_complete(self.stage(PredictHeads.name)):
             from pipeline.inference.patch_check import check_patch  # it needs torch
             from pipeline.models.spec import load_model
 
-            check_patch(load_model(network.card), network.patch_shape, options_of(network.config))
+            check_patch(load_model(network.card), network.patch_shape, options_of(network))
 
     @property
     def command(self) -> str:

@@ -130,15 +130,19 @@ def agglomerate_node(
 
 
 def _check(children: Sequence[RegionGraph], roi: BoundingBox, linkage: Linkage) -> None:
-    if not children:
+    check_tiles([BoundingBox(child.start, child.stop) for child in children], roi)
+    if linkage.needs_histograms and not all(child.has_histograms for child in children):
+        raise ConfigError("quantile linkage needs the values on each contact; build the region graph with histograms")
+
+
+def check_tiles(boxes: Sequence[BoundingBox], roi: BoundingBox) -> None:
+    """``ConfigError`` unless the boxes of a node's children tile a box of the region."""
+    if not boxes:
         raise ConfigError("a node without children; give at least one region graph")
-    boxes = [BoundingBox(child.start, child.stop) for child in children]
     hull = BoundingBox(reduce(Vec.minimum, (b.start for b in boxes)), reduce(Vec.maximum, (b.stop for b in boxes)))
     if sum(b.voxels for b in boxes) != hull.voxels or not roi.contains(hull):
         listed = ", ".join(map(str, boxes))
         raise ConfigError(f"children {listed} must tile a box within {roi}; give all chunks of one node, each once")
-    if linkage.needs_histograms and not all(child.has_histograms for child in children):
-        raise ConfigError("quantile linkage needs the values on each contact; build the region graph with histograms")
 
 
 def _rest(graph: Assembly, pairs: np.ndarray, remains: Remains) -> RegionGraph:

@@ -7,7 +7,7 @@ saw it from outside. All regions that hold the same fragment are one region.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -45,28 +45,61 @@ class Assembly(NamedTuple):
     port_faces: np.ndarray
 
 
-class _Ports(NamedTuple):
+class Ports(NamedTuple):
+    """Fragments that may continue outside a box."""
+
     fragments: np.ndarray
+    """uint64 (p,), ascending"""
     regions: np.ndarray
+    """int32 (p,)"""
     faces: np.ndarray
+    """uint8 (p,): as in ``RegionGraph``"""
+
+
+class Part(Protocol):
+    """What is united of a child, as ``RegionGraph`` describes it."""
+
+    @property
+    def box(self) -> np.ndarray:
+        """int64 (2, 3)"""
+
+    @property
+    def regions(self) -> np.ndarray:
+        """uint64 (n,), ascending"""
+
+    @property
+    def joins(self) -> np.ndarray:
+        """int32 (j, 2)"""
+
+    @property
+    def ports(self) -> np.ndarray:
+        """uint64 (p,), ascending"""
+
+    @property
+    def port_regions(self) -> np.ndarray:
+        """int32 (p,)"""
+
+    @property
+    def port_faces(self) -> np.ndarray:
+        """uint8 (p,)"""
+
+
+class Whole(NamedTuple):
+    """The regions of adjacent boxes as those of one box; see ``Assembly``."""
+
+    box: np.ndarray
+    regions: np.ndarray
+    places: list[np.ndarray]
+    """int32, for each child: where its regions are among all"""
+    root: np.ndarray
+    is_open: np.ndarray
+    ports: Ports
 
 
 def assemble(children: Sequence[RegionGraph], *, histograms: bool) -> Assembly:
     """Unite the graphs of children that tile a box; their histograms are kept if ``histograms``."""
-    box = np.array([np.min([c.box[0] for c in children], axis=0), np.max([c.box[1] for c in children], axis=0)])
-    regions, places = _common_names([child.regions for child in children])
-    ports = _sorted_ports(children, places)
-    same = np.flatnonzero(ports.fragments[1:] == ports.fragments[:-1])
-    held_twice = np.stack([ports.regions[same], ports.regions[same + 1]], axis=1)
-    joins = [place[child.joins] for child, place in zip(children, places, strict=True)]
-    root = np.arange(len(regions), dtype=np.int32)
-    _unite(root, np.concatenate([held_twice, *joins]))
-    sizes = np.zeros(len(regions), np.int64)
-    for child, place in zip(children, places, strict=True):
-        np.add.at(sizes, root[place], child.sizes)
-    ports = _outer_ports(ports, root)
-    is_open = np.zeros(len(regions), np.bool_)
-    is_open[ports.regions] = True
+    box, regions, places, root, is_open, ports = unite_regions(children)
+    sizes = added(root, places, [child.sizes for child in children])
     edges = np.concatenate([root[place[child.edges]] for child, place in zip(children, places, strict=True)])
     return Assembly(
         box,
@@ -82,6 +115,30 @@ def assemble(children: Sequence[RegionGraph], *, histograms: bool) -> Assembly:
     )
 
 
+def unite_regions(children: Sequence[Part]) -> Whole:
+    """Name the regions of children that tile a box together, unite those that are one, and close the faces between."""
+    box = np.array([np.min([c.box[0] for c in children], axis=0), np.max([c.box[1] for c in children], axis=0)])
+    regions, places = _common_names([child.regions for child in children])
+    ports = _sorted_ports(children, places)
+    same = np.flatnonzero(ports.fragments[1:] == ports.fragments[:-1])
+    held_twice = np.stack([ports.regions[same], ports.regions[same + 1]], axis=1)
+    joins = [place[child.joins] for child, place in zip(children, places, strict=True)]
+    root = np.arange(len(regions), dtype=np.int32)
+    unite_pairs(root, np.concatenate([held_twice, *joins]))
+    ports = _outer_ports(ports, root)
+    is_open = np.zeros(len(regions), np.bool_)
+    is_open[ports.regions] = True
+    return Whole(box, regions, places, root, is_open, ports)
+
+
+def added(root: np.ndarray, places: Sequence[np.ndarray], values: Sequence[np.ndarray]) -> np.ndarray:
+    """The sums of the children's values over the parts of each root: int64 (n,), 0 unless a root."""
+    total = np.zeros(len(root), np.int64)
+    for place, own in zip(places, values, strict=True):
+        np.add.at(total, root[place], own)
+    return total
+
+
 def _common_names(names: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]]:
     """All ids in ascending order, and for each child the places of its own, int32."""
     if len(names) == 1:
@@ -90,7 +147,7 @@ def _common_names(names: list[np.ndarray]) -> tuple[np.ndarray, list[np.ndarray]
     return regions, [np.searchsorted(regions, own).astype(np.int32) for own in names]
 
 
-def _sorted_ports(children: Sequence[RegionGraph], places: list[np.ndarray]) -> _Ports:
+def _sorted_ports(children: Sequence[Part], places: list[np.ndarray]) -> Ports:
     """The ports of all children by fragment; faces that a sibling closes are cleared."""
     stop = np.max([child.box[1] for child in children], axis=0)
     faces = []
@@ -100,10 +157,10 @@ def _sorted_ports(children: Sequence[RegionGraph], places: list[np.ndarray]) -> 
     fragments = np.concatenate([child.ports for child in children])
     order = np.argsort(fragments, kind="stable")
     regions = np.concatenate([place[child.port_regions] for child, place in zip(children, places, strict=True)])
-    return _Ports(fragments[order], regions[order], np.concatenate(faces)[order])
+    return Ports(fragments[order], regions[order], np.concatenate(faces)[order])
 
 
-def _outer_ports(ports: _Ports, root: np.ndarray) -> _Ports:
+def _outer_ports(ports: Ports, root: np.ndarray) -> Ports:
     """The remaining ports, each fragment once; a fragment that a child holds no longer lies outside."""
     fragments, first = np.unique(ports.fragments, return_index=True)
     number = np.repeat(np.arange(len(fragments)), np.diff(first, append=len(ports.fragments)))
@@ -113,7 +170,7 @@ def _outer_ports(ports: _Ports, root: np.ndarray) -> _Ports:
     np.bitwise_or.at(faces, number, ports.faces)
     faces[held] &= np.uint8(OUTSIDE - 1)
     left = faces != 0
-    return _Ports(fragments[left], root[ports.regions[first[left]]], faces[left])
+    return Ports(fragments[left], root[ports.regions[first[left]]], faces[left])
 
 
 def _concatenated_histograms(children: Sequence[RegionGraph]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -127,17 +184,18 @@ def _concatenated_histograms(children: Sequence[RegionGraph]) -> tuple[np.ndarra
 
 
 @kernel
-def _unite(root, pairs):  # type: ignore[no-untyped-def]
+def unite_pairs(root, pairs):  # type: ignore[no-untyped-def]
     """Turn 0 .. n - 1, int32 (n,), into the smallest member of each one's component; ``pairs`` are int32 (m, 2)."""
     for i in range(len(pairs)):
-        a, b = _root(root, pairs[i, 0]), _root(root, pairs[i, 1])
+        a, b = root_of(root, pairs[i, 0]), root_of(root, pairs[i, 1])
         root[max(a, b)] = min(a, b)
     for i in range(root.size):
         root[i] = root[root[i]]
 
 
 @part
-def _root(root, i):  # type: ignore[no-untyped-def]
+def root_of(root, i):  # type: ignore[no-untyped-def]
+    """The root of i, to which later searches come faster."""
     while root[i] != i:
         root[i] = root[root[i]]
         i = root[i]

@@ -43,7 +43,9 @@ class Contacts(NamedTuple):
     """uint8 (c,): its value"""
 
 
-class _Fragments(NamedTuple):
+class Fragments(NamedTuple):
+    """What is known of fragments, by number."""
+
     ids: np.ndarray
     sizes: np.ndarray
     faces: np.ndarray
@@ -99,9 +101,9 @@ def _new_tables() -> _Tables:
     return _Tables(new_table(1024), new_table(4096), new_table(RECENT))
 
 
-def _new_lists() -> tuple[_Fragments, _Edges, _Stream]:
+def _new_lists() -> tuple[Fragments, _Edges, _Stream]:
     """Room for a few; ``_scan`` makes more."""
-    fragments = _Fragments(np.zeros(512, np.uint64), np.zeros(512, np.int64), np.zeros(512, np.uint8))
+    fragments = Fragments(np.zeros(512, np.uint64), np.zeros(512, np.int64), np.zeros(512, np.uint8))
     edges = _Edges(np.zeros(2048, np.uint64), np.zeros(2048, np.int64), np.zeros(2048, np.int64))
     return fragments, edges, _Stream(np.empty(0, np.int32), np.empty(0, np.uint8))
 
@@ -119,16 +121,27 @@ def _rows(ids: np.ndarray) -> _Rows:
 
 def histograms(contacts: Contacts, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Offsets, values and their counts for the edges in ``order`` (int64 (m,)), as ``RegionGraph`` keeps them."""
-    place = np.empty(len(order), np.int32)
+    return counted(contacts.stream_edges, contacts.stream_values, contacts.counts, order)
+
+
+def counted(
+    groups: np.ndarray, values: np.ndarray, lengths: np.ndarray, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Which values occur in each group, ascending, and how often: offsets int64 (m + 1,), values, counts int64.
+
+    Item i has ``values[i]``, uint8, and is of group ``groups[i]``, int32, -1 = of none. Group g has ``lengths[g]``
+    items. The m groups of ``order``, int64, are listed; no other has items.
+    """
+    place = np.empty(len(lengths), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     starts = np.zeros(len(order) + 1, np.int64)
-    np.cumsum(contacts.counts[order], out=starts[1:])
-    grouped = np.empty(len(contacts.stream_values), np.uint8)
-    _group(contacts.stream_edges, contacts.stream_values, place, starts[:-1].copy(), grouped)
+    np.cumsum(lengths[order], out=starts[1:])
+    grouped = np.empty(starts[-1], np.uint8)
+    _group(groups, values, place, starts[:-1].copy(), grouped)
     offsets, histogram = np.zeros(len(starts), np.int64), np.zeros(256, np.int64)
-    values, counts = np.empty(len(grouped), np.uint8), np.empty(len(grouped), np.int64)
-    n = _count(grouped, starts, histogram, offsets, values, counts)
-    return offsets, values[:n].copy(), counts[:n].copy()
+    found, counts = np.empty(len(grouped), np.uint8), np.empty(len(grouped), np.int64)
+    n = _count(grouped, starts, histogram, offsets, found, counts)
+    return offsets, found[:n].copy(), counts[:n].copy()
 
 
 @kernel
@@ -144,22 +157,20 @@ def _scan(ids, affinities, low, goes_on, stream, tables, fragments, edges, liste
             table, edge_table = grown(table, used[0] + nx), grown(edge_table, used[1] + 3 * nx)
             n, m, c = used[0] + nx, used[1] + 3 * nx, used[2] + 3 * nx
             if n > fragments.ids.size:
-                fragments = _Fragments(
-                    _larger(fragments.ids, n), _larger(fragments.sizes, n), _larger(fragments.faces, n)
-                )
+                fragments = Fragments(larger(fragments.ids, n), larger(fragments.sizes, n), larger(fragments.faces, n))
             if m > edges.pairs.size:
-                edges = _Edges(_larger(edges.pairs, m), _larger(edges.counts, m), _larger(edges.sums, m))
+                edges = _Edges(larger(edges.pairs, m), larger(edges.counts, m), larger(edges.sums, m))
             if stream and c > listed.edges.size:
-                listed = _Stream(_larger(listed.edges, c), _larger(listed.values, c))
+                listed = _Stream(larger(listed.edges, c), larger(listed.values, c))
             behind, behind_numbers = (ids[z, y - 1], own[y - 1]) if y else (no_ids, no_numbers)
             under = ids[z - 1, y] if z else no_ids
-            _number_row(ids[z, y], behind, behind_numbers, under, below[y], table, fragments, used, own[y])
+            number_row(ids[z, y], behind, behind_numbers, under, below[y], table, fragments, used, own[y])
             if z < lz or y < ly:
-                _mark(own[y], np.uint8(OUTSIDE), fragments.faces)
+                mark(own[y], np.uint8(OUTSIDE), fragments.faces)
                 if z < lz and y < ly:
                     continue
             else:
-                _measure(own[y], lx, z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1], goes_on[2], fragments)
+                measure(own[y], lx, z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1], goes_on[2], fragments)
                 row, zz, yy = own[y, lx:], z - lz, y - ly
                 into = (recent, edge_table, edges, used, listed)
                 _meet(own[y, 1:], own[y, : nx - 1], affinities[2, zz, yy, 1 - lx :], places, *into)
@@ -171,7 +182,7 @@ def _scan(ids, affinities, low, goes_on, stream, tables, fragments, edges, liste
 
 
 @part
-def _number_row(row, behind, behind_numbers, under, under_numbers, table, fragments, used, numbers):  # type: ignore[no-untyped-def]
+def number_row(row, behind, behind_numbers, under, under_numbers, table, fragments, used, numbers):  # type: ignore[no-untyped-def]
     """Small numbers of a row of ids, -1 for id 0; from a neighbour with the same id if there is one."""
     last, number = np.uint64(0), np.int32(-1)
     for x in range(row.size):
@@ -200,23 +211,24 @@ def _number(name, table, fragments, used):  # type: ignore[no-untyped-def]
 
 
 @part
-def _mark(numbers, bit, faces):  # type: ignore[no-untyped-def]
+def mark(numbers, bit, faces):  # type: ignore[no-untyped-def]
+    """Set a bit for every fragment of a row."""
     for x in range(numbers.size):
         if numbers[x] >= 0:
             faces[numbers[x]] |= bit
 
 
 @part
-def _measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignore[no-untyped-def]
+def measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignore[no-untyped-def]
     """Add a row to the sizes of its fragments, run by run, and note those on the faces."""
     nx = numbers.size
     if last_z:
-        _mark(numbers[low:], np.uint8(1), fragments.faces)
+        mark(numbers[low:], np.uint8(1), fragments.faces)
     if last_y:
-        _mark(numbers[low:], np.uint8(2), fragments.faces)
+        mark(numbers[low:], np.uint8(2), fragments.faces)
     if goes_on_x:
-        _mark(numbers[nx - 1 :], np.uint8(4), fragments.faces)
-    _mark(numbers[:low], np.uint8(OUTSIDE), fragments.faces)
+        mark(numbers[nx - 1 :], np.uint8(4), fragments.faces)
+    mark(numbers[:low], np.uint8(OUTSIDE), fragments.faces)
     begin = low
     for x in range(low + 1, nx + 1):
         if x == nx or numbers[x] != numbers[begin]:
@@ -228,7 +240,7 @@ def _measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignor
 @part
 def _meet(own, other, values, places, recent, table, edges, used, listed):  # type: ignore[no-untyped-def]
     """Add the affinities between two rows to the edges of the fragments that differ."""
-    for i in range(_differing(own, other, places)):
+    for i in range(differing(own, other, places)):
         x = places[i]
         a, b = own[x], other[x]
         if (a | b) < 0:
@@ -247,7 +259,7 @@ def _meet(own, other, values, places, recent, table, edges, used, listed):  # ty
 
 
 @part
-def _differing(own, other, places):  # type: ignore[no-untyped-def]
+def differing(own, other, places):  # type: ignore[no-untyped-def]
     """How many places of two rows differ, and which. There is no branch, since the processor could not predict it."""
     n = 0
     for x in range(own.size):
@@ -271,6 +283,8 @@ def _edge(key, table, edges, used):  # type: ignore[no-untyped-def]
 def _group(stream_edges, stream_values, place, starts, grouped):  # type: ignore[no-untyped-def]
     """Write the streamed values edge by edge; ``starts`` is used up."""
     for i in range(stream_edges.size):
+        if stream_edges[i] < 0:
+            continue
         edge = place[stream_edges[i]]
         grouped[starts[edge]] = stream_values[i]
         starts[edge] += 1
@@ -292,7 +306,7 @@ def _count(grouped, starts, histogram, offsets, values, counts):  # type: ignore
 
 
 @part
-def _larger(array, n):  # type: ignore[no-untyped-def]
+def larger(array, n):  # type: ignore[no-untyped-def]
     """A copy with room for twice ``n`` values; zeros follow those of the array."""
     larger = np.zeros(2 * n, array.dtype)
     for i in range(array.size):

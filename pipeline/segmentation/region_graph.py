@@ -124,8 +124,8 @@ def build_region_graph(
     low = _check(ids, affinities, core, roi)
     goes_on = np.less(core.stop, roi.stop)
     contacts = scan(np.ascontiguousarray(ids), np.ascontiguousarray(affinities), low, goes_on, histograms)
-    _check_cut(contacts)
-    pairs = _joined_ids(ids, joins, low, core, bounds)
+    check_cut(contacts.ids, contacts.sizes, contacts.faces)
+    pairs = joined_ids(ids, joins, low, core, bounds)
     return _assemble(contacts, pairs, core, histograms)
 
 
@@ -167,7 +167,7 @@ def _regions_in_use(contacts: Contacts, pairs: np.ndarray) -> tuple[np.ndarray, 
     return contacts.ids[numbers], rank
 
 
-def _joined_ids(ids: np.ndarray, joins: np.ndarray, low: Vec, core: BoundingBox, bounds: BoundingBox) -> np.ndarray:
+def joined_ids(ids: np.ndarray, joins: np.ndarray, low: Vec, core: BoundingBox, bounds: BoundingBox) -> np.ndarray:
     """Pairs of fragments that are parts of one supervoxel: uint64 (n, 2), each pair once."""
     if not len(joins):
         return np.empty((0, 2), np.uint64)
@@ -207,10 +207,11 @@ def _check(ids: np.ndarray, affinities: np.ndarray, core: BoundingBox, roi: Boun
     return low
 
 
-def _check_cut(contacts: Contacts) -> None:
-    both = np.flatnonzero(((contacts.faces & OUTSIDE) != 0) & (contacts.sizes > 0))
+def check_cut(ids: np.ndarray, sizes: np.ndarray, faces: np.ndarray) -> None:
+    """``ConfigError`` if a fragment lies on both sides of a low face; all are (n,), as ``Contacts`` has them."""
+    both = np.flatnonzero(((faces & OUTSIDE) != 0) & (sizes > 0))
     if len(both):
         raise ConfigError(
-            f"fragment {contacts.ids[both[0]]} goes on beyond a low face of the chunk; fragments must be cut at chunk "
+            f"fragment {ids[both[0]]} goes on beyond a low face of the chunk; fragments must be cut at chunk "
             "faces, with a join for every cut: use those of extract_supervoxels"
         )

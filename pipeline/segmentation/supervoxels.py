@@ -23,6 +23,7 @@ affinities) and the distance-based fragments that are common in the field, with 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from operator import gt
 
@@ -67,13 +68,13 @@ class SupervoxelRules:
         largest = 255 * 2 * len(self.axes)
         object.__setattr__(self, "resolution_nm", as_vec(self.resolution_nm, "resolution_nm"))
         object.__setattr__(self, "saturation", self.saturation or largest)
-        _check_range("resolution_nm", min(self.resolution_nm), 1, 10**6)
+        check_range("resolution_nm", min(self.resolution_nm), 1, 10**6)
         finest = min(self.resolution_nm[a] for a in self.axes)
-        _check_range("threshold", self.threshold, 0, largest)
-        _check_range("saturation", self.saturation, 1, largest)
-        _check_range("max_distance_nm", self.max_distance_nm, 1, LARGEST_REACH * finest)
-        _check_range("evidence_nm", self.evidence_nm, 0, LARGEST_REACH * finest)
-        _check_range("filter_width", self.filter_width, 1, 2 * LARGEST_REACH + 1)
+        check_range("threshold", self.threshold, 0, largest)
+        check_range("saturation", self.saturation, 1, largest)
+        check_range("max_distance_nm", self.max_distance_nm, 1, LARGEST_REACH * finest)
+        check_range("evidence_nm", self.evidence_nm, 0, LARGEST_REACH * finest)
+        check_range("filter_width", self.filter_width, 1, 2 * LARGEST_REACH + 1)
         if self.filter_width % 2 == 0:
             raise ConfigError(
                 f"filter_width is {self.filter_width}; it must be odd, so that the filter has a middle: "
@@ -106,9 +107,8 @@ class SupervoxelRules:
     def halo(self) -> tuple[Vec, Vec]:
         """Voxels of context needed before and after a core, z, y, x: the exact minimum."""
         reach = reach_of(self.resolution_nm, self.max_distance_nm, self.axes)
-        crossed = Vec(*(int(a in self.axes) for a in range(3)))
-        low = (reach + RIM + 1 + self.filter_width // 2) * crossed
-        return low, low + crossed
+        low = (reach + RIM + 1 + self.filter_width // 2) * crossed(self.axes)
+        return low, low + crossed(self.axes)
 
 
 def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> SupervoxelRules:
@@ -142,7 +142,8 @@ class Supervoxels:
     """int64 (n, 2), linear index of voxel v and axis k: v on the low face of k shares a basin with v - e_k."""
 
 
-def _check_range(name: str, value: int, least: int, most: int) -> None:
+def check_range(name: str, value: int, least: int, most: int) -> None:
+    """``ConfigError`` unless a rule's value is a whole number from ``least`` to ``most``."""
     if isinstance(value, bool) or int(value) != value or not least <= value <= most:
         raise ConfigError(f"{name} is {value}; it must be a whole number from {least} to {most}: choose one in between")
 
@@ -166,7 +167,7 @@ def extract_supervoxels(
     ``ConfigError`` if arrays and boxes do not fit, or ``read_box`` holds less than the core and its halo.
     """
     needed = core.grow(*rules.halo()).intersect(roi)
-    _check_boxes(read_box, core, needed, roi, bounds)
+    check_boxes(read_box, core, needed, roi, bounds)
     _check_arrays(affinities, mask, read_box)
     part = needed.slices(read_box.start)
     z, y, x = map(gt, needed.start, roi.start)
@@ -176,28 +177,26 @@ def extract_supervoxels(
         (z, y, x),
         rules.scale,
     )
-    return _cut(heights, needed, core, roi, bounds, rules)
+    rim = core.grow(RIM * crossed(rules.axes)).intersect(roi)
+    offset, volume = rim.start - needed.start + 1, not rules.per_section
+    pointer = pointers(heights, offset, rim.shape, volume=volume, full_height=rules.scale.full_height)
+    return cut_at_faces(pointer, rim, core, bounds, rules.axes)
 
 
-def _cut(
-    heights: np.ndarray,
-    box: BoundingBox,
-    core: BoundingBox,
-    roi: BoundingBox,
-    bounds: BoundingBox,
-    rules: SupervoxelRules,
+def crossed(axes: Sequence[int]) -> Vec:
+    """1 for each of these axes, 0 for the others."""
+    return Vec(*(int(a in axes) for a in range(3)))
+
+
+def cut_at_faces(
+    pointer: np.ndarray, rim: BoundingBox, core: BoundingBox, bounds: BoundingBox, axes: Sequence[int]
 ) -> Supervoxels:
-    """Fragments and joins of a core, given heights of ``box`` within a frame of one voxel."""
-    volume = not rules.per_section
-    rim = core.grow((RIM * volume, RIM, RIM)).intersect(roi)
-    pointer = pointers(
-        heights, rim.start - box.start + 1, rim.shape, volume=volume, full_height=rules.scale.full_height
-    )
+    """Fragments and joins of a core, given the pointers of ``rim``, which is uint8 (z, y, x)."""
     low = core.start - rim.start
-    summits, smallest = basins(pointer, volume=volume)
+    summits, smallest = basins(pointer, volume=0 in axes)
     start = core.start - bounds.start
     ids = first_ids(summits, smallest, low, core.shape, start, bounds.shape)
-    joins = [_linear(crossings(pointer, low, core.shape, a), a, start, bounds.shape) for a in rules.axes if low[a]]
+    joins = [_linear(crossings(pointer, low, core.shape, a), a, start, bounds.shape) for a in axes if low[a]]
     return Supervoxels(ids, np.concatenate([np.empty((0, 2), np.int64), *joins]))
 
 
@@ -207,9 +206,10 @@ def _linear(voxels: np.ndarray, axis: int, start: Vec, shape: Vec) -> np.ndarray
     return np.stack([(z * shape[1] + y) * shape[2] + x, np.full_like(z, axis)], axis=1)
 
 
-def _check_boxes(
+def check_boxes(
     read_box: BoundingBox, core: BoundingBox, needed: BoundingBox, roi: BoundingBox, bounds: BoundingBox
 ) -> None:
+    """``ConfigError`` unless the core is a part of the region, and what is read holds what is needed."""
     if core.empty or not roi.contains(core):
         raise ConfigError(
             f"core {core} must be a non-empty part of the region of interest {roi}; take it from the grid"

@@ -18,6 +18,8 @@ from pipeline.stages.base import Stage
 from pipeline.stages.setup import Setup
 
 STANDARD_OFFSETS = Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1)
+SURE = 128
+"""Half of what is sure in uint8. Affinities of which none reaches it have another scale: percent, or 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,6 @@ def to_uint8(values: np.ndarray, url: str) -> np.ndarray:
     if values.size and not (steps.min() >= 0 and steps.max() <= 255):
         raise VolumeError(
             f"affinities in {url} range from {values.min()} to {values.max()}; floating-point affinities must lie in "
-            "0..1: rescale them, or store them as uint8"
+            "0..1: name the value that is sure by adding #scale=255 (or another one), or store them as uint8"
         )
     return steps.astype(np.uint8)

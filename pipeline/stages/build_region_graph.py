@@ -18,7 +18,7 @@ from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 
 
@@ -33,13 +33,13 @@ class BuildRegionGraph(ChainStage):
     """Whether the affinities of each contact are kept as a histogram, for quantile linkage."""
 
     name = "build_region_graph"
-    reads = (PredictAffinities.name, ExtractSupervoxels.name)
+    reads = (PredictHeads.name, ExtractSupervoxels.name)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
         """The stage for the linkage of the run file."""
         upstream = before[ExtractSupervoxels.name].fingerprint
-        affinities = affinity_source(setup, before.get(PredictAffinities.name))
+        affinities = affinity_source(setup, before.get(PredictHeads.name))
         return cls(setup.layout, affinities, upstream, linkage_of(setup.config.agglomeration).needs_histograms)
 
     def depends_on(self) -> Sequence[Any]:

@@ -16,7 +16,7 @@ from pipeline.stages.affinities import AffinitySource, affinity_source
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.volumes.coarser import at_voxels
 
@@ -32,13 +32,13 @@ class ExtractSupervoxels(ChainStage):
     rules: SupervoxelRules
 
     name = "extract_supervoxels"
-    reads = (PredictAffinities.name,)
+    reads = (PredictHeads.name,)
     volumes = (OutputVolume("fragments", "uint64"),)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
         """The stage with the rules of the run file and the affinities that were predicted or given."""
-        affinities, inputs = affinity_source(setup, before.get(PredictAffinities.name)), setup.inputs
+        affinities, inputs = affinity_source(setup, before.get(PredictHeads.name)), setup.inputs
         return cls(setup.layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
 
     def depends_on(self) -> Sequence[Any]:

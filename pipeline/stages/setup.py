@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_file import Inference, RunConfig
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.models.heads import Head
 from pipeline.segmentation.supervoxels import SupervoxelRules
 from pipeline.stages.layout import Layout
 from pipeline.volumes.base import VolumeSpec
@@ -24,6 +25,8 @@ class Network:
     patch_shape: Vec
     overlap: Vec
     config: Inference
+    heads: tuple[Head, ...]
+    """What the run stores of its output."""
 
 
 @dataclass(frozen=True)

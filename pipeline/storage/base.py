@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 
@@ -34,6 +34,10 @@ class Backend(Protocol):
 
     def list(self, prefix: str) -> Iterator[str]:
         """Every key that begins with a prefix, in any order."""
+        ...
+
+    def some(self, count: int) -> Sequence[str] | None:
+        """A few keys, up to about ``count``, without looking at all; ``None`` where keys cannot be listed."""
         ...
 
     def delete(self, key: str) -> None:

@@ -19,13 +19,15 @@ What is repeated
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import posixpath
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import TypeVar
 
 from pipeline.storage.base import md5
@@ -86,6 +88,17 @@ class BucketBackend:
         begin = len(self.prefix) + 1 if self.prefix else 0
         keys = (item["path"][begin:] for page in pages or () for item in page)
         return (key for key in keys if key.startswith(prefix))
+
+    def some(self, count: int) -> Sequence[str] | None:
+        """See ``Backend``; one request. A reader may have the right to read objects and none to list them."""
+        begin = len(self.prefix) + 1 if self.prefix else 0
+        try:
+            pages = self._ask(lambda client: [*islice(client.store.list(self.prefix or None, chunk_size=count), 1)])
+        except RequestError as error:
+            if error.number == errno.EACCES:
+                return None
+            raise
+        return [item["path"][begin:] for page in pages or () for item in page]
 
     def delete(self, key: str) -> None:
         """See ``Backend``."""

@@ -7,8 +7,9 @@ import fcntl
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,6 +71,10 @@ class LocalBackend:
                 key = name if parent == "." else f"{parent}/{name}"
                 if key.startswith(prefix) and not is_hidden(name):
                     yield key
+
+    def some(self, count: int) -> Sequence[str]:
+        """See ``Backend``."""
+        return list(islice(self.list(""), count))
 
     def delete(self, key: str) -> None:
         """See ``Backend``."""

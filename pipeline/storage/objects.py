@@ -100,6 +100,11 @@ class ObjectStore:
         with storage_errors("list", self._name(prefix)):
             return sorted(self._backend.list(prefix))
 
+    def some(self, count: int) -> Sequence[str] | None:
+        """A few keys, up to about ``count``, however many there are; ``None`` where keys cannot be listed."""
+        with storage_errors("list", self.url):
+            return self._backend.some(count)
+
     def delete(self, key: str) -> None:
         """Remove an object; nothing happens if there is none."""
         with storage_errors("delete", self._name(key)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -80,6 +80,10 @@ class WebBackend:
             path + prefix
         )  # a folder lists its siblings too
         return (key.removeprefix(path) for key in everything)
+
+    def some(self, count: int) -> Sequence[str] | None:
+        """See ``Backend``; web servers do not list."""
+        return list(self.list(""))[:count] if self.url.startswith("mem://") else None
 
     def delete(self, key: str) -> None:
         """See ``Backend``."""

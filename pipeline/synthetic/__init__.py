@@ -6,6 +6,12 @@ from typing import Any
 
 KINDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "tissue": ("pipeline.synthetic.tissue_samples", "TissueConfig", "make_tissue_sample", {"target": "labels"}),
+    "mitochondria": (
+        "pipeline.synthetic.mitochondria",
+        "MitochondriaConfig",
+        "make_mitochondria_sample",
+        {"target": "labels"},
+    ),
     "challenge": (
         "pipeline.synthetic.connectomics_challenge",
         "ChallengeConfig",

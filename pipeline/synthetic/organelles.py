@@ -6,7 +6,7 @@ the image, only where the voxels belong to its cell and keep clear of the cell's
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +27,11 @@ class Cytoplasm:
     depth_nm: np.ndarray
     """float32, distance to the nearest border between cells"""
     pitch_nm: Triple
+
+    @property
+    def volume_um3(self) -> float:
+        """Cubic micrometres of the image."""
+        return self.cells.size * float(np.prod(self.pitch_nm)) * 1e-9
 
     def places(self, depth_nm: float, count: int, rng: np.random.Generator) -> np.ndarray:
         """At most ``count`` random voxels deeper than ``depth_nm`` inside a cell, (n, 3)."""
@@ -64,26 +69,35 @@ def patch(cytoplasm: Cytoplasm, centre: np.ndarray, reach_nm: float) -> Patch:
     return Patch((box[0], box[1], box[2]), (offset[0], offset[1], offset[2]))
 
 
-def add_organelles(cytoplasm: Cytoplasm, rng: np.random.Generator) -> None:
+Draw = Callable[[Cytoplasm, np.ndarray, np.random.Generator], None]
+"""Draws organelles of one kind where ``taken`` (bool, z, y, x) is false, and marks their voxels there."""
+
+
+def add_mitochondria(cytoplasm: Cytoplasm, taken: np.ndarray, rng: np.random.Generator) -> None:
+    """Draw mitochondria that keep clear of each other."""
+    for centre in cytoplasm.places(70.0, rng.poisson(24 * cytoplasm.volume_um3), rng):
+        _add_mitochondrion(cytoplasm, taken, centre, rng)
+
+
+def add_organelles(cytoplasm: Cytoplasm, rng: np.random.Generator, mitochondria: Draw = add_mitochondria) -> None:
     """Draw all kinds of organelles into ``cytoplasm.image``; their numbers are proportional to the volume."""
-    volume_um3 = cytoplasm.cells.size * float(np.prod(cytoplasm.pitch_nm)) * 1e-9
+    volume_um3 = cytoplasm.volume_um3
     taken = np.zeros(cytoplasm.cells.shape, bool)
     _add_nuclei(cytoplasm, taken, rng)
-    for centre in cytoplasm.places(70.0, rng.poisson(24 * volume_um3), rng):
-        _add_mitochondrion(cytoplasm, taken, centre, rng)
+    mitochondria(cytoplasm, taken, rng)
     for centre in cytoplasm.places(48.0, rng.poisson(14 * volume_um3), rng):
         _add_vacuole(cytoplasm, taken, centre, rng)
     for centre in _clusters(cytoplasm, rng.poisson(16 * volume_um3), rng):
         _add_vesicle(cytoplasm, taken, centre, rng)
 
 
-def _shell(part: Patch, radii_nm: np.ndarray, axes: np.ndarray, wobble: np.ndarray) -> np.ndarray:
+def shell(part: Patch, radii_nm: np.ndarray, axes: np.ndarray, wobble: np.ndarray) -> np.ndarray:
     """Signed distance in nm (about; negative inside) to an ellipsoid with ``axes`` as rows and a wavy surface."""
     square = sum((part.along(axes[k]) / np.float32(radii_nm[k])) ** 2 for k in range(3))
     return (np.sqrt(square) - 1) * np.float32(radii_nm.min()) + wobble
 
 
-def _frame(rng: np.random.Generator) -> np.ndarray:
+def frame(rng: np.random.Generator) -> np.ndarray:
     """Three orthogonal unit vectors as rows, by Gram and Schmidt."""
     first, second = rng.normal(size=(2, 3))
     first /= np.linalg.norm(first)
@@ -92,18 +106,18 @@ def _frame(rng: np.random.Generator) -> np.ndarray:
     return np.stack([first, second, np.cross(first, second)])
 
 
-def _room(cytoplasm: Cytoplasm, taken: np.ndarray, part: Patch, centre: np.ndarray, clear_nm: float) -> np.ndarray:
+def room_of(cytoplasm: Cytoplasm, taken: np.ndarray, part: Patch, centre: np.ndarray, clear_nm: float) -> np.ndarray:
     """Where an organelle of the cell at ``centre`` may be drawn."""
     own = cytoplasm.cells[part.box] == cytoplasm.cells[tuple(centre)]
     return own & (cytoplasm.depth_nm[part.box] > clear_nm) & ~taken[part.box]
 
 
-def _ramp(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
+def ramp(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
     """1 inside, 0 outside, linear over ``width_nm`` around the surface."""
     return np.clip(0.5 - distance_nm / np.float32(width_nm), 0, 1)
 
 
-def _line(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
+def line(distance_nm: np.ndarray, width_nm: float) -> np.ndarray:
     """1 on the surface, falling to 0 like a Gaussian."""
     return np.exp(-((distance_nm / np.float32(width_nm)) ** 2))
 
@@ -113,16 +127,16 @@ def _add_mitochondrion(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarr
     depth = float(cytoplasm.depth_nm[tuple(centre)])
     thick = min(rng.uniform(60, 150), max(depth * rng.uniform(0.75, 1.15), 50.0))
     radii = np.array([thick * rng.uniform(1.2, 3.2), thick, thick * rng.uniform(0.8, 1.1)])
-    axes = _frame(rng)
+    axes = frame(rng)
     part = patch(cytoplasm, centre, float(radii.max()) * 1.1 + 20)
-    room = _room(cytoplasm, taken, part, centre, rng.uniform(22, 34))
+    room = room_of(cytoplasm, taken, part, centre, rng.uniform(22, 34))
     wobble = 9 * smooth_noise(room.shape, cytoplasm.pitch_nm, 90.0, rng)
-    distance = np.maximum(_shell(part, radii, axes, wobble), np.float32(26) - cytoplasm.depth_nm[part.box])
-    body = _ramp(distance, 10) * room
+    distance = np.maximum(shell(part, radii, axes, wobble), np.float32(26) - cytoplasm.depth_nm[part.box])
+    body = ramp(distance, 10) * room
     fold = part.along(axes[0]) + 30 * smooth_noise(room.shape, cytoplasm.pitch_nm, 70.0, rng)
     cristae = np.sin(fold * np.float32(2 * np.pi / rng.uniform(42, 62)))
     matrix = rng.uniform(72, 104) + rng.uniform(3, 14) * cristae
-    matrix -= rng.uniform(14, 30) * _line(distance + 6, 8)
+    matrix -= rng.uniform(14, 30) * line(distance + 6, 8)
     view = cytoplasm.image[part.box]
     view += body * (matrix.astype(np.float32) - view)
     taken[part.box] |= (distance < 15) & room
@@ -133,12 +147,12 @@ def _add_vacuole(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rn
     radius = min(rng.uniform(28, 80), 0.9 * float(cytoplasm.depth_nm[tuple(centre)]))
     radii = radius * np.array([rng.uniform(1.0, 3.5), 1.0, rng.uniform(0.35, 1.0)])
     part = patch(cytoplasm, centre, float(radii.max()) * 1.2 + 20)
-    room = _room(cytoplasm, taken, part, centre, 24.0)
+    room = room_of(cytoplasm, taken, part, centre, 24.0)
     wobble = 8 * smooth_noise(room.shape, cytoplasm.pitch_nm, 70.0, rng)
-    distance = _shell(part, radii, _frame(rng), wobble)
+    distance = shell(part, radii, frame(rng), wobble)
     view = cytoplasm.image[part.box]
-    view += room * _ramp(distance, 8) * (np.float32(rng.uniform(150, 205)) - view)
-    view -= room * np.float32(rng.uniform(38, 62)) * _line(distance, 9)
+    view += room * ramp(distance, 8) * (np.float32(rng.uniform(150, 205)) - view)
+    view -= room * np.float32(rng.uniform(38, 62)) * line(distance, 9)
     taken[part.box] |= (distance < 12) & room
 
 
@@ -147,15 +161,15 @@ def _add_nuclei(cytoplasm: Cytoplasm, taken: np.ndarray, rng: np.random.Generato
     for centre in cytoplasm.places(300.0, 3, rng):
         depth = float(cytoplasm.depth_nm[tuple(centre)])
         part = patch(cytoplasm, centre, depth + 40)
-        room = _room(cytoplasm, taken, part, centre, 60.0)
+        room = room_of(cytoplasm, taken, part, centre, 60.0)
         wobble = 25 * smooth_noise(room.shape, cytoplasm.pitch_nm, 250.0, rng)
-        distance = _shell(part, depth * rng.uniform(0.6, 0.8, 3), _frame(rng), wobble)
+        distance = shell(part, depth * rng.uniform(0.6, 0.8, 3), frame(rng), wobble)
         if taken[part.box][distance < 40].any():
             continue
         chromatin = 118 + 16 * smooth_noise(room.shape, cytoplasm.pitch_nm, 75.0, rng)
         view = cytoplasm.image[part.box]
-        view += room * _ramp(distance, 12) * (chromatin - view)
-        view -= room * 45 * (_line(distance - 14, 9) + _line(distance + 14, 9))
+        view += room * ramp(distance, 12) * (chromatin - view)
+        view -= room * 45 * (line(distance - 14, 9) + line(distance + 14, 9))
         taken[part.box] |= (distance < 30) & room
 
 
@@ -177,6 +191,6 @@ def _add_vesicle(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rn
         return
     part = patch(cytoplasm, centre, radius + 16)
     distance = np.sqrt(sum(axis.astype(np.float32) ** 2 for axis in part.offset_nm)) - np.float32(radius)
-    room = _room(cytoplasm, taken, part, centre, 14.0)
+    room = room_of(cytoplasm, taken, part, centre, 14.0)
     view = cytoplasm.image[part.box]
-    view -= room * np.float32(30) * (_ramp(distance, 12) if dense else _line(distance, 9))
+    view -= room * np.float32(30) * (ramp(distance, 12) if dense else line(distance, 9))

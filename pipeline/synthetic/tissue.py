@@ -12,6 +12,7 @@ as in a real section; the labels are those of its middle.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,6 +29,9 @@ MEMBRANE_NM = 15.0
 
 MAX_SUBSECTIONS = 4
 """The most thin sections that are drawn for one thick section; time grows with their number."""
+
+
+Organelles = Callable[[Cytoplasm, np.random.Generator], None]
 
 
 @dataclass(frozen=True)
@@ -62,25 +66,39 @@ def make_tissue(shape: tuple[int, int, int], *, seed: int, resolution_nm: tuple[
     Raises:
         ConfigError: a shape or resolution below 1.
     """
+    return tissue_with(add_organelles, shape, seed=seed, resolution_nm=resolution_nm)
+
+
+def tissue_with(
+    organelles: Organelles, shape: tuple[int, int, int], *, seed: int, resolution_nm: tuple[int, int, int]
+) -> Tissue:
+    """``make_tissue`` with other organelles: ``organelles(cytoplasm, rng)`` draws them before the microscope."""
     if len(shape) != 3 or min(shape) < 1 or len(resolution_nm) != 3 or min(resolution_nm) < 1:
         raise ConfigError(
             f"shape {shape}, resolution_nm {resolution_nm}: both need three numbers (z, y, x) of at least 1; "
             "for example (64, 192, 192) and (8, 8, 8)"
         )
     rng = np.random.default_rng([seed, *shape, *resolution_nm])
-    thin = int(np.clip(round(resolution_nm[0] / min(resolution_nm[1:])), 1, MAX_SUBSECTIONS))
+    thin = subsections(resolution_nm)
     pitch = (resolution_nm[0] / thin, float(resolution_nm[1]), float(resolution_nm[2]))
     cells = make_cells((shape[0] * thin, shape[1], shape[2]), pitch, rng)
-    image = _draw(cells, pitch, rng)
+    image = _draw(cells, pitch, organelles, rng)
     labels = connected_objects(cells[thin // 2 :: thin], 60.0**3 / float(np.prod(resolution_nm)))
     return Tissue(_acquire(image, thin, resolution_nm, rng), labels.astype(np.uint32), resolution_nm)
 
 
-def _draw(cells: np.ndarray, pitch_nm: tuple[float, float, float], rng: np.random.Generator) -> np.ndarray:
+def subsections(resolution_nm: tuple[int, int, int]) -> int:
+    """Thin sections that are drawn for a section; the middle one, ``subsections // 2``, has its labels."""
+    return int(np.clip(round(resolution_nm[0] / min(resolution_nm[1:])), 1, MAX_SUBSECTIONS))
+
+
+def _draw(
+    cells: np.ndarray, pitch_nm: tuple[float, float, float], organelles: Organelles, rng: np.random.Generator
+) -> np.ndarray:
     """The stained tissue itself, before a microscope sees it: float32, (z, y, x)."""
     depth = _depth(cells, pitch_nm)
     cytoplasm = Cytoplasm(_cytoplasm(cells, pitch_nm, rng), cells, depth, pitch_nm)
-    add_organelles(cytoplasm, rng)
+    organelles(cytoplasm, rng)
     return _membranes(cytoplasm.image, depth, pitch_nm, rng)
 
 

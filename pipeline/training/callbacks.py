@@ -18,6 +18,7 @@ from pipeline.models.spec import ModelCard, OtherChannels, save_model
 from pipeline.training.config import TrainConfig
 from pipeline.training.curve import draw_curve
 from pipeline.training.module import Record, TrainingModule
+from pipeline.training.output import LOG
 from pipeline.training.pictures import draw_steps, outputs_of_steps
 from pipeline.training.scores import score_name
 from pipeline.training.target_kinds import Affinities
@@ -29,7 +30,7 @@ SECONDS_BETWEEN = 0.5
 
 
 class Folder(Callback):
-    """Writes the model if it is the best, then log, curve, pictures and checkpoint, after each validation."""
+    """Writes the log, the model if it is the best, then curve, pictures and checkpoint, after each validation."""
 
     def __init__(self, folder: Path, config: TrainConfig, identity: str) -> None:
         self.folder, self.config, self.identity = folder, config, identity
@@ -56,9 +57,9 @@ class Folder(Callback):
     def _write(self, module: TrainingModule) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         last = module.records[-1]
+        (self.folder / LOG).write_text("".join(json.dumps(r.numbers) + "\n" for r in module.records))
         if module.best is last:
             save_model(self.folder, module.mean, card_of(module))
-        (self.folder / "log.jsonl").write_text("".join(json.dumps(r.numbers) + "\n" for r in module.records))
         draw_curve(module.records, self.folder / "curve.png", self.config.name, score_name(module.targets))
         if self.config.pictures:
             image, targets, weights = next(iter(module.val_dataloader()))

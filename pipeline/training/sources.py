@@ -15,6 +15,8 @@ from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import CoarserVolume, mask_on, same_size
 from pipeline.volumes.image_rules import check_image
+from pipeline.volumes.presence import require_stored
+from pipeline.volumes.resemblance import refuse_image_as_labels
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,9 @@ def open_source(config: LabelledVolume, channels: int = 1, network: str = "this 
     channels: of the image that the network takes; ``network`` is its name.
     """
     image, labels = open_volume(config.image), open_volume(config.labels)
+    mask = None if config.mask is None else open_volume(config.mask)
+    for volume in filter(None, (image, labels, mask)):
+        require_stored(volume)
     check_image(image, channels, network)
     _check_labels(labels, image)
     bounds = image.spec.bounds
@@ -93,8 +98,8 @@ def open_source(config: LabelledVolume, channels: int = 1, network: str = "this 
     for volume in (image, labels):
         if not volume.spec.bounds.contains(box):
             raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
-    mask = None if config.mask is None else mask_on(open_volume(config.mask), image.spec)
-    return Source(image, labels, box, mask, oversampling=config.oversampling)
+    known = None if mask is None else mask_on(mask, image.spec)
+    return Source(image, labels, box, known, oversampling=config.oversampling)
 
 
 def _check_labels(labels: Volume, image: Volume) -> None:
@@ -110,6 +115,7 @@ def _check_labels(labels: Volume, image: Volume) -> None:
             f"{labels.url} has voxels of {list(labels.spec.resolution_nm)} nm, {image.url} of "
             f"{list(image.spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1)"
         )
+    refuse_image_as_labels(labels)
 
 
 def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source], Source]:

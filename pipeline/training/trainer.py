@@ -30,6 +30,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from pydantic import ValidationError
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
@@ -37,9 +38,11 @@ from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, Update, Updates, weights_of
-from pipeline.training.config import TrainConfig
+from pipeline.training.config import TrainConfig, with_absolute_paths
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
+from pipeline.training.output import refuse_other_model
+from pipeline.training.unused import unused_keys
 from pipeline.volumes.places import overlap, place_of, real
 
 FREE = {
@@ -81,6 +84,7 @@ def train(
     every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
+    unused_keys(config)
     check_nodes(config)
     torch.set_num_threads(config.threads)
     module = TrainingModule(config)
@@ -185,20 +189,34 @@ def refuse_volumes(config: TrainConfig) -> None:
 def saved(config: TrainConfig) -> dict[str, Any] | None:
     """The checkpoint of this training, ``None`` if there is none.
 
-    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume.
+    ``ModelError`` if it is another training's, a newer petaseg's, or damaged; ``ConfigError`` if it is in a volume, or
+    beside a model that no training wrote.
     """
     refuse_volumes(config)
+    refuse_other_model(config.output)
     path = Path(config.output) / CHECKPOINT
     if not path.is_file():
         return None
     checkpoint = undamaged(path)
     CHECKPOINT_FORMAT.check(checkpoint, str(path), ModelError)
-    if checkpoint.get("identity") != identity(config):
+    if not is_of(checkpoint, config):
         raise ModelError(
             f"{path} belongs to a training with other settings{differences(checkpoint, config)}; name another output, "
             "or delete it to start anew"
         )
     return checkpoint
+
+
+def is_of(checkpoint: dict[str, Any], config: TrainConfig) -> bool:
+    """True if a checkpoint is this training's, also if one of them has absolute paths, as after `petaseg submit`."""
+    if checkpoint.get("identity") == identity(config):
+        return True
+    try:
+        there: TrainConfig = TrainConfig.model_validate_json(checkpoint.get("settings", "{}"))
+    except ValidationError:
+        return False
+    same = identity(with_absolute_paths(there)) == identity(with_absolute_paths(config))
+    return same and checkpoint.get("identity") == identity(there)
 
 
 def undamaged(path: Path) -> dict[str, Any]:

@@ -6,7 +6,8 @@ exists only inside ``pipeline/volumes/precomputed.py``. A format is a class (``b
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from pipeline.errors import ConfigError, PetasegError, VolumeError
 from pipeline.registry import load
@@ -15,9 +16,20 @@ from pipeline.volumes.formats import DEFAULT_FORMAT, VOLUMES, creatable, either,
 from pipeline.volumes.location import Location, detect_format, parse_location, require_format
 from pipeline.volumes.marker import refuse_unfinished
 from pipeline.volumes.one_channel import chosen_channel
+from pipeline.volumes.scaled import scaled
 from pipeline.volumes.spec_checks import check_spec, differences
+from pipeline.volumes.zeros_and_ones import without_bool
 
-__all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "parse_target", "spec_like"]
+__all__ = [
+    "VOLUMES",
+    "Volume",
+    "VolumeSpec",
+    "create_volume",
+    "describe_volume",
+    "open_volume",
+    "parse_target",
+    "spec_like",
+]
 
 
 def open_volume(url: str, *, mode: Mode = "r") -> Volume:
@@ -27,7 +39,8 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         multiscale group, a precomputed layer, ``file.h5:dataset``, a ``.npy`` file, TIFF, PNG or JPEG images, or a
         JSON file that lists tiles. After ``#``, joined by ``&``: ``mip=1`` picks a level, ``channel=0`` one channel
         (read-only), ``resolution=8,8,8`` and ``offset=0,0,0`` (z, y, x) replace or add what the file states, which is
-        then not looked at, and so does ``axes=zyx`` with the order of the axes.
+        then not looked at, and so does ``axes=zyx`` with the order of the axes. Stored bool is uint8, 0 and 1.
+        ``scale=100`` reads the value 100 as 255 and others in proportion, as uint8.
     mode: ``r`` or ``r+`` (read and write).
 
     Raises ``VolumeError`` (missing, not usable, or ``petaseg ingest`` has not finished it),
@@ -40,7 +53,8 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
         refuse_unfinished(location)
     kind = cast(type[Format], load(entry_of(name).path))
     try:
-        volume = chosen_channel(location, kind.open(location, mode), mode)
+        volume = without_bool(chosen_channel(location, kind.open(location, mode), mode))
+        volume = scaled(location, volume)
     except (PetasegError, OSError, MemoryError):
         raise
     except Exception as error:  # wrong metadata can raise any error
@@ -53,7 +67,7 @@ def open_volume(url: str, *, mode: Mode = "r") -> Volume:
 
 
 def _refuse_type(volume: Volume) -> None:
-    if volume.spec.dtype.kind not in "biuf":
+    if volume.spec.dtype.kind not in "iuf":
         raise VolumeError(f"{volume.url} holds {volume.spec.dtype}; voxels must be integers or floats: convert them")
 
 
@@ -84,6 +98,16 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
             "choose another place, or move it away"
         )
     return volume
+
+
+def describe_volume(url: str, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to the metadata of a zarr volume that petaseg made; nothing is written if it has them.
+
+    attributes: JSON by name; an attribute of the same name is replaced.
+    """
+    from pipeline.volumes.ome_zarr import ZarrVolume  # it imports zarr
+
+    ZarrVolume.describe(parse_target(url), attributes)
 
 
 def parse_target(url: str) -> Location:

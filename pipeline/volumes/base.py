@@ -95,6 +95,11 @@ class Volume(Protocol):
         """Nanometres per voxel, z, y, x."""
         return self.spec.resolution_nm
 
+    @property
+    def is_stored(self) -> bool:
+        """False if not one chunk is stored, so that all voxels are the fill value; True where nobody can tell."""
+        return True
+
     def __getitem__(self, key: Any) -> Any:
         """The voxels that the index selects of an array of ``shape``; ``IndexError`` if there are none such."""
         selection = select(key, self.shape)

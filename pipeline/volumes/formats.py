@@ -55,42 +55,44 @@ VOLUMES = {
     "zarr": Entry(
         "pipeline.volumes.ome_zarr:ZarrVolume",
         creatable=True,
-        options=("mip", "resolution", "offset", "axes", "channel"),
+        options=("mip", "resolution", "offset", "axes", "channel", "scale"),
         markers=("zarr.json", ".zarray", ".zgroup"),
         has_scheme=True,
     ),
     "precomputed": Entry(
         "pipeline.volumes.precomputed:PrecomputedVolume",
         creatable=True,
-        options=("mip", "resolution", "offset", "channel"),
+        options=("mip", "resolution", "offset", "channel", "scale"),
         markers=("info",),
         has_scheme=True,
     ),
     "memory": Entry("pipeline.volumes.memory:MemoryVolume", creatable=True, has_scheme=True, lasting=False),
     "hdf5": Entry(
         "pipeline.volumes.hdf5:Hdf5Volume",
-        options=("resolution", "offset", "axes", "channel"),
-        suffixes=(".h5", ".hdf5", ".hdf"),
+        options=("resolution", "offset", "axes", "channel", "scale"),
+        suffixes=(".h5", ".hdf5", ".hdf", ".mat"),
         has_datasets=True,
     ),
     "npy": Entry(
-        "pipeline.volumes.npy:NpyVolume", options=("resolution", "offset", "axes", "channel"), suffixes=(".npy",)
+        "pipeline.volumes.npy:NpyVolume",
+        options=("resolution", "offset", "axes", "channel", "scale"),
+        suffixes=(".npy",),
     ),
     "tiff": Entry(
         "pipeline.volumes.tiff:TiffVolume",
-        options=("resolution", "offset", "files", "order", "channel"),
+        options=("resolution", "offset", "files", "order", "channel", "scale"),
         suffixes=(".tif", ".tiff"),
         in_folders=True,
     ),
     "pictures": Entry(
         "pipeline.volumes.pictures:PictureVolume",
-        options=("resolution", "offset", "files", "order", "channel"),
+        options=("resolution", "offset", "files", "order", "channel", "scale"),
         suffixes=(".png", ".jpg", ".jpeg"),
         in_folders=True,
     ),
     "tiles": Entry(
         "pipeline.volumes.tiles:TileVolume",
-        options=("resolution", "offset", "missing", "channel"),
+        options=("resolution", "offset", "missing", "channel", "scale"),
         suffixes=(".json", ".vsvi"),
     ),
 }

@@ -1,11 +1,13 @@
-"""HDF5 datasets, read-only: ``file.h5:dataset``.
+"""HDF5 datasets, read-only: ``file.h5:dataset``, and the variables of MATLAB 7.3 files, ``file.mat:variable``.
 
-Attributes of the dataset, or else of the file, as in ``attributes.py``; labels of dimensions name the axes, too.
+Attributes of the dataset, or else of the groups above it and of the file, as in ``attributes.py``; labels of dimensions
+name the axes, too.
 """
 
 from __future__ import annotations
 
 import errno
+import posixpath
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,12 +20,15 @@ from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
-from pipeline.volumes.attributes import axis_names, merged, stated_by
+from pipeline.volumes.attribute_names import axis_names, names_above
+from pipeline.volumes.attributes import stated_by
 from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
+from pipeline.volumes.matlab import is_from_matlab, matlab_axes, refuse_matlab_objects
 from pipeline.volumes.placement import placement, refuse_writing
+from pipeline.volumes.words import counted
 
 LABELS = "DIMENSION_LABELS"
 """The attribute with the labels of dimension scales."""
@@ -44,12 +49,18 @@ class Hdf5Volume(CheckedVolume):
         """Open a dataset; its name may be left out if the file has only one with three or more axes."""
         refuse_writing(location, mode)
         dataset = _find_dataset(location, _open_file(location))
-        attributes = merged(dataset.attrs, dataset.file.attrs)
         axes = Axes(location.url, _axis_names(location, dataset), dataset.shape)
-        resolution, bounds = placement(location, stated_by(location.url, attributes, axes), axes.extent)
+        stated = stated_by(location.url, dataset.attrs, axes, _attributes_above(dataset))
+        resolution, bounds = placement(location, stated, axes.extent)
         chunk = Vec(*axes.spatial(dataset.chunks)) if dataset.chunks else STORAGE_CHUNK  # in one piece
         spec = VolumeSpec(bounds, resolution, dataset.dtype.newbyteorder("="), axes.channels, chunk)
         return cls(location.url, spec, dataset, axes)
+
+    @property
+    def is_stored(self) -> bool:
+        """See ``Volume``; HDF5 counts nothing for voxels that are kept in other files."""
+        elsewhere = self._dataset.is_virtual or bool(self._dataset.external)
+        return elsewhere or self._dataset.id.get_storage_size() > 0
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         try:
@@ -82,7 +93,9 @@ def _remedy(error: OSError) -> str:
         )
     if error.errno in (errno.EACCES, errno.EPERM):
         return "give this user the right to read it"
-    return "it is no HDF5 file: correct the path" if "signature not found" in text else "is it complete?"
+    if "signature not found" not in text:
+        return "is it complete?"
+    return "it is no HDF5 file: correct the path, or save it with save(..., '-v7.3') if it is MATLAB's"
 
 
 def _find_dataset(location: Location, file: h5py.File) -> h5py.Dataset:
@@ -95,6 +108,7 @@ def _find_dataset(location: Location, file: h5py.File) -> h5py.Dataset:
             f"{location.url} names no dataset; {location.base} holds {', '.join(names) or 'none'}: "
             f"write {location.base}:{names[0] if names else 'dataset'}"
         )
+    refuse_matlab_objects(location.url, file[name])
     _refuse_filters(location, file[name])
     _refuse_lacking_parts(location, file[name])
     return file[name]
@@ -117,8 +131,9 @@ def _refuse_lacking_parts(location: Location, dataset: h5py.Dataset) -> None:
     lacking = [name for name in files if "%" not in name and not _is_there(own.parent, name)]  # %b counts blocks
     if lacking:
         raise VolumeError(
-            f"{location.url} is put together from {len(files)} files, of which {len(lacking)} are not there: "
-            f"{', '.join(lacking[:SHOWN])}; bring them beside {own}, since HDF5 would read their voxels as a fill value"
+            f"{location.url} is put together from {counted(len(files), 'file')}, of which {len(lacking)} are not there"
+            f": {', '.join(lacking[:SHOWN])}; bring them beside {own}, since HDF5 would read their voxels as a fill "
+            "value"
         )
 
 
@@ -145,14 +160,23 @@ def _is_volume(item: Any) -> bool:
     return isinstance(item, h5py.Dataset) and item.ndim >= 3
 
 
+def _attributes_above(dataset: h5py.Dataset) -> dict[str, Any]:
+    """The attributes of the groups above a dataset by the names of the groups, the nearest first, and of the file."""
+    place, found = dataset.name, {}
+    while place != "/":
+        place = posixpath.dirname(place)
+        found[place] = dataset.file[place].attrs
+    return found
+
+
 def _axis_names(location: Location, dataset: h5py.Dataset) -> list[str] | None:
-    """The letters of the axes; an attribute of the file whose length does not fit belongs to another dataset."""
+    """The letters of the axes, from the URL, the dataset, what is above it, or the order in which MATLAB stores."""
     if (given := given_axes(location)) is not None:
         return given
     if (names := axis_names(location.url, dataset.attrs, _dimension_labels(dataset))) is not None:
         return names
-    names = axis_names(location.url, dataset.file.attrs)
-    return names if names is not None and len(names) == dataset.ndim else None
+    names = names_above(location.url, _attributes_above(dataset), dataset.ndim)
+    return matlab_axes(location.url, dataset.shape) if names is None and is_from_matlab(dataset) else names
 
 
 def _dimension_labels(dataset: h5py.Dataset) -> dict[str, list[Any]]:

@@ -19,6 +19,11 @@ class OneChannel(Volume):
         self.url, self.spec = volume.url, replace(volume.spec, channels=None)
         self._volume, self._channel = volume, channel
 
+    @property
+    def is_stored(self) -> bool:
+        """See ``Volume``."""
+        return self._volume.is_stored
+
     def read(self, box: BoundingBox) -> np.ndarray:
         """The voxels of a box, (z, y, x); all channels are read, and one is kept."""
         return np.ascontiguousarray(self._volume.read(box)[self._channel])

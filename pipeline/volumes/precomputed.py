@@ -32,10 +32,13 @@ from pipeline.volumes.location import Location
 from pipeline.volumes.placement import Stated, placement, tidy
 from pipeline.volumes.precomputed_info import DTYPES, check_scale
 from pipeline.volumes.precomputed_shards import NOWHERE, ShardedChunks
+from pipeline.volumes.presence import FEW, require_stored
 from pipeline.volumes.removal import MARK, is_marked, make_room
 
 LOSSLESS = ("raw", "compressed_segmentation", "compresso", "crackle", "png")
 """Encodings in which a written voxel is read back unchanged."""
+CHUNK, SHARD = re.compile(r"-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+(\.\w+)?"), re.compile(r".*\.shard")
+"""The objects of a scale that hold voxels."""
 OWN = re.compile(r"info|[\d.]+_[\d.]+_[\d.]+/-?\d+--?\d+_-?\d+--?\d+_-?\d+--?\d+")
 """The objects of a created layer."""
 COMPRESSED = {".gz": "gzip", ".br": "br", ".zstd": "zstd", ".xz": "xz", ".bz2": "bz2"}
@@ -78,6 +81,8 @@ class PrecomputedVolume(CheckedVolume):
         )
         volume = cls(location, spec, layer, writable=mode == "r+")
         volume._refuse_writing()
+        if mode == "r" and not cls.is_own(location):
+            require_stored(volume)
         return volume
 
     @classmethod
@@ -103,6 +108,12 @@ class PrecomputedVolume(CheckedVolume):
         make_room(store, OWN, ["info"], marked=_is_made_by_petaseg(store))
         store.put("info", json.dumps({**_info(spec), **MARK}, indent=2).encode())
         return cls.open(location, "r+")
+
+    @property
+    def is_stored(self) -> bool:
+        """See ``Volume``: a chunk, or a shard, in the folder of the mip."""
+        names = self._objects.some(FEW)
+        return names is None or any(map((SHARD if self._shards else CHUNK).fullmatch, names))
 
     def _load(self, box: BoundingBox) -> np.ndarray:
         result = np.zeros(self.spec.array_shape(box), self.spec.dtype)

@@ -29,8 +29,8 @@ from pipeline.volumes.tiff_metadata import voxel_size_nm
 
 PLAIN = ("generic", "uniform")
 """What tifffile calls files without metadata that tells images apart: every page is a section."""
-WHOLE_BYTES = (8, 16, 32, 64)
-"""Bits of a voxel that are read without another package."""
+EASY_BITS = (1, 8, 16, 32, 64)
+"""Bits of a voxel that are read without another package; one bit is 0 or 1."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def _refuse_page(path: Path, page: Any) -> None:
         f"is compressed with {_compression(page.compression)}"
         if not _can_decompress(page.compression)
         else f"has {bits} bits a voxel"
-        if bits not in WHOLE_BYTES
+        if bits not in EASY_BITS
         else f"has predictor {page.predictor}"
         if page.predictor not in tifffile.TIFF.UNPREDICTORS
         else None

@@ -44,7 +44,7 @@ CLUSTER = {
 }
 OTHER_TEXTS = {
     RunConfig: {
-        *("inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
+        *("inference.gpu", "inference.heads", "execution.scheduler", "execution.metrics", "execution.dashboard"),
         *CLUSTER,
     },
     TrainConfig: {"name", "architecture", "arguments", "groups.match", "training_data", "licence", *CLUSTER},

@@ -88,6 +88,16 @@ class BackendContract(ReadContract):
         assert sorted(backend.list("parts/b/1")) == ["parts/b/10"]
         assert sorted(backend.list("nowhere/")) == []
 
+    def test_a_few_keys_are_those_of_objects(self, backend: Backend) -> None:
+        """No more than there are; none of nothing."""
+        assert not backend.some(16)
+        for number in range(3):
+            backend.put(f"parts/{number}", b"x", False)
+        found = backend.some(16)
+        assert found is not None
+        assert sorted(found) == ["parts/0", "parts/1", "parts/2"]
+        assert len(backend.some(1) or []) >= 1
+
     @pytest.mark.parametrize("durable", [False, True])
     def test_a_put_replaces_the_whole_object(self, backend: Backend, durable: bool) -> None:
         """A shorter object leaves nothing of the longer one that it replaces."""

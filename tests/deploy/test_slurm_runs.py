@@ -19,6 +19,7 @@ from pipeline.training.trainer import train
 from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
 from tests.runs import petaseg, real_affinities, results, run, write_run, write_volume
 from tests.training.trainings import MINI, stored_cubes
+from tests.workflows.terminals import terminal
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 SMALL = {"memory_gb": 0.8}
@@ -112,7 +113,7 @@ def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Pa
     assert results(Run.open(file)) == results(run(write_run(tmp_path / "here", **tables)))
     nodes: dict[bool, set[str]] = {True: set(), False: set()}
     for chunk in chunks(file):
-        nodes[chunk["stage"] == "predict_affinities"].add(chunk["worker"].partition(":")[0])
+        nodes[chunk["stage"] == "predict_heads"].add(chunk["worker"].partition(":")[0])
     assert nodes[True] <= GPU_NODES
     assert nodes[False] <= CPU_NODES
     assert do("status", file)
@@ -229,3 +230,29 @@ def test_a_training_goes_on_in_a_new_job_from_its_last_checkpoint(slurm: Slurm, 
     train(config)
     weights = [(place / "weights.safetensors").read_bytes() for place in (folder, tmp_path / "here")]
     assert weights[0] == weights[1]
+
+
+def test_ctrl_c_of_a_submission_leaves_no_job_that_nobody_knows_of(
+    slurm: Slurm, affinities: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A submission that SLURM has begun to answer is finished after Ctrl-C, and the last line has the job's number."""
+    file = write_run(tmp_path, input={"affinities": affinities}, **TABLES, cluster=CLUSTER)
+    sbatch, real = tmp_path / "bin" / "sbatch", command("which", "sbatch").strip()
+    sbatch.parent.mkdir()
+    sbatch.write_text(
+        f"#!/bin/bash\ntouch {tmp_path}/begun\nuntil [ -e {tmp_path}/go ]; do sleep 0.1; done\n{real} $*\n"
+    )
+    sbatch.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{sbatch.parent}:{os.environ['PATH']}")
+    with terminal("submit", file) as screen:
+        wait_until((tmp_path / "begun").exists, "the first job is submitted")
+        screen.press_ctrl_c()
+        screen.wait_for("finishing 1 submission; press Ctrl-C again to abandon it")
+        (tmp_path / "go").touch()
+        assert screen.end() == 130, screen.text
+    job = driver(file)
+    assert screen.text.endswith(f"submitted to slurm as {job} all the same; end it with: petaseg cancel {file}")
+    assert "Traceback" not in screen.text
+    assert set(slurm.jobs("-t", "PD,R")) <= {job}
+    do("cancel", file)
+    assert not slurm.jobs("-t", "PD,R")

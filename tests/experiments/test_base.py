@@ -121,6 +121,14 @@ def test_an_output_that_cannot_be_is_refused_before_anything_is_trained(tmp_path
         run_experiment(SQUARES, tmp_path / "file", Scale(seeds=(2,)))
 
 
+def test_a_result_whose_folder_is_a_file_is_refused_before_anything_is_trained(tmp_path):
+    (tmp_path / "squares").write_text("mine")
+    started = Experiment("squares", "?", lambda scale, store: pytest.fail("it was started"))
+    with pytest.raises(ConfigError, match="no folder can be made there"):
+        run_experiment(started, tmp_path, Scale())
+    assert (tmp_path / "squares").read_text() == "mine"
+
+
 def test_an_unknown_experiment_is_refused():
     with pytest.raises(ConfigError, match="there is no experiment 'alchemy'"):
         find_experiment("alchemy")

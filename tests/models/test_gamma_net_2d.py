@@ -41,6 +41,27 @@ class TestTheCodesKernels(ModelContract):
     refused = ((2, 18, 24),)
 
 
+class TestWithGRUs(ModelContract):
+    architecture = "gamma_net_2d"
+    arguments: ClassVar = {**MINI, "cell": "gru"}
+    patches = ((3, 8, 12), (2, 6, 4))
+    refused = ((3, 8, 11),)
+
+
+class TestWithLSTMs(ModelContract):
+    architecture = "gamma_net_2d"
+    arguments: ClassVar = {**MINI, "cell": "lstm", "norm": "rms", "skip": "all", "symmetry": "adjoint"}
+    patches = ((3, 8, 12), (2, 6, 4))
+    refused = ((3, 8, 11),)
+
+
+class TestFeedforward(ModelContract):
+    architecture = "gamma_net_2d"
+    arguments: ClassVar = {**MINI, "cell": "feedforward", "steps": 1, "memory": "paper"}
+    patches = ((3, 8, 12), (2, 6, 4))
+    refused = ((3, 8, 11),)
+
+
 @pytest.mark.parametrize(
     ("reading", "free", "stored"),
     [
@@ -140,3 +161,32 @@ def test_refuses_images_without_batch_or_channels():
     """An image without axes for batch and channels is refused."""
     with pytest.raises(ModelError, match="takes 4 axes"):
         seeded("gamma_net_2d", MINI)(torch.rand(8, 12))
+
+
+@pytest.mark.parametrize(("cell", "share"), [("gru", 0.05), ("lstm", 0.11), ("feedforward", 0.05)])
+def test_controls_have_nearly_as_many_parameters(cell, share):
+    """With GRU, LSTM or feedforward units in the fGRU's place, the paper's network has nearly as many parameters."""
+    found = free_parameters(GammaNet2D(cell=cell, steps=1))
+    assert abs(found / 449_602 - 1) < share
+
+
+def test_a_feedforward_network_has_one_step():
+    """Feedforward units with several steps are refused, and unknown units too."""
+    with pytest.raises(ModelError, match="say steps: 1"):
+        GammaNet2D(cell="feedforward", steps=8)
+    with pytest.raises(ModelError, match="'fgru', 'gru', 'lstm' or 'feedforward'"):
+        GammaNet2D(cell="rnn")
+
+
+def test_the_memory_of_an_lstm_goes_through_the_steps_unseen():
+    """An LSTM's memory is a part of the level's state, and neither the levels beside it nor the readout see it."""
+    torch.manual_seed(0)
+    network = GammaNet2D(**MINI, cell="lstm")
+    x = network.drive(torch.rand(1, 1, 8, 8))
+    with torch.no_grad():
+        state = network.step(x, ())
+        assert [h.shape[1] for h in state[:2]] == [8, 12]
+        h, c = state[0].chunk(2, dim=1)
+        other = torch.cat([h, c + 1], dim=1)
+        assert torch.equal(network.read(state, x, x), network.read((other, *state[1:]), x, x))
+        assert not torch.equal(network.step(x, state)[0], network.step(x, (other, *state[1:]))[0])

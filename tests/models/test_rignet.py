@@ -14,7 +14,9 @@ from tests.contracts.model import BatchNormContract, ModelContract, images, seed
 UNET = {"widths": (4, 5, 6), "embedding": (1, 3, 3)}
 RESNET = {"embedding_size": 4, "widths": (4, 6, 8, 10), "depths": (1, 1, 2, 1), "block": "basic"}
 HOSTS = {"residual_unet": (UNET, (3, 8, 12)), "resnet_fcn": (RESNET, (2, 40, 70))}
-WAYS = [("sequential", "basic"), ("parallel", "basic"), ("parallel", "multi-range")]
+WAYS = [
+    *(("sequential", "basic"), ("parallel", "basic"), ("parallel", "multi-range"), ("parallel", "network-wide")),
+]
 
 
 class TestUNetParallel(ModelContract):
@@ -36,6 +38,19 @@ class TestUNetInSectionsSequential(ModelContract):
         "host": "residual_unet",
         "host_arguments": {**UNET, "norm": "rms", "dimensions": 2},
         "unrolling": "sequential",
+        "out_channels": 3,
+    }
+    patches = ((3, 8, 12), (5, 4, 8))
+
+
+class TestUNetWithTheNetworkWideGate(ModelContract):
+    architecture = "rignet"
+    arguments: ClassVar = {
+        "host": "residual_unet",
+        "host_arguments": {**UNET, "norm": "rms"},
+        "gates": "network-wide",
+        "squash": "add",
+        "pool": "none",
         "out_channels": 3,
     }
     patches = ((3, 8, 12), (5, 4, 8))
@@ -105,6 +120,34 @@ def test_a_multi_range_gate_sees_the_last_block_beside_its_own():
     expected = torch.sigmoid(F.conv3d(seen, gate.conv.weight, gate.conv.bias, padding=1))
     m = gate(f_out, last, (6, 8, 6))
     torch.testing.assert_close(m, F.interpolate(expected, size=(6, 8, 6), mode="trilinear", align_corners=False))
+
+
+@pytest.mark.parametrize("pool", ["average", "maximum", "none"])
+@pytest.mark.parametrize("squash", ["sigmoid", "tanh", "add"])
+def test_the_other_gates_pool_squash_and_multiply_or_add(squash, pool):
+    """A gate multiplies the input by a sigmoid or a tanh, or adds a ReLU to it, after the pool that it names."""
+    torch.manual_seed(0)
+    gate = Gate(Stage(3, 5, 1), axes=2, kernel=3, squash=squash, pool=pool)
+    f_in, f_out = torch.randn(2, 3, 16, 12), torch.randn(2, 5, 8, 6)
+    pools = {"average": lambda r: F.avg_pool2d(r, 2), "maximum": lambda r: F.max_pool2d(r, 2), "none": lambda r: r}
+    squashes = {"sigmoid": torch.sigmoid, "tanh": torch.tanh, "add": torch.relu}
+    pre = F.conv2d(pools[pool](f_out), gate.conv.weight, gate.conv.bias, padding=1)
+    m = F.interpolate(squashes[squash](pre), size=(16, 12), mode="bilinear", align_corners=False)
+    expected = f_in + m if squash == "add" else m * f_in
+    torch.testing.assert_close(gate.applied(f_in, f_out, f_out), expected)
+    assert gate.conv.bias.unique().item() == (0 if squash == "add" else 2)
+
+
+def test_the_network_wide_gate_is_one_and_sees_the_last_block():
+    """A network-wide RIGNet has one gate, at its first gated block, and only the last block's output moves it."""
+    plain, network, _ = wrapped("residual_unet", 2, "parallel", "network-wide", (2, 4))
+    assert list(network.gates) == ["1"]
+    before = plain.stages[0].out_channels
+    assert network.gates["1"].conv.weight.shape[:2] == (plain.stages[1].in_channels, plain.stages[-1].out_channels)
+    f_in, f_out = torch.rand(1, before, 3, 4, 4), torch.rand(1, plain.stages[1].out_channels, 3, 4, 4)
+    last = torch.rand(1, plain.stages[-1].out_channels, 3, 4, 4)
+    assert torch.equal(network._gated(1, f_in, f_out, last), network._gated(1, f_in, 2 * f_out, last))
+    assert not torch.equal(network._gated(1, f_in, f_out, last), network._gated(1, f_in, f_out, 2 * last))
 
 
 class Row(nn.Module):
@@ -205,6 +248,9 @@ def test_only_the_named_blocks_have_gates():
         ({"unrolling": "both"}, "'sequential' or 'parallel'"),
         ({"gates": "wide"}, "'basic' or 'multi-range'"),
         ({"gates": "multi-range", "unrolling": "sequential"}, "use unrolling 'parallel'"),
+        ({"gates": "network-wide", "unrolling": "sequential"}, "use unrolling 'parallel'"),
+        ({"squash": "relu"}, "'sigmoid', 'tanh' or 'add'"),
+        ({"pool": "mean"}, "'average', 'maximum' or 'none'"),
         ({"feedback": (1, 7)}, "numbered 1 to 6"),
         ({"host": "identity", "host_arguments": {}}, "is no staged network"),
         ({"host_arguments": "huge"}, "one of tiny, lee"),

@@ -79,10 +79,10 @@ SEGMENTATION = [
     ),
     Mutation(
         "ids-of-the-dataset",
-        "A supervoxel is named by its place in the whole dataset, not in the region of interest.",
+        "A supervoxel is named by its place in the whole dataset, not in what its chunk reads.",
         "pipeline/segmentation/supervoxels.py",
         "core.shape, start, bounds.shape)",
-        "core.shape, start, roi.shape)",
+        "core.shape, start, rim.shape)",
         "tests/segmentation/test_supervoxels.py::test_the_kernels_follow_the_rules_as_written",
     ),
     Mutation(
@@ -211,7 +211,7 @@ INFERENCE = [
     Mutation(
         "place-of-patches",
         "Patches lie where they lie in the whole dataset, whatever the region of interest.",
-        "pipeline/stages/predict_affinities.py",
+        "pipeline/stages/predict_heads.py",
         "PatchLattice(self.layout.bounds,",
         "PatchLattice(self.layout.roi,",
         "tests/stages/test_patches.py::test_patches_lie_alike_in_every_region_of_interest",
@@ -605,7 +605,7 @@ FINGERPRINTS = [
     Mutation(
         "fingerprint-of-weights",
         "Other weights of the network are another fingerprint.",
-        "pipeline/stages/predict_affinities.py",
+        "pipeline/stages/predict_heads.py",
         "self.model_digest",
         "''",
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
@@ -613,7 +613,7 @@ FINGERPRINTS = [
     Mutation(
         "fingerprint-of-patches",
         "Another overlap of the patches is another fingerprint.",
-        "pipeline/stages/predict_affinities.py",
+        "pipeline/stages/predict_heads.py",
         "[self.patch_shape, self.overlap]",
         "[self.patch_shape]",
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",

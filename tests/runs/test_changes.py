@@ -246,8 +246,8 @@ def test_other_arithmetic_changes_a_stage_and_those_that_read_it(
 def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
     """Stages that read others on the way count, and a stage that is left out hides those that read only it."""
     assert set(with_readers("relabel")) >= {"relabel", "evaluate_segmentation"}
-    assert not {"predict_affinities", "build_region_graph", "write_supervoxels"} & set(with_readers("relabel"))
-    assert with_readers("predict_affinities") == tuple(kind.name for kind in STAGES)
+    assert not {"predict_heads", "build_region_graph", "write_supervoxels"} & set(with_readers("relabel"))
+    assert with_readers("predict_heads") == tuple(kind.name for kind in STAGES)
     without = with_readers("agglomerate", without="write_supervoxels")
     assert set(with_readers("agglomerate")) - set(without) == {"write_supervoxels"}
 

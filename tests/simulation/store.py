@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline.storage import ObjectStore
@@ -99,6 +99,10 @@ class SimulatedBackend:
             f"list {prefix}", lambda: [key for key in self.disk.objects if key.startswith(prefix)]
         )
         return iter(keys)
+
+    def some(self, count: int) -> Sequence[str]:
+        """See ``Backend``."""
+        return list(self.list(""))[:count]
 
     def delete(self, key: str) -> None:
         """See ``Backend``."""

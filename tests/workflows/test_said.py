@@ -12,18 +12,17 @@ import numpy as np
 import pytest
 import typer
 
-from pipeline.config.reading import load_config, parse_config
+from pipeline.config.reading import load_config
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.execution import check_settings
 from pipeline.runs.example import from_folder_of
 from pipeline.runs.run import Run
 from tests.runs import write_volume
 from workflows.app import app
 from workflows.central import check_scheduler
 from workflows.cli import main
-from workflows.commands.evaluate import _as_overrides
+from workflows.commands.evaluate import _as_keys
 from workflows.commands.init import write_example
-from workflows.commands.options import finite, parse_box, parse_shape, parse_sizes, parse_two, parse_vector
+from workflows.commands.options import beside_sets, finite, parse_box, parse_shape, parse_sizes, parse_two, parse_vector
 from workflows.commands.relabel import parse_thresholds
 from workflows.commands.setup_lines import read_setup
 
@@ -69,34 +68,11 @@ def test_init_counts_a_path_from_the_folder_of_the_file(tmp_path: Path, monkeypa
 def test_a_box_and_skeletons_of_a_run_are_keys_of_its_run_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``petaseg evaluate RUN --box --skeletons`` means the keys of the table ``evaluation``."""
     monkeypatch.chdir(tmp_path)
-    assert _as_overrides("0:8,1:9,2:10", "a: b.npz") == [
+    assert beside_sets(None, _as_keys("0:8,1:9,2:10", "a: b.npz")) == [
         *("evaluation.start=[0, 1, 2]", "evaluation.stop=[8, 9, 10]"),
         f"evaluation.skeletons='{tmp_path.resolve()}/a: b.npz'",
     ]
-    assert _as_overrides(None, None) == []
-
-
-@pytest.mark.parametrize(
-    "key",
-    [{"scheduler": "tcp://h:1"}, {"dashboard": "127.0.0.1:1"}, {"timeout_seconds": 5.0}, {"threads_per_worker": 2}],
-)
-def test_a_setting_that_nothing_uses_is_refused_with_the_remedy(key: dict[str, object]) -> None:
-    """Settings of dask are refused for other executors; on a cluster those that its own workers do not take."""
-    (name,) = key
-    for executor in ("serial", "threads"):
-        with pytest.raises(ConfigError, match=rf"execution\.{name} is .*executor: dask, or leave {name} out"):
-            check_settings(settings(executor=executor, **key), None)
-    check_settings(settings(executor="dask", **key), None)
-    if name in ("dashboard", "timeout_seconds"):
-        check_settings(settings(executor="threads", **key), "slurm")
-    else:
-        with pytest.raises(ConfigError, match=r"on slurm the driver starts its own workers"):
-            check_settings(settings(executor="dask", **key), "slurm")
-
-
-def settings(**execution: object):  # type: ignore[no-untyped-def]
-    """The table ``execution`` of a run file."""
-    return parse_config({"run_directory": "r", "input": {"image": "i"}, "execution": execution}).execution
+    assert beside_sets(None, _as_keys(None, None)) == []
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1,2", "inf", "1e3", "", "1.5", "²", "9" * 5000, "64,0,64"])
@@ -215,6 +191,18 @@ def test_init_with_force_replaces_only_files_of_its_kind(data: bytes, tmp_path: 
     [
         (["init", "--schema", "--keys"], "--schema and --keys are both given"),
         (["ingest", "a.npy", "memory://x"], "is gone when this command ends"),
+        (
+            ["relabel", "--threshold", "0.4", "--set", "segmentation.threshold=0.3"],
+            "--threshold and --set segmentation.threshold=0.3 are both given",
+        ),
+        (
+            ["relabel", "--min-size", "4", "--set", "segmentation={min_size: 3}"],
+            "--min-size and --set 'segmentation={min_size: 3}' are both given, and both say segmentation.min_size",
+        ),
+        (
+            ["evaluate", "run", "--box", "0:1,0:1,0:1", "--set", "evaluation.stop=[1, 1, 1]"],
+            "--box and --set 'evaluation.stop=.*' are both given",
+        ),
         (["relabel", "--preview", "0.3", "--threshold", "0.4"], "--threshold is 0.4, which --preview does not use"),
         (["relabel", "--preview", "0.3", "--output", "x.zarr"], "--output is x.zarr, which --preview does not use"),
         (["run", "--on", "nowhere"], "the cluster is 'nowhere'"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.errors import ConfigError
-from workflows.commands.options import BoxOption, SetOption, parse_box, parse_two
+from workflows.commands.options import BoxOption, SetOption, beside_sets, parse_box, parse_two
 
 if TYPE_CHECKING:
     from pipeline.evaluation.kinds import Settings
@@ -108,7 +108,7 @@ def register(app: typer.Typer) -> None:
         settings = Settings(threshold, cap_nm, confidence, limits, sections, minus_one_is_background)
         if labels is None:
             _refuse_for_a_run(as_, settings, report)
-            _evaluate_run(truth, [*(set_ or ()), *_as_overrides(box, skeletons)], as_json)
+            _evaluate_run(truth, beside_sets(set_, _as_keys(box, skeletons)), as_json)
             return
         if set_:
             raise ConfigError(
@@ -163,15 +163,19 @@ def _refuse_address(report: str | None) -> None:
         raise ConfigError(f"--report {report} is no folder of this machine; name one, and copy it from there")
 
 
-def _as_overrides(box: str | None, skeletons: str | None) -> list[str]:
+def _as_keys(box: str | None, skeletons: str | None) -> list[tuple[str, str, object]]:
     """The options as keys of a run file; a path of skeletons counts from here, not from the run file's folder."""
     from pipeline.config.strict_yaml import quoted
     from pipeline.storage import absolute
 
     part = parse_box(box)
-    ends = [] if part is None else [("start", list(part.start)), ("stop", list(part.stop))]
-    lines = [] if skeletons is None else [f"evaluation.skeletons={quoted(absolute(skeletons, '.'))}"]
-    return [*(f"evaluation.{name}={list(map(int, place))}" for name, place in ends), *lines]
+    places = (None, None) if part is None else (list(map(int, part.start)), list(map(int, part.stop)))
+    lines = None if skeletons is None else quoted(absolute(skeletons, "."))
+    return [
+        ("--box", "evaluation.start", places[0]),
+        ("--box", "evaluation.stop", places[1]),
+        ("--skeletons", "evaluation.skeletons", lines),
+    ]
 
 
 def _evaluate_neurons(truth: str, labels: str, box: str | None, skeletons: str | None, as_json: bool) -> None:

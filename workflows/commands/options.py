@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
@@ -39,6 +40,36 @@ BoxOption = Annotated[
     str | None,
     typer.Option(metavar="Z:Z,Y:Y,X:X", help="Only this box of voxels, e.g. 185:250,0:250,0:250."),
 ]
+
+
+def beside_sets(sets: Sequence[str] | None, options: Sequence[tuple[str, str, object]]) -> list[str]:
+    """The overrides of ``--set``, then those of options that are keys of the run file: option, key, value or ``None``.
+
+    Raises ``ConfigError`` if ``--set`` gives the key of an option as well.
+    """
+    from pipeline.config.reading import apply_overrides
+    from pipeline.errors import ConfigError
+
+    overrides = list(sets or ())
+    for option, key, value in options:
+        if value is None:
+            continue
+        for override in sets or ():
+            if _reaches(apply_overrides({}, [override]), key):
+                raise ConfigError(
+                    f"{option} and --set {shlex.quote(override)} are both given, and both say {key}: leave one out"
+                )
+        overrides.append(f"{key}={value}")
+    return overrides
+
+
+def _reaches(table: object, key: str) -> bool:
+    """True if a table of tables says a key, or something inside it."""
+    for part in key.split("."):
+        if not isinstance(table, dict) or part not in table:
+            return False
+        table = table[part]
+    return True
 
 
 WHOLE = re.compile(r"[-+]?[0-9]{1,12}", re.ASCII)

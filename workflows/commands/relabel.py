@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import RunArgument, SetOption, finite
+from workflows.commands.options import RunArgument, SetOption, beside_sets, finite
 from workflows.terminal.starting import starting
 
 
@@ -46,9 +46,13 @@ def register(app: typer.Typer) -> None:
         from workflows.terminal.summary import show_summary
         from workflows.terminal.tables import report_table
 
-        overrides = list(set_ or ())
-        overrides += [] if threshold is None else [f"segmentation.threshold={threshold}"]
-        overrides += [] if min_size is None else [f"segmentation.min_size={min_size}"]
+        overrides = beside_sets(
+            set_,
+            [
+                ("--threshold", "segmentation.threshold", threshold),
+                ("--min-size", "segmentation.min_size", min_size),
+            ],
+        )
         if preview is not None:
             _refuse_beside_preview(threshold=threshold, output=output)
             show_preview(run, overrides, parse_thresholds(preview))

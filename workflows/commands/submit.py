@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pipeline.clusters import CLUSTERS
 from workflows.commands.options import OverwriteOption, RunArgument, SetOption
+
+if TYPE_CHECKING:
+    from pipeline.clusters.base import DriverJob
 
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
@@ -35,12 +38,13 @@ def submit(
     """Run on a cluster: a driver job that starts its own workers, with the same bytes as anywhere else. Of a training
     file: train there, as one job."""
     from pipeline.clusters.setup import remember_setup
-    from pipeline.execution import check_settings
     from pipeline.runs.launch import cluster_of, submission_of
     from pipeline.runs.launch import submit as submit_run
     from pipeline.runs.run import Run
+    from pipeline.runs.unused import unused_keys
     from workflows.commands import submit_training
     from workflows.commands.setup_lines import setup_lines, setup_note
+    from workflows.interruption import undivided
     from workflows.terminal.tables import say
 
     if submit_training.is_training_file(run):
@@ -49,16 +53,21 @@ def submit(
     opened = Run.open(run, set_ or ())
     opened.check_directory(overwrite=overwrite)
     cluster = cluster_of(opened, on)
-    check_settings(opened.config.execution, cluster.name)
+    unused = unused_keys(opened, cluster.name)
     lines = setup_lines(setup, cluster.name, opened.url)
     opened.check_model()
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
+        for each in unused:
+            typer.echo(f"# {each}")
         return
-    job = submit_run(opened, cluster, lines, overwrite=overwrite)
-    if setup is not None:
-        remember_setup(opened.url, lines)
+    with undivided("submission", lambda: queued(job, opened.hint("cancel"))):
+        job = submit_run(opened, cluster, lines, overwrite=overwrite)
+        if setup is not None:
+            remember_setup(opened.url, lines)
+    for each in unused:
+        say(str(each))
     again = ("submit", *(("--on", on) if on else ()))
     say(
         f"submitted to {job.cluster} as {job.id}\n"
@@ -67,6 +76,11 @@ def submit(
         f"end it         {opened.hint('cancel')}\n"
         f"after an end   {opened.hint(*again)}   (it goes on where it stopped)" + setup_note(lines, opened.url)
     )
+
+
+def queued(job: DriverJob, end: str) -> str:
+    """The words of a submission that Ctrl-C came too late for. end: the command that ends the job."""
+    return f"submitted to {job.cluster} as {job.id} all the same; end it with: {end}"
 
 
 def logs(

@@ -19,6 +19,8 @@ petaseg synthesize tilt gratings --set part=test
 
 petaseg synthesize tissue volumes --count 2 --set shape=[32,128,128]
 
+petaseg synthesize mitochondria organelles --count 2 --set touching=0.8
+
 Every setting, with the value that was used, is in the data set's parameters.yaml; docs/synthetic.md explains them."""
 
 

@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
             from pipeline.training.dry_run import dry_run as check
 
             typer.echo(f"{file} is sound. {check(config)}")
+            _name_unused(config)
             return
         if preview:
             from pipeline.training.preview import preview as draw_preview
@@ -61,6 +62,8 @@ def register(app: typer.Typer) -> None:
         from pipeline.training.trainer import train as run_train
         from workflows.terminal.training import training_line
 
+        if first_process():
+            _name_unused(config)
         with saying(lambda: interrupted(config)), training_line() as show:
             result = run_train(config, on_update=show)
         if not first_process():
@@ -71,6 +74,14 @@ def register(app: typer.Typer) -> None:
 
             typer.echo(choose_threshold(config))
         typer.echo(_next(config.output))
+
+
+def _name_unused(config: TrainConfig) -> None:
+    """Name what the file sets in vain; ``ConfigError`` for what contradicts."""
+    from pipeline.training.unused import unused_keys
+
+    for each in unused_keys(config):
+        typer.echo(str(each))
 
 
 def interrupted(config: TrainConfig) -> str:

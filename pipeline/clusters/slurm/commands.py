@@ -37,6 +37,7 @@ def slurm(command: str, *arguments: str, text: str = "", refusal_is_fine: bool =
             errors="replace",
             timeout=COMMAND_SECONDS,
             env=_environment(),
+            start_new_session=True,  # Ctrl-C in a terminal ends petaseg, and not a submission that SLURM may have taken
         )
     except FileNotFoundError:
         raise ClusterError(

@@ -4,6 +4,7 @@
     fgru.py      FGRU, TopDownFGRU     feedback gated recurrent unit, within a level and between two
     mgu.py       MGU, MGU3             minimal gated units: a convolution with a memory
     convlstm.py  ConvLSTM              convolutional long short-term memory
+    controls.py  GRU, LSTM, Feedforward     units in the place of an fGRU, with as many parameters
     symmetry.py  kernels that stay symmetric under any optimiser
     blocks.py    convolutions that keep the shape, norms
 
