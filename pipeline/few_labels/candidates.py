@@ -1,10 +1,11 @@
 """Boxes of a lattice over a run's region, each described by what the network says there and by what the image shows.
 
-    said    how sure the network is, and what it says: shares of each affinity in four parts of its range, and its mean
+    said    what the network says: for each channel, the shares of four parts of its range, and its mean
     seen    what the raw image looks like: grey values, gradients at three scales, and 4 x 4 x 4 means of the patch
 
 Every description is computed from the voxels of its box alone, box by box: memory is flat, and nothing depends on
-chunks, workers, or other boxes. How unsure a network is in a box is the mean over its affinities p of 1 - |2 p - 1|.
+chunks, workers, or other boxes. How unsure a network is in a box is the mean of 1 - |2 p - 1| over the probabilities p
+that its heads say there: affinities, membranes, foreground, classes. Heads of other values are not used.
 """
 
 from __future__ import annotations
@@ -15,9 +16,11 @@ from itertools import product
 
 import numpy as np
 
+from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
 from pipeline.stages import opened
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.volumes import open_volume
 from pipeline.volumes.coarser import CoarserVolume, mask_on
 
@@ -25,7 +28,7 @@ Progress = Callable[[int, int], None]
 """Called with how many boxes are done, and how many there are."""
 LEVELS = np.arange(256)
 UNSURE = (255 - np.abs(2 * LEVELS - 255)) / 255
-"""For each stored affinity, 1 - |2 p - 1|."""
+"""For each stored probability, 1 - |2 p - 1|."""
 COARSE = 4
 """Parts of a patch along each axis whose means are taken."""
 SCALES = (1, 2, 4)
@@ -41,7 +44,7 @@ def _entropy() -> np.ndarray:
 
 
 ENTROPY = _entropy()
-"""For each stored affinity, its entropy in bits."""
+"""For each stored probability, its entropy in bits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +55,7 @@ class Candidates:
     unsure: np.ndarray
     """(n,) float64, 0 to 1."""
     entropy: np.ndarray
-    """(n,) float64, mean entropy of an affinity in bits."""
+    """(n,) float64, mean entropy of a probability in bits."""
     said: np.ndarray
     """(n, features) float64: what the network says."""
     seen: np.ndarray
@@ -82,11 +85,40 @@ def _mask(run: Run) -> CoarserVolume | None:
     return None if url is None else mask_on(open_volume(url), run.inputs.spec)
 
 
+@dataclass(frozen=True)
+class Probabilities:
+    """The stored heads of a run whose values are probabilities."""
+
+    urls: tuple[str, ...]
+    """Their volumes, in the order of the network's channels."""
+    fingerprint: str
+    """Of the stage that writes them."""
+
+    @classmethod
+    def of(cls, run: Run) -> Probabilities:
+        """Those of a run of a network; ``ConfigError`` if it stores none."""
+        stage = run.stage(PredictHeads.name)
+        assert isinstance(stage, PredictHeads)
+        heads = [head.name for head in stage.heads if head.mapping in ("probability", "classes")]
+        if not heads:
+            raise ConfigError(
+                f"{run.source} stores {', '.join(head.name for head in stage.heads)}; how unsure a network is follows "
+                "from probabilities: name such a head in inference.heads"
+            )
+        return cls(tuple(map(run.layout.volume_url, heads)), stage.fingerprint)
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """All channels of a box, (c, z, y, x) uint8."""
+        parts = [opened.source(url).read(box) for url in self.urls]
+        return np.concatenate([part.reshape(-1, *box.shape) for part in parts])
+
+
 def describe(run: Run, boxes: Sequence[BoundingBox], tell: Progress = lambda done, total: None) -> Candidates:
-    """Read and describe every box of a run whose affinities are finished."""
+    """Read and describe every box of a run whose heads are finished."""
+    probabilities = Probabilities.of(run)
     image, unsure, entropy, said, seen = opened.source(run.inputs.url), [], [], [], []
     for number, box in enumerate(boxes):
-        counts = counts_of(run.affinities.read(box))
+        counts = counts_of(probabilities.read(box))
         unsure.append(float(counts.sum(0) @ UNSURE / counts.sum()))
         entropy.append(float(counts.sum(0) @ ENTROPY / counts.sum()))
         said.append(what_is_said(counts))
@@ -95,9 +127,9 @@ def describe(run: Run, boxes: Sequence[BoundingBox], tell: Progress = lambda don
     return Candidates(tuple(boxes), np.array(unsure), np.array(entropy), np.array(said), np.array(seen))
 
 
-def counts_of(affinities: np.ndarray) -> np.ndarray:
+def counts_of(values: np.ndarray) -> np.ndarray:
     """How often each value occurs in each channel: (c, 256) int64, of (c, z, y, x) uint8."""
-    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in affinities])
+    return np.stack([np.bincount(channel.ravel(), minlength=256) for channel in values])
 
 
 def what_is_said(counts: np.ndarray) -> np.ndarray:

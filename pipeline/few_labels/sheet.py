@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline.evaluation.drawing import new_figure, save_figure
+from pipeline.few_labels.candidates import Probabilities
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
 from pipeline.stages import opened
@@ -28,7 +29,7 @@ PANELS = ("image", "prediction", "unsure")
 
 
 def draw_sheet(run: Run, found: Sequence[Suggestion], path: Path) -> None:
-    """Write the middle section of each box as a PNG: the image, the mean affinity, and where that is unsure."""
+    """Write the middle section of each box as a PNG: image, mean probability, and where the network is unsure."""
     shown = found[:SHOWN]
     rows, columns = -(-len(shown) // SIDE_BY_SIDE), len(PANELS) * min(SIDE_BY_SIDE, len(shown))
     figure = new_figure((2.1 * columns, 2.45 * rows + 0.3))
@@ -46,7 +47,7 @@ def draw_box(panels: Sequence[Axes], run: Run, each: Suggestion) -> None:
     z = (start[0] + stop[0]) // 2
     section = BoundingBox(Vec(z, *start[1:]), Vec(z + 1, *stop[1:]))
     image = opened.source(run.inputs.url).read(section)[..., 0, :, :]
-    share = run.affinities.read(section)[:, 0] / 255
+    share = Probabilities.of(run).read(section)[:, 0] / 255
     titles = f"{each.name}, z {z}", f"y {start[1]}, x {start[2]}", f"unsure {each.unsure:.2f}, cluster {each.cluster}"
     grey = image if image.ndim == 2 else image.mean(0)
     unsure = (1 - np.abs(2 * share - 1)).mean(0)

@@ -24,7 +24,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.evaluation.files import make_folder, whole_file
-from pipeline.few_labels.candidates import Candidates, Progress, boxes_of, describe
+from pipeline.few_labels.candidates import Candidates, Probabilities, Progress, boxes_of, describe
 from pipeline.few_labels.choice import Choice, choose
 from pipeline.few_labels.self_training import part_of
 from pipeline.formats import SUGGESTIONS
@@ -58,7 +58,7 @@ class Wanted:
     def fingerprint(self) -> str:
         """Digest of everything that the suggestions depend on."""
         labelled = [[box.start, box.stop] for box in self.labelled]
-        inputs = self.run.affinities.fingerprint, self.run.inputs.fingerprint, self.run.inputs.mask_fingerprint
+        inputs = Probabilities.of(self.run).fingerprint, self.run.inputs.fingerprint, self.run.inputs.mask_fingerprint
         region = self.run.layout.roi
         return fingerprint(*inputs, [region.start, region.stop], self.boxes, self.shape, labelled)
 
@@ -90,7 +90,7 @@ class Suggestion:
 
 
 def check(wanted: Wanted) -> None:
-    """Refuse what cannot be done, before anything is read or written; the affinities of the run are finished."""
+    """Refuse what cannot be done, before anything is read or written; the heads of the run are finished."""
     run, output = wanted.run, real(str(wanted.output))
     for place in (place_of(run.inputs.url), real(run.url)):
         if overlap(output, place) in ("is", "lies in"):
@@ -179,7 +179,7 @@ def refuse_other(wanted: Wanted) -> None:
     path = wanted.output / TABLE
     if read_table(path) is not None and known(wanted) is None:
         raise ConfigError(
-            f"{path} holds suggestions for other affinities, another region, or other boxes, and their labels may be "
+            f"{path} holds suggestions for other predictions, another region, or other boxes, and their labels may be "
             "painted: name another --output"
         )
 

@@ -14,7 +14,7 @@ from pipeline.config.cluster import ClusterTable
 from pipeline.config.run_file import RunConfig
 from pipeline.config.unused import NoUse, Unused, refuse, unused
 from pipeline.execution import EXECUTORS, Engine, engine_of
-from pipeline.stages.predict_affinities import options_of
+from pipeline.stages.predict_heads import options_of
 
 if TYPE_CHECKING:
     from pipeline.runs.run import Run
@@ -39,7 +39,7 @@ class RunCase:
     def of(cls, run: Run, cluster: str | None) -> RunCase:
         """The case of a run that is open."""
         network = run.inputs.network
-        return cls(run.config, "" if network is None else options_of(network.config).resolved_device(), cluster)
+        return cls(run.config, "" if network is None else options_of(network).resolved_device(), cluster)
 
     @property
     def table(self) -> ClusterTable:

@@ -139,12 +139,12 @@ def test_what_cannot_be_done_is_refused_and_nothing_is_written(done, tmp_path, w
 def test_other_suggestions_in_the_folder_are_refused(done, tmp_path):
     suggested(done, tmp_path)
     shown = invoke(done, "--boxes", 5, "--box-shape", "16,16,16", "--output", tmp_path)
-    assert "holds suggestions for other affinities" in str(shown.exception)
+    assert "holds suggestions for other predictions" in str(shown.exception)
 
 
-def test_a_run_without_finished_affinities_is_refused(tmp_path):
+def test_a_run_without_finished_predictions_is_refused(tmp_path):
     shown = invoke(image_run(tmp_path), "--output", tmp_path / "boxes")
-    assert "has no finished predict_affinities" in str(shown.exception)
+    assert "has no finished predict_heads" in str(shown.exception)
 
 
 def test_masked_boxes_and_the_rest_of_the_lattice_are_no_candidates(tmp_path):

@@ -61,7 +61,7 @@ def register(app: typer.Typer) -> None:
 
 
 def wanted_of(run: Run, boxes: int, box_shape: str | None, labelled: str | None, output: str | None) -> Wanted:
-    """What a command line asks for; ``ConfigError`` if the run has no finished affinities, or no image."""
+    """What a command line asks for; ``ConfigError`` if the run has no finished heads, or no image."""
     from pipeline.config.reading import load_config
     from pipeline.errors import ConfigError
     from pipeline.few_labels.suggestions import Wanted, labelled_boxes
@@ -76,7 +76,7 @@ def wanted_of(run: Run, boxes: int, box_shape: str | None, labelled: str | None,
             f"{run.source} begins with affinities; boxes are chosen by the image too, and crops of it are written: "
             "give the run an image (input.image)"
         )
-    check_complete(run, "predict_affinities")
+    check_complete(run, "predict_heads")
     shape = network.patch_shape if box_shape is None else as_vec(parse_shape(box_shape, "--box-shape"))
     known = () if labelled is None else labelled_boxes(load_config(labelled, (), TrainConfig), run)
     place = output or f"{run.url.rstrip('/')}-suggestions"
