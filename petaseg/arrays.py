@@ -100,7 +100,8 @@ def predict(
     """The affinities that a network predicts for an image; the arguments are those of ``segment``.
 
     Returns uint8 (3, z, y, x): channel k at voxel v is the affinity between v and its neighbour before it along axis k,
-    255 = surely one object. ``agglomerate`` takes them as they are.
+    255 = surely one object. ``agglomerate`` takes them as they are. Of a model without affinities it returns the
+    membranes, uint8 (z, y, x).
     """
     voxels, size = checked_image(image, _image_channels(model)), resolution_of(image, resolution)
     sources = {"image": voxels}
@@ -108,7 +109,7 @@ def predict(
         from pipeline.stages.predict_heads import PredictHeads
 
         session.run_stage(PredictHeads.name)
-        return _read(session, "affinities")
+        return _read(session, session.run.setup.source)
 
 
 @contextmanager

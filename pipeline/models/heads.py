@@ -40,6 +40,7 @@ VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 Mapping = Literal["probability", "signed", "level", "classes"]
 """What the stored numbers of a head mean."""
 Activation = Literal["sigmoid", "tanh", "softmax", "none"]
+Source = Literal["auto", "affinities", "membranes"]
 
 MAPPINGS: dict[Mapping, tuple[str, tuple[float, float]]] = {
     "probability": ("round(255 v)", (0.0, 1.0)),
@@ -75,6 +76,11 @@ class Head:
         if self.activation == "tanh":
             return "signed"
         return "probability" if self.activation == "sigmoid" or self.offsets else None
+
+    @property
+    def makes_neurons(self) -> bool:
+        """True for affinities of nearest neighbours, and for membranes: neurons can be made of it."""
+        return bool(self.offsets) or (self.name == MEMBRANES and self.mapping == "probability" and self.channels == 1)
 
     @property
     def stored_channels(self) -> int:
@@ -150,6 +156,22 @@ def storable(card: ModelCard) -> tuple[Head, ...]:
     heads = heads_of(card)
     names = [head.name for head in heads]
     return tuple(h for h in heads if h.mapping and names.count(h.name) == 1 and VOLUME.fullmatch(h.name))
+
+
+def source_of(wanted: Source, usable: Sequence[str]) -> str:
+    """What neurons are made of: affinities or membranes; affinities if there are both and nothing is said.
+
+    wanted: ``supervoxels.source``. usable: which of the two there are. Raises ``ConfigError`` if it is not there.
+    """
+    named = (AFFINITIES, MEMBRANES) if wanted == "auto" else (wanted,)
+    found = next((name for name in named if name in usable), None)
+    if found is None:
+        wants = f"supervoxels.source is {wanted}; " if wanted != "auto" else ""
+        raise ConfigError(
+            f"{wants}neurons are made of {' or '.join(named)}, and this run has {' and '.join(usable) or 'neither'}: "
+            "add one to inference.heads, or give it (input.affinities, input.membranes)"
+        )
+    return found
 
 
 def _check_storable(card: ModelCard, found: Sequence[Head]) -> None:

@@ -82,7 +82,7 @@ class ModelCard(Table):
     Empty if the network predicts no affinities; then a run refuses it.
     """
     other_channels: tuple[OtherChannels, ...] = ()
-    """The targets of the channels after the affinities, in order; see ``pipeline.models.heads``."""
+    """The targets of the channels after the affinities, in order; ``models/heads.py`` says how they are stored."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """The function that turns the network's output into affinities from 0 to 1."""
     resolution_nm: tuple[Positive, Positive, Positive]

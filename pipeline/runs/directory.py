@@ -166,7 +166,7 @@ def _mark_in(outline: RunOutline, mine: InputMark) -> InputMark | None:
     if before is None:
         return None
     shared = {stage.fingerprint for stage in before.stages} & {stage.fingerprint for stage in outline.stages}
-    source = before.config.input.image or before.config.input.affinities or ""
+    source = before.config.input.image or next(iter(before.config.input.given.values()), "")
     return mine if shared else InputMark(source, "")
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.config.run_file import Inference
+from pipeline.config.run_file import Inference, RunConfig
 from pipeline.errors import ConfigError
-from pipeline.models.heads import AFFINITIES, Head, chosen_heads, described, heads_of
+from pipeline.models.heads import Head, Source, chosen_heads, described, heads_of, source_of
 from pipeline.runs.chain import STAGES
 
 if TYPE_CHECKING:
@@ -16,34 +16,35 @@ TAKEN = frozenset(volume.name for kind in STAGES for volume in kind.volumes)
 """Names of the volumes that other stages write."""
 
 
-def heads_of_run(config: Inference, card: ModelCard) -> tuple[Head, ...]:
+def heads_of_run(config: RunConfig, card: ModelCard) -> tuple[Head, ...]:
     """The heads that are stored: those of the run file, or what the segmentation needs.
 
-    Raises ``ConfigError`` for a head that the model lacks or that cannot be stored, and if the segmentation has none.
+    Raises ``ConfigError`` for a head that the model lacks or that cannot be stored, and if no neurons can be made.
     """
-    _refuse_without_affinities(card)
-    heads = chosen_heads(card, (AFFINITIES,) if config.heads is None else config.heads)
-    if AFFINITIES not in [head.name for head in heads]:
-        raise ConfigError(
-            f"inference.heads is {described(heads)}; the segmentation needs affinities: add them to inference.heads"
-        )
+    wanted, named = config.supervoxels.source, config.inference.heads
+    heads = chosen_heads(card, (needed_head(wanted, card),) if named is None else named)
+    source_of(wanted, [head.name for head in heads if head.makes_neurons])
     for head in heads:
         if head.name in TAKEN:
             raise ConfigError(
                 f"head {head.name} of model {card.name} is called like a volume that another stage writes; give it "
                 "another name in other_channels of its card"
             )
-        _refuse_unknown_turns(config, head)
+        _refuse_unknown_turns(config.inference, head)
     return heads
 
 
-def _refuse_without_affinities(card: ModelCard) -> None:
-    if not card.offsets:
+def needed_head(wanted: Source, card: ModelCard) -> str:
+    """The head of which a run makes neurons; ``ConfigError`` if the model has none."""
+    usable = [head.name for head in heads_of(card) if head.makes_neurons]
+    try:
+        return source_of(wanted, usable)
+    except ConfigError:
+        what = "affinities of the nearest neighbours or of membranes" if wanted == "auto" else wanted
         raise ConfigError(
-            f"model {card.name} predicts {described(heads_of(card))}; a run needs a model with affinities of the "
-            "nearest neighbours: train one with such affinities among its targets, or give the run affinities that "
-            "you have (input.affinities)"
-        )
+            f"model {card.name} predicts {described(heads_of(card))}; a run makes neurons of {what}: train a model "
+            "with such a target, or give the run what you have (input.affinities, input.membranes)"
+        ) from None
 
 
 def _refuse_unknown_turns(config: Inference, head: Head) -> None:

@@ -46,7 +46,7 @@ from pipeline.runs.directory import (
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
-from pipeline.stages.affinities import AffinitySource, affinity_source
+from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
@@ -124,7 +124,7 @@ class Run:
 
     @cached_property
     def stages(self) -> tuple[ChainStage, ...]:
-        """The chain of stages; the first is left out if the affinities were given."""
+        """The chain of stages; the first is left out if heads were given."""
         chain = build_chain(self.setup)
         return tuple(stage for stage in chain if stage.name not in LEFT_OUT) if self.beside else chain
 
@@ -163,8 +163,8 @@ class Run:
         return ObjectStore(self.url)
 
     @cached_property
-    def affinities(self) -> AffinitySource:
-        """The source of this run's affinities: predicted, or given."""
+    def affinities(self) -> AnyAffinities:
+        """The source of this run's affinities: predicted, or given, or made of membranes."""
         predicted = self.has_stage(PredictHeads.name)
         return affinity_source(self.setup, self.stage(PredictHeads.name) if predicted else None)
 

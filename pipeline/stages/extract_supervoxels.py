@@ -12,7 +12,7 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
 from pipeline.stages import opened
-from pipeline.stages.affinities import AffinitySource, affinity_source
+from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
@@ -26,7 +26,7 @@ class ExtractSupervoxels(ChainStage):
     """Affinities -> fragments (uint64, 0 = background) and the joins across the low faces of each chunk."""
 
     layout: Layout
-    affinities: AffinitySource
+    affinities: AnyAffinities
     mask_url: str | None
     mask_fingerprint: str
     rules: SupervoxelRules
@@ -43,8 +43,7 @@ class ExtractSupervoxels(ChainStage):
 
     def depends_on(self) -> Sequence[Any]:
         """Affinities and how they are read, mask and rules."""
-        affinities = [self.affinities.fingerprint, self.affinities.offsets]
-        return self.layout.fingerprint, affinities, self.mask_fingerprint, asdict(self.rules)
+        return self.layout.fingerprint, list(self.affinities.identity), self.mask_fingerprint, asdict(self.rules)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with the halo of the capped distance and the filter."""

@@ -21,6 +21,7 @@ from pipeline.training.config import TrainConfig
 PATHS = {
     RunConfig: {
         *("run_directory", "input.image", "input.affinities", "input.mask", "inference.model"),
+        *("input.membranes", "input.heads"),
         *("evaluation.labels", "evaluation.skeletons"),
     },
     TrainConfig: {
