@@ -75,8 +75,9 @@ def trial(arm: str, percent: int, seed: int, sizes: Sizes, store: Trials) -> Res
     """The scores of one arm; the first training is that of the other two."""
     first = first_key(percent, seed, sizes)
     config = first_config(store.file(first, ""), percent, seed, sizes)
+    before = store.get(first, lambda: trained(config, sizes))
     if arm == ARMS[0]:
-        return store.get(first, lambda: trained(config, sizes))
+        return before
     key = {**first, "trial": "self-training", "arm": arm}
     if arm == ARMS[1]:
         return store.get(key, lambda: trained(trained_on(config, store.file(key, "")), sizes))
