@@ -838,6 +838,53 @@ SCORES = [
     ),
 ]
 
+FEW_LABELS = [
+    Mutation(
+        "sure-and-right",
+        "A voxel is kept only where the network agrees with the labels that are kept.",
+        "pipeline/few_labels/sure.py",
+        "(np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0))",
+        "np.abs(doubled) >= 255 * self.sure",
+        "tests/few_labels/test_self_training.py::test_sure_voxels_are_those_of_sure_affinities_that_agree_with_the_labels",
+    ),
+    Mutation(
+        "halo-of-sure-voxels",
+        "The mask of sure voxels depends on no voxel beyond its halo, so that chunks do not change it.",
+        "pipeline/few_labels/sure.py",
+        "Vec(1, 1, 1) + Vec(1, erosion, erosion)",
+        "Vec(1, 1, 1)",
+        "tests/few_labels/test_self_training.py::test_the_mask_does_not_depend_on_the_chunks",
+    ),
+    Mutation(
+        "painted-labels-stay",
+        "Labels of a suggested box that are there are never written again.",
+        "pipeline/few_labels/suggestions.py",
+        "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)))",
+        "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)), overwrite=True)",
+        "tests/few_labels/test_suggestions.py::test_a_killed_suggestion_never_writes_over_labels",
+    ),
+    Mutation(
+        "oversampled-volumes",
+        "A volume is drawn in proportion to its voxels times its oversampling.",
+        "pipeline/training/sampler.py",
+        "source.box.voxels * source.oversampling",
+        "source.box.voxels",
+        "tests/training/test_sampler.py::test_a_volume_that_is_oversampled_is_drawn_as_if_it_were_larger",
+    ),
+]
+
 MUTATIONS = [
-    *(*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON, *KUBERNETES, *SCORES),
+    *(
+        *SEGMENTATION,
+        *INFERENCE,
+        *TRAINING,
+        *RUNS,
+        *LEDGER,
+        *PROOF,
+        *FINGERPRINTS,
+        *PYTHON,
+        *KUBERNETES,
+        *SCORES,
+        *FEW_LABELS,
+    ),
 ]
