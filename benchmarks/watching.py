@@ -29,7 +29,7 @@ from workflows.events.metrics import RunMetrics
 
 EVENT_LIMIT_US = 50.0
 LOOK_LIMIT_S = 0.5
-STAGE = "predict_affinities"
+STAGE = "predict_heads"
 LOG = "F 0"
 """Fingerprint of the ledger, and the number of its log."""
 NEW = 500

@@ -100,15 +100,16 @@ def predict(
     """The affinities that a network predicts for an image; the arguments are those of ``segment``.
 
     Returns uint8 (3, z, y, x): channel k at voxel v is the affinity between v and its neighbour before it along axis k,
-    255 = surely one object. ``agglomerate`` takes them as they are.
+    255 = surely one object. ``agglomerate`` takes them as they are. Of a model without affinities it returns the
+    membranes, uint8 (z, y, x).
     """
     voxels, size = checked_image(image, _image_channels(model)), resolution_of(image, resolution)
     sources = {"image": voxels}
     with _array_run(sources, size, {"inference.model": model}, tables, progress) as session:
-        from pipeline.stages.predict_affinities import PredictAffinities
+        from pipeline.stages.predict_heads import PredictHeads
 
-        session.run_stage(PredictAffinities.name)
-        return _read(session, "affinities")
+        session.run_stage(PredictHeads.name)
+        return _read(session, session.run.setup.source)
 
 
 @contextmanager

@@ -71,3 +71,5 @@ SEGMENTATION = FileFormat("segmentation.json", 1)
 """In a run directory: the threshold that ``petaseg relabel`` has applied, and what the run file said then."""
 INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""
+SELF_TRAINING = FileFormat("self-train.json", 1, "another --output")
+"""In the folder of a self-training: its settings, and beside each mask how much of it is sure (``sure.json``)."""

@@ -15,6 +15,8 @@ from tests.runs import write_run, write_volume
 
 SHAPE = (20, 24, 28)
 CHUNK = [10, 12, 14]
+OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+OTHERS = [{"what": "foreground", "channels": 8}, {"what": "membranes", "channels": 1}]
 
 POD = {
     "node_selector": {"kind": "fast"},
@@ -48,6 +50,8 @@ VALUES: dict[str, Any] = {
     "storage_chunk_shape": [5, 12, 14],
     "input.image": "other/image.zarr",
     "input.affinities": "other/affinities.zarr",
+    "input.membranes": "other/membranes.zarr",
+    "input.heads": {"affinities": "other/affinities.zarr", "membranes": "membranes.zarr"},
     "input.affinity_offsets": [[0, -1, 0], [-1, 0, 0], [0, 0, -1]],
     "input.mask": "other/mask.zarr",
     "input.start": [2, 0, 0],
@@ -62,13 +66,16 @@ VALUES: dict[str, Any] = {
     "inference.compile": True,
     "inference.patch_shape": [10, 10, 10],
     "inference.overlap": [2, 2, 2],
+    "inference.heads": ["affinities", "foreground"],
     "inference.any_resolution": True,
+    "supervoxels.source": "membranes",
     "supervoxels.mode": "section",
     "supervoxels.threshold": 0.4,
     "supervoxels.max_distance_nm": 40,
     "supervoxels.filter_width": 5,
     "agglomeration.linkage": "mean",
     "agglomeration.quantile": 0.25,
+    "agglomeration.across_sections": False,
     "agglomeration.stop_score": 0.1,
     "segmentation.threshold": 0.9,
     "segmentation.min_size": 5,
@@ -153,10 +160,12 @@ def write_inputs(folder: Path, seed: int) -> None:
     write_volume(folder / "affinities.zarr", rng.integers(0, 256, (3, *SHAPE), np.uint8))
     write_volume(folder / "mask.zarr", rng.integers(0, 2, SHAPE, np.uint8))
     write_volume(folder / "truth.zarr", rng.integers(0, 9, SHAPE, np.uint32))
+    write_volume(folder / "membranes.zarr", rng.integers(0, 256, SHAPE, np.uint8))
     lines = {"nodes_nm": [[8.0, 8, 8], [80, 150, 200.0 - seed]], "edges": [[0, 1]], "skeleton": [1, 1]}
     np.savez(folder / "lines.npz", **lines)
     shutil.copytree(bundled_folder("fib25-tiny"), folder / "model", dirs_exist_ok=True)
-    change_card(folder / "model", patch_shape=[12, 12, 12], overlap=[4, 4, 4], threshold=0.5)
+    heads = {"offsets": OFFSETS, "other_channels": OTHERS}
+    change_card(folder / "model", patch_shape=[12, 12, 12], overlap=[4, 4, 4], threshold=0.5, **heads)
     if seed:
         set_weights(folder / "model", b"weights of another training")
 
@@ -173,7 +182,7 @@ def set_weights(folder: Path, data: bytes) -> None:
 
 
 def write_runs(folder: Path) -> Path:
-    """A folder with two run files, ``image/run.yaml`` and ``affinities/run.yaml``; every part of a run is present."""
+    """A folder with a run file for each kind of input, such as ``image.yaml``; every part of a run is present."""
     write_inputs(folder, 0)
     write_inputs(folder / "other", 1)
     common = {
@@ -182,8 +191,10 @@ def write_runs(folder: Path) -> Path:
         "agglomeration": {"linkage": "quantile", "stop_score": 0.05},
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
     }
-    network = {"model": "./model", "device": "cpu"}
-    for name, given in (("image", {"inference": network}), ("affinities", {})):
-        file = write_run(folder, **common, **given, input={name: f"{name}.zarr", "mask": "mask.zarr"})
+    heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
+    for name in ("image", "affinities", "membranes", "heads"):
+        given = {name: heads if name == "heads" else f"{name}.zarr"}
+        network = {"inference": {"model": "./model", "device": "cpu"}} if name == "image" else {}
+        file = write_run(folder, **common, **network, input={**given, "mask": "mask.zarr"})
         file.rename(folder / f"{name}.yaml")
     return folder

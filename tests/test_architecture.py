@@ -53,6 +53,10 @@ INSIDE = {
         *("errors", "registry", "geometry", "grid", "needs", "config", "stages", "ledger", "storage", "clusters"),
     },
     "ledger": {"errors", "formats", "geometry", "grid", "stages", "storage"},
+    "few_labels": {
+        *("errors", "formats", "geometry", "grid", "config", "storage", "models", "volumes", "evaluation", "training"),
+        *("stages", "runs"),
+    },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),
         *("inference", "evaluation", "needs"),

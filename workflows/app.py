@@ -22,6 +22,7 @@ from workflows.commands import (
     plan,
     relabel,
     run,
+    self_train,
     status,
     submit,
     synthesize,
@@ -87,6 +88,6 @@ def _options(
 
 for module in (
     *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
-    *(train, models, synthesize, experiment),
+    *(train, self_train, models, synthesize, experiment),
 ):
     module.register(app)

@@ -67,7 +67,8 @@ def segment(
         config: run file or run directory.
         overrides: ``table.key=value`` texts.
         listener: called with the events of ``pipeline.execution.runner``.
-        announce: called with the addresses of metrics and dashboard, if the run file sets them.
+        announce: called with the addresses of metrics and dashboard, if the run file sets them, and with a line for
+            keys of the run file that nothing uses, unless ``only_after`` is given.
         scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
         only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
         cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
@@ -93,6 +94,9 @@ def segment(
         overwrite=overwrite,
         beside=beside,
     ) as session:
+        if only_after is None:
+            for each in session.unused:
+                session.announce(str(each))
         again = session.command if only_after is None else this_command()
         with saying(lambda: f"{session.progress}; go on with: {again}"):
             finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)

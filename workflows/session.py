@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from pipeline.execution import check_settings, engine_of, executor_of
+from pipeline.config.unused import Unused
+from pipeline.execution import engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, Event, Listener, RunOptions, StageStarted, fan_out, run_stage
 from pipeline.ledger.records import Summary
@@ -17,6 +18,7 @@ from pipeline.runs.hints import continuation
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from pipeline.runs.unchanged import keep_unchanged
+from pipeline.runs.unused import unused_keys
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
 from workflows.events.listeners import listening
@@ -49,6 +51,8 @@ class Session:
         """The error of the first stage that failed, or whose records cannot be read."""
         self.report: Report | None = None
         """What was made of the finished run, under the lease."""
+        self.unused: list[Unused] = []
+        """What the user has set in vain."""
         self._complete: set[str] = set()
         self._stage, self._total, self._done = "", 0, 0
 
@@ -154,7 +158,7 @@ def open_session(
     The other arguments are those of ``workflows.driver.segment``.
     """
     run = config if isinstance(config, Run) else Run.open(config, overrides, beside)
-    check_settings(run.config.execution, cluster)
+    unused = unused_keys(run, cluster)
     run.check_directory(overwrite=overwrite)
     check(run)
     run.check_model()
@@ -170,6 +174,7 @@ def open_session(
             if run.chosen.file is not None and not run.choice.given:
                 announce(f"threshold {run.chosen}")
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
+            session.unused = unused
             try:
                 yield session
             finally:

@@ -93,7 +93,8 @@ def write_run_file(folder: Path, config: TrainConfig, source: Source, box: Bound
         "chunk_shape": CHUNK,
         "inference": {
             "model": absolute(str(folder / "card.yaml"), "."),
-            **{"device": config.device, "threads": config.threads, "any_resolution": True},
+            **{"device": config.device, "any_resolution": True},
+            **({"threads": config.threads} if config.threads > 1 else {}),
         },
         "evaluation": {"labels": absolute(source.labels.url, "."), **region},
         "execution": {"executor": "serial"},

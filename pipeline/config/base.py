@@ -25,8 +25,35 @@ from pipeline.geometry import Vec
 
 MOST = 10**12
 """No count and no position is larger: an image of this many voxels along one axis would be kilometres long."""
-LARGEST = 1e9
-"""No amount is larger; as seconds these are 30 years."""
+SMALLEST, LARGEST = 1e-9, 1e9
+"""No positive number is smaller or larger; as seconds the largest is 30 years."""
+
+
+@dataclass(frozen=True)
+class Form:
+    """Annotates a text that must have a form as a whole, in words in the message and exactly in the JSON schema."""
+
+    pattern: str
+    """Regular expression of the whole text."""
+    rule: str
+    """The rule and the remedy, which follow the text in the message."""
+    most: int = 253
+    """Characters of the longest text."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "pattern": f"^(?:{self.pattern})$", "maxLength": self.most}
+
+    def _checked(self, text: str) -> str:
+        if len(text) > self.most or not re.fullmatch(self.pattern, text, re.ASCII):
+            longest = f" (it has {len(text)} characters, of at most {self.most})" if len(text) > self.most else ""
+            raise ValueError(f"{json.dumps(text[:80])} {self.rule}{longest}")
+        return text
+
+
+WORD = r"[A-Za-z0-9][A-Za-z0-9._/:@+-]*"
 
 Count = Annotated[int, Field(ge=1, le=MOST)]
 """How many there are of something that must be there."""
@@ -36,14 +63,28 @@ Cores = Annotated[int, Field(ge=1, le=4096)]
 """Cores of a machine, or threads on them."""
 Processes = Annotated[int, Field(ge=1, le=100_000)]
 """Processes or threads that work together."""
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/:@+-]*$", max_length=253)]
+Name = Annotated[
+    str, Form(WORD, "is no name; write letters, digits and ._/:@+- without blanks, beginning with a letter or a digit")
+]
 """A word that is safe in a job script, so that no value of a run file can become a command."""
+Names = Annotated[
+    str,
+    Form(
+        rf"{WORD}(?:,{WORD})*",
+        "is no name and no list of names; write names of letters, digits and ._/:@+-, several with commas between "
+        "them and no blanks, like long or short,long",
+        1024,
+    ),
+]
+"""One name, or several with commas in between, as safe."""
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 """Seed of a generator of random numbers."""
-Positive = Annotated[float, Field(gt=0, le=LARGEST)]
+Positive = Annotated[float, Field(ge=SMALLEST, le=LARGEST)]
 Amount = Annotated[float, Field(ge=0, le=LARGEST)]
 """A positive number, or 0 for nothing of it."""
 Share = Annotated[float, Field(ge=0, le=1)]
+Level = Annotated[float, Field(ge=-LARGEST, le=LARGEST)]
+"""A number of either sign."""
 
 
 NUMBER = re.compile(r"[-+]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]{1,3})?", re.ASCII)
@@ -160,3 +201,8 @@ class Table(BaseModel):
     """The hint in the message for a file that cannot be read."""
     file_format: ClassVar[FileFormat | None] = None
     """The format of files of this table, if petaseg writes them too."""
+
+    @property
+    def keys_said(self) -> set[str]:
+        """The keys that the file itself says, and not a short form in it."""
+        return self.model_fields_set

@@ -73,7 +73,7 @@ class Worker(Table):
     threads: Cores = 1
     """Chunks that a worker processes in parallel."""
     walltime: Walltime = "04:00:00"
-    """Longest time of a worker, in any form that SLURM knows; it drains before its end and is replaced."""
+    """Longest time of a worker, in any form that SLURM knows; it drains before its end and is replaced (SLURM)."""
     gpus_per_node: Annotated[int, Field(ge=1, le=64)] | None = None
     """GPUs of one job, which runs so many of these workers, each with one of the GPUs; one if left out (SLURM)."""
     array_limit: Processes | None = None

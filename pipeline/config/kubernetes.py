@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.config.base import Line, Table
+from pipeline.config.base import Form, Line, Table
 
 LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?"
 DOMAIN = r"[a-z0-9](?:[a-z0-9.-]{0,251}[a-z0-9])?"
@@ -27,35 +27,19 @@ QUEUE_LABEL = "kueue.x-k8s.io/queue-name"
 """The label by which Kueue knows the queue of a Job."""
 
 
-def _of_form(form: str, rule: str) -> AfterValidator:
-    """A check that a whole text has a form; ``rule`` follows the text in the message."""
-    pattern = re.compile(form, re.ASCII)
-
-    def check(text: str) -> str:
-        if not pattern.fullmatch(text):
-            raise ValueError(f"{json.dumps(text)} {rule}")
-        return text
-
-    return AfterValidator(check)
-
-
 ObjectName = Annotated[
-    str, _of_form(DOMAIN, "is no name of a resource; write small letters, digits, - and ., at most 253, like em-data")
+    str, Form(DOMAIN, "is no name of a resource; write small letters, digits, - and ., at most 253, like em-data")
 ]
 LabelKey = Annotated[
-    str, _of_form(rf"(?:{DOMAIN}/)?{LABEL}", "is no key of a label; write name or domain/name, like example.org/team")
+    str, Form(rf"(?:{DOMAIN}/)?{LABEL}", "is no key of a label; write name or domain/name, like example.org/team")
 ]
 LabelValue = Annotated[
-    str, _of_form(rf"(?:{LABEL})?", "is no value of a label; write at most 63 letters, digits and -_. in between")
+    str, Form(rf"(?:{LABEL})?", "is no value of a label; write at most 63 letters, digits and -_. in between")
 ]
-QueueName = Annotated[
-    str, _of_form(LABEL, "is no name of a queue; write at most 63 letters, digits and -_. in between")
-]
+QueueName = Annotated[str, Form(LABEL, "is no name of a queue; write at most 63 letters, digits and -_. in between")]
 ResourceName = Annotated[
     str,
-    _of_form(
-        rf"{DOMAIN}/{LABEL}", "is no name of a device; write vendor/name, like amd.com/gpu or nvidia.com/mig-1g.5gb"
-    ),
+    Form(rf"{DOMAIN}/{LABEL}", "is no name of a device; write vendor/name, like amd.com/gpu or nvidia.com/mig-1g.5gb"),
 ]
 
 

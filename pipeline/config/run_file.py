@@ -21,7 +21,6 @@ from pipeline.config.base import (
     DataPath,
     Line,
     ModelName,
-    Positive,
     Processes,
     Shape,
     Share,
@@ -38,7 +37,7 @@ DEFAULT_THRESHOLD = 0.5
 
 
 class Input(Table):
-    """The data to segment: an image, or affinities that another program has predicted."""
+    """The data to segment: an image, or heads (affinities, membranes) that another program has predicted."""
 
     image: DataPath | None = None
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
@@ -46,6 +45,10 @@ class Input(Table):
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
     affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
     """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
+    membranes: DataPath | None = None
+    """Volume of membranes (uint8, or 0 to 1; 255 or 1 is sure), from any program; then no network is run."""
+    heads: dict[str, DataPath] = Field(default_factory=dict)
+    """Volumes of several heads by name, such as {membranes: m.zarr}, from any program; then no network is run."""
     mask: DataPath | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. It covers the image, also at a coarser mip."""
     start: Voxel | None = None
@@ -55,9 +58,19 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> Input:
-        if (self.image is None) == (self.affinities is None):
-            raise ValueError("give exactly one of input.image (runs the network) and input.affinities (skips it)")
+        given = [name for name in ("image", "affinities", "membranes", "heads") if getattr(self, name)]
+        if len(given) != 1:
+            raise ValueError(
+                f"input has {', '.join(given) or 'no volume'}; give exactly one of input.image (runs the network) and "
+                "input.affinities, input.membranes or input.heads (which skip it)"
+            )
         return self
+
+    @property
+    def given(self) -> dict[str, str]:
+        """The volumes of heads by name; none with an image."""
+        named = {"affinities": self.affinities, "membranes": self.membranes}
+        return {**{name: url for name, url in named.items() if url is not None}, **self.heads}
 
     @model_validator(mode="after")
     def _nearest_neighbours(self) -> Input:
@@ -70,7 +83,7 @@ class Input(Table):
 
 
 class Inference(Table):
-    """How the network is run; a change of any key computes affinities again, since it may change their last bit."""
+    """How the network is run; a change of any key computes its heads again, since it may change their last bit."""
 
     model: ModelName = "fib25-tiny"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
@@ -92,6 +105,8 @@ class Inference(Table):
     """Patch (z, y, x); the model card's if left out."""
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share (z, y, x); the model card's if left out."""
+    heads: tuple[Line, ...] | None = None
+    """Heads of the model that are stored, each as a volume of its name; default: those that the segmentation needs."""
     any_resolution: bool = False
     """Run a model on voxels of another size than those it was trained on."""
 
@@ -99,6 +114,8 @@ class Inference(Table):
 class Supervoxels(Table):
     """How affinities become supervoxels: steepest ascent on the distance to the nearest membrane."""
 
+    source: Literal["auto", "affinities", "membranes"] = "auto"
+    """The head of which neurons are made; auto takes affinities if there are any, else membranes."""
     mode: Literal["auto", "volume", "section"] = "auto"
     """section works in each section by itself; auto does so if voxels are at least three times as deep as wide."""
     threshold: Share | None = None
@@ -116,6 +133,8 @@ class Agglomeration(Table):
     """Score of two touching regions: mean, or a quantile, of the affinities on their contact."""
     quantile: Share = 0.5
     """Which quantile, with linkage: quantile."""
+    across_sections: bool = True
+    """Whether regions of different sections can be one neuron; false needs supervoxels by section."""
     stop_score: Share = 0.05
     """The tree is built down to this score; any threshold above it can be applied later, without the network."""
 
@@ -161,9 +180,9 @@ class Execution(Table):
     """A chunk that failed this often is set aside, and the others are completed."""
     backoff_seconds: Amount = 1.0
     """Pause before a retry; doubles each time."""
-    lease_seconds: Positive = 60.0
+    lease_seconds: Annotated[float, Field(ge=1, le=86_400)] = 60.0
     """A driver that has not renewed its lease for this time counts as dead, and another may take over its run."""
-    timeout_seconds: Positive | None = None
+    timeout_seconds: Annotated[float, Field(ge=0.1, le=1e7)] | None = None
     """A chunk that takes longer has failed and its worker is restarted (dask only); no limit if left out."""
     metrics: Address | None = None
     """Address at which the driver serves Prometheus metrics, like 127.0.0.1:9095; no metrics if left out."""

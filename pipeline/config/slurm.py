@@ -8,11 +8,26 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from pipeline.config.base import Line, Name, Table, check_line
+from pipeline.config.base import Form, Line, Name, Names, Table, check_line
 
-Expression = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.,:@+&|*()\[\]-]+$", max_length=4096)]
+Expression = Annotated[
+    str,
+    Form(
+        r"[A-Za-z0-9_.,:@+&|*()\[\]-]+",
+        "is no list of features or licences; write names with SLURM's signs , : & | * ( ) [ ] and no blanks, "
+        "like a100&nvlink or matlab:2",
+        4096,
+    ),
+]
 """Features or licences, joined by SLURM's operators: a100&nvlink, matlab:2."""
-Nodes = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.,\[\]-]*$", max_length=4096)]
+Nodes = Annotated[
+    str,
+    Form(
+        r"[A-Za-z0-9][A-Za-z0-9_.,\[\]-]*",
+        "is no list of nodes; write names and ranges with commas and no blanks in between, like n1,n[7-9]",
+        4096,
+    ),
+]
 """Names of nodes: n1,n[7-9]. A path would be a file of names, so there is no slash."""
 # fmt: off
 MailType = Literal[
@@ -76,23 +91,23 @@ Comment = Annotated[Line, Field(min_length=1, max_length=1024)]
 class SlurmJob(Table):
     """What a job asks of SLURM. A key of ``cluster`` holds for all jobs; driver and workers may replace it."""
 
-    queue: Name | None = None
-    """Partition (SLURM)."""
+    queue: Names | None = None
+    """Partition, or several with commas in between, of which SLURM takes the one that starts first (SLURM)."""
     account: Name | None = None
     """Account that is charged (SLURM)."""
-    qos: Name | None = None
-    """Quality of service (SLURM)."""
+    qos: Names | None = None
+    """Quality of service, or several with commas in between (SLURM)."""
     constraint: Expression | None = None
     """Features that a node must have, like a100&nvlink (SLURM)."""
-    reservation: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._,+-]*$", max_length=253)] | None = None
-    """Reservation whose nodes are used (SLURM)."""
+    reservation: Names | None = None
+    """Reservation whose nodes are used, or several with commas in between (SLURM)."""
     nodelist: Nodes | None = None
     """The node on which the job must run, like n7 (SLURM)."""
     exclude: Nodes | None = None
     """Nodes that are not used, like n1,n[7-9] (SLURM)."""
     licenses: Expression | None = None
     """Licences that a job takes, like matlab:1 (SLURM)."""
-    tmp_gb: Annotated[float, Field(gt=0, le=1e6)] | None = None
+    tmp_gb: Annotated[float, Field(ge=0.001, le=1e6)] | None = None
     """Temporary disk that a node must have, in GB (SLURM)."""
     comment: Comment | None = None
     """A text that the accounting keeps with the job (SLURM)."""

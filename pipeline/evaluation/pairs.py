@@ -15,6 +15,7 @@ from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import same_size
 from pipeline.volumes.presence import require_stored, require_stored_unless_made
 from pipeline.volumes.resemblance import refuse_image_as_labels
+from pipeline.volumes.words import counted
 
 BLOCK = Vec(256, 256, 256)
 """Voxels that are read at once; no score depends on them."""
@@ -70,8 +71,8 @@ def require_labels(volume: Volume) -> None:
     """Raise ``VolumeError`` unless a volume holds integers without channels that do not look like an image."""
     if volume.spec.dtype.kind not in "ui" or volume.spec.channels is not None:
         raise VolumeError(
-            f"{volume.url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels are integers "
-            "without channels"
+            f"{volume.url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; labels are "
+            "integers without channels"
         )
     refuse_image_as_labels(volume)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError
 from pipeline.registry import find, load
 
 if TYPE_CHECKING:
@@ -28,6 +26,10 @@ class Engine:
     """
     in_processes: bool = False
     """True if each worker is a process; otherwise all chunks run in the driver's."""
+
+    def uses(self, setting: str) -> bool:
+        """True if a setting of ``execution`` that only some engines have has an effect."""
+        return self.in_processes if setting == "timeout_seconds" else setting in self.takes
 
     def slots(self, settings: Execution) -> int:
         """How many chunks run at a time."""
@@ -60,38 +62,6 @@ def make_executor(name: str, **options: Any) -> Executor:
     """An executor by name; ``ConfigError`` if there is none of this name."""
     executor: Executor = load(engine_of(name).path)(**options)
     return executor
-
-
-ON_CLUSTERS = ("dashboard", "timeout_seconds")
-"""Settings that the workers of a cluster use too, whatever the executor is."""
-
-
-def check_settings(settings: Execution, cluster: str | None) -> None:
-    """Raise ``ConfigError`` if a setting was given that nothing would use.
-
-    cluster: the cluster whose workers process the chunks, if there is one; the executor is not used then.
-    """
-    for name in sorted({"timeout_seconds"}.union(*(row.takes for row in EXECUTORS.values())) - {"workers"}):
-        if getattr(settings, name) == type(settings).model_fields[name].default:
-            continue
-        used = name in ON_CLUSTERS if cluster else _takes(engine_of(settings.executor), name)
-        if not used:
-            raise ConfigError(_unused(settings, name, cluster))
-
-
-def _takes(engine: Engine, name: str) -> bool:
-    return engine.in_processes if name == "timeout_seconds" else name in engine.takes
-
-
-def _unused(settings: Execution, name: str, cluster: str | None) -> str:
-    said = f"execution.{name} is {getattr(settings, name)}"
-    if cluster:
-        return f"{said}; on {cluster} the driver starts its own workers, as cluster.workers says: leave {name} out"
-    able = " or ".join(f"executor: {other}" for other, row in EXECUTORS.items() if _takes(row, name))
-    return (
-        f"{said}, which executor: {settings.executor} does not use; set {able}, or leave {name} out "
-        f"(--set execution.{name}={json.dumps(type(settings).model_fields[name].default)})"
-    )
 
 
 def executor_of(settings: Execution) -> Executor:

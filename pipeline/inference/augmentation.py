@@ -1,4 +1,4 @@
-"""Test-time augmentation that handles the offsets of affinities.
+"""Test-time augmentation that handles the directions of heads, above all the offsets of affinities.
 
 A variant turns the image by exchanging axes and reversing some of them. The affinities of the turned image are turned
 back in three steps; common code does only the first and is wrong for about four edges in ten:
@@ -9,13 +9,16 @@ back in three steps; common code does only the first and is wrong for about four
    so the channel moves by one offset and the border plane that has no partner has no value
 
 A voxel's affinity is the mean over the variants that have a value for it, summed in the order of ``variants``.
+
+Shape descriptors exchange their components as the axes are exchanged; where an axis is reversed, mean offsets along it
+and correlations with it change sign about 0.5, so v becomes 1 - v. Heads without directions only take the first step.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import permutations
+from dataclasses import dataclass, replace
+from itertools import combinations, permutations
 from itertools import product as cartesian
 
 import torch
@@ -24,6 +27,10 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.geometry import ZERO, Triple, Vec, as_vec
 from pipeline.inference.options import AUGMENTATIONS
+from pipeline.models.heads import Head
+
+DESCRIPTORS_3D = 10
+"""Channels of shape descriptors in volumes; those of sections have 6."""
 
 _AXES: dict[str, list[Triple]] = {
     "none": [(0, 1, 2)],
@@ -87,10 +94,12 @@ class Variant:
 
 @dataclass(frozen=True)
 class Source:
-    """A channel of turned affinities and the shift that re-anchors it: value(v) = restored[channel](v + shift)."""
+    """A channel of turned values and the shift that re-anchors it: value(v) = restored[channel](v + shift)."""
 
     channel: int
     shift: Vec
+    mirrored: bool = False
+    """Whether the value is 1 minus that of the channel, since it is a direction that was reversed."""
 
     def slices(self, shape: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
         """Indices (to, from) into (z, y, x) of the voxels that have a value."""
@@ -98,6 +107,10 @@ class Source:
         low = (-self.shift).maximum(0).minimum(stop)
         high = (stop - self.shift).minimum(stop).maximum(low)
         return tuple(map(slice, low, high)), tuple(map(slice, low + self.shift, high + self.shift))
+
+
+UPRIGHT = Variant((0, 1, 2), (False, False, False))
+"""The image itself."""
 
 
 def variants(name: str) -> list[Variant]:
@@ -113,44 +126,110 @@ def channels_used(sources: Sequence[Sequence[Source]]) -> int:
     return 1 + max(source.channel for each in sources for source in each)
 
 
-def sources_of(
-    turns: Sequence[Variant], offsets: Sequence[Sequence[int]], channels: int, patch_shape: Triple
-) -> list[list[Source]]:
-    """For each variant, the sources of the first ``channels`` affinities.
+def may_be_turned(patch_shape: Triple, turns: Sequence[Variant]) -> bool:
+    """True if no variant exchanges sides of unequal length."""
+    return all(tuple(patch_shape[a] for a in turn.axes) == tuple(patch_shape) for turn in turns)
 
-    Raises ``ConfigError`` if a variant exchanges sides of unequal length, or asks for an affinity that there is not.
+
+def head_sources(variant: Variant, head: Head) -> list[Source]:
+    """For each stored channel of a head, its source among the values of this head.
+
+    Raises ``ConfigError`` if the variant asks for an affinity that there is not, or if it is not known how the head's
+    channels turn.
+    """
+    if head.offsets:
+        return variant.sources(head.offsets, head.stored_channels)
+    if variant != UPRIGHT and not head.turns:
+        raise ConfigError(
+            f"it is not known how the {head.channels} channels of head {head.name} change when the image is turned; "
+            "choose augmentation: none, or leave the head out of inference.heads"
+        )
+    if head.name == "shape_descriptors":
+        return _descriptor_sources(variant, 3 if head.channels == DESCRIPTORS_3D else 2)
+    return [Source(channel, ZERO) for channel in range(head.stored_channels)]
+
+
+def _descriptor_sources(variant: Variant, ndim: int) -> list[Source]:
+    """The sources of mean offsets, variances, correlations and size, in this order, over z, y, x or y, x.
+
+    Raises ``ConfigError`` if the variant exchanges z with another axis and the descriptors are of sections.
+    """
+    first = 3 - ndim
+    if variant.axes[:first] != (0, 1, 2)[:first]:
+        raise ConfigError(
+            "shape descriptors of sections have no direction along z, and the augmentation exchanges z, y, x as "
+            f"{list(variant.axes)}: choose augmentation: flips+transpose, flips or none"
+        )
+    turned = [variant.axes.index(axis) - first for axis in range(first, 3)]  # where each axis of the image went
+    back = [variant.reverse[axis + first] for axis in turned]
+    pairs = list(combinations(range(ndim), 2))
+    means = [Source(turned[i], ZERO, back[i]) for i in range(ndim)]
+    variances = [Source(ndim + turned[i], ZERO) for i in range(ndim)]
+    correlations = [
+        Source(2 * ndim + pairs.index(_ordered(turned[i], turned[j])), ZERO, back[i] != back[j]) for i, j in pairs
+    ]
+    return [*means, *variances, *correlations, Source(2 * ndim + len(pairs), ZERO)]
+
+
+def _ordered(i: int, j: int) -> tuple[int, int]:
+    return (i, j) if i < j else (j, i)
+
+
+def values_used(turns: Sequence[Variant], head: Head) -> int:
+    """The number of a head's first values from which all variants take theirs."""
+    return channels_used([head_sources(variant, head) for variant in turns]) if head.offsets else head.stored_channels
+
+
+def channels_needed(turns: Sequence[Variant], heads: Sequence[Head]) -> int:
+    """The number of the network's first channels from which the heads are made."""
+    return max(head.first + (values_used(turns, head) if head.offsets else head.channels) for head in heads)
+
+
+def sources_of(turns: Sequence[Variant], heads: Sequence[Head], patch_shape: Triple) -> list[list[Source]]:
+    """For each variant, the sources of all stored channels among the values of all heads.
+
+    Raises ``ConfigError`` if a variant exchanges sides of unequal length, and as ``head_sources`` does.
     """
     for variant in turns:
-        if tuple(patch_shape[a] for a in variant.axes) != tuple(patch_shape):
+        if not may_be_turned(patch_shape, [variant]):
             raise ConfigError(
                 f"the augmentation exchanges the axes z, y, x as {list(variant.axes)}, and the patch is "
                 f"{list(patch_shape)}; these sides must be equal: make them so, or choose augmentation: flips"
             )
-    return [variant.sources(offsets, channels) for variant in turns]
+    return [_one_after_the_other(variant, turns, heads) for variant in turns]
+
+
+def _one_after_the_other(variant: Variant, turns: Sequence[Variant], heads: Sequence[Head]) -> list[Source]:
+    found, before = [], 0
+    for head in heads:
+        found += [replace(each, channel=before + each.channel) for each in head_sources(variant, head)]
+        before += values_used(turns, head)
+    return found
 
 
 class Augmentation:
     """The variants of one network on one patch shape, ready to be summed."""
 
-    def __init__(self, name: str, offsets: Sequence[Sequence[int]], channels: int, patch_shape: Vec) -> None:
+    def __init__(self, name: str, heads: Sequence[Head], patch_shape: Vec) -> None:
         self.variants = variants(name)
-        self.sources = sources_of(self.variants, offsets, channels, patch_shape)
-        self.shape = (channels, *patch_shape)
+        self.sources = sources_of(self.variants, heads, patch_shape)
+        self.values = tuple(values_used(self.variants, head) for head in heads)
+        self.shape = (len(self.sources[0]), *patch_shape)
         self._counts = self._count() if len(self.variants) > 1 else None
 
-    @property
-    def network_channels(self) -> int:
-        """The number of the network's first channels that are used."""
-        return channels_used(self.sources)
+    def empty(self, device: torch.device) -> Tensor:
+        """What the first variant is added to, (channels, z, y, x)."""
+        return torch.zeros(self.shape, device=device)
 
-    def add(self, total: Tensor, affinities: Tensor, which: int) -> None:
-        """Turn one variant's affinities back and add them where they have a value.
+    def add(self, total: Tensor, values: Tensor, which: int) -> None:
+        """Turn one variant's values back and add them where they have a value.
 
-        ``affinities``: (network_channels, z, y, x) of the turned image; ``total``: (channels, z, y, x), both float32.
+        ``values``: (sum of ``self.values``, z, y, x) of the turned image; ``total``: (channels, z, y, x), both float32.
         """
         for out, source in zip(total, self.sources[which], strict=True):
             to, origin = source.slices(out.shape)
-            out[to] += self.variants[which].restore(affinities[source.channel])[origin]
+            restored = self.variants[which].restore(values[source.channel])[origin]
+            out[to] += 1 - restored if source.mirrored else restored
 
     def mean(self, total: Tensor) -> Tensor:
         """The sum over all variants divided by the number of variants that had a value, (channels, z, y, x)."""
@@ -159,8 +238,9 @@ class Augmentation:
         return total / self._counts.to(total.device)
 
     def _count(self) -> Tensor:
+        """How many variants have a value for each voxel of each channel."""
         counts = torch.zeros(self.shape)
-        ones = torch.ones((self.network_channels, *self.shape[1:]))
-        for which in range(len(self.variants)):
-            self.add(counts, ones, which)
+        for sources in self.sources:
+            for out, source in zip(counts, sources, strict=True):
+                out[source.slices(out.shape)[0]] += 1
         return counts

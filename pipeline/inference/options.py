@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pipeline.config.run_file import Inference
 from pipeline.errors import ConfigError
 from pipeline.inference.gpu import gpu_present
+from pipeline.models.heads import AFFINITIES, NEAREST
 
 DEFAULTS = Inference()
 
@@ -37,7 +38,9 @@ class PredictOptions:
     """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""
     augmentation: str = DEFAULTS.augmentation
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
-    channels: int = 3
+    heads: tuple[str, ...] = (AFFINITIES,)
+    """The heads of the network that are written."""
+    channels: int = NEAREST
     """The number of affinities that are written, from the first; the first three are the nearest neighbours.
     """
 
@@ -72,6 +75,6 @@ class PredictOptions:
 
     def identity(self, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
         """The options that can change a byte on this kind of device; how machines differ is measured (``probe.py``)."""
-        names = ["augmentation", "channels", "precision", "compile", "channels_last"]
+        names = ["augmentation", "heads", "channels", "precision", "compile", "channels_last"]
         names += ["threads"] if device == "cpu" else ["batch_size", "deterministic"]
         return {"device": device, **{name: getattr(self, name) for name in names}}

@@ -11,9 +11,10 @@ import torch
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import Vec
-from pipeline.inference.augmentation import sources_of, variants
+from pipeline.inference.augmentation import may_be_turned, sources_of, variants
 from pipeline.inference.options import PredictOptions
 from pipeline.models.facts import on_meta
+from pipeline.models.heads import chosen_heads
 from pipeline.models.patch_rules import PatchRule, states_rule
 from pipeline.models.spec import LoadedModel, ModelCard
 
@@ -24,9 +25,11 @@ def check_patch(loaded: LoadedModel, patch_shape: Vec, options: PredictOptions) 
     """Raise ``ConfigError`` or ``ModelError`` unless one forward pass of this patch (z, y, x) would work."""
     card = loaded.card
     name = f"{card.architecture} (model {card.name})"
+    turns = variants(options.augmentation)
     if states_rule(loaded.module):
-        PatchRule.of(loaded.module).check(patch_shape, WHAT, name, card.image_channels)
-    sources_of(variants(options.augmentation), card.offsets, options.channels, patch_shape)
+        rule = PatchRule.of(loaded.module)
+        rule.check(patch_shape, WHAT, name, card.image_channels, also=lambda other: may_be_turned(other, turns))
+    sources_of(turns, chosen_heads(card, options.heads), patch_shape)
     if not states_rule(loaded.module):
         check_shapes(card, patch_shape)
 

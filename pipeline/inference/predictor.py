@@ -1,8 +1,8 @@
-"""Predict the uint8 affinities of a core from the image of its support: a pure function of image, weights and options.
+"""Predict the uint8 heads of a core from the image of its support: a pure function of image, weights and options.
 
 1. the patches of the dataset's lattice that touch the core       lattice.py
 2. without constant patches, which are outside the tissue         Predictor._has_image
-3. normalise batches, run the network, undo variants              Predictor._values
+3. normalise batches, run the network, undo variants              Predictor._values, outputs.py
 4. weight, sum over the core, divide, round                       blend.py
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from itertools import islice
 from statistics import median
 from typing import TYPE_CHECKING
@@ -21,14 +22,16 @@ from torch import Tensor
 
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import ZERO, BoundingBox, Triple, Vec, as_vec
-from pipeline.inference.augmentation import Augmentation, channels_used, variants
+from pipeline.inference.augmentation import Augmentation, channels_needed, variants
 from pipeline.inference.blend import Blender, to_uint8
 from pipeline.inference.lattice import PatchLattice
 from pipeline.inference.options import PredictOptions
+from pipeline.inference.outputs import head_values, outside_of
 from pipeline.inference.probe import probe_patches
 from pipeline.inference.runtime import forward_state
 from pipeline.inference.window import bump_window
 from pipeline.models.folding import folded
+from pipeline.models.heads import AFFINITIES, chosen_heads
 
 if TYPE_CHECKING:
     from pipeline.models.spec import LoadedModel
@@ -48,15 +51,24 @@ class Predictor:
         self.options = options
         self.device = torch.device(options.resolved_device())
         self.memory_format = torch.channels_last_3d if options.channels_last else torch.contiguous_format
-        if options.channels > len(self.card.offsets):
+        if AFFINITIES in options.heads and options.channels > len(self.card.offsets):
             raise ConfigError(
                 f"inference channels is {options.channels}; the network has {len(self.card.offsets)} affinities: "
                 "ask for no more"
             )
+        self.heads = tuple(
+            replace(head, affinities=options.channels) for head in chosen_heads(loaded.card, options.heads)
+        )
+        self._outside = outside_of(self.heads, self.device)
         narrow, self.channels = self._narrowed(loaded.module)
         self.network = self._placed(narrow)
         self._windows: dict[Vec, Tensor] = {}
         self._augmentations: dict[Vec, Augmentation] = {}
+
+    @property
+    def stored_channels(self) -> int:
+        """Channels of all heads together."""
+        return sum(head.stored_channels for head in self.heads)
 
     @property
     def batch_size(self) -> int:
@@ -71,7 +83,9 @@ class Predictor:
         lattice: PatchLattice,
         on_patches: Progress = lambda done, total: None,
     ) -> tuple[np.ndarray, dict[str, float]]:
-        """The affinities of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
+        """The heads of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
+
+        The channels are those of ``self.heads``, one head after the other: ``split`` parts them.
 
         ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x) or (c, z, y, x) with the channels that the
         network takes, or is a function that reads a box. ``on_patches`` is called with the patches done, and all of
@@ -81,6 +95,12 @@ class Predictor:
         with forward_state(self.options):
             values, counters = self.blended(image, core=core, lattice=lattice, on_patches=on_patches)
             return self._download(to_uint8(values)), counters
+
+    def split(self, block: np.ndarray) -> dict[str, np.ndarray]:
+        """The heads of a block (channels, z, y, x) by name; those of one channel are (z, y, x)."""
+        ends = np.cumsum([head.stored_channels for head in self.heads])
+        parts = zip(self.heads, np.split(block, ends[:-1]), strict=True)
+        return {head.name: part if len(part) > 1 else part[0] for head, part in parts}
 
     def blended(
         self,
@@ -95,16 +115,19 @@ class Predictor:
         voxels = lattice.pad(_voxels(image, support, self.card.image_channels))
         touching = lattice.touching(core)
         with_image = [index for index in touching if self._has_image(voxels, lattice.box(index), support)]
-        blender = Blender(core, lattice, self.options.channels, self._window(lattice.patch_shape))
+        blender = Blender(core, lattice, self.stored_channels, self._window(lattice.patch_shape))
         on_device = self._upload(voxels)
         done = len(touching) - len(with_image)
         for batch in _batches(with_image, self.batch_size):
             boxes = ((..., *lattice.box(index).slices(support.start)) for index in batch)
             for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
-                blender.add(index, values)
+                blender.add(index, values if self._outside is None else values - self._outside)
             done += len(batch)
             on_patches(done, len(touching))
-        return blender.values(), {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
+        blended = blender.values()
+        if self._outside is not None:  # a voxel without image is blended from patches of zeros
+            blended += self._outside * 255
+        return blended, {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
 
     def digest(self, patch_shape: Vec) -> str:
         """What this process computes: BLAKE2b-128 over the network's output for one full batch of fixed patches.
@@ -115,10 +138,10 @@ class Predictor:
         augmentation have one shape, so one forward pass is enough.
         """
         found = hashlib.blake2b(digest_size=16)
-        channels = self._augmentation(patch_shape).network_channels
+        augmentation = self._augmentation(patch_shape)
         with forward_state(self.options):
             patches = [self._upload(patch) for patch in self._probes(patch_shape)]
-            for values in self._run(self._normalised(patches), channels):  # (channels, z, y, x) float32
+            for values in self._run(self._normalised(patches), augmentation):  # (values, z, y, x) float32
                 found.update(values.cpu().numpy().data)
         return found.hexdigest()
 
@@ -133,13 +156,13 @@ class Predictor:
         return bool(patch.min() != patch.max())
 
     def _values(self, patches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The affinities of each patch, (channels, z, y, x) float32, the mean over all variants."""
+        """The heads of each patch, (channels, z, y, x) float32, the mean over all variants."""
         shape = as_vec(patches[0].shape[-3:])
         augmentation = self._augmentation(shape)
         images = self._normalised(patches)  # (b, c, z, y, x)
-        totals = [torch.zeros((self.options.channels, *shape), device=self.device) for _ in patches]
+        totals = [augmentation.empty(self.device) for _ in patches]
         for which, variant in enumerate(augmentation.variants):
-            outputs = self._run(variant.turn(images), augmentation.network_channels)
+            outputs = self._run(variant.turn(images), augmentation)
             for total, output in zip(totals, outputs, strict=False):  # outputs beyond ``totals`` are padding
                 augmentation.add(total, output, which)
         return (augmentation.mean(total) for total in totals)
@@ -153,8 +176,8 @@ class Predictor:
             slot.sub_(self.card.normalisation.offset).div_(self.card.normalisation.scale)
         return batch
 
-    def _run(self, images: Tensor, channels: int) -> Iterator[Tensor]:
-        """One forward pass: (b, c, z, y, x) -> b times (channels, z, y, x) float32, after the activation.
+    def _run(self, images: Tensor, augmentation: Augmentation) -> Iterator[Tensor]:
+        """One forward pass: (b, c, z, y, x) -> b times (values of all heads, z, y, x) float32, after the activation.
 
         The activation is computed on each patch by itself, for the same reason as on a CPU the network is.
         """
@@ -165,18 +188,22 @@ class Predictor:
                 f"the network turned {tuple(images.shape)} into {tuple(logits.shape)}; its card promises {expected}: "
                 "correct the card's offsets, its other channels or its patch shape"
             )
-        return (self._activated(patch[:channels].to(torch.float32).contiguous()) for patch in logits)
+        return (self._activated(patch, augmentation.values) for patch in logits)
 
-    def _activated(self, logits: Tensor) -> Tensor:
-        return torch.sigmoid(logits) if self.card.activation == "sigmoid" else logits
+    def _activated(self, logits: Tensor, used: Sequence[int]) -> Tensor:
+        """The values of all heads, one after the other, of one patch; ``used``: how many of each head's are needed."""
+        parts = []
+        for head, count in zip(self.heads, used, strict=True):
+            last = head.first + (count if head.offsets else head.channels)
+            parts.append(head_values(head, logits[head.first : last].to(torch.float32).contiguous()))
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def _narrowed(self, module: torch.nn.Module) -> tuple[torch.nn.Module, int]:
         """The network and its channels: only those that are used, if it can leave out the others."""
         narrowed: Callable[[int], torch.nn.Module] | None = getattr(module, "narrowed", None)
         if narrowed is None:
             return module, self.card.channels
-        offsets, channels = self.card.offsets, self.options.channels
-        used = channels_used([v.sources(offsets, channels) for v in variants(self.options.augmentation)])
+        used = channels_needed(variants(self.options.augmentation), self.heads)
         return narrowed(used), used
 
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
@@ -212,9 +239,7 @@ class Predictor:
 
     def _augmentation(self, patch_shape: Vec) -> Augmentation:
         if patch_shape not in self._augmentations:
-            self._augmentations[patch_shape] = Augmentation(
-                self.options.augmentation, self.card.offsets, self.options.channels, patch_shape
-            )
+            self._augmentations[patch_shape] = Augmentation(self.options.augmentation, self.heads, patch_shape)
         return self._augmentations[patch_shape]
 
 

@@ -10,10 +10,17 @@ A network states its rule with attributes; with the first, all others may be lef
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import Triple
+
+NEAR_SIDES = 8
+"""Sides along each axis that are looked at for a patch that fits."""
+Rule = Callable[[Triple], bool]
+"""True for patches (z, y, x) that something else than the network's statement allows too."""
 
 
 def states_rule(network: object) -> bool:
@@ -44,18 +51,31 @@ class PatchRule:
         """True if the network takes patches of this shape (z, y, x)."""
         return all(self._side_fits(side, axis) for axis, side in enumerate(patch))
 
-    def nearest(self, patch: Triple) -> list[int]:
-        """The patch that fits and is nearest to this one, along each axis; of two equally near sides the smaller."""
-        return [self._nearest_side(side, axis) for axis, side in enumerate(patch)]
+    def nearest(self, patch: Triple, also: Rule = lambda _: True) -> list[int] | None:
+        """The patch that fits, of which ``also`` is true, and that is the fewest sides that fit away from this one.
+
+        Of equally near ones it is the smaller. ``None`` if there is none among the ``NEAR_SIDES`` of each axis.
+        """
+        sides = [self._near_sides(side, axis) for axis, side in enumerate(patch)]
+        ranks = sorted(product(range(NEAR_SIDES), repeat=3), key=lambda ranks: (sum(ranks), ranks))
+        near = ((sides[0][z], sides[1][y], sides[2][x]) for z, y, x in ranks)
+        return next((list(other) for other in near if also(other)), None)
+
+    def remedy(self, patch: Triple, also: Rule = lambda _: True) -> str:
+        """The words that name ``nearest``."""
+        near = self.nearest(patch, also)
+        return f"the nearest patch that fits is {near}" if near else "no patch of about this size fits"
 
     def image_shape(self, patch: Triple, batch: int = 1) -> tuple[int, ...]:
         """The shape (b, c, z, y, x) of the images that the network takes."""
         return (batch, self.image_channels, *patch)
 
-    def check(self, patch: Triple, what: str, architecture: str, channels: int = 1) -> None:
+    def check(
+        self, patch: Triple, what: str, architecture: str, channels: int = 1, also: Rule = lambda _: True
+    ) -> None:
         """Raise ``ConfigError`` unless the network takes the patch, and images of so many channels.
 
-        what: begins the message, like "inference.patch_shape".
+        what: begins the message, like "inference.patch_shape". also: what the remedy must fulfil besides.
         """
         if self.image_channels != channels:
             raise ConfigError(
@@ -64,8 +84,7 @@ class PatchRule:
             )
         if not self.fits(patch):
             raise ConfigError(
-                f"{what} is {list(patch)}; {architecture} with these arguments takes {self}: the nearest patch that "
-                f"fits is {self.nearest(patch)}"
+                f"{what} is {list(patch)}; {architecture} with these arguments takes {self}: {self.remedy(patch, also)}"
             )
 
     def __str__(self) -> str:
@@ -79,7 +98,7 @@ class PatchRule:
         number = self.multiple[axis]
         return side >= max(1, self.minimum[axis]) and (number == 1 or side % number in self.remainders)
 
-    def _nearest_side(self, side: int, axis: int) -> int:
-        most = max(side, self.minimum[axis]) + 2 * self.multiple[axis]
+    def _near_sides(self, side: int, axis: int) -> list[int]:
+        most = max(side, self.minimum[axis]) + (NEAR_SIDES + 1) * self.multiple[axis]
         fitting = (other for other in range(1, most + 1) if self._side_fits(other, axis))
-        return min(fitting, key=lambda other: (abs(other - side), other))
+        return sorted(fitting, key=lambda other: (abs(other - side), other))[:NEAR_SIDES]

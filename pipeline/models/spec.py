@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PrivateAttr, model_validator
 
-from pipeline.config.base import Shape, Table, Voxel
+from pipeline.config.base import Level, Positive, Shape, Share, Table, Voxel
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.reading import read_config
 from pipeline.config.strict_yaml import dump_yaml
@@ -41,12 +41,12 @@ CARD_FILE, WEIGHTS_FILE = "card.yaml", "weights.safetensors"
 class Normalisation(Table):
     """Constants of the whole dataset: x = (raw - offset) / scale."""
 
-    offset: float = 0.0
-    scale: float = Field(default=255.0, gt=0)
+    offset: Level = 0.0
+    scale: Positive = 255.0
 
 
 class OtherChannels(Table):
-    """Channels of a network that predict other targets than the affinities of a run."""
+    """Channels of a network that predict another target than the affinities of nearest neighbours."""
 
     what: str
     """The target that they were trained on."""
@@ -82,12 +82,12 @@ class ModelCard(Table):
     Empty if the network predicts no affinities; then a run refuses it.
     """
     other_channels: tuple[OtherChannels, ...] = ()
-    """The targets of the channels after the affinities, in order; a run does not write these channels."""
+    """The targets of the channels after the affinities, in order; ``models/heads.py`` says how they are stored."""
     activation: Literal["sigmoid", "none"] = "sigmoid"
     """The function that turns the network's output into affinities from 0 to 1."""
-    resolution_nm: tuple[float, float, float]
+    resolution_nm: tuple[Positive, Positive, Positive]
     """Size in nm (z, y, x) of the voxels that it was trained on."""
-    threshold: float | None = Field(default=None, ge=0, le=1)
+    threshold: Share | None = None
     """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
     """
     training_data: str = ""

@@ -14,7 +14,7 @@ import os
 import re
 
 from pipeline.errors import ConfigError
-from pipeline.runs.chain import STAGES, with_readers
+from pipeline.runs.chain import STAGES, names_of_volumes, with_readers
 from pipeline.runs.outline import KEY as OUTLINE_KEY
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.cut_merge_tree import CutMergeTree
@@ -38,7 +38,7 @@ NEEDED = Agglomerate.name
 def name_of(output: str) -> str:
     """The name of a second segmentation out of ``labels_03.zarr``; ``ConfigError`` unless it is a new plain name."""
     found = NAME.fullmatch(output)
-    taken = {volume.name for kind in STAGES for volume in kind.volumes}
+    taken = set(names_of_volumes())
     if found is None or found[1] in taken:
         raise ConfigError(
             f"--output is {output[:120]!r}; it names a volume within the run directory by letters, digits, - and _, "

@@ -1,4 +1,4 @@
-"""The chain of stages from an image, or from affinities, to neurons and scores. Open this file first.
+"""The chain of stages from an image, or from what a network predicted, to neurons and scores. Open this file first.
 
 Each stage defines in its own file in ``pipeline/stages`` which stages it reads (``reads``) and how it is made for a run
 (``of``). Order, fingerprints, Luigi's tasks, plan, status and cost follow from this list.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
+from pipeline.models.heads import KNOWN
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.assign_segments import AssignSegments
 from pipeline.stages.build_region_graph import BuildRegionGraph
@@ -16,13 +17,13 @@ from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
 STAGES: list[type[ChainStage]] = [
-    PredictAffinities,  # image -> affinities, by the network; a run that begins with affinities has no such stage
+    PredictHeads,  # image -> heads, by the network; a run that begins with affinities has no such stage
     ExtractSupervoxels,  # affinities -> fragments of supervoxels, cut at chunk faces
     BuildRegionGraph,  # fragments and affinities -> which regions touch, and how strongly
     Agglomerate,  # region graph -> merge tree, from the chunks up to the root
@@ -44,6 +45,11 @@ def build_chain(setup: Setup) -> tuple[ChainStage, ...]:
         if stage is not None:
             built[kind.name] = stage
     return tuple(built.values())
+
+
+def names_of_volumes() -> tuple[str, ...]:
+    """Names of all volumes that stages of some run write: those of the known heads, then those of the stages."""
+    return (*KNOWN, *(volume.name for kind in STAGES for volume in kind.volumes))
 
 
 def with_readers(name: str, *, without: str = "") -> tuple[str, ...]:

@@ -39,13 +39,16 @@ LABELS = Effect("the cut of the merge tree and the labels", with_readers("cut_me
 TREE = Effect("the merge tree and the labels", with_readers("agglomerate", without=SAME))
 GRAPH = Effect("the region graph, the merge tree and the labels", with_readers("build_region_graph", without=SAME))
 SUPERVOXELS = Effect("supervoxels and what follows", with_readers("extract_supervoxels"))
-EVERYTHING = Effect("everything", with_readers("predict_affinities"))
+EVERYTHING = Effect("everything", with_readers("predict_heads"))
 EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, SCORES, NOTHING)
 
 RUNS = {
     "": "",
     "image": "with an image",
     "affinities": "with given affinities",
+    "membranes": "with given membranes",
+    "heads": "with several given heads",
+    "section": "with supervoxels by section",
     "cpu": "on a CPU",
     "gpu": "on a GPU",
     "mean": "with linkage mean",
@@ -74,13 +77,17 @@ KEYS = (
     *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
     *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
     *_changes(EVERYTHING, "inference.augmentation", "inference.compile", run="image"),
-    *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", run="image"),
+    *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", "inference.heads", run="image"),
     *_changes(EVERYTHING, "inference.device", "inference.batch_size", run="gpu"),
     *_changes(EVERYTHING, "inference.threads", run="cpu"),
     *_changes(SUPERVOXELS, "input.mask", "supervoxels.mode", "supervoxels.threshold"),
     *_changes(SUPERVOXELS, "supervoxels.max_distance_nm", "supervoxels.filter_width"),
     *_changes(SUPERVOXELS, "input.affinities", "input.affinity_offsets", run="affinities"),
+    *_changes(SUPERVOXELS, "input.membranes", run="membranes"),
+    *_changes(SUPERVOXELS, "input.heads", "supervoxels.source", run="heads"),
+    *_changes(EVERYTHING, "supervoxels.source", run="image"),
     *_changes(GRAPH, "agglomeration.linkage"),
+    *_changes(GRAPH, "agglomeration.across_sections", run="section"),
     *_changes(TREE, "agglomeration.stop_score"),
     *_changes(TREE, "agglomeration.quantile", run="quantile"),
     *_changes(LABELS, "segmentation.threshold", "segmentation.min_size", "segmentation.min_size_threshold"),

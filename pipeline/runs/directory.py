@@ -100,7 +100,7 @@ def discard(store: ObjectStore) -> None:
     from pipeline.volumes.ome_zarr import ZarrVolume  # it imports zarr
 
     beside = {f"{key.split('/')[1]}.zarr" for key in store.list(f"{BESIDE}/") if key.endswith("/stages.json")}
-    volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside)]
+    volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
     folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json")
@@ -109,6 +109,15 @@ def discard(store: ObjectStore) -> None:
             store.delete(key)
     for volume in volumes:
         ZarrVolume.remove(volume)
+
+
+def _outlined(store: ObjectStore) -> set[str]:
+    """Names of the volumes in the outline of a run directory, if it can be read."""
+    try:
+        outline = read_outline(store)
+    except CorruptError:
+        return set()
+    return set() if outline is None else outline.volumes
 
 
 def forget_left_out(store: ObjectStore, stages: Collection[str], layout: str) -> None:
@@ -157,7 +166,7 @@ def _mark_in(outline: RunOutline, mine: InputMark) -> InputMark | None:
     if before is None:
         return None
     shared = {stage.fingerprint for stage in before.stages} & {stage.fingerprint for stage in outline.stages}
-    source = before.config.input.image or before.config.input.affinities or ""
+    source = before.config.input.image or next(iter(before.config.input.given.values()), "")
     return mine if shared else InputMark(source, "")
 
 

@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
-from pipeline.config.run_file import Evaluation, Inference, RunConfig, Supervoxels
+from pipeline.config.run_file import Evaluation, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
+from pipeline.models.heads import AFFINITIES, MEMBRANES, VOLUME, source_of
 from pipeline.runs.origin import input_fingerprint, refuse_own_directory
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
-from pipeline.stages.affinities import STANDARD_OFFSETS, SURE, to_uint8
+from pipeline.stages.affinities import STANDARD_OFFSETS
+from pipeline.stages.heads import SURE, HeadSource, to_uint8
 from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
 from pipeline.volumes.coarser import mask_on, same_size
@@ -26,12 +28,15 @@ from pipeline.volumes.location import parse_location
 from pipeline.volumes.resemblance import refuse_image_as_labels
 from pipeline.volumes.sample import sample_blocks
 from pipeline.volumes.scaled import says_scale
+from pipeline.volumes.words import counted
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
 
 SECTION_RATIO = 3
 """Voxels at least this many times as deep as wide are segmented section by section."""
+MEANS = {AFFINITIES: "surely one object", MEMBRANES: "surely membrane"}
+"""What 255 stands for."""
 RESOLUTION_FACTOR = 1.5
 """Voxels may be larger or smaller than those that a model was trained on by up to this factor, along each axis."""
 
@@ -40,27 +45,47 @@ def open_inputs(config: RunConfig) -> Inputs:
     """Open and check every input of a run; ``ConfigError``, ``VolumeError`` or ``ModelError`` if one does not fit."""
     _refuse_part_without_truth(config.evaluation)
     given = config.input
-    url = given.image or given.affinities or ""
+    url = given.image or next(iter(given.given.values()))
     volume = opened.source(url)
     spec = volume.spec
-    network = None if given.image is None else open_network(config.inference, spec)
-    roi = region_of_interest(given.start, given.stop, spec.bounds)
-    if network is None:
-        _check_affinities(volume, roi)
-    else:
+    network = None if given.image is None else open_network(config, spec)
+    if network is not None:
         check_image(volume, network.card.image_channels, f"model {network.card.name}")
-    return Inputs(
+    roi = region_of_interest(given.start, given.stop, spec.bounds)
+    heads = tuple(open_head(name, place, spec, roi, config.run_directory) for name, place in given.given.items())
+    rules = supervoxel_rules(config.supervoxels, spec.resolution_nm)
+    _check_sections(config, rules)
+    inputs = Inputs(
         url=url,
         spec=spec,
-        fingerprint=input_fingerprint(volume, roi, config.run_directory),
+        fingerprint=input_fingerprint(volume, roi, config.run_directory) if network else heads[0].fingerprint,
         roi=roi,
         affinity_offsets=given.affinity_offsets if given.image is None else STANDARD_OFFSETS,
         mask_url=given.mask,
         mask_fingerprint="" if given.mask is None else _mask_fingerprint(given.mask, spec, roi, config.run_directory),
-        rules=supervoxel_rules(config.supervoxels, spec.resolution_nm),
+        rules=rules,
         network=network,
         truth=open_truth(config.evaluation, spec, roi, config.run_directory),
+        given=heads,
     )
+    source_of(config.supervoxels.source, inputs.sources)  # refuses a run without anything to make neurons of
+    return inputs
+
+
+def _check_sections(config: RunConfig, rules: SupervoxelRules) -> None:
+    """``ConfigError`` if sections are to stay apart, but supervoxels or merges go through several of them."""
+    if config.agglomeration.across_sections:
+        return
+    if 0 in rules.axes:
+        raise ConfigError(
+            "agglomeration.across_sections is false, and supervoxels go through several sections: set "
+            "supervoxels.mode to section"
+        )
+    if config.agglomeration.stop_score == 0:
+        raise ConfigError(
+            "agglomeration.across_sections is false, so that affinities between sections count as 0, and "
+            "agglomeration.stop_score is 0, down to which regions are merged: set it to 0.01 or more"
+        )
 
 
 def _refuse_part_without_truth(config: Evaluation) -> None:
@@ -98,25 +123,21 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     return replace(defaults, **{key: value for key, value in given.items() if value is not None})
 
 
-def open_network(config: Inference, spec: VolumeSpec) -> Network:
+def open_network(run: RunConfig, spec: VolumeSpec) -> Network:
     """The model card, checked against the image; the weights are checked when they are loaded."""
     from pipeline.inference.lattice import PatchLattice
     from pipeline.models.spec import load_card
+    from pipeline.runs.heads import heads_of_run
 
+    config = run.inference
     card = load_card(config.model)
-    if not card.offsets:
-        predicted = ", ".join(other.what for other in card.other_channels)
-        raise ConfigError(
-            f"model {card.name} predicts {predicted}; a run needs a model with affinities of the nearest neighbours: "
-            "train one with such affinities among its targets, or give the run affinities that you have "
-            "(input.affinities)"
-        )
+    heads = heads_of_run(run, card)
     patch = config.patch_shape or card.patch_shape
     overlap = config.overlap or card.overlap
     PatchLattice(spec.bounds, patch, overlap)
     if not config.any_resolution:
         _check_resolution(card, spec.resolution_nm)
-    return Network(config.model, card, patch, overlap, config)
+    return Network(config.model, card, patch, overlap, config, heads)
 
 
 def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> Truth | None:
@@ -155,8 +176,8 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {volume.spec.channels or 1} channels; labels must be "
-            "integers in one"
+            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(
@@ -188,27 +209,49 @@ def _skeleton_fingerprint(skeletons: Skeletons) -> str:
     return fingerprint([array.tolist() for array in (skeletons.nodes_nm, skeletons.edges, skeletons.skeleton)])
 
 
-def _check_affinities(volume: Volume, roi: BoundingBox) -> None:
-    """Refuse channels, types and values that are no affinities; of the values, a sample of the region is looked at."""
-    spec = volume.spec
-    if (spec.channels or 0) < 3 or spec.dtype.kind not in "fu":
+def open_head(name: str, url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> HeadSource:
+    """A given head, checked against the voxels of the first one; ``VolumeError`` if it does not fit."""
+    volume = opened.source(url)
+    found = volume.spec
+    if found.bounds != spec.bounds or not same_size(found.resolution_nm, spec.resolution_nm):
         raise VolumeError(
-            f"{volume.url} has {spec.channels or 'no'} channels of {spec.dtype}; affinities need at least three "
+            f"{name} in {url} covers {found.bounds} of {list(found.resolution_nm)} nm, the first of input.heads "
+            f"{spec.bounds} of {list(spec.resolution_nm)} nm; all must have the same voxels: correct place and size by "
+            "adding #offset=z,y,x and #resolution=z,y,x"
+        )
+    if not VOLUME.fullmatch(name):
+        raise ConfigError(f"input.heads names {name!r}; a head is named by letters, digits, - and _, as in a card")
+    _check_head(name, volume, roi)
+    return HeadSource(name, url, input_fingerprint(volume, roi, run_directory))
+
+
+def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
+    """Refuse channels, types and values that no head has; of the values, a sample of the region is looked at."""
+    spec, url = volume.spec, volume.url
+    if name == AFFINITIES and ((spec.channels or 0) < 3 or spec.dtype.kind not in "fu"):
+        raise VolumeError(
+            f"{url} has {spec.channels or 'no'} channels of {spec.dtype}; affinities need at least three "
             "channels (z, y, x) of uint8, or of floating-point numbers from 0 to 1"
         )
-    if spec.dtype.kind == "u" and spec.dtype != np.uint8:
+    if name == MEMBRANES and spec.channels not in (None, 1):
         raise VolumeError(
-            f"{volume.url} holds {spec.dtype}; affinities must be uint8 (255 = surely one object) or float: name the "
-            f"value that is sure by adding #scale={np.iinfo(spec.dtype).max}, or the one that it is"
+            f"{url} has {spec.channels} channels; membranes are one channel: choose it by adding #channel=0"
         )
-    largest = max(int(to_uint8(block[:3], volume.url).max(initial=0)) for block in sample_blocks(volume, roi))
-    if 0 < largest < SURE and spec.dtype == np.uint8 and not says_scale(parse_location(volume.url)):
+    if spec.dtype != np.uint8 and spec.dtype.kind != "f":
+        largest = f"{np.iinfo(spec.dtype).max}, or the one that it is" if spec.dtype.kind in "ui" else "1"
+        raise VolumeError(
+            f"{url} holds {spec.dtype}; {name} must be uint8 (255 = {MEANS.get(name, 'sure')}) or float: name the "
+            f"value that is sure by adding #scale={largest}"
+        )
+    blocks = (block[:3] if name == AFFINITIES else block for block in sample_blocks(volume, roi))
+    largest = max(int(to_uint8(block, url, name).max(initial=0)) for block in blocks)
+    if 0 < largest < SURE and spec.dtype == np.uint8 and not says_scale(parse_location(url)):
         guess = 1 if largest == 1 else max(100, largest)
         raise VolumeError(
-            f"{volume.url} holds uint8 affinities of which none is larger than {largest} in a sample of the region; "
+            f"{url} holds uint8 {name} of which none is larger than {largest} in a sample of the region; "
             f"255 is sure, and {largest} is not: name the value that is sure by adding #scale={guess}, or #scale=255 "
             "if they are meant as they are, or stretch them with `petaseg ingest "
-            f"{shlex.quote(volume.url)} affinities.zarr --to uint8 --percentiles 0,100`"
+            f"{shlex.quote(url)} {name}.zarr --to uint8 --percentiles 0,100`"
         )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.runs.chain import STAGES
+from pipeline.runs.chain import names_of_volumes
 from pipeline.runs.hints import continuation
 from pipeline.runs.outline import KEY, RunOutline, StageOutline, read_outline
 from pipeline.stages.layout import BESIDE
@@ -24,9 +24,10 @@ from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
 from pipeline.volumes.presence import require_stored
 from pipeline.volumes.sample import sample_blocks
+from pipeline.volumes.words import counted
 
-WRITTEN = frozenset(f"{volume.name}.zarr" for kind in STAGES for volume in kind.volumes)
-"""Names, within a run directory, of the volumes that stages write."""
+WRITTEN = frozenset(f"{name}.zarr" for name in names_of_volumes())
+"""Names, within a run directory, of the volumes that stages write; heads of other programs may add theirs."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +44,9 @@ class Origin:
         done = self.outline.ledger(self.stage).summary().done
         if done < self.stage.total:
             raise VolumeError(
-                f"{url} belongs to the run {self.outline.url}, which has finished {done} of {self.stage.total} chunks "
-                f"of {self.stage.name}; only finished volumes are read: finish it first with `{self.command}`"
+                f"{url} belongs to the run {self.outline.url}, which has finished {done} of "
+                f"{counted(self.stage.total, 'chunk')} of {self.stage.name}; only finished volumes are read: "
+                f"finish it first with `{self.command}`"
             )
 
     def require_region(self, volume: Volume, needed: BoundingBox) -> None:
@@ -116,7 +118,8 @@ def origin_of(url: str) -> Origin | None:
     if location.format not in (None, *creatable()) or location.base.startswith(("http://", "https://")):
         return None
     for folder, name in _places(location):
-        if name in WRITTEN and (outline := read_outline(ObjectStore(folder))) is not None:
+        outline = read_outline(ObjectStore(folder)) if name.endswith(".zarr") else None
+        if outline is not None and (name in WRITTEN or name in outline.volumes):
             return _origin(url, outline, name.removesuffix(".zarr"))
         if (outline := _beside(folder, name)) is not None:
             stage = outline.stages[-1]  # the one that writes its labels

@@ -67,6 +67,11 @@ class RunOutline:
     threshold: Threshold | None = None
     """The threshold of the labels; ``None`` in an outline of before it was noted."""
 
+    @property
+    def volumes(self) -> set[str]:
+        """Names, in the run directory, of the volumes that its stages write."""
+        return {f"{name}.zarr" for stage in self.stages for name in stage.volumes}
+
     @cached_property
     def store(self) -> ObjectStore:
         """The run directory."""

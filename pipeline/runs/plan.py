@@ -25,7 +25,7 @@ from pipeline.runs.outline import StageOutline
 from pipeline.runs.run import Run
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 
 
 @dataclass(frozen=True)
@@ -189,13 +189,13 @@ def _plan_stage(run: Run, cluster: str | None, outline: StageOutline, sample: Sa
         levels=tuple(levels_of(outline, run.ledger(stage, read_only=True), rate)),
         slots=slots_of(run.config, cluster, network=outline.network),
         share=share_of(run.config, cluster, outline),
-        bytes_uncompressed=sum(volume.bytes_per_voxel for volume in stage.volumes) * run.layout.roi.voxels,
+        bytes_uncompressed=sum(volume.bytes_per_voxel for volume in stage.outputs) * run.layout.roi.voxels,
     )
 
 
 def _patches(run: Run) -> tuple[int, float, str]:
     stage = run.stages[0]
-    if not isinstance(stage, PredictAffinities):
+    if not isinstance(stage, PredictHeads):
         return 0, 1.0, ""
     lattice, grid = stage.lattice(), run.layout.grid()
     waste = lattice.waste(grid)

@@ -46,12 +46,12 @@ from pipeline.runs.directory import (
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
-from pipeline.stages.affinities import AffinitySource, affinity_source
+from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
-from pipeline.stages.predict_affinities import PredictAffinities, options_of
+from pipeline.stages.predict_heads import PredictHeads, options_of
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
@@ -124,7 +124,7 @@ class Run:
 
     @cached_property
     def stages(self) -> tuple[ChainStage, ...]:
-        """The chain of stages; the first is left out if the affinities were given."""
+        """The chain of stages; the first is left out if heads were given."""
         chain = build_chain(self.setup)
         return tuple(stage for stage in chain if stage.name not in LEFT_OUT) if self.beside else chain
 
@@ -163,10 +163,10 @@ class Run:
         return ObjectStore(self.url)
 
     @cached_property
-    def affinities(self) -> AffinitySource:
-        """The source of this run's affinities: predicted, or given."""
-        predicted = self.has_stage(PredictAffinities.name)
-        return affinity_source(self.setup, self.stage(PredictAffinities.name) if predicted else None)
+    def affinities(self) -> AnyAffinities:
+        """The source of this run's affinities: predicted, or given, or made of membranes."""
+        predicted = self.has_stage(PredictHeads.name)
+        return affinity_source(self.setup, self.stage(PredictHeads.name) if predicted else None)
 
     @property
     def threshold(self) -> float:
@@ -202,11 +202,11 @@ class Run:
         Nothing is built if every affinity of these weights is there already.
         """
         network = self.inputs.network
-        if network is not None and not self.is_complete(self.stage(PredictAffinities.name)):
+        if network is not None and not self.is_complete(self.stage(PredictHeads.name)):
             from pipeline.inference.patch_check import check_patch  # it needs torch
             from pipeline.models.spec import load_model
 
-            check_patch(load_model(network.card), network.patch_shape, options_of(network.config))
+            check_patch(load_model(network.card), network.patch_shape, options_of(network))
 
     @property
     def command(self) -> str:

@@ -127,6 +127,8 @@ def _warnings(run: Run, found: Summary) -> Iterator[str]:
 
 
 def _other_network(run: Run) -> str:
+    if run.inputs.network is None and "affinities" not in run.inputs.heads:
+        return "they may be inverted: 255 is surely membrane"
     if run.inputs.network is None:
         return "they may be inverted or of another convention (input.affinity_offsets)"
     return f"the model {run.inputs.network.card.name} may not fit this tissue or its contrast"

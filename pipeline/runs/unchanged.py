@@ -120,7 +120,7 @@ def _recorded(store: ObjectStore, stage: str) -> dict[str, np.ndarray] | None:
 def _still_there(stage: ChainStage) -> bool:
     """True if the products are stored under the present layout, and nobody has deleted a whole volume of them."""
     try:
-        for volume in stage.volumes:
+        for volume in stage.outputs:
             open_volume(stage.layout.volume_url(volume.name))
     except VolumeError:
         return False

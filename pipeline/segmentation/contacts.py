@@ -129,14 +129,14 @@ def counted(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Which values occur in each group, ascending, and how often: offsets int64 (m + 1,), values, counts int64.
 
-    Item i has ``values[i]``, uint8, and is of group ``groups[i]``, int32. Group g has ``lengths[g]`` items, int64.
-    The m groups of ``order``, int64, are listed; no other has items.
+    Item i has ``values[i]``, uint8, and is of group ``groups[i]``, int32, -1 = of none. Group g has ``lengths[g]``
+    items. The m groups of ``order``, int64, are listed; no other has items.
     """
     place = np.empty(len(lengths), np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     starts = np.zeros(len(order) + 1, np.int64)
     np.cumsum(lengths[order], out=starts[1:])
-    grouped = np.empty(len(values), np.uint8)
+    grouped = np.empty(starts[-1], np.uint8)
     _group(groups, values, place, starts[:-1].copy(), grouped)
     offsets, histogram = np.zeros(len(starts), np.int64), np.zeros(256, np.int64)
     found, counts = np.empty(len(grouped), np.uint8), np.empty(len(grouped), np.int64)
@@ -283,6 +283,8 @@ def _edge(key, table, edges, used):  # type: ignore[no-untyped-def]
 def _group(stream_edges, stream_values, place, starts, grouped):  # type: ignore[no-untyped-def]
     """Write the streamed values edge by edge; ``starts`` is used up."""
     for i in range(stream_edges.size):
+        if stream_edges[i] < 0:
+            continue
         edge = place[stream_edges[i]]
         grouped[starts[edge]] = stream_values[i]
         starts[edge] += 1

@@ -13,6 +13,12 @@ import numpy as np
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
 from pipeline.segmentation.merge_tree import CutRules, assign_node, cut_node, fragment_clusters
+from pipeline.segmentation.objects import union as objects
+from pipeline.segmentation.objects.basin_graph import build_basin_graph
+from pipeline.segmentation.objects.landscape import extract_basins
+from pipeline.segmentation.objects.object_graph import chunk_objects
+from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
+from pipeline.segmentation.objects.union import unite, write_objects
 from pipeline.segmentation.region_graph import build_region_graph
 from pipeline.segmentation.remap import apply_remap
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
@@ -28,6 +34,7 @@ def warm_up() -> None:
     affinities = np.random.default_rng(0).integers(0, 256, (3, *box.shape)).astype(np.uint8)
     for linkage in LINKAGES:
         _segment(affinities, box, linkage)
+    _find_objects(affinities[0], affinities[1] > 0, box)
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:
@@ -39,6 +46,16 @@ def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.n
     rules = CutRules(threshold=0.5, min_size=0, min_size_threshold=0.0)
     table = assign_node(cut_node(node, [fragment_clusters(graph)], rules))
     return apply_remap(cut.ids, table.fragment, table.segment)
+
+
+def _find_objects(landscape: np.ndarray, seeds_within: np.ndarray, box: BoundingBox) -> np.ndarray:
+    """The objects of a box: uint64 (z, y, x)."""
+    boxes = {"core": box, "roi": box, "bounds": box}
+    cut = extract_basins(landscape, None, seeds_within, read_box=box, rules=LandscapeRules(), **boxes)
+    graph = build_basin_graph(cut.ids, landscape, seeds_within, cut.joins, rules=LandscapeRules(), **boxes)
+    rules = ObjectRules(mask=100, seed=200)
+    table = objects.assign_node(unite([chunk_objects(graph, rules)], roi=box, rules=rules))
+    return write_objects(cut.ids, landscape, table.fragment, table.segment, rules.mask)
 
 
 if __name__ == "__main__":

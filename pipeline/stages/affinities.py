@@ -1,4 +1,4 @@
-"""The source of nearest-neighbour affinities: this run's network, or another program.
+"""The source of nearest-neighbour affinities: this run's network, or another program; or membranes of either.
 
 petaseg's own convention: channel k (z, y, x) at voxel v is the affinity between v and v - e_k, uint8, 255 = surely
 the same object. Other programs order the channels differently or store the edge at its lower voxel; their offsets
@@ -8,18 +8,18 @@ define this, and floating-point values from 0 to 1 are rounded half to even to u
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from pipeline.errors import VolumeError
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import ZERO, BoundingBox, Vec, as_vec
+from pipeline.models.heads import AFFINITIES, MEMBRANES
 from pipeline.stages import opened
 from pipeline.stages.base import Stage
+from pipeline.stages.heads import HeadSource, to_uint8
 from pipeline.stages.setup import Setup
 
 STANDARD_OFFSETS = Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1)
-SURE = 128
-"""Half of what is sure in uint8. Affinities of which none reaches it have another scale: percent, or 0 and 1."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,11 @@ class AffinitySource:
     """The fingerprint of the stage that wrote the affinities, or of the given volume."""
     offsets: tuple[Vec, ...] = STANDARD_OFFSETS
     """Channel k of the volume at voxel v is the affinity between v and v + offsets[k]."""
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What decides about its values: the volume, and how it is read."""
+        return self.fingerprint, self.offsets
 
     def read(self, box: BoundingBox) -> np.ndarray:
         """Affinities (3, z, y, x) uint8 of a box; 0 where the partner lies outside the volume."""
@@ -57,24 +62,48 @@ class AffinitySource:
         return result
 
 
-def affinity_source(setup: Setup, predicted: Stage | None) -> AffinitySource:
-    """The affinities of a run: those that the stage ``predicted`` writes, or, without it, those that were given."""
-    if predicted is not None:
-        return AffinitySource(setup.layout.volume_url("affinities"), predicted.fingerprint)
-    return AffinitySource(setup.inputs.url, setup.inputs.fingerprint, setup.inputs.affinity_offsets)
+@dataclass(frozen=True)
+class MembraneSource:
+    """The affinities that follow from membranes: two voxels are as surely one object as neither is membrane."""
+
+    membranes: HeadSource
+
+    @property
+    def identity(self) -> tuple[Any, ...]:
+        """What decides about its values."""
+        return ("of membranes", self.membranes.fingerprint)
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """Affinities (3, z, y, x) uint8 of a box: 255 - max(m(v), m(v - e_k)); 0 where v - e_k lies outside."""
+        seen = box.grow((1, 1, 1), ZERO).intersect(self.membranes.bounds)
+        return affinities_of_membranes(self.membranes.read(seen), box.start - seen.start)
 
 
-def to_uint8(values: np.ndarray, url: str) -> np.ndarray:
-    """Affinities as uint8; floating-point values are rounded half to even, and must then lie in 0..255.
+def affinities_of_membranes(membranes: np.ndarray, before: Vec) -> np.ndarray:
+    """Affinities uint8 (3, z, y, x) of membranes uint8, which begin ``before`` voxels (0 or 1 along each axis) earlier.
 
-    So values that are off 0..1 by less than half a step of uint8, as sums of float32 are, count as 0 and 1.
+    Along an axis without a voxel before, the first plane has no partner, and its affinities are 0.
     """
-    if values.dtype == np.uint8:
-        return values
-    steps = np.rint(values.astype(np.float64) * 255)
-    if values.size and not (steps.min() >= 0 and steps.max() <= 255):
-        raise VolumeError(
-            f"affinities in {url} range from {values.min()} to {values.max()}; floating-point affinities must lie in "
-            "0..1: name the value that is sure by adding #scale=255 (or another one), or store them as uint8"
-        )
-    return steps.astype(np.uint8)
+    shape = as_vec(membranes.shape) - before
+    result = np.zeros((3, *shape), np.uint8)
+    for axis in range(3):
+        along = membranes[tuple(slice(0 if a == axis else b, None) for a, b in enumerate(before))]
+        pair = np.maximum(along[_planes(axis, 1, None)], along[_planes(axis, 0, -1)])
+        result[axis][_planes(axis, 1 - before[axis], None)] = 255 - pair
+    return result
+
+
+def _planes(axis: int, start: int, stop: int | None) -> tuple[slice, ...]:
+    """The index of some planes along an axis of a volume (z, y, x)."""
+    return tuple(slice(start, stop) if a == axis else slice(None) for a in range(3))
+
+
+AnyAffinities = AffinitySource | MembraneSource
+
+
+def affinity_source(setup: Setup, predicted: Stage | None) -> AnyAffinities:
+    """The affinities of a run, or those of its membranes: what the stage ``predicted`` writes, or what was given."""
+    if setup.source == MEMBRANES:
+        return MembraneSource(setup.head(MEMBRANES, predicted))
+    head = setup.head(AFFINITIES, predicted)
+    return AffinitySource(head.url, head.fingerprint, setup.inputs.affinity_offsets)

@@ -13,12 +13,12 @@ from pipeline.geometry import ZERO, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
-from pipeline.stages.affinities import AffinitySource, affinity_source
+from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 
 
@@ -27,24 +27,27 @@ class BuildRegionGraph(ChainStage):
     """Fragments and affinities -> regions, contacts and cuts of each chunk; one voxel before the core is read too."""
 
     layout: Layout
-    affinities: AffinitySource
+    affinities: AnyAffinities
     upstream: str
     histograms: bool
     """Whether the affinities of each contact are kept as a histogram, for quantile linkage."""
+    across_sections: bool = True
+    """False if regions of different sections are never one neuron: affinities between sections count as 0."""
 
     name = "build_region_graph"
-    reads = (PredictAffinities.name, ExtractSupervoxels.name)
+    reads = (PredictHeads.name, ExtractSupervoxels.name)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
         """The stage for the linkage of the run file."""
         upstream = before[ExtractSupervoxels.name].fingerprint
-        affinities = affinity_source(setup, before.get(PredictAffinities.name))
-        return cls(setup.layout, affinities, upstream, linkage_of(setup.config.agglomeration).needs_histograms)
+        affinities = affinity_source(setup, before.get(PredictHeads.name))
+        table = setup.config.agglomeration
+        return cls(setup.layout, affinities, upstream, linkage_of(table).needs_histograms, table.across_sections)
 
     def depends_on(self) -> Sequence[Any]:
-        """Fragments (and thereby affinities), and whether histograms are kept."""
-        return self.upstream, self.histograms
+        """Fragments (and thereby affinities), whether histograms are kept, and whether sections are apart."""
+        return self.upstream, self.histograms, *(() if self.across_sections else ("sections are apart",))
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid with one voxel of context on the low side."""
@@ -53,7 +56,10 @@ class BuildRegionGraph(ChainStage):
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fragments with their low neighbours, affinities and joins."""
         joins = self.layout.get_part(ExtractSupervoxels.name, chunk)["joins"]
-        return self.layout.read("fragments", chunk.read_box), self.affinities.read(chunk.core), joins
+        affinities = self.affinities.read(chunk.core)
+        if not self.across_sections:
+            affinities = np.concatenate([np.zeros_like(affinities[:1]), affinities[1:]])
+        return self.layout.read("fragments", chunk.read_box), affinities, joins
 
     def compute(
         self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, np.ndarray]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -28,6 +28,8 @@ class OutputVolume:
     name: str
     dtype: str
     channels: int | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """What its metadata say beside that."""
 
     @property
     def bytes_per_voxel(self) -> int:
@@ -38,7 +40,7 @@ class OutputVolume:
 class ChainStage(Stage):
     """A stage that a run's chain can hold.
 
-    A product that is named like one of ``volumes`` is stored as the voxels of the chunk's core in that volume; all
+    A product that is named like one of ``outputs`` is stored as the voxels of the chunk's core in that volume; all
     other products of a chunk are small arrays, stored together as one object, its part.
     """
 
@@ -47,7 +49,7 @@ class ChainStage(Stage):
     reads: ClassVar[tuple[str, ...]] = ()
     """Names of the stages that come before this one: it reads their products, or its fingerprint holds theirs."""
     volumes: ClassVar[tuple[OutputVolume, ...]] = ()
-    """The volumes that this stage writes, and no other stage."""
+    """The volumes that this stage writes in every run, and no other stage."""
     has_part: ClassVar[bool] = True
     """True if a chunk also has small arrays."""
     algorithm: ClassVar[int] = 1
@@ -82,14 +84,19 @@ class ChainStage(Stage):
         """One grid without halo, unless a stage overrides this."""
         return [self.layout.grid()]
 
+    @property
+    def outputs(self) -> tuple[OutputVolume, ...]:
+        """The volumes that it writes in this run."""
+        return self.volumes
+
     def volume_names(self) -> tuple[str, ...]:
         """See ``Stage``."""
-        return tuple(volume.name for volume in self.volumes)
+        return tuple(volume.name for volume in self.outputs)
 
     def prepare(self) -> None:
         """Create the output volumes."""
-        for volume in self.volumes:
-            self.layout.create_volume(volume.name, volume.dtype, volume.channels)
+        for volume in self.outputs:
+            self.layout.create_volume(volume.name, volume.dtype, volume.channels, volume.attributes)
 
     @property
     def extent(self) -> Extent:
@@ -108,14 +115,14 @@ class ChainStage(Stage):
     def write(self, chunk: Chunk, products: Products) -> None:
         """Store the voxels of the core, and the small arrays all or nothing."""
         small = dict(products)
-        for volume in self.volumes:
+        for volume in self.outputs:
             self.layout.write(volume.name, chunk.core, small.pop(volume.name))
         if self.has_part:
             self.layout.put_part(self.name, chunk, small)
 
     def load(self, chunk: Chunk) -> Products:
         """Load the stored products of a chunk."""
-        voxels = {volume.name: self.layout.read(volume.name, chunk.core) for volume in self.volumes}
+        voxels = {volume.name: self.layout.read(volume.name, chunk.core) for volume in self.outputs}
         return {**voxels, **(self.layout.get_part(self.name, chunk) if self.has_part else {})}
 
 

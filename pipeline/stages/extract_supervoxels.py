@@ -12,11 +12,11 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
 from pipeline.stages import opened
-from pipeline.stages.affinities import AffinitySource, affinity_source
+from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.volumes.coarser import at_voxels
 
@@ -26,25 +26,24 @@ class ExtractSupervoxels(ChainStage):
     """Affinities -> fragments (uint64, 0 = background) and the joins across the low faces of each chunk."""
 
     layout: Layout
-    affinities: AffinitySource
+    affinities: AnyAffinities
     mask_url: str | None
     mask_fingerprint: str
     rules: SupervoxelRules
 
     name = "extract_supervoxels"
-    reads = (PredictAffinities.name,)
+    reads = (PredictHeads.name,)
     volumes = (OutputVolume("fragments", "uint64"),)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self:
         """The stage with the rules of the run file and the affinities that were predicted or given."""
-        affinities, inputs = affinity_source(setup, before.get(PredictAffinities.name)), setup.inputs
+        affinities, inputs = affinity_source(setup, before.get(PredictHeads.name)), setup.inputs
         return cls(setup.layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
 
     def depends_on(self) -> Sequence[Any]:
         """Affinities and how they are read, mask and rules."""
-        affinities = [self.affinities.fingerprint, self.affinities.offsets]
-        return self.layout.fingerprint, affinities, self.mask_fingerprint, asdict(self.rules)
+        return self.layout.fingerprint, list(self.affinities.identity), self.mask_fingerprint, asdict(self.rules)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with the halo of the capped distance and the filter."""

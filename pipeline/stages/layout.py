@@ -1,7 +1,7 @@
 """The places of a run's files, and the part of its configuration that all stages share.
 
 <run>/run.yaml                 the configuration as it was run, with absolute paths
-<run>/affinities.zarr          volumes, one for each stage that writes voxels
+<run>/affinities.zarr          volumes: one for each head of the network, and those of the stages that write voxels
 <run>/fragments.zarr
 <run>/supervoxels.zarr
 <run>/labels.zarr
@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -24,7 +25,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ZERO, Chunk, ChunkGrid
 from pipeline.stages import opened
 from pipeline.stages.base import Products
-from pipeline.volumes import create_volume
+from pipeline.volumes import create_volume, describe_volume
 from pipeline.volumes.base import VolumeSpec
 
 BESIDE = "beside"
@@ -60,10 +61,17 @@ class Layout:
         """The URL of an output volume."""
         return f"{self.run_url}/{name}.zarr"
 
-    def create_volume(self, name: str, dtype: str, channels: int | None = None) -> None:
-        """Create an output volume over the dataset's bounds; nothing happens if it exists."""
+    def create_volume(
+        self, name: str, dtype: str, channels: int | None = None, attributes: Mapping[str, Any] | None = None
+    ) -> None:
+        """Create an output volume over the dataset's bounds; if it exists, only ``attributes`` are added.
+
+        attributes: what its metadata say beside type and place.
+        """
         spec = VolumeSpec(self.bounds, self.resolution_nm, np.dtype(dtype), channels, self.storage_chunk_shape)
         create_volume(self.volume_url(name), spec)
+        if attributes:
+            describe_volume(self.volume_url(name), attributes)
 
     def read(self, name: str, box: BoundingBox) -> np.ndarray:
         """Voxels of an output volume."""

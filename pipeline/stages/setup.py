@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_file import Inference, RunConfig
+from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.models.heads import AFFINITIES, MEMBRANES, Head, source_of
 from pipeline.segmentation.supervoxels import SupervoxelRules
+from pipeline.stages.base import Stage
+from pipeline.stages.heads import HeadSource
 from pipeline.stages.layout import Layout
 from pipeline.volumes.base import VolumeSpec
 
@@ -24,6 +28,8 @@ class Network:
     patch_shape: Vec
     overlap: Vec
     config: Inference
+    heads: tuple[Head, ...]
+    """What the run stores of its output."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +48,7 @@ class Inputs:
     """What a run reads, checked; opened volumes are not kept, so it travels."""
 
     url: str
-    """The image, or the given affinities."""
+    """The image, or the first of the given heads."""
     spec: VolumeSpec
     fingerprint: str
     roi: BoundingBox
@@ -51,9 +57,24 @@ class Inputs:
     mask_fingerprint: str
     rules: SupervoxelRules
     network: Network | None
-    """``None`` if the affinities were given."""
+    """``None`` if heads were given."""
     truth: Truth | None
     """``None`` if there is no ground truth."""
+    given: tuple[HeadSource, ...] = ()
+    """The heads that were given; none if a network predicts them."""
+
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads that the run has, stored or given."""
+        stored = () if self.network is None else self.network.heads
+        return (*(head.name for head in stored), *(head.name for head in self.given))
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Those of them of which neurons can be made."""
+        if self.network is not None:
+            return tuple(head.name for head in self.network.heads if head.makes_neurons)
+        return tuple(head.name for head in self.given if head.name in (AFFINITIES, MEMBRANES))
 
 
 @dataclass(frozen=True)
@@ -63,3 +84,22 @@ class Setup:
     config: RunConfig
     layout: Layout
     inputs: Inputs
+
+    @property
+    def source(self) -> str:
+        """The head of which neurons are made: affinities or membranes."""
+        return source_of(self.config.supervoxels.source, self.inputs.sources)
+
+    def head(self, name: str, predicted: Stage | None) -> HeadSource:
+        """A head of this run, for a stage that reads it; ``ConfigError`` if the run has none of this name.
+
+        predicted: the stage that predicts the heads, if the run has it: ``before.get(PredictHeads.name)``.
+        """
+        if name not in self.inputs.heads:
+            raise ConfigError(
+                f"this run has no head {name!r}; it has {', '.join(self.inputs.heads)}: add it to inference.heads, or "
+                "to input.heads if it was predicted before"
+            )
+        if predicted is not None:
+            return HeadSource(name, self.layout.volume_url(name), predicted.fingerprint)
+        return next(head for head in self.inputs.given if head.name == name)

@@ -8,17 +8,17 @@ import numpy as np
 from pydantic import Field, model_validator
 from scipy import special
 
-from pipeline.config.base import Amount, Count, Positive, Table
+from pipeline.config.base import Amount, Count, Level, Positive, Table
 
 
 class Normal(Table):
     """A normal distribution cut off at two ends."""
 
-    mean: float
+    mean: Level
     sd: Positive
-    low: float
+    low: Level
     """Smallest value."""
-    high: float
+    high: Level
     """Largest value."""
 
     @model_validator(mode="after")

@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from pipeline.config.base import (
-    Amount,
+    SMALLEST,
     Cores,
     Count,
     CountOrZero,
@@ -22,9 +22,11 @@ from pipeline.config.base import (
     Voxel,
 )
 from pipeline.config.cluster import ClusterTable
+from pipeline.config.paths import with_paths
 from pipeline.evaluation.files import make_folder
 from pipeline.geometry import Vec
 from pipeline.models.spec import Normalisation, named_arguments, stated_channels
+from pipeline.storage import absolute
 from pipeline.training.augmentation.settings import Augmentation
 from pipeline.training.rule_specs import AnyRule
 from pipeline.training.rules import Bptt
@@ -53,6 +55,8 @@ class LabelledVolume(Table):
     """First voxel (z, y, x) of the part that is used."""
     stop: Voxel | None = None
     """One past the last voxel of the part that is used."""
+    oversampling: Positive = 1.0
+    """Patches are drawn from this part as if it had so many times its voxels: above 1 for a few good labels."""
 
 
 class Synthetic(Table):
@@ -66,12 +70,16 @@ class Synthetic(Table):
     """Seed of the first volume; each next volume has the next number."""
 
 
+Rate = Annotated[float, Field(ge=SMALLEST, le=100)]
+"""A learning rate."""
+
+
 class ParameterGroup(Table):
     """Parameters with a learning rate of their own."""
 
     match: str
     """Pattern of their names, such as vgg.*: * is any text, ? any letter; the first group that fits a name has it."""
-    learning_rate: Amount
+    learning_rate: Annotated[float, Field(ge=0, le=100)]
     """Their learning rate after the warm-up; the schedule applies to it too. With 0 they are not trained."""
 
 
@@ -85,7 +93,7 @@ class TrainConfig(Table):
     name: str
     """The model's name."""
     volumes: tuple[LabelledVolume, ...] = ()
-    """Volumes to train on; several are sampled in proportion to their voxels."""
+    """Volumes to train on; several are sampled in proportion to their voxels, times ``oversampling``."""
     synthetic: Synthetic | None = None
     """Made-up tissue to train on."""
     validation: LabelledVolume | None = None
@@ -114,7 +122,7 @@ class TrainConfig(Table):
     """adamw; adam as in the γ-Net and U-Net papers; nadam; sgd with ``momentum``."""
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.95
     """Momentum of sgd: 0.95 as for the canvas network."""
-    learning_rate: Positive = 2e-3
+    learning_rate: Rate = 2e-3
     """The learning rate after the warm-up."""
     groups: tuple[ParameterGroup, ...] = ()
     """Parameters with other learning rates, by patterns of their names; all others have ``learning_rate``."""
@@ -125,7 +133,7 @@ class TrainConfig(Table):
     """With schedule: plateau, this many validations without a better score halve the learning rate."""
     warmup_steps: CountOrZero = 100
     """The learning rate rises linearly over this many steps."""
-    weight_decay: Amount = 1e-4
+    weight_decay: Annotated[float, Field(ge=0, le=100)] = 1e-4
     """Weight decay of the optimiser."""
     clip_norm: Positive = 1.0
     """Gradients of a larger norm are scaled down to this norm."""
@@ -229,15 +237,6 @@ class TrainConfig(Table):
         return self
 
     @model_validator(mode="after")
-    def _uses_its_momentum(self) -> TrainConfig:
-        if self.optimiser != "sgd" and self.momentum != type(self).model_fields["momentum"].default:
-            raise ValueError(
-                f"momentum is {self.momentum:g} and optimiser {self.optimiser}; only sgd has a momentum: choose "
-                "sgd, or leave momentum out"
-            )
-        return self
-
-    @model_validator(mode="after")
     def _pastes_objects(self) -> TrainConfig:
         strange = [target.what for target in self.channels if not target.holds_objects]
         if strange and self.augmentation.copy_paste:
@@ -271,3 +270,8 @@ class TrainConfig(Table):
         if self.volumes and self.validation is None:
             raise ValueError("no validation; name a part of a labelled volume that is not in volumes")
         return self
+
+
+def with_absolute_paths(config: TrainConfig) -> TrainConfig:
+    """The same training with paths that count from this folder made absolute."""
+    return with_paths(config, lambda path: absolute(path, "."))

@@ -15,6 +15,7 @@ from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
 from pipeline.training.module import TrainingModule
 from pipeline.training.trainer import device_of, saved
+from pipeline.training.unused import unused_keys
 
 
 @dataclass(frozen=True)
@@ -58,24 +59,31 @@ def dry_run(config: TrainConfig) -> TrainingCheck:
 
     Raises ``ConfigError``, ``VolumeError`` or ``ModelError`` with the value, the rule and the remedy.
     """
-    check_output(Path(config.output))
+    unused_keys(config)
     device = device_of(config.device)
-    checkpoint = saved(config)
-    module = TrainingModule(config)
-    module.sampler.draw(0)
-    _, _, weights = ValidationPatches(module.held_back, config)[0]
-    check_known(weights)
+    module, done = sound(config)
     offsets, others = card_channels(module.targets)
     return TrainingCheck(
         architecture=config.architecture,
         parameters=parameters(module.network),
         device=device,
         steps=config.steps,
-        done=0 if checkpoint is None else checkpoint["global_step"],
+        done=done,
         voxels=sum(source.box.voxels for source in module.sampler.sources),
         affinities=len(offsets),
         others=tuple(other.what for other in others),
     )
+
+
+def sound(config: TrainConfig) -> tuple[TrainingModule, int]:
+    """Make the checks that do not depend on this machine's devices; returns the network and the updates done so far."""
+    check_output(Path(config.output))
+    checkpoint = saved(config)
+    module = TrainingModule(config)
+    module.sampler.draw(0)
+    _, _, weights = ValidationPatches(module.held_back, config)[0]
+    check_known(weights)
+    return module, 0 if checkpoint is None else checkpoint["global_step"]
 
 
 def check_output(folder: Path) -> None:

@@ -16,7 +16,7 @@ from pipeline.models.spec import named_arguments
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.dry_run import dry_run
-from pipeline.training.module import two_thick
+from pipeline.training.patch_check import two_thick
 from pipeline.training.sources import Source, open_source
 from pipeline.volumes import open_volume
 

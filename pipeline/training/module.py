@@ -15,17 +15,16 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pipeline.errors import ConfigError, ModelError
-from pipeline.geometry import Vec
-from pipeline.models.patch_rules import PatchRule
 from pipeline.models.pretrained import load_backbone
 from pipeline.models.spec import build, load_card, load_model, named_arguments
 from pipeline.training.config import TrainConfig
-from pipeline.training.data import Batch, training_loader, validation_boxes, validation_loader
+from pipeline.training.data import Batch, training_loader, validation_loader
 from pipeline.training.learning import Learned, check_rule, earlier_weight, run
+from pipeline.training.patch_check import check_patch
 from pipeline.training.sampler import Sampler
 from pipeline.training.schedules import make_optimiser, make_schedule, parameter_groups
 from pipeline.training.scores import Hits, hits_of, score_of
-from pipeline.training.sources import Source, open_sources
+from pipeline.training.sources import open_sources
 from pipeline.training.total_loss import LossParts, combined_loss
 
 RECENT = 50
@@ -69,7 +68,7 @@ class TrainingModule(LightningModule):
         self.mean = copy.deepcopy(self.network).eval().requires_grad_(False)
         sources, self.held_back = open_sources(config)
         self.sampler = Sampler(sources, config)
-        check_multiple(self.network, self.held_back, config)
+        check_patch(self.network, self.held_back, config)
         check_rule(self.network, config.rule, config.architecture, config.patch_shape)
         parameter_groups(self.network, config)
         self.targets = config.channels
@@ -236,48 +235,3 @@ def check_learns(network: nn.Module, config: TrainConfig) -> None:
     """Refuse a network without weights."""
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise ConfigError(f"architecture is {config.architecture}; it has no weights to train: choose another")
-
-
-def check_multiple(network: nn.Module, validation: Source, config: TrainConfig) -> None:
-    """Refuse, before the first step, patches that the network would refuse in training or validation."""
-    rule = PatchRule.of(network)
-    rule.check(config.patch_shape, "patch_shape", config.architecture, config.image_channels)
-    watched = validation_boxes(validation, config)[0].shape
-    if not rule.fits(watched):
-        raise ConfigError(
-            f"validation offers patches of {list(watched)} voxels; {config.architecture} with these arguments takes "
-            f"{rule}: choose a larger part for validation, or another patch_shape"
-        )
-    check_first_step(network, config)
-    on_cpu = config.device == "cpu" or not torch.cuda.is_available()
-    if config.precision == "bfloat16" and on_cpu and two_thick(network, config.patch_shape):
-        raise ConfigError(
-            f"patch_shape is {list(config.patch_shape)}: at one level (or gate) of the network it is two voxels thick, "
-            "where torch computes wrong gradients on a CPU in bfloat16 (it reads memory that was never written): "
-            "set precision: float32, or choose a thicker or thinner patch"
-        )
-
-
-def check_first_step(network: nn.Module, config: TrainConfig) -> None:
-    """Refuse a patch in which a batch norm would see a single voxel, of which no variance can be taken."""
-    shapes = copy.deepcopy(network).to("meta").train()
-    try:
-        with torch.no_grad():
-            shape = PatchRule.of(network).image_shape(config.patch_shape, config.batch_size)
-            shapes(torch.empty(shape, device="meta"))
-    except (ValueError, RuntimeError, ModelError) as error:
-        raise ConfigError(
-            f"patch_shape is {list(config.patch_shape)} with batch_size {config.batch_size}; {config.architecture} "
-            f"cannot be trained on it ({error}): choose a larger patch_shape or batch_size, or another norm"
-        ) from None
-
-
-def two_thick(network: nn.Module, patch_shape: Vec) -> bool:
-    """True if any 3D convolution sees a patch of this shape two voxels thick; from shapes alone."""
-    shapes, seen = copy.deepcopy(network).to("meta").eval(), set()
-    for layer in shapes.modules():
-        if isinstance(layer, nn.Conv3d | nn.ConvTranspose3d):
-            layer.register_forward_pre_hook(lambda _, given: seen.add(given[0].shape[2]))
-    with torch.no_grad():
-        shapes(torch.empty(PatchRule.of(network).image_shape(patch_shape), device="meta"))
-    return 2 in seen

@@ -167,8 +167,8 @@ def parts_of(sources: list[Source], config: TrainConfig) -> list[list[Source]]:
 
 
 def shares_of(sources: Sequence[Source]) -> np.ndarray:
-    """The share of the voxels of all sources that each has."""
-    voxels = np.array([source.box.voxels for source in sources], float)
+    """The share of the voxels of all sources that each has, oversampled ones with more."""
+    voxels = np.array([source.box.voxels * source.oversampling for source in sources], float)
     return np.asarray(voxels / voxels.sum())
 
 

@@ -30,6 +30,8 @@ class Source:
     """0 where voxels are masked; no voxel is masked if it is None."""
     held: tuple[np.ndarray, np.ndarray, np.ndarray | None] | None = None
     """Image, labels and mask of the box, if they are in memory."""
+    oversampling: float = 1.0
+    """Patches are drawn from it as if it had so many times its voxels."""
 
     @property
     def resolution_nm(self) -> tuple[float, float, float]:
@@ -96,7 +98,8 @@ def open_source(config: LabelledVolume, channels: int = 1, network: str = "this 
     for volume in (image, labels):
         if not volume.spec.bounds.contains(box):
             raise VolumeError(f"{volume.url} covers {volume.spec.bounds}, not {box}: correct start and stop")
-    return Source(image, labels, box, None if mask is None else mask_on(mask, image.spec))
+    known = None if mask is None else mask_on(mask, image.spec)
+    return Source(image, labels, box, known, oversampling=config.oversampling)
 
 
 def _check_labels(labels: Volume, image: Volume) -> None:

@@ -11,13 +11,10 @@ import json
 
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, LoneJob, lone_jobs
-from pipeline.config.paths import with_paths
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.storage import ObjectStore, absolute, local_path
+from pipeline.storage import ObjectStore, local_path
 from pipeline.training.config import TrainConfig
-from pipeline.training.output import refuse_other_model
-from pipeline.volumes import open_volume
 
 FILE = "cluster/training.yaml"
 """The training file that the job reads, in the output folder."""
@@ -38,6 +35,8 @@ def lone_job(config: TrainConfig, setup: str = "") -> LoneJob:
             f"nodes is {config.nodes}; `petaseg submit` trains in one job on one node: leave nodes out, or start the "
             "training on each node by torchrun (docs/training.md)"
         )
+    if local_path(config.output) is None:
+        raise ConfigError(f"output is {config.output}; a training writes into a folder of a disk: name one")
     cores = config.devices * (config.threads + config.loaders)
     return LoneJob(
         url=config.output,
@@ -47,19 +46,6 @@ def lone_job(config: TrainConfig, setup: str = "") -> LoneJob:
         gpus=config.devices if config.device == "cuda" else 0,
         setup=setup,
     )
-
-
-def with_absolute_paths(config: TrainConfig) -> TrainConfig:
-    """The same training with paths that count from this folder made absolute."""
-    return with_paths(config, lambda path: absolute(path, "."))
-
-
-def check_volumes(config: TrainConfig) -> None:
-    """Open each volume, so that a wrong path is refused now and not when the job starts."""
-    for volume in (*config.volumes, *([] if config.validation is None else [config.validation])):
-        for url in (volume.image, volume.labels, volume.mask):
-            if url is not None:
-                open_volume(url)
 
 
 def submit(job: LoneJob, config: TrainConfig, cluster: Cluster, again: str) -> DriverJob:
@@ -74,15 +60,8 @@ def submit(job: LoneJob, config: TrainConfig, cluster: Cluster, again: str) -> D
         if make_cluster(record.cluster).state(record).phase in ("pending", "running"):
             raise ClusterError(f"a training in {job.url} was submitted already, as {record.id}, and is alive; {again}")
     jobs = lone_jobs(cluster)
+    config.make_output()
     store.put(FILE, dump_yaml(json.loads(config.model_dump_json(exclude_unset=True))).encode())
     record = jobs.submit_lone(job)
     store.put(DRIVER_RECORD, record.encode())
     return record
-
-
-def check_output(config: TrainConfig) -> None:
-    """``ConfigError`` if the output is no folder of a disk, cannot be made, or holds a model that no training wrote."""
-    if local_path(config.output) is None:
-        raise ConfigError(f"output is {config.output}; a training writes into a folder of a disk: name one")
-    refuse_other_model(config.output)
-    config.make_output()

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import numpy as np
 from pydantic import Field
 
-from pipeline.config.base import Count, CountOrZero, Share
+from pipeline.config.base import Count, CountOrZero
 from pipeline.errors import ConfigError
 from pipeline.training.loss_specs import Losses
 from pipeline.training.losses import ContourBce, CrossEntropy
@@ -71,7 +71,7 @@ class ContourMap(TargetSpec):
     """Their weighted sum is the loss of this target."""
     full: Count = 255
     """The label where all annotators drew a contour."""
-    certain: Annotated[Share, Field(gt=0)] = 0.5
+    certain: Annotated[float, Field(ge=0.001, le=1)] = 0.5
     """From this share on a pixel is contour; those between 0 and it are masked, for annotators disagree."""
 
     @property

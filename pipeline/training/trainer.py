@@ -30,6 +30,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from pydantic import ValidationError
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
@@ -37,10 +38,11 @@ from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
 from pipeline.training.callbacks import CHECKPOINT, Folder, Patience, Progress, Update, Updates, weights_of
-from pipeline.training.config import TrainConfig
+from pipeline.training.config import TrainConfig, with_absolute_paths
 from pipeline.training.learning import idle_parameters
 from pipeline.training.module import Record, TrainingModule
 from pipeline.training.output import refuse_other_model
+from pipeline.training.unused import unused_keys
 from pipeline.volumes.places import overlap, place_of, real
 
 FREE = {
@@ -52,7 +54,7 @@ FREE = {
 the place of the same weights."""
 LATER: dict[str, object] = {
     **{"momentum": 0.95, "groups": [], "flips": True, "label_erosion": 0, "smoothing": 0.0, "balanced": False},
-    **{"nodes": 1, "apart": False},
+    **{"nodes": 1, "apart": False, "oversampling": 1.0},
 }
 """Settings that came later, with the values that trainings without them had: with these they are in no identity."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
@@ -82,6 +84,7 @@ def train(
     every half second. Raises ``ConfigError``, ``VolumeError`` or ``ModelError``
     before the first step if anything does not fit.
     """
+    unused_keys(config)
     check_nodes(config)
     torch.set_num_threads(config.threads)
     module = TrainingModule(config)
@@ -196,12 +199,24 @@ def saved(config: TrainConfig) -> dict[str, Any] | None:
         return None
     checkpoint = undamaged(path)
     CHECKPOINT_FORMAT.check(checkpoint, str(path), ModelError)
-    if checkpoint.get("identity") != identity(config):
+    if not is_of(checkpoint, config):
         raise ModelError(
             f"{path} belongs to a training with other settings{differences(checkpoint, config)}; name another output, "
             "or delete it to start anew"
         )
     return checkpoint
+
+
+def is_of(checkpoint: dict[str, Any], config: TrainConfig) -> bool:
+    """True if a checkpoint is this training's, also if one of them has absolute paths, as after `petaseg submit`."""
+    if checkpoint.get("identity") == identity(config):
+        return True
+    try:
+        there: TrainConfig = TrainConfig.model_validate_json(checkpoint.get("settings", "{}"))
+    except ValidationError:
+        return False
+    same = identity(with_absolute_paths(there)) == identity(with_absolute_paths(config))
+    return same and checkpoint.get("identity") == identity(there)
 
 
 def undamaged(path: Path) -> dict[str, Any]:

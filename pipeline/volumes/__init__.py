@@ -6,7 +6,8 @@ exists only inside ``pipeline/volumes/precomputed.py``. A format is a class (``b
 
 from __future__ import annotations
 
-from typing import cast
+from collections.abc import Mapping
+from typing import Any, cast
 
 from pipeline.errors import ConfigError, PetasegError, VolumeError
 from pipeline.registry import load
@@ -19,7 +20,16 @@ from pipeline.volumes.scaled import scaled
 from pipeline.volumes.spec_checks import check_spec, differences
 from pipeline.volumes.zeros_and_ones import without_bool
 
-__all__ = ["VOLUMES", "Volume", "VolumeSpec", "create_volume", "open_volume", "parse_target", "spec_like"]
+__all__ = [
+    "VOLUMES",
+    "Volume",
+    "VolumeSpec",
+    "create_volume",
+    "describe_volume",
+    "open_volume",
+    "parse_target",
+    "spec_like",
+]
 
 
 def open_volume(url: str, *, mode: Mode = "r") -> Volume:
@@ -88,6 +98,16 @@ def create_volume(url: str, spec: VolumeSpec, *, format: str | None = None, over
             "choose another place, or move it away"
         )
     return volume
+
+
+def describe_volume(url: str, attributes: Mapping[str, Any]) -> None:
+    """Add attributes to the metadata of a zarr volume that petaseg made; nothing is written if it has them.
+
+    attributes: JSON by name; an attribute of the same name is replaced.
+    """
+    from pipeline.volumes.ome_zarr import ZarrVolume  # it imports zarr
+
+    ZarrVolume.describe(parse_target(url), attributes)
 
 
 def parse_target(url: str) -> Location:

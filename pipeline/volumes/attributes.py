@@ -2,7 +2,8 @@
 
     resolution_nm                    nanometres, z, y, x; petaseg's own, as is its ``offset`` in voxels, z, y, x
     voxel_size, resolution           in the order of the array's axes, with ``offset`` in the same unit
-    units, unit                      of voxel_size and resolution, one for all or one for each; nanometres if left out
+    units, unit                      of voxel_size and resolution, one for all or one for each; nanometres if left out,
+                                     unless that would be less than an atom
     element_size_um                  micrometres, z, y, x (HDF5 files of ImageJ and ilastik)
     axes, axis_names, _ARRAY_DIMENSIONS, axistags     names: "zyx", ["z", "y", "x"], or tables with a name or key
 
@@ -12,17 +13,17 @@ another form; neither is looked at if that option is there.
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import ZERO, Vec
-from pipeline.volumes.axes import Axes, letters
-from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
+from pipeline.volumes.attribute_names import shown, text_in, texts
+from pipeline.volumes.axes import Axes
+from pipeline.volumes.coarser import same_size
+from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, unit_nm, whole_voxels
 
 SIZES = ("voxel_size", "resolution")
 """The attributes of other programs that hold the size of a voxel."""
@@ -30,8 +31,12 @@ OWN_SIZES = ("resolution_nm", "element_size_um")
 """The attributes that hold it along z, y, x, in the unit that is in the name."""
 UNITS = ("units", "unit")
 """The attributes that hold the unit of ``SIZES``."""
-NAMES = ("axes", "axis_names", "_ARRAY_DIMENSIONS", "axistags")
-"""The attributes that may name the axes."""
+OTHER_OFFSETS = ("voxel_offset", "translation", "translate", "origin", "transform")
+"""Attributes of other programs that place an array, in units that differ from program to program."""
+OTHER_FACTORS = ("downsamplingFactors", "downsample_factors")
+"""Attributes that say of which other voxels the size may be meant."""
+FINEST_NM = 0.5
+"""Voxels whose longest side is smaller are given in another unit, if none is written."""
 
 
 def stated_by(
@@ -51,30 +56,22 @@ def stated_by(
     return Stated(resolution, lambda: _offset(url, _merged([attributes, *groups.values()]), axes))
 
 
-def axis_names(url: str, attributes: Mapping[str, Any], more: Mapping[str, Any] | None = None) -> list[str] | None:
-    """The names of the axes; ``None`` if nothing has them.
+def stated_twice(url: str, image: Stated, array: Stated) -> Stated:
+    """What the metadata of an image state, or, of the size of a voxel, the array's attributes.
 
-    more: names that are written elsewhere than in attributes, by the word for the place.
-
-    Raises ``VolumeError`` if one has another form, or if two differ.
+    Raises ``VolumeError``, when it is read, if both state sizes that differ.
     """
-    written = {**(more or {}), **{key: attributes[key] for key in NAMES if attributes.get(key) is not None}}
-    found = {key: names_in(url, key, value) for key, value in written.items()}
-    if len({letters(names) for names in found.values()}) > 1:
-        said = ", ".join(f"{key} = {', '.join(names)}" for key, names in found.items())
-        raise VolumeError(
-            f"{url} states its axes in two ways ({said}): say the order by adding #axes=zyx or #axes=czyx"
-        )
-    return next(iter(found.values()), None)
 
+    def resolution() -> Resolution | None:
+        first, second = image.resolution(), array.resolution()
+        if first is not None and second is not None and not same_size(first, second):
+            raise VolumeError(
+                f"{url} states several sizes of a voxel (multiscales say {list(first)} nm, the attributes of the array "
+                f"{list(second)}): give the right one in nanometres by adding #resolution=z,y,x"
+            )
+        return second if first is None else first
 
-def names_above(url: str, above: Mapping[str, Mapping[str, Any]], ndim: int) -> list[str] | None:
-    """The names of the axes that groups above an array state; those of another length belong to other arrays.
-
-    Raises ``VolumeError`` if one has another form, or if two groups differ.
-    """
-    stated = {f"the axes of {group}": axis_names(url, attributes) for group, attributes in above.items()}
-    return axis_names(url, {}, {place: names for place, names in stated.items() if names and len(names) == ndim})
+    return Stated(resolution, image.offset)
 
 
 def _one_of_groups(url: str, groups: Mapping[str, Mapping[str, Any]], axes: Axes) -> Resolution | None:
@@ -105,54 +102,10 @@ def _merged(levels: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def names_in(url: str, key: str, value: Any) -> list[str]:
-    """The names of axes that an attribute holds; ``VolumeError`` if it has another form."""
-    names = _names(value)
-    if not names:
-        raise VolumeError(
-            f"{url} has the attribute {key} = {_shown(value)}, which is no list of names of axes: say the order by "
-            "adding #axes=zyx or #axes=czyx"
-        )
-    return names
-
-
-def _names(value: Any) -> list[str] | None:
-    """Names out of a text of letters, JSON, a list of texts, or tables with a name."""
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    if isinstance(value, str):
-        text = value.strip("\x00 \t\n")
-        parsed = _json(text) if text[:1] in ("{", "[") else None
-        words = re.split(r"[\s,;/]+", text.partition("(")[0].strip())  # a remark in brackets may follow
-        return (words if len(words) > 1 else list(words[0])) if parsed is None else _names(parsed)
-    if isinstance(value, Mapping):
-        return _names(value.get("axes"))
-    if not isinstance(value, list | tuple):
-        return None
-    names = [_name(each) for each in value]
-    return names if all(names) else None  # type: ignore[return-value]
-
-
-def _name(value: Any) -> str | None:
-    if isinstance(value, Mapping):
-        value = value.get("name", value.get("key"))
-    if isinstance(value, bytes):
-        value = value.decode("utf-8", "replace")
-    return value.strip("\x00 ") or None if isinstance(value, str) else None
-
-
-def _json(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        return None
-
-
 def _resolution(url: str, attributes: Mapping[str, Any], axes: Axes) -> Resolution | None:
     """Nanometres along z, y, x; ``VolumeError`` if two attributes state different ones."""
     found: dict[str, Resolution] = {}
+    _refuse_unread(url, attributes, OTHER_FACTORS, 1, "resolution")
     for key, factor in zip(OWN_SIZES, (1.0, 1e3), strict=True):
         if (own := _numbers(url, attributes, key, "resolution")) is not None:
             found[key] = tidy([side * factor for side in _three(url, key, own, "resolution")])
@@ -160,8 +113,9 @@ def _resolution(url: str, attributes: Mapping[str, Any], axes: Axes) -> Resoluti
         if (other := _numbers(url, attributes, key, "resolution")) is not None:
             sides = zip(_in_order(url, key, other, axes, "resolution"), _factors(url, attributes, axes), strict=True)
             found[key] = tidy([side * factor for side, factor in sides])
+            _refuse_no_unit(url, attributes, key, found[key])
     if len(set(found.values())) > 1:
-        said = ", ".join(f"{key} = {_shown(attributes[key])}" for key in found)
+        said = ", ".join(f"{key} = {shown(attributes[key])}" for key in found)
         raise VolumeError(
             f"{url} states several sizes of a voxel ({said}): give the right one in nanometres by adding "
             "#resolution=z,y,x"
@@ -171,6 +125,7 @@ def _resolution(url: str, attributes: Mapping[str, Any], axes: Axes) -> Resoluti
 
 def _offset(url: str, attributes: Mapping[str, Any], axes: Axes) -> Vec:
     """The first voxel: ``offset`` counts voxels beside ``resolution_nm``, else it has the unit of the voxel's size."""
+    _refuse_unread(url, attributes, OTHER_OFFSETS, 0, "offset")
     offset = _numbers(url, attributes, "offset", "offset")
     if offset is None or not any(offset):
         return ZERO
@@ -185,6 +140,33 @@ def _offset(url: str, attributes: Mapping[str, Any], axes: Axes) -> Vec:
     return whole_voxels(url, _in_order(url, "offset", offset, axes, "offset"), size)
 
 
+def _refuse_unread(url: str, attributes: Mapping[str, Any], keys: Sequence[str], neutral: float, option: str) -> None:
+    """``VolumeError`` for an attribute that would change the place, unless all that it holds is ``neutral``."""
+    for key in keys:
+        value = attributes.get(key)
+        if value is not None and not _is_all(value, neutral):
+            raise VolumeError(
+                f"{url} has the attribute {key} = {shown(value)}, which has no one meaning: give what it says by "
+                f"adding #{option}=z,y,x"
+            )
+
+
+def _is_all(value: Any, number: float) -> bool:
+    try:
+        return bool((np.asarray(value) == number).all())
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        return False
+
+
+def _refuse_no_unit(url: str, attributes: Mapping[str, Any], key: str, found: Resolution) -> None:
+    """``VolumeError`` for a size without a unit that is none in nanometres: micrometres, most likely."""
+    if 0 < max(found) < FINEST_NM and all(attributes.get(unit) is None for unit in UNITS):
+        raise VolumeError(
+            f"{url} has the attribute {key} = {shown(attributes[key])} without a unit; in nanometres that is less than "
+            "an atom, so it may be micrometres: give the size of a voxel in nanometres by adding #resolution=z,y,x"
+        )
+
+
 def _other_size(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[float, float, float] | None:
     """The size of a voxel along z, y, x as another program wrote it, in the unit that it wrote."""
     for key in SIZES:
@@ -194,22 +176,27 @@ def _other_size(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[fl
 
 
 def _factors(url: str, attributes: Mapping[str, Any], axes: Axes) -> tuple[float, float, float]:
-    """Nanometres of the units along z, y, x."""
-    for key in UNITS:
-        value = attributes.get(key)
-        if value is None:
-            continue
-        one = isinstance(value, str | bytes)
-        names = [_name(value)] * 3 if one else _names(value) if isinstance(value, list | tuple | np.ndarray) else None
-        factors = [UNITS_NM.get(str(name).lower()) for name in names or [None]]
-        if None in factors:
-            raise VolumeError(
-                f"{url} has the attribute {key} = {_shown(value)}; known units are {', '.join(UNITS_NM)}: give the "
-                "size of a voxel in nanometres by adding #resolution=z,y,x"
-            )
-        found = [factor for factor in factors if factor is not None]
-        return (found[0],) * 3 if one else _in_order(url, key, found, axes, "resolution")
-    return (1.0, 1.0, 1.0)
+    """Nanometres of the units along z, y, x; ``VolumeError`` if two attributes state different ones."""
+    found = {key: _unit_of(url, key, attributes[key], axes) for key in UNITS if attributes.get(key) is not None}
+    if len(set(found.values())) > 1:
+        said = ", ".join(f"{key} = {shown(attributes[key])}" for key in found)
+        raise VolumeError(
+            f"{url} states several units ({said}): give the size of a voxel in nanometres by adding #resolution=z,y,x"
+        )
+    return next(iter(found.values()), (1.0, 1.0, 1.0))
+
+
+def _unit_of(url: str, key: str, value: Any, axes: Axes) -> tuple[float, float, float]:
+    """Nanometres along z, y, x of a unit for all axes, or of one for each; ``VolumeError`` if one is not known."""
+    one = isinstance(value, str | bytes)
+    names = [text_in(value)] * 3 if one else texts(value) if isinstance(value, list | tuple | np.ndarray) else None
+    known = [factor for factor in map(unit_nm, names or []) if factor is not None]
+    if not names or len(known) < len(names):
+        raise VolumeError(
+            f"{url} has the attribute {key} = {shown(value)}; known units are {', '.join(UNITS_NM)}: give the size of "
+            "a voxel in nanometres by adding #resolution=z,y,x"
+        )
+    return (known[0],) * 3 if one else _in_order(url, key, known, axes, "resolution")
 
 
 def _in_order(url: str, key: str, values: list[float], axes: Axes, option: str) -> tuple[float, float, float]:
@@ -243,11 +230,6 @@ def _numbers(url: str, attributes: Mapping[str, Any], key: str, option: str) -> 
 
 def _refusal(url: str, key: str, value: Any, option: str) -> VolumeError:
     return VolumeError(
-        f"{url} has the attribute {key} = {_shown(value)}; it must be three finite numbers: give them by adding "
+        f"{url} has the attribute {key} = {shown(value)}; it must be three finite numbers: give them by adding "
         f"#{option}=z,y,x"
     )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 100 else text[:97] + "..."

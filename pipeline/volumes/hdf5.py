@@ -20,13 +20,15 @@ from pipeline.config.base import STORAGE_CHUNK
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
-from pipeline.volumes.attributes import axis_names, names_above, stated_by
+from pipeline.volumes.attribute_names import axis_names, names_above
+from pipeline.volumes.attributes import stated_by
 from pipeline.volumes.axes import Axes, given_axes
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.matlab import is_from_matlab, matlab_axes, refuse_matlab_objects
 from pipeline.volumes.placement import placement, refuse_writing
+from pipeline.volumes.words import counted
 
 LABELS = "DIMENSION_LABELS"
 """The attribute with the labels of dimension scales."""
@@ -129,8 +131,9 @@ def _refuse_lacking_parts(location: Location, dataset: h5py.Dataset) -> None:
     lacking = [name for name in files if "%" not in name and not _is_there(own.parent, name)]  # %b counts blocks
     if lacking:
         raise VolumeError(
-            f"{location.url} is put together from {len(files)} files, of which {len(lacking)} are not there: "
-            f"{', '.join(lacking[:SHOWN])}; bring them beside {own}, since HDF5 would read their voxels as a fill value"
+            f"{location.url} is put together from {counted(len(files), 'file')}, of which {len(lacking)} are not there"
+            f": {', '.join(lacking[:SHOWN])}; bring them beside {own}, since HDF5 would read their voxels as a fill "
+            "value"
         )
 
 

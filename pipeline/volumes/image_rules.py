@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.errors import VolumeError
 from pipeline.volumes.base import Volume
 from pipeline.volumes.resemblance import refuse_labels_as_image
+from pipeline.volumes.words import counted
 
 
 def check_image(volume: Volume, channels: int, network: str) -> None:
@@ -25,7 +26,7 @@ def check_image(volume: Volume, channels: int, network: str) -> None:
         )
     if (found := spec.channels or 1) != channels:
         raise VolumeError(
-            f"{volume.url} has {found} channel{'s' if found > 1 else ''}; {network} takes images of {channels}: "
+            f"{volume.url} has {counted(found, 'channel')}; {network} takes images of {channels}: "
             f"{_remedy(found, channels)}"
         )
     refuse_labels_as_image(volume)

@@ -27,6 +27,7 @@ from pipeline.grid import ChunkGrid
 from pipeline.storage import local_path
 from pipeline.volumes import create_volume, open_volume, parse_target
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
+from pipeline.volumes.block_memory import enough_memory
 from pipeline.volumes.formats import DEFAULT_FORMAT, entry_of
 from pipeline.volumes.intensity import (
     PERCENTILES,
@@ -45,6 +46,7 @@ from pipeline.volumes.places import links_below, overlap, place_of
 from pipeline.volumes.presence import require_stored
 from pipeline.volumes.slabs import SECTIONS, Progress, SlabReader, Tally, write_in_slabs
 from pipeline.volumes.spec_checks import check_spec
+from pipeline.volumes.words import counted
 
 BLOCK_BYTES = 2**28
 """Default size of a block: 256 MiB."""
@@ -67,7 +69,7 @@ class IngestReport:
     def __str__(self) -> str:
         shape = " x ".join(map(str, self.spec.array_shape(self.spec.bounds)))
         size = " x ".join(f"{r:g}" for r in self.spec.resolution_nm)
-        earlier = f", {self.resumed} of {self.blocks} blocks by an earlier call" if self.resumed else ""
+        earlier = f", {self.resumed} of {counted(self.blocks, 'block')} by an earlier call" if self.resumed else ""
         converted = f"; {self.stretch}" if self.stretch else ""
         return (
             f"wrote {self.url}: {shape} voxels of {size} nm, {self.spec.dtype}, {self.spec.bounds}{earlier}{converted}"
@@ -140,19 +142,20 @@ def ingest(
     ready = 2 * sum(grid.chunk(grid.index_at(number)).core.voxels for number in range(done))
     tally = Tally(on_voxels, (2 + passes) * spec.bounds.voxels, ready)
     volume = SlabReader(volume, SECTIONS if _has_sections(source) else spec.bounds.shape[0], tally)
-    stretch = kept or (_stretch(volume, wanted, grid, spec) if wanted else None)
-    with marker.kept_if_refused():
-        marker.put(done)
-        target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
-    if stretch:
-        remember(target_place, kind, stretch)
-        volume = StretchedVolume(volume, stretch)
-    for number in range(done, len(grid)):
-        on_progress(number, len(grid))
-        _copy(volume, target, grid.chunk(grid.index_at(number)).core, tally)
-        marker.put(number + 1)
-    on_progress(len(grid), len(grid))
-    marker.delete()
+    with enough_memory(target_url, spec, grid.shape):
+        stretch = kept or (_stretch(volume, wanted, grid, spec) if wanted else None)
+        with marker.kept_if_refused():
+            marker.put(done)
+            target = create_volume(target_url, spec, format=format, overwrite=begun and done == 0)
+        if stretch:
+            remember(target_place, kind, stretch)
+            volume = StretchedVolume(volume, stretch)
+        for number in range(done, len(grid)):
+            on_progress(number, len(grid))
+            _copy(volume, target, grid.chunk(grid.index_at(number)).core, tally)
+            marker.put(number + 1)
+        on_progress(len(grid), len(grid))
+        marker.delete()
     return IngestReport(target_url, target.spec, len(grid), done, stretch)
 
 

@@ -17,7 +17,8 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import ZERO, Vec
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import VolumeSpec
-from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, whole_voxels
+from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, unit_nm, whole_voxels
+from pipeline.volumes.words import counted
 
 Kind = TypeVar("Kind")
 KEY = "multiscales"
@@ -52,7 +53,9 @@ class Multiscale:
     def level(self, url: str, mip: int) -> Level:
         """The level of a mip; ``VolumeError`` if there is none."""
         if mip >= len(self.levels):
-            raise VolumeError(f"{url} has no mip {mip}; it has {len(self.levels)} levels, 0 to {len(self.levels) - 1}")
+            raise VolumeError(
+                f"{url} has no mip {mip}; it has {counted(len(self.levels), 'level')}, 0 to {len(self.levels) - 1}"
+            )
         return self.levels[mip]
 
     def has(self, path: str) -> bool:
@@ -199,7 +202,7 @@ def _factors(value: Any, ndim: int) -> list[float]:
 
 
 def _nanometres(url: str, unit: Any) -> float:
-    factor = UNITS_NM.get(unit.lower()) if isinstance(unit, str) else None
+    factor = unit_nm(unit) if isinstance(unit, str) else None
     if factor is None:
         raise VolumeError(
             f"{url} measures space in {str(unit)[:100]!r}; known units are {', '.join(UNITS_NM)}: add #resolution=z,y,x"

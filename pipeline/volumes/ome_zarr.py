@@ -13,6 +13,7 @@ import errno
 import json
 import posixpath
 import re
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -22,8 +23,9 @@ from zarr.codecs import ZstdCodec
 from pipeline.errors import PetasegError, StorageError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore, parent_of
-from pipeline.volumes.attributes import axis_names, stated_by
-from pipeline.volumes.axes import Axes, given_axes
+from pipeline.volumes.attribute_names import axis_names
+from pipeline.volumes.attributes import stated_by, stated_twice
+from pipeline.volumes.axes import Axes, given_axes, letters
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.formats import VOLUMES
@@ -77,7 +79,9 @@ class ZarrVolume(CheckedVolume):
     ) -> ZarrVolume:
         array = _open_array(location.url, store, mode)
         axes = Axes(location.url, _axis_names(location, image, array), array.shape)
-        stated = image.stated(location.url, path, axes) if image else stated_by(location.url, array.attrs, axes)
+        stated = stated_by(location.url, array.attrs, axes)
+        if image:
+            stated = stated_twice(location.url, image.stated(location.url, path, axes), stated)
         resolution, bounds = placement(location, stated, axes.extent)
         spec = VolumeSpec(
             bounds=bounds,
@@ -126,6 +130,18 @@ class ZarrVolume(CheckedVolume):
         }
         store.put("zarr.json", json.dumps(group, indent=2).encode())
         return cls.open(location, "r+")
+
+    @classmethod
+    def describe(cls, location: Location, attributes: Mapping[str, Any]) -> None:
+        """Add attributes to those of the group, unless it has them; ``VolumeError`` if petaseg did not make it."""
+        store = ObjectStore(location.base)
+        if not _is_made_by_petaseg(store):
+            raise VolumeError(f"{location.url} does not say that petaseg made it, so nothing is written into it")
+        group = _json(store, store.get("zarr.json"))
+        before = _table(store, group.get("attributes") or {})
+        after = {**before, **attributes}
+        if after != before:
+            store.put("zarr.json", json.dumps({**group, "attributes": after}, indent=2).encode())
 
     @classmethod
     def may_remove(cls, location: Location) -> bool:
@@ -233,9 +249,12 @@ def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:
 
 
 def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[Any]) -> list[str] | None:
+    """The letters of the axes; ``VolumeError`` if the image and the array state different ones."""
     if (given := given_axes(location)) is not None:
         return given
-    if image:
-        return image.names
-    names: Any = getattr(array.metadata, "dimension_names", None)
-    return axis_names(location.url, array.attrs, {"dimension_names": list(names)} if names and any(names) else None)
+    written: Any = getattr(array.metadata, "dimension_names", None)
+    dimensions = {"dimension_names": list(written)} if written and any(written) else {}
+    if image is None or image.names is None:
+        return axis_names(location.url, array.attrs, dimensions)
+    known = {key: names for key, names in dimensions.items() if "?" not in letters(list(map(str, names)))}
+    return axis_names(location.url, array.attrs, {"multiscales": image.names, **known})

@@ -29,7 +29,7 @@ UNITS_NM = {
     "m": 1e9,
     "picometer": 1e-3,
 }
-"""Nanometres of each unit that OME-Zarr and TIFF files use."""
+"""Nanometres of each unit that OME-Zarr and TIFF files use; see ``unit_nm``."""
 WHOLE = 1e-3
 """The largest distance of an offset from a whole voxel: the rounding error of float32 translations."""
 FARTHEST = 2**53
@@ -52,6 +52,12 @@ class Stated:
     """Nanometres per voxel; ``None`` if the file does not say. Raises ``VolumeError`` if it cannot be understood."""
     offset: Callable[[], Vec] = lambda: ZERO
     """The first voxel; 0, 0, 0 if the file does not say. Raises ``VolumeError`` if it cannot be understood."""
+
+
+def unit_nm(name: object) -> float | None:
+    """Nanometres of a unit, by its name in any of its spellings; ``None`` if it is none that is known."""
+    word = str(name).strip().replace("\\u00B5", "µ").lower()
+    return UNITS_NM.get(word) or UNITS_NM.get(word.removesuffix("s").replace("metre", "meter"))
 
 
 def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Sequence[float]) -> Vec:

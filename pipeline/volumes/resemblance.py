@@ -60,8 +60,8 @@ def refuse_image_as_labels(volume: Volume) -> None:
     if look.pairs >= PAIRS and look.values >= IMAGE_VALUES and look.equal < IMAGE_EQUAL:
         raise VolumeError(
             f"{volume.url} looks like an image, and labels are needed: {look.equal:.0%} of neighbours along x are "
-            f"equal in a sample of {look.values} values of {volume.dtype}, and in labels nearly all are. Name the labels; "
-            "if these are labels after all, store them as uint32"
+            f"equal in a sample of {look.values} values of {volume.dtype}, and in labels nearly all are. Name the "
+            "labels; if these are labels after all, store them as uint32"
         )
 
 

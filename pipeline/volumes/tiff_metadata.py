@@ -8,7 +8,7 @@ from typing import Any
 import tifffile
 
 from pipeline.errors import VolumeError
-from pipeline.volumes.placement import UNITS_NM, Resolution, tidy
+from pipeline.volumes.placement import Resolution, tidy, unit_nm
 
 
 def voxel_size_nm(name: str, file: tifffile.TiffFile) -> Resolution | None:
@@ -37,7 +37,7 @@ def _ome(name: str, text: str) -> Resolution | None:
     if pixels is None:
         return None
     sizes = [pixels.get(f"PhysicalSize{axis}") for axis in "ZYX"]
-    factors = [UNITS_NM.get(pixels.get(f"PhysicalSize{axis}Unit", "µm").lower()) for axis in "ZYX"]
+    factors = [unit_nm(pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"]
     if None in sizes or None in factors:
         return None
     return tidy([float(size) * factor for size, factor in zip(sizes, factors, strict=True)])  # type: ignore[arg-type, operator]
@@ -46,7 +46,7 @@ def _ome(name: str, text: str) -> Resolution | None:
 def _imagej(metadata: dict[str, Any], tags: Any) -> Resolution | None:
     """ImageJ writes ``zunit`` and ``yunit`` only where they differ from ``unit``."""
     units = [metadata.get("zunit", metadata.get("unit", "")), metadata.get("yunit", metadata.get("unit", ""))]
-    factors = [UNITS_NM.get(str(unit).replace("\\u00B5", "µ").lower()) for unit in (*units, metadata.get("unit", ""))]
+    factors = [unit_nm(unit) for unit in (*units, metadata.get("unit", ""))]
     spacing = metadata.get("spacing")
     densities = [tags[key].value for key in ("YResolution", "XResolution") if key in tags]  # pixels per unit
     if None in factors or spacing is None or len(densities) < 2 or any(count == 0 for count, _ in densities):

@@ -24,6 +24,7 @@ from pipeline.errors import VolumeError
 from pipeline.geometry import Vec, product
 from pipeline.storage import as_storage_error
 from pipeline.volumes.stacks import COLOURS
+from pipeline.volumes.words import counted
 
 FIELD = re.compile(r"\{(row|column)(?::0(\d{1,2})d?)?\}")
 """``{row}``, or ``{row:03d}`` with leading zeros."""
@@ -126,8 +127,8 @@ def _tile_dataset(table: _Table) -> TileSet:
         raise table.wrong("image", "a list of paths, one for each section")
     if len(patterns) != extent[0]:
         raise VolumeError(
-            f"{table.path}: image lists {len(patterns)} sections, and depth is {extent[0]}; they must be equal: "
-            "correct the one that is wrong"
+            f"{table.path}: image lists {counted(len(patterns), 'section')}, and depth is {extent[0]}; they must be "
+            "equal: correct the one that is wrong"
         )
     if table.values.get("tile_ratio", 1) != 1:
         raise table.wrong(

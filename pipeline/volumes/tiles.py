@@ -29,6 +29,7 @@ from pipeline.volumes.stack_names import SHOWN
 from pipeline.volumes.stacks import COLOURS
 from pipeline.volumes.tiff import images_of, pages_of
 from pipeline.volumes.tile_sets import TileSet, read_tile_set
+from pipeline.volumes.words import counted
 
 TIFF = (".tif", ".tiff")
 Place = tuple[int, int, int]
@@ -133,8 +134,9 @@ def _missing(location: Location, tiles: TileSet) -> list[Place]:
             missing.append(place)
     if len(missing) == tiles.grid[0] * tiles.grid[1] * tiles.grid[2]:
         raise VolumeError(
-            f"{location.url} lists {len(missing)} tiles, and none of them is there, {tiles.path(*missing[0])} for one; "
-            "paths count from the folder of the JSON file: correct them, or bring the tiles"
+            f"{location.url} lists {counted(len(missing), 'tile')}, and none of them is there, "
+            f"{tiles.path(*missing[0])} for one; paths count from the folder of the JSON file: correct "
+            "them, or bring the tiles"
         )
     if missing and wanted == "refuse":
         shown = ", ".join(str(tiles.path(*place)) for place in missing[:SHOWN])

@@ -189,7 +189,7 @@ def test_mail_is_about_the_driver_alone() -> None:
     ("tables", "words"),
     [
         ({"driver": {"mail_user": "ada@lab.org", "mail_type": ["DAILY"]}}, r"mail_type.0 is \"DAILY\""),
-        ({"driver": {"mail_user": "-x"}}, r"mail_user is \"-x\""),
+        ({"driver": {"mail_user": "-x"}}, r"mail_user: \"-x\" is no name; write letters"),
         ({"workers": {"gpus_per_node": 4, "gpus": 0}}, r"gpus_per_node is 4, but gpus is 0"),
         ({"ports": "40000-40002"}, r"no range of at least 4 ports"),
         ({"ports": "80-90"}, r"between 1024 and 65535"),

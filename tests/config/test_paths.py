@@ -21,6 +21,7 @@ from pipeline.training.config import TrainConfig
 PATHS = {
     RunConfig: {
         *("run_directory", "input.image", "input.affinities", "input.mask", "inference.model"),
+        *("input.membranes", "input.heads"),
         *("evaluation.labels", "evaluation.skeletons"),
     },
     TrainConfig: {
@@ -44,7 +45,7 @@ CLUSTER = {
 }
 OTHER_TEXTS = {
     RunConfig: {
-        *("inference.gpu", "execution.scheduler", "execution.metrics", "execution.dashboard"),
+        *("inference.gpu", "inference.heads", "execution.scheduler", "execution.metrics", "execution.dashboard"),
         *CLUSTER,
     },
     TrainConfig: {"name", "architecture", "arguments", "groups.match", "training_data", "licence", *CLUSTER},

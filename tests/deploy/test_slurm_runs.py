@@ -113,7 +113,7 @@ def test_gpu_workers_run_the_network_and_nothing_else(slurm: Slurm, tmp_path: Pa
     assert results(Run.open(file)) == results(run(write_run(tmp_path / "here", **tables)))
     nodes: dict[bool, set[str]] = {True: set(), False: set()}
     for chunk in chunks(file):
-        nodes[chunk["stage"] == "predict_affinities"].add(chunk["worker"].partition(":")[0])
+        nodes[chunk["stage"] == "predict_heads"].add(chunk["worker"].partition(":")[0])
     assert nodes[True] <= GPU_NODES
     assert nodes[False] <= CPU_NODES
     assert do("status", file)

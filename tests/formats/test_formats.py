@@ -21,6 +21,7 @@ from pipeline import formats
 from pipeline.clusters.base import DRIVER_RECORD, DriverJob
 from pipeline.config.reading import load_config
 from pipeline.errors import ClusterError, ConfigError, LeaseError, LedgerError, ModelError, PetasegError, VolumeError
+from pipeline.few_labels.self_training import read_record
 from pipeline.formats import FileFormat
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
@@ -198,6 +199,13 @@ def read_extent(old: Path) -> object:
     return recorded_layout(ObjectStore(old / "run"), "relabel")
 
 
+def settings_of(path: Path) -> list[object]:
+    """The fields of a self-training's settings that this version compares."""
+    found = read_record(path)
+    assert found is not None
+    return [found[key] for key in ("training", "unlabelled", "box")]
+
+
 NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], object]]] = {
     "a lease": ("run/lease.json", formats.LEASE, LeaseError, lambda old: read_lease(ObjectStore(old / "run"))),
     "an outline": ("run/stages.json", formats.OUTLINE, LedgerError, look_into_run),
@@ -222,6 +230,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),
         lambda old: Marker(str(old / "image.zarr"), "0f" * 16).blocks_done(),
+    ),
+    "a self-training": (
+        *("self/self-train.json", formats.SELF_TRAINING, ConfigError),
+        lambda old: settings_of(old / "self" / "self-train.json"),
     ),
 }  # fmt: skip
 

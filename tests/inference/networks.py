@@ -6,7 +6,16 @@ from types import SimpleNamespace
 import torch
 from torch import nn
 
+from pipeline.geometry import Vec
+from pipeline.models.heads import Head
+from pipeline.models.spec import OtherChannels
+
 NEAREST = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
+
+
+def affinities_head(offsets: list[list[int]], stored: int = 3) -> Head:
+    """The affinities of a network with these offsets."""
+    return Head("affinities", 0, len(offsets), "sigmoid", tuple(Vec(*offset) for offset in offsets), stored)
 
 
 @dataclass
@@ -16,13 +25,15 @@ class Card:
     patch_shape: tuple[int, int, int] = (8, 10, 10)
     overlap: tuple[int, int, int] = (2, 3, 3)
     offsets: list[list[int]] = field(default_factory=lambda: list(NEAREST))
+    other_channels: tuple[OtherChannels, ...] = ()
     activation: str = "sigmoid"
+    name: str = "made-up"
     image_channels: int = 1
     normalisation: SimpleNamespace = field(default_factory=lambda: SimpleNamespace(offset=0.0, scale=255.0))
 
     @property
     def channels(self) -> int:
-        return len(self.offsets)
+        return len(self.offsets) + sum(other.channels for other in self.other_channels)
 
 
 @dataclass

@@ -6,7 +6,7 @@ import torch
 
 from pipeline.errors import ConfigError
 from pipeline.inference.augmentation import Augmentation, Variant, variants
-from tests.inference.networks import NEAREST
+from tests.inference.networks import NEAREST, affinities_head
 
 LONG = [*NEAREST, [-2, 0, 0], [0, -3, 0], [0, 0, -3], [0, -5, 0], [0, 0, -5]]
 
@@ -47,7 +47,7 @@ def variants_that_err(labels, name, offsets):
     """The variants, with an offset, whose affinities turned back are not those of the labels, or are missing."""
     wrong = []
     truth = true_affinities(labels.numpy(), offsets)
-    augmentation = Augmentation(name, offsets, len(offsets), labels.shape)
+    augmentation = Augmentation(name, [affinities_head(offsets, len(offsets))], labels.shape)
     for which, variant in enumerate(augmentation.variants):
         turned = true_affinities(variant.turn(labels).numpy(), offsets)
         back = torch.full(truth.shape, torch.nan)
@@ -63,7 +63,7 @@ def variants_that_err(labels, name, offsets):
 
 @pytest.mark.parametrize("name", ["none", "flips", "flips+transpose", "flips+permutations"])
 def test_the_mean_over_all_variants_of_true_affinities_is_exact_and_every_voxel_has_a_value(labels, name):
-    augmentation = Augmentation(name, NEAREST, 3, labels.shape)
+    augmentation = Augmentation(name, [affinities_head(NEAREST)], labels.shape)
     total = torch.zeros((3, *labels.shape))
     for which, variant in enumerate(augmentation.variants):
         augmentation.add(total, true_affinities(variant.turn(labels).numpy(), NEAREST), which)
@@ -72,7 +72,7 @@ def test_the_mean_over_all_variants_of_true_affinities_is_exact_and_every_voxel_
 
 def test_border_planes_are_averaged_over_the_variants_that_have_a_value():
     """Half of the flips reverse the z axis and have no value in plane 0 of the z channel."""
-    augmentation = Augmentation("flips", NEAREST, 3, (4, 4, 4))
+    augmentation = Augmentation("flips", [affinities_head(NEAREST)], (4, 4, 4))
     total = torch.zeros((3, 4, 4, 4))
     for which in range(8):
         augmentation.add(total, torch.ones(3, 4, 4, 4), which)
@@ -98,15 +98,15 @@ def test_restore_is_the_inverse_of_turn(variant):
 
 def test_offsets_without_a_turned_counterpart_are_refused_only_if_they_are_wanted():
     offsets = [*NEAREST, [-2, -1, 0]]
-    assert Augmentation("flips", offsets, 3, (6, 6, 6)).network_channels == 3
+    assert Augmentation("flips", [affinities_head(offsets)], (6, 6, 6)).values == (3,)
     with pytest.raises(ConfigError, match="no counterpart"):
-        Augmentation("flips", offsets, 4, (6, 6, 6))
+        Augmentation("flips", [affinities_head(offsets, 4)], (6, 6, 6))
 
 
 def test_a_transposed_patch_must_keep_its_shape():
-    Augmentation("flips+transpose", NEAREST, 3, (4, 6, 6))
+    Augmentation("flips+transpose", [affinities_head(NEAREST)], (4, 6, 6))
     with pytest.raises(ConfigError, match="must be equal"):
-        Augmentation("flips+transpose", NEAREST, 3, (4, 6, 5))
+        Augmentation("flips+transpose", [affinities_head(NEAREST)], (4, 6, 5))
 
 
 def test_an_unknown_augmentation_is_refused():

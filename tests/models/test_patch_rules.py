@@ -135,3 +135,13 @@ def test_an_augmentation_that_exchanges_unequal_sides_is_refused():
     check_patch(model, Vec(4, 8, 8), PredictOptions(augmentation="flips+transpose"))
     with pytest.raises(ConfigError, match=r"the patch is \[4, 8, 8\]; these sides must be equal"):
         check_patch(model, Vec(4, 8, 8), PredictOptions(augmentation="flips+permutations"))
+
+
+def test_the_patch_that_a_refusal_names_may_be_turned():
+    """The remedy for a patch that does not fit has equal sides where the augmentation exchanges them."""
+    model = loaded("gamma_net_3d", named_arguments("gamma_net_3d", "tiny"))
+    options = PredictOptions(augmentation="flips+permutations")
+    patch = Vec(15, 30, 41)
+    with pytest.raises(ConfigError, match="the nearest patch that fits is") as caught:
+        check_patch(model, patch, options)
+    check_patch(model, Vec(*json.loads(re.search(r"fits is (\[.*?\])", str(caught.value))[1])), options)

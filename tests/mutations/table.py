@@ -152,7 +152,7 @@ SEGMENTATION = [
     Mutation(
         "rounding-of-affinities",
         "Given affinities are rounded half to even.",
-        "pipeline/stages/affinities.py",
+        "pipeline/stages/heads.py",
         "np.rint(values.astype(np.float64) * 255)",
         "np.floor(values.astype(np.float64) * 255 + 0.5)",
         "tests/stages/test_affinities.py::test_affinities_from_0_to_1_are_rounded_half_to_even",
@@ -211,7 +211,7 @@ INFERENCE = [
     Mutation(
         "place-of-patches",
         "Patches lie where they lie in the whole dataset, whatever the region of interest.",
-        "pipeline/stages/predict_affinities.py",
+        "pipeline/stages/predict_heads.py",
         "PatchLattice(self.layout.bounds,",
         "PatchLattice(self.layout.roi,",
         "tests/stages/test_patches.py::test_patches_lie_alike_in_every_region_of_interest",
@@ -605,7 +605,7 @@ FINGERPRINTS = [
     Mutation(
         "fingerprint-of-weights",
         "Other weights of the network are another fingerprint.",
-        "pipeline/stages/predict_affinities.py",
+        "pipeline/stages/predict_heads.py",
         "self.model_digest",
         "''",
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
@@ -613,7 +613,7 @@ FINGERPRINTS = [
     Mutation(
         "fingerprint-of-patches",
         "Another overlap of the patches is another fingerprint.",
-        "pipeline/stages/predict_affinities.py",
+        "pipeline/stages/predict_heads.py",
         "[self.patch_shape, self.overlap]",
         "[self.patch_shape]",
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",

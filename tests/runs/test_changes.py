@@ -30,6 +30,7 @@ from pipeline.volumes import create_volume
 from tests.changes import CARD_VALUES, SHAPE, VALUES, change_card, set_weights, write_runs
 from tests.runs import results, run
 
+GIVEN = ("affinities", "membranes", "heads")
 GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
 # -- the runs -------------------------------------------------------------------------------------------------------
@@ -39,9 +40,14 @@ def open_run(folder: Path, kind: str, *overrides: str) -> Run:
     """One of ``RUNS``, with overrides, which replace those of the kind."""
     opened.forget()
     keys = {override.partition("=")[0] for override in overrides}
-    of_kind = {"gpu": GPU, "mean": ("agglomeration.linkage=mean",)}.get(kind, ())
+    of_kind = {
+        "gpu": GPU,
+        "mean": ("agglomeration.linkage=mean",),
+        "section": ("supervoxels.mode=section",),
+    }.get(kind, ())
     given = [override for override in of_kind if override.partition("=")[0] not in keys]
-    return Run.open(folder / ("affinities.yaml" if kind == "affinities" else "image.yaml"), [*given, *overrides])
+    name = kind if kind in GIVEN else "image"
+    return Run.open(folder / f"{name}.yaml", [*given, *overrides])
 
 
 def fingerprints(run: Run) -> dict[str, str]:
@@ -96,6 +102,10 @@ def test_the_table_knows_every_key_and_every_stage() -> None:
         alone = {
             "input.image": {"image"},
             "input.affinities": {"affinities"},
+            "input.membranes": {"membranes"},
+            "input.heads": {"heads"},
+            "supervoxels.source": {"image", "heads"},
+            "agglomeration.across_sections": {"section"},
             "inference.device": {"gpu", "affinities"},
         }
         whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
@@ -246,15 +256,15 @@ def test_other_arithmetic_changes_a_stage_and_those_that_read_it(
 def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
     """Stages that read others on the way count, and a stage that is left out hides those that read only it."""
     assert set(with_readers("relabel")) >= {"relabel", "evaluate_segmentation"}
-    assert not {"predict_affinities", "build_region_graph", "write_supervoxels"} & set(with_readers("relabel"))
-    assert with_readers("predict_affinities") == tuple(kind.name for kind in STAGES)
+    assert not {"predict_heads", "build_region_graph", "write_supervoxels"} & set(with_readers("relabel"))
+    assert with_readers("predict_heads") == tuple(kind.name for kind in STAGES)
     without = with_readers("agglomerate", without="write_supervoxels")
     assert set(with_readers("agglomerate")) - set(without) == {"write_supervoxels"}
 
 
 def test_a_change_back_gives_the_fingerprints_of_before(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
-    assert set(RUNS) == {"", "image", "affinities", "cpu", "gpu", "mean", "quantile"}
-    for kind in ("image", "affinities", "gpu", "mean"):
+    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", "mean", "quantile", "section"}
+    for kind in ("image", *GIVEN, "gpu", "mean", "section"):
         assert fingerprints(open_run(runs, kind)) == before(kind)
     assert before("cpu") == before("quantile") == before("image")
 

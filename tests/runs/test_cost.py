@@ -27,7 +27,7 @@ from tests.ledger.ledgers import GRIDS, ledger
 from tests.runs import petaseg, write_run, write_volume
 
 STAGE = StageOutline("count_voxels", "A", tuple(GRIDS), gpus=0, network=False)
-NETWORK = StageOutline("predict_affinities", "A", tuple(GRIDS), gpus=1, network=True)
+NETWORK = StageOutline("predict_heads", "A", tuple(GRIDS), gpus=1, network=True)
 HOUR = 3600
 
 
@@ -149,7 +149,7 @@ def test_on_a_cluster_a_chunk_holds_its_part_of_a_worker() -> None:
 def test_money_is_hours_times_prices() -> None:
     prices = Prices(cpu_hour=0.05, gpu_hour=2.0, currency="EUR")
     stages = (
-        StageHours("predict_affinities", 10.0, Estimate(10.0, (2.0, 2.0)), WorkerShare(1 / 2, 4, 1 / 2)),
+        StageHours("predict_heads", 10.0, Estimate(10.0, (2.0, 2.0)), WorkerShare(1 / 2, 4, 1 / 2)),
         StageHours("relabel", 3.0, Estimate(), WorkerShare(1, 1, 0)),
     )
     plain = RunCost(stages, prices).as_dict()

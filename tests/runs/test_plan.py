@@ -19,7 +19,7 @@ from tests.runs import affinity_run, petaseg
 from tests.stages.test_every_stage import small_run
 
 GB = 10**9
-NETWORK = StageOutline("predict_affinities", "A", (), gpus=0, network=True)
+NETWORK = StageOutline("predict_heads", "A", (), gpus=0, network=True)
 OTHER = StageOutline("relabel", "A", (), gpus=0, network=False)
 STAGES = (NETWORK, OTHER)
 
@@ -65,14 +65,14 @@ def test_a_sample_is_that_of_the_finest_grid_in_whatever_order_a_stage_goes() ->
 
 def test_memory_is_that_of_a_worker_and_of_its_chunks_at_a_time() -> None:
     """A worker needs its libraries once, and the largest of its stages for each chunk that it processes at a time."""
-    measured = Measured(GB, {"predict_affinities": 3 * GB, "relabel": GB})
+    measured = Measured(GB, {"predict_heads": 3 * GB, "relabel": GB})
     assert measured.of_process(STAGES, 2) == 7 * GB
     assert measured.of_process((OTHER,), 2) == 3 * GB
 
 
 def test_a_shortage_names_the_workers_and_the_key() -> None:
     """Each kind of a cluster's workers is compared with its own request, and only what does not suffice is named."""
-    measured = Measured(GB, {"predict_affinities": 3 * GB, "relabel": GB})
+    measured = Measured(GB, {"predict_heads": 3 * GB, "relabel": GB})
     shapes = {"workers": {"memory_gb": 2.5}, "inference_workers": {"memory_gb": 6, "threads": 2}}
     (found,) = shortages(config(cluster=shapes), "slurm", STAGES, measured)
     assert found.where == "each of cluster.inference_workers"
@@ -85,7 +85,7 @@ def test_a_shortage_names_the_workers_and_the_key() -> None:
 def test_a_machine_holds_all_of_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Worker processes need their memory each; threads share what is loaded."""
     monkeypatch.setattr("distributed.system.MEMORY_LIMIT", 10 * GB)
-    measured = Measured(2 * GB, {"predict_affinities": GB, "relabel": GB})
+    measured = Measured(2 * GB, {"predict_heads": GB, "relabel": GB})
     processes = config(execution={"executor": "dask", "workers": 4})
     (found,) = shortages(processes, None, STAGES, measured)
     assert (found.where, found.needed, found.present) == ("this machine", 12 * GB, 10 * GB)
@@ -117,7 +117,7 @@ def test_what_a_worker_does_once_is_no_part_of_a_chunk(tmp_path: Path, monkeypat
     opened.forget()
     plan = make_plan(Run.open(small_run(tmp_path)))
     assert plan.sample.once > 3
-    assert plan.sample.seconds["predict_affinities"] < 3
+    assert plan.sample.seconds["predict_heads"] < 3
     assert plan.seconds is not None
     assert plan.seconds > plan.sample.once
     assert plan.money is None

@@ -247,12 +247,12 @@ def test_the_command_says_that_this_machine_cannot_compute_a_run_again(tmp_path,
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
     assert petaseg("run", file).returncode == 0
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "default")
-    told = petaseg("verify", file, "--stage", "predict_affinities", "--repair")
+    told = petaseg("verify", file, "--stage", "predict_heads", "--repair")
     said = " ".join(told.stdout.split())
     assert told.returncode == 1
-    assert "not computed again predict_affinities" in said
+    assert "not computed again predict_heads" in said
     assert "ATEN_CPU_CAPABILITY is default, not avx2" in said
     assert "will be computed again by" not in said
-    assert petaseg("verify", file, "--stage", "predict_affinities", "--sample", 0).returncode == 0
+    assert petaseg("verify", file, "--stage", "predict_heads", "--sample", 0).returncode == 0
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    assert petaseg("verify", file, "--stage", "predict_affinities").returncode == 0
+    assert petaseg("verify", file, "--stage", "predict_heads").returncode == 0

@@ -66,8 +66,8 @@ class EveryStage(StageContract):
         raise AssertionError(self.stage_name)
 
 
-class TestPredictAffinities(EveryStage):
-    stage_name = "predict_affinities"
+class TestPredictHeads(EveryStage):
+    stage_name = "predict_heads"
 
 
 class TestExtractSupervoxels(EveryStage):

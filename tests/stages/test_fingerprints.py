@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.geometry import BoundingBox
 from pipeline.inference.options import PredictOptions
+from pipeline.models.heads import Head
 from pipeline.segmentation.agglomeration import Linkage
 from pipeline.segmentation.merge_tree import CutRules
 from pipeline.segmentation.supervoxels import default_rules
@@ -20,17 +21,19 @@ from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.write_supervoxels import WriteSupervoxels
+from tests.inference.networks import NEAREST, affinities_head
 
 BOX = BoundingBox((0, 0, 0), (40, 40, 40))
 LAYOUT = Layout("unused", BOX, BOX, (16, 16, 16), (16, 16, 16), (8.0, 8.0, 8.0))
 AFFINITIES = AffinitySource("affinities", "written by A")
 OPTIONS = PredictOptions(device="cpu")
+HEADS = (affinities_head(NEAREST),)
 TRUTH = Truth("labels", None, "a truth", BOX)
 
-PREDICT = PredictAffinities(LAYOUT, "image", "an image", "card", "weights", (12, 12, 12), (4, 4, 4), OPTIONS, "cpu")
+PREDICT = PredictHeads(LAYOUT, "image", "an image", "card", "weights", (12, 12, 12), (4, 4, 4), OPTIONS, "cpu", HEADS)
 EXTRACT = ExtractSupervoxels(LAYOUT, AFFINITIES, "mask", "a mask", default_rules((8, 8, 8)))
 GRAPH = BuildRegionGraph(LAYOUT, AFFINITIES, "fragments", False)
 AGGLOMERATE = Agglomerate(LAYOUT, "graph", Linkage("quantile", 0.5), 0.1)
@@ -50,6 +53,8 @@ CHANGES = [
     (PREDICT, {"overlap": (4, 4, 6)}),
     (PREDICT, {"options": replace(OPTIONS, precision="bfloat16")}),
     (PREDICT, {"device": "cuda"}),
+    (PREDICT, {"heads": (*HEADS, Head("membranes", 3, 1, "sigmoid"))}),
+    (PREDICT, {"heads": (replace(HEADS[0], activation="none"),)}),
     (EXTRACT, {"layout": replace(LAYOUT, resolution_nm=(9.0, 8.0, 8.0))}),
     (EXTRACT, {"affinities": replace(AFFINITIES, fingerprint="written by B")}),
     (EXTRACT, {"mask_fingerprint": "another mask"}),

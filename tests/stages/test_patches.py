@@ -3,14 +3,14 @@
 from pipeline.geometry import BoundingBox
 from pipeline.inference.options import PredictOptions
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_affinities import PredictAffinities
+from pipeline.stages.predict_heads import PredictHeads
 
 BOUNDS = BoundingBox((5, -3, 0), (45, 37, 50))
 
 
 def stage(roi):
     layout = Layout("unused", BOUNDS, roi, (16, 16, 16), (16, 16, 16), (8.0, 8.0, 8.0))
-    return PredictAffinities(layout, "image", "", "card", "", (12, 12, 12), (4, 4, 4), PredictOptions(), "cpu")
+    return PredictHeads(layout, "image", "", "card", "", (12, 12, 12), (4, 4, 4), PredictOptions(), "cpu", ())
 
 
 def test_patches_lie_alike_in_every_region_of_interest():

@@ -1,6 +1,7 @@
 """Networks with feedforward levels, batch norms and gates are trained and run."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -115,6 +116,16 @@ def test_gates_that_pool_to_two_voxels_are_refused_too(tmp_path, tissue):
     with pytest.raises(ConfigError, match="two voxels thick"):
         TrainingModule(settings(tmp_path, tissue, "rignet", **changes))
     TrainingModule(settings(tmp_path, tissue, "rignet", **{**changes, "precision": "float32"}))
+
+
+@pytest.mark.parametrize("patch", [(4, 16, 16), (8, 16, 16), (9, 17, 16), (7, 20, 21)])
+def test_the_patch_that_a_refusal_names_is_accepted(tmp_path, tissue, patch):
+    """The remedy for a patch that does not fit passes all rules, also that of two voxels in bfloat16."""
+    changes = {"overlap": (0, 0, 0), "precision": "bfloat16", "device": "cpu"}
+    with pytest.raises(ConfigError, match="the nearest patch that fits is") as caught:
+        TrainingModule(settings(tmp_path, tissue, "residual_unet", **changes, patch_shape=patch))
+    named = json.loads(re.search(r"fits is (\[.*?\])", str(caught.value))[1])
+    TrainingModule(settings(tmp_path, tissue, "residual_unet", **changes, patch_shape=tuple(named)))
 
 
 def test_named_sizes_are_those_of_the_architecture(tmp_path, tissue):

@@ -8,6 +8,7 @@ from pipeline.models.spec import Normalisation
 from pipeline.training.config import Augmentation, LabelledVolume, Synthetic, TrainConfig
 from pipeline.training.sampler import Sampler
 from pipeline.training.sources import one_channel, open_source, open_sources
+from pipeline.training.trainer import identity, without_later
 from tests.training.volumes import OFF, store
 
 PATCH = (6, 8, 8)
@@ -107,6 +108,23 @@ def test_volumes_are_drawn_by_their_number_of_voxels():
     drawer = sampler(store("small", *flat[0]), store("large", *flat[1]))
     share = np.mean([drawer.draw(number)[0].mean() for number in range(300)])
     assert share == pytest.approx(8 / 9, abs=0.06)
+
+
+def test_a_volume_that_is_oversampled_is_drawn_as_if_it_were_larger():
+    """With eight times its voxels, the small volume is drawn as often as the large one."""
+    small = store("few", np.zeros((8, 8, 8), np.uint8), np.ones((8, 8, 8), np.uint32))
+    large = store("many", np.full((16, 16, 16), 255, np.uint8), np.ones((16, 16, 16), np.uint32))
+    drawer = sampler(small.model_copy(update={"oversampling": 8.0}), large)
+    assert np.mean([drawer.draw(number)[0].mean() for number in range(300)]) == pytest.approx(0.5, abs=0.09)
+
+
+def test_a_training_without_oversampling_is_the_training_that_it_was(tmp_path):
+    """A checkpoint from before the key goes on; another factor is another training."""
+    volume = store("whole", np.zeros((8, 8, 8), np.uint8), np.ones((8, 8, 8), np.uint32))
+    before = without_later(config(volume).model_dump(mode="json"))
+    assert "oversampling" not in before["volumes"][0]
+    more = volume.model_copy(update={"oversampling": 2.0})
+    assert identity(config(more)) != identity(config(volume))
 
 
 def test_patches_with_hardly_a_label_are_drawn_again():

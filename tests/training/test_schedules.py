@@ -102,5 +102,5 @@ def test_sgd_has_the_momentum_of_the_file(tmp_path):
     for change, wanted in (({}, 0.95), ({"momentum": 0.9}, 0.9), ({"momentum": 0.0}, 0.0)):
         found = make_optimiser(module.network, settings(tmp_path, optimiser="sgd", **change))
         assert found.param_groups[0]["momentum"] == wanted
-    with pytest.raises(ValueError, match=r"momentum is 0.9 and optimiser adamw; only sgd has a momentum"):
-        settings(tmp_path, momentum=0.9)
+    with pytest.raises(ConfigError, match=r"momentum is 0.9, which is not used with optimiser: adamw: set"):
+        train(settings(tmp_path, momentum=0.9))

@@ -6,9 +6,12 @@ import os
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock, patch
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 import tifffile
 
@@ -353,3 +356,34 @@ def test_an_image_without_a_range_is_not_converted(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match="has the value 7 at both percentiles"):
         ingest(tmp_path / "a.npy", f"{tmp_path}/out", resolution_nm=(8, 8, 8), to="uint8")
     assert not (tmp_path / "out").exists()
+
+
+def test_blocks_that_no_machine_holds_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    """The message gives the block, its memory and the option; that option works."""
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    huge = Mock(total=1000)
+    with (
+        patch.object(psutil, "virtual_memory", return_value=huge),
+        pytest.raises(VolumeError, match=r"blocks of .* about 3 of them need .* GB of memory, .* a smaller --chunk"),
+    ):
+        ingest(source, target, resolution_nm=(8, 8, 8))
+    assert not Path(target).exists()
+    with patch.object(psutil, "virtual_memory", return_value=huge):
+        assert ingest(source, target, resolution_nm=(8, 8, 8), storage_chunk=(4, 4, 4), memory_bytes=64).blocks > 1
+
+
+def test_memory_that_ends_in_the_middle_is_called_so_and_the_ingest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, target = npy(tmp_path), f"{tmp_path}/out"
+    small: dict[str, Any] = {"resolution_nm": (8, 8, 8), "storage_chunk": (4, 4, 4), "memory_bytes": 64}
+
+    def lacking(*_: object) -> None:
+        raise MemoryError("Unable to allocate 9 GiB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("pipeline.volumes.ingest._copy", lacking)
+        with pytest.raises(VolumeError, match=r"Unable to allocate 9 GiB.*a smaller --chunk"):
+            ingest(source, target, **small)
+    ingest(source, target, **small)
+    assert open_volume(target)[...].any()

@@ -25,7 +25,7 @@ def test_a_run_of_another_terminal_is_read_ended_and_resumed(tmp_path: Path) -> 
     with started("run", file, "--quiet", *SMALL, stderr=subprocess.DEVNULL) as driver:
         wait_until(lambda: read_outline(store) is not None and read_status(read_outline(store))[0].done)
         logs = petaseg("logs", tmp_path / "run")
-        assert "predict_affinities: 0 of 160 chunks are done already" in logs.stdout
+        assert "predict_heads: 0 of 160 chunks are done already" in logs.stdout
         ended = petaseg("cancel", tmp_path / "run")
         assert ended.returncode == 0, ended.stderr
         assert driver.wait(1) == 143

@@ -123,7 +123,7 @@ def test_ctrl_c_finishes_what_runs_and_says_how_to_go_on(gated: GatedRun) -> Non
         assert_ended(screen)
     done = FIRST + gated.slots
     assert gated.done == done
-    assert f"petaseg: interrupted; {done} of 8 chunks of predict_affinities" in screen.text
+    assert f"petaseg: interrupted; {done} of 8 chunks of predict_heads" in screen.text
     assert f"go on with: petaseg run {gated.file}" in screen.text
     gated.complete()
 

@@ -111,7 +111,7 @@ def test_other_weights_compute_everything_again(tmp_path):
     assert not any(other.values())
     warned = petaseg("status", file, "--set", "inference.model=synthetic-tiny")
     assert "made under another configuration" in warned.stdout
-    assert "predict_affinities" in warned.stdout.split("configuration")[1]
+    assert "predict_heads" in warned.stdout.split("configuration")[1]
 
 
 def test_truncated_flipped_and_lost_chunks_are_found_and_repaired_and_nothing_else_runs(tmp_path, affinities):

@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import typer
 
-from pipeline.config.reading import load_config, parse_config
+from pipeline.config.reading import load_config
 from pipeline.errors import ClusterError, ConfigError
-from pipeline.execution import check_settings
 from pipeline.runs.example import from_folder_of
 from pipeline.runs.run import Run
 from tests.runs import write_volume
@@ -74,29 +73,6 @@ def test_a_box_and_skeletons_of_a_run_are_keys_of_its_run_file(tmp_path: Path, m
         f"evaluation.skeletons='{tmp_path.resolve()}/a: b.npz'",
     ]
     assert beside_sets(None, _as_keys(None, None)) == []
-
-
-@pytest.mark.parametrize(
-    "key",
-    [{"scheduler": "tcp://h:1"}, {"dashboard": "127.0.0.1:1"}, {"timeout_seconds": 5.0}, {"threads_per_worker": 2}],
-)
-def test_a_setting_that_nothing_uses_is_refused_with_the_remedy(key: dict[str, object]) -> None:
-    """Settings of dask are refused for other executors; on a cluster those that its own workers do not take."""
-    (name,) = key
-    for executor in ("serial", "threads"):
-        with pytest.raises(ConfigError, match=rf"execution\.{name} is .*executor: dask, or leave {name} out"):
-            check_settings(settings(executor=executor, **key), None)
-    check_settings(settings(executor="dask", **key), None)
-    if name in ("dashboard", "timeout_seconds"):
-        check_settings(settings(executor="threads", **key), "slurm")
-    else:
-        with pytest.raises(ConfigError, match=r"on slurm the driver starts its own workers"):
-            check_settings(settings(executor="dask", **key), "slurm")
-
-
-def settings(**execution: object):  # type: ignore[no-untyped-def]
-    """The table ``execution`` of a run file."""
-    return parse_config({"run_directory": "r", "input": {"image": "i"}, "execution": execution}).execution
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "1,2", "inf", "1e3", "", "1.5", "²", "9" * 5000, "64,0,64"])

@@ -1,5 +1,6 @@
 """A training file is submitted like a run file, and what does not fit is said before anything is queued."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,12 @@ from typer.testing import CliRunner
 from pipeline.clusters.setup import remember_setup, remembered_setup, setup_file
 from pipeline.clusters.slurm import names
 from pipeline.config.reading import parse_config
-from pipeline.errors import ConfigError, PetasegError
-from pipeline.training.config import TrainConfig
-from pipeline.training.submission import lone_job, with_absolute_paths
-from pipeline.training.trainer import identity
+from pipeline.errors import ConfigError, ModelError, PetasegError
+from pipeline.training.config import TrainConfig, with_absolute_paths
+from pipeline.training.submission import lone_job
+from pipeline.training.trainer import identity, train
 from tests.deploy.slurm import sbatch_lines
-from tests.training.trainings import stored_cubes
+from tests.training.trainings import MINI, stored_cubes
 from workflows.app import app
 from workflows.commands.submit_training import is_training_file
 
@@ -27,6 +28,7 @@ def training(folder: Path, **changes: Any) -> Path:
     relative = [{key: value if isinstance(value, list) else Path(value).name for key, value in volume.items()}
                 for volume in (used, held_back)]  # fmt: skip
     data = {"output": "model", "name": "mini", "volumes": relative[:1], "validation": relative[1], "device": "cpu"}
+    data |= {"arguments": MINI, "patch_shape": [8, 16, 16], "overlap": [2, 4, 4]}
     file = folder / "train.yaml"
     file.write_text(yaml.safe_dump({**data, **changes}))
     return file
@@ -80,6 +82,8 @@ def test_a_training_on_gpus_asks_for_as_many_as_it_uses(tmp_path: Path) -> None:
         ({"cluster": {"workers": {"count": 2}}}, (), "cluster.workers is given; a training is one job without workers"),
         ({"volumes": [{"image": "nowhere.zarr", "labels": "nowhere.zarr"}]}, (), "nowhere.zarr"),
         ({"output": "s3://bucket/model"}, (), "a training writes into a folder of a disk"),
+        ({"patch_shape": [8, 17, 16]}, (), "the nearest patch that fits is [8, 16, 16]"),
+        ({"patch_shape": [32, 16, 16]}, (), "choose a smaller patch or a larger box"),
         ({}, ("--overwrite",), "--overwrite is for runs"),
         ({}, ("--on", "kubernetes"), "a training cannot be submitted to kubernetes yet; submit it to slurm"),
     ],
@@ -123,6 +127,18 @@ def test_the_place_of_a_training_changes_no_weight(tmp_path: Path) -> None:
     there = here.model_copy(update={"cluster": here.cluster.model_copy(update={"queue": "gpu"})})
     assert identity(with_absolute_paths(here)) == identity(with_absolute_paths(there))
     assert lone_job(there).cluster.queue == "gpu"
+
+
+def test_a_submitted_training_goes_on_here_and_the_other_way_round(tmp_path: Path) -> None:
+    """The job's file has absolute paths, the user's relative ones: a checkpoint of one belongs to the other too."""
+    here = parse_config(yaml.safe_load(training(tmp_path, steps=2, pictures=False).read_text()), TrainConfig)
+    there = with_absolute_paths(here)
+    for one, other in ((here, there), (there, here)):
+        shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        train(one)
+        assert train(other).steps == 2
+        with pytest.raises(ModelError, match=r"other settings \(.*seed: 0 there, 1 here"):
+            train(other.model_copy(update={"seed": 1}))
 
 
 def test_a_training_on_several_nodes_is_not_submitted(tmp_path: Path) -> None:

@@ -29,18 +29,18 @@ def register(app: typer.Typer) -> None:
         is printed if cluster.prices has prices, also by --set cluster.prices.cpu_hour=0.05.
         """
         starting(f"opening {run}")
-        from pipeline.execution import check_settings
         from pipeline.runs.cost import write_rates
         from pipeline.runs.directory import claim_directory
         from pipeline.runs.launch import cluster_of
         from pipeline.runs.plan import make_plan
         from pipeline.runs.run import Run
+        from pipeline.runs.unused import unused_keys
         from workflows.terminal.plan import plan_table
-        from workflows.terminal.tables import progress_console
+        from workflows.terminal.tables import progress_console, say
 
         opened = Run.open(run, set_ or ())
         cluster = cluster_of(opened, on).name if on or opened.config.cluster.kind else None
-        check_settings(opened.config.execution, cluster)
+        unused = unused_keys(opened, cluster)
         if keep:
             opened.check_directory()
         opened.check_model()
@@ -50,3 +50,5 @@ def register(app: typer.Typer) -> None:
             claim_directory(opened.outline, opened.inputs)
             write_rates(opened.store, result.seconds_per_voxel)
         plan_table(opened, result)
+        for each in unused:
+            say(str(each))

@@ -39,9 +39,9 @@ def register(app: typer.Typer) -> None:
             make_cluster(on)  # it refuses other names, also where nothing is left to compute
         if not quiet:
             starting(f"opening {run}")
-        from pipeline.execution import check_settings
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
+        from pipeline.runs.unused import unused_keys
         from workflows.central import check_scheduler
         from workflows.driver import run_with_progress
         from workflows.terminal.summary import show_summary
@@ -50,7 +50,7 @@ def register(app: typer.Typer) -> None:
         overrides = tuple(set_ or ())
         if dry_run:
             opened = Run.open(run, overrides)
-            check_settings(opened.config.execution, on)
+            unused = unused_keys(opened, on)
             if luigid is not None:
                 check_scheduler(luigid)
             refused = _other_input(opened, overwrite)
@@ -58,6 +58,8 @@ def register(app: typer.Typer) -> None:
             stages = ", ".join(stage.name for stage in opened.stages)
             outdated_note(read_status(opened))
             say(f"{run} is sound. It would run: {stages}\nwhat it will cost: {opened.hint('plan')}")
+            for each in unused:
+                say(str(each))
             if refused:
                 say(f"but not now: {refused}")
             return

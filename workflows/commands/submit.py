@@ -38,10 +38,10 @@ def submit(
     """Run on a cluster: a driver job that starts its own workers, with the same bytes as anywhere else. Of a training
     file: train there, as one job."""
     from pipeline.clusters.setup import remember_setup
-    from pipeline.execution import check_settings
     from pipeline.runs.launch import cluster_of, submission_of
     from pipeline.runs.launch import submit as submit_run
     from pipeline.runs.run import Run
+    from pipeline.runs.unused import unused_keys
     from workflows.commands import submit_training
     from workflows.commands.setup_lines import setup_lines, setup_note
     from workflows.interruption import undivided
@@ -53,17 +53,21 @@ def submit(
     opened = Run.open(run, set_ or ())
     opened.check_directory(overwrite=overwrite)
     cluster = cluster_of(opened, on)
-    check_settings(opened.config.execution, cluster.name)
+    unused = unused_keys(opened, cluster.name)
     lines = setup_lines(setup, cluster.name, opened.url)
     opened.check_model()
     if dry_run:
         for name, text in cluster.render(submission_of(opened, lines)).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
+        for each in unused:
+            typer.echo(f"# {each}")
         return
     with undivided("submission", lambda: queued(job, opened.hint("cancel"))):
         job = submit_run(opened, cluster, lines, overwrite=overwrite)
         if setup is not None:
             remember_setup(opened.url, lines)
+    for each in unused:
+        say(str(each))
     again = ("submit", *(("--on", on) if on else ()))
     say(
         f"submitted to {job.cluster} as {job.id}\n"

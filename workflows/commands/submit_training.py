@@ -29,8 +29,7 @@ def is_training_file(path: str) -> bool:
 def read_training(path: str, overrides: Sequence[str]) -> TrainConfig:
     """The training of a file, with absolute paths."""
     from pipeline.config.reading import load_config
-    from pipeline.training.config import TrainConfig
-    from pipeline.training.submission import with_absolute_paths
+    from pipeline.training.config import TrainConfig, with_absolute_paths
 
     config: TrainConfig = load_config(path, overrides, TrainConfig)
     return with_absolute_paths(config)
@@ -57,11 +56,13 @@ def submit(
     from pipeline.runs.hints import command
     from pipeline.runs.launch import cluster_named
     from pipeline.training import submission
+    from pipeline.training.dry_run import sound
+    from pipeline.training.unused import unused_keys
     from workflows.commands.setup_lines import setup_lines, setup_note
     from workflows.commands.submit import queued
     from workflows.commands.train import require_finished_volumes
     from workflows.interruption import undivided
-    from workflows.terminal.tables import say
+    from workflows.terminal.tables import progress_console, say
 
     if overwrite:
         raise ConfigError(
@@ -70,21 +71,26 @@ def submit(
     config = read_training(file, overrides)
     cluster = cluster_named(on or config.cluster.kind, "the training file")
     jobs = lone_jobs(cluster)
+    unused = unused_keys(config, cluster.name)
     lines = setup_lines(setup, cluster.name, config.output)
     job = submission.lone_job(config, lines)
-    submission.check_volumes(config)
     require_finished_volumes(config)
+    with progress_console.status("checking volumes, patches and network ..."):
+        sound(config)
     if dry_run:
         for name, text in jobs.render_lone(job).items():
             typer.echo(f"# ---- {name}\n{text.rstrip()}\n")
+        for each in unused:
+            typer.echo(f"# {each}")
         return
-    submission.check_output(config)
     look, end = command("logs", file, overrides), command("cancel", file, overrides)
     with undivided("submission", lambda: queued(record, end)):
         record = submission.submit(job, config, cluster, f"look at it with `{look}`, or end it with `{end}`")
         if setup is not None:
             remember_setup(config.output, lines)
     log = record.details.get("log")
+    for each in unused:
+        say(str(each))
     say(
         f"submitted to {record.cluster} as {record.id}\n"
         f"its messages   {look}" + (f"   ({log})" if log else "") + "\n"

@@ -51,6 +51,7 @@ def register(app: typer.Typer) -> None:
             from pipeline.training.dry_run import dry_run as check
 
             typer.echo(f"{file} is sound. {check(config)}")
+            _name_unused(config)
             return
         if preview:
             from pipeline.training.preview import preview as draw_preview
@@ -61,7 +62,9 @@ def register(app: typer.Typer) -> None:
         from pipeline.training.trainer import train as run_train
         from workflows.terminal.training import training_line
 
-        with saying(lambda: _interrupted(config)), training_line() as show:
+        if first_process():
+            _name_unused(config)
+        with saying(lambda: interrupted(config)), training_line() as show:
             result = run_train(config, on_update=show)
         if not first_process():
             return
@@ -73,7 +76,15 @@ def register(app: typer.Typer) -> None:
         typer.echo(_next(config.output))
 
 
-def _interrupted(config: TrainConfig) -> str:
+def _name_unused(config: TrainConfig) -> None:
+    """Name what the file sets in vain; ``ConfigError`` for what contradicts."""
+    from pipeline.training.unused import unused_keys
+
+    for each in unused_keys(config):
+        typer.echo(str(each))
+
+
+def interrupted(config: TrainConfig) -> str:
     """What an interrupted training has kept, and the command that goes on."""
     from pipeline.training.trainer import saved
     from workflows.interruption import this_command

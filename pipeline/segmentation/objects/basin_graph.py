@@ -114,11 +114,12 @@ def build_basin_graph(
     numbers, fragments = number(np.ascontiguousarray(ids), low, goes_on)
     check_cut(fragments.ids, fragments.sizes, fragments.faces)
     pairs = joined_ids(ids, joins, low, core, bounds)
+    landscape = np.ascontiguousarray(landscape)
     seeds = landscape if seeds_within is None else landscape * seeds_within
     passes = find_passes(numbers, landscape, seeds, low=low, core=core, bounds=bounds, across_sections=volume)
-    inner = (slice(low[0], None), slice(low[1], None), slice(low[2], None))
-    levels = [numbers[inner], landscape[inner], None if seeds_within is None else seeds_within[inner]]
-    return _assemble(core, fragments, passes, pairs, *levels)
+    inner = core.slices(box.start)
+    where = None if seeds_within is None else seeds_within[inner]
+    return _assemble(core, fragments, passes, pairs, numbers[inner], landscape[inner], where)
 
 
 def _check(ids: np.ndarray, box: BoundingBox, core: BoundingBox, roi: BoundingBox) -> None:
@@ -163,10 +164,10 @@ def _assemble(
         fragments.ids[source],
         place[passes.edges[kept]],
         passes.ranks[kept],
-        *_levels(numbers, landscape, None, source, len(order)),
+        *_levels(numbers, landscape, fragments.sizes, source),
         place[passes.edges[seeds]],
         passes.seeds[seeds],
-        *_seed_levels(numbers, landscape, seeds_within, source, len(order)),
+        *_seed_levels(numbers, landscape, seeds_within, source),
         ports=fragments.ids[source[faces != 0]],
         port_regions=np.flatnonzero(faces).astype(np.int32),
         port_faces=faces[faces != 0],
@@ -195,19 +196,19 @@ def _span(root, edges, order, kept):  # type: ignore[no-untyped-def]
 
 
 def _levels(
-    numbers: np.ndarray, landscape: np.ndarray, where: np.ndarray | None, source: np.ndarray, n: int
+    numbers: np.ndarray, landscape: np.ndarray, sizes: np.ndarray, source: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Offsets, levels and voxels of each level for the fragments of ``source``, of n numbered ones."""
-    inside = numbers >= 0 if where is None else (numbers >= 0) & where
-    groups = numbers[inside]
-    offsets, levels, counts = counted(groups, landscape[inside], np.bincount(groups, minlength=n), source)
+    """Offsets, levels and voxels of each level for the fragments of ``source``; -1 = no fragment."""
+    offsets, levels, counts = counted(numbers.ravel(), landscape.ravel(), sizes, source)
     return offsets, levels, counts.astype(np.int32)
 
 
 def _seed_levels(
-    numbers: np.ndarray, landscape: np.ndarray, where: np.ndarray | None, source: np.ndarray, n: int
+    numbers: np.ndarray, landscape: np.ndarray, seeds_within: np.ndarray | None, source: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The same for voxels where seeds may lie; empty if these are all."""
-    if where is None:
+    if seeds_within is None:
         return np.empty(0, np.int64), np.empty(0, np.uint8), np.empty(0, np.int32)
-    return _levels(numbers, landscape, where, source, n)
+    numbers = np.where(seeds_within, numbers, np.int32(-1))
+    sizes = np.bincount(numbers.ravel() + 1, minlength=source.max(initial=-1) + 2)[1:]
+    return _levels(numbers, landscape, sizes, source)

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from pipeline.config.base import Amount, Count, CountOrZero, Share, Table
+from pipeline.config.base import Count, CountOrZero, Share, Table
 
 
 class Augmentation(Table):
@@ -26,13 +26,13 @@ class Augmentation(Table):
     """Rescale y and x only, not z."""
     warp: Share = 0.0
     """The patch is rotated, sheared, stretched and twisted in the plane."""
-    warp_degrees: Amount = 15.0
+    warp_degrees: Annotated[float, Field(ge=0, le=360)] = 15.0
     """The largest rotation, and the largest twist: the difference between first and last section."""
     warp_stretch: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """The largest shear, and the largest stretch of each axis."""
     elastic: Share = 0.0
     """The patch is deformed smoothly, all sections alike."""
-    elastic_voxels: Amount = 4.0
+    elastic_voxels: Annotated[float, Field(ge=0, le=1000)] = 4.0
     """The largest standard deviation, in voxels, of the displacement of supports."""
     elastic_spacing: Annotated[int, Field(ge=2)] = 24
     """Voxels between supports."""
@@ -46,7 +46,7 @@ class Augmentation(Table):
     """Share of misalignments that rotate about the middle instead; no corner moves farther than the largest shift."""
     margin: CountOrZero = 0
     """Voxels in the plane that are read around a patch and cut off after moving it, so that its borders stay known."""
-    contrast: float = 0.45
+    contrast: Annotated[float, Field(ge=0, le=2)] = 0.45
     """Contrast is scaled by up to this, brightness moved by half of it, gamma is 2 to the power of up to twice this."""
     grey: Share = 0.0
     """The grey values of Lee et al. 2017: contrast 0.85 to 1.15, brightness -0.15 to 0.15, gamma 2^-1 to 2^1; the same
@@ -71,7 +71,7 @@ class Augmentation(Table):
     """Sections, or quarters of them, are out of focus."""
     blurred_most: Count = 10
     """The most sections changed at a time."""
-    blurred_voxels: Amount = 5.0
+    blurred_voxels: Annotated[float, Field(ge=0, le=1000)] = 5.0
     """The largest standard deviation of this Gaussian, in voxels."""
     motion_blur: Share = 0.0
     """Two sections are smeared along y or x."""
@@ -87,6 +87,13 @@ class Augmentation(Table):
     """Another patch shines through with 0.1 to 0.3; labels stay."""
     copy_paste: Share = 0.0
     """An object of another patch is put over this one, with its label: for sparse objects such as mitochondria."""
+
+    @property
+    def keys_said(self) -> set[str]:
+        """See ``Table``: without those that a preset has set."""
+        said = self.model_fields_set
+        presets = [preset for preset in PRESETS.values() if set(preset) <= said]
+        return {key for key in said if all(preset.get(key) != getattr(self, key) for preset in presets)}
 
     @model_validator(mode="before")
     @classmethod

@@ -15,8 +15,9 @@ from pipeline.grid import ChunkGrid
 from pipeline.segmentation.merge_tree import Assignment
 from pipeline.segmentation.objects.basin_graph import BasinGraph, build_basin_graph
 from pipeline.segmentation.objects.landscape import extract_basins
+from pipeline.segmentation.objects.object_graph import chunk_objects
 from pipeline.segmentation.objects.rules import KEEP, LandscapeRules, ObjectRules
-from pipeline.segmentation.objects.union import NodeUnion, assign_node, chunk_objects, unite, write_objects
+from pipeline.segmentation.objects.union import NodeUnion, assign_node, unite, write_objects
 from tests.segmentation.distributed import stored
 
 

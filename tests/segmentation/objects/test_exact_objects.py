@@ -5,7 +5,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
-from tests.segmentation.objects.driver import Case, random_case, run, slow_objects
+from tests.segmentation.objects.driver import random_case, run, slow_objects
 
 SHAPES = st.tuples(*[st.integers(1, 8)] * 3)
 LARGER = st.tuples(*[st.integers(3, 14)] * 3)

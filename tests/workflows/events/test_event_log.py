@@ -75,10 +75,10 @@ def test_stages_and_the_driver_begin_and_end(finished: Run, logged: list[Line]) 
 
 def test_the_log_for_people_stays_as_it_is(finished: Run, logged: list[Line]) -> None:
     text = finished.store.get("petaseg.log").decode()
-    assert "petaseg.runner: predict_affinities: 0 of 4 chunks are done already" in text
+    assert "petaseg.runner: predict_heads: 0 of 4 chunks are done already" in text
     assert "{" not in text
     messages = [line["message"] for line in logged if line["event"] == "message"]
-    assert "predict_affinities: 0 of 4 chunks are done already" in messages
+    assert "predict_heads: 0 of 4 chunks are done already" in messages
 
 
 def test_a_second_driver_goes_on_in_the_same_file(finished: Run, logged: list[Line]) -> None:

@@ -112,10 +112,10 @@ def test_the_network_says_what_it_ran_and_how_long_it_waited(scraped: tuple[Scra
     from pipeline.runs.run import Run
 
     counters = read_status(Run.open(folder / "run.yaml"))[0].counters
-    seen = scraper.seen["predict_affinities"]
-    assert seen["petaseg_stage_count_total", "predict_affinities", "patches"] == counters["patches"] > 0
-    assert seen["petaseg_stage_count_total", "predict_affinities", "skipped"] == counters["skipped"]
-    assert seen["petaseg_input_wait_seconds_total", "predict_affinities"] > 0
+    seen = scraper.seen["predict_heads"]
+    assert seen["petaseg_stage_count_total", "predict_heads", "patches"] == counters["patches"] > 0
+    assert seen["petaseg_stage_count_total", "predict_heads", "skipped"] == counters["skipped"]
+    assert seen["petaseg_input_wait_seconds_total", "predict_heads"] > 0
 
 
 def test_the_stage_that_runs_is_marked(scraped: tuple[Scraper, Path]) -> None:

@@ -14,7 +14,7 @@ from workflows.terminal.progress import ChunkProgress, StageProgress
 
 BOUNDS = BoundingBox.from_shape((2, 2, 2))
 CHUNKS = list(ChunkGrid(BOUNDS, BOUNDS, (1, 1, 1)))
-STAGE = "predict_affinities"
+STAGE = "predict_heads"
 
 
 def done(number: int, seconds: float = 100.0) -> ChunkDone:

@@ -90,7 +90,7 @@ def test_a_dead_run_is_shown_and_ctrl_c_ends_the_watch(tmp_path: Path) -> None:
         watch.send_signal(signal.SIGINT)
         rest = watch.stdout.read()
         assert watch.wait(WAIT) == 1
-    assert "predict_affinities" in first
+    assert "predict_heads" in first
     assert "/ 64 done" in first
     assert "extract_supervoxels" in rest
     assert f"process {driver.pid}" in rest

@@ -1,4 +1,7 @@
-"""Image -> the network's affinities, on a patch lattice that does not depend on the chunks."""
+"""Image -> the network's heads, on a patch lattice that does not depend on the chunks.
+
+Each head that the run stores is a volume of its own, named like the head; one pass of the network computes all of them.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +13,17 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from pipeline.config.run_file import Inference
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk
+from pipeline.models.heads import Head
 from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.environment import Environment, compare, record
 from pipeline.stages.layout import Layout
-from pipeline.stages.setup import Setup
+from pipeline.stages.setup import Network, Setup
 from pipeline.stages.within import within
 from pipeline.storage import ObjectStore
 
@@ -30,8 +33,11 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PredictAffinities(ChainStage):
-    """Image -> nearest-neighbour affinities (3, z, y, x) uint8; channel k at voxel v is the edge v to v - e_k."""
+class PredictHeads(ChainStage):
+    """Image -> the heads of a network, uint8, each (z, y, x), or (c, z, y, x) if it has several channels.
+
+    Channel k of affinities at voxel v is the edge from v to v - e_k; ``pipeline.models.heads`` tells what others say.
+    """
 
     layout: Layout
     image_url: str
@@ -43,9 +49,10 @@ class PredictAffinities(ChainStage):
     options: PredictOptions
     device: Literal["cpu", "cuda"]
     """The kind of device of all workers, as the run's driver understood the options."""
+    heads: tuple[Head, ...]
+    """What is stored, in the order of the network's channels."""
 
-    name = "predict_affinities"
-    volumes = (OutputVolume("affinities", "uint8", channels=3),)
+    name = "predict_heads"
     has_part = False
 
     @classmethod
@@ -54,7 +61,7 @@ class PredictAffinities(ChainStage):
         network = setup.inputs.network
         if network is None:
             return None
-        options = options_of(network.config)
+        options = options_of(network)
         return cls(
             layout=setup.layout,
             image_url=setup.inputs.url,
@@ -65,14 +72,20 @@ class PredictAffinities(ChainStage):
             overlap=network.overlap,
             options=options,
             device=options.resolved_device(),
+            heads=network.heads,
         )
 
+    @property
+    def outputs(self) -> tuple[OutputVolume, ...]:
+        """A volume for each head, with what its numbers mean in the metadata."""
+        return tuple(_volume_of(head) for head in self.heads)
+
     def depends_on(self) -> Sequence[Any]:
-        """Image, weights, lattice and options; the environment is measured and recorded beside it."""
+        """Image, weights, lattice, options and heads; the environment is measured and recorded beside it."""
         identity = self.options.identity(self.device)
         lattice = [self.patch_shape, self.overlap]
         inputs = [self.layout.fingerprint, self.image_fingerprint, self.model_digest]
-        return inputs, lattice, identity
+        return inputs, lattice, identity, [head.as_plain() for head in self.heads]
 
     def lattice(self) -> PatchLattice:
         """The patches of the whole dataset."""
@@ -105,8 +118,8 @@ class PredictAffinities(ChainStage):
             compare(self._records(), self.fingerprint, self._environment())
         predictor = opened.predictor(self.model_card, self.options)
         tell(0, len(lattice.touching(chunk.core)))  # the network is loaded: only now patches take their usual time
-        affinities, counters = predictor.predict(inputs, core=chunk.core, lattice=lattice, on_patches=tell)
-        return {"affinities": affinities}, counters
+        block, counters = predictor.predict(inputs, core=chunk.core, lattice=lattice, on_patches=tell)
+        return predictor.split(block), counters
 
     def write(self, chunk: Chunk, products: Products) -> None:
         """Store the core; the first worker of a run records its environment before that."""
@@ -136,10 +149,16 @@ class PredictAffinities(ChainStage):
             )
 
 
-def options_of(table: Inference) -> PredictOptions:
+def _volume_of(head: Head) -> OutputVolume:
+    channels = head.stored_channels if head.stored_channels > 1 else None
+    return OutputVolume(head.name, "uint8", channels, head.attributes)
+
+
+def options_of(network: Network) -> PredictOptions:
     """The options of a predictor that a run file names; ``auto`` precision becomes the device's."""
     from pipeline.inference.options import PredictOptions
 
+    table = network.config
     options = PredictOptions(
         batch_size=table.batch_size,
         device=table.device,
@@ -147,6 +166,7 @@ def options_of(table: Inference) -> PredictOptions:
         compile=table.compile,
         threads=table.threads,
         augmentation=table.augmentation,
+        heads=tuple(head.name for head in network.heads),
     )
     if table.precision != "auto":
         return replace(options, precision=table.precision)

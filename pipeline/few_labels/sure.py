@@ -1,0 +1,74 @@
+"""The voxels of a finished run at which its network is sure, and agrees with the labels of the run.
+
+A voxel is sure if its label is not 0 and, for each of its three affinities a = 255 p that lead to a labelled voxel,
+
+    |2 p - 1| >= sure                         the network is sure of this affinity
+    (p > 1/2) == (the labels' affinity)       it says what a training on these labels would teach
+
+The labels' affinities are those of the training itself: objects are eroded where they touch, so that walls are sure
+where the network sees a wall. The mask at a voxel depends on the voxels within ``halo`` alone, so it does not depend on
+the chunks in which it is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.geometry import Vec
+from pipeline.runs.run import Run
+from pipeline.stages.affinities import STANDARD_OFFSETS
+from pipeline.training.target_kinds import Affinities
+from pipeline.volumes import create_volume, open_volume
+from pipeline.volumes.base import VolumeSpec
+
+Progress = Callable[[int, int], None]
+"""Called with how many chunks are done, and how many there are."""
+
+
+@dataclass(frozen=True)
+class SureRule:
+    """When a voxel is sure."""
+
+    sure: float
+    """Least |2 p - 1| of a voxel's affinities p."""
+    target: Affinities
+    """The training's affinities; their erosion says what is a wall."""
+
+    @property
+    def halo(self) -> Vec:
+        """Voxels around a box on which its mask depends: an affinity's partner, and the erosion of both."""
+        erosion = 1 + self.target.label_erosion
+        return Vec(1, 1, 1) + Vec(1, erosion, erosion)
+
+    def mask(self, affinities: np.ndarray, labels: np.ndarray, resolution_nm: tuple[float, float, float]) -> np.ndarray:
+        """1 at sure voxels, 0 elsewhere, (z, y, x) uint8; it holds in the box without its halo.
+
+        affinities: of the nearest neighbours, (3, z, y, x) uint8. labels: (z, y, x); 0 is not known.
+        """
+        nearest = self.target.model_copy(update={"offsets": STANDARD_OFFSETS})
+        wanted, known = nearest.target(labels.astype(np.int64), resolution_nm)
+        doubled = 2 * affinities.astype(np.int16) - 255
+        good = (np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0))
+        return ((good | (known == 0)).all(0) & (labels > 0)).astype(np.uint8)
+
+
+def write_sure_mask(run: Run, url: str, rule: SureRule, tell: Progress = lambda done, total: None) -> float:
+    """Write the mask of a finished run as a volume, chunk by chunk; returns the share of sure voxels of its region.
+
+    A call that was interrupted is repeated as a whole: the same bytes are written.
+    """
+    layout = run.layout
+    spec = VolumeSpec(layout.bounds, layout.resolution_nm, np.dtype(np.uint8), storage_chunk=layout.storage_chunk_shape)
+    target, labels = create_volume(url, spec), open_volume(layout.volume_url("labels"))
+    grid, sure = layout.grid((rule.halo, rule.halo)), 0
+    for number, chunk in enumerate(grid):
+        box = chunk.read_box
+        mask = rule.mask(run.affinities.read(box), labels.read(box), layout.resolution_nm)
+        core = mask[chunk.core.slices(box.start)]
+        target.write(chunk.core, core)
+        sure += int(core.sum())
+        tell(number + 1, len(grid))
+    return sure / layout.roi.voxels

@@ -1,0 +1,194 @@
+"""The heads of a model: what groups of its channels predict, and how a run stores each of them as uint8.
+
+    card.yaml                                   heads
+    offsets: [...]                              affinities, the first channels of the network
+    other_channels: [{what: membranes, ...}]    membranes, the channels after them
+
+A value of 0 to 1 is stored as round(255 v). What is from -1 to 1 is first moved to 0 to 1, so 0 becomes 127.5.
+``docs/predictions.md`` has the table.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.errors import ConfigError
+from pipeline.geometry import Vec, as_vec
+
+if TYPE_CHECKING:
+    from pipeline.models.spec import ModelCard, OtherChannels
+
+AFFINITIES = "affinities"
+MEMBRANES = "membranes"
+NEAREST = 3
+"""Affinities that a run stores: those of the nearest neighbours along z, y, x."""
+KNOWN = (
+    *(AFFINITIES, MEMBRANES, "foreground", "contours", "contour_map", "signed_distance", "instance_distance"),
+    *("shape_descriptors", "classes"),
+)
+"""The heads that `petaseg train` can make; other programs may name theirs as they like."""
+DIRECTED = (AFFINITIES, "shape_descriptors")
+"""Heads whose channels belong to directions, so that they change when an image is turned."""
+LOW_AT_BORDERS, HIGH_AT_BORDERS = (AFFINITIES, "foreground"), (MEMBRANES, "contours", "contour_map")
+"""Heads whose least, or largest, value over several copies is the one of the copy that sees a border."""
+VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+"""Names that a volume can have."""
+
+Mapping = Literal["probability", "signed", "level", "classes"]
+"""What the stored numbers of a head mean."""
+Activation = Literal["sigmoid", "tanh", "softmax", "none"]
+Source = Literal["auto", "affinities", "membranes"]
+
+MAPPINGS: dict[Mapping, tuple[str, tuple[float, float]]] = {
+    "probability": ("round(255 v)", (0.0, 1.0)),
+    "signed": ("round(127.5 (v + 1))", (-1.0, 1.0)),
+    "level": ("round(255 * expected level / levels)", (0.0, 1.0)),
+    "classes": ("round(255 p), one channel a class", (0.0, 1.0)),
+}
+"""Mapping -> its formula, and the values that are stored as 0 and as 255."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A group of neighbouring channels of a network that predict one target."""
+
+    name: str
+    """The target; the volume in a run directory has the same name."""
+    first: int
+    """The first of its channels in the network's output."""
+    channels: int
+    """The number of its channels in the network's output."""
+    activation: Activation
+    """The function that turns these channels into values of the target."""
+    offsets: tuple[Vec, ...] = ()
+    """The offsets of affinities that begin with the nearest neighbours; empty for all other heads."""
+    affinities: int = NEAREST
+    """The number of affinities that are stored, from the first."""
+
+    @property
+    def mapping(self) -> Mapping | None:
+        """What its stored numbers mean; ``None`` if its values have no known limits, so that it cannot be stored."""
+        if self.activation == "softmax":
+            return "level" if self.name == "instance_distance" else "classes"
+        if self.activation == "tanh":
+            return "signed"
+        return "probability" if self.activation == "sigmoid" or self.offsets else None
+
+    @property
+    def makes_neurons(self) -> bool:
+        """True for affinities of nearest neighbours, and for membranes: neurons can be made of it."""
+        return bool(self.offsets) or (self.name == MEMBRANES and self.mapping == "probability" and self.channels == 1)
+
+    @property
+    def stored_channels(self) -> int:
+        """Channels of its volume."""
+        if self.offsets:
+            return self.affinities
+        return 1 if self.mapping == "level" else self.channels
+
+    @property
+    def turns(self) -> bool:
+        """True if it is known how its channels change when the image is turned, as test-time augmentation does."""
+        if self.name == AFFINITIES:
+            return bool(self.offsets)
+        return self.name in KNOWN or self.stored_channels == 1 or self.mapping == "classes"
+
+    @property
+    def outside(self) -> tuple[float, ...]:
+        """The value, from 0 to 1, of each stored channel where there is no image: no neuron and no object is there."""
+        rest = (0.0,) * (self.stored_channels - 1)
+        return (float(self.name == MEMBRANES or self.mapping == "classes"), *rest)
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """What the metadata of its volume say about the stored numbers."""
+        assert self.mapping is not None
+        formula, (low, high) = MAPPINGS[self.mapping]
+        said = {"name": self.name, "mapping": self.mapping, "stored": formula, "at_0": low, "at_255": high}
+        offsets = [list(offset) for offset in self.offsets[: self.affinities]]
+        return {"petaseg_head": {**said, "offsets": offsets} if offsets else said}
+
+    def as_plain(self) -> dict[str, Any]:
+        """All of its fields as plain values, for fingerprints."""
+        return asdict(self)
+
+
+def heads_of(card: ModelCard) -> tuple[Head, ...]:
+    """The heads of a card, in the order of the network's channels."""
+    heads, first = [], len(card.offsets)
+    if card.offsets:
+        offsets = tuple(as_vec(offset, "offset") for offset in card.offsets)
+        heads.append(Head(AFFINITIES, 0, first, card.activation, offsets))
+    for other in card.other_channels:
+        heads.append(_head(other, first))
+        first += other.channels
+    return tuple(heads)
+
+
+def _head(other: OtherChannels, first: int) -> Head:
+    return Head(other.what, first, other.channels, other.activation)
+
+
+def described(heads: Sequence[Head]) -> str:
+    """``affinities, membranes``; or that there are none."""
+    return ", ".join(head.name for head in heads) or "nothing"
+
+
+def chosen_heads(card: ModelCard, names: Sequence[str]) -> tuple[Head, ...]:
+    """The named heads, in the order of the card; ``ConfigError`` if one is missing, ambiguous, or cannot be stored."""
+    heads = heads_of(card)
+    for name in names:
+        found = [head for head in heads if head.name == name]
+        if not found:
+            raise ConfigError(
+                f"model {card.name} has no head {name!r}; it predicts {described(heads)}: name one of these, or train "
+                "a model with that target"
+            )
+        _check_storable(card, found)
+    return tuple(head for head in heads if head.name in names)
+
+
+def storable(card: ModelCard) -> tuple[Head, ...]:
+    """The heads of a card that a run can store."""
+    heads = heads_of(card)
+    names = [head.name for head in heads]
+    return tuple(h for h in heads if h.mapping and names.count(h.name) == 1 and VOLUME.fullmatch(h.name))
+
+
+def source_of(wanted: Source, usable: Sequence[str]) -> str:
+    """What neurons are made of: affinities or membranes; affinities if there are both and nothing is said.
+
+    wanted: ``supervoxels.source``. usable: which of the two there are. Raises ``ConfigError`` if it is not there.
+    """
+    named = (AFFINITIES, MEMBRANES) if wanted == "auto" else (wanted,)
+    found = next((name for name in named if name in usable), None)
+    if found is None:
+        wants = f"supervoxels.source is {wanted}; " if wanted != "auto" else ""
+        raise ConfigError(
+            f"{wants}neurons are made of {' or '.join(named)}, and this run has {' and '.join(usable) or 'neither'}: "
+            "add one to inference.heads, or give it (input.affinities, input.membranes)"
+        )
+    return found
+
+
+def _check_storable(card: ModelCard, found: Sequence[Head]) -> None:
+    """Refuse a head that another one is called like, that is no name of a volume, or whose values have no limits."""
+    head = found[0]
+    if len(found) > 1:
+        raise ConfigError(
+            f"model {card.name} has {len(found)} heads called {head.name!r}; each is stored as {head.name}.zarr, so "
+            "names must differ: correct what in other_channels of its card"
+        )
+    if not VOLUME.fullmatch(head.name):
+        raise ConfigError(
+            f"model {card.name} has a head {head.name!r}; it is stored as a volume of that name, which may have "
+            "letters, digits, - and _: correct what in other_channels of its card"
+        )
+    if head.mapping is None:
+        raise ConfigError(
+            f"head {head.name} of model {card.name} has activation none; its values have no limits, so they cannot be "
+            "stored as uint8: train it with a loss whose output is sigmoid, tanh or softmax"
+        )

@@ -1,0 +1,67 @@
+"""A head as decoders read it: predicted by the network of this run, or by an earlier run or another program.
+
+source = setup.head("foreground", before.get(PredictHeads.name))
+values = source.read(chunk.read_box)        # uint8
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from pipeline.errors import VolumeError
+from pipeline.geometry import BoundingBox
+from pipeline.stages import opened
+
+SURE = 128
+"""Half of what is sure in uint8. Affinities of which none reaches it have another scale: percent, or 0 and 1."""
+
+
+@dataclass(frozen=True)
+class HeadSource:
+    """A volume of a head; it travels to workers, and opens the volume once in a process."""
+
+    name: str
+    url: str
+    fingerprint: str
+    """The fingerprint of the stage that writes it, or of the given volume."""
+    channels: tuple[int, ...] | None = None
+    """The channels that are read, in this order; all of the volume if None."""
+
+    def select(self, *channels: int) -> HeadSource:
+        """The same head, of which only these channels are read."""
+        return replace(self, channels=channels)
+
+    @property
+    def identity(self) -> tuple[str, str, tuple[int, ...] | None]:
+        """What decides about its voxels, for ``depends_on``."""
+        return self.name, self.fingerprint, self.channels
+
+    @property
+    def bounds(self) -> BoundingBox:
+        """The extent of the volume."""
+        return opened.source(self.url).spec.bounds
+
+    def read(self, box: BoundingBox) -> np.ndarray:
+        """The voxels of a box, uint8 (z, y, x), or (c, z, y, x) if several channels are read."""
+        values = opened.source(self.url).read(box)
+        if values.ndim == 4 and self.channels is not None:
+            values = values[list(self.channels)]
+        return to_uint8(values[0] if values.ndim == 4 and len(values) == 1 else values, self.url, self.name)
+
+
+def to_uint8(values: np.ndarray, url: str, what: str = "affinities") -> np.ndarray:
+    """Values of a head as uint8; floating-point values are rounded half to even, and must then lie in 0..255.
+
+    So values that are off 0..1 by less than half a step of uint8, as sums of float32 are, count as 0 and 1.
+    """
+    if values.dtype == np.uint8:
+        return values
+    steps = np.rint(values.astype(np.float64) * 255)
+    if values.size and not (steps.min() >= 0 and steps.max() <= 255):
+        raise VolumeError(
+            f"{what} in {url} range from {values.min()} to {values.max()}; floating-point {what} must lie in "
+            "0..1: name the value that is sure by adding #scale=255 (or another one), or store them as uint8"
+        )
+    return steps.astype(np.uint8)

@@ -1,0 +1,232 @@
+"""Self-training: what is kept, in which order, after which interruptions, and what is refused."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from pipeline.config.reading import load_config, parse_config
+from pipeline.errors import ConfigError, PetasegError
+from pipeline.few_labels.self_training import SelfTraining, Steps, self_train
+from pipeline.few_labels.sure import SureRule, write_sure_mask
+from pipeline.geometry import BoundingBox
+from pipeline.models.spec import load_card
+from pipeline.training.config import TrainConfig
+from pipeline.training.target_kinds import Affinities
+from pipeline.volumes import open_volume
+from tests.runs import affinity_run, run, write_volume
+from tests.training.trainings import settings, stored_cubes
+from tests.training.volumes import cubes
+from workflows.app import app
+from workflows.commands.self_train import steps_of
+
+NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
+RULE = SureRule(0.9, Affinities(offsets=NEAREST))
+
+
+def training(folder: Path, **changes) -> Path:
+    """A training file of six updates on bright cubes, and an image of more of them."""
+    data = settings(folder / "first", pictures=False, precision="float32").model_dump(mode="json", exclude_unset=True)
+    data["volumes"] = [stored_cubes(folder, [0, 0, 0], [16, 32, 32])]
+    data["validation"] = stored_cubes(folder, [16, 0, 0], [24, 32, 32])
+    write_volume(folder / "more.zarr", cubes((16, 32, 32))[0])
+    file = folder / "train.yaml"
+    file.write_text(yaml.safe_dump({**data, **changes}))
+    return file
+
+
+def plan(folder: Path, file: Path, **changes) -> SelfTraining:
+    config = load_config(file, (), TrainConfig)
+    given = {"rounds": 1, "sure": 0.02, **changes}
+    return SelfTraining(
+        config, str(folder / "more.zarr"), folder / "self", BoundingBox((0, 0, 0), (16, 32, 32)), **given
+    )
+
+
+def invoke(*words):
+    return CliRunner().invoke(app, ["self-train", *map(str, words)])
+
+
+def test_the_command_trains_runs_keeps_and_trains_and_goes_on_where_it_stopped(tmp_path):
+    """The output holds card, weights and the scores before and after; a second call computes nothing."""
+    file = training(tmp_path)
+    words = (file, "--unlabelled", tmp_path / "more.zarr", "--sure", "0.02", "--output", tmp_path / "self", "--quiet")
+    done = invoke(*words)
+    assert done.exit_code == 0, done.output
+    card, scores = load_card(tmp_path / "self"), json.loads((tmp_path / "self" / "scores.json").read_text())
+    before, after = (line["validation cut-edge F1"] for line in scores["rounds"])
+    assert card.scores["validation cut-edge F1"] == max(before, after)
+    assert card.scores["validation cut-edge F1 before self-training"] == before
+    assert 0 < scores["rounds"][1]["sure"] <= 1
+    again = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.ckpt")}
+    assert len(again) == 2
+    assert invoke(*words).exit_code == 0
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("checkpoint.ckpt")} == again
+
+
+def test_the_files_of_a_round_are_commands_of_their_own(tmp_path):
+    """The training of a round is the user's, with the sure voxels beside the labels, from the first weights."""
+    file = training(tmp_path, sampling={"objects": 2})
+    one = plan(tmp_path, file).round(1)
+    made = parse_config(one.training_settings(), TrainConfig)
+    user = load_config(file, (), TrainConfig)
+    assert made.start_from == str(tmp_path / "first" / "card.yaml")
+    assert [volume.oversampling for volume in made.volumes] == [1, 1]
+    assert made.volumes[1].mask == str(tmp_path / "self" / "round-1" / "sure.zarr")
+    assert (made.sampling.objects, made.sampling.valid) == (2, 0.05)
+    changed = {"output", "name", "volumes", "sampling", "start_from", "training_data"}
+    assert made.model_dump(exclude=changed) == user.model_dump(exclude=changed)
+
+
+def test_few_labels_are_drawn_as_often_as_many_sure_voxels(tmp_path):
+    """A labelled part is oversampled until it has as many voxels as the unlabelled image."""
+    config = load_config(training(tmp_path), (), TrainConfig)
+    box = BoundingBox((0, 0, 0), (64, 64, 32))
+    whole = SelfTraining(config, str(tmp_path / "more.zarr"), tmp_path / "self", box)
+    assert whole.round(1).training_settings()["volumes"][0]["oversampling"] == 8.0
+
+
+class Killed(Exception):  # noqa: N818  (it stands for a signal)
+    """A test raises this between two steps, in place of a signal."""
+
+
+def test_a_self_training_killed_between_its_steps_gives_the_same_weights(tmp_path):
+    """Killed before every step and started again each time, it ends with the bytes of an uninterrupted one."""
+    results = []
+    for name in ("whole", "killed"):
+        folder = tmp_path / name
+        folder.mkdir()
+        given, plain = plan(folder, training(folder)), steps_of(quiet=True)
+        for allowed in range(4) if name == "killed" else ():
+            calls = iter(range(allowed))
+
+            def counted(function, calls=calls):
+                def call(*arguments):
+                    if next(calls, None) is None:
+                        raise Killed
+                    return function(*arguments)
+
+                return call
+
+            with pytest.raises(Killed):
+                self_train(given, Steps(counted(plain.train), counted(plain.run), plain.say, counted(plain.tell)))
+        self_train(given, plain)
+        results.append((folder / "self" / "weights.safetensors").read_bytes())
+        results.append(json.loads((folder / "self" / "scores.json").read_text())["rounds"][1]["sure"])
+    assert results[:2] == results[2:]
+
+
+def test_a_file_that_the_user_has_changed_is_used(tmp_path):
+    """Files of a round that are there are not written again, and their settings hold."""
+    given = plan(tmp_path, training(tmp_path))
+    stop = Steps(lambda config: (_ for _ in ()).throw(Killed), lambda file: None, lambda text: None)
+    with pytest.raises(Killed):
+        self_train(given, stop)
+    file = given.round(1).training_file
+    file.write_text(file.read_text().replace("\nsteps: 6", "\nsteps: 3"))
+    self_train(given, steps_of(quiet=True))
+    steps = [json.loads(line)["step"] for line in (given.round(1).trained / "log.jsonl").read_text().splitlines()]
+    assert steps == [3]
+
+
+def test_another_self_training_in_the_folder_is_refused(tmp_path):
+    """Other settings than those of the folder are refused and named; more rounds are no other settings."""
+    file = training(tmp_path)
+    self_train(plan(tmp_path, file), steps_of(quiet=True))
+    other = BoundingBox((0, 0, 0), (8, 32, 32))
+    with pytest.raises(ConfigError, match=r"other settings \(box: 0..16 x 0..32 x 0..32 there, 0..8"):
+        self_train(replace(plan(tmp_path, file), box=other), steps_of(quiet=True))
+    assert len(self_train(plan(tmp_path, file, rounds=2), steps_of(quiet=True))) == 3
+
+
+def test_labels_that_change_under_a_training_are_refused(tmp_path):
+    """Another threshold in a round's run file is refused once a training on its labels has begun."""
+    given = plan(tmp_path, training(tmp_path))
+    self_train(given, steps_of(quiet=True))
+    file = given.round(1).run_file
+    file.write_text(file.read_text() + "segmentation: {threshold: 0.9}\n")
+    with pytest.raises(ConfigError, match="give other labels than those on which"):
+        self_train(given, steps_of(quiet=True))
+
+
+def test_too_few_sure_voxels_are_refused_and_another_threshold_goes_on(tmp_path):
+    """Where hardly a voxel is sure, the command says so; with a smaller --sure it goes on with the same run."""
+    file = training(tmp_path)
+    with pytest.raises(ConfigError, match=r"--sure is 0\.99, and 0\.0% of the voxels"):
+        self_train(plan(tmp_path, file, sure=0.99), steps_of(quiet=True))
+    labels = tmp_path / "self" / "round-1" / "run" / "labels.zarr" / "zarr.json"
+    written = labels.stat().st_mtime_ns
+    assert len(self_train(plan(tmp_path, file), steps_of(quiet=True))) == 2
+    assert labels.stat().st_mtime_ns == written
+
+
+@pytest.mark.parametrize(
+    ("words", "changes", "message"),
+    [
+        (["--sure", "1"], {}, "--sure is 1.0; it must lie between 0 and 1"),
+        (["--box", "0:99,0:32,0:32"], {}, "choose a part of it"),
+        (["--box", "0:4,0:32,0:32"], {}, r"patch_shape is \[8, 16, 16\], and \[4, 32, 32\] voxels"),
+        (["--output", "first"], {}, "the folder of the first model"),
+        (["--output", "more.zarr/self"], {}, "which is the volume .* or in it"),
+        ([], {"targets": [{"what": "contours"}]}, "predicts contours; self-training keeps affinities"),
+        (["--unlabelled", "validation"], {}, "is in the validation part"),
+        (["--unlabelled", "more.zarr#resolution=40,8,8"], {}, r"voxels of \[40.0, 8.0, 8.0\] nm, the labelled tissue"),
+        (["--unlabelled", "nowhere.zarr"], {}, "nowhere.zarr does not exist"),
+    ],
+)
+def test_what_does_not_fit_is_refused_before_anything_is_written(tmp_path, monkeypatch, words, changes, message):
+    file = training(tmp_path, **changes)
+    monkeypatch.chdir(tmp_path)
+    words = [load_config(file, (), TrainConfig).validation.image if word == "validation" else word for word in words]
+    before = sorted(tmp_path.rglob("*"))
+    given = ["--unlabelled", "more.zarr"] if "--unlabelled" not in words else []
+    done = invoke(file, *given, *words)
+    assert isinstance(done.exception, PetasegError), done.output
+    assert re.search(message, str(done.exception)), str(done.exception)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_dry_run_lists_the_steps_and_writes_nothing(tmp_path):
+    file = training(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    done = invoke(file, "--unlabelled", tmp_path / "more.zarr", "--rounds", 2, "--dry-run")
+    assert done.exit_code == 0, done.output
+    assert [line[:2] for line in done.output.splitlines()[:7]] == ["1.", "2.", "3.", "4.", "5.", "6.", "7."]
+    assert "is sound" in done.output
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_sure_voxels_are_those_of_sure_affinities_that_agree_with_the_labels():
+    """Two cells with a wall between them: unsure, contradicted and unlabelled voxels are masked."""
+    labels = np.ones((3, 8, 12), np.uint64)
+    labels[..., 6:] = 2
+    affinities = np.full((3, 3, 8, 12), 255, np.uint8)
+    affinities[:, :, :, 5:7] = 0  # the two voxels at the contact are wall
+    affinities[2, ..., 7] = 0
+    expected = np.ones(labels.shape, bool)
+    assert RULE.mask(affinities, labels, (8, 8, 8)).astype(bool).tolist() == expected.tolist()
+    affinities[1, 1, 4, 2], affinities[0, 1, 3, 3], affinities[0, 2, 3, 10] = 128, 0, 230
+    labels[1, 1, 1] = 0
+    mask = RULE.mask(affinities, labels, (8, 8, 8))
+    masked = {tuple(map(int, place)) for place in np.argwhere(mask == 0)}
+    assert {(1, 4, 2), (1, 3, 3), (2, 3, 10), (1, 1, 1)} <= masked
+    assert (0, 6, 10) not in masked
+
+
+def test_the_mask_does_not_depend_on_the_chunks(tmp_path):
+    """The mask of sure voxels is the same for any chunk shape, and a repeated call writes the same."""
+    rule = SureRule(0.2, Affinities(offsets=NEAREST, label_erosion=1))
+    file, masks = affinity_run(tmp_path), []
+    for number, shape in enumerate(("[10,12,14]", "[20,24,28]", "[10,24,14]")):
+        done = run(file, f"chunk_shape={shape}", f"run_directory=run{number}")
+        shares = {write_sure_mask(done, str(tmp_path / f"sure{number}.zarr"), rule) for _ in range(2)}
+        mask = open_volume(str(tmp_path / f"sure{number}.zarr"))[...]
+        assert shares == {mask.mean()}
+        masks.append(mask.tobytes())
+    assert 0 < np.frombuffer(masks[0], np.uint8).mean() < 1
+    assert masks[0] == masks[1] == masks[2]

@@ -1,0 +1,35 @@
+"""What self-training and suggestions have found, on the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from pipeline.runs.hints import command
+from workflows.terminal.tables import console, say
+
+if TYPE_CHECKING:
+    from pipeline.few_labels.self_training import SelfTraining
+
+
+def show_rounds(plan: SelfTraining, lines: list[dict[str, Any]]) -> None:
+    """Print the scores of every round on the validation part, and which model was stored."""
+    from pipeline.few_labels.self_training import best_of
+
+    names = [name for name in dict.fromkeys(key for line in lines for key in line) if name != "model"]
+    table = Table(box=None)
+    for name in names:
+        table.add_column(name, justify="right")
+    for line in lines:
+        table.add_row(*(shown(line.get(name)) for name in names))
+    console.print(table)
+    best = best_of(plan, lines)["round"]
+    held = f"the model of round {best}" if best else "the first model, since no later one has a better score"
+    say(f"{plan.output} holds {held}")
+    say(f"next: {command('init', 'run.yaml', (), '--image', 'IMAGE', '--model', str(plan.output))}")
+
+
+def shown(value: Any) -> str:
+    """A number of the table; empty if there is none."""
+    return "" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
