@@ -21,9 +21,6 @@ LONGER = {False: (3, 4, 5), True: (14, 20, 25)}
 """Full scale or not -> dashes of the curves of the tests; training has the first number."""
 WINDOW = 36
 """Side of the small test images, in which curves of five dashes find a way; those of training have 24 pixels."""
-DASHES = 18
-"""Dashes of a small test image, those of the distractors included: as many for each pixel as in training. With fewer,
-the batch statistics of the network's norms would be others, whatever the length of the curves."""
 BEYOND = 2
 """States are read after T steps, and after this multiple of T."""
 
@@ -96,9 +93,8 @@ def measured(scale: Scale, store: Trials, arm: Arm, seed: int) -> Result:
 
 
 def task_of_test(task: Task, scale: Scale, dashes: int) -> Task:
-    """The images of a test: the task's own with as many dashes; in a larger window, as full, at the small scale."""
-    fill = (DASHES - 2 * dashes) // int(task.images.get("distractor_paddles") or 1)
-    room = {} if scale.full else {"window": WINDOW, "size": WINDOW, "distractors": fill}
+    """The images of a test: the task's own with as many dashes, in a larger window at the small scale."""
+    room = {} if scale.full else {"window": WINDOW, "size": WINDOW}
     return replace(task, images={**task.images, **room, "paddles": dashes}, count=1)
 
 
