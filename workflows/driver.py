@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Literal, TypedDict, Unpack
 
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
@@ -20,36 +20,33 @@ Done = Literal["tables", "result"]
 """A part of a run that is complete: the tables from which a result is cut, or the result itself."""
 
 
+class Order(TypedDict, total=False):
+    """What may be asked of a run besides its file and overrides."""
+
+    scheduler_url: str | None
+    """A central Luigi scheduler; by default the chain is ordered in this process."""
+    only_after: Done | None
+    """The run's tables, or its result, must be complete already, so that nothing up to it is computed."""
+    cluster: str | None
+    """Run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``."""
+    overwrite: bool
+    """Delete the results of another input that the run directory holds; else they are refused."""
+    report: bool
+    """Sum up, score and draw the finished run (``Session.report``), before the lease is released."""
+    beside: str
+    """The name of a second segmentation in the run directory, which is made instead of the first."""
+
+
 def run_with_progress(
-    config: str,
-    overrides: Sequence[str] = (),
-    *,
-    quiet: bool = False,
-    scheduler_url: str | None = None,
-    only_after: Done | None = None,
-    cluster: str | None = None,
-    overwrite: bool = False,
-    report: bool = False,
-    beside: str = "",
+    config: str, overrides: Sequence[str] = (), *, quiet: bool = False, **order: Unpack[Order]
 ) -> Session:
-    """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
+    """``segment`` with one progress line for each stage on the terminal."""
 
     def announce(text: str) -> None:
         progress_console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     with ChunkProgress(progress_console, disable=quiet) as progress:
-        return segment(
-            config,
-            overrides,
-            listener=progress,
-            announce=announce,
-            scheduler_url=scheduler_url,
-            only_after=only_after,
-            cluster=cluster,
-            overwrite=overwrite,
-            report=report,
-            beside=beside,
-        )
+        return segment(config, overrides, listener=progress, announce=announce, **order)
 
 
 def segment(
@@ -58,12 +55,7 @@ def segment(
     *,
     listener: Listener | None = None,
     announce: Callable[[str], None] = lambda _: None,
-    scheduler_url: str | None = None,
-    only_after: Done | None = None,
-    cluster: str | None = None,
-    overwrite: bool = False,
-    report: bool = False,
-    beside: str = "",
+    **order: Unpack[Order],
 ) -> Session:
     """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
@@ -73,14 +65,9 @@ def segment(
         listener: called with the events of ``pipeline.execution.runner``.
         announce: called with the addresses of metrics and dashboard, if the run file sets them, and with a line for
             keys of the run file that nothing uses, unless ``only_after`` is given.
-        scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
-        only_after: the run's tables, or its result, must be complete already, so that nothing up to it is computed.
-        cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
-        overwrite: delete the results of another input that the run directory holds; else they are refused.
-        report: sum up, score and draw the finished run (``Session.report``), before the lease is released.
-        beside: the name of a second segmentation in the run directory, which is made instead of the first.
+        order: see ``Order``.
     """
-
+    scheduler_url, only_after = order.get("scheduler_url"), order.get("only_after")
     if scheduler_url is not None:
         check_scheduler(scheduler_url)
 
@@ -93,10 +80,10 @@ def segment(
         overrides,
         listener=listener,
         announce=announce,
-        cluster=cluster,
+        cluster=order.get("cluster"),
         check=check,
-        overwrite=overwrite,
-        beside=beside,
+        overwrite=order.get("overwrite", False),
+        beside=order.get("beside", ""),
     ) as session:
         if only_after is None:
             for each in session.unused:
@@ -104,7 +91,7 @@ def segment(
         again = session.command if only_after is None else this_command()
         with saying(lambda: f"{session.progress}; go on with: {again}"):
             finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
-            if report and finished and session.failure is None:
+            if order.get("report") and finished and session.failure is None:
                 from pipeline.runs.report import write_report  # it imports matplotlib
 
                 session.report = write_report(session.run)

@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {
     **{"widths": [8, 12, 16, 24], "horizontal": [5, 3, 3, 1]},
     **{"local_gate": 3, "memory": "paper"},
 }
+SHOWN = {"fgru": "fGRU", "gru": "GRU", "lstm": "LSTM"}
 COLUMNS = ("unit", "T", "free parameters", "kMAC a pixel", "updates", "AP", "best F1", "CPU s of an update")
 
 
@@ -45,7 +46,7 @@ class Arm:
     """Trained for the time that the fGRU with the most steps takes, not for as many updates."""
 
     def __str__(self) -> str:
-        return f"{'fGRU' if self.cell == 'fgru' else self.cell}" + (", equal time" if self.equal_time else "")
+        return SHOWN.get(self.cell, self.cell) + (", equal time" if self.equal_time else "")
 
 
 ARMS = (

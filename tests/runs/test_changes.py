@@ -31,6 +31,7 @@ from tests.changes import CARD_VALUES, SHAPE, VALUES, change_card, set_weights, 
 from tests.runs import results, run
 
 GIVEN = ("affinities", "membranes", "heads", "mask", "objects")
+OF_OBJECTS = (*("head", "lowest_threshold", "within", "seed_threshold", "seeds_within", "min_seed_size", "seedless"),)
 GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
 # -- the runs -------------------------------------------------------------------------------------------------------
@@ -44,6 +45,7 @@ def open_run(folder: Path, kind: str, *overrides: str) -> Run:
         "gpu": GPU,
         "mean": ("agglomeration.linkage=mean",),
         "section": ("supervoxels.mode=section",),
+        "flips": ("inference.augmentation=flips",),
     }.get(kind, ())
     given = [override for override in of_kind if override.partition("=")[0] not in keys]
     name = kind if kind in GIVEN else "image"
@@ -107,14 +109,12 @@ def test_the_table_knows_every_key_and_every_stage() -> None:
             "input.heads": {"heads"},
             "supervoxels.source": {"image", "heads"},
             "agglomeration.across_sections": {"section"},
+            "inference.augmentation_rule": {"flips", "upright", "affinities"},
+            "input.affinity_offsets": {"image", "affinities", "membranes"},
             "inference.device": {"gpu", "affinities"},
-            **dict.fromkeys(("segmentation.threshold", "segmentation.min_size"), {"", "objects"}),
-            **dict.fromkeys(("segmentation.kind", "segmentation.median"), {"mask"}),
-            **{
-                f"segmentation.{name}": {"objects"}
-                for name in ("head", "lowest_threshold", "within", "seed_threshold", "seeds_within", "min_seed_size")
-            },
-            "segmentation.seedless": {"objects"},
+            **{f"segmentation.{name}": {"", "objects"} for name in ("threshold", "min_size")},
+            **{f"segmentation.{name}": {"mask"} for name in ("kind", "median")},
+            **{f"segmentation.{name}": {"objects"} for name in OF_OBJECTS},
         }
         whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
         assert places in (*whole, alone.get(key)), key
@@ -275,8 +275,8 @@ def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
 
 
 def test_a_change_back_gives_the_fingerprints_of_before(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
-    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", "mean", "quantile", "section"}
-    for kind in ("image", *GIVEN, "gpu", "mean", "section"):
+    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", "mean", "quantile", "section", "flips", "upright"}
+    for kind in ("image", *GIVEN, "gpu", "mean", "section", "flips"):
         assert fingerprints(open_run(runs, kind)) == before(kind)
     assert before("cpu") == before("quantile") == before("image")
 
