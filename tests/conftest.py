@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dask.config
+import distributed  # noqa: F401  (its defaults are there before the first test, so that they stay)
 import pytest
 from hypothesis import Phase, settings
 

@@ -77,7 +77,7 @@ OUTSIDE = {
     "obstore": {"storage"},
     "botocore": {"storage"},
     "numba": {"segmentation"},
-    "skimage": {"evaluation", "synthetic", "training"},
+    "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),
     "rich": set(),

@@ -81,6 +81,11 @@ def _is_upright(case: RunCase) -> bool:
 
 ROWS: tuple[NoUse[RunCase], ...] = (
     NoUse(
+        ("supervoxels", "agglomeration"),
+        lambda case: "" if _kind(case) == "neurons" else f"with segmentation.kind: {_kind(case)}",
+        "keep it for segmentation.kind: neurons",
+    ),
+    NoUse(
         ("agglomeration.quantile",),
         lambda case: f"with agglomeration.linkage: {_linkage(case)}" if _linkage(case) != "quantile" else "",
         "set agglomeration.linkage: quantile",
@@ -149,6 +154,10 @@ ROWS: tuple[NoUse[RunCase], ...] = (
 def _input(case: RunCase) -> str:
     """The key that names the input."""
     return next(name for name in ("image", "affinities", "membranes", "heads") if getattr(case.config.input, name))
+
+
+def _kind(case: RunCase) -> str:
+    return case.config.segmentation.kind
 
 
 def _linkage(case: RunCase) -> str:

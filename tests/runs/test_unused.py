@@ -62,6 +62,8 @@ CASES = {
     "membranes": lambda **keys: case_of(MEMBRANES, **keys),
     "heads": lambda **keys: case_of(HEADS, **keys),
     "section": lambda **keys: case_of(IMAGE, **{"supervoxels__mode": "section", **keys}),
+    "mask": lambda **keys: case_of(HEADS, **{"segmentation__kind": "mask", **keys}),
+    "objects": lambda **keys: case_of(HEADS, **{"segmentation__kind": "objects", **keys}),
     "flips": lambda **keys: case_of(IMAGE, **{"inference__augmentation": "flips", **keys}),
     "upright": lambda **keys: case_of(IMAGE, **keys),
     "cpu": lambda **keys: case_of(IMAGE, **keys),

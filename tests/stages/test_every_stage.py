@@ -46,14 +46,37 @@ def small_run(folder):
     )
 
 
+def objects_run(folder, kind):
+    """Two given heads, a mask of the tissue, seeds and true objects."""
+    rng, kinds = np.random.default_rng(1), {"objects": {"seed_threshold": 0.8}, "mask": {"median": [3, 3, 3]}}
+    heads = {
+        name: write_volume(folder / f"{name}.zarr", rng.integers(0, 256, SHAPE, np.uint8))
+        for name in ("foreground", "contours")
+    }
+    if kind == "objects":
+        kinds[kind] |= {"seeds_within": {"contours": {"below": 0.7}}, "within": {"contours": {"above": 0.1}}}
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :5, :9] = 0
+    truth = (rng.random(SHAPE) > 0.5).astype(np.uint32)
+    return write_run(
+        folder,
+        input={"heads": heads, "mask": write_volume(folder / "mask.zarr", mask)},
+        chunk_shape=CHUNK,
+        storage_chunk_shape=CHUNK,
+        segmentation={"kind": kind, "head": "foreground", "threshold": 0.3, "min_size": 3, **kinds[kind]},
+        evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
+    )
+
+
 class EveryStage(StageContract):
     """The contract for the stage that ``name`` says, after all stages before it have run."""
 
     stage_name: str
+    kind = "neurons"
 
     def make(self, folder):
         opened.forget()
-        run = Run.open(small_run(folder))
+        run = Run.open(small_run(folder) if self.kind == "neurons" else objects_run(folder, self.kind))
         for stage in run.stages:
             if stage.name == self.stage_name:
                 return stage
@@ -102,11 +125,47 @@ class TestEvaluateSegmentation(EveryStage):
     stage_name = "evaluate_segmentation"
 
 
+class TestFilterHead(EveryStage):
+    stage_name = "filter_head"
+    kind = "mask"
+
+
+class TestExtractBasins(EveryStage):
+    stage_name = "extract_basins"
+    kind = "objects"
+
+
+class TestBuildBasinGraph(EveryStage):
+    stage_name = "build_basin_graph"
+    kind = "objects"
+
+
+class TestUniteBasins(EveryStage):
+    stage_name = "unite_basins"
+    kind = "objects"
+
+
+class TestAssignObjects(EveryStage):
+    stage_name = "assign_objects"
+    kind = "objects"
+
+
+class TestWriteObjects(EveryStage):
+    stage_name = "write_objects"
+    kind = "objects"
+
+
+class TestWriteMask(EveryStage):
+    stage_name = "write_mask"
+    kind = "mask"
+
+
 def test_no_stage_escapes_the_contract(tmp_path):
     """Every stage of a run has its class of contract tests above."""
     tested = {case.stage_name for case in EveryStage.__subclasses__()}
-    run = Run.open(small_run(tmp_path))
-    assert tested == {kind.name for kind in STAGES} == {stage.name for stage in run.stages}
+    runs = [small_run(tmp_path), *(objects_run(tmp_path / kind, kind) for kind in ("mask", "objects"))]
+    there = {stage.name for file in runs for stage in Run.open(file).stages}
+    assert tested == {kind.name for kind in STAGES} == there
 
 
 def test_a_worker_on_another_kind_of_device_refuses(tmp_path):

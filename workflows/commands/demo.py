@@ -46,8 +46,9 @@ def register(app: typer.Typer) -> None:
         """Make tissue with ground truth, segment it with a bundled network, score it and draw it: half a minute."""
         from pipeline.runs.hints import command
         from workflows.driver import run_with_progress
+        from workflows.terminal.report import report_table
         from workflows.terminal.summary import show_summary
-        from workflows.terminal.tables import console, next_commands, report_table, run_table
+        from workflows.terminal.tables import console, next_commands, run_table
 
         began = time.perf_counter()
         file = prepare(folder, force=force)

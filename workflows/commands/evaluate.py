@@ -228,7 +228,7 @@ def _evaluate_as(asked: _Asked, settings: Settings) -> None:
 
 def _evaluate_run(run: str, overrides: list[str], as_json: bool) -> None:
     from workflows.driver import segment
-    from workflows.terminal.tables import report_table
+    from workflows.terminal.report import report_table
 
     session = segment(run, overrides, only_after="result", report=True)
     report = session.report

@@ -43,8 +43,8 @@ def register(app: typer.Typer) -> None:
             starting(f"opening {run}")
         from pipeline.runs.beside import name_of
         from workflows.driver import run_with_progress
+        from workflows.terminal.report import report_table
         from workflows.terminal.summary import show_summary
-        from workflows.terminal.tables import report_table
 
         overrides = beside_sets(
             set_,

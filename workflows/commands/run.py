@@ -44,8 +44,9 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs.unused import unused_keys
         from workflows.central import check_scheduler
         from workflows.driver import run_with_progress
+        from workflows.terminal.report import report_table
         from workflows.terminal.summary import show_summary
-        from workflows.terminal.tables import outdated_note, report_table, run_table, say
+        from workflows.terminal.tables import outdated_note, run_table, say
 
         overrides = tuple(set_ or ())
         if dry_run:

@@ -48,7 +48,6 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
-        from pipeline.volumes.words import counted
         from workflows.terminal.tables import bars, outdated_note, say, verify_table
 
         opened = Run.open(run, set_ or ())

@@ -33,7 +33,6 @@ if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib o
     from pipeline.evaluation.scores import Scores
     from pipeline.models.facts import Facts
     from pipeline.models.spec import ModelCard
-    from pipeline.runs.report import Report
     from pipeline.runs.run import Run
     from pipeline.runs.verify import Finding, StageProof
     from workflows.session import Session
@@ -229,27 +228,6 @@ def run_table(session: Session) -> None:
         else:
             table.add_row(stage.name, f"{stage.done:,}", f"{seconds:.1f}", f"{voxels / seconds:,.0f}")
     console.print(table)
-
-
-def report_table(run: Run, report: Report) -> None:
-    """Print scores of a run, if there is ground truth, and the paths of its pictures."""
-    from pipeline.evaluation.scores import Scores
-
-    title = f"against ground truth, threshold {run.threshold:g}"
-    if isinstance(report.scores, Scores):
-        scores_table(report.scores, report.run_length, title)
-    elif report.scores is not None:
-        from workflows.terminal.scores import result_table
-
-        result_table(report.scores, title, distances=False)
-    if report.best is not None:
-        point, chosen = report.best, f"{report.best.threshold:.3g}"
-        apply = "in use" if f"{run.threshold:.3g}" == chosen else run.relabel_hint("--threshold", chosen)
-        say(f"best threshold    {chosen}: VOI {point.scores.voi:.3f} ({apply})")
-    places = {run.kind.name: run.result_url, "picture": report.picture, "sweep": report.sweep_picture}
-    for name, place in places.items():
-        if place:
-            say(f"{name:<18}{place}")
 
 
 def scores_table(scores: Scores, length: RunLength | None, title: str) -> None:

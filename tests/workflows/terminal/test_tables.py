@@ -11,6 +11,7 @@ from pipeline.stages import opened
 from tests.runs import affinity_run, write_volume
 from workflows.driver import segment
 from workflows.terminal import tables as display
+from workflows.terminal.report import report_table
 
 
 @pytest.mark.parametrize(("steps", "shown"), [(0, False), (2, True)])
@@ -53,7 +54,7 @@ def test_the_best_threshold_has_a_command_until_it_is_in_use(tmp_path, capsys):
     for threshold, told in (("0.9999", f"--threshold {best})"), (best, "(in use)")):
         opened.forget()
         session = segment(file, [*overrides, f"segmentation.threshold={threshold}"], report=True)
-        display.report_table(session.run, session.report)
+        report_table(session.run, session.report)
         said = capsys.readouterr().out
         assert f"best threshold    {best}: VOI" in said
         assert told in said
