@@ -853,7 +853,7 @@ FEW_LABELS = [
         "pipeline/few_labels/sure.py",
         "Vec(1, 1, 1) + Vec(1, erosion, erosion)",
         "Vec(1, 1, 1)",
-        "tests/few_labels/test_self_training.py::test_the_mask_does_not_depend_on_the_chunks",
+        "tests/few_labels/test_self_training.py::test_the_mask_depends_on_no_voxel_beyond_its_halo",
     ),
     Mutation(
         "painted-labels-stay",
@@ -861,7 +861,7 @@ FEW_LABELS = [
         "pipeline/few_labels/suggestions.py",
         "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)))",
         "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)), overwrite=True)",
-        "tests/few_labels/test_suggestions.py::test_a_killed_suggestion_never_writes_over_labels",
+        "tests/few_labels/test_suggestions.py::test_labels_of_a_crop_are_made_once",
     ),
     Mutation(
         "oversampled-volumes",
