@@ -105,7 +105,7 @@ def checked_mask(mask: Array, shape: tuple[int, ...]) -> np.ndarray:
 
 def _check_range(values: np.ndarray) -> None:
     """Refuse affinities of another range: floating point is rounded to steps of 1/255, which must be 0 to 255."""
-    from pipeline.stages.affinities import SURE
+    from pipeline.stages.heads import SURE
 
     low, high = values.min(), values.max()
     if values.dtype == np.uint8 and 0 < high < SURE:

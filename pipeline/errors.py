@@ -13,8 +13,13 @@
     ├── ClusterError       SLURM or Kubernetes refused a request, or cannot be reached
     └── StageFailed        some chunks of a stage failed after all retries
 
-A message gives the value, the rule and the remedy, in this order.
+A message gives the value, the rule and the remedy, in this order; ``counted`` writes its numbers of things.
 """
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things in a message: ``1 chunk``, ``1,234 chunks``; the noun is one of those that only get an s."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 class PetasegError(Exception):

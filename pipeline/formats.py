@@ -10,12 +10,14 @@ Not here: volumes, whose formats others define, and the parts that stages write,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
-from pipeline.errors import PetasegError
+from pipeline.errors import CorruptError, PetasegError
 
+Content = TypeVar("Content")
 FIELD = "version"
 
 
@@ -51,6 +53,26 @@ class FileFormat:
             )
         return version
 
+    def read(
+        self,
+        data: bytes,
+        place: str,
+        make: Callable[[Mapping[str, Any]], Content],
+        error: type[PetasegError],
+        *,
+        damaged: str,
+    ) -> Content:
+        """What ``make`` makes of the JSON document of a file; ``error`` if a newer petaseg has written it.
+
+        Raises ``CorruptError`` if it cannot be read; damaged: what the message then says to do.
+        """
+        try:
+            document = json.loads(data)
+            self.check(document, place, error)
+            return make(document)
+        except (ValueError, TypeError, KeyError) as problem:
+            raise CorruptError(f"{place} cannot be read ({type(problem).__name__}: {problem}); {damaged}") from problem
+
 
 LEASE = FileFormat("lease.json", 1)
 LEDGER = FileFormat("ledger", 1)
@@ -73,3 +95,5 @@ INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""
 SELF_TRAINING = FileFormat("self-train.json", 1, "another --output")
 """In the folder of a self-training: its settings, and beside each mask how much of it is sure (``sure.json``)."""
+SUGGESTIONS = FileFormat("suggestions.json", 1, "another --output")
+"""The boxes that ``petaseg suggest`` has chosen, and a digest of what it chose them by."""

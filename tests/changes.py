@@ -63,6 +63,7 @@ VALUES: dict[str, Any] = {
     "inference.precision": "bfloat16",
     "inference.threads": 2,
     "inference.augmentation": "flips",
+    "inference.augmentation_rule": "min",
     "inference.compile": True,
     "inference.patch_shape": [10, 10, 10],
     "inference.overlap": [2, 2, 2],

@@ -25,6 +25,7 @@ from workflows.commands import (
     self_train,
     status,
     submit,
+    suggest,
     synthesize,
     train,
     verify,
@@ -88,6 +89,6 @@ def _options(
 
 for module in (
     *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
-    *(train, self_train, models, synthesize, experiment),
+    *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
+from typing import TypedDict, Unpack
 
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
@@ -16,36 +17,33 @@ from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
 
 
+class Order(TypedDict, total=False):
+    """What may be asked of a run besides its file and overrides."""
+
+    scheduler_url: str | None
+    """A central Luigi scheduler; by default the chain is ordered in this process."""
+    only_after: str | None
+    """A stage that must be complete already, so that neither it nor a stage before it is computed."""
+    cluster: str | None
+    """Run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``."""
+    overwrite: bool
+    """Delete the results of another input that the run directory holds; else they are refused."""
+    report: bool
+    """Sum up, score and draw the finished run (``Session.report``), before the lease is released."""
+    beside: str
+    """The name of a second segmentation in the run directory, which is made instead of the first."""
+
+
 def run_with_progress(
-    config: str,
-    overrides: Sequence[str] = (),
-    *,
-    quiet: bool = False,
-    scheduler_url: str | None = None,
-    only_after: str | None = None,
-    cluster: str | None = None,
-    overwrite: bool = False,
-    report: bool = False,
-    beside: str = "",
+    config: str, overrides: Sequence[str] = (), *, quiet: bool = False, **order: Unpack[Order]
 ) -> Session:
-    """Drive a run with one progress line for each stage on the terminal; the arguments are those of ``segment``."""
+    """``segment`` with one progress line for each stage on the terminal."""
 
     def announce(text: str) -> None:
         progress_console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     with ChunkProgress(progress_console, disable=quiet) as progress:
-        return segment(
-            config,
-            overrides,
-            listener=progress,
-            announce=announce,
-            scheduler_url=scheduler_url,
-            only_after=only_after,
-            cluster=cluster,
-            overwrite=overwrite,
-            report=report,
-            beside=beside,
-        )
+        return segment(config, overrides, listener=progress, announce=announce, **order)
 
 
 def segment(
@@ -54,12 +52,7 @@ def segment(
     *,
     listener: Listener | None = None,
     announce: Callable[[str], None] = lambda _: None,
-    scheduler_url: str | None = None,
-    only_after: str | None = None,
-    cluster: str | None = None,
-    overwrite: bool = False,
-    report: bool = False,
-    beside: str = "",
+    **order: Unpack[Order],
 ) -> Session:
     """Drive a run to its end and return its closed session; raises the error of the first stage that fails.
 
@@ -67,16 +60,10 @@ def segment(
         config: run file or run directory.
         overrides: ``table.key=value`` texts.
         listener: called with the events of ``pipeline.execution.runner``.
-        announce: called with the addresses of metrics and dashboard, if the run file sets them, and with a line for
-            keys of the run file that nothing uses, unless ``only_after`` is given.
-        scheduler_url: a central Luigi scheduler; by default the chain is ordered in this process.
-        only_after: a stage that must be complete already, so that neither it nor a stage before it is computed.
-        cluster: run as the driver of workers on this cluster, a key of ``pipeline.clusters.CLUSTERS``.
-        overwrite: delete the results of another input that the run directory holds; else they are refused.
-        report: sum up, score and draw the finished run (``Session.report``), before the lease is released.
-        beside: the name of a second segmentation in the run directory, which is made instead of the first.
+        announce: called with the addresses of metrics and dashboard, if the run file sets them.
+        order: see ``Order``.
     """
-
+    scheduler_url, only_after = order.get("scheduler_url"), order.get("only_after")
     if scheduler_url is not None:
         check_scheduler(scheduler_url)
 
@@ -89,10 +76,10 @@ def segment(
         overrides,
         listener=listener,
         announce=announce,
-        cluster=cluster,
+        cluster=order.get("cluster"),
         check=check,
-        overwrite=overwrite,
-        beside=beside,
+        overwrite=order.get("overwrite", False),
+        beside=order.get("beside", ""),
     ) as session:
         if only_after is None:
             for each in session.unused:
@@ -100,7 +87,7 @@ def segment(
         again = session.command if only_after is None else this_command()
         with saying(lambda: f"{session.progress}; go on with: {again}"):
             finished = _nothing_left(session, scheduler_url) or _build(session, config, overrides, scheduler_url)
-            if report and finished and session.failure is None:
+            if order.get("report") and finished and session.failure is None:
                 from pipeline.runs.report import write_report  # it imports matplotlib
 
                 session.report = write_report(session.run)

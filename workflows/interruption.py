@@ -23,6 +23,7 @@ from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from pipeline.errors import counted
 from pipeline.execution.stopping import Gate, Interrupted, Stop
 
 logger = logging.getLogger("petaseg.session")
@@ -109,10 +110,8 @@ class Interruption:
             self._interrupt()
             threading.Thread(target=self._say_if_stuck, name="petaseg-end", daemon=True).start()
             return False
-        chunks = f"1 {self.stop.unit}" if running == 1 else f"{running:,} {self.stop.unit}s"
-        text = (
-            f"finishing {chunks}{after if running != 1 else after.replace('them', 'it').replace('they are', 'it is')}"
-        )
+        after = after.replace("them", "it").replace("they are", "it is") if running == 1 else after
+        text = f"finishing {counted(running, self.stop.unit)}{after}"
         self._tell(before + (text if running else "ending; no chunk is running"))
         return True
 

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from pipeline.config.unused import Unused
+from pipeline.errors import counted
 from pipeline.execution import engine_of, executor_of
 from pipeline.execution.base import Executor
 from pipeline.execution.runner import ChunkDone, Event, Listener, RunOptions, StageStarted, fan_out, run_stage
@@ -130,7 +131,9 @@ class Session:
             return "no chunk was begun"
         number = [stage.name for stage in self.run.stages].index(self._stage) + 1
         stages = len(self.run.stages)
-        return f"{self._done:,} of {self._total:,} chunks of {self._stage}, stage {number} of {stages}, are done"
+        return (
+            f"{self._done:,} of {counted(self._total, 'chunk')} of {self._stage}, stage {number} of {stages}, are done"
+        )
 
     def close(self) -> None:
         """Stop the workers, if any were started."""

@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.models.heads import heads_of
 from pipeline.models.spec import ModelCard, load_card, write_card
 from pipeline.runs.report import write_report
 from pipeline.storage import absolute
@@ -46,14 +47,14 @@ class Chosen:
 def choose_threshold(config: TrainConfig, *, quiet: bool = False) -> Chosen:
     """Choose the threshold of a finished training and write it into its card; a card that has one keeps it.
 
-    Only for affinities that a run can use, and for labels of at least two objects.
+    Only for affinities or membranes that a run can use, and for labels of at least two objects.
     """
     folder = Path(config.output)
     card = load_card(folder)
     if card.threshold is not None:
         return Chosen(card.threshold, f"threshold {card.threshold:g} stands in {folder}/card.yaml")
-    if not card.offsets:
-        return Chosen(None, "no threshold is chosen: the model predicts no affinities of nearest neighbours")
+    if not any(head.makes_neurons for head in heads_of(card)):
+        return Chosen(None, "no threshold is chosen: it predicts neither affinities of neighbours nor membranes")
     source = open_sources(config)[1]
     box = validation_box(source.box, config.threshold_box)
     objects = np.unique(source.read_labels(box))

@@ -8,14 +8,13 @@ from itertools import groupby
 
 import numpy as np
 
-from pipeline.errors import VolumeError
+from pipeline.errors import VolumeError, counted
 from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import same_size
-from pipeline.volumes.presence import require_stored, require_stored_unless_made
+from pipeline.volumes.presence import require_stored
 from pipeline.volumes.resemblance import refuse_image_as_labels
-from pipeline.volumes.words import counted
 
 BLOCK = Vec(256, 256, 256)
 """Voxels that are read at once; no score depends on them."""
@@ -80,7 +79,7 @@ def require_labels(volume: Volume) -> None:
 def common_box(truth: Volume, predicted: Volume, box: BoundingBox | None) -> BoundingBox:
     """The voxels to compare; ``VolumeError`` if the two volumes do not fit each other or the box."""
     require_stored(truth)
-    require_stored_unless_made(predicted)
+    require_stored(predicted)
     if not same_size(truth.spec.resolution_nm, predicted.spec.resolution_nm):
         raise VolumeError(
             f"{truth.url} has voxels of {list(truth.spec.resolution_nm)} nm, {predicted.url} of "

@@ -108,8 +108,8 @@ def worker_name() -> str:
 
 
 def node_name() -> str:
-    """The name of this machine in the cluster."""
-    return os.environ.get("PETASEG_NODE") or os.environ.get("SLURMD_NODENAME") or socket.gethostname()
+    """The name of this machine in the cluster, as a job says it in ``PETASEG_NODE``; else its own."""
+    return os.environ.get("PETASEG_NODE") or socket.gethostname()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -24,7 +24,7 @@ from distributed.comm import CommClosedError, get_address_host_port
 from distributed.scheduler import KilledWorker
 
 from pipeline.config.run_file import Execution
-from pipeline.errors import ConfigError, StageFailed
+from pipeline.errors import ConfigError, StageFailed, counted
 from pipeline.execution.base import Item, Outcome, Result, node_name, one_line
 from pipeline.execution.batch import BATCH_SECONDS, close_gate, run_batch
 from pipeline.execution.local_cluster import SETTINGS, LocalWorkers
@@ -150,7 +150,7 @@ class DaskExecutor:
             return
         unwanted = [address for address, node in self._worker_nodes().items() if node in self._avoided]
         if unwanted:
-            logger.warning("retiring %d workers on %s", len(unwanted), ", ".join(sorted(self._avoided)))
+            logger.warning("retiring %s on %s", counted(len(unwanted), "worker"), ", ".join(sorted(self._avoided)))
             self.client.retire_workers(unwanted)
 
     def _worker_nodes(self) -> dict[str, str]:

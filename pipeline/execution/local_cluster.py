@@ -18,6 +18,8 @@ from typing import Any
 import dask
 from distributed import LocalCluster, Status
 
+from pipeline.errors import counted
+
 logger = logging.getLogger("petaseg.execution")
 
 SETTINGS = {
@@ -78,7 +80,7 @@ class LocalWorkers:
         for name in lost:
             self.cluster.worker_spec.pop(name, None)
         if lost:
-            logger.warning("%d workers are lost; starting others", len(lost))
+            logger.warning("%s lost; starting others", counted(len(lost), "worker"))
         if lost or set(self.cluster.worker_spec) - set(nannies):  # a nanny that is only just made is not made twice
             with dask.config.set(SETTINGS):
                 self.cluster.scale(self.workers)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from pipeline.clusters.base import GENERAL, INFERENCE, LARGE, WorkerPool, large
 from pipeline.config.cluster import WorkerShape
-from pipeline.errors import ClusterError, StageFailed
+from pipeline.errors import ClusterError, StageFailed, counted
 from pipeline.execution.base import Item, Outcome, Result
 from pipeline.execution.dask import DaskExecutor
 from pipeline.execution.stopping import Gate
@@ -39,7 +39,7 @@ class _Pool:
 
     def scale(self, workers: int) -> None:
         if workers != self.wanted:
-            logger.info("%d workers wanted at %s", workers, self.workers.address)
+            logger.info("%s wanted at %s", counted(workers, "worker"), self.workers.address)
             self.workers.scale(workers)
             self.wanted = workers
 

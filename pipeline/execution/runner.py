@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any
 
 from pipeline.config.run_file import Execution
-from pipeline.errors import StageFailed
+from pipeline.errors import StageFailed, counted
 from pipeline.execution.base import Executor, Outcome
 from pipeline.execution.nodes import IN_A_ROW, NodeWatch
 from pipeline.execution.stopping import Gate, Interrupted, Stop
@@ -160,7 +160,7 @@ def run_stage(
     grids = stage.grids()
     total, done = sum(map(len, grids)), ledger.summary().done
     levels = tuple((grid.level, len(grid) - ledger.done_count(grid)) for grid in grids)
-    logger.info("%s: %d of %d chunks are done already", stage.name, done, total)
+    logger.info("%s: %d of %s are done already", stage.name, done, counted(total, "chunk"))
     run.emit(StageStarted(stage.name, total, done, levels, options.slots))
     try:
         for grid in grids:
@@ -169,7 +169,7 @@ def run_stage(
         ledger.flush()
     summary = ledger.summary()
     run.emit(StageFinished(stage.name, summary))
-    logger.info("%s: %d chunks done in %.1f chunk seconds", stage.name, summary.done, summary.seconds)
+    logger.info("%s: %s done in %.1f chunk seconds", stage.name, counted(summary.done, "chunk"), summary.seconds)
     return summary
 
 
@@ -198,7 +198,7 @@ class _StageRun:
                 break
             if attempt < self.options.attempts:
                 pause = min(LONGEST_PAUSE, self.options.backoff_seconds * 2 ** (attempt - 1))
-                logger.info("%s: %d chunks failed; next try in %.1f s", self.stage.name, len(waiting), pause)
+                logger.info("%s: %s failed; next try in %.1f s", self.stage.name, counted(len(waiting), "chunk"), pause)
                 self.options.sleep(pause)
         missing = len(grid) - self.ledger.done_count(grid)
         if missing:
@@ -253,7 +253,9 @@ class _StageRun:
         out_of_memory = [outcome.item for outcome in failed if outcome.out_of_memory]
         if out_of_memory:
             names = ", ".join(chunk.name for chunk in out_of_memory[:NAMED])
-            self.ledger.note(f"{len(out_of_memory)} chunks ran out of memory and were tried again with more: {names}")
+            chunks = counted(len(out_of_memory), "chunk")
+            were = "was" if len(out_of_memory) == 1 else "were"
+            self.ledger.note(f"{chunks} ran out of memory and {were} tried again with more: {names}")
             self._round(grid, out_of_memory, self.options.attempts, generous=True)
         return [outcome.item for outcome in failed if not outcome.out_of_memory]
 
@@ -293,10 +295,11 @@ class _StageRun:
         failures = [failure for failure in self.ledger.quarantined() if failure.level == grid.level]
         names = ", ".join(failure.chunk_name for failure in failures[:NAMED])
         more = f" and {len(failures) - NAMED} more" if len(failures) > NAMED else ""
+        were = "was" if missing == 1 else "were"
         return (
-            f"{self.stage.name}: {missing} of {len(grid)} chunks failed and were set aside; the others are done. "
-            f"Chunks {names}{more}. First error: {first_error(failures)}. Try them again with: "
-            f"{self.options.retry_command}"
+            f"{self.stage.name}: {missing} of {counted(len(grid), 'chunk')} failed and {were} set aside; the others "
+            f"are done. Chunks {names}{more}. First error: {first_error(failures)}. Try them again "
+            f"with: {self.options.retry_command}"
         )
 
 

@@ -28,6 +28,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     ),
     "label-efficiency": ("pipeline.experiments.label_efficiency", "γ-Net and U-Net on 1, 10 and 100 % of the labels"),
     "rignet-iterations": ("pipeline.experiments.rignet_iterations", "Iterations of RIGNet against score"),
+    "self-training": ("pipeline.experiments.self_training", "Does self-training help at 1 and 10 % of the labels?"),
+    "suggested-boxes": (
+        "pipeline.experiments.suggested_boxes",
+        "Are suggested boxes better than random ones?",
+    ),
     "gamma-units": (
         "pipeline.experiments.gamma_units",
         "γ-Net: steps of recurrence, and GRU, LSTM and feedforward units in its place",

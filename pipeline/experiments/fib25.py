@@ -170,6 +170,11 @@ def segment(folder: Path, volumes: dict[str, str], scored: tuple[int, int], chan
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / "run.yaml"
     file.write_text(dump_yaml(data))
+    return drive(file)
+
+
+def drive(file: Path) -> Run:
+    """Do what ``petaseg run`` does with a run file, stage by stage in this process."""
     run = Run.open(file)
     run.create()
     executor = make_executor("serial")

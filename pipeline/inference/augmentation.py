@@ -27,7 +27,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.geometry import ZERO, Triple, Vec, as_vec
 from pipeline.inference.options import AUGMENTATIONS
-from pipeline.models.heads import Head
+from pipeline.models.heads import HIGH_AT_BORDERS, LOW_AT_BORDERS, Head
 
 DESCRIPTORS_3D = 10
 """Channels of shape descriptors in volumes; those of sections have 6."""
@@ -207,40 +207,65 @@ def _one_after_the_other(variant: Variant, turns: Sequence[Variant], heads: Sequ
     return found
 
 
-class Augmentation:
-    """The variants of one network on one patch shape, ready to be summed."""
+START = {"sum": 0.0, "least": float("inf"), "largest": float("-inf")}
+"""Combination -> what the first variant is combined with."""
+CHOOSE = {"least": torch.minimum, "largest": torch.maximum}
 
-    def __init__(self, name: str, heads: Sequence[Head], patch_shape: Vec) -> None:
+
+class Augmentation:
+    """The variants of one network on one patch shape, ready to be combined.
+
+    rule: ``mean``; or ``min``, the value of the variant that sees a border, for heads that are low or high there.
+    """
+
+    def __init__(self, name: str, heads: Sequence[Head], patch_shape: Vec, rule: str = "mean") -> None:
         self.variants = variants(name)
         self.sources = sources_of(self.variants, heads, patch_shape)
         self.values = tuple(values_used(self.variants, head) for head in heads)
         self.shape = (len(self.sources[0]), *patch_shape)
+        self._rules = [combination(head, rule) for head in heads for _ in range(head.stored_channels)]
         self._counts = self._count() if len(self.variants) > 1 else None
 
     def empty(self, device: torch.device) -> Tensor:
         """What the first variant is added to, (channels, z, y, x)."""
-        return torch.zeros(self.shape, device=device)
+        total = torch.zeros(self.shape, device=device)
+        for out, rule in zip(total, self._rules, strict=True):
+            out.fill_(START[rule])
+        return total
 
     def add(self, total: Tensor, values: Tensor, which: int) -> None:
-        """Turn one variant's values back and add them where they have a value.
+        """Turn one variant's values back and combine them with the total, where they have a value.
 
         ``values``: (sum of ``self.values``, z, y, x) of the turned image; ``total``: (channels, z, y, x), both float32.
         """
-        for out, source in zip(total, self.sources[which], strict=True):
+        for out, source, rule in zip(total, self.sources[which], self._rules, strict=True):
             to, origin = source.slices(out.shape)
             restored = self.variants[which].restore(values[source.channel])[origin]
-            out[to] += 1 - restored if source.mirrored else restored
+            if rule == "sum":
+                out[to] += 1 - restored if source.mirrored else restored
+            else:
+                out[to] = CHOOSE[rule](out[to], restored)
 
-    def mean(self, total: Tensor) -> Tensor:
-        """The sum over all variants divided by the number of variants that had a value, (channels, z, y, x)."""
+    def result(self, total: Tensor) -> Tensor:
+        """The mean over the variants that had a value, or the value that was chosen, (channels, z, y, x)."""
         if self._counts is None:
             return total
         return total / self._counts.to(total.device)
 
     def _count(self) -> Tensor:
-        """How many variants have a value for each voxel of each channel."""
+        """By what the totals are divided: the variants that have a value; 1 where one of them is chosen."""
         counts = torch.zeros(self.shape)
         for sources in self.sources:
             for out, source in zip(counts, sources, strict=True):
                 out[source.slices(out.shape)[0]] += 1
+        for out, rule in zip(counts, self._rules, strict=True):
+            if rule != "sum":
+                out.fill_(1)
         return counts
+
+
+def combination(head: Head, rule: str) -> str:
+    """How the variants of a head are combined: ``sum``, ``least`` or ``largest``."""
+    if rule == "min" and head.name in LOW_AT_BORDERS:
+        return "least"
+    return "largest" if rule == "min" and head.name in HIGH_AT_BORDERS else "sum"

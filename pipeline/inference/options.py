@@ -38,6 +38,8 @@ class PredictOptions:
     """On a GPU, deterministic algorithms only; off, results may differ from run to run in the last bit."""
     augmentation: str = DEFAULTS.augmentation
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
+    augmentation_rule: str = DEFAULTS.augmentation_rule
+    """How its copies are combined: mean, or min for heads that are low or high at borders."""
     heads: tuple[str, ...] = (AFFINITIES,)
     """The heads of the network that are written."""
     channels: int = NEAREST
@@ -52,6 +54,7 @@ class PredictOptions:
             "device": ("auto", "cpu", "cuda"),
             "precision": ("float32", "bfloat16"),
             "augmentation": AUGMENTATIONS,
+            "augmentation_rule": ("mean", "min"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -75,6 +78,14 @@ class PredictOptions:
 
     def identity(self, device: Literal["cpu", "cuda"]) -> dict[str, Any]:
         """The options that can change a byte on this kind of device; how machines differ is measured (``probe.py``)."""
-        names = ["augmentation", "heads", "channels", "precision", "compile", "channels_last"]
+        names = [
+            "augmentation",
+            *(["augmentation_rule"] if self.augmentation != "none" else []),
+            "heads",
+            "channels",
+            "precision",
+            "compile",
+            "channels_last",
+        ]
         names += ["threads"] if device == "cpu" else ["batch_size", "deterministic"]
         return {"device": device, **{name: getattr(self, name) for name in names}}

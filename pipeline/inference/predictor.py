@@ -156,7 +156,7 @@ class Predictor:
         return bool(patch.min() != patch.max())
 
     def _values(self, patches: Sequence[Tensor]) -> Iterator[Tensor]:
-        """The heads of each patch, (channels, z, y, x) float32, the mean over all variants."""
+        """The heads of each patch, (channels, z, y, x) float32, over all variants."""
         shape = as_vec(patches[0].shape[-3:])
         augmentation = self._augmentation(shape)
         images = self._normalised(patches)  # (b, c, z, y, x)
@@ -165,7 +165,7 @@ class Predictor:
             outputs = self._run(variant.turn(images), augmentation)
             for total, output in zip(totals, outputs, strict=False):  # outputs beyond ``totals`` are padding
                 augmentation.add(total, output, which)
-        return (augmentation.mean(total) for total in totals)
+        return (augmentation.result(total) for total in totals)
 
     def _normalised(self, patches: Sequence[Tensor]) -> Tensor:
         """A full batch of network inputs, (batch_size, c, z, y, x) float32; missing patches are zeros."""
@@ -239,7 +239,10 @@ class Predictor:
 
     def _augmentation(self, patch_shape: Vec) -> Augmentation:
         if patch_shape not in self._augmentations:
-            self._augmentations[patch_shape] = Augmentation(self.options.augmentation, self.heads, patch_shape)
+            options = self.options
+            self._augmentations[patch_shape] = Augmentation(
+                options.augmentation, self.heads, patch_shape, options.augmentation_rule
+            )
         return self._augmentations[patch_shape]
 
 

@@ -34,6 +34,8 @@ DIRECTED = (AFFINITIES, "shape_descriptors")
 """Heads whose channels belong to directions, so that they change when an image is turned."""
 LOW_AT_BORDERS, HIGH_AT_BORDERS = (AFFINITIES, "foreground"), (MEMBRANES, "contours", "contour_map")
 """Heads whose least, or largest, value over several copies is the one of the copy that sees a border."""
+NEEDED = "affinities that begin with the nearest neighbours, [-1, 0, 0], [0, -1, 0], [0, 0, -1], or membranes"
+"""What neurons are made of."""
 VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """Names that a volume can have."""
 
@@ -118,11 +120,18 @@ class Head:
 
 def heads_of(card: ModelCard) -> tuple[Head, ...]:
     """The heads of a card, in the order of the network's channels."""
-    heads, first = [], len(card.offsets)
-    if card.offsets:
-        offsets = tuple(as_vec(offset, "offset") for offset in card.offsets)
-        heads.append(Head(AFFINITIES, 0, first, card.activation, offsets))
-    for other in card.other_channels:
+    return heads_of_channels(card.offsets, card.other_channels, card.activation)
+
+
+def heads_of_channels(
+    offsets: Sequence[Sequence[int]], others: Sequence[OtherChannels], activation: Activation = "sigmoid"
+) -> tuple[Head, ...]:
+    """The heads of a network with these affinities first and these channels after them; see ``ModelCard``."""
+    heads, first = [], len(offsets)
+    if offsets:
+        places = tuple(as_vec(offset, "offset") for offset in offsets)
+        heads.append(Head(AFFINITIES, 0, first, activation, places))
+    for other in others:
         heads.append(_head(other, first))
         first += other.channels
     return tuple(heads)
@@ -151,11 +160,20 @@ def chosen_heads(card: ModelCard, names: Sequence[str]) -> tuple[Head, ...]:
     return tuple(head for head in heads if head.name in names)
 
 
-def storable(card: ModelCard) -> tuple[Head, ...]:
-    """The heads of a card that a run can store."""
-    heads = heads_of(card)
+def storable(heads: Sequence[Head]) -> tuple[Head, ...]:
+    """Those heads of a model that a run can store."""
     names = [head.name for head in heads]
     return tuple(h for h in heads if h.mapping and names.count(h.name) == 1 and VOLUME.fullmatch(h.name))
+
+
+def uses(heads: Sequence[Head]) -> str:
+    """What a run can make of a model's heads: ``neurons (from membranes); volumes: membranes, contours``."""
+    stored = storable(heads)
+    made = [head.name for head in stored if head.makes_neurons]
+    lost = [head.name for head in heads if head not in stored]
+    neurons = f"neurons (from {' or '.join(made)})" if made else f"no neurons, which need {NEEDED}"
+    rest = f"; not {', '.join(dict.fromkeys(lost))}, which cannot be stored" if lost else ""
+    return f"{neurons}; volumes: {described(stored)}{rest}"
 
 
 def source_of(wanted: Source, usable: Sequence[str]) -> str:

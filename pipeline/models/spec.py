@@ -88,7 +88,8 @@ class ModelCard(Table):
     resolution_nm: tuple[Positive, Positive, Positive]
     """Size in nm (z, y, x) of the voxels that it was trained on."""
     threshold: Share | None = None
-    """Threshold for the merge tree of its affinities, chosen on data that was not trained on; 0.5 if left out.
+    """Threshold for the merge tree of its affinities, or of its membranes if it has none, chosen on data that was not
+    trained on; 0.5 if left out.
     """
     training_data: str = ""
     """The exact training data, with source and licence."""

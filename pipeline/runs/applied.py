@@ -17,12 +17,14 @@ from typing import Any
 from pipeline.config.reading import apply_overrides, parse_config
 from pipeline.config.run_file import RunConfig
 from pipeline.config.strict_yaml import parse_yaml
-from pipeline.errors import CorruptError, LedgerError
+from pipeline.errors import LedgerError
 from pipeline.formats import SEGMENTATION
 from pipeline.storage import ObjectStore
 
 KEY = "segmentation.json"
 TABLE = "segmentation"
+RELABEL = "petaseg relabel"
+"""What a value is said to come from that relabel has applied."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,11 @@ class Applied:
     """What relabel has applied, by key of the table."""
     file: Mapping[str, Any] = field(default_factory=dict)
     """The table of the run file itself, without ``--set``, as the last driver has read it."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Applied:
+        """The record that a document holds."""
+        return cls(dict(document["applied"]), dict(document["file"]))
 
     def held_by(self, own: Mapping[str, Any]) -> dict[str, Any]:
         """The applied values that still hold for a run file whose own table is ``own``."""
@@ -53,15 +60,8 @@ def read_applied(store: ObjectStore) -> Applied | None:
     data = store.get_or_none(KEY)
     if data is None:
         return None
-    try:
-        plain = json.loads(data)
-        SEGMENTATION.check(plain, f"{store.url}/{KEY}", LedgerError)
-        return Applied(dict(plain["applied"]), dict(plain["file"]))
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptError(
-            f"{store.url}/{KEY} cannot be read ({type(error).__name__}: {error}); delete it, and give "
-            "`petaseg relabel` the threshold again if you had applied one"
-        ) from error
+    again = "delete it, and give `petaseg relabel` the threshold again if you had applied one"
+    return SEGMENTATION.read(data, f"{store.url}/{KEY}", Applied.of, LedgerError, damaged=again)
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ class Choice:
     def source(self, key: str, value: object) -> str:
         """The place from which a value in force comes, in words; an empty text if none of these says it."""
         if key in self.applied and self.applied[key] == value:
-            return "petaseg relabel"
+            return RELABEL
         if key in self.given:
             return "command line"
         if self.own.get(key) is None:

@@ -11,8 +11,9 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import ConfigError, CorruptError, LeaseError, LedgerError
 from pipeline.formats import MARK
@@ -59,6 +60,11 @@ class InputMark:
     def of(cls, inputs: Inputs) -> InputMark:
         """The input of a run."""
         return cls(inputs.url, inputs.fingerprint)
+
+    @classmethod
+    def written(cls, document: Mapping[str, Any]) -> InputMark:
+        """The mark that a document holds."""
+        return cls(document["input"], document["fingerprint"])
 
     def same_as(self, other: InputMark) -> bool:
         """True for the same voxels in another place, and for another version of the voxels in one place."""
@@ -143,15 +149,8 @@ def read_mark(store: ObjectStore) -> InputMark | None:
     data = store.get_or_none(KEY)
     if data is None:
         return None
-    try:
-        plain = json.loads(data)
-        MARK.check(plain, f"{store.url}/{KEY}", LedgerError)
-        return InputMark(plain["input"], plain["fingerprint"])
-    except (ValueError, TypeError, KeyError) as error:
-        raise CorruptError(
-            f"{store.url}/{KEY} is not the mark of a run directory ({type(error).__name__}: {error}); delete it if "
-            "petaseg wrote it, or choose another run_directory"
-        ) from error
+    away = "delete it if petaseg wrote it, or choose another run_directory"
+    return MARK.read(data, f"{store.url}/{KEY}", InputMark.written, LedgerError, damaged=away)
 
 
 def _mark_in(outline: RunOutline, mine: InputMark) -> InputMark | None:

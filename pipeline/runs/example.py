@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.base import PathMarker
 from pipeline.config.reading import read_config
-from pipeline.config.run_file import Agglomeration, Inference
+from pipeline.config.run_file import Agglomeration, Inference, RunConfig
 from pipeline.config.strict_yaml import quoted
 from pipeline.errors import ConfigError, PetasegError, StorageError, VolumeError
+from pipeline.runs.chunk_shapes import least_waste, storage_for
 from pipeline.runs.inputs import RESOLUTION_FACTOR, open_inputs, resolution_ratio
 from pipeline.runs.run import Run, with_absolute_paths
 from pipeline.storage import absolute, local_path, parent_of
@@ -35,8 +36,8 @@ input:
   # stop: [512, 2048, 2048]
 
 # The result does not depend on these two, only speed and memory do.
-chunk_shape: [128, 128, 128]       # one unit of work; a multiple of the storage chunk
-storage_chunk_shape: [64, 64, 64]  # one stored object
+chunk_shape: {chunk}       # one unit of work; a multiple of the storage chunk{of_stride}
+storage_chunk_shape: {storage}  # one stored object
 
 inference:{unused}
   model: {model}                # `petaseg models` lists the bundled ones; or the path of a card.yaml{any_resolution}
@@ -163,7 +164,20 @@ def text_of(wanted: Wanted, spec: VolumeSpec | None, number: int) -> str:
         any_resolution="" if spec is None or wanted.affinities else _any_resolution(wanted.model, spec),
         threshold=DEFAULT_COMMENT if threshold is None else OF_THE_CARD.format(threshold=threshold),
         stop_score=stop_score if threshold is None else min(stop_score, threshold),
+        **_shapes(None if wanted.affinities else _card(wanted.model)),
     )
+
+
+def _shapes(card: ModelCard | None) -> dict[str, object]:
+    """Chunks near the defaults in which few patches of the model are computed twice, as `petaseg plan` advises them."""
+    defaults = RunConfig.model_fields
+    chunk, storage = defaults["chunk_shape"].default, defaults["storage_chunk_shape"].default
+    if card is None:
+        return {"chunk": list(chunk), "storage": list(storage), "of_stride": ""}
+    stride = card.patch_shape - card.overlap
+    chunk = least_waste(chunk, stride)
+    comment = f", and of {list(stride)}, the steps of patches"
+    return {"chunk": list(chunk), "storage": list(storage_for(chunk, storage)), "of_stride": comment}
 
 
 def _refuse_kind(wanted: Wanted, spec: VolumeSpec) -> None:

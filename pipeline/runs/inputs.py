@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, RunConfig, Supervoxels
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, VolumeError, counted
 from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
@@ -28,7 +28,6 @@ from pipeline.volumes.location import parse_location
 from pipeline.volumes.resemblance import refuse_image_as_labels
 from pipeline.volumes.sample import sample_blocks
 from pipeline.volumes.scaled import says_scale
-from pipeline.volumes.words import counted
 
 if TYPE_CHECKING:
     from pipeline.models.spec import ModelCard
@@ -238,10 +237,10 @@ def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
             f"{url} has {spec.channels} channels; membranes are one channel: choose it by adding #channel=0"
         )
     if spec.dtype != np.uint8 and spec.dtype.kind != "f":
-        largest = f"{np.iinfo(spec.dtype).max}, or the one that it is" if spec.dtype.kind in "ui" else "1"
+        scale = f"{np.iinfo(spec.dtype).max}, or the one that it is" if spec.dtype.kind in "ui" else "1"
         raise VolumeError(
             f"{url} holds {spec.dtype}; {name} must be uint8 (255 = {MEANS.get(name, 'sure')}) or float: name the "
-            f"value that is sure by adding #scale={largest}"
+            f"value that is sure by adding #scale={scale}"
         )
     blocks = (block[:3] if name == AFFINITIES else block for block in sample_blocks(volume, roi))
     largest = max(int(to_uint8(block, url, name).max(initial=0)) for block in blocks)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from pipeline.config.fingerprint import fingerprint
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, VolumeError, counted
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.chain import names_of_volumes
 from pipeline.runs.hints import continuation
@@ -24,7 +24,6 @@ from pipeline.volumes.location import Location, parse_location
 from pipeline.volumes.places import overlap, place_of, real
 from pipeline.volumes.presence import require_stored
 from pipeline.volumes.sample import sample_blocks
-from pipeline.volumes.words import counted
 
 WRITTEN = frozenset(f"{name}.zarr" for name in names_of_volumes())
 """Names, within a run directory, of the volumes that stages write; heads of other programs may add theirs."""

@@ -19,6 +19,7 @@ from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.pace import Level, in_waves
+from pipeline.runs.chunk_shapes import least_waste, storage_for
 from pipeline.runs.cost import WorkerShare, levels_of, share_of
 from pipeline.runs.memory import Measured, PeakMemory, Shortage, shortages
 from pipeline.runs.outline import StageOutline
@@ -26,6 +27,9 @@ from pipeline.runs.run import Run
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
 from pipeline.stages.predict_heads import PredictHeads
+
+WASTE = 1.2
+"""Another chunk shape is advised if patches are computed more often than this on average."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +93,7 @@ class Plan:
     waste: float
     """Patches that are run for each needed patch of the lattice; 1.0 if none is run twice."""
     advice: str
-    """A sentence that names a chunk shape with less waste, or an empty text."""
+    """The end of a sentence, which names a chunk shape with less waste, or an empty text."""
     cluster: str | None
     """The cluster whose workers are counted; ``None`` for this machine."""
     shortages: tuple[Shortage, ...]
@@ -200,6 +204,9 @@ def _patches(run: Run) -> tuple[int, float, str]:
     lattice, grid = stage.lattice(), run.layout.grid()
     waste = lattice.waste(grid)
     step = list(lattice.stride)
-    better = [max(1, round(c / s)) * s for c, s in zip(grid.shape, step, strict=True)]
-    advice = f"chunk shapes that are multiples of {step} waste least, for example {better}" if waste > 1.2 else ""
-    return len(lattice), waste, advice
+    better = least_waste(grid.shape, lattice.stride)
+    if waste <= WASTE or better == grid.shape:
+        return len(lattice), waste, ""
+    storage = storage_for(better, run.config.storage_chunk_shape)
+    advice = f". Fewest are with multiples of {step}, for example chunk_shape: {list(better)}"
+    return len(lattice), waste, f"{advice} and storage_chunk_shape: {list(storage)}"

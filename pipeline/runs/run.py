@@ -55,7 +55,7 @@ from pipeline.stages.predict_heads import PredictHeads, options_of
 from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
-RUN_FILE = "run.yaml"
+RUN_KEY = "run.yaml"
 
 
 @dataclass(frozen=True)
@@ -176,8 +176,7 @@ class Run:
     @property
     def chosen(self) -> Threshold:
         """The threshold, with the place that says it."""
-        network = self.inputs.network
-        on_card = network is not None and network.card.threshold is not None
+        on_card = self.setup.card_threshold is not None
         return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
 
     def remember(self) -> None:
@@ -222,7 +221,7 @@ class Run:
     @property
     def names_beside(self) -> bool:
         """True if the user has named the folder of a second segmentation."""
-        return absolute(self.source, ".").rstrip("/").removesuffix(f"/{RUN_FILE}") == self.home
+        return absolute(self.source, ".").rstrip("/").removesuffix(f"/{RUN_KEY}") == self.home
 
     def hint(self, verb: str, *more: str) -> str:
         """The command that does something with this run, with its overrides and more options."""
@@ -273,7 +272,7 @@ class Run:
             self.choice.record().store_in(self.store)
         data = json.loads(self.config.model_dump_json(exclude_unset=True))
         head = "# The configuration of this run, as it was run; paths are absolute.\n"
-        home.put(RUN_FILE, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
+        home.put(RUN_KEY, (head + dump_yaml({**formats.RUN_FILE.stamp, **data})).encode())
         again = self._continuation(absolute(self.source, "."), cluster)  # it is read from any folder
         replace(self.outline, command=again, cluster=cluster).write()
 
@@ -283,7 +282,7 @@ def run_file(path: str | Path) -> tuple[ObjectStore, str]:
     place = str(path).rstrip("/")
     local = local_path(place)
     is_file = local.is_file() if local else place.endswith((".yaml", ".yml"))
-    store, key = store_of(place) if is_file else (ObjectStore(place), RUN_FILE)
+    store, key = store_of(place) if is_file else (ObjectStore(place), RUN_KEY)
     if not store.exists(key):
         refuse_volume(place)
         name = f"{store.url}/{key}" if local is None or local.is_dir() else place
@@ -304,7 +303,7 @@ def _with_choice(
     kept = read_applied(store)
     if kept is not None and (mark := read_mark(store)) is not None and not mark.same_as(InputMark.of(inputs)):
         kept = None  # it is about the results of another input
-    if source.startswith((f"{store.url}/{RUN_FILE}", f"{store.url}/{BESIDE}/")):  # it has all that was applied
+    if source.startswith((f"{store.url}/{RUN_KEY}", f"{store.url}/{BESIDE}/")):  # it has all that was applied
         return config, Choice(own if kept is None else kept.file, {} if kept is None else kept.values, given)
     held = {} if kept is None else kept.held_by(own)
     now = without(held, given)

@@ -21,7 +21,7 @@ from collections.abc import Callable
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
-from pipeline.errors import CorruptError, LedgerError, VolumeError
+from pipeline.errors import CorruptError, LedgerError, VolumeError, counted
 from pipeline.formats import FIELD, LEDGER
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.run import Run
@@ -49,7 +49,7 @@ def keep_unchanged(run: Run, stage: ChainStage, ledger: Ledger, may_write: Calla
         ledger.may_write = may_write
         if kept:
             ledger.take_over(earlier, grid, same)
-            logger.info("%s: %d of %d chunks are the same as before and stay", stage.name, kept, len(grid))
+            logger.info("%s: %d of %s the same as before, kept", stage.name, kept, counted(len(grid), "chunk"))
     record = {"fingerprint": _bytes(stage.fingerprint), "beside": _bytes(_digest(stage)), "inputs": inputs}
     if before is None or before["fingerprint"].tobytes() != record["fingerprint"].tobytes():
         may_write()

@@ -75,7 +75,9 @@ def _others_workers(case: RunCase) -> str:
     return "" if own or case.cluster is not None else "with execution.scheduler, whose workers are there already"
 
 
-GIVEN = "with input.affinities, since no network is run"
+def _is_upright(case: RunCase) -> bool:
+    return bool(case.device) and case.config.inference.augmentation == "none"
+
 
 ROWS: tuple[NoUse[RunCase], ...] = (
     NoUse(
@@ -86,8 +88,14 @@ ROWS: tuple[NoUse[RunCase], ...] = (
     ),
     NoUse(
         ("input.affinity_offsets",),
-        lambda case: "with input.image, whose network has its own offsets" if case.device else "",
-        "give input.affinities instead of the image",
+        lambda case: "" if "affinities" in case.config.input.given else f"with input.{_input(case)}",
+        "give affinities instead (input.affinities)",
+        refused=True,
+    ),
+    NoUse(
+        ("inference.augmentation_rule",),
+        lambda case: "with inference.augmentation: none" if _is_upright(case) else "",
+        "set inference.augmentation: flips",
         refused=True,
     ),
     NoUse(
@@ -99,7 +107,7 @@ ROWS: tuple[NoUse[RunCase], ...] = (
     *map(_of_engines, OF_DASK),
     NoUse(
         ("inference", "cluster.inference_workers"),
-        lambda case: "" if case.device else GIVEN,
+        lambda case: "" if case.device else f"with input.{_input(case)}, since no network is run",
         "keep what you need with input.image",
     ),
     NoUse(
@@ -136,6 +144,11 @@ ROWS: tuple[NoUse[RunCase], ...] = (
     *cluster_use.ROWS,
 )
 """Keys -> what makes them useless; the first row that says why is the one that is told."""
+
+
+def _input(case: RunCase) -> str:
+    """The key that names the input."""
+    return next(name for name in ("image", "affinities", "membranes", "heads") if getattr(case.config.input, name))
 
 
 def _linkage(case: RunCase) -> str:

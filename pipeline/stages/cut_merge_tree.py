@@ -76,10 +76,8 @@ def cut_rules(setup: Setup) -> CutRules:
 
     Raises ``ConfigError`` if the threshold is below the score at which the tree ends.
     """
-    cut, stop_score, network = setup.config.segmentation, setup.config.agglomeration.stop_score, setup.inputs.network
-    given = (
-        value for value in (cut.threshold, None if network is None else network.card.threshold) if value is not None
-    )
+    cut, stop_score = setup.config.segmentation, setup.config.agglomeration.stop_score
+    given = (value for value in (cut.threshold, setup.card_threshold) if value is not None)
     threshold = next(given, DEFAULT_THRESHOLD)
     try:
         check_thresholds(threshold, cut.min_size_threshold, stop_score)

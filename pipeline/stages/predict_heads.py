@@ -166,6 +166,7 @@ def options_of(network: Network) -> PredictOptions:
         compile=table.compile,
         threads=table.threads,
         augmentation=table.augmentation,
+        augmentation_rule=table.augmentation_rule,
         heads=tuple(head.name for head in network.heads),
     )
     if table.precision != "auto":

@@ -90,6 +90,14 @@ class Setup:
         """The head of which neurons are made: affinities or membranes."""
         return source_of(self.config.supervoxels.source, self.inputs.sources)
 
+    @property
+    def card_threshold(self) -> float | None:
+        """The threshold of the model's card, if it is about the head of which neurons are made."""
+        network = self.inputs.network
+        if network is None or (network.card.offsets and self.source != AFFINITIES):
+            return None
+        return network.card.threshold
+
     def head(self, name: str, predicted: Stage | None) -> HeadSource:
         """A head of this run, for a stage that reads it; ``ConfigError`` if the run has none of this name.
 

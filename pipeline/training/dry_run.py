@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, counted
 from pipeline.models.facts import parameters
+from pipeline.models.heads import Head, heads_of_channels, uses
 from pipeline.training.callbacks import card_channels
 from pipeline.training.config import TrainConfig
 from pipeline.training.data import ValidationPatches
 from pipeline.training.module import TrainingModule
+from pipeline.training.target_specs import AnyTarget
 from pipeline.training.trainer import device_of, saved
 from pipeline.training.unused import unused_keys
 
@@ -30,28 +33,30 @@ class TrainingCheck:
     """Updates that an earlier call has done."""
     voxels: int
     """Voxels of the parts that are trained on."""
-    affinities: int
-    """Affinities that a run can use; 0 if it cannot use the model."""
-    others: tuple[str, ...]
-    """Other targets, which a run does not use."""
+    heads: tuple[Head, ...]
+    """The heads of the model."""
 
     def __str__(self) -> str:
         earlier = f"; {self.done} are done" if self.done else ""
         return (
-            f"It would train {self.architecture} ({self.parameters:,} parameters) on {self.device} for {self.steps} "
-            f"updates{earlier}, on {self.voxels:,} voxels.\n{self.use}"
+            f"It would train {self.architecture} ({self.parameters:,} parameters) on {self.device} for "
+            f"{counted(self.steps, 'update')}{earlier}, on {self.voxels:,} voxels.\n{self.use}"
         )
 
     @property
     def use(self) -> str:
         """What `petaseg run` could make of the targets."""
-        if not self.affinities:
-            return (
-                f"No run could use the model: it predicts {', '.join(self.others)}, and a run needs affinities that "
-                "begin with the nearest neighbours, [-1, 0, 0], [0, -1, 0], [0, 0, -1]."
-            )
-        beside = f"; {', '.join(self.others)} would be left out" if self.others else ""
-        return f"A run could use it: 3 of its {self.affinities} affinities are those of the nearest neighbours{beside}."
+        return use_of(self.heads)
+
+
+def heads_of_targets(targets: Sequence[AnyTarget]) -> tuple[Head, ...]:
+    """The heads that the card of a training on these targets will have."""
+    return heads_of_channels(*card_channels(targets))
+
+
+def use_of(heads: Sequence[Head]) -> str:
+    """The line about what a run can make of them."""
+    return f"A run can make of it: {uses(heads)}."
 
 
 def dry_run(config: TrainConfig) -> TrainingCheck:
@@ -62,7 +67,6 @@ def dry_run(config: TrainConfig) -> TrainingCheck:
     unused_keys(config)
     device = device_of(config.device)
     module, done = sound(config)
-    offsets, others = card_channels(module.targets)
     return TrainingCheck(
         architecture=config.architecture,
         parameters=parameters(module.network),
@@ -70,8 +74,7 @@ def dry_run(config: TrainConfig) -> TrainingCheck:
         steps=config.steps,
         done=done,
         voxels=sum(source.box.voxels for source in module.sampler.sources),
-        affinities=len(offsets),
-        others=tuple(other.what for other in others),
+        heads=heads_of_targets(module.targets),
     )
 
 

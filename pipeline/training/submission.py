@@ -12,7 +12,7 @@ import json
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, LoneJob, lone_jobs
 from pipeline.config.strict_yaml import dump_yaml
-from pipeline.errors import ClusterError, ConfigError
+from pipeline.errors import ClusterError, ConfigError, counted
 from pipeline.storage import ObjectStore, local_path
 from pipeline.training.config import TrainConfig
 
@@ -27,8 +27,8 @@ def lone_job(config: TrainConfig, setup: str = "") -> LoneJob:
     """
     if config.device == "auto":
         raise ConfigError(
-            f"device is auto; a job must say what it needs: device: cuda asks for {config.devices} GPU(s), as many as "
-            "devices says, and device: cpu for none"
+            f"device is auto; a job must say what it needs: device: cuda asks for "
+            f"{counted(config.devices, 'GPU')}, as many as devices says, and device: cpu for none"
         )
     if config.nodes > 1:
         raise ConfigError(

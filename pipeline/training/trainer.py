@@ -33,7 +33,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from pydantic import ValidationError
 
 from pipeline.config.fingerprint import fingerprint
-from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError
+from pipeline.errors import ConfigError, ModelError, PetasegError, StorageError, counted
 from pipeline.formats import CHECKPOINT as CHECKPOINT_FORMAT
 from pipeline.models.pretrained import digest_of
 from pipeline.models.spec import load_card
@@ -69,7 +69,8 @@ class TrainResult:
     best: Record
 
     def __str__(self) -> str:
-        return f"{self.steps} steps; best score {self.best.score:.4f} at step {self.best.step}; model in {self.folder}"
+        best = f"best score {self.best.score:.4f} at step {self.best.step}"
+        return f"{counted(self.steps, 'step')}; {best}; model in {self.folder}"
 
 
 def train(

@@ -17,7 +17,7 @@ import h5py
 import numpy as np
 
 from pipeline.config.base import STORAGE_CHUNK
-from pipeline.errors import VolumeError
+from pipeline.errors import VolumeError, counted
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.attribute_names import axis_names, names_above
@@ -28,7 +28,6 @@ from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
 from pipeline.volumes.matlab import is_from_matlab, matlab_axes, refuse_matlab_objects
 from pipeline.volumes.placement import placement, refuse_writing
-from pipeline.volumes.words import counted
 
 LABELS = "DIMENSION_LABELS"
 """The attribute with the labels of dimension scales."""

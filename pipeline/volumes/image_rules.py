@@ -6,10 +6,9 @@ import shlex
 
 import numpy as np
 
-from pipeline.errors import VolumeError
+from pipeline.errors import VolumeError, counted
 from pipeline.volumes.base import Volume
 from pipeline.volumes.resemblance import refuse_labels_as_image
-from pipeline.volumes.words import counted
 
 
 def check_image(volume: Volume, channels: int, network: str) -> None:

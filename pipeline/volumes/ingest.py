@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.config.base import STORAGE_CHUNK
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, VolumeError, counted
 from pipeline.formats import MARK
 from pipeline.geometry import BoundingBox, Triple, Vec
 from pipeline.grid import ChunkGrid
@@ -46,7 +46,6 @@ from pipeline.volumes.places import links_below, overlap, place_of
 from pipeline.volumes.presence import require_stored
 from pipeline.volumes.slabs import SECTIONS, Progress, SlabReader, Tally, write_in_slabs
 from pipeline.volumes.spec_checks import check_spec
-from pipeline.volumes.words import counted
 
 BLOCK_BYTES = 2**28
 """Default size of a block: 256 MiB."""

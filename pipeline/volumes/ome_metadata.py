@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from pipeline.errors import VolumeError
+from pipeline.errors import VolumeError, counted
 from pipeline.geometry import ZERO, Vec
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import VolumeSpec
 from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, unit_nm, whole_voxels
-from pipeline.volumes.words import counted
 
 Kind = TypeVar("Kind")
 KEY = "multiscales"

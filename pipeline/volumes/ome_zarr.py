@@ -14,6 +14,7 @@ import json
 import posixpath
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -23,7 +24,7 @@ from zarr.codecs import ZstdCodec
 from pipeline.errors import PetasegError, StorageError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore, parent_of
-from pipeline.volumes.attribute_names import axis_names
+from pipeline.volumes.attribute_names import axis_names, names_above
 from pipeline.volumes.attributes import stated_by, stated_twice
 from pipeline.volumes.axes import Axes, given_axes, letters
 from pipeline.volumes.base import Mode, VolumeSpec
@@ -46,6 +47,18 @@ MAX_DEPTH = 3
 """The number of folders above an array in which its multiscale group is searched."""
 
 
+@dataclass(frozen=True)
+class _Above:
+    """What lies above an array in its hierarchy."""
+
+    image: Multiscale | None = None
+    """The multiscale image that lists the array."""
+    path: str = ""
+    """The array's path in the image."""
+    groups: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Without an image, the attributes of the groups, by their place, the nearest first."""
+
+
 class ZarrVolume(CheckedVolume):
     """One array of a zarr hierarchy."""
 
@@ -65,23 +78,20 @@ class ZarrVolume(CheckedVolume):
         if kind == "array":
             if location.mip:
                 raise VolumeError(f"{location.url} is one array, without levels; leave mip={location.mip} out")
-            image, path = _image_above(location)
-            return cls._open_array(location, store, mode, image, path)
+            return cls._open_array(location, store, mode, _above(location))
         image = parse_multiscale(location.url, attributes)
         if image is None:
             raise VolumeError(f"{location.url} is a zarr group without multiscales; open an array in it by its path")
         path = image.level(location.url, location.mip).path
-        return cls._open_array(location, ObjectStore(f"{location.base}/{path}"), mode, image, path)
+        return cls._open_array(location, ObjectStore(f"{location.base}/{path}"), mode, _Above(image, path))
 
     @classmethod
-    def _open_array(
-        cls, location: Location, store: ObjectStore, mode: Mode, image: Multiscale | None, path: str
-    ) -> ZarrVolume:
+    def _open_array(cls, location: Location, store: ObjectStore, mode: Mode, above: _Above) -> ZarrVolume:
         array = _open_array(location.url, store, mode)
-        axes = Axes(location.url, _axis_names(location, image, array), array.shape)
-        stated = stated_by(location.url, array.attrs, axes)
-        if image:
-            stated = stated_twice(location.url, image.stated(location.url, path, axes), stated)
+        axes = Axes(location.url, _axis_names(location, above, array), array.shape)
+        stated = stated_by(location.url, array.attrs, axes, above.groups)
+        if above.image:
+            stated = stated_twice(location.url, above.image.stated(location.url, above.path, axes), stated)
         resolution, bounds = placement(location, stated, axes.extent)
         spec = VolumeSpec(
             bounds=bounds,
@@ -200,14 +210,14 @@ def _table(store: ObjectStore, value: Any) -> dict[str, Any]:
     return value
 
 
-def _image_above(location: Location) -> tuple[Multiscale | None, str]:
-    """The multiscale image that lists an array, and the array's path in it; (``None``, "") for a lone array.
+def _above(location: Location) -> _Above:
+    """What lies above an array, up to the multiscale image that lists it, if any; the image then says everything.
 
     Metadata above the array is only looked at if the URL's options leave something to it.
     """
     if location.options.keys() >= {"axes", "resolution", "offset"}:
-        return None, ""
-    below, path = location.base, ""
+        return _Above()
+    below, path, groups = location.base, "", {}
     for _ in range(MAX_DEPTH):
         parent = parent_of(below)
         if parent is None:
@@ -217,9 +227,10 @@ def _image_above(location: Location) -> tuple[Multiscale | None, str]:
         node = _read_node_if_allowed(ObjectStore(parent))
         for image in parse_multiscales(parent, node[1]) if node else []:
             if image.has(path):
-                return image, path
+                return _Above(image, path)
+        groups[parent] = node[1] if node else {}
         below = parent
-    return None, ""
+    return _Above(groups=groups)
 
 
 def _read_node_if_allowed(store: ObjectStore) -> tuple[str, dict[str, Any]] | None:
@@ -248,13 +259,14 @@ def _open_array(url: str, store: ObjectStore, mode: Mode) -> zarr.Array[Any]:
         ) from error
 
 
-def _axis_names(location: Location, image: Multiscale | None, array: zarr.Array[Any]) -> list[str] | None:
+def _axis_names(location: Location, above: _Above, array: zarr.Array[Any]) -> list[str] | None:
     """The letters of the axes; ``VolumeError`` if the image and the array state different ones."""
     if (given := given_axes(location)) is not None:
         return given
     written: Any = getattr(array.metadata, "dimension_names", None)
     dimensions = {"dimension_names": list(written)} if written and any(written) else {}
-    if image is None or image.names is None:
-        return axis_names(location.url, array.attrs, dimensions)
+    if above.image is None or above.image.names is None:
+        names = axis_names(location.url, array.attrs, dimensions)
+        return names_above(location.url, above.groups, len(array.shape)) if names is None else names
     known = {key: names for key, names in dimensions.items() if "?" not in letters(list(map(str, names)))}
-    return axis_names(location.url, array.attrs, {"multiscales": image.names, **known})
+    return axis_names(location.url, array.attrs, {"multiscales": above.image.names, **known})

@@ -81,7 +81,7 @@ class PrecomputedVolume(CheckedVolume):
         )
         volume = cls(location, spec, layer, writable=mode == "r+")
         volume._refuse_writing()
-        if mode == "r" and not cls.is_own(location):
+        if mode == "r":
             require_stored(volume)
         return volume
 

@@ -19,18 +19,15 @@ FEW = 16
 
 
 def require_stored(volume: Volume) -> None:
-    """Raise ``VolumeError`` for a volume of which not one chunk is stored."""
-    if not volume.is_stored:
+    """Raise ``VolumeError`` for a volume of which not one chunk is stored, unless petaseg made it.
+
+    petaseg stores no chunk of zeros, so that a volume of zeros that it made has none.
+    """
+    if not volume.is_stored and not _is_made_by_petaseg(volume.url):
         raise VolumeError(
             f"{volume.url} has not one stored chunk, so that all its voxels would be the same: bring its chunks if "
             "only its metadata are here, or correct the path"
         )
-
-
-def require_stored_unless_made(volume: Volume) -> None:
-    """Like ``require_stored``, but what petaseg made may be empty: it stores no chunk of zeros."""
-    if not volume.is_stored and not _is_made_by_petaseg(volume.url):
-        require_stored(volume)
 
 
 def _is_made_by_petaseg(url: str) -> bool:

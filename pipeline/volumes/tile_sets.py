@@ -20,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import VolumeError
+from pipeline.errors import VolumeError, counted
 from pipeline.geometry import Vec, product
 from pipeline.storage import as_storage_error
 from pipeline.volumes.stacks import COLOURS
-from pipeline.volumes.words import counted
 
 FIELD = re.compile(r"\{(row|column)(?::0(\d{1,2})d?)?\}")
 """``{row}``, or ``{row:03d}`` with leading zeros."""

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.errors import ConfigError, VolumeError
+from pipeline.errors import ConfigError, VolumeError, counted
 from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.storage import local_path
 from pipeline.volumes.attributes import stated_by
@@ -29,7 +29,6 @@ from pipeline.volumes.stack_names import SHOWN
 from pipeline.volumes.stacks import COLOURS
 from pipeline.volumes.tiff import images_of, pages_of
 from pipeline.volumes.tile_sets import TileSet, read_tile_set
-from pipeline.volumes.words import counted
 
 TIFF = (".tif", ".tiff")
 Place = tuple[int, int, int]

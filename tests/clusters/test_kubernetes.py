@@ -219,7 +219,7 @@ def test_a_quota_on_workers_is_told_and_cancel_leaves_nothing(lab: Lab, tmp_path
     lab.plane.wait(lambda: "exceeded quota: tight" in CLUSTER.state(job).reason, "no word of it", LIMIT_SECONDS)
     assert CLUSTER.state(job).phase == "running"
     assert len(belongings(lab)) > 8
-    with pytest.raises(ClusterError, match=r"works on this run already.*petaseg cancel"):
+    with pytest.raises(ClusterError, match=r"works on /data/run already.*petaseg cancel /data/run"):
         CLUSTER.submit(submission)
     CLUSTER.cancel(job)
     assert belongings(lab) == []

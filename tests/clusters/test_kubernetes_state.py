@@ -167,6 +167,6 @@ def test_workers_that_the_node_ends_are_counted() -> None:
         failed=False,
     )
     assert "2 workers were ended: OOMKilled; raise memory_gb" in shown
-    assert "1 workers were ended: Evicted" in shown
+    assert "1 worker was ended: Evicted" in shown
     assert "ImagePullBackOff: no such image" in shown
     assert "Completed" not in shown

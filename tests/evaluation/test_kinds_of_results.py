@@ -175,7 +175,7 @@ def test_settings_that_mean_nothing_are_refused(kind, chosen, message):
 @pytest.mark.parametrize(
     ("kind", "truth", "labels", "message"),
     [
-        ("objects", "int32", "float32", "labels holds float32 in 1 channels; labels are integers"),
+        ("objects", "int32", "float32", "labels holds float32 in 1 channel; labels are integers"),
         ("mask", "float32", "uint8", "truth holds float32 .* name the truth first"),
         ("mask", "uint8", "channels", "labels has 2 channels"),
     ],

@@ -22,6 +22,7 @@ from pipeline.clusters.base import DRIVER_RECORD, DriverJob
 from pipeline.config.reading import load_config
 from pipeline.errors import ClusterError, ConfigError, LeaseError, LedgerError, ModelError, PetasegError, VolumeError
 from pipeline.few_labels.self_training import read_record
+from pipeline.few_labels.suggestions import read_table
 from pipeline.formats import FileFormat
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
@@ -234,6 +235,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "a self-training": (
         *("self/self-train.json", formats.SELF_TRAINING, ConfigError),
         lambda old: settings_of(old / "self" / "self-train.json"),
+    ),
+    "suggestions": (
+        *("self/suggestions.json", formats.SUGGESTIONS, ConfigError),
+        lambda old: read_table(old / "self" / "suggestions.json"),
     ),
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.errors import ConfigError
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.inference.augmentation import Augmentation, variants
 from pipeline.inference.lattice import PatchLattice
@@ -19,7 +19,7 @@ from pipeline.models.heads import Head
 from pipeline.models.spec import OtherChannels, load_card, load_model
 from pipeline.training.targets import shape_descriptors
 from tests.heads import EVERY_HEAD, SHAPE, image_of, write_model
-from tests.inference.networks import convolutional
+from tests.inference.networks import NEAREST, affinities_head, convolutional
 
 STORABLE = ("affinities", "membranes", "signed_distance", "instance_distance", "classes", "shape_descriptors")
 LATTICE = PatchLattice(BoundingBox.from_shape(SHAPE), (8, 10, 10), (2, 4, 4))
@@ -139,3 +139,29 @@ def test_channels_of_unknown_directions_are_refused_with_augmentation() -> None:
     with pytest.raises(ConfigError, match=r"not known how the 2 channels of head flow change"):
         Augmentation("flips", [flow], (6, 6, 6))  # type: ignore[arg-type]
     assert len(variants("flips")) == 8
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("affinities", 0.25), ("foreground", 0.25), ("membranes", 0.75), ("contours", 0.75), ("signed_distance", 0.5)],
+)
+def test_with_the_rule_min_the_copy_that_sees_a_border_decides(name: str, expected: float) -> None:
+    """Copies say 0.25 and 0.75 in turn; the least affinity, the largest membrane, and the mean of all others."""
+    head = affinities_head(NEAREST) if name == "affinities" else Head(name, 0, 1, "sigmoid")
+    augmentation = Augmentation("flips", [head], Vec(3, 4, 5), "min")
+    total = augmentation.empty(torch.device("cpu"))
+    for which in range(8):
+        augmentation.add(total, torch.full((head.stored_channels, 3, 4, 5), 0.25 + 0.5 * (which % 2)), which)
+    assert augmentation.result(total)[0, 1:, 1:, 1:].unique().tolist() == [expected]
+    assert torch.isfinite(augmentation.result(total)).all()
+
+
+def test_no_byte_depends_on_the_chunks_with_the_rule_min(tmp_path: Path) -> None:
+    network = predictor(tmp_path, "affinities", "membranes", augmentation="flips", augmentation_rule="min")
+    whole, _ = network.predict(image_of(), core=LATTICE.bounds, lattice=LATTICE)
+    for chunk in ChunkGrid(LATTICE.bounds, LATTICE.bounds, (5, 9, 13)):
+        box = LATTICE.support(chunk.core)
+        block, _ = network.predict(image_of()[box.slices()], core=chunk.core, lattice=LATTICE)
+        np.testing.assert_array_equal(block, whole[:, *chunk.core.slices()])
+    mean = predictor(tmp_path, "affinities", "membranes", augmentation="flips")
+    assert (whole[:3] <= mean.predict(image_of(), core=LATTICE.bounds, lattice=LATTICE)[0][:3]).all()

@@ -67,7 +67,7 @@ def test_the_mean_over_all_variants_of_true_affinities_is_exact_and_every_voxel_
     total = torch.zeros((3, *labels.shape))
     for which, variant in enumerate(augmentation.variants):
         augmentation.add(total, true_affinities(variant.turn(labels).numpy(), NEAREST), which)
-    np.testing.assert_array_equal(augmentation.mean(total), true_affinities(labels.numpy(), NEAREST))
+    np.testing.assert_array_equal(augmentation.result(total), true_affinities(labels.numpy(), NEAREST))
 
 
 def test_border_planes_are_averaged_over_the_variants_that_have_a_value():
@@ -78,7 +78,7 @@ def test_border_planes_are_averaged_over_the_variants_that_have_a_value():
         augmentation.add(total, torch.ones(3, 4, 4, 4), which)
     assert total[0, 0].unique().tolist() == [4.0]
     assert total[0, 1:].unique().tolist() == [8.0]
-    assert augmentation.mean(total).unique().tolist() == [1.0]
+    assert augmentation.result(total).unique().tolist() == [1.0]
 
 
 @pytest.mark.parametrize(

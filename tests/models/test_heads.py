@@ -84,7 +84,7 @@ def test_heads_come_in_the_order_of_the_card(card: ModelCard) -> None:
 def test_values_without_limits_are_refused(card: ModelCard) -> None:
     with pytest.raises(ConfigError, match=r"head depth of model every-head has activation none; its values have no"):
         chosen_heads(card, ["depth"])
-    assert "depth" not in [head.name for head in storable(card)]
+    assert "depth" not in [head.name for head in storable(heads_of(card))]
 
 
 @pytest.mark.parametrize(

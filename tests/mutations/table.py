@@ -110,6 +110,30 @@ SEGMENTATION = [
         "tests/segmentation/test_supervoxels.py::test_a_basin_that_a_chunk_face_cuts_is_one_supervoxel",
     ),
     Mutation(
+        "objects-wait",
+        "A group of objects with an open cluster waits for the rest of the dataset.",
+        "pipeline/segmentation/objects/union.py",
+        "open_group[first] |= open_group[second]",
+        "pass",
+        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+    ),
+    Mutation(
+        "small-seeds",
+        "A seed that is too small adds nothing to the seed of the object that it joins.",
+        "pipeline/segmentation/objects/union.py",
+        "(0 if free_a else seeds[a]) + (0 if free_b else seeds[b])",
+        "seeds[a] + seeds[b]",
+        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+    ),
+    Mutation(
+        "places-of-seeds",
+        "A voxel where seeds may lie points only to others of these.",
+        "pipeline/segmentation/objects/landscape.py",
+        "towards_seeds, towards_all & WAY)",
+        "towards_all, towards_all & WAY)",
+        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+    ),
+    Mutation(
         "mask",
         "A voxel outside of the mask is not inside a cell.",
         "pipeline/segmentation/heights.py",
@@ -263,6 +287,22 @@ TRAINING = [
 ]
 
 RUNS = [
+    Mutation(
+        "key-in-vain",
+        "A key that contradicts another one is refused.",
+        "pipeline/config/unused.py",
+        "if self.refused and not each.is_default)",
+        "if self.refused and each.is_default)",
+        "tests/runs/test_unused.py::test_two_contradictions_are_both_told",
+    ),
+    Mutation(
+        "key-named-in-vain",
+        "A key that has an effect is not named.",
+        "pipeline/config/unused.py",
+        "if row.covers(each.key)] if why else []",
+        "if row.covers(each.key)]",
+        "tests/runs/test_unused.py::test_an_existing_scheduler_has_its_own_workers",
+    ),
     Mutation(
         "fence-of-workers",
         "A worker whose driver was followed by another one is told to write nothing.",
@@ -798,6 +838,53 @@ SCORES = [
     ),
 ]
 
+FEW_LABELS = [
+    Mutation(
+        "sure-and-right",
+        "A voxel is kept only where the network agrees with the labels that are kept.",
+        "pipeline/few_labels/sure.py",
+        "(np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0))",
+        "np.abs(doubled) >= 255 * self.sure",
+        "tests/few_labels/test_self_training.py::test_sure_voxels_are_those_of_sure_affinities_that_agree_with_the_labels",
+    ),
+    Mutation(
+        "halo-of-sure-voxels",
+        "The mask of sure voxels depends on no voxel beyond its halo, so that chunks do not change it.",
+        "pipeline/few_labels/sure.py",
+        "Vec(1, 1, 1) + Vec(1, erosion, erosion)",
+        "Vec(1, 1, 1)",
+        "tests/few_labels/test_self_training.py::test_the_mask_does_not_depend_on_the_chunks",
+    ),
+    Mutation(
+        "painted-labels-stay",
+        "Labels of a suggested box that are there are never written again.",
+        "pipeline/few_labels/suggestions.py",
+        "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)))",
+        "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)), overwrite=True)",
+        "tests/few_labels/test_suggestions.py::test_a_killed_suggestion_never_writes_over_labels",
+    ),
+    Mutation(
+        "oversampled-volumes",
+        "A volume is drawn in proportion to its voxels times its oversampling.",
+        "pipeline/training/sampler.py",
+        "source.box.voxels * source.oversampling",
+        "source.box.voxels",
+        "tests/training/test_sampler.py::test_a_volume_that_is_oversampled_is_drawn_as_if_it_were_larger",
+    ),
+]
+
 MUTATIONS = [
-    *(*SEGMENTATION, *INFERENCE, *TRAINING, *RUNS, *LEDGER, *PROOF, *FINGERPRINTS, *PYTHON, *KUBERNETES, *SCORES),
+    *(
+        *SEGMENTATION,
+        *INFERENCE,
+        *TRAINING,
+        *RUNS,
+        *LEDGER,
+        *PROOF,
+        *FINGERPRINTS,
+        *PYTHON,
+        *KUBERNETES,
+        *SCORES,
+        *FEW_LABELS,
+    ),
 ]

@@ -156,7 +156,7 @@ def test_every_command_takes_the_address_of_a_run(run_file: str, bucket: str, re
     assert results(Run.open(folder)) == reference
     victim = next(key for key in ObjectStore(folder).list("labels.zarr/0/c/"))
     ObjectStore(folder).delete(victim)
-    assert "1 chunks will be computed again" in petaseg("verify", folder, "--sample", "1", "--repair").stdout
+    assert "1 chunk will be computed again" in petaseg("verify", folder, "--sample", "1", "--repair").stdout
     assert results(run(folder)) == reference  # type: ignore[arg-type]
     missing = petaseg("status", f"{bucket}/lab/runs/second")
     assert missing.returncode == 1

@@ -44,6 +44,7 @@ def open_run(folder: Path, kind: str, *overrides: str) -> Run:
         "gpu": GPU,
         "mean": ("agglomeration.linkage=mean",),
         "section": ("supervoxels.mode=section",),
+        "flips": ("inference.augmentation=flips",),
     }.get(kind, ())
     given = [override for override in of_kind if override.partition("=")[0] not in keys]
     name = kind if kind in GIVEN else "image"
@@ -106,6 +107,8 @@ def test_the_table_knows_every_key_and_every_stage() -> None:
             "input.heads": {"heads"},
             "supervoxels.source": {"image", "heads"},
             "agglomeration.across_sections": {"section"},
+            "inference.augmentation_rule": {"flips", "upright", "affinities"},
+            "input.affinity_offsets": {"image", "affinities", "membranes"},
             "inference.device": {"gpu", "affinities"},
         }
         whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
@@ -263,8 +266,8 @@ def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
 
 
 def test_a_change_back_gives_the_fingerprints_of_before(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
-    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", "mean", "quantile", "section"}
-    for kind in ("image", *GIVEN, "gpu", "mean", "section"):
+    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", "mean", "quantile", "section", "flips", "upright"}
+    for kind in ("image", *GIVEN, "gpu", "mean", "section", "flips"):
         assert fingerprints(open_run(runs, kind)) == before(kind)
     assert before("cpu") == before("quantile") == before("image")
 

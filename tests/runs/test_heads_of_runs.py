@@ -98,8 +98,8 @@ def test_the_heads_of_a_run_are_deleted_with_its_results(tmp_path: Path) -> None
     ("inference", "message"),
     [
         ({"heads": ["affinities", "clefts"]}, r"no head 'clefts'; it predicts affinities, membranes, signed_distance"),
-        ({"heads": ["classes"]}, r"inference\.heads is classes; the segmentation needs affinities"),
-        ({"heads": []}, r"inference\.heads is nothing; the segmentation needs affinities"),
+        ({"heads": ["classes"]}, r"neurons are made of affinities or membranes, and this run has"),
+        ({"heads": []}, r"and this run has neither: add one to inference\.heads"),
         ({"heads": ["affinities", "depth"]}, r"head depth of model every-head has activation none"),
         ({"heads": ["affinities", "flow"], "augmentation": "flips"}, r"not known how the 2 channels of head flow"),
     ],

@@ -326,5 +326,5 @@ def test_an_ingest_into_a_run_directory_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
     """A mark that cannot be read is an error that names the file."""
     (tmp_path / KEY).write_text(json.dumps({"version": 1}))
-    with pytest.raises(CorruptError, match=r"petaseg\.json is not the mark of a run directory"):
+    with pytest.raises(CorruptError, match=r"petaseg\.json cannot be read .*or choose another run_directory"):
         read_mark(ObjectStore(tmp_path))

@@ -28,7 +28,9 @@ from workflows.app import app
 
 IMAGE: dict[str, Any] = {"run_directory": "r", "input": {"image": "i"}}
 AFFINITIES: dict[str, Any] = {"run_directory": "r", "input": {"affinities": "a"}}
-REQUIRED = {"run_directory", "input.image", "input.affinities"}
+MEMBRANES: dict[str, Any] = {"run_directory": "r", "input": {"membranes": "m"}}
+HEADS: dict[str, Any] = {"run_directory": "r", "input": {"heads": {"affinities": "a", "membranes": "m"}}}
+REQUIRED = {"run_directory", "input.image", "input.affinities", "input.membranes", "input.heads"}
 
 
 def case_of(data: dict[str, Any], *, device: str = "cpu", cluster: str | None = None, **keys: Any) -> RunCase:
@@ -57,6 +59,11 @@ def wrong(case: RunCase) -> set[str]:
 CASES = {
     "image": lambda **keys: case_of(IMAGE, **keys),
     "affinities": lambda **keys: case_of(AFFINITIES, **keys),
+    "membranes": lambda **keys: case_of(MEMBRANES, **keys),
+    "heads": lambda **keys: case_of(HEADS, **keys),
+    "section": lambda **keys: case_of(IMAGE, **{"supervoxels__mode": "section", **keys}),
+    "flips": lambda **keys: case_of(IMAGE, **{"inference__augmentation": "flips", **keys}),
+    "upright": lambda **keys: case_of(IMAGE, **keys),
     "cpu": lambda **keys: case_of(IMAGE, **keys),
     "gpu": lambda **keys: case_of(IMAGE, device="cuda", **keys),
     "mean": lambda **keys: case_of(IMAGE, **keys),
@@ -144,6 +151,13 @@ def test_an_existing_scheduler_has_its_own_workers() -> None:
     case = case_of(IMAGE, execution={**keys, "executor": "dask"})
     assert named(case) == {"execution.workers", "execution.threads_per_worker", "execution.dashboard"}
     assert not wrong(case)
+
+
+def test_offsets_need_affinities() -> None:
+    """Offsets of affinities are refused with an image and with membranes alone, and used with heads that hold some."""
+    for data, told in ((IMAGE, True), (MEMBRANES, True), (HEADS, False), (AFFINITIES, False)):
+        case = case_of(data, input__affinity_offsets=VALUES["input.affinity_offsets"])
+        assert wrong(case) == ({"input.affinity_offsets"} if told else set())
 
 
 def test_a_pause_before_no_retry_is_named() -> None:

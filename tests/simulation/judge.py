@@ -31,7 +31,9 @@ from tests.simulation.world import LONGEST_REQUEST, Process, World
 
 Ending = BaseException | None
 """The error that ended a life; None if the run is complete."""
-SET_ASIDE = re.compile(r"(\d+) of (\d+) chunks failed and were set aside.* Chunks (.+?)(?: and (\d+) more)?\. First")
+SET_ASIDE = re.compile(
+    r"(\d+) of (\d+) chunks? failed and (?:was|were) set aside.* Chunks (.+?)(?: and (\d+) more)?\. First"
+)
 STOPPED_EARLY = re.compile(r"stopped early: (\d+) of the first (\d+) chunks failed")
 TOO_LATE_TO_TRY_AGAIN = ("MemoryError", "ConfigError", LOST)
 """Errors after which a chunk may be set aside after fewer attempts."""

@@ -18,17 +18,26 @@ def test_a_sound_training_is_described_and_nothing_is_written(tmp_path):
     """A sound training is described, and its output folder is not made."""
     found = dry_run(settings(tmp_path / "out", targets=({"what": "affinities", "offsets": NEAREST}, CONTOURS)))
     assert not (tmp_path / "out").exists()
-    assert (found.steps, found.done, found.affinities, found.others) == (6, 0, 3, ("contours",))
-    assert found.use == (
-        "A run could use it: 3 of its 3 affinities are those of the nearest neighbours; contours would be left out."
-    )
+    assert (found.steps, found.done, [head.name for head in found.heads]) == (6, 0, ["affinities", "contours"])
+    assert found.use == "A run can make of it: neurons (from affinities); volumes: affinities, contours."
 
 
 def test_targets_that_no_run_can_use_are_called_so(tmp_path):
-    """A model without affinities of the nearest neighbours is said to be of no use for a run."""
+    """A model without affinities of the nearest neighbours and without membranes is said to give no neurons."""
     for targets in ((CONTOURS,), ({"what": "affinities", "offsets": ((0, -1), (-1, 0))},)):
         found = dry_run(settings(tmp_path, targets=targets))
-        assert found.use.startswith(f"No run could use the model: it predicts {targets[0]['what']}")
+        assert found.use.startswith("A run can make of it: no neurons, which need affinities that begin with the")
+        assert found.use.endswith(f"; volumes: {targets[0]['what']}.")
+
+
+def test_heads_that_cannot_be_stored_are_named(tmp_path):
+    """Values without limits, and two heads of one name, are no volumes; membranes are neurons too."""
+    depth = {"what": "instance_distance", "levels": None, "losses": ({"kind": "mse", "activation": "none"},)}
+    found = dry_run(settings(tmp_path, targets=({"what": "membranes"}, depth, CONTOURS, CONTOURS)))
+    assert found.use == (
+        "A run can make of it: neurons (from membranes); volumes: membranes; not instance_distance, contours, which "
+        "cannot be stored."
+    )
 
 
 def test_what_training_would_refuse_is_refused(tmp_path):
@@ -75,7 +84,7 @@ def test_a_training_on_classes_is_checked_and_learned(tmp_path):
     data["validation"] = volume.model_copy(update={"start": (16, 0, 0)})
     fast = {"steps": 60, "validate_every": 30, "learning_rate": 0.01, "ema_decay": 0.5, "augmentation": "none"}
     config = settings(tmp_path / "model", targets=(classes,), **data, **fast)
-    assert dry_run(config).use.startswith("No run could use the model: it predicts classes")
+    assert dry_run(config).use.endswith("; volumes: classes.")
     assert train(config).best.score > 0.75, "with class 1 everywhere it is 0.59"
     card = load_card(tmp_path / "model")
     assert [(c.what, c.channels, c.activation) for c in card.other_channels] == [("classes", 2, "softmax")]

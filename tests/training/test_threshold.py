@@ -39,7 +39,7 @@ def test_where_no_threshold_can_be_chosen_it_is_said(tmp_path):
     """Other targets and one object have no threshold; a threshold of the training file is kept."""
     other = settings(tmp_path / "other", targets=({"what": "contours"},))
     train(other)
-    assert "no affinities" in str(choose_threshold(other))
+    assert "neither affinities" in str(choose_threshold(other))
     given = settings(tmp_path / "given", threshold=0.25)
     train(given)
     assert choose_threshold(given).threshold == 0.25

@@ -13,9 +13,8 @@ from pipeline.errors import ConfigError, ModelError, StorageError
 from pipeline.models.spec import load_card, load_model
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
-from pipeline.training.dry_run import dry_run
+from pipeline.training.dry_run import dry_run, sound
 from pipeline.training.module import Record
-from pipeline.training.submission import check_output
 from pipeline.training.trainer import identity, train
 from tests.training.trainings import MINI, checkpoint, log, settings, stored_cubes, train_killed_after
 from tests.training.volumes import OFF
@@ -126,7 +125,7 @@ def test_a_checkpoint_without_a_version_is_gone_on_with_and_a_newer_one_is_refus
 def test_a_model_that_no_training_wrote_is_not_replaced(name, tmp_path):
     """Neither a card nor weights that lie in the output are overwritten, by a training, its check or its job."""
     (tmp_path / name).write_text("another model")
-    for act in (train, dry_run, check_output):
+    for act in (train, dry_run, sound):
         with pytest.raises(ConfigError, match=rf"{name} is there, .* name another output, or move that model away"):
             act(settings(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -5,7 +5,7 @@ import pytest
 
 from pipeline.geometry import BoundingBox
 from pipeline.volumes.base import VolumeSpec
-from workflows.commands.ingest import next_steps
+from workflows.commands.ingested import next_steps
 
 
 @pytest.mark.parametrize(

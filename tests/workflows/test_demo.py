@@ -30,7 +30,7 @@ def a_project(folder: Path) -> None:
 
 def a_run_file_like_the_demos(folder: Path) -> None:
     folder.mkdir()
-    (folder / "run.yaml").write_text(demo.RUN_FILE)
+    (folder / "run.yaml").write_text(demo.DEMO_TEXT)
     write_volume(folder / "image.zarr", np.ones((8, 8, 8), np.uint8))
 
 
@@ -85,7 +85,7 @@ def test_an_interrupted_demo_goes_on(tmp_path: Path) -> None:
     demo.prepare(tmp_path / "demo", force=False)
     (tmp_path / "demo" / "run.yaml").unlink()
     shutil.rmtree(tmp_path / "demo" / "truth.zarr")
-    assert demo.prepare(tmp_path / "demo", force=False).read_text() == demo.RUN_FILE
+    assert demo.prepare(tmp_path / "demo", force=False).read_text() == demo.DEMO_TEXT
     assert open_volume(str(tmp_path / "demo" / "truth.zarr")).spec.bounds.shape == (8, 24, 24)
 
 
@@ -93,12 +93,12 @@ def test_what_somebody_has_changed_in_a_demo_is_not_replaced(tmp_path: Path) -> 
     """A run file with other values, and an image that petaseg did not make, are refused by ``--force``."""
     folder = tmp_path / "demo"
     demo.prepare(folder, force=False)
-    (folder / "run.yaml").write_text(demo.RUN_FILE + "# my notes\n")
+    (folder / "run.yaml").write_text(demo.DEMO_TEXT + "# my notes\n")
     before = state(folder)
     with pytest.raises(ConfigError, match="move it away"):
         demo.prepare(folder, force=True)
     assert state(folder) == before
-    (folder / "run.yaml").write_text(demo.RUN_FILE)
+    (folder / "run.yaml").write_text(demo.DEMO_TEXT)
     shutil.rmtree(folder / "image.zarr")
     (folder / "image.zarr").mkdir()
     (folder / "image.zarr" / "raw.dat").write_text("mine")

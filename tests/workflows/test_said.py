@@ -24,7 +24,7 @@ from workflows.commands.evaluate import _as_keys
 from workflows.commands.init import write_example
 from workflows.commands.options import beside_sets, finite, parse_box, parse_shape, parse_sizes, parse_two, parse_vector
 from workflows.commands.relabel import parse_thresholds
-from workflows.commands.setup_lines import read_setup
+from workflows.commands.submitting import read_setup
 
 NAMES = [
     "a: b",

@@ -12,7 +12,7 @@ SHAPE = (64, 192, 192)
 SEED = 7
 """The seed of the demo's tissue; the bundled network was trained on other seeds."""
 
-RUN_FILE = """\
+DEMO_TEXT = """\
 # The demo's run: made-up tissue, a small recurrent network, neurons.
 run_directory: run
 input:
@@ -86,7 +86,7 @@ def prepare(folder: Path, *, force: bool) -> Path:
         _discard(folder)
     with progress_console.status(f"making tissue of {' x '.join(map(str, SHAPE))} voxels ..."):
         write_tissue(folder)
-    file.write_text(RUN_FILE)
+    file.write_text(DEMO_TEXT)
     return file
 
 
@@ -111,7 +111,7 @@ def _discard(folder: Path) -> None:
     from pipeline.storage import ObjectStore
 
     file, results = folder / "run.yaml", ObjectStore(folder / "run")
-    if file.is_file() and file.read_text() != RUN_FILE:
+    if file.is_file() and file.read_text() != DEMO_TEXT:
         raise ConfigError(f"{file} was changed since petaseg demo wrote it, and --force would replace it; move it away")
     if read_mark(results) is not None:
         with Lease(results, seconds=Execution().lease_seconds):

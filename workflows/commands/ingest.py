@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
-import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from workflows.commands.options import named, parse_shape, parse_sizes, parse_two, parse_vector
 
-if TYPE_CHECKING:
-    from pipeline.volumes.base import VolumeSpec
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        callback=named, help="Folder of TIFF, PNG or JPEG, tiles.json, stack.tif, file.h5, .npy, or a volume."
+    ),
+]
+TargetArgument = Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")]
+ResolutionOption = Annotated[
+    str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel, if the source does not state them.")
+]
+OffsetOption = Annotated[
+    str | None, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel; the source's, or 0.")
+]
+DatasetOption = Annotated[str | None, typer.Option(help="Dataset in an HDF5 file.")]
+ChunkOption = Annotated[
+    str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk; 64,64,64 if left out.")
+]
+ShardOption = Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")]
+FormatOption = Annotated[
+    str | None, typer.Option("--format", help="Such as zarr or precomputed; by the target's name if left out.")
+]
+ToOption = Annotated[str | None, typer.Option(metavar="uint8", help="Convert 16-bit or float values to uint8.")]
+PercentilesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH",
+        help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
+    ),
+]
+ColoursOption = Annotated[
+    bool, typer.Option("--colours", help="Keep red, green and blue of image files as three channels.")
+]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -18,49 +48,24 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog="Example: petaseg ingest stack/ image.zarr --resolution 40,4,4")
     def ingest(
-        source: Annotated[
-            str,
-            typer.Argument(
-                callback=named,
-                help="Folder of TIFF, PNG or JPEG, tiles.json, stack.tif, file.h5, .npy, or a volume.",
-            ),
-        ],
-        target: Annotated[str, typer.Argument(callback=named, help="Volume to write: path or URL.")],
-        resolution: Annotated[
-            str | None, typer.Option(metavar="Z,Y,X", help="Nanometres per voxel, if the source does not state them.")
-        ] = None,
-        offset: Annotated[
-            str | None, typer.Option(metavar="Z,Y,X", help="Global position of the first voxel; the source's, or 0.")
-        ] = None,
-        dataset: Annotated[str | None, typer.Option(help="Dataset in an HDF5 file.")] = None,
-        chunk: Annotated[
-            str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored chunk; 64,64,64 if left out.")
-        ] = None,
-        shard: Annotated[str | None, typer.Option(metavar="Z,Y,X", help="Voxels of one stored object.")] = None,
-        format_: Annotated[
-            str | None, typer.Option("--format", help="Such as zarr or precomputed; by the target's name if left out.")
-        ] = None,
-        to: Annotated[
-            str | None, typer.Option(metavar="uint8", help="Convert 16-bit or float values to uint8.")
-        ] = None,
-        percentiles: Annotated[
-            str | None,
-            typer.Option(
-                metavar="LOW,HIGH",
-                help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
-            ),
-        ] = None,
-        colours: Annotated[
-            bool, typer.Option("--colours", help="Keep red, green and blue of image files as three channels.")
-        ] = False,
-        overwrite: Annotated[
-            bool, typer.Option("--overwrite", help="Replace an existing volume that petaseg made.")
-        ] = False,
+        source: SourceArgument,
+        target: TargetArgument,
+        resolution: ResolutionOption = None,
+        offset: OffsetOption = None,
+        dataset: DatasetOption = None,
+        chunk: ChunkOption = None,
+        shard: ShardOption = None,
+        format_: FormatOption = None,
+        to: ToOption = None,
+        percentiles: PercentilesOption = None,
+        colours: ColoursOption = False,
+        overwrite: OverwriteOption = False,
     ) -> None:
         """Copy an image stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
         from pipeline.errors import ConfigError
         from pipeline.volumes import parse_target
         from pipeline.volumes.ingest import ingest as run_ingest
+        from workflows.commands.ingested import next_steps
         from workflows.interruption import between_steps, this_command
         from workflows.terminal.tables import share_bar
 
@@ -91,44 +96,3 @@ def register(app: typer.Typer) -> None:
         typer.echo(report)
         for line in next_steps(report.url, report.spec):
             typer.echo(line)
-
-
-def next_steps(url: str, spec: VolumeSpec) -> list[str]:
-    """What can be done next with a volume: by its type and channels it is an image, affinities or labels.
-
-    A volume of uint8 without channels may be a mask too; such lines begin with their purpose.
-    """
-    place = shlex.quote(url)
-    if (spec.channels or 1) >= 3 and (spec.dtype == "uint8" or spec.dtype.kind == "f"):
-        return [
-            f"next, if these are affinities: petaseg init run.yaml --affinities {place}",
-            *(_for_colours(url) if spec.dtype == "uint8" and spec.channels == 3 else []),
-        ]
-    if spec.channels not in (None, 1):
-        one = shlex.quote(f"{url}#channel=0")
-        return [f"no run reads {spec.channels} channels: take one of them ({one}), or affinities of z, y and x"]
-    if spec.dtype == "uint8":
-        return [f"next: petaseg init run.yaml --image {place}"]
-    if spec.dtype.kind == "f" or spec.dtype in ("uint16", "int16"):
-        return [
-            f"next, if this is an image: petaseg ingest {place} image.zarr --to uint8   (a run reads uint8)",
-            *(_for_labels(place) if spec.dtype.kind in "ui" else []),
-        ]
-    return _for_labels(place)
-
-
-def _for_colours(url: str) -> list[str]:
-    """What can be done with red, green and blue."""
-    return [
-        f"or, if these are colours: petaseg init run.yaml --model MODEL --image {shlex.quote(url)}   (in_channels: 3)",
-        f"or, to use the green alone: petaseg init run.yaml --image {shlex.quote(f'{url}#channel=1')}",
-    ]
-
-
-def _for_labels(place: str) -> list[str]:
-    """Commands for labels."""
-    return [
-        f"next, to train on these labels: petaseg init train.yaml --image IMAGE --labels {place}",
-        f"or to score with them: petaseg run run.yaml --set evaluation.labels={place}",
-        f"or to score them: petaseg evaluate TRUTH {place}",
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -32,11 +33,24 @@ def register(app: typer.Typer) -> None:
         from workflows.terminal.tables import facts_table, models_table
 
         facts = stored_facts()
+        for line in _uses(names or []):
+            typer.echo(line)
         if names or measure:
             facts = _asked_for(names or [each.name for each in facts], measure)
         if not names:
             models_table(bundled_cards())
         facts_table(facts)
+
+
+def _uses(names: list[str]) -> Iterator[str]:
+    """For each model among the names, what a run can make of it."""
+    from pipeline.models.facts import subject
+    from pipeline.models.heads import heads_of, uses
+
+    for name in names:
+        card = subject(name).card
+        if card is not None:
+            yield f"{card.name}: a run can make of it: {uses(heads_of(card))}"
 
 
 def _asked_for(names: list[str], measure: bool) -> list[Facts]:

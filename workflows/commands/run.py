@@ -57,7 +57,7 @@ def register(app: typer.Typer) -> None:
             opened.check_model()
             stages = ", ".join(stage.name for stage in opened.stages)
             outdated_note(read_status(opened))
-            say(f"{run} is sound. It would run: {stages}\nwhat it will cost: {opened.hint('plan')}")
+            say(f"{run} is sound. It would run: {stages}\n{_uses(opened)}what it will cost: {opened.hint('plan')}")
             for each in unused:
                 say(str(each))
             if refused:
@@ -70,6 +70,17 @@ def register(app: typer.Typer) -> None:
             run_table(session)
             show_summary(session.report.summary)
             report_table(session.run, session.report)
+
+
+def _uses(run: Run) -> str:
+    """A line about the heads of the model: what is stored, and what else a run could make of them."""
+    from pipeline.models.heads import heads_of, uses
+
+    network = run.inputs.network
+    if network is None:
+        return ""
+    stored = ", ".join(run.inputs.heads)
+    return f"it would store {stored}; a run can make of this model: {uses(heads_of(network.card))}\n"
 
 
 def _other_input(run: Run, overwrite: bool) -> str | None:

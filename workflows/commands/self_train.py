@@ -58,8 +58,7 @@ def register(app: typer.Typer) -> None:
         from pipeline.config.reading import load_config
         from pipeline.few_labels.checks import check
         from pipeline.few_labels.self_training import self_train as run_steps
-        from pipeline.training.config import TrainConfig
-        from pipeline.training.submission import with_absolute_paths
+        from pipeline.training.config import TrainConfig, with_absolute_paths
         from workflows.terminal.few_labels import show_rounds
 
         config = with_absolute_paths(load_config(file, set_ or (), TrainConfig))

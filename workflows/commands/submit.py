@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from pipeline.clusters import CLUSTERS
 from workflows.commands.options import OverwriteOption, RunArgument, SetOption
-
-if TYPE_CHECKING:
-    from pipeline.clusters.base import DriverJob
 
 OnOption = Annotated[
     str | None, typer.Option("--on", metavar="CLUSTER", help=f"{' or '.join(CLUSTERS)}; default: cluster.kind.")
@@ -43,7 +40,7 @@ def submit(
     from pipeline.runs.run import Run
     from pipeline.runs.unused import unused_keys
     from workflows.commands import submit_training
-    from workflows.commands.setup_lines import setup_lines, setup_note
+    from workflows.commands.submitting import queued, setup_lines, setup_note
     from workflows.interruption import undivided
     from workflows.terminal.tables import say
 
@@ -76,11 +73,6 @@ def submit(
         f"end it         {opened.hint('cancel')}\n"
         f"after an end   {opened.hint(*again)}   (it goes on where it stopped)" + setup_note(lines, opened.url)
     )
-
-
-def queued(job: DriverJob, end: str) -> str:
-    """The words of a submission that Ctrl-C came too late for. end: the command that ends the job."""
-    return f"submitted to {job.cluster} as {job.id} all the same; end it with: {end}"
 
 
 def logs(

@@ -58,8 +58,7 @@ def submit(
     from pipeline.training import submission
     from pipeline.training.dry_run import sound
     from pipeline.training.unused import unused_keys
-    from workflows.commands.setup_lines import setup_lines, setup_note
-    from workflows.commands.submit import queued
+    from workflows.commands.submitting import queued, setup_lines, setup_note
     from workflows.commands.train import require_finished_volumes
     from workflows.interruption import undivided
     from workflows.terminal.tables import progress_console, say

@@ -58,12 +58,14 @@ def register(app: typer.Typer) -> None:
 
             typer.echo(draw_preview(config))
             return
+        from pipeline.training.dry_run import heads_of_targets, use_of
         from pipeline.training.trainer import first_process
         from pipeline.training.trainer import train as run_train
         from workflows.terminal.training import training_line
 
         if first_process():
             _name_unused(config)
+            typer.echo(use_of(heads_of_targets(config.channels)))
         with saying(lambda: interrupted(config)), training_line() as show:
             result = run_train(config, on_update=show)
         if not first_process():
@@ -108,9 +110,11 @@ def require_finished_volumes(config: TrainConfig) -> None:
 
 def _next(folder: str) -> str:
     """The next command for the model of this folder."""
+    from pipeline.models.heads import heads_of, uses
     from pipeline.models.spec import load_card
     from pipeline.runs.hints import command
 
-    if load_card(folder).offsets:
+    heads = heads_of(load_card(folder))
+    if any(head.makes_neurons for head in heads):
         return f"next: {command('init', 'run.yaml', (), '--image', 'IMAGE', '--model', folder)}"
-    return "it predicts no affinities of nearest neighbours, so petaseg run cannot use it; docs/training.md tells more"
+    return f"a run can make of it: {uses(heads)}; docs/predictions.md tells more"

@@ -44,9 +44,11 @@ def register(app: typer.Typer) -> None:
         if all_ and sample is not None:
             raise ConfigError("--all and --sample are both given, and all chunks are no sample: leave one of them out")
         starting(f"opening {run}")
+        from pipeline.errors import counted
         from pipeline.runs import verify as proof
         from pipeline.runs.run import Run
         from pipeline.runs.status import read_status
+        from pipeline.volumes.words import counted
         from workflows.terminal.tables import bars, outdated_note, say, verify_table
 
         opened = Run.open(run, set_ or ())
@@ -59,7 +61,7 @@ def register(app: typer.Typer) -> None:
         if repair and (findings or stray):
             proof.repair(opened, findings, stray)
             if findings:
-                say(f"{len(findings)} chunks will be computed again by: {opened.command}")
+                say(f"{counted(len(findings), 'chunk')} will be computed again by: {opened.command}")
             if stray:
                 say(f"stray objects of {', '.join(stray)} were removed")
         elif findings or stray:

@@ -10,7 +10,10 @@ from pipeline.runs.hints import command
 from workflows.terminal.tables import console, say
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from pipeline.few_labels.self_training import SelfTraining
+    from pipeline.few_labels.suggestions import Suggestion, Wanted
 
 
 def show_rounds(plan: SelfTraining, lines: list[dict[str, Any]]) -> None:
@@ -28,6 +31,22 @@ def show_rounds(plan: SelfTraining, lines: list[dict[str, Any]]) -> None:
     held = f"the model of round {best}" if best else "the first model, since no later one has a better score"
     say(f"{plan.output} holds {held}")
     say(f"next: {command('init', 'run.yaml', (), '--image', 'IMAGE', '--model', str(plan.output))}")
+
+
+def show_suggestions(wanted: Wanted, found: Sequence[Suggestion]) -> None:
+    """Print the boxes in order, and what to do with their crops."""
+    table = Table(box=None)
+    for name in ("box", "from z, y, x", "unsure", "entropy", "cluster", "group"):
+        table.add_column(name, justify="right")
+    for each in found:
+        place = ", ".join(map(str, each.box.start))
+        table.add_row(
+            *(each.name, place, f"{each.unsure:.3f}", f"{each.entropy:.3f}"), str(each.cluster), str(each.group)
+        )
+    console.print(table)
+    folder = wanted.output
+    say(f"look at {folder}/sheet.png; paint labels.zarr of each box there over its image.zarr; then add the lines")
+    say(f"of {folder}/volumes.yaml to `volumes` in the training file, and train under another output")
 
 
 def shown(value: Any) -> str:

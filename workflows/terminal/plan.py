@@ -35,7 +35,8 @@ def _row(stage: StagePlan) -> Iterator[str]:
 def _lines(run: Run, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "voxels", f"{plan.voxels:,} ({run.layout.roi})"
     if plan.patches:
-        yield "patches", f"{plan.patches:,}, run {plan.waste:.2f} times on average. {plan.advice}".rstrip()
+        again = "; neighbouring chunks compute the patches at their common faces twice" if plan.waste > 1 else ""
+        yield "patches", f"{plan.patches:,}, each computed {plan.waste:.2f} times on average{again}{plan.advice}"
     memory = plan.sample.memory
     growth = human_bytes(max(memory.growth.values()))
     yield "memory a worker", f"{human_bytes(memory.at_rest)}, and {growth} more for each chunk at a time (sample chunk)"
@@ -54,6 +55,5 @@ def _time(plan: Plan) -> str:
     slots = sorted({stage.slots or 0 for stage in plan.stages})
     others = ", ".join(stage.name for stage in plan.stages if not stage.measured)
     behind = f", without {others}" if others else ""
-    return (
-        f"about {human_seconds(plan.seconds)} with {' or '.join(map(str, slots))} chunks at a time on {where}{behind}"
-    )
+    at_a_time = "1 chunk" if slots == [1] else f"{' or '.join(map(str, slots))} chunks"
+    return f"about {human_seconds(plan.seconds)} with {at_a_time} at a time on {where}{behind}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pipeline.errors import counted
 from workflows.terminal.tables import console, heading, say
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def object_table(scores: ObjectScores, title: str) -> None:
     if scores.sections is not None:
         means = scores.sections.to_dict()
         shown = ", ".join(f"{name} {_shown(means[key])}" for name, key in SECTION_MEANS.items())
-        say(f"mean of {means['sections']} sections in 2D: {shown}")
+        say(f"mean of {counted(means['sections'], 'section')} in 2D: {shown}")
     _note_not_scored(scores.not_scored, scores.voxels - int(scores.overlaps.true_voxels.sum()))
 
 

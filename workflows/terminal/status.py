@@ -11,6 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.clusters.base import DriverJob, JobState
+from pipeline.errors import counted
+from pipeline.runs.applied import RELABEL
 from pipeline.runs.cost import COVERAGE, Estimate, RunCost
 from pipeline.runs.status import RunStatus, StageStatus
 from workflows.terminal.tables import console, human_bytes, human_seconds, outdated_note, say
@@ -18,6 +20,8 @@ from workflows.terminal.tables import console, human_bytes, human_seconds, outda
 ERRORS_SHOWN = 10
 NOTES_SHOWN = 5
 """Notes of each stage that are shown."""
+TREE = "agglomerate"
+"""The last stage that no relabel computes again."""
 LIVE_SECONDS = 60.0
 """The time of the latest chunk is shown only if it is longer ago than this."""
 
@@ -25,15 +29,34 @@ LIVE_SECONDS = 60.0
 def show_status(status: RunStatus) -> None:
     """Print the state of a run, and remedies for what failed."""
     console.print(status_view(status), highlight=False, soft_wrap=True)
-    outdated_note(status.stages)
+    if is_relabelled(status):
+        say(relabel_note(status), "yellow")
+    else:
+        outdated_note(status.stages)
     if any(stage.errors for stage in status.stages):
         say(f"retry with: {status.command}")
+
+
+def is_relabelled(status: RunStatus) -> bool:
+    """True if `petaseg relabel` has applied a threshold that not all labels have yet."""
+    outdated = {stage.name for stage in status.stages if stage.outdated}
+    names = [stage.name for stage in status.stages]
+    applied = status.threshold is not None and status.threshold.source == RELABEL
+    return applied and bool(outdated) and outdated <= set(names[names.index(TREE) + 1 :])
+
+
+def relabel_note(status: RunStatus) -> str:
+    """The stages that still have the labels of before, and the command that goes on."""
+    names = ", ".join(stage.name for stage in status.stages if stage.outdated)
+    if status.driver == "working":
+        return f"petaseg relabel is at work: {names} of before its threshold until it gets there"
+    return f"petaseg relabel was interrupted: {names} of before its threshold; go on with: {status.command}"
 
 
 def show_job(job: DriverJob, state: JobState) -> None:
     """Print the state of a submitted driver and its workers on the cluster."""
     reason = f" ({state.reason})" if state.reason else ""
-    workers = f"{state.workers_running} workers run, {state.workers_pending} wait"
+    workers = f"{counted(state.workers_running, 'worker')} running, {state.workers_pending} waiting"
     say(f"{'submitted':<14}{job.cluster} {job.id}: {state.phase}{reason}; {workers}")
 
 

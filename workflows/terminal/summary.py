@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 NAMED = 3
 """The number of largest segments that are listed."""
 
+UNITS = {"mm3": 1e9, "um3": 1.0, "nm3": 1e-9}
+"""Units of volumes, in cubic micrometres, the largest first."""
+
 
 def show_summary(summary: Summary) -> None:
     """Print a segmentation in numbers, and what is implausible about it."""
@@ -41,8 +44,11 @@ def size(voxels: int, um3: float) -> str:
 
 
 def volume(voxels: int, um3: float) -> str:
-    """A volume for people, in cubic micrometres."""
-    return f"{voxels * um3:,.3g} um3" if voxels * um3 < 1000 else f"{voxels * um3:,.0f} um3"
+    """A volume for people, in nm3, um3 or mm3: the largest unit of which there is at least a thousandth."""
+    unit, number = next(
+        (unit, voxels * um3 / size) for unit, size in UNITS.items() if voxels * um3 >= size / 1000 or unit == "nm3"
+    )
+    return f"{number:,.3g} {unit}" if number < 1000 else f"{number:,.0f} {unit}"
 
 
 def preview_table(previews: Sequence[Preview]) -> None:

@@ -25,6 +25,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from pipeline.errors import counted
 from pipeline.runs.status import StageStatus, read_status
 
 if TYPE_CHECKING:  # reading a run directory needs no torch, numba, matplotlib or Luigi
@@ -157,8 +158,8 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
     for proof in proofs:
         if proof.strays:
             console.print(
-                f"[red]stray[/] {proof.stage}: {len(proof.strays)} stored objects that no chunk of this run writes, "
-                f"such as {proof.strays[0]}; another region or chunk shape has left them",
+                f"[red]stray[/] {proof.stage}: {counted(len(proof.strays), 'stored object')} that no chunk of this run "
+                f"writes, such as {proof.strays[0]}; another region or chunk shape has left them",
                 highlight=False,
                 soft_wrap=True,
             )
@@ -185,12 +186,14 @@ def _verdict(proof: StageProof) -> str:
 
 def models_table(cards: Iterable[ModelCard]) -> None:
     """Print a table of the bundled models."""
-    table = Table("model", "architecture", "voxels (nm)", "patch", "trained on", "scores")
+    from pipeline.models.heads import described, heads_of
+
+    table = Table("model", "architecture", "voxels (nm)", "patch", "heads", "trained on", "scores")
     for card in cards:
         scores = "\n".join(f"{name}: {value}" for name, value in card.scores.items())
         nm = " x ".join(f"{side:g}" for side in card.resolution_nm)
         patch = " x ".join(map(str, card.patch_shape))
-        table.add_row(card.name, card.architecture, nm, patch, card.training_data, scores)
+        table.add_row(card.name, card.architecture, nm, patch, described(heads_of(card)), card.training_data, scores)
     console.print(table)
 
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ClusterError, ConfigError
@@ -47,17 +48,18 @@ class Api:
     Every method raises ``ClusterError`` in the cluster's words and with a remedy.
     """
 
-    def __init__(self, namespace: str) -> None:
+    def __init__(self, namespace: str, run_url: str = "RUN") -> None:
+        """run_url: the run directory, for the commands that messages name."""
         _check_installed()
-        self.namespace = namespace
-        with explained(namespace):
+        self.namespace, self.run_url = namespace, run_url
+        with explained(namespace, run_url):
             self._client = _connect()
 
     def release(self) -> tuple[int, int]:
         """The API server's release: (1, 30) for v1.30.2."""
         from kubernetes.client import VersionApi
 
-        with explained(self.namespace):
+        with explained(self.namespace, self.run_url):
             said = _plain(VersionApi(self._client).get_code(_preload_content=False, _request_timeout=TIMEOUT))
         major, minor = ("".join(filter(str.isdigit, said[part])) for part in ("major", "minor"))  # clouds say 30+
         return int(major), int(minor)
@@ -89,7 +91,7 @@ class Api:
         from kubernetes.client import CoreV1Api
 
         fields = f"involvedObject.kind={kind},involvedObject.name={name},type=Warning"
-        with explained(self.namespace):
+        with explained(self.namespace, self.run_url):
             api = CoreV1Api(self._client)
             events = _plain(
                 api.list_namespaced_event(
@@ -103,7 +105,7 @@ class Api:
         """The lines that a pod has written; none if it has not started."""
         from kubernetes.client import ApiException, CoreV1Api
 
-        with explained(self.namespace):
+        with explained(self.namespace, self.run_url):
             try:
                 answer = CoreV1Api(self._client).read_namespaced_pod_log(
                     pod, self.namespace, _preload_content=False, _request_timeout=TIMEOUT
@@ -121,7 +123,7 @@ class Api:
 
         place, noun = NOUNS[kind]
         method = getattr(getattr(client, place)(self._client), "_".join(filter(None, (verb, "namespaced", noun, part))))
-        with explained(self.namespace):
+        with explained(self.namespace, self.run_url):
             try:
                 return _plain(method(*arguments, _preload_content=False, _request_timeout=TIMEOUT, **options))
             except client.ApiException as error:
@@ -135,7 +137,7 @@ class UnavailableError(ClusterError):
 
 
 @contextmanager
-def explained(namespace: str) -> Generator[None, None, None]:
+def explained(namespace: str, run_url: str) -> Generator[None, None, None]:
     """Turn the client's errors into ``ClusterError``."""
     from kubernetes.client import ApiException
     from kubernetes.config import ConfigException
@@ -145,7 +147,7 @@ def explained(namespace: str) -> Generator[None, None, None]:
         yield
     except ApiException as error:
         kind = UnavailableError if error.status in (0, 429) or (error.status or 0) >= 500 else ClusterError
-        raise kind(_explain(error, namespace)) from None
+        raise kind(_explain(error, namespace, quote(run_url))) from None
     except HTTPError as error:
         raise UnavailableError(
             f"the Kubernetes API server does not answer ({_reason(error)}); see whether `kubectl cluster-info` reaches "
@@ -178,9 +180,9 @@ def _connect() -> ApiClient:
     return client.ApiClient(own)
 
 
-def _explain(error: ApiException, namespace: str) -> str:
+def _explain(error: ApiException, namespace: str, run: str) -> str:
     words = _words(error)
-    return f"Kubernetes refused: {words}; {_remedy(error.status or 0, words, namespace)}"
+    return f"Kubernetes refused: {words}; {_remedy(error.status or 0, words, namespace, run)}"
 
 
 def _words(error: ApiException) -> str:
@@ -191,7 +193,7 @@ def _words(error: ApiException) -> str:
         return f"{error.status} {error.reason}"
 
 
-def _remedy(status: int, words: str, namespace: str) -> str:
+def _remedy(status: int, words: str, namespace: str, run: str) -> str:
     if "exceeded quota" in words:
         return (
             f"ask for less in cluster.driver, cluster.workers or cluster.inference_workers, wait until other jobs have "
@@ -209,8 +211,8 @@ def _remedy(status: int, words: str, namespace: str) -> str:
     if status == 403:
         return f"this is a rule of namespace {namespace}: ask its administrator, or use another namespace"
     if status == 409:
-        return "it exists already: end the earlier submission with `petaseg cancel`"
-    return "`petaseg submit --dry-run --on kubernetes` prints what would be submitted"
+        return f"it exists already: end the earlier submission with `petaseg cancel {run}`"
+    return f"`petaseg submit {run} --dry-run --on kubernetes` prints what would be submitted"
 
 
 def _plain(answer: Any) -> Manifest:

@@ -6,6 +6,7 @@ import base64
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
@@ -47,9 +48,9 @@ class KubernetesCluster:
         """Create all resources, or none; without what the server's release does not know."""
         documents = made.manifests(submission)
         name, cluster = made.resource_name(submission.run_url), submission.config.cluster
-        api = Api(cluster.namespace)
+        api = Api(cluster.namespace, submission.run_url)
         documents = fitted(documents, api.release())
-        _make_room(api, name)
+        _make_room(api, name, submission.run_url)
         for pod in _one_pod_of_each(documents):
             _check_accepted(api, pod)
         try:
@@ -98,14 +99,14 @@ def _new_certificates() -> dict[str, str]:
         return {file.name: base64.b64encode(file.read_bytes()).decode() for file in Path(folder).iterdir()}
 
 
-def _make_room(api: Api, name: str) -> None:
+def _make_room(api: Api, name: str, run_url: str) -> None:
     """Delete the resources of an earlier submission of this run; ``ClusterError`` if it is still running."""
     job = api.read("Job", name)
     ended = {"Complete", "Failed"} & {c["type"] for c in (job or {}).get("status", {}).get("conditions", ())}
     if job is not None and not ended:
         raise ClusterError(
-            f"Job {name} in namespace {api.namespace} works on this run already; look at it with `petaseg status`, or "
-            "end it with `petaseg cancel`"
+            f"Job {name} in namespace {api.namespace} works on {run_url} already; look at it with "
+            f"`petaseg status {quote(run_url)}`, or end it with `petaseg cancel {quote(run_url)}`"
         )
     _remove(api, name)
 

@@ -42,7 +42,7 @@ INSTANCE = "app.kubernetes.io/instance"
 RBAC = "rbac.authorization.k8s.io"
 PYTHON = ("python", "-P")
 WORKER_CLASS = "pipeline.clusters.worker.DrainingWorker"
-RUN_FILE = "/petaseg/run/run.yaml"
+RUN_FILE_IN_POD = "/petaseg/run/run.yaml"
 FINAL_STATUS = 78
 """Exit status of a driver for an error that no other start mends; "wrong configuration" in sysexits.h."""
 USAGE_STATUS = 2
@@ -251,7 +251,7 @@ def _worker_options(shape: WorkerShape) -> list[str]:
 
 def _driver(name: str, submission: Submission) -> Manifest:
     cluster = submission.config.cluster
-    inside = replace(submission, run_url=RUN_FILE)
+    inside = replace(submission, run_url=RUN_FILE_IN_POD)
     container = {
         "name": "driver",
         "command": list(PYTHON),

@@ -10,6 +10,7 @@ from pipeline.clusters.kubernetes import manifests as made
 from pipeline.clusters.kubernetes.api import Api
 from pipeline.clusters.kubernetes.manifests import Manifest
 from pipeline.config.kubernetes import QUEUE_LABEL
+from pipeline.errors import counted
 
 _IMAGE = "correct cluster.image, or name the Secret for its registry in cluster.image_pull_secret"
 REMEDIES = {
@@ -144,7 +145,7 @@ def _short_of_workers(api: Api, name: str) -> Iterator[str]:
     yield from sorted(set(_why_it_waits(workers)))
     ends = Counter(reason for pod in workers for reason in _how_a_worker_ended(pod["status"]))
     for reason, count in sorted(ends.items()):
-        yield f"{count} workers were ended: {reason}{WORKERS.get(reason, '')}"
+        yield f"{counted(count, 'worker')} {'was' if count == 1 else 'were'} ended: {reason}{WORKERS.get(reason, '')}"
 
 
 def _how_a_worker_ended(status: Manifest) -> Iterator[str]:

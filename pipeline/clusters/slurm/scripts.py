@@ -167,6 +167,7 @@ export PYTHONSAFEPATH=1
 {setup}
 set -u
 export PETASEG_JOB="slurm $SLURM_JOB_ID" PETASEG_JOB_START="${{SLURM_RESTART_COUNT:-0}}"
+export PETASEG_NODE="${{SLURMD_NODENAME:-}}"
 echo "== {part}: job $SLURM_JOB_ID on $(hostname), restart ${{SLURM_RESTART_COUNT:-0}}, $(date '+%F %T')"
 driver= leave= status=0
 stop() {{ leave=$1; [ -z "$driver" ] || kill -TERM "$driver" 2>/dev/null || true; }}
@@ -201,6 +202,7 @@ set -eo pipefail
 export PYTHONSAFEPATH=1
 {setup}
 set -u
+export PETASEG_NODE="${{SLURMD_NODENAME:-}}"
 {environment}
 export DASK_PETASEG__JOB_END=$(($(date +%s) + {lifetime})) DASK_PETASEG__DRAIN_SECONDS={drain}
 worker={worker}

@@ -1,8 +1,12 @@
-"""The shell lines of ``petaseg submit --setup``."""
+"""What submissions of runs and trainings share: the shell lines of ``--setup``, and words."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.clusters.base import DriverJob
 
 
 def setup_lines(path: Path | None, cluster: str, run_url: str) -> str:
@@ -38,3 +42,8 @@ def read_setup(path: Path) -> str:
     if "\0" in lines:
         raise ConfigError(f"--setup {path} holds no text; name a file of shell lines, like: module load cuda")
     return lines
+
+
+def queued(job: DriverJob, end: str) -> str:
+    """The words of a submission that Ctrl-C came too late for. end: the command that ends the job."""
+    return f"submitted to {job.cluster} as {job.id} all the same; end it with: {end}"

@@ -1,4 +1,4 @@
-"""Attributes of the groups above an HDF5 dataset say what its own leave open; two that differ are refused."""
+"""Attributes of the groups above a dataset say what its own leave open; two that differ are refused."""
 
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -7,6 +7,7 @@ from typing import Any
 import h5py
 import numpy as np
 import pytest
+import zarr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -70,3 +71,19 @@ def test_the_offset_of_a_group_goes_with_its_size(tmp_path: Path) -> None:
 def test_axes_of_a_group_with_other_datasets_are_left_out(tmp_path: Path) -> None:
     url = write(f"{tmp_path}/a.h5", {"/volumes": {"axes": "czyx", "resolution_nm": [40, 8, 4]}})
     assert open_volume(url).shape == DATA.shape
+
+
+def test_groups_above_a_zarr_array_count_as_those_of_hdf5(tmp_path: Path) -> None:
+    """An array within a group without an image: what it says itself holds, and two groups that differ are refused."""
+    root = zarr.open_group(f"{tmp_path}/a.zarr", mode="w")
+    root.create_group("volumes").create_array("raw", data=DATA.T, chunks=DATA.T.shape)
+    url = f"{tmp_path}/a.zarr/volumes/raw"
+    root["volumes"].attrs.update({"resolution": [4, 8, 40], "offset": [0, 8, 80], "axes": "xyz"})
+    volume = open_volume(url)
+    assert (volume.resolution_nm, volume.bounds.start) == ((40, 8, 4), (2, 1, 0))
+    np.testing.assert_array_equal(volume[...], DATA)
+    root.attrs["resolution"] = [8, 8, 8]
+    with pytest.raises(VolumeError, match="several sizes of a voxel"):
+        open_volume(url)
+    root["volumes/raw"].attrs["resolution_nm"] = [20, 4, 2]
+    assert (open_volume(url).resolution_nm, open_volume(url).bounds.start) == ((20, 4, 2), (0, 0, 0))
