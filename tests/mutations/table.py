@@ -115,7 +115,7 @@ SEGMENTATION = [
         "pipeline/segmentation/objects/union.py",
         "open_group[first] |= open_group[second]",
         "pass",
-        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
         "small-seeds",
@@ -123,7 +123,7 @@ SEGMENTATION = [
         "pipeline/segmentation/objects/union.py",
         "(0 if free_a else seeds[a]) + (0 if free_b else seeds[b])",
         "seeds[a] + seeds[b]",
-        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
         "places-of-seeds",
@@ -131,7 +131,7 @@ SEGMENTATION = [
         "pipeline/segmentation/objects/landscape.py",
         "towards_seeds, towards_all & WAY)",
         "towards_all, towards_all & WAY)",
-        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
         "mask",
