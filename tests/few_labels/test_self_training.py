@@ -230,3 +230,17 @@ def test_the_mask_does_not_depend_on_the_chunks(tmp_path):
         masks.append(mask.tobytes())
     assert 0 < np.frombuffer(masks[0], np.uint8).mean() < 1
     assert masks[0] == masks[1] == masks[2]
+
+
+def test_the_mask_depends_on_no_voxel_beyond_its_halo():
+    """Any voxel has the same value in the mask of a whole array and in that of the box that is its halo."""
+    rng = np.random.default_rng(1)
+    labels = rng.integers(1, 4, (3, 4, 4)).repeat(3, 0).repeat(3, 1).repeat(3, 2).astype(np.uint64)
+    affinities = rng.choice(np.array([0, 255], np.uint8), (3, *labels.shape))
+    rule = SureRule(0.5, Affinities(offsets=NEAREST, label_erosion=1))
+    whole, bounds = rule.mask(affinities, labels, (8, 8, 8)), BoundingBox.from_shape(labels.shape)
+    for place in np.ndindex(labels.shape):
+        core = BoundingBox.from_shape((1, 1, 1), place)
+        box = core.grow(rule.halo).intersect(bounds)
+        part = rule.mask(affinities[(..., *box.slices())], labels[box.slices()], (8, 8, 8))
+        assert part[core.slices(box.start)] == whole[core.slices()], place

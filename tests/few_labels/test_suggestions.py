@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from pipeline.config.reading import load_config
 from pipeline.errors import ConfigError, PetasegError
 from pipeline.few_labels.candidates import boxes_of, counts_of, lattice, what_is_said, what_is_seen
 from pipeline.few_labels.choice import choose, k_means
-from pipeline.few_labels.suggestions import Candidates
+from pipeline.few_labels.suggestions import Candidates, write_crop
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
 from pipeline.training.config import TrainConfig
@@ -210,3 +211,14 @@ def test_what_is_seen_has_the_same_length_for_any_box(shape):
     assert what_is_seen(image).shape == (80,)
     assert np.isfinite(what_is_seen(image)).all()
     assert np.allclose(what_is_seen(np.stack([image] * 3)), what_is_seen(image))
+
+
+def test_labels_of_a_crop_are_made_once(tmp_path):
+    """A crop that is written again keeps the labels that somebody has painted."""
+    image = write_volume(tmp_path / "image.zarr", cubes((8, 8, 8))[0])
+    opened_run, box = SimpleNamespace(inputs=SimpleNamespace(url=image)), BoundingBox((2, 2, 2), (6, 6, 6))
+    write_crop(opened_run, tmp_path / "box", box)
+    labels = open_volume(str(tmp_path / "box" / "labels.zarr"), mode="r+")
+    labels.write(box, np.full(labels.shape, 7, np.uint32))
+    write_crop(opened_run, tmp_path / "box", box)
+    assert (open_volume(str(tmp_path / "box" / "labels.zarr"))[...] == 7).all()

@@ -115,7 +115,7 @@ SEGMENTATION = [
         "pipeline/segmentation/objects/union.py",
         "open_group[first] |= open_group[second]",
         "pass",
-        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
         "small-seeds",
@@ -123,7 +123,7 @@ SEGMENTATION = [
         "pipeline/segmentation/objects/union.py",
         "(0 if free_a else seeds[a]) + (0 if free_b else seeds[b])",
         "seeds[a] + seeds[b]",
-        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
         "places-of-seeds",
@@ -131,7 +131,7 @@ SEGMENTATION = [
         "pipeline/segmentation/objects/landscape.py",
         "towards_seeds, towards_all & WAY)",
         "towards_all, towards_all & WAY)",
-        "tests/segmentation/objects/test_exact_objects.py::test_any_chunks_give_the_objects_of_a_slow_global_loop",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
         "mask",
@@ -231,6 +231,30 @@ INFERENCE = [
         "values.round_()",
         "values.add_(0.5).floor_()",
         "tests/inference/test_blend.py::test_values_are_rounded_half_to_even_and_cut_to_a_byte",
+    ),
+    Mutation(
+        "outside-of-membranes",
+        "Where there is no image, membranes are 255, so that no neuron is there.",
+        "pipeline/models/heads.py",
+        "float(self.name == MEMBRANES or",
+        "float(False or",
+        "tests/models/test_heads.py::test_there_is_neither_object_nor_neuron_where_there_is_no_image",
+    ),
+    Mutation(
+        "context-of-membranes",
+        "The affinity of membranes needs the voxel before the box too.",
+        "pipeline/stages/affinities.py",
+        "box.grow((1, 1, 1), ZERO)",
+        "box.grow((1, 1, 0), ZERO)",
+        "tests/stages/test_membranes.py::test_the_affinities_of_any_box_are_those_of_the_definition",
+    ),
+    Mutation(
+        "fingerprint-of-heads",
+        "Another head of a run is another fingerprint.",
+        "pipeline/stages/predict_heads.py",
+        "[head.as_plain() for head in self.heads]",
+        "[]",
+        "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
     ),
     Mutation(
         "place-of-patches",
@@ -853,7 +877,7 @@ FEW_LABELS = [
         "pipeline/few_labels/sure.py",
         "Vec(1, 1, 1) + Vec(1, erosion, erosion)",
         "Vec(1, 1, 1)",
-        "tests/few_labels/test_self_training.py::test_the_mask_does_not_depend_on_the_chunks",
+        "tests/few_labels/test_self_training.py::test_the_mask_depends_on_no_voxel_beyond_its_halo",
     ),
     Mutation(
         "painted-labels-stay",
@@ -861,7 +885,7 @@ FEW_LABELS = [
         "pipeline/few_labels/suggestions.py",
         "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)))",
         "VolumeSpec(box, spec.resolution_nm, np.dtype(np.uint32)), overwrite=True)",
-        "tests/few_labels/test_suggestions.py::test_a_killed_suggestion_never_writes_over_labels",
+        "tests/few_labels/test_suggestions.py::test_labels_of_a_crop_are_made_once",
     ),
     Mutation(
         "oversampled-volumes",

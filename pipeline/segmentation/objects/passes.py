@@ -155,7 +155,7 @@ def _meet(row, before, place, into):  # type: ignore[no-untyped-def]
             recent.keys[slot], recent.numbers[slot] = key, _edge(key, table, edges, used)
         edge = recent.numbers[slot]
         rank = np.uint64(min(height[x], other_height[x])) << HEIGHT_SHIFT
-        rank |= np.uint64(LAST_PLACE - place - 3 * x)
+        rank |= np.uint64(LAST_PLACE - place - 3 * np.int64(x))
         edges.ranks[edge] = max(edges.ranks[edge], rank)
         edges.seeds[edge] = max(edges.seeds[edge], min(seed[x], other_seed[x]))
 

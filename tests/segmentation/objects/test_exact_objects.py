@@ -55,3 +55,12 @@ def test_the_table_of_objects_has_the_voxels_of_each_label(seed, chunk_shape, op
     found = run(case, chunk_shape, rules)
     labels, voxels = np.unique(found.labels[found.labels > 0], return_counts=True)
     np.testing.assert_array_equal(found.objects, np.stack([labels, voxels.astype(np.uint64)], axis=1))
+
+
+def test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop():
+    """The same for a few volumes with small seeds, so fast that mutations can be judged by it."""
+    rules = ObjectRules(40, 79, min_seed=3, min_size=2)
+    for seed in range(12):
+        kind = ("few", "smooth")[seed % 2]
+        case = random_case(np.random.default_rng(seed), (5, 5, 6), kind=kind, within=None, seeds_within=0.5)
+        np.testing.assert_array_equal(run(case, (2, 3, 2), rules).labels, slow_objects(case, rules))
