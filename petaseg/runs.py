@@ -11,7 +11,7 @@ from petaseg.tables import as_overrides, forget_opened, run_of
 from pipeline.volumes import Volume, open_volume
 
 if TYPE_CHECKING:
-    from pipeline.evaluation.scores import Scores
+    from pipeline.runs.report import AnyScores
     from pipeline.runs.run import Run
     from pipeline.runs.status import RunStatus
 
@@ -24,14 +24,16 @@ class Result:
     """Path or URL."""
     threshold: float
     """Where the merge tree was cut."""
-    scores: Scores | None
+    scores: AnyScores | None
     """Against the ground truth of the run file; None without one."""
     picture: str
     """Path or URL of the picture (png) of the run."""
+    volume: str = "labels"
+    """The name of the volume with the result: labels of neurons, mask, or objects."""
 
     @property
     def labels(self) -> Volume:
-        """Neurons, uint64 (z, y, x), 0 = none."""
+        """Neurons or objects, uint64 (z, y, x), 0 = none; a mask is uint8."""
         return self._volume(self.volume)
 
     @property
@@ -128,4 +130,4 @@ def _result(run: Run) -> Result:
     from pipeline.runs.report import write_report
 
     report = write_report(run)
-    return Result(run.url, run.threshold, report.scores, report.picture)
+    return Result(run.url, run.threshold, report.scores, report.picture, run.kind.volume)

@@ -9,6 +9,8 @@ from typing import Literal, TypedDict, Unpack
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
+from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.predict_heads import PredictHeads
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
 from workflows.interruption import saying, this_command
@@ -16,8 +18,8 @@ from workflows.session import Session, open_session
 from workflows.terminal.progress import ChunkProgress
 from workflows.terminal.tables import progress_console
 
-Done = Literal["tables", "result"]
-"""A part of a run that is complete: the tables from which a result is cut, or the result itself."""
+Done = Literal["heads", "tables", "result"]
+"""A part of a run that is complete: predicted heads, the tables from which a result is cut, or the result itself."""
 
 
 class Order(TypedDict, total=False):
@@ -104,7 +106,12 @@ def segment(
 
 def check_complete(run: Run, part: Done) -> None:
     """Raise ``ConfigError`` unless a part of a run is complete under the present configuration."""
-    stage = (run.kind.tables if part == "tables" else run.kind.result).name
+    stages: dict[Done, type[ChainStage]] = {
+        "heads": PredictHeads,
+        "tables": run.kind.tables,
+        "result": run.kind.result,
+    }
+    stage = stages[part].name
     if not run.is_complete(run.stage(stage)):
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "

@@ -10,14 +10,13 @@ import numpy as np
 
 from pipeline.evaluation.drawing import new_figure, save_figure
 from pipeline.few_labels.candidates import Probabilities
+from pipeline.few_labels.suggestion import Suggestion
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
 from pipeline.stages import opened
 
 if TYPE_CHECKING:  # importing matplotlib takes longer than all else
     from matplotlib.axes import Axes
-
-    from pipeline.few_labels.suggestions import Suggestion
 
 SHOWN = 24
 """Boxes on a sheet, at most."""

@@ -27,6 +27,7 @@ from pipeline.evaluation.files import make_folder, whole_file
 from pipeline.few_labels.candidates import Candidates, Probabilities, Progress, boxes_of, describe
 from pipeline.few_labels.choice import Choice, choose
 from pipeline.few_labels.self_training import part_of
+from pipeline.few_labels.suggestion import Suggestion
 from pipeline.formats import SUGGESTIONS
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
@@ -61,32 +62,6 @@ class Wanted:
         inputs = Probabilities.of(self.run).fingerprint, self.run.inputs.fingerprint, self.run.inputs.mask_fingerprint
         region = self.run.layout.roi
         return fingerprint(*inputs, [region.start, region.stop], self.boxes, self.shape, labelled)
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A box to label."""
-
-    rank: int
-    """From 1, in the order in which boxes are proposed."""
-    box: BoundingBox
-    cluster: int
-    group: int
-    unsure: float
-    entropy: float
-
-    @property
-    def name(self) -> str:
-        """Its folder."""
-        return f"box-{self.rank:02d}"
-
-    @property
-    def row(self) -> dict[str, Any]:
-        """Its line in the tables."""
-        ends = (("start", self.box.start), ("stop", self.box.stop))
-        sides = {f"{axis}_{end}": place for end, voxel in ends for axis, place in zip("zyx", voxel, strict=True)}
-        facts = {name: round(value, 6) for name, value in (("unsure", self.unsure), ("entropy", self.entropy))}
-        return {"rank": self.rank, "name": self.name, **sides, "cluster": self.cluster, "group": self.group, **facts}
 
 
 def check(wanted: Wanted) -> None:

@@ -169,13 +169,15 @@ def storable(heads: Sequence[Head]) -> tuple[Head, ...]:
 
 
 def uses(heads: Sequence[Head]) -> str:
-    """What a run can make of a model's heads: ``neurons (from membranes); volumes: membranes, contours``."""
+    """What a run can make of a model's heads: ``neurons (from membranes); masks and objects; volumes: membranes``."""
     stored = storable(heads)
     made = [head.name for head in stored if head.makes_neurons]
     lost = [head.name for head in heads if head not in stored]
     neurons = f"neurons (from {' or '.join(made)})" if made else f"no neurons, which need {NEEDED}"
     rest = f"; not {', '.join(dict.fromkeys(lost))}, which cannot be stored" if lost else ""
-    return f"{neurons}; volumes: {described(stored)}{rest}"
+    others = [head for head in stored if head.name not in DIRECTED and not head.makes_neurons]
+    decoded = f"; masks and objects (from {' or '.join(head.name for head in others)})" if others else ""
+    return f"{neurons}{decoded}; volumes: {described(stored)}{rest}"
 
 
 def source_of(wanted: Source, usable: Sequence[str]) -> str:

@@ -40,7 +40,7 @@ def _needed(config: RunConfig, card: ModelCard) -> tuple[str, ...]:
     """The heads that the result is made of."""
     if config.segmentation.kind == "neurons":
         return (needed_head(config.supervoxels.source, card),)
-    return needed_heads(config.segmentation, [head.name for head in storable(card)])
+    return needed_heads(config.segmentation, [head.name for head in storable(heads_of(card))])
 
 
 def _check_result(config: RunConfig, stored: Sequence[Head]) -> None:

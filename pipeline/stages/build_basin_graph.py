@@ -58,5 +58,7 @@ class BuildBasinGraph(ChainStage):
         self, chunk: Chunk, inputs: tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray]
     ) -> tuple[Products, dict[str, float]]:
         """Find the highest pass of every contact."""
-        boxes = {"core": chunk.core, "roi": self.layout.roi, "bounds": self.layout.bounds}
-        return build_basin_graph(*inputs, rules=self.rules, **boxes).to_arrays(), {}
+        graph = build_basin_graph(
+            *inputs, core=chunk.core, roi=self.layout.roi, bounds=self.layout.bounds, rules=self.rules
+        )
+        return graph.to_arrays(), {}

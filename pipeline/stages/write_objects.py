@@ -62,7 +62,9 @@ class WriteObjects(ChainStage):
 
     def compute(self, chunk: Chunk, inputs: tuple[np.ndarray, ...]) -> tuple[Products, dict[str, float]]:
         """Give every voxel above the threshold the id of its object."""
-        return {self.volumes[0].name: self.voxels(write_objects(*inputs, self.threshold))}, {}
+        basins, heights, fragments, objects = inputs
+        found = write_objects(basins, heights, fragments, objects, self.threshold)
+        return {self.volumes[0].name: self.voxels(found)}, {}
 
     def voxels(self, objects: np.ndarray) -> np.ndarray:
         """What is stored of objects, uint64 (z, y, x)."""

@@ -19,7 +19,10 @@ def test_a_sound_training_is_described_and_nothing_is_written(tmp_path):
     found = dry_run(settings(tmp_path / "out", targets=({"what": "affinities", "offsets": NEAREST}, CONTOURS)))
     assert not (tmp_path / "out").exists()
     assert (found.steps, found.done, [head.name for head in found.heads]) == (6, 0, ["affinities", "contours"])
-    assert found.use == "A run can make of it: neurons (from affinities); volumes: affinities, contours."
+    assert found.use == (
+        "A run can make of it: neurons (from affinities); masks and objects (from contours); volumes: affinities, "
+        "contours."
+    )
 
 
 def test_targets_that_no_run_can_use_are_called_so(tmp_path):

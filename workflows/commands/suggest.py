@@ -76,7 +76,7 @@ def wanted_of(run: Run, boxes: int, box_shape: str | None, labelled: str | None,
             f"{run.source} begins with affinities; boxes are chosen by the image too, and crops of it are written: "
             "give the run an image (input.image)"
         )
-    check_complete(run, "predict_heads")
+    check_complete(run, "heads")
     shape = network.patch_shape if box_shape is None else as_vec(parse_shape(box_shape, "--box-shape"))
     known = () if labelled is None else labelled_boxes(load_config(labelled, (), TrainConfig), run)
     place = output or f"{run.url.rstrip('/')}-suggestions"

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from pipeline.few_labels.self_training import SelfTraining
-    from pipeline.few_labels.suggestions import Suggestion, Wanted
+    from pipeline.few_labels.suggestion import Suggestion
+    from pipeline.few_labels.suggestions import Wanted
 
 
 def show_rounds(plan: SelfTraining, lines: list[dict[str, Any]]) -> None:
