@@ -52,12 +52,16 @@ class Fragments(NamedTuple):
 
 
 class Edges(NamedTuple):
+    """Edges of a scan that goes on, as keys of pairs of numbers, with room for more."""
+
     pairs: np.ndarray
     counts: np.ndarray
     sums: np.ndarray
 
 
 class Stream(NamedTuple):
+    """Affinities that are listed one by one, with room for more."""
+
     edges: np.ndarray
     values: np.ndarray
 
@@ -98,6 +102,7 @@ def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray,
 
 
 def new_tables() -> _Tables:
+    """Empty tables of fragments, edges and the edges met last."""
     return _Tables(new_table(1024), new_table(4096), new_table(RECENT))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.geometry import ZERO, Vec
 from pipeline.segmentation.compiled import kernel
-from pipeline.segmentation.contacts import Contacts, Edges, Fragments, Stream, larger, meet, new_tables
+from pipeline.segmentation.contacts import Contacts, Edges, Stream, larger, meet, new_tables
 from pipeline.segmentation.hashing import grown
 from pipeline.segmentation.numbering import number
 

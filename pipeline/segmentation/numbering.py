@@ -11,7 +11,7 @@ from pipeline.segmentation.hashing import grown, new_table
 
 
 def number(ids: np.ndarray, low: Vec, goes_on: np.ndarray) -> tuple[np.ndarray, Fragments]:
-    """Small numbers for the fragments of a core that begins at ``low``: int32 (z, y, x), -1 for id 0; their sizes, faces.
+    """Small numbers for the fragments of a core that begins at ``low``, int32 (z, y, x), -1 for id 0; sizes and faces.
 
     ``ids`` is uint64 (z, y, x), C-contiguous; ``goes_on`` is bool (3,): whether the dataset has voxels after the core.
     """

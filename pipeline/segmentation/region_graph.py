@@ -216,8 +216,8 @@ def _check(ids: np.ndarray, affinities: np.ndarray, offsets: Sequence[Vec], core
         )
     if affinities.dtype != np.uint8 or affinities.shape != (len(offsets), *core.shape):
         raise ConfigError(
-            f"affinities are {affinities.dtype} {affinities.shape}; they must be uint8 {(len(offsets), *core.shape)}: read "
-            f"them from the core {core}"
+            f"affinities are {affinities.dtype} {affinities.shape}; they must be uint8 {(len(offsets), *core.shape)}: "
+            f"read them from the core {core}"
         )
     return low
 
