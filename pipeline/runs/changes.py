@@ -97,6 +97,8 @@ KEYS = (
     *_changes(EVERYTHING, "supervoxels.source", run="image"),
     *_changes(GRAPH, "agglomeration.linkage"),
     *_changes(GRAPH, "agglomeration.across_sections", run="section"),
+    *_changes(GRAPH, "agglomeration.far_offsets", run="affinities"),
+    *_changes(EVERYTHING, "agglomeration.far_offsets", run="image"),
     *_changes(TREE, "agglomeration.stop_score"),
     *_changes(TREE, "agglomeration.quantile", run="quantile"),
     *_changes(LABELS, "segmentation.threshold", "segmentation.min_size", "segmentation.min_size_threshold"),
