@@ -26,7 +26,7 @@ from pipeline.training.rule_specs import RuleSettings
 from pipeline.training.rules import Rule, Trajectory
 from pipeline.training.rules.base import check_steps, shaped, tensors
 from pipeline.training.target_specs import Pair, TargetSpec
-from pipeline.training.weight_specs import WeightSpec
+from pipeline.training.weight_specs import Labelled, WeightSpec
 from pipeline.volumes.base import Mode, VolumeSpec
 from pipeline.volumes.checked import CheckedVolume
 from pipeline.volumes.location import Location
@@ -68,10 +68,8 @@ class Double(WeightSpec):
     kind: Literal["double"] = "double"
     times: float = 1.0
 
-    def of(
-        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
-    ) -> np.ndarray:
-        return np.full_like(target, 2 * self.times)
+    def of(self, at: Labelled) -> np.ndarray:
+        return np.full_like(at.target, 2 * self.times)
 
 
 class Even(TargetSpec):

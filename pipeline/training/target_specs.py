@@ -21,7 +21,7 @@ from pipeline.config.registered import OneOf
 from pipeline.training import targets as make
 from pipeline.training.loss_specs import Losses
 from pipeline.training.losses import Bce
-from pipeline.training.weight_specs import AnyWeights, Equal
+from pipeline.training.weight_specs import AnyWeights, Equal, Labelled
 
 Pair = tuple[np.ndarray, np.ndarray]
 """Target and weights, float32 (c, z, y, x) or (c, y, x)."""
@@ -116,7 +116,8 @@ class TargetSpec(Table):
             target, mask = self.target(labels, resolution_nm)
         else:
             target, mask = self.target_of_eroded(labels, inside, resolution_nm)
-        return target, (mask * self.weights.of(target, mask, labels, resolution_nm)).astype(np.float32)
+        weights = self.weights.of(Labelled(target, mask, labels, resolution_nm))
+        return target, (mask * weights).astype(np.float32)
 
     def erode(self, labels: np.ndarray) -> np.ndarray | None:
         """The labels eroded before any voxel is moved, for targets that need it; else ``None``."""

@@ -10,6 +10,7 @@ their settings and what they compute, and a row in ``WEIGHTS``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -29,6 +30,19 @@ WEIGHTS = {
 """``kind`` of weights -> "module:class" of its ``WeightSpec``."""
 
 
+@dataclass(frozen=True)
+class Labelled:
+    """A target and what it was made of."""
+
+    target: np.ndarray
+    """(c, z, y, x) or (c, y, x)."""
+    mask: np.ndarray
+    """0 where the target does not count, in its shape."""
+    labels: np.ndarray
+    """(z, y, x) or (y, x)."""
+    resolution_nm: Sequence[float]
+
+
 class WeightSpec(Table):
     """The weights of a target's voxels."""
 
@@ -38,13 +52,8 @@ class WeightSpec(Table):
     def _as_written(self, table: SerializerFunctionWrapHandler) -> Any:
         return self.kind if self == type(self)(kind=self.kind) else table(self)
 
-    def of(
-        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
-    ) -> np.ndarray:
-        """Weights of a target (c, z, y, x) or (c, y, x), or one channel of them, for labels (z, y, x) or (y, x).
-
-        mask is 0 where the target does not count, of the target's shape.
-        """
+    def of(self, at: Labelled) -> np.ndarray:
+        """Weights of a target, in its shape or with one channel for all."""
         raise NotImplementedError
 
 
@@ -53,11 +62,9 @@ class Equal(WeightSpec):
 
     kind: Literal["none"] = "none"
 
-    def of(
-        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
-    ) -> np.ndarray:
+    def of(self, at: Labelled) -> np.ndarray:
         """See ``WeightSpec``."""
-        return np.ones_like(target)
+        return np.ones_like(at.target)
 
 
 class Ratio(WeightSpec):
@@ -68,14 +75,14 @@ class Ratio(WeightSpec):
     per_channel: bool = False
     """Take the ratio in each channel by itself; otherwise over all channels of the target together."""
 
-    def of(
-        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
-    ) -> np.ndarray:
+    def of(self, at: Labelled) -> np.ndarray:
         """See ``WeightSpec``."""
         dilate = self.kind == "ratio_dilated"
         if not self.per_channel:
-            return make.ratio_weights(target, mask, dilate=dilate)
-        channels = [make.ratio_weights(t[None], m[None], dilate=dilate) for t, m in zip(target, mask, strict=True)]
+            return make.ratio_weights(at.target, at.mask, dilate=dilate)
+        channels = [
+            make.ratio_weights(t[None], m[None], dilate=dilate) for t, m in zip(at.target, at.mask, strict=True)
+        ]
         return np.concatenate(channels)
 
 
@@ -84,11 +91,9 @@ class UNetMap(WeightSpec):
 
     kind: Literal["unet"] = "unet"
 
-    def of(
-        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
-    ) -> np.ndarray:
+    def of(self, at: Labelled) -> np.ndarray:
         """See ``WeightSpec``."""
-        return make.unet_weights(labels)
+        return make.unet_weights(at.labels)
 
 
 class Calibre(WeightSpec):
@@ -102,12 +107,10 @@ class Calibre(WeightSpec):
     in_plane: bool = True
     """Measure the calibre of profiles, section by section; otherwise in 3D."""
 
-    def of(
-        self, target: np.ndarray, mask: np.ndarray, labels: np.ndarray, resolution_nm: Sequence[float]
-    ) -> np.ndarray:
+    def of(self, at: Labelled) -> np.ndarray:
         """See ``WeightSpec``."""
         return make.calibre_weights(
-            labels, tuple(resolution_nm), full_nm=self.full_nm, halvings=self.halvings, in_plane=self.in_plane
+            at.labels, tuple(at.resolution_nm), full_nm=self.full_nm, halvings=self.halvings, in_plane=self.in_plane
         )
 
 
