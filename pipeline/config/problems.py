@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from pipeline.config.base import Table
+from pipeline.config.base import SMALLEST, Table
 from pipeline.config.registered import OneOf
 
 Problem = Any
@@ -28,6 +28,7 @@ RULES = {
     "too_long": "it must have at most {max_length} values, not {actual_length}",
 }
 """Type of a problem -> the rule, where pydantic's own words are those of a programmer."""
+POSITIVE = "input should be greater than 0"
 REMEDIES = {
     "string_type": "; put it in quotes",
     "bool_type": "; write true or false",
@@ -52,7 +53,7 @@ def explain(problem: Problem, model: type[Table]) -> str:
     """The line of one problem."""
     path, tables = walk(model, problem["loc"])
     where = ".".join(str(part) for part in path) or "the file as a whole"
-    rule = RULES.get(problem["type"])
+    rule = POSITIVE if _is_not_positive(problem) else RULES.get(problem["type"])
     message = rule.format(**problem.get("ctx", {})) if rule else problem["msg"].removeprefix("Value error, ")
     message = f"{message[0].lower()}{message[1:]}"
     match problem["type"]:
@@ -72,6 +73,11 @@ def explain(problem: Problem, model: type[Table]) -> str:
             return f"{where}: {message}" if path else problem["msg"].removeprefix("Value error, ")
         case _:
             return f"{where} is {json.dumps(problem['input'])}: {message}{REMEDIES.get(problem['type'], '')}"
+
+
+def _is_not_positive(problem: Problem) -> bool:
+    """True for 0 and less where a number must be positive; its exact limit is no help."""
+    return problem.get("ctx", {}).get("ge") == SMALLEST and float(problem["input"]) <= 0
 
 
 def nearest(wrong: str, known: Sequence[str]) -> str:

@@ -116,7 +116,7 @@ def test_a_network_without_affinities_is_trained_and_refused_by_a_run(tmp_path, 
     assert (card.offsets, card.channels) == ((), 1)
     assert card.scores["validation contours F1"] == round(result.best.score, 4)
     file = write_run(tmp_path / "run", input={"image": image}, inference={"model": str(result.folder / "card.yaml")})
-    with pytest.raises(ConfigError, match=r"predicts contours; a run needs a model with affinities.*train one"):
+    with pytest.raises(ConfigError, match=r"predicts contours; a run makes neurons of affinities.*: train a model"):
         run(file)
 
 
