@@ -128,6 +128,7 @@ VALUES: dict[str, Any] = {
     "cluster.kubernetes.network_policy": True,
     "cluster.kubernetes.outside_ports": [443],
     **{f"cluster.driver.{key}": value for key, value in POD.items()},
+    "cluster.driver.gpu_resource": "amd.com/gpu",
     "cluster.driver.cpus": 2,
     "cluster.driver.memory_gb": 8.0,
     "cluster.driver.walltime": "1-00:00:00",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.cluster import DriverProcess, Worker
-from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
+from pipeline.config.kubernetes import KubernetesTable, WorkerPodOptions
 from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
 from pipeline.config.slurm import SlurmJob
@@ -124,7 +124,8 @@ KEYS = (
     *_changes(NOTHING, "cluster.kind", "cluster.interface", "cluster.ports", "cluster.namespace"),
     *_changes(NOTHING, "cluster.image", "cluster.claim", "cluster.secrets", "cluster.image_pull_secret"),
     *_changes(NOTHING, *(f"cluster.kubernetes.{key}" for key in KubernetesTable.model_fields)),
-    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in (*DriverProcess.model_fields, *PodOptions.model_fields))),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in DriverProcess.model_fields)),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in WorkerPodOptions.model_fields)),
     *(
         Change(f"cluster.{table}.{key}", NOTHING)
         for table in ("workers", "inference_workers")

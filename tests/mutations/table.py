@@ -796,7 +796,7 @@ KUBERNETES = [
     Mutation(
         "past-the-queue",
         "A Job in a queue does not start before its admission.",
-        "pipeline/clusters/kubernetes/manifests.py",
+        "pipeline/clusters/kubernetes/jobs.py",
         'document["spec"]["suspend"] = True',
         'document["spec"]["suspend"] = False',
         "tests/clusters/test_kubernetes_options.py::test_a_queue_holds_the_job_back",
