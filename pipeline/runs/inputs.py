@@ -269,7 +269,7 @@ def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
             f"{url} holds uint8 {name} of which none is larger than {largest} in a sample of the region; "
             f"255 is sure, and {largest} is not: name the value that is sure by adding #scale={guess}, or #scale=255 "
             "if they are meant as they are, or stretch them with `petaseg ingest "
-            f"{shlex.quote(url)} {name}.zarr --to uint8 --percentiles 0,100`"
+            f"{shlex.quote(url)} {name}_uint8.zarr --to uint8 --percentiles 0,100`"
         )
 
 

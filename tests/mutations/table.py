@@ -177,8 +177,8 @@ SEGMENTATION = [
         "rounding-of-affinities",
         "Given affinities are rounded half to even.",
         "pipeline/stages/heads.py",
-        "np.rint(values.astype(np.float64) * 255)",
-        "np.floor(values.astype(np.float64) * 255 + 0.5)",
+        "np.rint((values.astype(np.float64) - low) * (255 / (1 - low)))",
+        "np.floor((values.astype(np.float64) - low) * (255 / (1 - low)) + 0.5)",
         "tests/stages/test_affinities.py::test_affinities_from_0_to_1_are_rounded_half_to_even",
     ),
     Mutation(
