@@ -16,7 +16,7 @@ from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.models.heads import AFFINITIES, MEMBRANES, VOLUME, source_of
-from pipeline.runs.origin import input_fingerprint, refuse_own_directory
+from pipeline.runs.origin import input_fingerprint, origin_of, refuse_own_directory
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.heads import SURE, HeadSource, to_uint8
@@ -263,13 +263,14 @@ def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
         )
     blocks = (block[:3] if name == AFFINITIES else block for block in sample_blocks(volume, roi))
     largest = max(int(to_uint8(block, url, name).max(initial=0)) for block in blocks)
-    if 0 < largest < SURE and spec.dtype == np.uint8 and not says_scale(parse_location(url)):
+    faint = 0 < largest < SURE and spec.dtype == np.uint8
+    if faint and not says_scale(parse_location(url)) and origin_of(url) is None:  # the scale of a run's head is known
         guess = 1 if largest == 1 else max(100, largest)
         raise VolumeError(
             f"{url} holds uint8 {name} of which none is larger than {largest} in a sample of the region; "
             f"255 is sure, and {largest} is not: name the value that is sure by adding #scale={guess}, or #scale=255 "
             "if they are meant as they are, or stretch them with `petaseg ingest "
-            f"{shlex.quote(url)} {name}.zarr --to uint8 --percentiles 0,100`"
+            f"{shlex.quote(url)} {name}_uint8.zarr --to uint8 --percentiles 0,100`"
         )
 
 
