@@ -81,3 +81,11 @@ def test_a_threshold_below_zero_is_applied_to_a_signed_distance(tmp_path: Path) 
     refused = petaseg("relabel", file, "--preview", "0.3")
     assert "--preview is for neurons" in refused.stderr
     assert "nothing is written" not in refused.stdout + refused.stderr
+
+
+def test_a_run_directory_in_place_of_a_volume_is_refused_with_the_volumes_that_it_holds(tmp_path: Path) -> None:
+    run(signed(tmp_path, 1))
+    with pytest.raises(
+        VolumeError, match=r"run directory, and no volume; name a volume in it \(basins.zarr, mask.zarr"
+    ):
+        open_volume(str(tmp_path / "run"))
