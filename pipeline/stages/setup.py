@@ -9,6 +9,7 @@ from pipeline.config.run_file import Inference, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.models.heads import AFFINITIES, MEMBRANES, Head, Mapping, source_of
+from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.supervoxels import SupervoxelRules
 from pipeline.stages.base import Stage
 from pipeline.stages.heads import HeadSource, given_mapping
@@ -30,6 +31,12 @@ class Network:
     config: Inference
     heads: tuple[Head, ...]
     """What the run stores of its output."""
+
+    @property
+    def affinity_offsets(self) -> tuple[Vec, ...]:
+        """The offsets of the affinities that are stored; those of the nearest neighbours if none are."""
+        found = next((head for head in self.heads if head.offsets), None)
+        return NEAREST if found is None else found.offsets[: found.affinities]
 
 
 @dataclass(frozen=True)

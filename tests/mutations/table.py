@@ -144,9 +144,9 @@ SEGMENTATION = [
     Mutation(
         "mask-is-read",
         "The mask of the run file reaches the supervoxels.",
-        "pipeline/stages/extract_supervoxels.py",
-        "        if self.mask_url is None:",
-        "        if True:",
+        "pipeline/stages/tissue.py",
+        "    if mask_url is None:",
+        "    if True:",
         "tests/stages/test_mask.py::test_nothing_outside_of_the_mask_gets_a_label",
     ),
     Mutation(
@@ -185,7 +185,7 @@ SEGMENTATION = [
         "place-of-edges",
         "An edge that another program stores at its lower voxel is read at the upper one.",
         "pipeline/stages/affinities.py",
-        "shifted = box.translate(lower)",
+        "shifted = box.translate(back)",
         "shifted = box",
         "tests/stages/test_affinities.py::test_edges_that_are_stored_at_their_lower_voxel_are_read_at_the_upper_one",
     ),
@@ -796,7 +796,7 @@ KUBERNETES = [
     Mutation(
         "past-the-queue",
         "A Job in a queue does not start before its admission.",
-        "pipeline/clusters/kubernetes/manifests.py",
+        "pipeline/clusters/kubernetes/jobs.py",
         'document["spec"]["suspend"] = True',
         'document["spec"]["suspend"] = False',
         "tests/clusters/test_kubernetes_options.py::test_a_queue_holds_the_job_back",

@@ -18,7 +18,7 @@ from pipeline.runs.verify import verify_run
 from pipeline.stages import opened
 from pipeline.volumes import open_volume
 from tests.heads import EVERY_HEAD, SHAPE, heads_run, write_model
-from tests.runs import run
+from tests.runs import run, write_run, write_volume
 from workflows.driver import segment
 
 HEADS = ["affinities", "classes", "flow", "membranes"]
@@ -114,3 +114,19 @@ def test_a_head_that_is_called_like_the_volume_of_another_stage_is_refused(tmp_p
     write_model(tmp_path / "model", [*EVERY_HEAD, {"what": "labels", "channels": 1}])
     with pytest.raises(ConfigError, match="head labels of model every-head is called like a volume"):
         Run.open(file)
+
+
+def test_a_faint_head_of_a_run_is_taken_as_it_is(tmp_path: Path) -> None:
+    """A run says what its numbers mean, so tissue without an object, where all is low, is not taken for percent."""
+    dark = {"offset": 400, "scale": 100}
+    model = write_model(tmp_path, [{"what": "membranes", "channels": 1}], normalisation=dark)
+    run(heads_run(tmp_path / "first", ["membranes"], inference={"model": model}))
+    largest = voxels(tmp_path / "first", "membranes")[:, 10:, 10:].max()
+    assert 0 < largest < 128
+    opened.forget()
+    start = {"start": [0, 10, 10]}  # the first corner of the image is empty, and membranes are 255 there
+    heads = {"membranes": str(tmp_path / "first" / "run" / "membranes.zarr")}
+    assert Run.open(write_run(tmp_path / "second", input={"heads": heads, **start})).inputs.given[0].name == "membranes"
+    copied = write_volume(tmp_path / "copied.zarr", voxels(tmp_path / "first", "membranes"))
+    with pytest.raises(VolumeError, match=f"none is larger than {largest}"):
+        Run.open(write_run(tmp_path / "third", input={"heads": {"membranes": copied}, **start}))
