@@ -23,7 +23,7 @@ class Result:
     run_directory: str
     """Path or URL."""
     threshold: float
-    """Where the merge tree was cut."""
+    """Where the merge tree was cut; or the value that voxels of a mask or objects exceed."""
     scores: AnyScores | None
     """Against the ground truth of the run file; None without one."""
     picture: str
@@ -95,8 +95,8 @@ def relabel(
 
     Args:
         run: a run file, a run directory or the ``Result`` of a run.
-        threshold: regions whose score is at least this are one neuron.
-        min_size: pieces of fewer voxels follow their next merge.
+        threshold: regions whose score is at least this are one neuron; voxels of a mask or objects are above it.
+        min_size: pieces of fewer voxels follow their next merge; of a mask or objects, they are left out.
         progress: show the chunks that are done.
 
     Raises ``ConfigError`` if the run is not finished.

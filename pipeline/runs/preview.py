@@ -56,11 +56,7 @@ def preview(run: Run, thresholds: Sequence[float]) -> list[Preview]:
 
     Raises ``ConfigError`` for a threshold at which the tree cannot be cut.
     """
-    if run.kind.name != "neurons":
-        raise ConfigError(
-            f"--preview is for neurons, and this run makes {run.kind.words}: write them beside the first ones with "
-            "--threshold and --output"
-        )
+    refuse_other_kinds(run)
     rules = [_rules(run, threshold) for threshold in thresholds]
     cuts, sizes = _up(run, rules)
     stage = run.stage(Relabel.name)
@@ -76,6 +72,15 @@ def preview(run: Run, thresholds: Sequence[float]) -> list[Preview]:
         chosen = replace(run.chosen, value=rule.threshold, source="preview", file=None)
         found.append(Preview(rule, replace(summary, threshold=chosen, warnings=()), len(grid) - same, len(grid)))
     return found
+
+
+def refuse_other_kinds(run: Run) -> None:
+    """``ConfigError`` for a run that makes no neurons: its result is looked at beside the first one."""
+    if run.kind.name != "neurons":
+        raise ConfigError(
+            f"--preview is for neurons, and this run makes {run.kind.words}: write them beside the first ones with "
+            "--threshold and --output"
+        )
 
 
 def _rules(run: Run, threshold: float) -> CutRules:

@@ -32,6 +32,8 @@ class ResultKind:
     name: str
     words: str
     """What the things in the result are called."""
+    count: str
+    """What they are called in a row of numbers."""
     cuts: type[ChainStage]
     """The stage from which ``petaseg relabel`` computes again; its root holds the sizes of all segments."""
     tables: type[ChainStage]
@@ -55,9 +57,11 @@ class ResultKind:
 KINDS = {
     kind.name: kind
     for kind in (
-        ResultKind("neurons", "neurons", CutMergeTree, Agglomerate, ExtractSupervoxels, Relabel),
-        ResultKind("mask", "pieces of the mask", UniteBasins, BuildBasinGraph, ExtractBasins, WriteMask),
-        ResultKind("objects", "objects", UniteBasins, BuildBasinGraph, ExtractBasins, WriteObjects),
+        ResultKind("neurons", "neurons", "segments", CutMergeTree, Agglomerate, ExtractSupervoxels, Relabel),
+        ResultKind(
+            "mask", "pieces of the mask", "pieces found", UniteBasins, BuildBasinGraph, ExtractBasins, WriteMask
+        ),
+        ResultKind("objects", "objects", "objects found", UniteBasins, BuildBasinGraph, ExtractBasins, WriteObjects),
     )
 }
 """Each value of ``segmentation.kind``."""

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.runs.applied import Threshold
 from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
+from pipeline.stages.landscape import lowest_threshold
 
 SPECK = 64
 """A segment of fewer voxels is a speck: no neuron is that small in one piece."""
@@ -48,6 +49,8 @@ class Summary:
     """Segments of fewer than ``SPECK`` voxels."""
     voxel_um3: float
     """The volume of a voxel in cubic micrometres."""
+    kind: str = "neurons"
+    """What the run makes, a key of ``KINDS``."""
     warnings: tuple[str, ...] = ()
     """What is implausible, with the likely reason and what to try."""
 
@@ -82,6 +85,7 @@ def summary_of(run: Run, sizes: Sizes) -> Summary:
         half=sizes.half_of_the_volume(),
         specks=sizes.below(SPECK),
         voxel_um3=z * y * x / 1e9,
+        kind=run.kind.name,
     )
     return Summary(**{**vars(found), "warnings": tuple(_warnings(run, found))})
 
@@ -108,17 +112,32 @@ def _warnings(run: Run, found: Summary) -> Iterator[str]:
 
 def _about_objects(run: Run, found: Summary) -> Iterator[str]:
     """What is implausible in a mask or in objects, which may be few: none at all, or nothing else."""
-    words, hint = run.kind.words, run.hint("relabel", "--threshold", f"{found.threshold.value / 2:g}")
+    words, seeds = run.kind.words, "no seed is inside, " if run.kind.name == "objects" else ""
     if not found.segments:
         yield (
-            f"there are no {words}: the head is nowhere above {found.threshold.value:g}, no seed is inside, or all are "
-            f"smaller than min_size. Look at it in report/overview.png; a lower threshold: `{hint}`"
+            f"there are no {words}: the head is nowhere above {found.threshold.value:g}, {seeds}or all are smaller "
+            f"than min_size. Look at it in report/overview.png{_lower_threshold(run, found.threshold.value)}"
         )
     if found.labelled == found.voxels - (found.masked or 0) and found.segments:
         yield (
             f"all voxels belong to {words}: the threshold {found.threshold.value:g} is too low, or the head is "
             "inverted. Look at it in report/overview.png"
         )
+
+
+def _lower_threshold(run: Run, threshold: float) -> str:
+    """How to try a threshold that the stored tables reach; an empty text if they reach no lower one."""
+    lowest = lowest_of(run)
+    if lowest >= threshold:
+        return ""
+    hint = run.relabel_hint("--threshold", f"{(threshold + lowest) / 2:g}")
+    return f"; a lower threshold: `{hint}`"
+
+
+def lowest_of(run: Run) -> float:
+    """The lowest threshold of a mask or of objects that the stored tables reach."""
+    assert run.landscape is not None, "the run makes no neurons"
+    return lowest_threshold(run.landscape.head, run.config.segmentation)
 
 
 def _about_neurons(run: Run, found: Summary) -> Iterator[str]:

@@ -63,10 +63,14 @@ def all_hold(conditions: Sequence[HeadRange], box: BoundingBox) -> np.ndarray | 
 
 def landscape_rules(head: ValuedHead, table: Segmentation) -> LandscapeRules:
     """What changes the basins of a landscape."""
-    lowest = table.lowest_threshold
-    if lowest is None:
-        lowest = min(0.0 if head.is_signed else LOWEST, threshold_of(head, table))
-    return LandscapeRules(floor=max(0, head.stored_below(lowest)))
+    return LandscapeRules(floor=max(0, head.stored_below(lowest_threshold(head, table))))
+
+
+def lowest_threshold(head: ValuedHead, table: Segmentation) -> float:
+    """The value that a voxel of a basin exceeds: no lower threshold can be applied to the stored tables."""
+    if table.lowest_threshold is not None:
+        return table.lowest_threshold
+    return min(0.0 if head.is_signed else LOWEST, threshold_of(head, table))
 
 
 def threshold_of(head: ValuedHead, table: Segmentation) -> float:

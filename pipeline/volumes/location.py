@@ -125,9 +125,10 @@ def require_format(location: Location) -> str:
         return found
     path = local_path(location.base)
     if path and (path / MARK.name).is_file():
+        there = sorted(child.name for child in path.glob("*.zarr")) or ["labels.zarr"]
         raise VolumeError(
-            f"{location.url} is a run directory, and no volume; name a volume in it, such as "
-            f"{location.url.rstrip('/')}/labels.zarr"
+            f"{location.url} is a run directory, and no volume; name a volume in it ({', '.join(there)}), like "
+            f"{location.url.rstrip('/')}/{there[0]}"
         )
     state = "exists but is no volume" if path and path.exists() else "does not exist"
     hint = " (options after # are name=value, such as mip=1)" if "#" in location.base else ""

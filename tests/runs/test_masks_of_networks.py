@@ -9,9 +9,11 @@ import pytest
 
 from pipeline.errors import VolumeError
 from pipeline.runs.run import Run
+from pipeline.runs.summary import summarise
 from pipeline.volumes import open_volume
 from tests.heads import heads_run, write_model
-from tests.runs import run, write_run, write_volume
+from tests.runs import petaseg, run, write_run, write_volume
+from workflows.terminal.summary import show_summary
 
 FOREGROUND = [{"what": "foreground", "channels": 1}]
 
@@ -52,3 +54,38 @@ def test_a_signed_distance_of_another_program_is_read_from_minus_1_to_1(tmp_path
 def test_a_signed_distance_in_voxels_is_refused_with_what_mends_it(tmp_path: Path) -> None:
     with pytest.raises(VolumeError, match=r"must lie in -1\.\.1: divide them by the largest distance"):
         Run.open(str(signed(tmp_path, 30)))
+
+
+def test_the_summary_of_a_mask_counts_pieces_and_hints_at_a_threshold_that_is_reached(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Pieces of a mask have no labels; what is hinted at lies between the lowest threshold and the one in use."""
+    heads = {"foreground": write_volume(tmp_path / "foreground.zarr", np.full((4, 5, 6), 140, np.uint8))}
+    finished = run(write_run(tmp_path, input={"heads": heads}, segmentation={"kind": "mask"}))
+    show_summary(summarise(finished))
+    shown = capsys.readouterr().out
+    assert "pieces found" in shown
+    assert "label" not in shown
+    empty = run(tmp_path / "run.yaml", "segmentation.threshold=0.6")
+    (warning,) = summarise(empty).warnings
+    assert "--threshold 0.35`" in warning
+    assert "seed" not in warning
+
+
+def test_a_threshold_below_zero_is_applied_to_a_signed_distance(tmp_path: Path) -> None:
+    """relabel takes what the run file takes."""
+    file = signed(tmp_path, 1)
+    run(file, "segmentation.lowest_threshold=-0.9")
+    done = petaseg("relabel", file, "--threshold", "-0.5", "--set", "segmentation.lowest_threshold=-0.9")
+    assert done.returncode == 0, done.stderr
+    refused = petaseg("relabel", file, "--preview", "0.3")
+    assert "--preview is for neurons" in refused.stderr
+    assert "nothing is written" not in refused.stdout + refused.stderr
+
+
+def test_a_run_directory_in_place_of_a_volume_is_refused_with_the_volumes_that_it_holds(tmp_path: Path) -> None:
+    run(signed(tmp_path, 1))
+    with pytest.raises(
+        VolumeError, match=r"run directory, and no volume; name a volume in it \(basins.zarr, mask.zarr"
+    ):
+        open_volume(str(tmp_path / "run"))

@@ -19,12 +19,22 @@ def register(app: typer.Typer) -> None:
         run: RunArgument = "run.yaml",
         threshold: Annotated[
             float | None,
-            typer.Option(min=0, max=1, callback=finite, help="Regions that score at least this are merged."),
+            typer.Option(
+                min=-1,
+                max=1,
+                callback=finite,
+                help="Regions that score at least this are merged; of a mask and objects: voxels above it are inside.",
+            ),
         ] = None,
-        min_size: Annotated[int | None, typer.Option(min=0, help="Smaller pieces follow their next merge.")] = None,
+        min_size: Annotated[
+            int | None,
+            typer.Option(
+                min=0, help="Smaller pieces follow their next merge; of a mask and objects, they are left out."
+            ),
+        ] = None,
         preview: Annotated[
             str | None,
-            typer.Option(metavar="T,T,...", help="Say what these thresholds would give; nothing is written."),
+            typer.Option(metavar="T,T,...", help="Neurons: say what these thresholds would give; nothing is written."),
         ] = None,
         output: Annotated[
             str | None,
@@ -35,7 +45,9 @@ def register(app: typer.Typer) -> None:
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
-        """Cut the stored merge tree elsewhere and write the labels that change; no network, no supervoxels.
+        """Cut the stored merge tree, or the tables of a mask or of objects, elsewhere and write the voxels that change.
+
+        No network, no supervoxels and no basins are computed.
 
         What is applied holds in every later command, until the run file itself says another value than it does now.
         """
@@ -73,6 +85,8 @@ petaseg relabel runs/first --preview 0.3,0.4,0.5
 petaseg relabel runs/first --threshold 0.4
 
 petaseg relabel runs/first --threshold 0.3 --output labels_03.zarr
+
+petaseg relabel runs/mitochondria --set segmentation.seed_threshold=0.9
 """
 
 
@@ -112,6 +126,7 @@ def show_preview(run: str, overrides: Sequence[str], thresholds: Sequence[float]
     from workflows.terminal.tables import heading, say
 
     opened = Run.open(run, overrides)
+    preview.refuse_other_kinds(opened)
     check_complete(opened, "tables")
     heading(f"preview of {opened.url}; nothing is written; the threshold now: {opened.chosen}")
     found = preview.preview(opened, thresholds)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from pipeline.runs.results import KINDS
 from workflows.terminal.tables import console, heading, say
 
 if TYPE_CHECKING:
@@ -21,17 +22,20 @@ UNITS = {"mm3": 1e9, "um3": 1.0, "nm3": 1e-9}
 
 
 def show_summary(summary: Summary) -> None:
-    """Print a segmentation in numbers, and what is implausible about it."""
+    """Print a result in numbers, and what is implausible about it; pieces of a mask have no labels."""
     um3, unlabelled = summary.voxel_um3, summary.voxels - summary.labelled
     heading(f"threshold {summary.threshold}")
-    lines = {"segments": f"{summary.segments:,}, together {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"}
+    kind = KINDS[summary.kind]
+    lines = {kind.count: f"{summary.segments:,}, together {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"}
     if summary.largest:
-        largest = [f"{size(voxels, um3)} (label {label})" for label, voxels in summary.largest[:NAMED]]
-        lines["largest"] = "; ".join(largest)
+        labels = {label: "" if summary.kind == "mask" else f" (label {label})" for label, _ in summary.largest[:NAMED]}
+        lines["largest"] = "; ".join(size(voxels, um3) + labels[label] for label, voxels in summary.largest[:NAMED])
         lines["median"] = f"about {size(summary.median, um3)}; half of the volume: {size(summary.half, um3)} or more"
     share = unlabelled / summary.voxels if summary.voxels else 0.0
     masked = "; a mask excludes some" if summary.masked is None else f"; {summary.masked:,} of them masked"
-    lines["without label"] = f"{unlabelled:,} voxels, {share:.1%}{masked if summary.masked != 0 else ''}"
+    lines["outside" if summary.kind == "mask" else "without label"] = (
+        f"{unlabelled:,} voxels, {share:.1%}{masked if summary.masked != 0 else ''}"
+    )
     for name, text in lines.items():
         say(f"{name:<18}{text}")
     for warning in summary.warnings:
