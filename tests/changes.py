@@ -15,8 +15,9 @@ from tests.runs import write_run, write_volume
 
 SHAPE = (20, 24, 28)
 CHUNK = [10, 12, 14]
-OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]
-OTHERS = [{"what": "foreground", "channels": 8}, {"what": "membranes", "channels": 1}]
+FAR = [0, 0, -4]
+OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1], FAR]
+OTHERS = [{"what": "foreground", "channels": 7}, {"what": "membranes", "channels": 1}]
 
 POD = {
     "node_selector": {"kind": "fast"},
@@ -76,6 +77,7 @@ VALUES: dict[str, Any] = {
     "supervoxels.filter_width": 5,
     "agglomeration.linkage": "mean",
     "agglomeration.quantile": 0.25,
+    "agglomeration.far_offsets": [FAR],
     "agglomeration.across_sections": False,
     "agglomeration.stop_score": 0.1,
     "segmentation.kind": "objects",
@@ -126,6 +128,7 @@ VALUES: dict[str, Any] = {
     "cluster.kubernetes.network_policy": True,
     "cluster.kubernetes.outside_ports": [443],
     **{f"cluster.driver.{key}": value for key, value in POD.items()},
+    "cluster.driver.gpu_resource": "amd.com/gpu",
     "cluster.driver.cpus": 2,
     "cluster.driver.memory_gb": 8.0,
     "cluster.driver.walltime": "1-00:00:00",
@@ -167,7 +170,7 @@ def write_inputs(folder: Path, seed: int) -> None:
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True, exist_ok=True)
     write_volume(folder / "image.zarr", rng.integers(0, 256, SHAPE, np.uint8))
-    write_volume(folder / "affinities.zarr", rng.integers(0, 256, (3, *SHAPE), np.uint8))
+    write_volume(folder / "affinities.zarr", rng.integers(0, 256, (len(OFFSETS), *SHAPE), np.uint8))
     write_volume(folder / "mask.zarr", rng.integers(0, 2, SHAPE, np.uint8))
     write_volume(folder / "truth.zarr", rng.integers(0, 9, SHAPE, np.uint32))
     write_volume(folder / "membranes.zarr", rng.integers(0, 256, SHAPE, np.uint8))
@@ -204,6 +207,7 @@ def write_runs(folder: Path) -> Path:
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):
         given = {name: heads if name == "heads" else f"{name}.zarr"}
+        given |= {"affinity_offsets": OFFSETS} if name == "affinities" else {}
         network = {"inference": {"model": "./model", "device": "cpu"}} if name == "image" else {}
         file = write_run(folder, **common, **network, input={**given, "mask": "mask.zarr"})
         file.rename(folder / f"{name}.yaml")

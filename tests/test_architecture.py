@@ -55,7 +55,7 @@ INSIDE = {
     "ledger": {"errors", "formats", "geometry", "grid", "stages", "storage"},
     "few_labels": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "models", "volumes", "evaluation", "training"),
-        *("stages", "runs"),
+        *("segmentation", "stages", "runs"),
     },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),

@@ -59,6 +59,10 @@ class LoneJob:
 
     url: str
     """Its folder; the record and the log are in it. A path of this machine, or a bucket."""
+    file: str
+    """The file that it reads, by which ``petaseg logs`` and ``petaseg cancel`` find it too."""
+    places: tuple[str, ...]
+    """Every path that it reads or writes, for clusters whose nodes do not have all folders of this machine."""
     command: tuple[str, ...]
     """Arguments after ``python -P``."""
     cluster: ClusterTable
@@ -168,8 +172,8 @@ def lone_jobs(cluster: Cluster) -> LoneJobs:
     """The cluster, if it runs trainings; else ``ConfigError``."""
     if not isinstance(cluster, LoneJobs):
         raise ConfigError(
-            f"a training cannot be submitted to {cluster.name} yet; submit it to slurm (--on slurm), or run "
-            "`petaseg train` in a job of your own: it goes on from its checkpoint when it is started again"
+            f"a training cannot be submitted to {cluster.name} yet; submit it to slurm or kubernetes (--on slurm), or "
+            "run `petaseg train` in a job of your own: it goes on from its checkpoint when it is started again"
         )
     return cluster
 

@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from pipeline.config.base import Amount, Cores, Line, Name, Processes, Table
-from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
+from pipeline.config.kubernetes import KubernetesTable, WorkerPodOptions
 from pipeline.config.registered import KeyOf
 from pipeline.config.slurm import MailType, Ports, SlurmJob
 
@@ -118,7 +118,7 @@ class DriverProcess(Table):
     """Events of the driver's job about which SLURM sends mail, like REQUEUE or TIME_LIMIT_90 (SLURM)."""
 
 
-class Driver(PodOptions, SlurmJob, DriverProcess):
+class Driver(WorkerPodOptions, SlurmJob, DriverProcess):
     """The process that hands out the chunks and writes the ledger; it runs as a job itself."""
 
 

@@ -6,7 +6,7 @@ import math
 from typing import Protocol
 
 from pipeline.config.cluster import ClusterTable, WorkerShape
-from pipeline.config.kubernetes import PodOptions, WorkerPodOptions
+from pipeline.config.kubernetes import WorkerPodOptions
 from pipeline.config.slurm import SlurmJob
 from pipeline.config.unused import NoUse
 
@@ -21,8 +21,7 @@ ONLY_ON: dict[str, tuple[str, ...]] = {
     ),
     "kubernetes": (
         *(f"cluster.{key}" for key in ("namespace", "image", "claim", "secrets", "image_pull_secret", "kubernetes")),
-        *(f"{table}.{key}" for table in PROCESSES for key in PodOptions.model_fields),
-        *(f"{table}.{key}" for table in WORKERS for key in WorkerPodOptions.model_fields),
+        *(f"{table}.{key}" for table in PROCESSES for key in WorkerPodOptions.model_fields),
     ),
 }
 """Kind of cluster -> the keys that only this kind reads."""

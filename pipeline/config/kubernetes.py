@@ -120,7 +120,7 @@ class PodOptions(Table):
 
 
 class WorkerPodOptions(PodOptions):
-    """The same for a worker, which may have a GPU."""
+    """The same for a worker or a training, which may have a GPU."""
 
     gpu_resource: ResourceName = "nvidia.com/gpu"
     """Name of the resource that is a GPU, like amd.com/gpu or nvidia.com/mig-1g.5gb (Kubernetes)."""

@@ -22,6 +22,13 @@ def with_paths(table: Tables, change: Callable[[str], str]) -> Tables:
     return table.model_copy(update={name: _changed(value, kinds[name], change) for name, value in given.items()})
 
 
+def paths_in(table: Table) -> tuple[str, ...]:
+    """Every path that was given in a table and in the tables inside it."""
+    found: list[str] = []
+    with_paths(table, lambda path: found.append(path) or path)  # type: ignore[func-returns-value]
+    return tuple(found)
+
+
 def markers(parts: Sequence[Any]) -> Iterator[PathMarker]:
     """The markers in annotations and what is in them: unions, tuples, dictionaries."""
     for part in parts:

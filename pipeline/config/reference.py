@@ -8,7 +8,7 @@ from typing import Any, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from pipeline.config.base import LARGEST, Table
+from pipeline.config.base import LARGEST, SMALLEST, Table
 from pipeline.config.reading import json_schema
 from pipeline.config.run_file import RunConfig
 
@@ -90,7 +90,9 @@ def _describe(schema: dict[str, Any]) -> Iterator[str]:
         return
     yield _kind(schema)
     limits = {"minimum": "at least", "exclusiveMinimum": "more than", "maximum": "at most"}
-    yield from (f"{word} {schema[key]:g}" for key, word in limits.items() if abs(schema.get(key, LARGEST)) < LARGEST)
+    for key, word in limits.items():
+        if abs(schema.get(key, LARGEST)) < LARGEST:
+            yield f"{word} {schema[key]:g}" if schema[key] != SMALLEST else "more than 0"
 
 
 def _kind(schema: dict[str, Any]) -> str:

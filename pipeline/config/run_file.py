@@ -45,8 +45,8 @@ class Input(Table):
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
     affinities: DataPath | None = None
     """Volume of affinities (uint8, channels z, y, x first), from any program; then no network is run."""
-    affinity_offsets: tuple[Voxel, Voxel, Voxel] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
-    """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]."""
+    affinity_offsets: tuple[Voxel, ...] = (Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1))
+    """Channel k of input.affinities at voxel v is the affinity between v and v + affinity_offsets[k]; nearest first."""
     membranes: DataPath | None = None
     """Volume of membranes (uint8, or 0 to 1; 255 or 1 is sure), from any program; then no network is run."""
     heads: dict[str, DataPath] = Field(default_factory=dict)
@@ -76,10 +76,10 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _nearest_neighbours(self) -> Input:
-        if sorted(map(abs, self.affinity_offsets)) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
+        if sorted(map(abs, self.affinity_offsets[:3])) != [(0, 0, 1), (0, 1, 0), (1, 0, 0)]:
             raise ValueError(
                 f"input.affinity_offsets is {[list(o) for o in self.affinity_offsets]}; it must name the nearest "
-                "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]"
+                "neighbour along each axis once, like [[-1, 0, 0], [0, -1, 0], [0, 0, -1]], before all others"
             )
         return self
 
@@ -154,10 +154,27 @@ class Agglomeration(Table):
     """Score of two touching regions: mean, or a quantile, of the affinities on their contact."""
     quantile: Share = 0.5
     """Which quantile, with linkage: quantile."""
+    far_offsets: tuple[Voxel, ...] = ()
+    """Affinities of distant voxels that count as well, such as [[-9, 0, 0]]: of those that are predicted or given."""
     across_sections: bool = True
     """Whether regions of different sections can be one neuron; false needs supervoxels by section."""
     stop_score: Share = 0.05
     """The tree is built down to this score; any threshold above it can be applied later, without the network."""
+
+    @model_validator(mode="after")
+    def _far_along_one_axis(self) -> Agglomeration:
+        odd = [list(each) for each in self.far_offsets if sum(map(bool, each)) != 1 or min(each) > -2]
+        if odd or len(set(self.far_offsets)) < len(self.far_offsets):
+            raise ValueError(
+                f"agglomeration.far_offsets is {[list(each) for each in self.far_offsets]}; each must lead back by two "
+                "voxels or more along one axis, once, like [[-9, 0, 0], [0, -9, 0]]: leave out others"
+            )
+        if not self.across_sections and any(each.z for each in self.far_offsets):
+            raise ValueError(
+                "agglomeration.across_sections is false, and far_offsets lead to other sections: leave out "
+                "those along z"
+            )
+        return self
 
 
 class Segmentation(Table):
@@ -309,11 +326,21 @@ class RunConfig(Table):
     @model_validator(mode="after")
     def _fits_together(self) -> RunConfig:
         _check_alignment(self.chunk_shape, self.storage_chunk_shape)
+        _check_reach(self.chunk_shape, self.agglomeration.far_offsets)
         cut = self.segmentation
         if cut.kind != "neurons":
             return self
         check_thresholds(cut.threshold, cut.min_size_threshold, self.agglomeration.stop_score)
         return self
+
+
+def _check_reach(chunk: Shape, far_offsets: tuple[Voxel, ...]) -> None:
+    too_far = [list(each) for each in far_offsets if not abs(each).at_most(chunk)]
+    if too_far:
+        raise ValueError(
+            f"chunk_shape is {list(chunk)}, and agglomeration.far_offsets reach further, by {too_far}: a chunk sees "
+            "its neighbours' fragments only; take larger chunks, or leave these offsets out"
+        )
 
 
 LARGEST_OBJECT = 2**31

@@ -19,7 +19,7 @@ import numpy as np
 
 from pipeline.geometry import Vec
 from pipeline.runs.run import Run
-from pipeline.stages.affinities import STANDARD_OFFSETS
+from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.training.target_kinds import Affinities
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import VolumeSpec
@@ -48,7 +48,7 @@ class SureRule:
 
         affinities: of the nearest neighbours, (3, z, y, x) uint8. labels: (z, y, x); 0 is not known.
         """
-        nearest = self.target.model_copy(update={"offsets": STANDARD_OFFSETS})
+        nearest = self.target.model_copy(update={"offsets": NEAREST})
         wanted, known = nearest.target(labels.astype(np.int64), resolution_nm)
         doubled = 2 * affinities.astype(np.int16) - 255
         good = (np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.config.cluster import DriverProcess, Worker
-from pipeline.config.kubernetes import KubernetesTable, PodOptions, WorkerPodOptions
+from pipeline.config.kubernetes import KubernetesTable, WorkerPodOptions
 from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
 from pipeline.config.slurm import SlurmJob
@@ -97,6 +97,8 @@ KEYS = (
     *_changes(EVERYTHING, "supervoxels.source", run="image"),
     *_changes(GRAPH, "agglomeration.linkage"),
     *_changes(GRAPH, "agglomeration.across_sections", run="section"),
+    *_changes(GRAPH, "agglomeration.far_offsets", run="affinities"),
+    *_changes(EVERYTHING, "agglomeration.far_offsets", run="image"),
     *_changes(TREE, "agglomeration.stop_score"),
     *_changes(TREE, "agglomeration.quantile", run="quantile"),
     *_changes(LABELS, "segmentation.threshold", "segmentation.min_size", "segmentation.min_size_threshold"),
@@ -122,7 +124,8 @@ KEYS = (
     *_changes(NOTHING, "cluster.kind", "cluster.interface", "cluster.ports", "cluster.namespace"),
     *_changes(NOTHING, "cluster.image", "cluster.claim", "cluster.secrets", "cluster.image_pull_secret"),
     *_changes(NOTHING, *(f"cluster.kubernetes.{key}" for key in KubernetesTable.model_fields)),
-    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in (*DriverProcess.model_fields, *PodOptions.model_fields))),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in DriverProcess.model_fields)),
+    *_changes(NOTHING, *(f"cluster.driver.{key}" for key in WorkerPodOptions.model_fields)),
     *(
         Change(f"cluster.{table}.{key}", NOTHING)
         for table in ("workers", "inference_workers")

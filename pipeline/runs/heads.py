@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pipeline.config.run_file import Inference, RunConfig
 from pipeline.errors import ConfigError
-from pipeline.models.heads import Head, Source, chosen_heads, described, heads_of, source_of, storable
+from pipeline.models.heads import NEAREST, Head, Source, chosen_heads, described, heads_of, source_of, storable
 from pipeline.runs.chain import STAGES
 from pipeline.stages.valued_head import needed_heads
 
@@ -24,7 +25,8 @@ def heads_of_run(config: RunConfig, card: ModelCard) -> tuple[Head, ...]:
     Raises ``ConfigError`` for a head that the model lacks or that cannot be stored, and if no neurons can be made.
     """
     named = config.inference.heads
-    heads = chosen_heads(card, _needed(config, card) if named is None else named)
+    chosen = chosen_heads(card, _needed(config, card) if named is None else named)
+    heads = tuple(replace(head, affinities=_affinities(config, card)) if head.offsets else head for head in chosen)
     _check_result(config, [head for head in heads if head.mapping])
     for head in heads:
         if head.name in TAKEN:
@@ -34,6 +36,20 @@ def heads_of_run(config: RunConfig, card: ModelCard) -> tuple[Head, ...]:
             )
         _refuse_unknown_turns(config.inference, head)
     return heads
+
+
+def _affinities(config: RunConfig, card: ModelCard) -> int:
+    """How many affinities are stored, from the first: up to the last that counts in agglomeration.
+
+    Raises ``ConfigError`` if the model lacks one that should count.
+    """
+    far = config.agglomeration.far_offsets
+    if missing := [list(each) for each in far if each not in card.offsets]:
+        raise ConfigError(
+            f"agglomeration.far_offsets names {missing}, and model {card.name} predicts affinities of "
+            f"{[list(each) for each in card.offsets]}: choose from these"
+        )
+    return max([NEAREST, *(card.offsets.index(each) + 1 for each in far)])
 
 
 def _needed(config: RunConfig, card: ModelCard) -> tuple[str, ...]:

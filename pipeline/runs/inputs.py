@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,6 @@ from pipeline.models.heads import AFFINITIES, MEMBRANES, VOLUME, source_of
 from pipeline.runs.origin import input_fingerprint, origin_of, refuse_own_directory
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
-from pipeline.stages.affinities import STANDARD_OFFSETS
 from pipeline.stages.heads import SURE, HeadSource, to_uint8
 from pipeline.stages.setup import Inputs, Network, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
@@ -54,12 +54,14 @@ def open_inputs(config: RunConfig) -> Inputs:
     heads = tuple(open_head(name, place, spec, roi, config.run_directory) for name, place in given.given.items())
     rules = supervoxel_rules(config.supervoxels, spec.resolution_nm)
     _check_sections(config, rules)
+    if network is None:
+        _check_far(config, heads)
     inputs = Inputs(
         url=url,
         spec=spec,
         fingerprint=input_fingerprint(volume, roi, config.run_directory) if network else heads[0].fingerprint,
         roi=roi,
-        affinity_offsets=given.affinity_offsets if given.image is None else STANDARD_OFFSETS,
+        affinity_offsets=given.affinity_offsets if network is None else network.affinity_offsets,
         mask_url=given.mask,
         mask_fingerprint="" if given.mask is None else _mask_fingerprint(given.mask, spec, roi, config.run_directory),
         rules=rules,
@@ -70,6 +72,22 @@ def open_inputs(config: RunConfig) -> Inputs:
     if config.segmentation.kind == "neurons":
         source_of(config.supervoxels.source, inputs.sources)  # refuses a run without anything to make neurons of
     return inputs
+
+
+def _check_far(config: RunConfig, heads: Sequence[HeadSource]) -> None:
+    """``ConfigError`` if given affinities lack channels that the run file names, or far ones that are to count."""
+    given, far = config.input.affinity_offsets, config.agglomeration.far_offsets
+    affinities = next((head for head in heads if head.name == AFFINITIES), None)
+    if affinities is not None and affinities.count < len(given):
+        raise ConfigError(
+            f"input.affinity_offsets names {len(given)} channels, and {affinities.url} has {affinities.count}: name "
+            "those that it has"
+        )
+    if missing := [list(each) for each in far if affinities is None or not {each, -each} & set(given)]:
+        raise ConfigError(
+            f"agglomeration.far_offsets names {missing}, which input.affinity_offsets does not: add these channels "
+            "there, behind the nearest ones, or leave far_offsets out"
+        )
 
 
 def _check_sections(config: RunConfig, rules: SupervoxelRules) -> None:
@@ -252,7 +270,7 @@ def _check_head(name: str, volume: Volume, roi: BoundingBox) -> None:
             f"{url} holds uint8 {name} of which none is larger than {largest} in a sample of the region; "
             f"255 is sure, and {largest} is not: name the value that is sure by adding #scale={guess}, or #scale=255 "
             "if they are meant as they are, or stretch them with `petaseg ingest "
-            f"{shlex.quote(url)} {name}.zarr --to uint8 --percentiles 0,100`"
+            f"{shlex.quote(url)} {name}_uint8.zarr --to uint8 --percentiles 0,100`"
         )
 
 

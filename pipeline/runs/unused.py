@@ -130,6 +130,7 @@ ROWS: tuple[NoUse[RunCase], ...] = (
         lambda case: "on a GPU" if case.device == "cuda" else "",
         "keep it for a CPU",
     ),
+    NoUse(("cluster.driver.gpu_resource",), lambda case: "by a run, whose driver has no GPU", "keep it for trainings"),
     NoUse(
         ("execution.executor", "execution.workers"),
         lambda case: f"on {case.cluster}, where cluster.workers says it" if case.cluster else "",

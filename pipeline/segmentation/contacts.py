@@ -51,13 +51,17 @@ class Fragments(NamedTuple):
     faces: np.ndarray
 
 
-class _Edges(NamedTuple):
+class Edges(NamedTuple):
+    """Edges of a scan that goes on, as keys of pairs of numbers, with room for more."""
+
     pairs: np.ndarray
     counts: np.ndarray
     sums: np.ndarray
 
 
-class _Stream(NamedTuple):
+class Stream(NamedTuple):
+    """Affinities that are listed one by one, with room for more."""
+
     edges: np.ndarray
     values: np.ndarray
 
@@ -86,7 +90,7 @@ def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray,
     (3,): whether the dataset has voxels after the core. With ``stream``, every affinity on a contact is listed.
     """
     fragments, edges, listed, used = _scan(
-        ids, affinities, low, goes_on, stream, _new_tables(), *_new_lists(), _rows(ids)
+        ids, affinities, low, goes_on, stream, new_tables(), *_new_lists(), _rows(ids)
     )
     fragments, edges, listed = (
         column._make(array[:n].copy() for array in column)
@@ -97,15 +101,16 @@ def scan(ids: np.ndarray, affinities: np.ndarray, low: Vec, goes_on: np.ndarray,
     return Contacts._make(columns)
 
 
-def _new_tables() -> _Tables:
+def new_tables() -> _Tables:
+    """Empty tables of fragments, edges and the edges met last."""
     return _Tables(new_table(1024), new_table(4096), new_table(RECENT))
 
 
-def _new_lists() -> tuple[Fragments, _Edges, _Stream]:
+def _new_lists() -> tuple[Fragments, Edges, Stream]:
     """Room for a few; ``_scan`` makes more."""
     fragments = Fragments(np.zeros(512, np.uint64), np.zeros(512, np.int64), np.zeros(512, np.uint8))
-    edges = _Edges(np.zeros(2048, np.uint64), np.zeros(2048, np.int64), np.zeros(2048, np.int64))
-    return fragments, edges, _Stream(np.empty(0, np.int32), np.empty(0, np.uint8))
+    edges = Edges(np.zeros(2048, np.uint64), np.zeros(2048, np.int64), np.zeros(2048, np.int64))
+    return fragments, edges, Stream(np.empty(0, np.int32), np.empty(0, np.uint8))
 
 
 def _rows(ids: np.ndarray) -> _Rows:
@@ -159,9 +164,9 @@ def _scan(ids, affinities, low, goes_on, stream, tables, fragments, edges, liste
             if n > fragments.ids.size:
                 fragments = Fragments(larger(fragments.ids, n), larger(fragments.sizes, n), larger(fragments.faces, n))
             if m > edges.pairs.size:
-                edges = _Edges(larger(edges.pairs, m), larger(edges.counts, m), larger(edges.sums, m))
+                edges = Edges(larger(edges.pairs, m), larger(edges.counts, m), larger(edges.sums, m))
             if stream and c > listed.edges.size:
-                listed = _Stream(larger(listed.edges, c), larger(listed.values, c))
+                listed = Stream(larger(listed.edges, c), larger(listed.values, c))
             behind, behind_numbers = (ids[z, y - 1], own[y - 1]) if y else (no_ids, no_numbers)
             under = ids[z - 1, y] if z else no_ids
             number_row(ids[z, y], behind, behind_numbers, under, below[y], table, fragments, used, own[y])
@@ -173,11 +178,11 @@ def _scan(ids, affinities, low, goes_on, stream, tables, fragments, edges, liste
                 measure(own[y], lx, z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1], goes_on[2], fragments)
                 row, zz, yy = own[y, lx:], z - lz, y - ly
                 into = (recent, edge_table, edges, used, listed)
-                _meet(own[y, 1:], own[y, : nx - 1], affinities[2, zz, yy, 1 - lx :], places, *into)
+                meet(own[y, 1:], own[y, : nx - 1], affinities[2, zz, yy, 1 - lx :], places, *into)
                 if y:
-                    _meet(row, own[y - 1, lx:], affinities[1, zz, yy], places, *into)
+                    meet(row, own[y - 1, lx:], affinities[1, zz, yy], places, *into)
                 if z:
-                    _meet(row, below[y, lx:], affinities[0, zz, yy], places, *into)
+                    meet(row, below[y, lx:], affinities[0, zz, yy], places, *into)
     return fragments, edges, listed, used
 
 
@@ -238,7 +243,7 @@ def measure(numbers, low, last_z, last_y, goes_on_x, fragments):  # type: ignore
 
 
 @part
-def _meet(own, other, values, places, recent, table, edges, used, listed):  # type: ignore[no-untyped-def]
+def meet(own, other, values, places, recent, table, edges, used, listed):  # type: ignore[no-untyped-def]
     """Add the affinities between two rows to the edges of the fragments that differ."""
     for i in range(differing(own, other, places)):
         x = places[i]

@@ -19,7 +19,7 @@ The same type holds the graph of a chunk and what remains of a larger box after 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -27,6 +27,7 @@ import numpy as np
 from pipeline.errors import ConfigError, CorruptError
 from pipeline.geometry import ZERO, BoundingBox, Vec, as_vec
 from pipeline.segmentation.contacts import OUTSIDE, Contacts, histograms, scan
+from pipeline.segmentation.far_contacts import NEAREST, check_offsets, reach_of, scan_offsets
 from pipeline.segmentation.histograms import no_histograms
 
 AXES = range(3)
@@ -105,28 +106,40 @@ def build_region_graph(
     roi: BoundingBox,
     bounds: BoundingBox,
     histograms: bool = False,
+    offsets: Sequence[Vec] = NEAREST,
 ) -> RegionGraph:
     """The region graph of one chunk.
 
     Args:
-        ids: uint64 (z, y, x), fragments of the core and one voxel before it where ``roi`` has one; 0 = none.
-        affinities: uint8 (3, z, y, x) of the core; channel k at voxel v is the affinity between v and v - e_k.
+        ids: uint64 (z, y, x), fragments of the core, and as many voxels before it as the longest offset has, where
+            ``roi`` has them; 0 = none.
+        affinities: uint8 (offsets, z, y, x) of the core; channel k at voxel v is that between v and v + offsets[k].
         joins: int64 (n, 2), linear index in ``bounds`` of voxel v and axis k: v and v - e_k are of one supervoxel.
         core: the voxels of the chunk.
         roi: the region of interest of the run.
         bounds: the dataset's extent.
         histograms: keep the values on each contact, not only their sum: the quantile linkage needs them.
+        offsets: those of the affinities, the nearest neighbours first; a full chunk is at least as long as each.
 
     Raises:
         ConfigError: arrays and boxes do not fit, or a fragment goes on beyond a low face under the same id.
         CorruptError: a join does not lie between two fragments on a low face.
     """
-    low = _check(ids, affinities, core, roi)
+    low = _check(ids, affinities, offsets, core, roi)
     goes_on = np.less(core.stop, roi.stop)
-    contacts = scan(np.ascontiguousarray(ids), np.ascontiguousarray(affinities), low, goes_on, histograms)
+    contacts = _contacts(ids, affinities, offsets, low, goes_on, histograms)
     check_cut(contacts.ids, contacts.sizes, contacts.faces)
     pairs = joined_ids(ids, joins, low, core, bounds)
     return _assemble(contacts, pairs, core, histograms)
+
+
+def _contacts(
+    ids: np.ndarray, affinities: np.ndarray, offsets: Sequence[Vec], low: Vec, goes_on: np.ndarray, stream: bool
+) -> Contacts:
+    """The contacts of touching fragments in one fast pass, or of all that an offset connects."""
+    if tuple(offsets) != NEAREST:
+        return scan_offsets(ids, affinities, offsets, low, goes_on, stream)
+    return scan(np.ascontiguousarray(ids), np.ascontiguousarray(affinities), low, goes_on, stream)
 
 
 def _assemble(contacts: Contacts, pairs: np.ndarray, core: BoundingBox, with_histograms: bool) -> RegionGraph:
@@ -173,8 +186,9 @@ def joined_ids(ids: np.ndarray, joins: np.ndarray, low: Vec, core: BoundingBox, 
         return np.empty((0, 2), np.uint64)
     voxels = np.stack(np.unravel_index(joins[:, 0], bounds.shape), axis=1)
     voxels += np.array(bounds.start, np.int64) - core.start + low
-    axis = joins[:, 1]
-    if (voxels < low).any() or (voxels >= ids.shape).any() or (voxels[np.arange(len(axis)), axis] != 1).any():
+    axis, first = joins[:, 1], np.array(low)[joins[:, 1]]
+    inside = (voxels >= low).all() and (voxels < ids.shape).all() and (first > 0).all()
+    if not inside or (voxels[np.arange(len(axis)), axis] != first).any():
         raise CorruptError(
             f"a join of chunk {core} does not lie on one of its low faces; extract the supervoxels again"
         )
@@ -186,23 +200,24 @@ def joined_ids(ids: np.ndarray, joins: np.ndarray, low: Vec, core: BoundingBox, 
     return np.unique(np.sort(pairs, axis=1), axis=0)
 
 
-def _check(ids: np.ndarray, affinities: np.ndarray, core: BoundingBox, roi: BoundingBox) -> Vec:
+def _check(ids: np.ndarray, affinities: np.ndarray, offsets: Sequence[Vec], core: BoundingBox, roi: BoundingBox) -> Vec:
     """How many voxels ``ids`` begins before the core, per axis."""
     if core.empty or not roi.contains(core):
         raise ConfigError(
             f"core {core} must be a non-empty part of the region of interest {roi}; take it from the grid"
         )
-    low = (core.start - roi.start).minimum(1)
+    check_offsets(offsets)
+    low = (core.start - roi.start).minimum(reach_of(offsets))
     grown = core.grow(low, ZERO)
     if ids.dtype != np.uint64 or ids.shape != grown.shape:
         raise ConfigError(
             f"fragments are {ids.dtype} {ids.shape}; they must be uint64 {grown.shape}: read them from {grown}, the "
-            "core and one voxel before it"
+            "core and what offsets reach before it"
         )
-    if affinities.dtype != np.uint8 or affinities.shape != (3, *core.shape):
+    if affinities.dtype != np.uint8 or affinities.shape != (len(offsets), *core.shape):
         raise ConfigError(
-            f"affinities are {affinities.dtype} {affinities.shape}; they must be uint8 {(3, *core.shape)}: read "
-            f"them from the core {core}"
+            f"affinities are {affinities.dtype} {affinities.shape}; they must be uint8 {(len(offsets), *core.shape)}: "
+            f"read them from the core {core}"
         )
     return low
 

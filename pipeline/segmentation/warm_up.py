@@ -41,7 +41,9 @@ def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.n
     """The segments of a box: uint64 (z, y, x)."""
     boxes = {"core": box, "roi": box, "bounds": box}
     cut = extract_supervoxels(affinities, None, read_box=box, rules=default_rules(Vec(8, 8, 8)), **boxes)
-    graph = build_region_graph(cut.ids, affinities, cut.joins, histograms=linkage.needs_histograms, **boxes)
+    graph = build_region_graph(
+        cut.ids, affinities, cut.joins, core=box, roi=box, bounds=box, histograms=linkage.needs_histograms
+    )
     node = agglomerate_node([graph], roi=box, linkage=linkage, stop_score=0.1)
     rules = CutRules(threshold=0.5, min_size=0, min_size_threshold=0.0)
     table = assign_node(cut_node(node, [fragment_clusters(graph)], rules))

@@ -7,6 +7,7 @@ define this, and floating-point values from 0 to 1 are rounded half to even to u
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,11 @@ import numpy as np
 
 from pipeline.geometry import ZERO, BoundingBox, Vec, as_vec
 from pipeline.models.heads import AFFINITIES, MEMBRANES
+from pipeline.segmentation.far_contacts import NEAREST, reach_of
 from pipeline.stages import opened
 from pipeline.stages.base import Stage
 from pipeline.stages.heads import HeadSource, to_uint8
 from pipeline.stages.setup import Setup
-
-STANDARD_OFFSETS = Vec(-1, 0, 0), Vec(0, -1, 0), Vec(0, 0, -1)
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,15 @@ class AffinitySource:
     url: str
     fingerprint: str
     """The fingerprint of the stage that wrote the affinities, or of the given volume."""
-    offsets: tuple[Vec, ...] = STANDARD_OFFSETS
+    offsets: tuple[Vec, ...] = NEAREST
     """Channel k of the volume at voxel v is the affinity between v and v + offsets[k]."""
+    far: tuple[Vec, ...] = ()
+    """Offsets of distant voxels, of those in ``offsets``, that count in agglomeration."""
+
+    @property
+    def reach(self) -> Vec:
+        """How far offsets lead along each axis that counts in agglomeration."""
+        return reach_of((*NEAREST, *self.far))
 
     @property
     def identity(self) -> tuple[Any, ...]:
@@ -39,26 +46,28 @@ class AffinitySource:
 
     def read(self, box: BoundingBox) -> np.ndarray:
         """Affinities (3, z, y, x) uint8 of a box; 0 where the partner lies outside the volume."""
-        return np.stack([self._channel(axis, box) for axis in range(3)]) if self._translated else self._plain(box)
+        return self._channels(NEAREST, box)
 
-    @property
-    def _translated(self) -> bool:
-        return self.offsets[:3] != STANDARD_OFFSETS
+    def read_all(self, box: BoundingBox) -> np.ndarray:
+        """The same, and the affinities of the far offsets behind them."""
+        return self._channels((*NEAREST, *self.far), box)
 
-    def _plain(self, box: BoundingBox) -> np.ndarray:
-        return to_uint8(opened.source(self.url).read(box)[:3], self.url)
+    def _channels(self, wanted: Sequence[Vec], box: BoundingBox) -> np.ndarray:
+        """The channels of these offsets, which lead back; read at once if they stand first in the volume."""
+        if self.offsets[: len(wanted)] == tuple(wanted):
+            return to_uint8(opened.source(self.url).read(box)[: len(wanted)], self.url)
+        return np.stack([self._channel(offset, box) for offset in wanted])
 
-    def _channel(self, axis: int, box: BoundingBox) -> np.ndarray:
+    def _channel(self, back: Vec, box: BoundingBox) -> np.ndarray:
+        """The channel of an offset; where the volume holds the edge at its other voxel, that channel moved there."""
         volume = opened.source(self.url)
-        unit = Vec(*(int(a == axis) for a in range(3)))
-        lower = -unit
-        if lower in self.offsets:
-            return to_uint8(volume.read(box)[self.offsets.index(lower)], self.url)
-        shifted = box.translate(lower)
+        if back in self.offsets:
+            return to_uint8(volume.read(box)[self.offsets.index(back)], self.url)
+        shifted = box.translate(back)
         inside = shifted.intersect(volume.spec.bounds)
         result = np.zeros(box.shape, np.uint8)
-        values = to_uint8(volume.read(inside)[self.offsets.index(unit)], self.url)
-        result[inside.slices(shifted.start)] = values
+        if not inside.empty:
+            result[inside.slices(shifted.start)] = to_uint8(volume.read(inside)[self.offsets.index(-back)], self.url)
         return result
 
 
@@ -69,9 +78,23 @@ class MembraneSource:
     membranes: HeadSource
 
     @property
+    def reach(self) -> Vec:
+        """How far the affinities lead along each axis."""
+        return reach_of(NEAREST)
+
+    @property
     def identity(self) -> tuple[Any, ...]:
         """What decides about its values."""
         return ("of membranes", self.membranes.fingerprint)
+
+    @property
+    def far(self) -> tuple[Vec, ...]:
+        """None: membranes say nothing of distant voxels."""
+        return ()
+
+    def read_all(self, box: BoundingBox) -> np.ndarray:
+        """See ``read``."""
+        return self.read(box)
 
     def read(self, box: BoundingBox) -> np.ndarray:
         """Affinities (3, z, y, x) uint8 of a box: 255 - max(m(v), m(v - e_k)); 0 where v - e_k lies outside."""
@@ -105,5 +128,5 @@ def affinity_source(setup: Setup, predicted: Stage | None) -> AnyAffinities:
     """The affinities of a run, or those of its membranes: what the stage ``predicted`` writes, or what was given."""
     if setup.source == MEMBRANES:
         return MembraneSource(setup.head(MEMBRANES, predicted))
-    head = setup.head(AFFINITIES, predicted)
-    return AffinitySource(head.url, head.fingerprint, setup.inputs.affinity_offsets)
+    head, far = setup.head(AFFINITIES, predicted), setup.config.agglomeration.far_offsets
+    return AffinitySource(head.url, head.fingerprint, setup.inputs.affinity_offsets, far)

@@ -9,9 +9,10 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.config.run_file import Agglomeration
-from pipeline.geometry import ZERO, Vec
+from pipeline.geometry import ZERO
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import Linkage
+from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Products
@@ -48,17 +49,18 @@ class BuildRegionGraph(ChainStage):
         return cls(setup.layout, affinities, upstream, linkage_of(table).needs_histograms, table.across_sections)
 
     def depends_on(self) -> Sequence[Any]:
-        """Fragments (and thereby affinities), whether histograms are kept, and whether sections are apart."""
-        return self.upstream, self.histograms, *(() if self.across_sections else ("sections are apart",))
+        """Fragments (and thereby affinities), whether histograms are kept and sections are apart, and far offsets."""
+        apart, far = () if self.across_sections else ("sections are apart",), self.affinities.far
+        return self.upstream, self.histograms, *apart, *(("far", far) if far else ())
 
     def grids(self) -> Sequence[ChunkGrid]:
-        """One grid with one voxel of context on the low side."""
-        return [self.layout.grid((Vec(1, 1, 1), ZERO))]
+        """One grid with as much context on the low side as the affinities reach, mostly one voxel."""
+        return [self.layout.grid((self.affinities.reach, ZERO))]
 
     def read(self, chunk: Chunk) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Fragments with their low neighbours, affinities and joins."""
         joins = self.layout.get_part(ExtractSupervoxels.name, chunk)["joins"]
-        affinities = self.affinities.read(chunk.core)
+        affinities = self.affinities.read_all(chunk.core)
         if not self.across_sections:
             affinities = np.concatenate([np.zeros_like(affinities[:1]), affinities[1:]])
         return self.layout.read("fragments", chunk.read_box), affinities, joins
@@ -76,6 +78,7 @@ class BuildRegionGraph(ChainStage):
             roi=self.layout.roi,
             bounds=self.layout.bounds,
             histograms=self.histograms,
+            offsets=(*NEAREST, *self.affinities.far),
         )
         return graph.to_arrays(), {"contacts": len(graph.edges)}
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.errors import VolumeError
 from pipeline.geometry import BoundingBox
+from pipeline.models.heads import MAPPINGS, SIGNED_DISTANCE, Mapping
 from pipeline.stages import opened
 
 SURE = 128
@@ -59,14 +60,31 @@ class HeadSource:
 def to_uint8(values: np.ndarray, url: str, what: str = "affinities") -> np.ndarray:
     """Values of a head as uint8; floating-point values are rounded half to even, and must then lie in 0..255.
 
-    So values that are off 0..1 by less than half a step of uint8, as sums of float32 are, count as 0 and 1.
+    So values that are off 0..1 by less than half a step of uint8, as sums of float32 are, count as 0 and 1. A signed
+    distance is from -1 to 1.
     """
     if values.dtype == np.uint8:
         return values
-    steps = np.rint(values.astype(np.float64) * 255)
+    low = MAPPINGS[given_mapping(what)][1][0]
+    steps = np.rint((values.astype(np.float64) - low) * (255 / (1 - low)))
     if values.size and not (steps.min() >= 0 and steps.max() <= 255):
         raise VolumeError(
             f"{what} in {url} range from {values.min()} to {values.max()}; floating-point {what} must lie in "
-            "0..1: name the value that is sure by adding #scale=255 (or another one), or store them as uint8"
+            f"{low:g}..1: {_remedy(float(values.min()), low)}"
         )
     return steps.astype(np.uint8)
+
+
+def given_mapping(name: str) -> Mapping:
+    """What the stored numbers of a head of another program mean, which only its name tells."""
+    return "signed" if name == SIGNED_DISTANCE else "probability"
+
+
+def _remedy(least: float, low: float) -> str:
+    if low < 0:
+        return "divide them by the largest distance, or store uint8, of which 127.5 stands for 0"
+    if least < 0:
+        return (
+            f"a distance that is below 0 outside is given as input.heads: {{{SIGNED_DISTANCE}: ...}}; else correct them"
+        )
+    return "name the value that is sure by adding #scale=255 (or another one), or store them as uint8"

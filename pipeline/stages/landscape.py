@@ -17,7 +17,7 @@ from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.filter_head import FilterHead
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
-from pipeline.stages.valued_head import HIGHEST, ValuedHead, chosen_head, valued_head
+from pipeline.stages.valued_head import HIGHEST, ValuedHead, chosen_head, result_head, valued_head
 
 LOWEST = 0.1
 """Tables of objects end at this probability if ``segmentation.lowest_threshold`` is left out."""
@@ -34,8 +34,13 @@ class HeadRange:
     """256 if there is no limit."""
 
     @classmethod
-    def of(cls, head: ValuedHead, condition: Condition) -> HeadRange:
-        """The condition of a run file, which is about values and not about stored numbers."""
+    def of(cls, key: str, head: ValuedHead, condition: Condition) -> HeadRange:
+        """The condition of a run file under a key; it is about values and not about stored numbers.
+
+        Raises ``ConfigError`` if all values of the head fulfil it, or none.
+        """
+        head.check_level(f"{key}.above", condition.above)
+        head.check_level(f"{key}.below", condition.below, above=False)
         above = -1 if condition.above is None else head.stored_below(condition.above)
         below = HIGHEST + 1 if condition.below is None else head.stored_from(condition.below)
         return cls(head, above, below)
@@ -74,9 +79,12 @@ def threshold_of(head: ValuedHead, table: Segmentation) -> float:
 def object_rules(head: ValuedHead, table: Segmentation) -> ObjectRules:
     """What is decided on the stored tables: a change touches no prediction and no basin.
 
-    Raises ``ConfigError`` unless the levels rise from the lowest to that of the seeds, with all defaults filled in.
+    Raises ``ConfigError`` unless the levels are values of the head and rise from the lowest to that of the seeds, with
+    all defaults filled in.
     """
     threshold = threshold_of(head, table)
+    for key in ("lowest_threshold", "threshold", "seed_threshold"):
+        head.check_level(key, getattr(table, key))
     try:
         check_levels(table.lowest_threshold, threshold, table.seed_threshold)
     except ValueError as error:
@@ -131,7 +139,24 @@ def landscape_of(setup: Setup, before: Mapping[str, ChainStage]) -> Landscape | 
     if filtered is not None:
         head = head.filtered(setup.layout.volume_url(FilterHead.volumes[0].name), filtered.fingerprint)
 
-    def ranges(conditions: Mapping[str, Condition]) -> tuple[HeadRange, ...]:
-        return tuple(HeadRange.of(valued_head(setup, predicted, name), conditions[name]) for name in sorted(conditions))
+    _refuse_contradictions(table, result_head(table, setup.inputs.heads), threshold_of(head, table))
 
-    return Landscape(head, ranges(table.within), ranges(table.seeds_within))
+    def ranges(key: str, conditions: Mapping[str, Condition]) -> tuple[HeadRange, ...]:
+        return tuple(
+            HeadRange.of(f"{key}.{name}", valued_head(setup, predicted, name), conditions[name])
+            for name in sorted(conditions)
+        )
+
+    return Landscape(head, ranges("within", table.within), ranges("seeds_within", table.seeds_within))
+
+
+def _refuse_contradictions(table: Segmentation, name: str, threshold: float) -> None:
+    """``ConfigError`` for a condition on the flooded head, called ``name``, that no voxel above its level fulfils."""
+    seed = threshold if table.seed_threshold is None else table.seed_threshold
+    for key, conditions, level in (("within", table.within, threshold), ("seeds_within", table.seeds_within, seed)):
+        below = conditions[name].below if name in conditions else None
+        if below is not None and below <= level:
+            raise ConfigError(
+                f"segmentation.{key}.{name}.below is {below:g}, and {name} must be above {level:g} there, so nothing "
+                "is left: name another head, or a larger value"
+            )

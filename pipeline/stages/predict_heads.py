@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import WorkerEnvironmentError
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk
-from pipeline.models.heads import Head
+from pipeline.models.heads import NEAREST, Head
 from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products
@@ -168,6 +168,7 @@ def options_of(network: Network) -> PredictOptions:
         augmentation=table.augmentation,
         augmentation_rule=table.augmentation_rule,
         heads=tuple(head.name for head in network.heads),
+        channels=next((head.affinities for head in network.heads if head.offsets), NEAREST),
     )
     if table.precision != "auto":
         return replace(options, precision=table.precision)

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from pipeline.config.run_file import Inference, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.models.heads import AFFINITIES, MEMBRANES, SIGNED_DISTANCE, Head, Mapping, source_of
+from pipeline.models.heads import AFFINITIES, MEMBRANES, Head, Mapping, source_of
+from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.supervoxels import SupervoxelRules
 from pipeline.stages.base import Stage
-from pipeline.stages.heads import HeadSource
+from pipeline.stages.heads import HeadSource, given_mapping
 from pipeline.stages.layout import Layout
 from pipeline.volumes.base import VolumeSpec
 
@@ -30,6 +31,12 @@ class Network:
     config: Inference
     heads: tuple[Head, ...]
     """What the run stores of its output."""
+
+    @property
+    def affinity_offsets(self) -> tuple[Vec, ...]:
+        """The offsets of the affinities that are stored; those of the nearest neighbours if none are."""
+        found = next((head for head in self.heads if head.offsets), None)
+        return NEAREST if found is None else found.offsets[: found.affinities]
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ class Inputs:
             if head.name == name and head.mapping is not None:
                 return head.mapping, head.stored_channels
         source = next(head for head in self.given if head.name == name)
-        return ("signed" if name == SIGNED_DISTANCE else "probability"), source.count
+        return given_mapping(name), source.count
 
     @property
     def sources(self) -> tuple[str, ...]:
@@ -101,9 +108,11 @@ class Setup:
 
     @property
     def card_threshold(self) -> float | None:
-        """The threshold of the model's card, if it is about the head of which neurons are made."""
+        """The threshold of the model's card, if the run makes neurons, and of the head that it is about."""
         network = self.inputs.network
-        if network is None or (network.card.offsets and self.source != AFFINITIES):
+        if network is None or self.config.segmentation.kind != "neurons":
+            return None
+        if network.card.offsets and self.source != AFFINITIES:
             return None
         return network.card.threshold
 

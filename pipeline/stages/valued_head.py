@@ -50,6 +50,20 @@ class ValuedHead:
         """The smallest stored number that does not stand for less than ``value``."""
         return math.ceil(self._scaled(value))
 
+    def check_level(self, key: str, value: float | None, *, above: bool = True) -> None:
+        """Raise ``ConfigError`` if no value of the head is on one side of a level.
+
+        key: the key of the run file that says the level. above: True if it asks for more than that, not for less.
+        """
+        low, high = MAPPINGS[self.mapping][1]
+        if value is None or (low <= value < high if above else low < value <= high):
+            return
+        limit = f"below {high:g}" if above else f"above {low:g}"
+        raise ConfigError(
+            f"segmentation.{key} is {value:g}, and the values of {self.source.name} are from {low:g} to {high:g}: "
+            f"choose one there, {limit}"
+        )
+
     def _scaled(self, value: float) -> float:
         low, high = MAPPINGS[self.mapping][1]
         return round(HIGHEST * (value - low) / (high - low), 9)  # 0.6, which binary numbers only come near, is 153
@@ -97,9 +111,15 @@ def result_head(table: Segmentation, names: Sequence[str]) -> str:
     others = [name for name in names if name not in (AFFINITIES, *table.within, *table.seeds_within)]
     if FOREGROUND in others or len(others) == 1:
         return FOREGROUND if FOREGROUND in others else others[0]
+    if others:
+        raise ConfigError(
+            f"segmentation.kind is {table.kind}, and there is no head called {FOREGROUND}; say in segmentation.head "
+            f"which one is meant: {', '.join(others)}"
+        )
     raise ConfigError(
-        f"segmentation.kind is {table.kind}, and there is no head called {FOREGROUND}; say in segmentation.head which "
-        f"one is meant: {', '.join(others) or 'there is none'}"
+        f"segmentation.kind is {table.kind}, and of {', '.join(names) or 'nothing'} none is left that is no affinity "
+        "and in no condition: name the head in segmentation.head, give it as input.heads, or take a model that "
+        f"predicts {FOREGROUND}"
     )
 
 

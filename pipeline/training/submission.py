@@ -11,6 +11,7 @@ import json
 
 from pipeline.clusters import make_cluster
 from pipeline.clusters.base import DRIVER_RECORD, Cluster, DriverJob, LoneJob, lone_jobs
+from pipeline.config.paths import paths_in
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ClusterError, ConfigError, counted
 from pipeline.storage import ObjectStore, local_path
@@ -37,10 +38,13 @@ def lone_job(config: TrainConfig, setup: str = "") -> LoneJob:
         )
     if local_path(config.output) is None:
         raise ConfigError(f"output is {config.output}; a training writes into a folder of a disk: name one")
+    file = f"{config.output}/{FILE}"
     cores = config.devices * (config.threads + config.loaders)
     return LoneJob(
         url=config.output,
-        command=("-m", "workflows.cli", "train", f"{config.output}/{FILE}"),
+        file=file,
+        places=paths_in(config),
+        command=("-m", "workflows.cli", "train", file),
         cluster=config.cluster,
         cpus=max(cores, config.cluster.driver.cpus),
         gpus=config.devices if config.device == "cuda" else 0,
@@ -60,6 +64,7 @@ def submit(job: LoneJob, config: TrainConfig, cluster: Cluster, again: str) -> D
         if make_cluster(record.cluster).state(record).phase in ("pending", "running"):
             raise ClusterError(f"a training in {job.url} was submitted already, as {record.id}, and is alive; {again}")
     jobs = lone_jobs(cluster)
+    jobs.render_lone(job)  # what is refused leaves no output folder
     config.make_output()
     store.put(FILE, dump_yaml(json.loads(config.model_dump_json(exclude_unset=True))).encode())
     record = jobs.submit_lone(job)

@@ -71,6 +71,10 @@ def _in_vain(case: TrainingCase) -> str:
     return "" if case.config.threshold is None else f"with threshold: {case.config.threshold:g}"
 
 
+def _on_no_gpu(case: TrainingCase) -> str:
+    return "" if case.config.device == "cuda" or case.cluster is None else f"with device: {case.config.device}"
+
+
 def _reference(case: TrainingCase) -> str:
     return "with rule.reference_stopping: true" if getattr(case.config.rule, "reference_stopping", False) else ""
 
@@ -116,6 +120,11 @@ ROWS: tuple[NoUse[TrainingCase], ...] = (
         ("cluster.prices", "cluster.interface", "cluster.ports"),
         lambda case: "by a training",
         "keep what you need for runs",
+    ),
+    NoUse(
+        ("cluster.driver.gpu_resource",),
+        _on_no_gpu,
+        "set device: cuda",
     ),
     *cluster_use.ROWS,
 )

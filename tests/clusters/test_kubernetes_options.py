@@ -8,6 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 
+from pipeline.clusters.kubernetes import jobs
 from pipeline.clusters.kubernetes import manifests as made
 from pipeline.clusters.kubernetes.releases import fitted
 from pipeline.config.kubernetes import QUEUE_LABEL
@@ -321,7 +322,7 @@ def test_a_driver_tells_hopeless_errors_by_its_exit_status(monkeypatch: pytest.M
     """Where the cluster asks for it, a wrong run file has a status of its own; at a terminal every error has 1."""
     errors = (ConfigError(), ModelError(), WorkerEnvironmentError(), StorageError(), ClusterError())
     assert {status_of(error) for error in errors} == {1}
-    monkeypatch.setenv(made.FINAL, str(made.FINAL_STATUS))
+    monkeypatch.setenv(jobs.FINAL, str(jobs.FINAL_STATUS))
     assert [status_of(error) for error in errors] == [78, 78, 1, 1, 1]
     monkeypatch.setattr("workflows.cli.STOPPED", {})  # leave the signals of this process alone
     monkeypatch.setattr("sys.argv", ["petaseg", "run", "/nowhere/run.yaml"])

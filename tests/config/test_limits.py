@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from pipeline.config.base import Table
+from pipeline.config.base import Positive, Table
 from pipeline.config.problems import tables_of
 from pipeline.config.reading import parse_config
-from pipeline.config.reference import keys_of
+from pipeline.config.reference import keys_of, markdown
 from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.models.spec import ModelCard
@@ -107,3 +107,12 @@ def test_slurm_takes_several_partitions(table: str) -> None:
         for wrong in ("a,,b", ",a", "a, b", "a;b", "a,b "):
             with pytest.raises(ConfigError, match=rf"{table}\.{key}: .*is no name .* like long or short,long"):
                 parse_config(given(f"{table}.{key}", wrong))
+
+
+def test_the_page_of_keys_says_that_a_positive_number_is_more_than_0() -> None:
+    """The smallest number that is accepted is a detail which no reader needs."""
+
+    class Page(Table):
+        size: Positive = 2.0
+
+    assert "| `size` | number more than 0 | `2.0` |" in markdown(Page)

@@ -36,8 +36,8 @@ POD = {
 }
 CLUSTER = {
     *("cluster.interface", "cluster.ports", "cluster.namespace", "cluster.image", "cluster.claim", "cluster.secrets"),
-    *("cluster.image_pull_secret", "cluster.prices.currency", "cluster.driver.walltime", "cluster.driver.mail_user"),
-    *(f"cluster.{workers}.{key}" for workers in WORKERS for key in ("walltime", "gpu_resource")),
+    *("cluster.image_pull_secret", "cluster.prices.currency", "cluster.driver.mail_user"),
+    *(f"cluster.{each}.{key}" for each in ("driver", *WORKERS) for key in ("walltime", "gpu_resource")),
     *(f"cluster.{pod}.{key}" for pod in ("driver", *WORKERS) for key in POD),
     *(f"cluster.kubernetes.{key}" for key in ("service_account", "labels", "annotations", "queue")),
     *(f"cluster.kubernetes.claims.{key}" for key in ("claim", "path", "sub_path")),

@@ -168,7 +168,10 @@ def test_a_pause_before_no_retry_is_named() -> None:
 
 # -- clusters -------------------------------------------------------------------------------------------------------
 
-OF_CLUSTER = [key for key in keys_of() if key.startswith("cluster.") and not key.startswith("cluster.prices.")]
+OF_TRAININGS = "cluster.driver.gpu_resource"
+OF_CLUSTER = [
+    key for key in keys_of() if key.startswith("cluster.") and key != OF_TRAININGS and "cluster.prices." not in key
+]
 NEEDED = {
     "cluster.driver.mail_type": {"cluster.driver.mail_user": "ada"},
     "cluster.workers.gpu_resource": {"cluster.workers.gpus": 1},
@@ -193,6 +196,12 @@ def test_a_key_of_a_cluster_is_named_where_nothing_reads_it(key: str) -> None:
 
 def _covers(keys: tuple[str, ...], key: str) -> bool:
     return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+
+@pytest.mark.parametrize("cluster", [None, *ONLY_ON])
+def test_the_gpu_of_a_driver_is_named_in_every_run(cluster: str | None) -> None:
+    """Only trainings have GPUs in the job that ``cluster.driver`` describes."""
+    assert OF_TRAININGS in named(case_of(IMAGE, cluster=cluster, cluster__driver__gpu_resource="amd.com/gpu"))
 
 
 @pytest.mark.parametrize("key", NEEDED)

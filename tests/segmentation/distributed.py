@@ -15,9 +15,10 @@ from math import ceil
 import numpy as np
 from scipy import ndimage
 
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.agglomeration import Linkage, NodeResult, agglomerate_node
+from pipeline.segmentation.far_contacts import NEAREST, reach_of
 from pipeline.segmentation.merge_tree import (
     Assignment,
     CutRules,
@@ -41,6 +42,7 @@ class Case:
     roi: BoundingBox
     supervoxels: np.ndarray
     affinities: np.ndarray
+    offsets: tuple[Vec, ...] = NEAREST
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Outcome:
     nodes: dict
 
 
-def random_case(rng: np.random.Generator, shape, *, block, kinds, values, empty) -> Case:
+def random_case(rng: np.random.Generator, shape, *, block, kinds, values, empty, offsets=NEAREST) -> Case:
     """Blocky supervoxels with gaps, and affinities of a few values, so that many scores are equal."""
     coarse = rng.integers(1, kinds + 1, [-(-n // block) for n in shape])
     coarse[rng.random(coarse.shape) < empty] = 0
@@ -63,8 +65,8 @@ def random_case(rng: np.random.Generator, shape, *, block, kinds, values, empty)
     start = tuple(int(v) for v in rng.integers(-3, 10, 3))
     roi = BoundingBox.from_shape(shape, start)
     bounds = roi.grow(*(tuple(int(v) for v in rng.integers(0, 4, 3)) for _ in range(2)))
-    affinities = rng.choice(palette, (3, *shape)).astype(np.uint8)
-    return Case(bounds, roi, named_components(kind, roi, bounds), affinities)
+    affinities = rng.choice(palette, (len(offsets), *shape)).astype(np.uint8)
+    return Case(bounds, roi, named_components(kind, roi, bounds), affinities, offsets)
 
 
 def named_components(kind: np.ndarray, box: BoundingBox, bounds: BoundingBox) -> np.ndarray:
@@ -135,8 +137,8 @@ def run(case: Case, chunk_shape, linkage: Linkage, stop_score: float, rules: Cut
 
 
 def chunk_graph(case, chunk, fragments, joins, *, histograms) -> RegionGraph:
-    """The region graph of one chunk, from its fragments and a layer of those of its lower neighbours."""
-    read = chunk.core.grow((1, 1, 1), (0, 0, 0)).intersect(case.roi)
+    """The region graph of one chunk, from its fragments and those of its lower neighbours that offsets reach."""
+    read = chunk.core.grow(reach_of(case.offsets), (0, 0, 0)).intersect(case.roi)
     return build_region_graph(
         fragments[read.slices(case.roi.start)],
         case.affinities[:, *chunk.core.slices(case.roi.start)],
@@ -145,6 +147,7 @@ def chunk_graph(case, chunk, fragments, joins, *, histograms) -> RegionGraph:
         roi=case.roi,
         bounds=case.bounds,
         histograms=histograms,
+        offsets=case.offsets,
     )
 
 
@@ -198,17 +201,17 @@ def cut_levels(levels, graphs, nodes, rules):
 # ---------------------------------------------------------------- the slow reading
 
 
-def slow_contacts(ids: np.ndarray, affinities: np.ndarray) -> dict[tuple[int, int], list[int]]:
-    """All affinities on the contact of each pair (smaller id, larger id)."""
+def slow_contacts(ids: np.ndarray, affinities: np.ndarray, offsets=NEAREST) -> dict[tuple[int, int], list[int]]:
+    """All affinities between each pair (smaller id, larger id)."""
     contacts = defaultdict(list)
-    for axis in AXES:
+    for channel, offset in enumerate(offsets):
         for voxel in np.ndindex(ids.shape):
-            if voxel[axis] == 0:
+            before = tuple(v + o for v, o in zip(voxel, offset, strict=True))
+            if min(before) < 0:
                 continue
-            before = tuple(v - (a == axis) for a, v in enumerate(voxel))
             a, b = int(ids[voxel]), int(ids[before])
             if a and b and a != b:
-                contacts[min(a, b), max(a, b)].append(int(affinities[(axis, *voxel)]))
+                contacts[min(a, b), max(a, b)].append(int(affinities[(channel, *voxel)]))
     return dict(contacts)
 
 

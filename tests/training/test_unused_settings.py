@@ -112,6 +112,13 @@ def test_keys_of_the_cluster_are_named_where_nothing_reads_them() -> None:
     assert named(config, "slurm") == {"cluster.image", *always}
 
 
+def test_the_name_of_a_gpu_is_named_where_a_training_has_none() -> None:
+    """The device's name is read where the job asks for GPUs: on Kubernetes, with ``device: cuda``."""
+    key = "cluster.driver.gpu_resource"
+    for device, cluster, told in (("cuda", "kubernetes", False), ("cpu", "kubernetes", True), ("cuda", "slurm", True)):
+        assert named(config_of(f"{key}=amd.com/gpu", f"device={device}"), cluster) == ({key} if told else set())
+
+
 @pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
 def test_the_examples_say_nothing_in_vain(file: Path) -> None:
     config = parse_config(yaml.safe_load(file.read_text()), TrainConfig)

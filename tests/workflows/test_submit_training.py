@@ -74,6 +74,18 @@ def test_a_training_on_gpus_asks_for_as_many_as_it_uses(tmp_path: Path) -> None:
     assert (lines["gpus-per-node"], lines["cpus-per-task"]) == ("4", "8")
 
 
+def test_a_dry_run_prints_the_manifests_of_a_training_and_writes_nothing(tmp_path: Path) -> None:
+    """The claim is mounted at the volumes' folder; what only SLURM reads is named."""
+    mounted = {"kubernetes": {"claims": [{"claim": "lab", "path": str(tmp_path)}]}, "image": "petaseg:1"}
+    file = training(tmp_path, cluster={**mounted, "queue": "long"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("pipeline.config.kubernetes.RESERVED", ())
+        text = shown("submit", file, "--on", "kubernetes", "--dry-run")
+    assert f"- {tmp_path}/model/cluster/training.yaml" in text
+    assert "# cluster.queue" in text
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "options", "words"),
     [
@@ -85,7 +97,9 @@ def test_a_training_on_gpus_asks_for_as_many_as_it_uses(tmp_path: Path) -> None:
         ({"patch_shape": [8, 17, 16]}, (), "the nearest patch that fits is [8, 16, 16]"),
         ({"patch_shape": [32, 16, 16]}, (), "choose a smaller patch or a larger box"),
         ({}, ("--overwrite",), "--overwrite is for runs"),
-        ({}, ("--on", "kubernetes"), "a training cannot be submitted to kubernetes yet; submit it to slurm"),
+        ({}, ("--on", "kubernetes"), "cluster.image is not set"),
+        ({"cluster": {"image": "i"}}, ("--on", "kubernetes"), "name the claim that holds the data in cluster.claim"),
+        ({}, ("--on", "kubernetes", "--setup", "lines.sh"), "--setup is for jobs on SLURM"),
     ],
 )
 def test_what_is_wrong_with_a_training_is_said_before_anything_is_queued(

@@ -73,8 +73,8 @@ def wanted_of(run: Run, boxes: int, box_shape: str | None, labelled: str | None,
     network = run.inputs.network
     if network is None:
         raise ConfigError(
-            f"{run.source} begins with affinities; boxes are chosen by the image too, and crops of it are written: "
-            "give the run an image (input.image)"
+            f"{run.source} begins with {', '.join(run.inputs.heads)}; boxes are chosen by the image too, and crops of "
+            "it are written: give the run an image (input.image)"
         )
     check_complete(run, "heads")
     shape = network.patch_shape if box_shape is None else as_vec(parse_shape(box_shape, "--box-shape"))

@@ -1,4 +1,4 @@
-"""Kubernetes, through plain resources that any cluster accepts; ``manifests.py`` makes them."""
+"""Kubernetes, through plain resources that any cluster accepts; ``manifests.py`` and ``training.py`` make them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from shlex import quote
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from pipeline.clusters.base import DriverJob, JobState, Submission, dashboard_of
+from pipeline.clusters.base import DriverJob, JobState, LoneJob, Submission, dashboard_of
 from pipeline.clusters.kubernetes import manifests as made
 from pipeline.clusters.kubernetes.api import Api
-from pipeline.clusters.kubernetes.manifests import Manifest
+from pipeline.clusters.kubernetes.jobs import DRIVER, TRAINING, Manifest, resource_name
 from pipeline.clusters.kubernetes.releases import fitted
+from pipeline.clusters.kubernetes.training import training_manifests
 from pipeline.clusters.tls import Tls, create_tls
 from pipeline.config.cluster import WorkerShape
 from pipeline.errors import ClusterError
@@ -38,7 +39,7 @@ class KubernetesCluster:
     def render(self, submission: Submission) -> dict[str, str]:
         """``manifests.yaml``: every resource; the Secret's certificates are made when it is submitted."""
         documents = made.manifests(submission)
-        name, cluster = made.resource_name(submission.run_url), submission.config.cluster
+        name, cluster = resource_name(submission.run_url), submission.config.cluster
         hidden = made.tls_secret(name, cluster, dict.fromkeys(("ca.pem", "cert.pem", "key.pem"), ""))
         note = "# The certificates of this Secret are made when the run is submitted.\n"
         text = made.to_yaml(documents)
@@ -47,20 +48,35 @@ class KubernetesCluster:
     def submit(self, submission: Submission) -> DriverJob:
         """Create all resources, or none; without what the server's release does not know."""
         documents = made.manifests(submission)
-        name, cluster = made.resource_name(submission.run_url), submission.config.cluster
+        name, cluster = resource_name(submission.run_url), submission.config.cluster
+        secret = made.tls_secret(name, cluster, _new_certificates())
         api = Api(cluster.namespace, submission.run_url)
+        return self._submitted(api, name, [secret, *documents], f"works on {submission.run_url} already", "status")
+
+    def render_lone(self, job: LoneJob) -> dict[str, str]:
+        """See ``LoneJobs``."""
+        return {"manifests.yaml": made.to_yaml(training_manifests(job))}
+
+    def submit_lone(self, job: LoneJob) -> DriverJob:
+        """See ``LoneJobs``; all resources are created, or none."""
+        documents = training_manifests(job)
+        api = Api(job.cluster.namespace, job.file)
+        return self._submitted(api, resource_name(job.url), documents, f"trains into {job.url} already", "logs")
+
+    def _submitted(self, api: Api, name: str, documents: list[Manifest], alive: str, look: str) -> DriverJob:
+        """Create resources. alive, look: what a Job of this name would be doing, and the command that shows it."""
         documents = fitted(documents, api.release())
-        _make_room(api, name, submission.run_url)
+        _make_room(api, name, alive, look)
         for pod in _one_pod_of_each(documents):
             _check_accepted(api, pod)
         try:
-            for document in (made.tls_secret(name, cluster, _new_certificates()), *documents):
+            for document in documents:
                 created = api.create(document)
             _hand_over(api, documents, created)
         except BaseException:
             _remove(api, name)
             raise
-        return DriverJob(self.name, name, {"namespace": cluster.namespace})
+        return DriverJob(self.name, name, {"namespace": api.namespace})
 
     def state(self, job: DriverJob) -> JobState:
         """The state of the Job and of the pods of driver and workers."""
@@ -71,11 +87,11 @@ class KubernetesCluster:
         return JobState("unknown", UNKNOWN) if found is None else job_state(api, found)
 
     def logs(self, job: DriverJob, *, workers: bool = False) -> Iterator[str]:
-        """Lines of every driver that was started, the oldest first, or of each present worker."""
+        """Lines of every driver or training that was started, the oldest first, or of each present worker."""
         api = Api(job.details["namespace"])
         for pod in api.find("Pod", made.selector(job.id)):
             name = pod["metadata"]["name"]
-            if (pod["metadata"]["labels"]["app.kubernetes.io/component"] == "driver") == workers:
+            if (pod["metadata"]["labels"]["app.kubernetes.io/component"] in (DRIVER, TRAINING)) == workers:
                 continue
             if workers:
                 yield f"==> {name} <=="
@@ -99,14 +115,15 @@ def _new_certificates() -> dict[str, str]:
         return {file.name: base64.b64encode(file.read_bytes()).decode() for file in Path(folder).iterdir()}
 
 
-def _make_room(api: Api, name: str, run_url: str) -> None:
-    """Delete the resources of an earlier submission of this run; ``ClusterError`` if it is still running."""
+def _make_room(api: Api, name: str, alive: str, look: str) -> None:
+    """Delete the resources of an earlier submission of this folder; ``ClusterError`` if it is still running."""
     job = api.read("Job", name)
     ended = {"Complete", "Failed"} & {c["type"] for c in (job or {}).get("status", {}).get("conditions", ())}
     if job is not None and not ended:
+        file = quote(api.run_url)
         raise ClusterError(
-            f"Job {name} in namespace {api.namespace} works on {run_url} already; look at it with "
-            f"`petaseg status {quote(run_url)}`, or end it with `petaseg cancel {quote(run_url)}`"
+            f"Job {name} in namespace {api.namespace} {alive}; look at it with `petaseg {look} {file}`, or end it with "
+            f"`petaseg cancel {file}`"
         )
     _remove(api, name)
 
@@ -146,7 +163,7 @@ def _wait_for_end(api: Api, name: str) -> None:
 
 
 def _one_pod_of_each(documents: list[Manifest]) -> Iterator[Manifest]:
-    """One pod of the driver and one of each kind of worker, to be tested against the cluster's rules."""
+    """One pod of the driver or training and one of each kind of worker, to be tested against the cluster's rules."""
     for document in documents:
         if document["kind"] not in ("Job", "Deployment"):
             continue
@@ -177,4 +194,3 @@ def _hand_over(api: Api, documents: list[Manifest], job: Manifest) -> None:
     for document in documents:
         if document["kind"] != "Job":
             api.patch(document["kind"], document["metadata"]["name"], change)
-    api.patch("Secret", f"{job['metadata']['name']}-tls", change)

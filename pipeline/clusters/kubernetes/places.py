@@ -1,4 +1,4 @@
-"""The folders of a run's pods, and the paths that they cannot open: a pod has its claims, the network, and no more."""
+"""The folders of pods, and the paths that they cannot open: a pod has its claims, the network, and no more."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from pathlib import Path, PurePosixPath
 
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.kubernetes import Claim
-from pipeline.config.paths import with_paths
-from pipeline.config.run_file import RunConfig
 from pipeline.errors import ConfigError
 from pipeline.storage import local_path
 
@@ -31,18 +29,19 @@ def mounts(cluster: ClusterTable) -> tuple[Claim, ...]:
     return found
 
 
-def check_reachable(config: RunConfig) -> None:
-    """Raise ``ConfigError`` if the run reads or writes what its pods do not have."""
-    places: list[str] = []
-    with_paths(config, lambda path: places.append(path) or path)  # type: ignore[func-returns-value]
-    claims = mounts(config.cluster)
+def check_reachable(places: Sequence[str], results: tuple[str, str], cluster: ClusterTable) -> None:
+    """Raise ``ConfigError`` if a run or training reads or writes what its pods do not have.
+
+    results: the key and the path of the folder into which it writes.
+    """
+    claims = mounts(cluster)
     lost = [place for place in places if not _is_reachable(place, claims)]
     if lost:
         raise ConfigError(
             f"{', '.join(lost)} cannot be opened in a pod, which has no folder of this machine; {_remedy(claims)}, or "
             "use a bucket (s3://, gs://)"
         )
-    _check_writable(config.run_directory, claims)
+    _check_writable(*results, claims)
 
 
 def _remedy(claims: Sequence[Claim]) -> str:
@@ -55,11 +54,11 @@ def _remedy(claims: Sequence[Claim]) -> str:
     return f"{named}: put the data there"
 
 
-def _check_writable(place: str, claims: Sequence[Claim]) -> None:
+def _check_writable(key: str, place: str, claims: Sequence[Claim]) -> None:
     claim = _claim_of(place, claims)
     if claim is not None and claim.read_only:
         raise ConfigError(
-            f"run_directory is {place}, where the claim {claim.claim} is mounted with read_only; pods write the "
+            f"{key} is {place}, where the claim {claim.claim} is mounted with read_only; pods write the "
             "results there: choose another folder, or leave read_only out"
         )
 

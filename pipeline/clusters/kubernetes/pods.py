@@ -1,4 +1,4 @@
-"""The pods of a run as plain dictionaries: what those of the driver and those of the workers have in common.
+"""Pods as plain dictionaries: what those of drivers, workers and trainings have in common.
 
 Every pod runs as a user without rights, on a read-only root file system, with nothing but what is mounted here. It fits
 the profile "restricted" of the Pod Security Standards, whatever the run file says.
@@ -9,13 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.clusters.kubernetes.places import mounts
-from pipeline.config.cluster import ClusterTable, WorkerShape
-from pipeline.config.kubernetes import QUEUE_LABEL, KubernetesTable, PodOptions, Toleration
+from pipeline.config.cluster import ClusterTable
+from pipeline.config.kubernetes import QUEUE_LABEL, KubernetesTable, PodOptions, Toleration, WorkerPodOptions
 
 Manifest = dict[str, Any]
 
 TLS_FOLDER = "/petaseg/tls"
 SCRATCH = "ephemeral-storage"
+NO_DEVICES = ("cpu", "memory", SCRATCH)
+"""The resources of a container that are no devices."""
 
 
 def labels(name: str, cluster: ClusterTable, component: str = "") -> dict[str, str]:
@@ -36,23 +38,32 @@ def template(name: str, cluster: ClusterTable, component: str, pod: Manifest, no
     return {"metadata": {**metadata, "annotations": annotations} if annotations else metadata, "spec": pod}
 
 
-def pod_of(
-    name: str, cluster: ClusterTable, options: PodOptions, container: Manifest, *, drain_seconds: int
-) -> Manifest:
-    """A pod without rights: its user, certificates, data and nodes."""
+def pod_of(cluster: ClusterTable, options: PodOptions, container: Manifest, *, drain_seconds: int) -> Manifest:
+    """A pod without rights: its user, data and nodes."""
     pod: Manifest = {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": drain_seconds,
         "securityContext": _user(cluster.kubernetes),
         "containers": [_locked(cluster, container)],
-        "volumes": _volumes(name, cluster, options),
+        "volumes": _volumes(cluster, options),
     }
     if cluster.kubernetes.service_account:
         pod["serviceAccountName"] = cluster.kubernetes.service_account
     if cluster.image_pull_secret:
         pod["imagePullSecrets"] = [{"name": cluster.image_pull_secret}]
-    return pod | _nodes(options)
+    return pod | _nodes(options, container["resources"]["limits"])
+
+
+def certified(pod: Manifest, name: str) -> Manifest:
+    """A pod with the certificates of the run ``name``."""
+    volume = {"name": "tls", "secret": {"secretName": f"{name}-tls", "defaultMode": 0o440}}
+    (container,) = pod["containers"]
+    first, *others = container["volumeMounts"]
+    mount = {"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True}
+    scratch, *data = pod["volumes"]
+    with_mount = {**container, "volumeMounts": [first, mount, *others]}
+    return {**pod, "containers": [with_mount], "volumes": [scratch, volume, *data]}
 
 
 def _locked(cluster: ClusterTable, container: Manifest) -> Manifest:
@@ -76,23 +87,19 @@ def _user(table: KubernetesTable) -> Manifest:
     return {**context, "fsGroupChangePolicy": "OnRootMismatch", "seccompProfile": {"type": "RuntimeDefault"}}
 
 
-def _volumes(name: str, cluster: ClusterTable, options: PodOptions) -> list[Manifest]:
-    """Scratch files, certificates, and each claim once."""
+def _volumes(cluster: ClusterTable, options: PodOptions) -> list[Manifest]:
+    """Scratch files, and each claim once."""
     scratch = {} if options.scratch_gb is None else {"sizeLimit": str(in_bytes(options.scratch_gb))}
     claims = {claim: {"claimName": claim} for claim in _volume_names(cluster)}
     return [
         {"name": "tmp", "emptyDir": scratch},
-        {"name": "tls", "secret": {"secretName": f"{name}-tls", "defaultMode": 0o440}},
         *({"name": _volume_names(cluster)[claim], "persistentVolumeClaim": named} for claim, named in claims.items()),
     ]
 
 
 def _mounts(cluster: ClusterTable) -> list[Manifest]:
     """The folders of a container; of a claim that is mounted twice, both."""
-    own: list[Manifest] = [
-        {"name": "tmp", "mountPath": "/tmp"},
-        {"name": "tls", "mountPath": TLS_FOLDER, "readOnly": True},
-    ]
+    own: list[Manifest] = [{"name": "tmp", "mountPath": "/tmp"}]
     for each in mounts(cluster):
         mount: Manifest = {"name": _volume_names(cluster)[each.claim], "mountPath": each.path}
         parts: Manifest = {"subPath": each.sub_path, "readOnly": each.read_only}
@@ -106,10 +113,10 @@ def _volume_names(cluster: ClusterTable) -> dict[str, str]:
     return {claim: f"data-{number}" if number else "data" for number, claim in enumerate(claims)}
 
 
-def _nodes(options: PodOptions) -> Manifest:
-    """On which nodes a pod may run, and before which other pods."""
+def _nodes(options: PodOptions, amounts: Manifest) -> Manifest:
+    """On which nodes a pod with these resources may run, and before which other pods."""
     found: Manifest = {}
-    if tolerations := [*_of_gpus(options), *map(_toleration, options.tolerations)]:
+    if tolerations := [*_of_gpus(amounts), *map(_toleration, options.tolerations)]:
         found["tolerations"] = tolerations
     if options.node_selector:
         found["nodeSelector"] = dict(options.node_selector)
@@ -121,12 +128,10 @@ def _nodes(options: PodOptions) -> Manifest:
     return found | {key: name for key, name in classes.items() if name}
 
 
-def _of_gpus(options: PodOptions) -> list[Manifest]:
+def _of_gpus(amounts: Manifest) -> list[Manifest]:
     """Tolerations of the usual taints that keep other pods off nodes with GPUs; a part of a GPU is on such a node."""
-    if not (isinstance(options, WorkerShape) and options.gpus):
-        return []
-    vendor = options.gpu_resource.partition("/")[0]
-    keys = dict.fromkeys((f"{vendor}/gpu", options.gpu_resource))
+    devices = [name for name in amounts if name not in NO_DEVICES]
+    keys = dict.fromkeys(key for name in devices for key in (f"{name.partition('/')[0]}/gpu", name))
     return [{"key": key, "operator": "Exists", "effect": "NoSchedule"} for key in keys]
 
 
@@ -149,11 +154,11 @@ def environment(own: dict[str, str], own_fields: dict[str, str] | None = None) -
     ]
 
 
-def resources(cpus: int, memory_gb: float, options: PodOptions) -> Manifest:
+def resources(cpus: int, memory_gb: float, options: WorkerPodOptions, gpus: int = 0) -> Manifest:
     """Requests equal to limits, so that a pod's resources are guaranteed and it is the last to be evicted."""
     amounts = {"cpu": str(cpus), "memory": str(in_bytes(memory_gb))}
-    if isinstance(options, WorkerShape) and options.gpus:
-        amounts[options.gpu_resource] = str(options.gpus)
+    if gpus:
+        amounts[options.gpu_resource] = str(gpus)
     if options.scratch_gb is not None:
         amounts[SCRATCH] = str(in_bytes(options.scratch_gb))
     return {"requests": amounts, "limits": dict(amounts)}

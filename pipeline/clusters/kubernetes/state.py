@@ -1,4 +1,4 @@
-"""The ``JobState`` of a run on a Kubernetes cluster."""
+"""The ``JobState`` of a run or training on a Kubernetes cluster."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pipeline.clusters.base import JobState
 from pipeline.clusters.kubernetes import manifests as made
 from pipeline.clusters.kubernetes.api import Api
-from pipeline.clusters.kubernetes.manifests import Manifest
+from pipeline.clusters.kubernetes.jobs import DRIVER, TRAINING, Manifest
 from pipeline.config.kubernetes import QUEUE_LABEL
 from pipeline.errors import counted
 
@@ -26,6 +26,7 @@ REMEDIES = {
 }
 """Reason in Kubernetes' words -> the remedy."""
 
+LEADERS = (DRIVER, TRAINING)
 WORKERS = {
     "OOMKilled": "; raise memory_gb of cluster.workers or cluster.inference_workers",
     "ContainerCannotRun": "; cluster.image is no image of petaseg, or one for other processors",
@@ -35,11 +36,11 @@ WORKERS = {
 
 
 def job_state(api: Api, job: Manifest) -> JobState:
-    """The state of a driver's Job, its pod, and the workers."""
+    """The state of the Job of a driver or training, its pod, and the workers."""
     name, status = job["metadata"]["name"], job.get("status", {})
     pods = api.find("Pod", made.selector(name))
-    drivers = [pod for pod in pods if _component(pod) == "driver"]
-    phases = Counter(pod["status"]["phase"] for pod in pods if _component(pod) != "driver")
+    drivers = [pod for pod in pods if _component(pod) in LEADERS]
+    phases = Counter(pod["status"]["phase"] for pod in pods if _component(pod) not in LEADERS)
     restarts = max(0, len(drivers) - 1)
     workers = {"workers_running": phases["Running"], "workers_pending": phases["Pending"]}
     ended = {c["type"]: c.get("message", "") for c in status.get("conditions", ()) if c["status"] == "True"}
@@ -80,38 +81,39 @@ def _component(pod: Manifest) -> str:
 
 
 def _last_words(drivers: list[Manifest]) -> Iterator[str]:
-    """Why the driver that failed last ended: the node's reason, and its own last message."""
+    """Why the driver or training that failed last ended: the node's reason, and its own last message."""
     for pod in reversed(drivers):
-        words = [*_why_the_pod_ended(pod["status"]), *_why_containers_ended(pod["status"])]
+        who = f"the {_component(pod)}"
+        words = [*_why_the_pod_ended(who, pod["status"]), *_why_containers_ended(who, pod["status"])]
         if words:
             yield from words
             return
 
 
-def _why_the_pod_ended(status: Manifest) -> Iterator[str]:
+def _why_the_pod_ended(who: str, status: Manifest) -> Iterator[str]:
     """The words of a node that ended a whole pod: Evicted, NodeLost, DeadlineExceeded, Preempting."""
     if status.get("phase") == "Failed" and (status.get("reason") or status.get("message")):
-        yield _said("the pod of the driver was ended", status)
+        yield _said(f"the pod of {who} was ended", status)
     for condition in status.get("conditions") or ():
         if condition["type"] == "DisruptionTarget" and condition["status"] == "True":
-            yield _said("the pod of the driver was ended", condition)
+            yield _said(f"the pod of {who} was ended", condition)
 
 
-def _why_containers_ended(status: Manifest) -> Iterator[str]:
+def _why_containers_ended(who: str, status: Manifest) -> Iterator[str]:
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         for part in ("state", "lastState"):
             ended = (container.get(part) or {}).get("terminated")
             if ended and (ended.get("exitCode") or ended.get("signal")):
-                yield _how_it_ended(ended)
+                yield _how_it_ended(who, ended)
                 break
 
 
-def _how_it_ended(ended: Manifest) -> str:
+def _how_it_ended(who: str, ended: Manifest) -> str:
     """Status, reason and last message of a container, with the remedy for what a user can mend."""
     reason, code = ended.get("reason") or "", ended.get("exitCode")
     named = f" ({reason})" if reason not in ("", "Error") else ""
     message = " ".join((ended.get("message") or "").split())
-    said = f"the driver ended with status {code}{named}" + (f": {message}" if message else "")
+    said = f"{who} ended with status {code}{named}" + (f": {message}" if message else "")
     return f"{said}; {REMEDIES[reason]}" if reason in REMEDIES else said
 
 
@@ -141,7 +143,7 @@ def _short_of_workers(api: Api, name: str) -> Iterator[str]:
         for condition in deployment.get("status", {}).get("conditions", ()):
             if condition["type"] == "ReplicaFailure" and condition["status"] == "True":
                 yield condition.get("message", "")
-    workers = [pod for pod in api.find("Pod", made.selector(name)) if _component(pod) != "driver"]
+    workers = [pod for pod in api.find("Pod", made.selector(name)) if _component(pod) not in LEADERS]
     yield from sorted(set(_why_it_waits(workers)))
     ends = Counter(reason for pod in workers for reason in _how_a_worker_ended(pod["status"]))
     for reason, count in sorted(ends.items()):

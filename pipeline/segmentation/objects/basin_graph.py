@@ -20,8 +20,9 @@ from pipeline.geometry import BoundingBox
 from pipeline.segmentation.assembly import root_of, unite_pairs
 from pipeline.segmentation.compiled import kernel
 from pipeline.segmentation.contacts import Fragments, counted
+from pipeline.segmentation.numbering import number
 from pipeline.segmentation.objects.landscape import check_landscape
-from pipeline.segmentation.objects.passes import Passes, find_passes, number
+from pipeline.segmentation.objects.passes import Passes, find_passes
 from pipeline.segmentation.objects.rules import LandscapeRules
 from pipeline.segmentation.region_graph import check_cut, joined_ids, pick
 

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.compiled import kernel, part
-from pipeline.segmentation.contacts import OUTSIDE, RECENT, Fragments, differing, larger, mark, measure, number_row
+from pipeline.segmentation.contacts import RECENT, differing, larger
 from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of, slot_of
 
 HEIGHT_SHIFT = np.uint64(56)
@@ -41,18 +41,6 @@ class _Edges(NamedTuple):
 def heights_of(ranks: np.ndarray) -> np.ndarray:
     """How high passes of these ranks are: uint8 (n,)."""
     return (ranks >> HEIGHT_SHIFT).astype(np.uint8)
-
-
-def number(ids: np.ndarray, low: Vec, goes_on: np.ndarray) -> tuple[np.ndarray, Fragments]:
-    """Small numbers for the basins of a core that begins at ``low``: int32 (z, y, x), -1 for id 0; their sizes, faces.
-
-    ``ids`` is uint64 (z, y, x), C-contiguous; ``goes_on`` is bool (3,): whether the dataset has voxels after the core.
-    """
-    numbers, nx = np.empty(ids.shape, np.int32), ids.shape[2]
-    few = Fragments(np.zeros(512, np.uint64), np.zeros(512, np.int64), np.zeros(512, np.uint8))
-    nothing = np.zeros(nx, np.uint64), np.full(nx, -1, np.int32)
-    fragments, used = _number(ids, low, goes_on, new_table(1024), few, nothing, numbers)
-    return numbers, Fragments(*(array[:used].copy() for array in fragments))
 
 
 def find_passes(
@@ -91,28 +79,6 @@ def find_passes(
     pairs = edges.pairs[:used]
     ends = np.stack([pairs >> np.uint64(32), pairs & np.uint64(2**32 - 1)], axis=1).astype(np.int64)
     return Passes(ends, edges.ranks[:used].copy(), edges.seeds[:used].copy())
-
-
-@kernel
-def _number(ids, low, goes_on, table, fragments, nothing, numbers):  # type: ignore[no-untyped-def]
-    nz, ny, nx = ids.shape
-    used = np.zeros(1, np.int64)
-    for z in range(nz):
-        for y in range(ny):
-            n = used[0] + nx
-            table = grown(table, n)
-            if n > fragments.ids.size:
-                fragments = Fragments(larger(fragments.ids, n), larger(fragments.sizes, n), larger(fragments.faces, n))
-            behind, behind_numbers = (ids[z, y - 1], numbers[z, y - 1]) if y else nothing
-            under, under_numbers = (ids[z - 1, y], numbers[z - 1, y]) if z else nothing
-            row = numbers[z, y]
-            number_row(ids[z, y], behind, behind_numbers, under, under_numbers, table, fragments, used, row)
-            if z < low[0] or y < low[1]:
-                mark(row, np.uint8(OUTSIDE), fragments.faces)
-            else:
-                last_z, last_y = z == nz - 1 and goes_on[0], y == ny - 1 and goes_on[1]
-                measure(row, low[2], last_z, last_y, goes_on[2], fragments)
-    return fragments, used[0]
 
 
 @kernel
