@@ -38,6 +38,7 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
         "γ-Net: steps of recurrence, and GRU, LSTM and feedforward units in its place",
     ),
     "rignet-gates": ("pipeline.experiments.rignet_gates", "RIGNet's other gates and a network-wide recurrence"),
+    "bc-bcd": ("pipeline.experiments.bc_bcd", "BC against BCD decoding of mitochondria that touch"),
     "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and question in one line; the module is loaded when its experiment is run."""
