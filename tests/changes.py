@@ -215,7 +215,7 @@ def write_runs(folder: Path) -> Path:
     del common["agglomeration"]
     for kind, more in (
         ("mask", {"median": [3, 3, 3]}),
-        ("objects", {"seed_threshold": 0.9, "seeds_within": {"contours": {"below": 0.9}}}),
+        ("objects", {"seed_threshold": 0.9, "seeds_within": {"contours": {"below": 0.99}}}),
     ):
         table = {"kind": kind, "head": "foreground", "threshold": 0.5, **more}
         file = write_run(folder, **common, input={"heads": pair, "mask": "mask.zarr"}, segmentation=table)
