@@ -219,6 +219,18 @@ class Segmentation(Table):
         return self
 
     @model_validator(mode="after")
+    def _seeds_for_rules_of_seeds(self) -> Segmentation:
+        if self.seed_threshold is not None or self.seeds_within:
+            return self
+        for key in ("min_seed_size", "seedless"):
+            if getattr(self, key) is not None:
+                raise ValueError(
+                    f"segmentation.{key} is {getattr(self, key)}, and there are no seeds, so objects are pieces: set "
+                    "seed_threshold or seeds_within, or leave it out"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _levels_in_order(self) -> Segmentation:
         if self.kind == "neurons":
             _refuse_negative(self.threshold)

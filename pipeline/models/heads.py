@@ -191,7 +191,8 @@ def source_of(wanted: Source, usable: Sequence[str]) -> str:
         wants = f"supervoxels.source is {wanted}; " if wanted != "auto" else ""
         raise ConfigError(
             f"{wants}neurons are made of {' or '.join(named)}, and this run has {' and '.join(usable) or 'neither'}: "
-            "add one to inference.heads, or give it (input.affinities, input.membranes)"
+            "add one to inference.heads, or give it (input.affinities, input.membranes); or choose segmentation.kind: "
+            "mask or objects, which are made of other heads"
         )
     return found
 

@@ -36,7 +36,8 @@ def config(**segmentation: Any) -> RunConfig:
 def test_a_key_is_for_its_kinds(kind: str, key: str) -> None:
     """A key is taken by the kinds that use it, and refused by the others with the kinds that would use it."""
     if kind in KINDS_OF[key]:
-        assert config(kind=kind, **{key: VALUES[key]}).segmentation.kind == kind
+        seeds = {"seed_threshold": 0.9} if key in ("seedless", "min_seed_size") else {}
+        assert config(kind=kind, **seeds, **{key: VALUES[key]}).segmentation.kind == kind
         return
     with pytest.raises(
         ConfigError, match=rf"segmentation\.{key} is for kind: .*{KINDS_OF[key][0]}.* is {kind}: remove"
@@ -60,6 +61,11 @@ def test_every_key_of_one_kind_is_known_here() -> None:
         ({"kind": "objects", "within": {"contours": {"above": 0.5, "below": 0.5}}}, "no value is above 0.5 and below"),
         ({"kind": "objects", "within": {"contours": {"belwo": 0.5}}}, "did you mean 'below'"),
         ({"kind": "objects", "within": {"contours": 0.5}}, "must be a table"),
+        (
+            {"kind": "objects", "seedless": "keep"},
+            "seedless is keep, and there are no seeds, so objects are pieces",
+        ),
+        ({"kind": "objects", "min_seed_size": 5}, "min_seed_size is 5, and there are no seeds"),
         ({"kind": "objects", "threshold": -1.5}, "greater than or equal to -1"),
         ({"threshold": -0.5}, "scores of neurons are from 0 to 1"),
         ({"kind": "organelles"}, "segmentation.kind is"),

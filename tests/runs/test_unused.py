@@ -105,6 +105,8 @@ def test_a_key_with_an_effect_is_not_named(key: str, run: str) -> None:
 
 
 BESIDE: dict[str, dict[str, Any]] = {
+    "segmentation.seedless": {"segmentation.seed_threshold": 0.9},
+    "segmentation.min_seed_size": {"segmentation.seed_threshold": 0.9},
     "segmentation.min_size_threshold": {"segmentation.min_size": 100},
     "chunk_shape": {"storage_chunk_shape": VALUES["storage_chunk_shape"]},
     "storage_chunk_shape": {"chunk_shape": VALUES["chunk_shape"]},
