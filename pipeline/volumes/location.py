@@ -22,6 +22,8 @@ MIP = re.compile(r"[0-9]{1,3}", re.ASCII)
 """The number of a level; no image has a thousand."""
 OPTIONS = re.compile(r"^(?:[^/=&#]+=[^/=&#]*(?:&|$))*$")
 """What may follow the last # of a URL: options, or nothing."""
+RESULTS = ("labels.zarr", "mask.zarr", "objects.zarr")
+"""The results in a run directory, which are named before its other volumes."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,8 @@ def require_format(location: Location) -> str:
         return found
     path = local_path(location.base)
     if path and (path / MARK.name).is_file():
-        there = sorted(child.name for child in path.glob("*.zarr")) or ["labels.zarr"]
+        names = sorted((child.name not in RESULTS, child.name) for child in path.glob("*.zarr"))
+        there = [name for _, name in names] or [RESULTS[0]]
         raise VolumeError(
             f"{location.url} is a run directory, and no volume; name a volume in it ({', '.join(there)}), like "
             f"{location.url.rstrip('/')}/{there[0]}"

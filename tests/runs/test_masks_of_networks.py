@@ -86,6 +86,6 @@ def test_a_threshold_below_zero_is_applied_to_a_signed_distance(tmp_path: Path) 
 def test_a_run_directory_in_place_of_a_volume_is_refused_with_the_volumes_that_it_holds(tmp_path: Path) -> None:
     run(signed(tmp_path, 1))
     with pytest.raises(
-        VolumeError, match=r"run directory, and no volume; name a volume in it \(basins.zarr, mask.zarr"
+        VolumeError, match=r"run directory, and no volume; name a volume in it \(mask.zarr, basins.zarr"
     ):
         open_volume(str(tmp_path / "run"))
