@@ -10,6 +10,7 @@ from distributed import get_worker
 
 from pipeline.execution.base import Item, Outcome, Result, attempt, worker_name
 from pipeline.execution.stopping import Gate
+from pipeline.execution.within_workers import tell_of_chunks
 
 BATCH_SECONDS = 0.25
 KEPT_GATES = 64
@@ -40,6 +41,7 @@ def run_batch(
     Returns the outcomes so far, in order, the seconds they took, and the worker's address if the last item exceeded
     ``limit`` (seconds).
     """
+    tell_of_chunks()
     began, gate = time.perf_counter(), gate_of(flow)
     outcomes: list[Outcome[Item, Result]] = []
     for item in batch:

@@ -29,6 +29,7 @@ from pipeline.execution.base import Item, Outcome, Result, node_name, one_line
 from pipeline.execution.batch import BATCH_SECONDS, close_gate, run_batch
 from pipeline.execution.local_cluster import SETTINGS, LocalWorkers
 from pipeline.execution.stopping import Gate
+from pipeline.execution.within_workers import hear_of_chunks
 from pipeline.needs import Needs
 
 logger = logging.getLogger("petaseg.execution")
@@ -73,6 +74,11 @@ class DaskExecutor:
     @cached_property
     def client(self) -> Client:
         """The connection, which is made when it is first needed; ``ConfigError`` if no scheduler answers."""
+        client = self._connected()
+        hear_of_chunks(client)
+        return client
+
+    def _connected(self) -> Client:
         if self.scheduler is None:
             return Client(self._workers.cluster, set_as_default=False)
         try:

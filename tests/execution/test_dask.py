@@ -21,7 +21,10 @@ from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution import dask as under_test
 from pipeline.execution.base import Outcome
 from pipeline.execution.dask import DaskExecutor, run_batch
+from pipeline.geometry import BoundingBox
+from pipeline.grid import ChunkGrid
 from pipeline.needs import Needs
+from pipeline.stages.within import listening_within, within
 from tests.contracts.executor import NEEDS, square
 
 BAD = 17
@@ -213,6 +216,29 @@ def test_workers_whose_nannies_gave_up_are_replaced(taken_out: bool) -> None:
             time.sleep(0.1)
     finally:
         executor.close()
+
+
+def half_a_second_a_part(item: int) -> int:
+    """A chunk of six parts, as a stage with a network has patches."""
+    chunk = next(iter(ChunkGrid(BOX, BOX, BOX.shape)))
+    for done in range(1, 7):
+        time.sleep(0.5)
+        within("predict_heads", chunk, done, 6)
+    return item
+
+
+BOX = BoundingBox.from_shape((8, 8, 8))
+
+
+def test_a_driver_hears_how_far_the_chunks_of_its_workers_are(executor: DaskExecutor) -> None:
+    """Parts of a chunk in a worker process reach who listens in the driver, about once a second."""
+    heard: list[tuple[str, str, int, int]] = []
+    with listening_within(lambda stage, chunk, done, total: heard.append((stage, chunk.name, done, total))):
+        results, errors = split(executor.map_unordered(half_a_second_a_part, [3], needs=NEEDS))
+    assert (results, errors) == ({3: 3}, {})
+    assert 1 <= len(heard) <= 4
+    assert {(stage, name, total) for stage, name, _, total in heard} == {("predict_heads", "0_0_0", 6)}
+    assert [done for _, _, done, _ in heard] == sorted({done for _, _, done, _ in heard})
 
 
 def test_nothing_is_printed_of_the_connections_to_ended_workers() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import TracebackType
@@ -18,6 +18,8 @@ from pipeline.ledger.pace import Level, Pace
 from pipeline.stages.within import listening_within
 from workflows.terminal.tables import human_seconds
 
+LATE = 200
+"""Chunks of which a message of a worker may come after they are done."""
 ALL_PARTS = 0.99
 """What all parts of a chunk count, of the chunk."""
 
@@ -35,6 +37,8 @@ class StageProgress:
         self._seconds: dict[int, float] = defaultdict(float)
         self._parts: dict[str, tuple[int, int, float]] = {}
         """Of chunks that run: their parts done, all of their parts, and when they began."""
+        self._ended: deque[str] = deque(maxlen=LATE)
+        """Chunks that were done last."""
 
     def chunk_done(self, event: ChunkDone, now: float) -> None:
         """Count a chunk."""
@@ -45,6 +49,7 @@ class StageProgress:
         self._seconds[level] += event.report.seconds
         self.pace.add(now, event.report.voxels)
         self._parts.pop(event.chunk.name, None)
+        self._ended.append(event.chunk.name)
 
     def chunk_failed(self, event: ChunkFailed) -> None:
         """Note a chunk of which an attempt failed."""
@@ -52,7 +57,9 @@ class StageProgress:
         self._parts.pop(event.chunk.name, None)
 
     def within(self, chunk: Chunk, done: int, total: int, now: float) -> None:
-        """Note how far a running chunk is."""
+        """Note how far a running chunk is; what comes late of one that is done is not noted."""
+        if chunk.name in self._ended:
+            return
         began = now if not done else self._parts.get(chunk.name, (0, 0, now))[2]
         self._parts[chunk.name] = (done, total, began)
 
