@@ -159,7 +159,8 @@ def test_chunks_meet_dask_in_one_file_only():
     users = {place(path): path.name for path in SOURCES if any(m.split(".")[0] == "distributed" for m in imports(path))}
     assert set(users) <= {"execution", "clusters"}
     in_execution = {path.name for path in (ROOT / "pipeline" / "execution").glob("*.py") if "distributed" in tops(path)}
-    assert in_execution == {"dask.py", "batch.py", "local_cluster.py"}, "submitting, its worker's side, processes"
+    files = {"dask.py", "batch.py", "local_cluster.py", "within_workers.py"}
+    assert in_execution == files, "submitting, its worker's side, processes, and what workers tell meanwhile"
 
 
 def tops(path):
