@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
+from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.merge_tree import CutRules, assign_node, cut_node, fragment_clusters
 from pipeline.segmentation.objects import union as objects
 from pipeline.segmentation.objects.basin_graph import build_basin_graph
@@ -34,6 +35,9 @@ def warm_up() -> None:
     affinities = np.random.default_rng(0).integers(0, 256, (3, *box.shape)).astype(np.uint8)
     for linkage in LINKAGES:
         _segment(affinities, box, linkage)
+    far = np.concatenate([affinities, affinities[:1]])
+    ids, joins = np.full(box.shape, 1, np.uint64), np.empty((0, 2), np.int64)
+    build_region_graph(ids, far, joins, core=box, roi=box, bounds=box, offsets=(*NEAREST, Vec(-2, 0, 0)))
     _find_objects(affinities[0], affinities[1] > 0, box)
 
 
