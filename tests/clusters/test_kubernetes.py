@@ -120,7 +120,7 @@ def test_a_run_with_two_kinds_of_workers_gives_the_same_bytes_as_here(lab: Lab, 
     lab.plane.wait(lambda: not lab.pods("worker-inference"), "a GPU waits while supervoxels are made")
     assert_same(lab, driver_of(lab.opened()), reference)
     lab.plane.wait(lambda: not lab.pods(), "workers are left")
-    assert "1 workers wanted" in lab.petaseg("logs", "/data/run.yaml")
+    assert "1 worker wanted" in lab.petaseg("logs", "/data/run.yaml")
 
 
 @pytest.mark.slow

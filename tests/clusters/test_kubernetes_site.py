@@ -189,7 +189,7 @@ def test_a_server_gets_the_rules_for_failed_drivers_if_it_knows_them(
 ) -> None:
     """``submit`` sends podFailurePolicy to servers from 1.26 on, and to older ones the same without it."""
     api = MadeUp(release)
-    monkeypatch.setattr(module, "Api", lambda namespace: api)
+    monkeypatch.setattr(module, "Api", lambda namespace, run="": api)
     given = submission(site())
     CLUSTER.submit(given)
     (job,) = of_kind(api.created, "Job")

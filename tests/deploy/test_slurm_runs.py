@@ -215,7 +215,8 @@ def test_a_training_goes_on_in_a_new_job_from_its_last_checkpoint(slurm: Slurm, 
     job = re.findall(r"submitted to slurm as (\d+)", said)[0]
     assert "is alive; look at it with `petaseg logs" in petaseg("submit", file).stderr
     state = lambda: slurm.jobs("-j", job, "-t", "all")[job][1]  # noqa: E731
-    wait_until(lambda: (folder / "log.jsonl").exists(), "the first validation")
+    log = folder / "log.jsonl"
+    wait_until(lambda: log.exists() and log.stat().st_size > 0, "the first validation")
     command("scancel", "--signal=USR1", "--batch", job)  # as SLURM does when the walltime is near
     wait_until(lambda: "queued again" in do("logs", file), "the training is queued again")
     before = (folder / "log.jsonl").read_text().count("\n")

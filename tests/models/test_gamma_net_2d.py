@@ -57,7 +57,7 @@ class TestWithLSTMs(ModelContract):
 
 class TestFeedforward(ModelContract):
     architecture = "gamma_net_2d"
-    arguments: ClassVar = {**MINI, "cell": "feedforward", "steps": 1, "memory": "paper"}
+    arguments: ClassVar = {**MINI, "cell": "feedforward", "steps": 1, "memory": "none"}
     patches = ((3, 8, 12), (2, 6, 4))
     refused = ((3, 8, 11),)
 
