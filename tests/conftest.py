@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import dask.config
-import distributed  # noqa: F401  (its defaults are there before the first test, so that they stay)
 import pytest
 from hypothesis import Phase, settings
 

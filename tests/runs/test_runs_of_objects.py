@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import distributed  # noqa: F401  (its defaults are there before the first test, so that they stay)
 import numpy as np
 import pytest
 from scipy import ndimage
