@@ -205,8 +205,8 @@ def test_a_training_goes_on_in_a_new_job_from_its_last_checkpoint(slurm: Slurm, 
     volumes = [stored_cubes(tmp_path, [0, 0, 0], [16, 32, 32])]
     data = {
         **{"name": "mini", "volumes": volumes, "validation": stored_cubes(tmp_path, [16, 0, 0], [24, 32, 32])},
-        **{"arguments": MINI, "patch_shape": [8, 16, 16], "overlap": [2, 4, 4], "steps": 40, "warmup_steps": 2},
-        **{"validate_every": 5, "device": "cpu", "pictures": False, "precision": "float32", "cluster": cluster},
+        **{"arguments": MINI, "patch_shape": [8, 16, 16], "overlap": [2, 4, 4], "steps": 300, "warmup_steps": 2},
+        **{"validate_every": 10, "device": "cpu", "pictures": False, "precision": "float32", "cluster": cluster},
     }
     folder, file = tmp_path / "there", tmp_path / "train.yaml"
     file.write_text(yaml.safe_dump({**data, "output": str(folder)}))
@@ -219,8 +219,9 @@ def test_a_training_goes_on_in_a_new_job_from_its_last_checkpoint(slurm: Slurm, 
     wait_until(lambda: log.exists() and log.stat().st_size > 0, "the first validation")
     command("scancel", "--signal=USR1", "--batch", job)  # as SLURM does when the walltime is near
     wait_until(lambda: "queued again" in do("logs", file), "the training is queued again")
-    before = (folder / "log.jsonl").read_text().count("\n")
-    wait_until(lambda: (folder / "log.jsonl").read_text().count("\n") > before, "it goes on")
+    held = int(re.findall(r"holds (\d+) of 300 steps", do("logs", file))[0])
+    assert held < 300
+    wait_until(lambda: json.loads(log.read_text().splitlines()[-1])["step"] > held, "it goes on")
     assert "slurm" in do("cancel", file)
     assert not slurm.jobs("-t", "PD,R")
     assert "SEEN_BY=the_setup" in do("submit", file, "--dry-run")
