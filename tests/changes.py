@@ -83,6 +83,7 @@ VALUES: dict[str, Any] = {
     "segmentation.kind": "objects",
     "segmentation.head": "contours",
     "segmentation.lowest_threshold": 0.2,
+    "segmentation.connectivity": 26,
     "segmentation.median": [3, 5, 5],
     "segmentation.within": {"contours": {"above": 0.1}},
     "segmentation.seed_threshold": 0.95,

@@ -194,6 +194,9 @@ class Segmentation(Table):
     lowest_threshold: HeadValue | None = None
     """Mask and objects: thresholds down to this can be applied later from stored tables; default: 0.1, for signed
     distances 0."""
+    connectivity: Literal[6, 26] | None = None
+    """Mask and objects: pieces, objects and seeds go on across faces (6), or across edges and corners too (26);
+    default: 6."""
     median: Shape | None = None
     """Mask: odd widths (z, y, x) of the box in which the head's median is taken first."""
     within: dict[Line, Condition] = Field(default_factory=dict)
@@ -248,6 +251,7 @@ KINDS_OF: dict[str, tuple[str, ...]] = {
     "min_size_threshold": ("neurons",),
     "head": ("mask", "objects"),
     "lowest_threshold": ("mask", "objects"),
+    "connectivity": ("mask", "objects"),
     "median": ("mask",),
     "within": ("objects",),
     "seed_threshold": ("objects",),

@@ -41,10 +41,11 @@ GRAPH = Effect("the region graph, the merge tree and the labels", with_readers("
 SUPERVOXELS = Effect("supervoxels and what follows", with_readers("extract_supervoxels"))
 OBJECTS = Effect("which basins are one object, and the result", with_readers("unite_basins"))
 BASINS = Effect("basins and what follows", with_readers("extract_basins"))
+PASSES = Effect("which basins touch, and what follows", with_readers("build_basin_graph"))
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
 KIND = Effect("the result of the other kind, from the same predictions", with_readers("evaluate_segmentation"))
 EVERYTHING = Effect("everything", with_readers("predict_heads"))
-EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, FILTERED, BASINS, OBJECTS, KIND, SCORES, NOTHING)
+EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, FILTERED, BASINS, PASSES, OBJECTS, KIND, SCORES, NOTHING)
 
 RUNS = {
     "": "",
@@ -106,6 +107,7 @@ KEYS = (
     *_changes(OBJECTS, "segmentation.min_seed_size", "segmentation.seedless", run="objects"),
     *_changes(BASINS, "segmentation.head", "segmentation.lowest_threshold", run="objects"),
     *_changes(BASINS, "segmentation.within", "segmentation.seeds_within", run="objects"),
+    *_changes(PASSES, "segmentation.connectivity", run="objects"),
     *_changes(FILTERED, "segmentation.median", run="mask"),
     *_changes(KIND, "segmentation.kind", run="mask"),
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -41,8 +41,8 @@ class BuildBasinGraph(ChainStage):
         return cls(setup.layout, basins.landscape, basins.rules, basins.fingerprint)
 
     def depends_on(self) -> Sequence[Any]:
-        """Basins, and thereby heads, conditions and rules."""
-        return self.upstream, asdict(self.rules)
+        """Basins, and thereby heads, conditions and rules; and which voxels are neighbours."""
+        return self.upstream, self.rules.of_basins, *self.rules.of_passes
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid with one voxel of context on the low side."""

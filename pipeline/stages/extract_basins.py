@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -50,7 +50,7 @@ class ExtractBasins(ChainStage):
 
     def depends_on(self) -> Sequence[Any]:
         """Heads and conditions, mask and rules."""
-        return self.layout.fingerprint, self.landscape.identity, self.mask_fingerprint, asdict(self.rules)
+        return self.layout.fingerprint, self.landscape.identity, self.mask_fingerprint, self.rules.of_basins
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with the few voxels around the core that decide where its voxels ascend to."""

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config.run_file import DEFAULT_THRESHOLD, Condition, Segmentation, check_levels
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
+from pipeline.segmentation.objects.rules import FACES, LandscapeRules, ObjectRules
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.filter_head import FilterHead
 from pipeline.stages.predict_heads import PredictHeads
@@ -62,8 +62,9 @@ def all_hold(conditions: Sequence[HeadRange], box: BoundingBox) -> np.ndarray | 
 
 
 def landscape_rules(head: ValuedHead, table: Segmentation) -> LandscapeRules:
-    """What changes the basins of a landscape."""
-    return LandscapeRules(floor=max(0, head.stored_below(lowest_threshold(head, table))))
+    """What changes the basins of a landscape, and the passes between them."""
+    floor = max(0, head.stored_below(lowest_threshold(head, table)))
+    return LandscapeRules(floor, connectivity=table.connectivity or FACES)
 
 
 def lowest_threshold(head: ValuedHead, table: Segmentation) -> float:

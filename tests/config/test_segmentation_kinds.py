@@ -15,6 +15,7 @@ VALUES: dict[str, Any] = {
     "min_size_threshold": 0.2,
     "head": "foreground",
     "lowest_threshold": 0.1,
+    "connectivity": 26,
     "median": [3, 5, 5],
     "within": {"signed_distance": {"above": -0.1}},
     "seed_threshold": 0.9,

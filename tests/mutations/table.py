@@ -118,6 +118,14 @@ SEGMENTATION = [
         "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
     ),
     Mutation(
+        "corners",
+        "With 26 neighbours, a chunk finds the pairs of neighbours that lie before its core.",
+        "pipeline/segmentation/objects/passes.py",
+        "first = max(low[2], max(ax, bx))",
+        "first = low[2] + max(ax, bx)",
+        "tests/segmentation/objects/test_exact_objects.py::test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop",
+    ),
+    Mutation(
         "small-seeds",
         "A seed that is too small adds nothing to the seed of the object that it joins.",
         "pipeline/segmentation/objects/union.py",

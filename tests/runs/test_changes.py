@@ -31,7 +31,10 @@ from tests.changes import CARD_VALUES, SHAPE, VALUES, change_card, set_weights, 
 from tests.runs import results, run
 
 GIVEN = ("affinities", "membranes", "heads", "mask", "objects")
-OF_OBJECTS = (*("head", "lowest_threshold", "within", "seed_threshold", "seeds_within", "min_seed_size", "seedless"),)
+OF_OBJECTS = (
+    *("head", "lowest_threshold", "connectivity", "within", "seed_threshold", "seeds_within", "min_seed_size"),
+    "seedless",
+)
 GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
 
 # -- the runs -------------------------------------------------------------------------------------------------------

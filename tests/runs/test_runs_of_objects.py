@@ -71,7 +71,7 @@ def partition(labels: np.ndarray) -> np.ndarray:
     [
         ("objects", {**SEEDS, "min_seed_size": 5, "min_size": 30}),
         ("objects", {"threshold": 0.6, "min_size": 10}),
-        ("mask", {"threshold": 0.6, "median": [3, 5, 3], "min_size": 40}),
+        ("mask", {"threshold": 0.6, "median": [3, 5, 3], "min_size": 40, "connectivity": 26}),
     ],
 )
 def test_chunks_and_executors_change_no_byte(tmp_path: Path, kind: str, table: dict[str, Any]) -> None:
@@ -89,10 +89,11 @@ def test_chunks_and_executors_change_no_byte(tmp_path: Path, kind: str, table: d
         assert all(proof.proven for proof in verify_run(other, None, seed=0))
 
 
-def test_objects_without_seeds_are_connected_components(tmp_path: Path) -> None:
+@pytest.mark.parametrize("connectivity", [6, 26])
+def test_objects_without_seeds_are_connected_components(tmp_path: Path, connectivity: int) -> None:
     """Without a key that speaks of seeds, objects are the pieces that scipy finds, less those that are too small."""
-    found = result_of(run(write(tmp_path, "objects", threshold=0.6, min_size=25)))
-    pieces, _ = ndimage.label(FOREGROUND > 153)
+    found = result_of(run(write(tmp_path, "objects", threshold=0.6, min_size=25, connectivity=connectivity)))
+    pieces, _ = ndimage.label(FOREGROUND > 153, ndimage.generate_binary_structure(3, {6: 1, 26: 3}[connectivity]))
     large = np.bincount(pieces.ravel()) >= 25
     np.testing.assert_array_equal(partition(found), partition(np.where(large[pieces], pieces, 0)))
 

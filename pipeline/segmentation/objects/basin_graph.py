@@ -117,7 +117,7 @@ def build_basin_graph(
     pairs = joined_ids(ids, joins, low, core, bounds)
     landscape = np.ascontiguousarray(landscape)
     seeds = landscape if seeds_within is None else landscape * seeds_within
-    passes = find_passes(numbers, landscape, seeds, low=low, core=core, bounds=bounds, across_sections=volume)
+    passes = find_passes(numbers, landscape, seeds, low=low, core=core, bounds=bounds, rules=rules)
     inner = core.slices(box.start)
     where = None if seeds_within is None else seeds_within[inner]
     return _assemble(core, fragments, passes, pairs, numbers[inner], landscape[inner], where)

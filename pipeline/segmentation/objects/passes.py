@@ -1,12 +1,19 @@
 """One pass over a chunk: number its basins, and find the best pass between any two that touch.
 
-A pass is a pair of touching voxels of two basins; it is as high as the lower of the two. Passes have a strict order
-which does not depend on chunks: the higher first, of equal ones that with the smaller place, 3 * (linear index of its
-later voxel) + axis. Both are packed into one ``rank``, uint64, larger = better.
+A pass is a pair of neighbouring voxels of two basins; it is as high as the lower of the two. Passes have a strict order
+which does not depend on chunks: the higher first, of equal ones that with the smaller place. Both are packed into one
+``rank``, uint64, larger = better.
+
+Every pair of neighbours lies in a cube of 2 x 2 x 2 voxels, and belongs to the cube's last corner, hence to one chunk;
+with 26 neighbours that may be a third voxel. Its place is n * (linear index of the corner) + (which of the n pairs of a
+cube it is). A chunk reads one voxel before its core, which holds the cubes of all its voxels.
 """
 
 from __future__ import annotations
 
+from functools import cache
+from itertools import product
+from operator import and_
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +23,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.compiled import kernel, part
 from pipeline.segmentation.contacts import RECENT, differing, larger
 from pipeline.segmentation.hashing import grown, new_table, pair_key, place_of, slot_of
+from pipeline.segmentation.objects.rules import LandscapeRules
 
 HEIGHT_SHIFT = np.uint64(56)
 LAST_PLACE = 2**56 - 1
@@ -43,6 +51,18 @@ def heights_of(ranks: np.ndarray) -> np.ndarray:
     return (ranks >> HEIGHT_SHIFT).astype(np.uint8)
 
 
+@cache
+def neighbours(connectivity: int) -> np.ndarray:
+    """The pairs of neighbours of a cube of 2 x 2 x 2 that are not in a smaller one: int64 (3 or 13, 2, 3).
+
+    Each of the two voxels is given by how far, z y x, it lies before the cube's last corner.
+    """
+    cube = list(product((0, 1), repeat=3))
+    pairs = [(a, b) for a in cube for b in cube if a < b and not any(map(and_, a, b))]
+    pairs.sort(key=lambda pair: (sum(map(sum, pair)), [-step for step in pair[1]]))  # first those of z, y and x
+    return np.array(pairs[: connectivity // 2], np.int64)
+
+
 def find_passes(
     numbers: np.ndarray,
     landscape: np.ndarray,
@@ -51,15 +71,18 @@ def find_passes(
     low: Vec,
     core: BoundingBox,
     bounds: BoundingBox,
-    across_sections: bool,
+    rules: LandscapeRules,
 ) -> Passes:
     """The best passes between the numbered basins of a core, which begins at ``low`` in three arrays of (z, y, x).
 
     ``landscape`` and ``seeds`` are uint8; ``seeds`` is the landscape where seeds may lie, and 0 elsewhere.
     ``ConfigError`` if the dataset has too many voxels for ranks.
     """
-    if 3 * bounds.voxels > LAST_PLACE:
-        raise ConfigError(f"the dataset {bounds} has more than {LAST_PLACE // 3} voxels; take a smaller region as one")
+    steps = neighbours(rules.connectivity)
+    if len(steps) * bounds.voxels > LAST_PLACE:
+        raise ConfigError(
+            f"the dataset {bounds} has more than {LAST_PLACE // len(steps)} voxels; take a smaller region as one"
+        )
     edges = _Edges(np.zeros(2048, np.uint64), np.zeros(2048, np.uint64), np.zeros(2048, np.uint8))
     origin = core.start - bounds.start - low
     scratch = np.empty(numbers.shape[2], np.int32)
@@ -70,7 +93,8 @@ def find_passes(
         low,
         origin,
         bounds.shape,
-        across_sections,
+        steps,
+        not rules.per_section,
         new_table(4096),
         new_table(RECENT),
         edges,
@@ -82,32 +106,36 @@ def find_passes(
 
 
 @kernel
-def _meet_all(numbers, landscape, seeds, low, origin, shape, across_sections, table, recent, edges, scratch):  # type: ignore[no-untyped-def]
+def _meet_all(numbers, landscape, seeds, low, origin, shape, steps, across_sections, table, recent, edges, scratch):  # type: ignore[no-untyped-def]
     nz, ny, nx = numbers.shape
-    used, lx = np.zeros(1, np.int64), low[2]
+    used, n = np.zeros(1, np.int64), len(steps)
     for z in range(low[0], nz):
         for y in range(low[1], ny):
-            m = used[0] + 3 * nx
+            m = used[0] + n * nx
             table = grown(table, m)
             if m > edges.pairs.size:
                 edges = _Edges(larger(edges.pairs, m), larger(edges.ranks, m), larger(edges.seeds, m))
-            place = 3 * (((z + origin[0]) * shape[1] + y + origin[1]) * shape[2] + origin[2])
+            place = n * (((z + origin[0]) * shape[1] + y + origin[1]) * shape[2] + origin[2])
             into = (recent, table, edges, used, scratch)
-            own, height, seed = numbers[z, y], landscape[z, y], seeds[z, y]
-            _meet((own[1:], height[1:], seed[1:]), (own[: nx - 1], height[: nx - 1], seed[: nx - 1]), place + 5, into)
-            row = (own[lx:], height[lx:], seed[lx:])
-            if y:
-                behind = (numbers[z, y - 1, lx:], landscape[z, y - 1, lx:], seeds[z, y - 1, lx:])
-                _meet(row, behind, place + 3 * lx + 1, into)
-            if z and across_sections:
-                below = (numbers[z - 1, y, lx:], landscape[z - 1, y, lx:], seeds[z - 1, y, lx:])
-                _meet(row, below, place + 3 * lx, into)
+            for k in range(n):
+                az, ay, ax = steps[k, 0, 0], steps[k, 0, 1], steps[k, 0, 2]
+                bz, by, bx = steps[k, 1, 0], steps[k, 1, 1], steps[k, 1, 2]
+                if max(az, bz) > z or max(ay, by) > y or (az + bz > 0 and not across_sections):
+                    continue
+                first = max(low[2], max(ax, bx))
+                a = (z - az, y - ay, slice(first - ax, nx - ax))
+                b = (z - bz, y - by, slice(first - bx, nx - bx))
+                row, before = (numbers[a], landscape[a], seeds[a]), (numbers[b], landscape[b], seeds[b])
+                _meet(row, before, place + n * first + k, n, into)
     return edges, used[0]
 
 
 @part
-def _meet(row, before, place, into):  # type: ignore[no-untyped-def]
-    """Note the passes between two rows, each of numbers, heights and heights of seeds; the first place is given."""
+def _meet(row, before, place, step, into):  # type: ignore[no-untyped-def]
+    """Note the passes between two rows, each of numbers, heights and heights of seeds.
+
+    ``place`` is that of the first pair, and the next ones follow by ``step``.
+    """
     (own, height, seed), (other, other_height, other_seed) = row, before
     recent, table, edges, used, places = into
     for i in range(differing(own, other, places)):
@@ -121,7 +149,7 @@ def _meet(row, before, place, into):  # type: ignore[no-untyped-def]
             recent.keys[slot], recent.numbers[slot] = key, _edge(key, table, edges, used)
         edge = recent.numbers[slot]
         rank = np.uint64(min(height[x], other_height[x])) << HEIGHT_SHIFT
-        rank |= np.uint64(LAST_PLACE - place - 3 * np.int64(x))
+        rank |= np.uint64(LAST_PLACE - place - step * np.int64(x))
         edges.ranks[edge] = max(edges.ranks[edge], rank)
         edges.seeds[edge] = max(edges.seeds[edge], min(seed[x], other_seed[x]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import ZERO, Vec
@@ -10,6 +11,8 @@ from pipeline.segmentation.supervoxels import RIM, check_range, crossed
 
 HIGHEST = 254
 """The highest threshold: a voxel lies above a threshold, and 255 is the largest value."""
+FACES = 6
+CONNECTIVITIES = (FACES, 26)
 DROP = "drop"
 KEEP = "keep"
 
@@ -22,9 +25,24 @@ class LandscapeRules:
     """Voxels of at most this value are in no basin: the lowest ``mask`` that can be chosen later."""
     per_section: bool = False
     """Voxels of different sections are not neighbours."""
+    connectivity: int = FACES
+    """How many neighbours a voxel has across which objects and seeds go on: 6 share a face with it, 26 also an edge or
+    a corner. Basins are the same with both: only the passes between them differ."""
 
     def __post_init__(self) -> None:
         check_range("floor", self.floor, 0, HIGHEST)
+        if self.connectivity not in CONNECTIVITIES:
+            raise ConfigError(f"connectivity is {self.connectivity}; it must be 6 or 26: choose one")
+
+    @property
+    def of_basins(self) -> dict[str, Any]:
+        """The rules on which basins depend, for fingerprints."""
+        return {"floor": self.floor, "per_section": self.per_section}
+
+    @property
+    def of_passes(self) -> tuple[int, ...]:
+        """The rules on which passes depend beside that."""
+        return () if self.connectivity == FACES else (self.connectivity,)
 
     @property
     def axes(self) -> tuple[int, ...]:

@@ -16,6 +16,7 @@ from pipeline.segmentation.merge_tree import Assignment
 from pipeline.segmentation.objects.basin_graph import BasinGraph, build_basin_graph
 from pipeline.segmentation.objects.landscape import extract_basins
 from pipeline.segmentation.objects.object_graph import chunk_objects
+from pipeline.segmentation.objects.passes import neighbours
 from pipeline.segmentation.objects.rules import KEEP, LandscapeRules, ObjectRules
 from pipeline.segmentation.objects.union import NodeUnion, assign_node, unite, write_objects
 from tests.segmentation.distributed import stored
@@ -153,7 +154,7 @@ def slow_seeds(case: Case, inside: np.ndarray, rules: ObjectRules) -> np.ndarray
 
 def components(case: Case, where: np.ndarray) -> np.ndarray:
     """Connected components of neighbours: int (z, y, x)."""
-    structure = ndimage.generate_binary_structure(3, 1)
+    structure = ndimage.generate_binary_structure(3, {6: 1, 26: 3}[case.rules.connectivity])
     if case.rules.per_section:
         structure[[0, 2]] = False
     return ndimage.label(where, structure)[0]
@@ -199,18 +200,27 @@ def slow_objects(case: Case, rules: ObjectRules) -> np.ndarray:
     return slow_labels(case, roots, pieces.seeded, rules)
 
 
+def pairs_of(case: Case) -> list[tuple[np.ndarray, np.ndarray]]:
+    """How far the voxels of each pair of neighbours lie before the last corner of their cube, in the order of ties."""
+    axes = [(np.zeros(3, int), np.eye(3, dtype=int)[axis]) for axis in range(3)]
+    pairs = axes if case.rules.connectivity == 6 else [tuple(pair) for pair in neighbours(26)]
+    return [(one, other) for one, other in pairs]
+
+
 def slow_order(case: Case, inside, pointers, rules) -> list:
     """Pairs of neighbours above the mask, the best first; then the pointers below it, which only name objects."""
     order = []
-    for axis, step in zip(case.rules.axes, steps_of(case), strict=True):
-        for voxel in map(tuple, np.argwhere(inside).tolist()):
-            before = tuple(v - s for v, s in zip(voxel, step))
-            if min(before) < 0 or not inside[before]:
+    for number, (one_step, other_step) in enumerate(pairs_of(case)):
+        if case.rules.per_section and (one_step[0] or other_step[0]):
+            continue
+        for corner in np.ndindex(*inside.shape):
+            one, other = (tuple((np.array(corner) - step).tolist()) for step in (one_step, other_step))
+            if min(*one, *other) < 0 or not (inside[one] and inside[other]):
                 continue
-            height = int(min(case.landscape[voxel], case.landscape[before]))
-            points = pointers[voxel] == before or pointers[before] == voxel
+            height = int(min(case.landscape[one], case.landscape[other]))
+            points = pointers[one] == other or pointers[other] == one
             if height > rules.mask or points:
-                order.append(((-height, not points), (voxel, axis), voxel, before))
+                order.append(((-height, not points), (corner, number), one, other))
     return sorted(order)
 
 

@@ -14,7 +14,7 @@ CASES = st.fixed_dictionaries(
         "kind": st.sampled_from(["few", "smooth"]),
         "within": st.sampled_from([None, 0.6, 0.9]),
         "seeds_within": st.sampled_from([None, 0.5, 0.9]),
-        "rules": st.builds(LandscapeRules, st.sampled_from([0, 39, 40]), st.booleans()),
+        "rules": st.builds(LandscapeRules, st.sampled_from([0, 39, 40]), st.booleans(), st.sampled_from([6, 26])),
     }
 )
 
@@ -61,6 +61,7 @@ def test_some_volumes_in_small_chunks_have_the_objects_of_a_slow_global_loop():
     """The same for a few volumes with small seeds, so fast that mutations can be judged by it."""
     rules = ObjectRules(40, 79, min_seed=3, min_size=2)
     for seed in range(12):
-        kind = ("few", "smooth")[seed % 2]
-        case = random_case(np.random.default_rng(seed), (5, 5, 6), kind=kind, within=None, seeds_within=0.5)
+        kind, connectivity = ("few", "smooth")[seed % 2], (6, 26)[seed // 2 % 2]
+        options = {"within": None, "seeds_within": 0.5, "rules": LandscapeRules(connectivity=connectivity)}
+        case = random_case(np.random.default_rng(seed), (5, 5, 6), kind=kind, **options)
         np.testing.assert_array_equal(run(case, (2, 3, 2), rules).labels, slow_objects(case, rules))

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
+from skimage.measure import label
 from skimage.segmentation import watershed
 
 from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
@@ -15,14 +16,14 @@ from tests.segmentation.objects.driver import Case, components, inside_of, rando
 SMALL = st.tuples(*[st.integers(1, 6)] * 3)
 CHUNKS = st.tuples(*[st.integers(2, 8)] * 3)
 WHERE = st.sampled_from([None, 0.5, 0.9])
+RULES = st.builds(LandscapeRules, per_section=st.booleans(), connectivity=st.sampled_from([6, 26]))
 THRESHOLDS = st.sampled_from([(0, 0), (30, 120), (60, 150), (79, 119), (20, 200)])
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(0, 2**32), CHUNKS, st.sampled_from(["few", "smooth"]), WHERE, st.booleans(), st.integers(0, 9))
-def test_with_one_threshold_objects_are_connected_components(seed, chunk_shape, kind, within, per_section, min_size):
+@given(st.integers(0, 2**32), CHUNKS, st.sampled_from(["few", "smooth"]), WHERE, RULES, st.integers(0, 9))
+def test_with_one_threshold_objects_are_connected_components(seed, chunk_shape, kind, within, rules, min_size):
     """Where ``seed`` is ``mask``, objects are the components that scipy finds, without those that are too small."""
-    rules = LandscapeRules(per_section=per_section)
     case = random_case(
         np.random.default_rng(seed), (14, 15, 16), kind=kind, within=within, seeds_within=None, rules=rules
     )
@@ -30,6 +31,18 @@ def test_with_one_threshold_objects_are_connected_components(seed, chunk_shape, 
     wanted[(np.bincount(wanted.ravel()) < min_size)[wanted]] = 0
     found = run(case, chunk_shape, ObjectRules(110, 110, min_size=min_size)).labels
     assert same_partition(found, wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), CHUNKS, st.floats(0.03, 0.3), st.sampled_from([6, 26]), st.integers(0, 5))
+def test_sparse_components_are_those_of_scikit_image(seed, chunk_shape, share, connectivity, min_size):
+    """Where most pieces go on over edges and corners, also those of chunks, scikit-image finds the same ones."""
+    rules = LandscapeRules(connectivity=connectivity)
+    case = random_case(np.random.default_rng(seed), (13, 14, 15), kind="few", within=share, seeds_within=None)
+    case.rules, case.landscape[:] = rules, 200
+    wanted = label(case.within, connectivity={6: 1, 26: 3}[connectivity])
+    wanted[(np.bincount(wanted.ravel()) < min_size)[wanted]] = 0
+    assert same_partition(run(case, chunk_shape, ObjectRules(110, 110, min_size=min_size)).labels, wanted)
 
 
 @settings(max_examples=60, deadline=None)
