@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ class Flavour:
 
     name: str
     source: str
-    """"affinities" or "image"; for an image the identity network is run."""
+    """"affinities", "image" or "heads"; for an image the identity network is run."""
     linkage: str = "mean"
     mode: str = "volume"
+    segmentation: Mapping[str, Any] = field(default_factory=dict)
+    """The table of a mask or of objects, which are made of two heads."""
 
     def tables(self, folder: Path) -> dict[str, Any]:
         """The tables of the run file."""
+        if self.segmentation:
+            heads = {name: str(folder / f"{name}.zarr") for name in ("foreground", "contours")}
+            return {"input": {"heads": heads}, "segmentation": {"head": "foreground", **self.segmentation}}
         network = {"inference": {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]}}
         return {
             "input": {self.source: str(folder / f"{self.source}.zarr")},
@@ -36,11 +42,17 @@ class Flavour:
         }
 
 
+OBJECTS = {
+    **{"kind": "objects", "threshold": 0.4, "seed_threshold": 0.6, "seeds_within": {"contours": {"below": 0.5}}},
+    **{"min_seed_size": 3, "min_size": 20},
+}
 FLAVOURS = (
     Flavour("mean", "affinities"),
     Flavour("quantile", "affinities", linkage="quantile"),
     Flavour("sections", "affinities", mode="section"),
     Flavour("raw", "image"),
+    Flavour("mask", "heads", segmentation={"kind": "mask", "median": [3, 3, 3], "min_size": 20, "connectivity": 26}),
+    Flavour("objects", "heads", segmentation=OBJECTS),
 )
 
 
@@ -54,6 +66,8 @@ class References:
         values = np.clip(8 + 5 * noise / np.abs(noise).std(), 0, 15.9).astype(np.uint8) * 17  # with many ties
         write_volume(folder / "affinities.zarr", values)
         write_volume(folder / "image.zarr", values[0])
+        for name, channel in (("foreground", values[1]), ("contours", values[2])):
+            write_volume(folder / f"{name}.zarr", channel)
         self.results = {flavour.name: self._run(flavour) for flavour in FLAVOURS}
 
     def _run(self, flavour: Flavour) -> dict[str, bytes]:
