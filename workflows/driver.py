@@ -10,6 +10,7 @@ from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
 from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.landscape import refuse_below_tables
 from pipeline.stages.predict_heads import PredictHeads
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
@@ -113,6 +114,8 @@ def check_complete(run: Run, part: Done) -> None:
     }
     stage = stages[part].name
     if not run.is_complete(run.stage(stage)):
+        if run.landscape is not None and part == "tables":
+            refuse_below_tables(run.landscape.head, run.config.segmentation, run.command)
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
             f"first: `{run.command}`; or, if it was run with another --set, name its folder "

@@ -71,7 +71,25 @@ def lowest_threshold(head: ValuedHead, table: Segmentation) -> float:
     """The value that a voxel of a basin exceeds: no lower threshold can be applied to the stored tables."""
     if table.lowest_threshold is not None:
         return table.lowest_threshold
-    return min(0.0 if head.is_signed else LOWEST, threshold_of(head, table))
+    return min(_usual_lowest(head), threshold_of(head, table))
+
+
+def refuse_below_tables(head: ValuedHead, table: Segmentation, command: str) -> None:
+    """Raise ``ConfigError`` if the stored tables are missing because the threshold is below those that they reach.
+
+    command: runs the run with this threshold.
+    """
+    threshold, lowest = threshold_of(head, table), _usual_lowest(head)
+    if table.lowest_threshold is None and threshold < lowest:
+        raise ConfigError(
+            f"segmentation.threshold is {threshold:g}, and stored tables reach down to {lowest:g} unless "
+            f"segmentation.lowest_threshold says otherwise: choose at least {lowest:g}, or compute basins again, and "
+            f"nothing of the network: `{command}`"
+        )
+
+
+def _usual_lowest(head: ValuedHead) -> float:
+    return 0.0 if head.is_signed else LOWEST
 
 
 def threshold_of(head: ValuedHead, table: Segmentation) -> float:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from pipeline.errors import WorkerEnvironmentError
+from pipeline.errors import ConfigError, WorkerEnvironmentError
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk
-from pipeline.models.heads import NEAREST, Head
+from pipeline.models.heads import AFFINITIES, NEAREST, Head
 from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products
@@ -26,6 +26,8 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Network, Setup
 from pipeline.stages.within import within
 from pipeline.storage import ObjectStore
+from pipeline.volumes import open_volume
+from pipeline.volumes.location import detect_format, parse_location
 
 if TYPE_CHECKING:
     from pipeline.inference.lattice import PatchLattice
@@ -79,6 +81,24 @@ class PredictHeads(ChainStage):
     def outputs(self) -> tuple[OutputVolume, ...]:
         """A volume for each head, with what its numbers mean in the metadata."""
         return tuple(_volume_of(head) for head in self.heads)
+
+    def prepare(self) -> None:
+        """Create the output volumes; ``ConfigError`` if one is there with another number of channels."""
+        for volume in self.outputs:
+            self._refuse_other_channels(volume)
+        super().prepare()
+
+    def _refuse_other_channels(self, volume: OutputVolume) -> None:
+        url = self.layout.volume_url(volume.name)
+        if detect_format(parse_location(url)) is None:
+            return
+        found, wanted = open_volume(url).spec.channels or 1, volume.channels or 1
+        if found != wanted:
+            key = "agglomeration.far_offsets or inference.model" if volume.name == AFFINITIES else "inference.model"
+            raise ConfigError(
+                f"{url} has {found} channels, and this run predicts {wanted}: {key} is another one than it was. Set "
+                "it back, choose another run_directory, or delete this volume, and it is predicted again"
+            )
 
     def depends_on(self) -> Sequence[Any]:
         """Image, weights, lattice, options and heads; the environment is measured and recorded beside it."""

@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.errors import VolumeError
+from pipeline.errors import ConfigError, VolumeError
 from pipeline.runs.run import Run
 from pipeline.runs.summary import summarise
 from pipeline.volumes import open_volume
 from tests.heads import heads_run, write_model
+from tests.inference.networks import NEAREST
 from tests.runs import petaseg, run, write_run, write_volume
+from workflows.driver import check_complete
 from workflows.terminal.summary import show_summary
 
 FOREGROUND = [{"what": "foreground", "channels": 1}]
@@ -81,6 +83,27 @@ def test_a_threshold_below_zero_is_applied_to_a_signed_distance(tmp_path: Path) 
     refused = petaseg("relabel", file, "--preview", "0.3")
     assert "--preview is for neurons" in refused.stderr
     assert "nothing is written" not in refused.stdout + refused.stderr
+
+
+def test_a_threshold_below_the_stored_tables_is_refused_with_what_computes_them(tmp_path: Path) -> None:
+    """The message says how far the tables reach, and the command that computes others."""
+    heads = {"foreground": write_volume(tmp_path / "foreground.zarr", np.full((4, 5, 6), 140, np.uint8))}
+    file = write_run(tmp_path, input={"heads": heads}, segmentation={"kind": "mask"})
+    check_complete(run(file), "tables")
+    with pytest.raises(
+        ConfigError, match=r"threshold is 0\.05, and .* reach down to 0\.1 .*threshold=0\.05"
+    ) as refused:
+        check_complete(Run.open(str(file), ["segmentation.threshold=0.05"]), "tables")
+    assert "petaseg run" in str(refused.value)
+
+
+def test_a_head_with_other_channels_than_the_stored_one_is_refused(tmp_path: Path) -> None:
+    """The message names the volume, both numbers of channels, and the keys that decide about them."""
+    file = heads_run(tmp_path, ["affinities"])
+    write_model(tmp_path / "model", FOREGROUND, [*NEAREST, [0, 0, -3]])
+    run(file)
+    with pytest.raises(ConfigError, match=r"affinities\.zarr has 3 channels, .*predicts 4: agglomeration\.far_offsets"):
+        run(file, "agglomeration.far_offsets=[[0,0,-3]]")
 
 
 def test_a_run_directory_in_place_of_a_volume_is_refused_with_the_volumes_that_it_holds(tmp_path: Path) -> None:
