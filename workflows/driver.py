@@ -115,7 +115,7 @@ def check_complete(run: Run, part: Done) -> None:
     stage = stages[part].name
     if not run.is_complete(run.stage(stage)):
         if run.landscape is not None and part == "tables":
-            refuse_below_tables(run.landscape.head, run.config.segmentation, run.command)
+            refuse_below_tables(run.landscape.head, run.config.segmentation)
         raise ConfigError(
             f"{run.source} has no finished {stage} under this configuration, and this command computes none; "
             f"first: `{run.command}`; or, if it was run with another --set, name its folder "

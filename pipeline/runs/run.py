@@ -53,7 +53,7 @@ from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.extract_basins import ExtractBasins
-from pipeline.stages.landscape import Landscape, threshold_of
+from pipeline.stages.landscape import Landscape, refuse_below_tables, threshold_of
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
 from pipeline.stages.predict_heads import PredictHeads, options_of
 from pipeline.stages.setup import Inputs, Setup
@@ -273,6 +273,8 @@ class Run:
             return
         needed = self.kind.tables.name
         if not self.is_complete(self.stage(needed)):
+            if self.landscape is not None:
+                refuse_below_tables(self.landscape.head, self.config.segmentation)
             raise ConfigError(
                 f"{self.url} has no finished {needed} under the configuration of {self.beside}.zarr; finish that run, "
                 "or delete this segmentation and make it again"

@@ -74,17 +74,14 @@ def lowest_threshold(head: ValuedHead, table: Segmentation) -> float:
     return min(_usual_lowest(head), threshold_of(head, table))
 
 
-def refuse_below_tables(head: ValuedHead, table: Segmentation, command: str) -> None:
-    """Raise ``ConfigError`` if the stored tables are missing because the threshold is below those that they reach.
-
-    command: runs the run with this threshold.
-    """
+def refuse_below_tables(head: ValuedHead, table: Segmentation) -> None:
+    """Raise ``ConfigError`` if stored tables are missing because the threshold is below those that they reach."""
     threshold, lowest = threshold_of(head, table), _usual_lowest(head)
     if table.lowest_threshold is None and threshold < lowest:
         raise ConfigError(
             f"segmentation.threshold is {threshold:g}, and stored tables reach down to {lowest:g} unless "
-            f"segmentation.lowest_threshold says otherwise: choose at least {lowest:g}, or compute basins again, and "
-            f"nothing of the network: `{command}`"
+            f"segmentation.lowest_threshold says otherwise: choose at least {lowest:g}, or set lowest_threshold to "
+            f"{threshold:g} in the run file and run it again, which computes basins and nothing of the network"
         )
 
 
