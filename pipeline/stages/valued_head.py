@@ -50,6 +50,15 @@ class ValuedHead:
         """The smallest stored number that does not stand for less than ``value``."""
         return math.ceil(self._scaled(value))
 
+    def level_at(self, stored: int) -> float:
+        """The shortest number that as a threshold keeps the stored numbers above ``stored``, from 0 to 254."""
+        low, high = MAPPINGS[self.mapping][1]
+        for digits in (1, 2, 3):
+            value = math.ceil((low + (high - low) * stored / HIGHEST) * 10**digits - 1e-9) / 10**digits
+            if self.stored_below(value) == stored:
+                return value
+        raise AssertionError("a thousandth is less than the distance of two stored numbers")
+
     def check_level(self, key: str, value: float | None, *, above: bool = True) -> None:
         """Raise ``ConfigError`` if no value of the head is on one side of a level.
 
