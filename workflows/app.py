@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from pipeline import __version__
 from pipeline.errors import ConfigError
 from workflows.commands import (
+    add,
     demo,
     evaluate,
     experiment,
@@ -88,7 +89,7 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
+    *(demo, init, ingest, plan, run, submit, status, relabel, add, verify, evaluate),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)
