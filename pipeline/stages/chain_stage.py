@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
+from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products, Stage
 from pipeline.stages.extent import Extent, Region
@@ -70,10 +71,17 @@ class ChainStage(Stage):
         """All facts that affect the products, as plain values: fingerprints of inputs, rules, digests."""
 
     def beside_inputs(self) -> tuple[str, ...] | None:
-        """All that the products of a chunk depend on beside what the stages in ``reads`` have for the same chunk.
+        """All that the products of a chunk depend on beside what the stages in ``reads`` have for it (``box_read``).
 
         ``None`` if a chunk also reads other chunks. Where it is known, a chunk whose inputs are the same under another
         configuration keeps what it has stored: ``pipeline.runs.unchanged``.
+        """
+        return None
+
+    def box_read(self, chunk: Chunk) -> BoundingBox | None:
+        """The voxels that a chunk is made of, where they are those of several chunks of the stages in ``reads``.
+
+        ``None`` if they are the chunk of the same index. Only asked where ``beside_inputs`` is known.
         """
         return None
 

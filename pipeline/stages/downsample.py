@@ -16,6 +16,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
@@ -80,8 +81,17 @@ class Downsample(ChainStage):
 
     def depends_on(self) -> Sequence[Any]:
         """What is read, and the levels."""
-        plain = [(level.step, level.bounds.start, level.bounds.stop) for level in self.levels]
-        return self.layout.fingerprint, self.upstream, [volume.name for volume in self.sources], plain
+        return self.upstream, self.beside_inputs()
+
+    def beside_inputs(self) -> tuple[str, ...] | None:
+        """Voxels and grid, the volumes and the levels."""
+        plain = [[level.step, level.bounds.start, level.bounds.stop] for level in self.levels]
+        return self.layout.fingerprint, fingerprint([volume.name for volume in self.sources], plain)
+
+    def box_read(self, chunk: Chunk) -> BoundingBox:
+        """The voxels of level 0 below a chunk; so level 2 is kept only where nothing below level 1 changes."""
+        factor = self.levels[chunk.level].factor
+        return BoundingBox(chunk.core.start * factor, chunk.core.stop * factor).intersect(self.layout.roi)
 
     def grids(self) -> Sequence[ChunkGrid]:
         """A grid for each level above 0, in voxels of that level."""
@@ -253,6 +263,13 @@ class DownsampleImage(Downsample):
         for level in self.stored_levels("image"):
             level.create()
         remove_levels_above(self.layout.volume_url("image"), self.levels[-1].number)
+
+    def depends_on(self) -> Sequence[Any]:
+        """The image and the levels."""
+        return self.upstream, super().beside_inputs()
+
+    def beside_inputs(self) -> None:
+        """Nothing is known of the chunks of the image."""
 
     def read_level(self, name: str, number: int, box: BoundingBox) -> np.ndarray:
         """Voxels of a level; those of the finest are the user's."""
