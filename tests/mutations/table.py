@@ -30,14 +30,6 @@ SEGMENTATION = [
         "tests/segmentation/test_pyramid.py::test_images_are_the_mean_of_each_block_halves_to_even",
     ),
     Mutation(
-        "levels-hidden",
-        "No level is listed while a voxel of which it is made may change.",
-        "pipeline/runs/published.py",
-        "kind.withdraw(run.setup)",
-        "pass",
-        "tests/stages/test_downsample.py::test_without_the_table_no_level_is_listed",
-    ),
-    Mutation(
         "tie-of-scores",
         "Of contacts with equal scores, that with the larger ids comes first.",
         "pipeline/segmentation/greedy.py",
