@@ -13,9 +13,11 @@ from typer.core import TyperGroup
 from pipeline import __version__
 from pipeline.errors import ConfigError
 from workflows.commands import (
+    add,
     demo,
     evaluate,
     experiment,
+    export,
     ingest,
     init,
     models,
@@ -88,7 +90,7 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
+    *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -20,6 +20,7 @@ from pipeline.segmentation.objects.landscape import extract_basins
 from pipeline.segmentation.objects.object_graph import chunk_objects
 from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
 from pipeline.segmentation.objects.union import unite, write_objects
+from pipeline.segmentation.pyramid import majority, mean
 from pipeline.segmentation.region_graph import build_region_graph
 from pipeline.segmentation.remap import apply_remap
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
@@ -39,6 +40,9 @@ def warm_up() -> None:
     ids, joins = np.full(box.shape, 1, np.uint64), np.empty((0, 2), np.int64)
     build_region_graph(ids, far, joins, core=box, roi=box, bounds=box, offsets=(*NEAREST, Vec(-2, 0, 0)))
     _find_objects(affinities[0], affinities[1] > 0, box)
+    for labels in (ids, affinities[0]):
+        majority(labels, Vec(2, 2, 2), box.start)
+    mean(affinities, Vec(2, 2, 2), box.start)
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:

@@ -27,6 +27,7 @@ from pipeline.formats import FileFormat
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
 from pipeline.models.spec import load_card, save_model
+from pipeline.runs.added import read_added
 from pipeline.runs.applied import Applied, read_applied
 from pipeline.runs.cost import read_rates, write_rates
 from pipeline.runs.directory import InputMark, read_mark
@@ -227,6 +228,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "what relabel has applied": (
         *("run/segmentation.json", formats.SEGMENTATION, LedgerError),
         lambda old: read_applied(ObjectStore(old / "run")),
+    ),
+    "what was added": (
+        *("run/added.json", formats.ADDED, LedgerError),
+        lambda old: read_added(ObjectStore(old / "run")),
     ),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),
