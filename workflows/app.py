@@ -29,6 +29,7 @@ from workflows.commands import (
     synthesize,
     train,
     verify,
+    view,
 )
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in half a minute."
@@ -89,6 +90,6 @@ def _options(
 
 for module in (
     *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
-    *(train, self_train, suggest, models, synthesize, experiment),
+    *(view, train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)
