@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from pipeline import __version__
 from pipeline.errors import ConfigError
 from workflows.commands import (
+    add,
     demo,
     evaluate,
     experiment,
@@ -89,7 +90,7 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
-    *(view, train, self_train, suggest, models, synthesize, experiment),
+    *(demo, init, ingest, plan, run, submit, status, relabel, add, verify, evaluate, view),
+    *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -29,6 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
+from pipeline.config.branches import Downsample
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -332,6 +333,7 @@ class RunConfig(Table):
     agglomeration: Agglomeration = Agglomeration()
     segmentation: Segmentation = Segmentation()
     evaluation: Evaluation = Evaluation()
+    downsample: Downsample | None = None
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 

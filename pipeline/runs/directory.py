@@ -37,7 +37,7 @@ RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|ex
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|scores\.json)"
     r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
-    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json"
+    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json|added\.json"
 )
 """The results of a run, beside its volumes."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
@@ -109,7 +109,7 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json")
+    folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json", "added.json")
     for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, folders)):
         for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)

@@ -9,6 +9,7 @@ from typing import Literal
 from pipeline.errors import ConfigError
 from pipeline.runs.run import Run
 from pipeline.stages import opened
+from pipeline.stages.downsample import DownsampleImage
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.viewing.served import ServedVolume
@@ -46,11 +47,13 @@ class Layer:
     shader: str = ""
     """How an image is coloured (GLSL, as Neuroglancer takes it)."""
     visible: bool = True
+    coarser: str = ""
+    """Another volume, with coarser levels of this one."""
 
     @cached_property
     def served(self) -> ServedVolume:
         """The opened volume with its levels."""
-        return ServedVolume.open(self.url, self.kind)
+        return ServedVolume.open(self.url, self.kind, self.coarser)
 
 
 def layers_of_run(run: Run) -> list[Layer]:
@@ -59,7 +62,7 @@ def layers_of_run(run: Run) -> list[Layer]:
     Raises ``ConfigError`` if nothing of the run is stored yet.
     """
     labels_or_mask: Kind = "image" if run.kind.name == "mask" else "segmentation"
-    layers = [Layer("image", run.inputs.url, "image", GREY)] if run.inputs.network is not None else []
+    layers = [] if run.inputs.network is None else [_image_layer(run)]
     layers += [_head_layer(run, name, number) for number, name in enumerate(run.inputs.heads)]
     if run.has_stage(WriteSupervoxels.name):
         url = run.layout.volume_url("supervoxels")
@@ -69,6 +72,14 @@ def layers_of_run(run: Run) -> list[Layer]:
     if run.inputs.truth is not None and run.inputs.truth.labels is not None:
         layers.append(Layer("truth", run.inputs.truth.labels, "segmentation", visible=False))
     return [layer for layer in layers if _is_there(run, layer)]
+
+
+def _image_layer(run: Run) -> Layer:
+    """The image, with the coarser levels that the run has made of it."""
+    levels = run.layout.volume_url("image")
+    stages = [stage for stage in run.stages if isinstance(stage, DownsampleImage)]
+    made = any(run.is_complete(stage) for stage in stages)
+    return Layer("image", run.inputs.url, "image", GREY, coarser=levels if made else "")
 
 
 def _head_layer(run: Run, name: str, number: int) -> Layer:

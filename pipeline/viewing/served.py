@@ -6,8 +6,9 @@ knows, and nothing is copied. Coarser levels are those that the volume has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Literal
 
 import numpy as np
@@ -32,16 +33,11 @@ class ServedVolume:
     kind: Literal["image", "segmentation"]
 
     @classmethod
-    def open(cls, url: str, kind: Literal["image", "segmentation"]) -> ServedVolume:
-        """Open a volume with all coarser levels that it has."""
-        levels = [open_volume(url)]
-        location = parse_location(url)
-        options = entry_of(location.format or require_format(location)).options
-        while "mip" in options and "mip" not in location.options and len(levels) < 32:
-            try:
-                levels.append(open_volume(f"{url}{'&' if location.options else '#'}mip={len(levels)}"))
-            except (ConfigError, VolumeError):
-                break  # the volume has no coarser level
+    def open(cls, url: str, kind: Literal["image", "segmentation"], coarser: str = "") -> ServedVolume:
+        """Open a volume with all coarser levels that it has; ``coarser``: another volume with levels of it."""
+        levels = list(_levels(url))
+        if coarser and len(levels) == 1:
+            levels += _levels(coarser)
         return cls(levels, kind)
 
     @property
@@ -77,6 +73,21 @@ class ServedVolume:
             raise ConfigError(f"{box} is no chunk of {volume.url}, which has {volume.bounds}")
         voxels = volume.read(box).astype(self.dtype, copy=False)
         return np.ascontiguousarray(voxels, self.dtype.newbyteorder("<")).tobytes()
+
+
+def _levels(url: str) -> Iterator[Volume]:
+    """A volume and the levels above it."""
+    yield open_volume(url)
+    location = parse_location(url)
+    options = entry_of(location.format or require_format(location)).options
+    if "mip" not in options or "mip" in location.options:
+        return
+    for mip in count(1):
+        try:
+            level = open_volume(f"{url}{'&' if location.options else '#'}mip={mip}")
+        except (ConfigError, VolumeError):
+            return  # the volume has no coarser level
+        yield level
 
 
 def _scale(number: int, volume: Volume) -> dict[str, Any]:

@@ -38,6 +38,7 @@ def small_run(folder):
         storage_chunk_shape=CHUNK,
         inference={"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]},
         segmentation={"threshold": 0.5, "min_size": 50},
+        downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -64,6 +65,7 @@ def objects_run(folder, kind):
         chunk_shape=CHUNK,
         storage_chunk_shape=CHUNK,
         segmentation={"kind": kind, "head": "foreground", "threshold": 0.3, "min_size": 3, **kinds[kind]},
+        downsample={"levels": 2},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
     )
 
@@ -158,6 +160,27 @@ class TestWriteObjects(EveryStage):
 class TestWriteMask(EveryStage):
     stage_name = "write_mask"
     kind = "mask"
+
+
+class TestDownsampleResult(EveryStage):
+    stage_name = "downsample_result"
+
+
+class TestDownsampleMask(EveryStage):
+    stage_name = "downsample_result"
+    kind = "mask"
+
+
+class TestDownsampleSupervoxels(EveryStage):
+    stage_name = "downsample_supervoxels"
+
+
+class TestDownsampleHeads(EveryStage):
+    stage_name = "downsample_heads"
+
+
+class TestDownsampleImage(EveryStage):
+    stage_name = "downsample_image"
 
 
 def test_no_stage_escapes_the_contract(tmp_path):

@@ -1,0 +1,23 @@
+"""Tables of ``run.yaml`` that turn on what a finished run can have besides: a table that is there, also an empty one,
+is computed, and one that is left out is not. ``petaseg add`` adds one later.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipeline.config.base import Table
+
+Levels = Annotated[int, Field(ge=1, le=32)]
+"""Coarser levels of a volume: 32 would make one voxel of the longest axis."""
+
+
+class Downsample(Table):
+    """Coarser levels of the volumes of a run, for viewers; none are made if this table is left out."""
+
+    levels: Levels | None = None
+    """Levels beside the finest one; default: until a level fits into one stored chunk."""
+    volumes: tuple[Literal["result", "heads", "image", "supervoxels"], ...] | None = None
+    """Of which volumes: result, heads, image, supervoxels; default: the first three, as far as the run has them."""
