@@ -66,8 +66,10 @@ class ServedVolume:
     def chunk(self, level: int, box: BoundingBox) -> bytes:
         """The voxels of a box of a level, raw: x fastest, then y, z, and the channel.
 
-        Raises ``ConfigError`` for a box that is not in the level.
+        Raises ``ConfigError`` for a level or a box that there is not.
         """
+        if not 0 <= level < len(self.levels):
+            raise ConfigError(f"there is no level {level}; levels are 0 to {len(self.levels) - 1}")
         volume = self.levels[level]
         if box.empty or not volume.bounds.contains(box) or any(side > 4 * CHUNK[0] for side in box.shape):
             raise ConfigError(f"{box} is no chunk of {volume.url}, which has {volume.bounds}")

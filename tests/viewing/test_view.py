@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -29,7 +30,8 @@ def finished(tmp_path: Path) -> Path:
 
 def colours(picture: Path) -> int:
     """The number of pixels that are clearly coloured."""
-    pixels = np.asarray(Image.open(picture).convert("RGB")).astype(int)
+    with Image.open(picture) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
     return int((pixels.max(-1) - pixels.min(-1) > 40).sum())
 
 
@@ -39,7 +41,8 @@ def test_a_run_is_drawn_by_a_real_browser(finished: Path, tmp_path: Path) -> Non
     done = petaseg("view", finished, "--screenshot", look, "--size", "640x480")
     assert done.returncode == 0, done.stderr
     assert "labels" in done.stdout
-    assert Image.open(look).size == (640, 480)
+    with Image.open(look) as image:
+        assert image.size == (640, 480)
     assert colours(look) > 5000
 
 
@@ -92,8 +95,7 @@ def test_what_cannot_be_shown_is_refused(finished: Path, arguments: list[str], w
 
 
 def test_a_machine_without_a_browser_is_told_what_to_install(finished: Path, tmp_path: Path) -> None:
-    done = petaseg(
-        "view", finished, "--screenshot", tmp_path / "x.png", env={"PATH": str(tmp_path), "HOME": str(tmp_path)}
-    )
+    bare = {"PATH": str(tmp_path), "HOME": str(tmp_path), "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = petaseg("view", finished, "--screenshot", tmp_path / "x.png", env=bare)
     assert done.returncode == 1
     assert "apt-get install chromium" in done.stderr.replace("\n", " ")
