@@ -14,6 +14,7 @@ from pipeline import __version__
 from pipeline.errors import ConfigError
 from workflows.commands import (
     add,
+    dashboard,
     demo,
     evaluate,
     experiment,
@@ -90,7 +91,8 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, add, verify, evaluate, view),
+    *(demo, init, ingest, plan, run, submit, status, relabel, add, verify, evaluate),
+    *(view, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -16,15 +16,16 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore
 from pipeline.viewing.layers import layer_of_volume
+from pipeline.viewing.loopback import LoopbackServer
 from pipeline.viewing.served import ServedVolume, box_of
-from pipeline.viewing.server import LayerServer, ServedLayer, serving
+from pipeline.viewing.server import ServedLayer, serving
 from tests.runs import write_volume
 
 ARRAY = np.random.default_rng(0).integers(0, 1 << 40, (70, 20, 130)).astype(np.uint64)
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[LayerServer]:
+def server(tmp_path: Path) -> Iterator[LoopbackServer]:
     """Labels at an offset, affinities, and a folder with a file."""
     labels = write_volume(tmp_path / "labels.zarr", ARRAY, (40, 8, 8), (-5, 7, 100))
     heads = write_volume(tmp_path / "heads.zarr", np.arange(3 * 8, dtype=np.uint8).reshape(3, 2, 2, 2))
@@ -55,7 +56,7 @@ def refused(url: str, **headers: str) -> int:
     return error.value.code
 
 
-def test_cloud_volume_reads_what_is_served(server: LayerServer) -> None:
+def test_cloud_volume_reads_what_is_served(server: LoopbackServer) -> None:
     """A reader of precomputed layers finds all voxels at their offset and with their size."""
     volume = CloudVolume(f"precomputed://{server.url}/labels", progress=False, use_https=True)
     assert list(volume.resolution) == [8, 8, 40]
@@ -63,13 +64,13 @@ def test_cloud_volume_reads_what_is_served(server: LayerServer) -> None:
     assert np.array_equal(np.asarray(volume[:, :, :])[..., 0].T, ARRAY)
 
 
-def test_channels_follow_each_other(server: LayerServer) -> None:
+def test_channels_follow_each_other(server: LoopbackServer) -> None:
     """A chunk of several channels is sent channel after channel, x fastest."""
     assert json.loads(get(f"{server.url}/heads/info"))["num_channels"] == 3
     assert get(f"{server.url}/heads/0/0-2_0-2_0-2") == bytes(range(24))
 
 
-def test_files_are_served_in_parts(server: LayerServer) -> None:
+def test_files_are_served_in_parts(server: LoopbackServer) -> None:
     """A range of a file is answered with this range, and one behind its end is refused."""
     url = f"{server.url}/labels/mesh/0.shard"
     assert get(url) == bytes(range(100))
@@ -86,20 +87,20 @@ def test_files_are_served_in_parts(server: LayerServer) -> None:
         *("labels/-1/100-101_7-8_0-1", "labels/0/100-100_7-8_0-1"),
     ],
 )
-def test_what_is_not_named_is_not_served(server: LayerServer, path: str) -> None:
+def test_what_is_not_named_is_not_served(server: LoopbackServer, path: str) -> None:
     """Only the volumes and folders that were named are served, and only chunks that they have."""
     assert refused(f"{server.url}/{path}") == 404
 
 
-def test_without_the_secret_nothing_is_served(server: LayerServer) -> None:
+def test_without_the_secret_nothing_is_served(server: LoopbackServer) -> None:
     """A page that does not know the secret reads nothing, and no other machine is answered."""
     assert refused(f"http://127.0.0.1:{server.server_address[1]}/guess/labels/info") == 404
     assert server.server_address[0] == "127.0.0.1"
 
 
-def test_a_port_that_is_taken_is_refused(server: LayerServer) -> None:
+def test_a_port_that_is_taken_is_refused(server: LoopbackServer) -> None:
     with pytest.raises(ConfigError, match=r"port .* cannot be used .*; give another one, or 0"):
-        LayerServer({}, server.server_address[1])
+        serving({}, server.server_address[1]).__enter__()
 
 
 @pytest.mark.parametrize("box", [BoundingBox(Vec(-9, 0, 7), Vec(-2, 5, 70)), BoundingBox(Vec(0, 1, 2), Vec(3, 4, 5))])

@@ -17,7 +17,7 @@ from pipeline.volumes import open_volume
 from tests.runs import petaseg, real_affinities, write_run, write_volume
 
 COMMANDS = ["demo", "init", "ingest", "plan", "run", "status", "relabel", "verify", "evaluate", "train", "models"]
-COMMANDS += ["submit", "logs", "cancel", "synthesize", "experiment", "self-train", "suggest", "view"]
+COMMANDS += ["submit", "logs", "cancel", "synthesize", "experiment", "self-train", "suggest", "view", "dashboard"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

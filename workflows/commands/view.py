@@ -17,6 +17,11 @@ if TYPE_CHECKING:
     from pipeline.viewing.layers import Layer
 
 
+BrowserOption = Annotated[
+    bool, typer.Option("--browser/--no-browser", help="Open the page, or only print its address.")
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
@@ -46,9 +51,7 @@ def register(app: typer.Typer) -> None:
         port: Annotated[
             int, typer.Option(min=0, max=65535, help="Port of the layers on 127.0.0.1; 0 for any free one.")
         ] = 0,
-        browser: Annotated[
-            bool, typer.Option("--browser/--no-browser", help="Open the page, or only print its address.")
-        ] = True,
+        browser: BrowserOption = True,
     ) -> None:
         """Show image, heads, supervoxels, segmentation and ground truth as layers of Neuroglancer, until Ctrl-C.
 
@@ -139,7 +142,7 @@ def show(
                 take_screenshot(viewer, screenshot, pixels)
                 typer.echo(f"{screenshot} shows {', '.join(layer.name for layer in layers if layer.visible)}")
                 return
-            _stay(viewer, browser)
+            stay(viewer.get_viewer_url(), browser)
             if run is not None:
                 store_state(run.store, viewer.state.to_json(), server.url)
                 typer.echo(f"where you looked is kept in {run.url}/view.json")
@@ -154,16 +157,15 @@ def _selecting(state: dict[str, Any], segments: Sequence[int]) -> dict[str, Any]
     return state
 
 
-def _stay(viewer: Any, browser: bool) -> None:
-    """Print the address, open it, and wait for Ctrl-C."""
+def stay(address: str, browser: bool) -> None:
+    """Print the address of a page, open it, and wait for Ctrl-C."""
     import threading
     import webbrowser
 
-    address = viewer.get_viewer_url()
-    typer.echo(f"look at {address}\nCtrl-C ends it")
-    if browser:
-        webbrowser.open(address)
     try:
+        typer.echo(f"look at {address}\nCtrl-C ends it")
+        if browser:
+            webbrowser.open(address)
         while not threading.Event().wait(0.5):
             pass
     except KeyboardInterrupt:
