@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
 from pipeline.errors import ConfigError
 from pipeline.runs.run import Run
+from pipeline.runs.summary import summarise
 from pipeline.stages import opened
 from pipeline.stages.downsample import DownsampleImage
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.write_supervoxels import WriteSupervoxels
+from pipeline.storage import ObjectStore
 from pipeline.viewing.served import ServedVolume
 
 Kind = Literal["image", "segmentation"]
@@ -32,6 +35,10 @@ void main() {
 """Red, green and blue where the network cuts along z, y and x."""
 COLOURS = ("#00e5ff", "#ffd400", "#ff5cf4", "#7dff5c", "#ff8a3d")
 """Of heads, in their order."""
+SHAPES = {"mesh": "meshes", "skeletons": "skeletons"}
+"""What the info file of a layer calls the folders of a run with shapes of its segments."""
+LARGEST = 10
+"""So many of the largest segments are shown in 3D at first."""
 LABEL_BYTES = 4
 """Integers of this many bytes or more are labels, unless somebody says otherwise."""
 
@@ -50,6 +57,11 @@ class Layer:
     coarser: str = ""
     """Another volume, with coarser levels of this one."""
 
+    folders: Mapping[str, ObjectStore] = field(default_factory=dict)
+    """``mesh`` and ``skeletons`` of its segments, as far as there are some, as Neuroglancer reads them."""
+    selected: tuple[int, ...] = ()
+    """Segments that are shown in 3D at first."""
+
     @cached_property
     def served(self) -> ServedVolume:
         """The opened volume with its levels."""
@@ -61,17 +73,30 @@ def layers_of_run(run: Run) -> list[Layer]:
 
     Raises ``ConfigError`` if nothing of the run is stored yet.
     """
-    labels_or_mask: Kind = "image" if run.kind.name == "mask" else "segmentation"
     layers = [] if run.inputs.network is None else [_image_layer(run)]
     layers += [_head_layer(run, name, number) for number, name in enumerate(run.inputs.heads)]
     if run.has_stage(WriteSupervoxels.name):
         url = run.layout.volume_url("supervoxels")
         layers.append(Layer("supervoxels", url, "segmentation", visible=False))
-    shader = HEAD % COLOURS[0] if labels_or_mask == "image" else ""
-    layers.append(Layer(run.beside or run.kind.volume, run.result_url, labels_or_mask, shader))
+    layers.append(_result_layer(run))
     if run.inputs.truth is not None and run.inputs.truth.labels is not None:
         layers.append(Layer("truth", run.inputs.truth.labels, "segmentation", visible=False))
     return [layer for layer in layers if _is_there(run, layer)]
+
+
+def _result_layer(run: Run) -> Layer:
+    """The labels with what the run has made of them, and the largest selected; or the mask."""
+    name = run.beside or run.kind.volume
+    if run.kind.name == "mask":
+        return Layer(name, run.result_url, "image", HEAD % COLOURS[0])
+    folders = {} if run.beside else {key: ObjectStore(f"{run.url}/{place}") for key, place in SHAPES.items()}
+    found = {key: store for key, store in folders.items() if store.exists("info")}
+    largest = [label for label, _ in summarise(run).largest[:LARGEST]] if found and _is_cut(run) else []
+    return Layer(name, run.result_url, "segmentation", folders=found, selected=tuple(largest))
+
+
+def _is_cut(run: Run) -> bool:
+    return run.is_complete(run.stage(run.kind.cuts.name))
 
 
 def _image_layer(run: Run) -> Layer:

@@ -32,12 +32,12 @@ class ServedLayer:
     properties: Mapping[str, Any] | None = None
     """Segment properties, as Neuroglancer takes them."""
     folders: Mapping[str, ObjectStore] = field(default_factory=dict)
-    """Folders of files by the name under which they are served."""
+    """Folders of files by what the info file calls them: ``mesh``, ``skeletons``."""
 
     def info(self) -> dict[str, Any]:
-        """The info file, which also says where the properties are."""
+        """The info file, which also says where meshes, skeletons and properties are."""
         more = {} if self.properties is None else {"segment_properties": "properties"}
-        return {**self.volume.info(), **more}
+        return {**self.volume.info(), **{name: name for name in self.folders}, **more}
 
     def find(self, path: str) -> tuple[bytes, str]:
         """The content under a path of this layer, and its type.

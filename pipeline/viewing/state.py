@@ -17,14 +17,17 @@ from pipeline.storage import ObjectStore
 from pipeline.viewing.layers import Layer
 
 KEY = "view.json"
+LAYOUTS = {"4panel": "4panel-alt", "3d": "3d", "xy": "xy", "xz": "xz", "yz": "yz"}
+"""What is seen side by side: the names that users give, and Neuroglancer's."""
 PLACE = "petaseg-layers:"
 """Stands for the address of the server in a stored state."""
 
 
-def state_of(layers: Sequence[Layer], server: str, middle: Vec | None = None) -> dict[str, Any]:
-    """The first state: all layers, four panels, the middle of the last visible layer.
+def state_of(layers: Sequence[Layer], server: str, middle: Vec | None = None, layout: str = "4panel") -> dict[str, Any]:
+    """The first state: all layers, and the middle of the last visible one.
 
-    server: the address of the layers. middle: another voxel (z, y, x) of that layer to look at.
+    server: the address of the layers. middle: another voxel (z, y, x) of that layer to look at. layout: a name of
+    ``LAYOUTS``.
     """
     subject = [layer for layer in layers if layer.visible][-1].served
     voxel, box = subject.levels[0].resolution_nm, subject.bounds
@@ -34,7 +37,7 @@ def state_of(layers: Sequence[Layer], server: str, middle: Vec | None = None) ->
         "position": [index + 0.5 for index in reversed(place)],
         "crossSectionScale": max(box.shape) / 500,
         "projectionScale": 1.6 * _widest(box, voxel),
-        "layout": "4panel-alt",
+        "layout": LAYOUTS.get(layout, layout),
         "showSlices": False,
         "layers": [_layer(layer, server) for layer in layers],
         "selectedLayer": {"layer": [layer.name for layer in layers if layer.visible][-1], "visible": False},
@@ -54,7 +57,8 @@ def _layer(layer: Layer, server: str) -> dict[str, Any]:
         "visible": layer.visible,
     }
     if layer.kind == "segmentation":
-        return {**plain, "selectedAlpha": 0.35, "notSelectedAlpha": 0.25}
+        segments = [str(label) for label in layer.selected]
+        return {**plain, "selectedAlpha": 0.35, "notSelectedAlpha": 0.25, "segments": segments}
     channels = layer.served.levels[0].spec.channels
     return {**plain, "shader": layer.shader, **({"opacity": 1.0, "blend": "additive"} if channels else {})}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -41,6 +42,9 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option("--labels", metavar="VOLUME", help="One more volume, of labels of any type; repeatable."),
         ] = None,
+        layout: Annotated[
+            str | None, typer.Option(metavar="NAME", help="4panel, 3d, xy, xz or yz; 4panel, or as you left it.")
+        ] = None,
         fresh: Annotated[bool, typer.Option("--fresh", help="Forget where you were last in this run.")] = False,
         screenshot: Annotated[
             Path | None, typer.Option(metavar="FILE", help="Draw into a PNG, without a screen, and end.")
@@ -62,7 +66,7 @@ def register(app: typer.Typer) -> None:
         pixels = _pixels(size)
         place = None if at is None else _voxel(at)
         run, layers = _layers([named(each) for each in what], labels or ())
-        show(run, layers, place, segments or (), fresh, screenshot, pixels, port, browser)
+        show(run, layers, Look(place, tuple(segments or ()), layout, fresh), screenshot, pixels, port, browser)
 
 
 def _pixels(text: str) -> tuple[int, int]:
@@ -118,12 +122,36 @@ def _name(url: str, layers: Sequence[Layer]) -> str:
     return next(each for n in range(len(taken) + 1) if (each := f"{name}-{n}" if n else name) not in taken)
 
 
+@dataclass(frozen=True)
+class Look:
+    """What the user wants to see at first; nothing of it: where this user was last."""
+
+    place: Vec | None = None
+    segments: tuple[int, ...] = ()
+    layout: str | None = None
+    fresh: bool = False
+
+    def __post_init__(self) -> None:
+        from pipeline.errors import ConfigError
+        from pipeline.viewing.state import LAYOUTS
+
+        if self.layout is not None and self.layout not in LAYOUTS:
+            raise ConfigError(f"--layout is {self.layout!r}; it must be one of {', '.join(LAYOUTS)}")
+
+    def state(self, run: Run | None, layers: Sequence[Layer], server: str) -> dict[str, Any]:
+        """The first state of the viewer."""
+        from pipeline.viewing.state import state_of, stored_state
+
+        if run is not None and self == Look() and (kept := stored_state(run.store, server)) is not None:
+            return kept
+        state = state_of(layers, server, self.place, self.layout or "4panel")
+        return _selecting(state, self.segments)
+
+
 def show(
     run: Run | None,
     layers: Sequence[Layer],
-    place: Vec | None,
-    segments: Sequence[int],
-    fresh: bool,
+    look: Look,
     screenshot: Path | None,
     pixels: tuple[int, int],
     port: int,
@@ -131,21 +159,19 @@ def show(
 ) -> None:
     """Serve the layers and open the viewer, until Ctrl-C or until the picture is drawn."""
     from pipeline.viewing.server import ServedLayer, serving
-    from pipeline.viewing.state import state_of, store_state, stored_state
+    from pipeline.viewing.state import store_state
     from pipeline.viewing.viewer import open_viewer, take_screenshot
 
-    with serving({layer.name: ServedLayer(layer.served) for layer in layers}, port) as server:
-        kept = None if run is None or fresh or place or segments else stored_state(run.store, server.url)
-        state = kept or state_of(layers, server.url, place)
-        with open_viewer(_selecting(state, segments)) as viewer:
-            if screenshot is not None:
-                take_screenshot(viewer, screenshot, pixels)
-                typer.echo(f"{screenshot} shows {', '.join(layer.name for layer in layers if layer.visible)}")
-                return
-            stay(viewer.get_viewer_url(), browser)
-            if run is not None:
-                store_state(run.store, viewer.state.to_json(), server.url)
-                typer.echo(f"where you looked is kept in {run.url}/view.json")
+    served = {layer.name: ServedLayer(layer.served, folders=layer.folders) for layer in layers}
+    with serving(served, port) as server, open_viewer(look.state(run, layers, server.url)) as viewer:
+        if screenshot is not None:
+            take_screenshot(viewer, screenshot, pixels)
+            typer.echo(f"{screenshot} shows {', '.join(layer.name for layer in layers if layer.visible)}")
+            return
+        stay(viewer.get_viewer_url(), browser)
+        if run is not None:
+            store_state(run.store, viewer.state.to_json(), server.url)
+            typer.echo(f"where you looked is kept in {run.url}/view.json")
 
 
 def _selecting(state: dict[str, Any], segments: Sequence[int]) -> dict[str, Any]:
