@@ -23,6 +23,7 @@ from workflows.commands import (
     models,
     plan,
     relabel,
+    report,
     run,
     self_train,
     status,
@@ -92,7 +93,7 @@ def _options(
 
 for module in (
     *(demo, init, ingest, plan, run, submit, status, relabel, add, verify, evaluate),
-    *(view, dashboard),
+    *(view, report, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

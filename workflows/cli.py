@@ -13,9 +13,8 @@ STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to end"}
 """What the last line says after Ctrl-C, and after TERM from ``kill`` or from a cluster before the walltime."""
 ANEW = "the same command begins anew"
 AFTER = {
-    **dict.fromkeys(
-        ("init", "plan", "status", "logs", "verify", "evaluate", "synthesize", "models", "view", "dashboard"), ANEW
-    ),
+    **dict.fromkeys(("init", "plan", "status", "logs", "verify", "evaluate", "synthesize", "models"), ANEW),
+    **dict.fromkeys(("view", "dashboard", "report"), ANEW),
     "submit": "`petaseg status` and `petaseg logs` tell whether the run was submitted",
     "cancel": "`petaseg status` tells whether the driver has ended",
 }
