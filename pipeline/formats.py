@@ -97,5 +97,7 @@ INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""
 SELF_TRAINING = FileFormat("self-train.json", 1, "another --output")
 """In the folder of a self-training: its settings, and beside each mask how much of it is sure (``sure.json``)."""
+VIEW = FileFormat("view.json", 1, "delete it, and look at the run anew")
+"""In a run directory: where the viewer looked, and what it showed."""
 SUGGESTIONS = FileFormat("suggestions.json", 1, "another --output")
 """The boxes that ``petaseg suggest`` has chosen, and a digest of what it chose them by."""

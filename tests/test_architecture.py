@@ -57,6 +57,20 @@ INSIDE = {
         *("errors", "formats", "geometry", "grid", "config", "storage", "models", "volumes", "evaluation", "training"),
         *("segmentation", "stages", "runs"),
     },
+    "viewing": {
+        *(
+            "errors",
+            "formats",
+            "geometry",
+            "storage",
+            "volumes",
+            "segmentation",
+            "evaluation",
+            "ledger",
+            "stages",
+            "runs",
+        ),
+    },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),
         *("inference", "evaluation", "needs"),

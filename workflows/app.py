@@ -14,6 +14,7 @@ from pipeline import __version__
 from pipeline.errors import ConfigError
 from workflows.commands import (
     add,
+    dashboard,
     demo,
     evaluate,
     experiment,
@@ -23,6 +24,7 @@ from workflows.commands import (
     models,
     plan,
     relabel,
+    report,
     run,
     self_train,
     status,
@@ -31,6 +33,7 @@ from workflows.commands import (
     synthesize,
     train,
     verify,
+    view,
 )
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in half a minute."
@@ -91,6 +94,7 @@ def _options(
 
 for module in (
     *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
+    *(view, report, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -35,7 +35,8 @@ KEY = "petaseg.json"
 RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|extent\.json)")
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
-    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|iou\.png|scores\.json)"
+    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
+    r"|report/((overview|sweep|iou)\.png|scores\.json|report\.html)"
     r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
     r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json|added\.json"
 )

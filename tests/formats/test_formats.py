@@ -39,6 +39,7 @@ from pipeline.runs.status import read_status
 from pipeline.stages.environment import Environment, recorded
 from pipeline.stages.extent import recorded_layout
 from pipeline.storage import ObjectStore
+from pipeline.viewing.state import stored_state
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
 from tests.runs import petaseg, write_run, write_volume
@@ -244,6 +245,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "suggestions": (
         *("self/suggestions.json", formats.SUGGESTIONS, ConfigError),
         lambda old: read_table(old / "self" / "suggestions.json"),
+    ),
+    "a view": (
+        *("run/view.json", formats.VIEW, VolumeError),
+        lambda old: stored_state(ObjectStore(old / "run"), "http://127.0.0.1:1/secret"),
     ),
 }  # fmt: skip
 
