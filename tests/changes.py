@@ -101,6 +101,7 @@ VALUES: dict[str, Any] = {
     "evaluation.stop": [19, 24, 28],
     "downsample.levels": 2,
     "downsample.volumes": ["result"],
+    "meshes.smallest_voxels": 500,
     "execution.executor": "dask",
     "execution.workers": 3,
     "execution.threads_per_worker": 2,
@@ -209,6 +210,7 @@ def write_runs(folder: Path) -> Path:
         "agglomeration": {"linkage": "quantile", "stop_score": 0.05},
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
         "downsample": {},
+        "meshes": {},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):

@@ -40,6 +40,7 @@ INSIDE = {
     "clusters": {"errors", "registry", "formats", "config", "storage"},
     "volumes": {"errors", "registry", "formats", "geometry", "grid", "storage", "config"},
     "segmentation": {"errors", "geometry"},
+    "shapes": {"errors", "geometry"},
     "synthetic": {"errors", "registry", "geometry", "config", "volumes"},
     "evaluation": {"errors", "geometry", "grid", "segmentation", "storage", "volumes"},
     "models": {"errors", "registry", "formats", "geometry", "config", "storage"},
@@ -73,7 +74,7 @@ INSIDE = {
     },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),
-        *("inference", "evaluation", "needs"),
+        *("inference", "evaluation", "needs", "shapes"),
     },
 }
 """Package or module of ``pipeline`` -> the others that it may import. ``runs`` and ``experiments`` may import all."""
@@ -91,6 +92,8 @@ OUTSIDE = {
     "obstore": {"storage"},
     "botocore": {"storage"},
     "numba": {"segmentation"},
+    "zmesh": {"shapes"},
+    "DracoPy": {"shapes"},
     "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import Table
+from pipeline.config.base import CountOrZero, Table
 
 Levels = Annotated[int, Field(ge=1, le=32)]
 """Coarser levels of a volume: 32 would make one voxel of the longest axis."""
@@ -21,3 +21,10 @@ class Downsample(Table):
     """Levels beside the finest one; default: until a level fits into one stored chunk."""
     volumes: tuple[Literal["result", "heads", "image", "supervoxels"], ...] | None = None
     """Of which volumes: result, heads, image, supervoxels; default: the first three, as far as the run has them."""
+
+
+class Meshes(Table):
+    """Meshes of neurons or objects, for viewers; none are made if this table is left out."""
+
+    smallest_voxels: CountOrZero = 1000
+    """Neurons of fewer voxels get no mesh."""

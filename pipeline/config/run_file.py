@@ -29,7 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
-from pipeline.config.branches import Downsample
+from pipeline.config.branches import Downsample, Meshes
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -338,6 +338,9 @@ class RunConfig(Table):
     segmentation: Segmentation = Segmentation()
     evaluation: Evaluation = Evaluation()
     downsample: Downsample | None = None
+    """Coarser levels of the volumes of a run, for viewers; none if left out."""
+    meshes: Meshes | None = None
+    """Meshes of neurons or objects, for viewers; none if left out."""
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 

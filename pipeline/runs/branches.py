@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.downsample import DownsampleHeads, DownsampleImage, DownsampleResult, DownsampleSupervoxels
+from pipeline.stages.extract_meshes import ExtractMeshes
+from pipeline.stages.write_meshes import WriteMeshes
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ BRANCHES = {
             (DownsampleResult, DownsampleSupervoxels, DownsampleHeads, DownsampleImage),
             of_first=(DownsampleSupervoxels, DownsampleHeads, DownsampleImage),
         ),
+        Branch("meshes", "meshes of neurons or objects, for viewers", (ExtractMeshes, WriteMeshes)),
     )
 }
 """Each branch by its name."""

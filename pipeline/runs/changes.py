@@ -48,7 +48,11 @@ KIND = Effect(
     "the result of the other kind, from the same predictions",
     (*with_readers("evaluate_segmentation"), *with_readers("downsample_result")),
 )
-LEVELS = Effect("the levels", tuple(kind.name for kind in BRANCHES["downsample"].stages))
+LEVELS = Effect(
+    "the levels, and the meshes that are made of them",
+    (*(kind.name for kind in BRANCHES["downsample"].stages), *with_readers("downsample_result")),
+)
+MESHES = Effect("the meshes", with_readers("extract_meshes"))
 HEADS = Effect("everything but the levels of the image", with_readers("predict_heads"))
 EVERYTHING = Effect("everything", tuple(kind.name for kind in STAGES))
 EFFECTS = (
@@ -65,6 +69,7 @@ EFFECTS = (
     KIND,
     SCORES,
     LEVELS,
+    MESHES,
     NOTHING,
 )
 
@@ -134,6 +139,7 @@ KEYS = (
     *_changes(KIND, "segmentation.kind", run="mask"),
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
     *_changes(LEVELS, "downsample.levels"),
+    *_changes(MESHES, "meshes.smallest_voxels"),
     *_changes(NOTHING, "run_directory", "downsample.volumes"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
     *_changes(NOTHING, "inference.gpu", "inference.batch_size", run="cpu"),

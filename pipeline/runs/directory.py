@@ -36,11 +36,13 @@ RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|ex
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
-    r"|report/((overview|sweep|iou)\.png|scores\.json|report\.html)"
-    r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
-    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json|added\.json"
+    r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
+    r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|meshes/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
+    r"|(plan|stages|segmentation|added)\.json|meshes/(info|[0-9a-f]+\.shard)"
 )
 """The results of a run, beside its volumes."""
+DOCUMENTS = ("plan", "segmentation", "added")
+"""Those that lie in the run directory itself."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
 """Logs may be there before a run, as links to another disk: a run only appends to them."""
 REMEDY = "give --overwrite to petaseg run, which deletes the results of that run, or choose another run_directory"
@@ -110,7 +112,7 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json", "added.json")
+    folders = (f"{BESIDE}/", "parts/", "meshes/", "environments/", "report/", *(f"{name}.json" for name in DOCUMENTS))
     for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, folders)):
         for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)
