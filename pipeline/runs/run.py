@@ -260,10 +260,11 @@ class Run:
         more: the options of the other cut, which replace an override of the threshold.
         """
         replaced = {"threshold"} if more[0] in ("--threshold", "--preview") else set()
+        remembered = list(dict(self.choice.applied).items())
 
         def stays(override: str) -> bool:
             given = without(given_table([override]), replaced)
-            return not is_of_table(override) or bool(given.items() - dict(self.choice.applied).items())
+            return not is_of_table(override) or any(item not in remembered for item in given.items())
 
         return command("relabel", self.source, [each for each in self.overrides if stays(each)], *more)
 

@@ -17,6 +17,7 @@ from pipeline.runs.outline import read_outline
 from pipeline.runs.run import Run
 from pipeline.runs.status import find_run_directory
 from pipeline.storage import ObjectStore
+from tests.object_runs import SEEDS, write
 from tests.runs import petaseg, write_run, write_volume
 from workflows.commands import submit as commands
 from workflows.events.run_log import stored_lines
@@ -110,3 +111,10 @@ def test_what_run_and_relabel_say_works_as_printed(file: Path) -> None:
     assert named(early.stderr) == [file.parent / "another run"]
     dry = petaseg("run", file, "--dry-run", "--set", ELSEWHERE)
     assert named(dry.stdout) == [file.parent / "another run"]
+
+
+def test_a_hint_of_relabel_repeats_an_override_that_is_a_table(tmp_path: Path) -> None:
+    """Conditions on other heads are a table in one override; the printed command has it, unless the run directory remembers it."""
+    limits = "segmentation.seeds_within={contours: {below: 0.2}}"
+    hint = Run.open(write(tmp_path, "objects", **SEEDS), [limits]).relabel_hint("--threshold", "0.6")
+    assert shlex.split(hint)[3:] == ["--set", limits, "--threshold", "0.6"]
