@@ -114,7 +114,7 @@ def test_what_run_and_relabel_say_works_as_printed(file: Path) -> None:
 
 
 def test_a_hint_of_relabel_repeats_an_override_that_is_a_table(tmp_path: Path) -> None:
-    """Conditions on other heads are a table in one override; the printed command has it, unless the run directory remembers it."""
+    """Conditions on other heads are a table in one override; the printed command has it."""
     limits = "segmentation.seeds_within={contours: {below: 0.2}}"
     hint = Run.open(write(tmp_path, "objects", **SEEDS), [limits]).relabel_hint("--threshold", "0.6")
     assert shlex.split(hint)[3:] == ["--set", limits, "--threshold", "0.6"]
