@@ -208,6 +208,7 @@ def write_runs(folder: Path) -> Path:
         "agglomeration": {"linkage": "quantile", "stop_score": 0.05},
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
         "downsample": {},
+        "measures": {},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):

@@ -29,7 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
-from pipeline.config.branches import Downsample
+from pipeline.config.branches import Downsample, Measures
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -334,6 +334,7 @@ class RunConfig(Table):
     segmentation: Segmentation = Segmentation()
     evaluation: Evaluation = Evaluation()
     downsample: Downsample | None = None
+    measures: Measures | None = None
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.downsample import DownsampleHeads, DownsampleImage, DownsampleResult, DownsampleSupervoxels
+from pipeline.stages.measure import Measure
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ BRANCHES = {
             (DownsampleResult, DownsampleSupervoxels, DownsampleHeads, DownsampleImage),
             of_first=(DownsampleSupervoxels, DownsampleHeads, DownsampleImage),
         ),
+        Branch("measures", "tables of sizes, places, surfaces and contacts", (Measure,)),
     )
 }
 """Each branch by its name."""

@@ -45,7 +45,7 @@ BASINS = Effect("basins and what follows", with_readers("extract_basins"))
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
 KIND = Effect(
     "the result of the other kind, from the same predictions",
-    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result")),
+    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result"), *with_readers("measure")),
 )
 LEVELS = Effect("the levels", tuple(kind.name for kind in BRANCHES["downsample"].stages))
 HEADS = Effect("everything but the levels of the image", with_readers("predict_heads"))

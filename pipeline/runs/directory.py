@@ -36,8 +36,8 @@ RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|ex
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|scores\.json)"
-    r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
-    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json|added\.json"
+    r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png|tables/\w+\.parquet)"
+    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json|added\.json|tables/(neurons|objects|contacts)\.parquet"
 )
 """The results of a run, beside its volumes."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
@@ -109,7 +109,12 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json", "added.json")
+    folders = (
+        *(f"{BESIDE}/", "parts/", "environments/", "report/", "tables/"),
+        "plan.json",
+        "segmentation.json",
+        "added.json",
+    )
     for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, folders)):
         for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)

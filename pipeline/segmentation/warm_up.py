@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
+from pipeline.segmentation.faces import count_faces
 from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.merge_tree import CutRules, assign_node, cut_node, fragment_clusters
 from pipeline.segmentation.objects import union as objects
@@ -39,6 +40,7 @@ def warm_up() -> None:
     ids, joins = np.full(box.shape, 1, np.uint64), np.empty((0, 2), np.int64)
     build_region_graph(ids, far, joins, core=box, roi=box, bounds=box, offsets=(*NEAREST, Vec(-2, 0, 0)))
     _find_objects(affinities[0], affinities[1] > 0, box)
+    count_faces(ids, box.shape, np.ones(3, bool))
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:

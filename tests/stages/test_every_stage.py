@@ -39,6 +39,7 @@ def small_run(folder):
         inference={"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]},
         segmentation={"threshold": 0.5, "min_size": 50},
         downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
+        measures={},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -66,6 +67,7 @@ def objects_run(folder, kind):
         storage_chunk_shape=CHUNK,
         segmentation={"kind": kind, "head": "foreground", "threshold": 0.3, "min_size": 3, **kinds[kind]},
         downsample={"levels": 2},
+        measures={},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
     )
 
@@ -181,6 +183,15 @@ class TestDownsampleHeads(EveryStage):
 
 class TestDownsampleImage(EveryStage):
     stage_name = "downsample_image"
+
+
+class TestMeasure(EveryStage):
+    stage_name = "measure"
+
+
+class TestMeasureMask(EveryStage):
+    stage_name = "measure"
+    kind = "mask"
 
 
 def test_no_stage_escapes_the_contract(tmp_path):
