@@ -17,6 +17,7 @@ from workflows.commands import (
     demo,
     evaluate,
     experiment,
+    export,
     ingest,
     init,
     models,
@@ -89,7 +90,7 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, add, verify, evaluate),
+    *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -76,8 +76,8 @@ def unchanged(before: dict[str, np.ndarray], beside: str, inputs: np.ndarray) ->
 def input_checksums(run: Run, stage: ChainStage) -> np.ndarray | None:
     """The checksums of all that each chunk of a stage reads, uint8 (chunks, 16 * stages), from the ledgers.
 
-    The chunks of all grids, one grid after another. ``None`` if other chunks count that ``box_read`` does not name, or if
-    a stage that is read is not complete.
+    The chunks of all grids, one grid after another. ``None`` if other chunks count that ``box_read`` does not name, or
+    if a stage that is read is not complete.
     """
     if stage.beside_inputs() is None:
         return None

@@ -37,8 +37,11 @@ class StoredLevel:
     @property
     def url(self) -> str:
         """What ``open_volume`` takes, whether the level is listed or not."""
-        if self.number == 0:
-            return self.volume_url
+        return self.volume_url if self.number == 0 else self.unlisted_url
+
+    @property
+    def unlisted_url(self) -> str:
+        """The same without a look at the metadata of the volume, also for level 0."""
         axes = "zyx" if self.spec.channels is None else "czyx"
         resolution = ",".join(map(repr, self.spec.resolution_nm))
         offset = ",".join(map(str, self.spec.bounds.start))
@@ -76,6 +79,15 @@ def attributes_of(url: str, levels: Sequence[StoredLevel]) -> Mapping[str, Any]:
 
     specs = {str(level.number): level.spec for level in levels}
     return multiscale_attributes(name_of(parse_target(url)), specs) if specs else {"ome": {"version": "0.5"}}
+
+
+def listed_levels(url: str) -> tuple[str, ...]:
+    """The levels that a volume lists, the finest first, each as ``open_volume`` takes it."""
+    from pipeline.volumes.ome_metadata import parse_multiscale
+
+    group = json.loads(ObjectStore(url).get_or_none("zarr.json") or b"{}")
+    image = parse_multiscale(url, group.get("attributes", {}))
+    return () if image is None else tuple(f"{url}#mip={mip}" for mip in range(len(image.levels)))
 
 
 def make_group(url: str) -> None:
