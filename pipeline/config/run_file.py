@@ -334,7 +334,9 @@ class RunConfig(Table):
     segmentation: Segmentation = Segmentation()
     evaluation: Evaluation = Evaluation()
     downsample: Downsample | None = None
+    """Coarser levels of the volumes of a run, for viewers; none are made if this table is left out."""
     measures: Measures | None = None
+    """Voxels, places, surfaces and contacts of the objects in the result, as tables; none if this table is left out."""
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 

@@ -50,8 +50,8 @@ class Measures:
     @classmethod
     def none(cls) -> Measures:
         """Those of no object."""
-        three, ids = np.zeros((0, 3), np.int64), np.zeros(0, np.uint64)
-        return cls(ids, np.zeros(0, np.int64), *[three] * 5, np.zeros((0, 2), np.uint64), three, three)
+        three, ids, pairs = np.zeros((0, 3), np.int64), np.zeros(0, np.uint64), np.zeros((0, 2), np.uint64)
+        return cls(ids, np.zeros(0, np.int64), three, three, three, three, three, pairs, three, three)
 
     def chosen(self, objects: np.ndarray, contacts: np.ndarray) -> Measures:
         """Some of the rows: bool (n,) and (m,)."""
