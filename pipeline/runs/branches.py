@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.downsample import DownsampleHeads, DownsampleImage, DownsampleResult, DownsampleSupervoxels
 from pipeline.stages.extract_meshes import ExtractMeshes
-from pipeline.stages.write_meshes import WriteMeshes
 from pipeline.stages.measure import Measure
+from pipeline.stages.write_meshes import WriteMeshes
 
 
 @dataclass(frozen=True)
