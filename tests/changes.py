@@ -211,6 +211,7 @@ def write_runs(folder: Path) -> Path:
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
         "downsample": {},
         "meshes": {},
+        "measures": {},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):

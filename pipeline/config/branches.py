@@ -14,6 +14,10 @@ Levels = Annotated[int, Field(ge=1, le=32)]
 """Coarser levels of a volume: 32 would make one voxel of the longest axis."""
 
 
+class Measures(Table):
+    """Voxels, places, surfaces and contacts of the objects in the result, as tables; none if this table is left out."""
+
+
 class Downsample(Table):
     """Coarser levels of the volumes of a run, for viewers; none are made if this table is left out."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.downsample import DownsampleHeads, DownsampleImage, DownsampleResult, DownsampleSupervoxels
 from pipeline.stages.extract_meshes import ExtractMeshes
+from pipeline.stages.measure import Measure
 from pipeline.stages.write_meshes import WriteMeshes
 
 
@@ -38,6 +39,7 @@ BRANCHES = {
             of_first=(DownsampleSupervoxels, DownsampleHeads, DownsampleImage),
         ),
         Branch("meshes", "meshes of neurons or objects, for viewers", (ExtractMeshes, WriteMeshes)),
+        Branch("measures", "tables of sizes, places, surfaces and contacts", (Measure,)),
     )
 }
 """Each branch by its name."""

@@ -46,7 +46,7 @@ PASSES = Effect("which basins touch, and what follows", with_readers("build_basi
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
 KIND = Effect(
     "the result of the other kind, from the same predictions",
-    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result")),
+    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result"), *with_readers("measure")),
 )
 LEVELS = Effect(
     "the levels, and the meshes that are made of them",

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
+from pipeline.segmentation.faces import count_faces
 from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.merge_tree import CutRules, assign_node, cut_node, fragment_clusters
 from pipeline.segmentation.objects import union as objects
@@ -43,6 +44,7 @@ def warm_up() -> None:
     for labels in (ids, affinities[0]):
         majority(labels, Vec(2, 2, 2), box.start)
     mean(affinities, Vec(2, 2, 2), box.start)
+    count_faces(ids, box.shape, np.ones(3, bool))
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:

@@ -896,6 +896,14 @@ FEW_LABELS = [
         "tests/few_labels/test_self_training.py::test_sure_voxels_are_those_of_sure_affinities_that_agree_with_the_labels",
     ),
     Mutation(
+        "sure-objects-and-right",
+        "A voxel is kept only where the heads agree with the objects that are kept.",
+        "pipeline/few_labels/sure.py",
+        "(np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0.5))",
+        "np.abs(doubled) >= 255 * self.sure",
+        "tests/few_labels/test_self_training.py::test_sure_voxels_of_objects_agree_in_every_head",
+    ),
+    Mutation(
         "halo-of-sure-voxels",
         "The mask of sure voxels depends on no voxel beyond its halo, so that chunks do not change it.",
         "pipeline/few_labels/sure.py",

@@ -40,6 +40,7 @@ def small_run(folder):
         segmentation={"threshold": 0.5, "min_size": 50},
         downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
         meshes={"smallest_voxels": 50},
+        measures={},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -68,6 +69,7 @@ def objects_run(folder, kind):
         segmentation={"kind": kind, "head": "foreground", "threshold": 0.3, "min_size": 3, **kinds[kind]},
         downsample={"levels": 2},
         meshes={"smallest_voxels": 3},
+        measures={},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
     )
 
@@ -196,6 +198,15 @@ class TestExtractMeshesOfObjects(EveryStage):
 
 class TestWriteMeshes(EveryStage):
     stage_name = "write_meshes"
+
+
+class TestMeasure(EveryStage):
+    stage_name = "measure"
+
+
+class TestMeasureMask(EveryStage):
+    stage_name = "measure"
+    kind = "mask"
 
 
 def test_no_stage_escapes_the_contract(tmp_path):

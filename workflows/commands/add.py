@@ -18,11 +18,13 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog=EPILOG)
     def add(
         run: RunArgument,
-        name: Annotated[str, typer.Argument(metavar="NAME", help="A table of the run file: downsample.")],
+        name: Annotated[str, typer.Argument(metavar="NAME", help="A table of the run file: downsample or measures.")],
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Add something to a finished run, and compute it: downsample makes coarser levels of its volumes, for viewers.
+
+        measures makes tables of sizes, places, surfaces and contacts.
 
         Nothing that leads to the result is computed. What is added holds in every later command of this run; the run
         file itself is not changed, and wins where it has such a table.
@@ -44,6 +46,8 @@ def register(app: typer.Typer) -> None:
 EPILOG = """Examples:
 
 petaseg add runs/first downsample
+
+petaseg add runs/first measures
 
 petaseg add run.yaml downsample --set downsample.levels=3
 """
