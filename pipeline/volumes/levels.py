@@ -17,7 +17,7 @@ from pipeline.errors import VolumeError
 from pipeline.storage import ObjectStore
 from pipeline.volumes import describe_volume, open_volume, parse_target
 from pipeline.volumes.base import VolumeSpec
-from pipeline.volumes.removal import MARK, refuse_occupied
+from pipeline.volumes.removal import MARK, object_names, refuse_occupied
 from pipeline.volumes.spec_checks import check_spec, differences
 
 
@@ -48,14 +48,27 @@ class StoredLevel:
         return f"{self.place}#axes={axes}&resolution={resolution}&offset={offset}"
 
     def create(self) -> None:
-        """Make the empty array, unless an equal one is there; another one is replaced."""
-        from pipeline.volumes.ome_zarr import create_array  # it imports zarr
+        """Make the empty array, unless an equal one is there; another one of petaseg's is replaced.
+
+        Raises ``VolumeError`` for a level that petaseg did not make.
+        """
+        from pipeline.volumes.ome_zarr import COARSEST, coarsest_level, create_array  # it imports zarr
 
         check_spec(self.url, self.spec)
+        if self.number > coarsest_level(self.volume_url):
+            self._refuse_foreign()
+            describe_volume(self.volume_url, {COARSEST: self.number})
         if not self._is_there():
             store = ObjectStore(self.place)
             _delete_all(store)
             create_array(store, self.spec)
+
+    def _refuse_foreign(self) -> None:
+        if next(iter(object_names(ObjectStore(self.place))), None) is not None:
+            raise VolumeError(
+                f"{self.place} holds a level that petaseg did not make, and only what petaseg made is replaced: move it "
+                "away, and give the command again"
+            )
 
     def _is_there(self) -> bool:
         try:
@@ -102,10 +115,11 @@ def make_group(url: str) -> None:
 
 
 def remove_levels_above(url: str, number: int) -> None:
-    """Delete the arrays of all levels above this one: those of an earlier run with more levels."""
-    store = ObjectStore(url)
-    while store.exists(f"{(number := number + 1)}/zarr.json"):
-        _delete_all(ObjectStore(f"{url}/{number}"))
+    """Delete the arrays of all levels of petaseg's above this one: those of an earlier run with more levels."""
+    from pipeline.volumes.ome_zarr import coarsest_level
+
+    for above in range(number + 1, coarsest_level(url) + 1):
+        _delete_all(ObjectStore(f"{url}/{above}"))
 
 
 def _delete_all(store: ObjectStore) -> None:

@@ -39,8 +39,10 @@ from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
 """The name of a created volume's array."""
-OWN = re.compile(r"zarr\.json|\d{1,2}/zarr\.json|\d{1,2}/c(/\d+)+")
-"""The objects of a created volume, with its coarser levels."""
+OWN = re.compile(rf"zarr\.json|{LEVEL}/zarr\.json|{LEVEL}/c(/\d+)+")
+"""The objects of a created volume without coarser levels."""
+COARSEST = "petaseg_coarsest_level"
+"""The attribute of a group that says up to which number petaseg has made levels in it; another level is somebody's."""
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 """The names of objects that hold no voxels."""
 GROUP = {"zarr_format": 3, "node_type": "group"}
@@ -141,13 +143,13 @@ class ZarrVolume(CheckedVolume):
     def may_remove(cls, location: Location) -> bool:
         """False if there is nothing; ``VolumeError`` for anything that petaseg did not make."""
         store = ObjectStore(location.base)
-        return may_delete(store, OWN, marked=_is_made_by_petaseg(store))
+        return may_delete(store, _own_objects(store), marked=_is_made_by_petaseg(store))
 
     @classmethod
     def remove(cls, location: Location) -> None:
         """Delete the volume, or what an interrupted creation has left of it; see ``may_remove``."""
         store = ObjectStore(location.base)
-        make_room(store, OWN, VOLUMES["zarr"].markers, marked=_is_made_by_petaseg(store))
+        make_room(store, _own_objects(store), VOLUMES["zarr"].markers, marked=_is_made_by_petaseg(store))
 
     @property
     def is_stored(self) -> bool:
@@ -184,6 +186,19 @@ def create_array(store: ObjectStore, spec: VolumeSpec) -> None:
 def name_of(location: Location) -> str:
     """The name of an image, for its metadata."""
     return posixpath.basename(location.base).removesuffix(".zarr")
+
+
+def coarsest_level(url: str) -> int:
+    """The number of the coarsest level that petaseg has begun to make in a volume; 0 if there is none."""
+    node = _read_node(ObjectStore(url))
+    number = 0 if node is None else node[1].get(COARSEST, 0)
+    return number if isinstance(number, int) and 0 <= number < 100 else 0
+
+
+def _own_objects(store: ObjectStore) -> re.Pattern[str]:
+    """Matches the objects that petaseg has made in a volume, with those of its coarser levels."""
+    numbers = "|".join(map(str, range(coarsest_level(store.url) + 1)))
+    return re.compile(rf"zarr\.json|({numbers})/(zarr\.json|c(/\d+)+)")
 
 
 def _is_made_by_petaseg(store: ObjectStore) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
 from pipeline.runs.verify import verify_run
@@ -18,9 +18,10 @@ from pipeline.stages import opened
 from pipeline.stages.downsample import Downsample
 from pipeline.stages.layout import Layout
 from pipeline.stages.pyramid import pyramid_levels
-from pipeline.volumes import open_volume
+from pipeline.volumes import open_volume, parse_target
 from pipeline.volumes.base import VolumeSpec
 from pipeline.volumes.ome_metadata import multiscale_attributes
+from pipeline.volumes.ome_zarr import ZarrVolume
 from tests.runs import run, write_run, write_volume
 from tests.segmentation.test_pyramid import blocks, most, rounded
 
@@ -194,6 +195,19 @@ def test_fewer_levels_leave_no_old_one_behind(tmp_path: Path) -> None:
     run(image_run(tmp_path, downsample={"levels": 1}))
     assert listed(tmp_path / "run" / "labels.zarr") == ["0", "1"]
     assert not (tmp_path / "run" / "labels.zarr" / "2" / "zarr.json").exists()
+
+
+def test_a_level_of_somebody_else_is_refused_and_stays(tmp_path: Path) -> None:
+    """A level that another program made in a volume of a run is never written or deleted."""
+    done = run(image_run(tmp_path, downsample=None))
+    level = Path(done.layout.volume_url("labels")) / "1"
+    (level / "c").mkdir(parents=True)
+    (level / "c" / "mine").write_text("mine")
+    with pytest.raises(VolumeError, match="holds a level that petaseg did not make"):
+        run(image_run(tmp_path))
+    assert (level / "c" / "mine").read_text() == "mine"
+    with pytest.raises(VolumeError, match="which petaseg did not make"):
+        ZarrVolume.may_remove(parse_target(done.layout.volume_url("labels")))
 
 
 def test_a_volume_that_the_run_has_not_is_refused(tmp_path: Path) -> None:
