@@ -66,8 +66,8 @@ class StoredLevel:
     def _refuse_foreign(self) -> None:
         if next(iter(object_names(ObjectStore(self.place))), None) is not None:
             raise VolumeError(
-                f"{self.place} holds a level that petaseg did not make, and only what petaseg made is replaced: move it "
-                "away, and give the command again"
+                f"{self.place} holds a level that petaseg did not make, and only what petaseg made is replaced: move "
+                "it away, and give the command again"
             )
 
     def _is_there(self) -> bool:
