@@ -5,6 +5,9 @@
 3. the VOI at 51 thresholds from one merge tree                                      pipeline/evaluation/sweep.py
 4. the threshold of the lowest VOI goes to the model's card                          card.yaml
 
+A network that predicts the foreground, and nothing of which neurons are made, has a mask in place of neurons, and the
+threshold of the largest foreground IoU (pipeline/runs/object_sweep.py).
+
 It is an ordinary run, so after an interruption the same command goes on with its missing chunks.
 """
 
@@ -18,9 +21,9 @@ import numpy as np
 
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.models.heads import heads_of
+from pipeline.models.heads import FOREGROUND, heads_of, makes_mask
 from pipeline.models.spec import ModelCard, load_card, write_card
-from pipeline.runs.report import write_report
+from pipeline.runs.report import Report, write_report
 from pipeline.storage import absolute
 from pipeline.training.sources import Source, open_sources
 from workflows.driver import run_with_progress
@@ -47,35 +50,45 @@ class Chosen:
 def choose_threshold(config: TrainConfig, *, quiet: bool = False) -> Chosen:
     """Choose the threshold of a finished training and write it into its card; a card that has one keeps it.
 
-    Only for affinities or membranes that a run can use, and for labels of at least two objects.
+    Only for affinities or membranes that a run can use, with labels of at least two objects, and for a foreground.
     """
     folder = Path(config.output)
     card = load_card(folder)
     if card.threshold is not None:
         return Chosen(card.threshold, f"threshold {card.threshold:g} stands in {folder}/card.yaml")
-    if not any(head.makes_neurons for head in heads_of(card)):
+    heads, source = heads_of(card), open_sources(config)[1]
+    is_mask = makes_mask(heads)
+    if not is_mask and not any(head.makes_neurons for head in heads):
         return Chosen(None, "no threshold is chosen: it predicts neither affinities of neighbours nor membranes")
-    source = open_sources(config)[1]
     box = validation_box(source.box, config.threshold_box)
-    objects = np.unique(source.read_labels(box))
-    if (objects != 0).sum() < 2:
-        return Chosen(None, f"no threshold is chosen: {box} of the validation part has fewer than two labelled objects")
-    return _chosen(folder, card, box, write_run_file(folder, config, source, box), quiet)
+    needed = "one labelled object" if is_mask else "two labelled objects"
+    if (np.unique(source.read_labels(box)) != 0).sum() < (1 if is_mask else 2):
+        return Chosen(None, f"no threshold is chosen: {box} of the validation part has fewer than {needed}")
+    return _chosen(folder, card, box, write_run_file(folder, config, source, box, is_mask=is_mask), quiet)
 
 
 def _chosen(folder: Path, card: ModelCard, box: BoundingBox, run_file: Path, quiet: bool) -> Chosen:
-    """Run the file, take the threshold of the lowest VOI, and write it into the card."""
+    """Run the file, take the threshold of the best score, and write it into the card."""
     report = write_report(run_with_progress(str(run_file), quiet=quiet).run)
-    best = report.best
-    assert best is not None, "the run has true labels"
-    threshold = round(best.threshold, 4)
-    scores = {**card.scores, "validation VOI": round(best.scores.voi, 4), "validation VOI on": str(box)}
+    name, words, threshold, score = _best(report)
+    scores = {**card.scores, f"validation {name}": round(score, 4), f"validation {name} on": str(box)}
     write_card(folder, card.model_copy(update={"threshold": threshold, "scores": scores}))
     return Chosen(
         threshold,
-        f"threshold {threshold:g} has the lowest VOI, {best.scores.voi:.3f} bits, on {box} of the validation part; it "
-        f"stands in {folder}/card.yaml now ({report.sweep_picture} shows all thresholds)",
+        f"threshold {threshold:g} has the {words} on {box} of the validation part; it stands in {folder}/card.yaml "
+        f"now ({report.sweep_picture} shows all thresholds)",
     )
+
+
+def _best(report: Report) -> tuple[str, str, float, float]:
+    """The name of the score, what is said of it, the threshold and the score."""
+    if report.lines:
+        line, best = report.lines[0], report.lines[0].best
+        score = line.score(best)
+        return "IoU", f"largest foreground IoU, {score:.3f},", best.value, score
+    assert report.best is not None, "the run has true labels"
+    voi = report.best.scores.voi
+    return "VOI", f"lowest VOI, {voi:.3f} bits,", round(report.best.threshold, 4), voi
 
 
 def validation_box(part: BoundingBox, most: Vec) -> BoundingBox:
@@ -84,8 +97,10 @@ def validation_box(part: BoundingBox, most: Vec) -> BoundingBox:
     return BoundingBox.from_shape(shape, part.start + (part.shape - shape) // 2)
 
 
-def write_run_file(folder: Path, config: TrainConfig, source: Source, box: BoundingBox) -> Path:
-    """The run file, in ``<output>/threshold``."""
+def write_run_file(
+    folder: Path, config: TrainConfig, source: Source, box: BoundingBox, *, is_mask: bool = False
+) -> Path:
+    """The run file, in ``<output>/threshold``; is_mask: it makes a mask of the foreground."""
     mask = {} if source.mask is None else {"mask": absolute(source.mask.url, ".")}
     region = {"start": list(box.start), "stop": list(box.stop)}
     data: dict[str, Any] = {
@@ -97,6 +112,7 @@ def write_run_file(folder: Path, config: TrainConfig, source: Source, box: Bound
             **{"device": config.device, "any_resolution": True},
             **({"threads": config.threads} if config.threads > 1 else {}),
         },
+        **({"segmentation": {"kind": "mask", "head": FOREGROUND}} if is_mask else {}),
         "evaluation": {"labels": absolute(source.labels.url, "."), **region},
         "execution": {"executor": "serial"},
     }

@@ -162,6 +162,13 @@ def chosen_heads(card: ModelCard, names: Sequence[str]) -> tuple[Head, ...]:
     return tuple(head for head in heads if head.name in names)
 
 
+def makes_mask(heads: Sequence[Head]) -> bool:
+    """True if the threshold of the card is about a mask of the foreground, since no neurons can be made."""
+    found = [head for head in heads if head.name == FOREGROUND]
+    is_single = len(found) == 1 and found[0].mapping == "probability" and found[0].channels == 1
+    return is_single and not any(head.makes_neurons for head in heads)
+
+
 def storable(heads: Sequence[Head]) -> tuple[Head, ...]:
     """Those heads of a model that a run can store."""
     names = [head.name for head in heads]

@@ -35,7 +35,7 @@ KEY = "petaseg.json"
 RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|extent\.json)")
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
-    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|scores\.json)"
+    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|iou\.png|scores\.json)"
     r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
     r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json"
 )
@@ -135,7 +135,7 @@ def forget_left_out(store: ObjectStore, stages: Collection[str], layout: str) ->
         if kind.name in stages or recorded_layout(store, kind.name) in (None, layout):
             continue
         records = [key for key in store.list(f"ledger/{kind.name}/") if key != extent_key(kind.name)]
-        scores = ["report/scores.json", "report/sweep.png"] if kind is EvaluateSegmentation else []
+        scores = ["report/scores.json", "report/sweep.png", "report/iou.png"] if kind is EvaluateSegmentation else []
         for key in (*records, *store.list(f"parts/{kind.name}/"), *scores, extent_key(kind.name)):
             if RECORDS.fullmatch(key) or RESULTS.fullmatch(key):
                 store.delete(key)

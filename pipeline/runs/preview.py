@@ -1,19 +1,21 @@
-"""What other thresholds would give, from the merge tree alone: no voxel is read, and nothing is written.
+"""What other thresholds would give, from stored tables alone: no voxel is read, and nothing is written.
 
-Each node of the tree of boxes is loaded once and cut at every threshold, from the chunks up to the root; then the final
-ids go down again. Memory: about 60 bytes for each region and threshold.
+For a mask and objects see ``object_cuts``. Of neurons, each node of the tree of boxes is loaded once and cut at every
+threshold, from the chunks up to the root; then the final ids go down again. Memory: about 60 bytes for each region and
+threshold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.config.run_file import check_thresholds
 from pipeline.errors import ConfigError
 from pipeline.grid import Chunk
+from pipeline.runs.object_cuts import cut_objects
 from pipeline.runs.run import Run
-from pipeline.runs.summary import Summary, summary_of
+from pipeline.runs.summary import Summary, lowest_of, summary_of
 from pipeline.runs.unchanged import stored_inputs
 from pipeline.segmentation.agglomeration import NodeResult
 from pipeline.segmentation.merge_tree import (
@@ -30,57 +32,85 @@ from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.base import checksum_of
 from pipeline.stages.build_region_graph import BuildRegionGraph
+from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import CutMergeTree, cut_rules
+from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
+from pipeline.stages.landscape import object_rules
 from pipeline.stages.relabel import Relabel
+from pipeline.stages.write_objects import WriteObjects
 
 
 @dataclass(frozen=True)
 class Preview:
     """A segmentation that is not made."""
 
-    rules: CutRules
+    threshold: float
     summary: Summary
     rewritten: int
-    """Chunks whose labels would be written."""
+    """Chunks whose voxels would be written."""
     chunks: int
 
     @property
     def is_present(self) -> bool:
-        """True if the labels are those that are there."""
+        """True if the voxels are those that are there."""
         return self.rewritten == 0
 
 
 def preview(run: Run, thresholds: Sequence[float]) -> list[Preview]:
-    """What each threshold would give, with the other rules of the run; its merge tree is complete.
+    """What each threshold would give, with the other rules of the run; its tables are complete.
 
-    Raises ``ConfigError`` for a threshold at which the tree cannot be cut.
+    Raises ``ConfigError`` for a threshold that cannot be applied to them.
     """
-    refuse_other_kinds(run)
-    rules = [_rules(run, threshold) for threshold in thresholds]
-    cuts, sizes = _up(run, rules)
+    return _of_neurons(run, thresholds) if run.kind.name == "neurons" else _of_objects(run, thresholds)
+
+
+def _of_neurons(run: Run, thresholds: Sequence[float]) -> list[Preview]:
+    """Cut the merge tree at each threshold."""
+    cuts, sizes = _up(run, [_rules(run, threshold) for threshold in thresholds])
     stage = run.stage(Relabel.name)
-    stored, done = stored_inputs(run, stage)
-    grid, found = stage.grids()[0], []
-    fragments = run.ledger(run.stage(ExtractSupervoxels.name), read_only=True).checksums(grid)
-    for rule, at, size in zip(rules, cuts, sizes, strict=True):
-        tables, same = _down(run, at), 0
-        for number, chunk in enumerate(grid):
-            table = bytes.fromhex(checksum_of(tables[chunk.name].to_arrays()))
-            same += bool(done[number]) and stored[number].tobytes() == fragments[number].tobytes() + table
-        summary = summary_of(run, size)
-        chosen = replace(run.chosen, value=rule.threshold, source="preview", file=None)
-        found.append(Preview(rule, replace(summary, threshold=chosen, warnings=()), len(grid) - same, len(grid)))
+    return [
+        _preview(run, threshold, size, _rewritten(run, stage, ExtractSupervoxels.name, _down(run, at)))
+        for threshold, at, size in zip(thresholds, cuts, sizes, strict=True)
+    ]
+
+
+def _of_objects(run: Run, thresholds: Sequence[float]) -> list[Preview]:
+    """Unite the basins at each threshold; a voxel between two thresholds changes without a change of its object."""
+    assert run.landscape is not None, "the run makes no neurons"
+    stage, head, table = run.stage(run.kind.result.name), run.landscape.head, run.config.segmentation
+    assert isinstance(stage, WriteObjects)
+    lowest = lowest_of(run)
+    if low := [each for each in thresholds if each < lowest]:
+        raise ConfigError(
+            f"--preview: threshold {low[0]:g} is below {lowest:g}, where the stored tables end: give a higher one, or "
+            "lower segmentation.lowest_threshold, which computes basins again"
+        )
+    rules = [object_rules(head, table.model_copy(update={"threshold": each})) for each in thresholds]
+    found = []
+    for threshold, rule, cut in zip(thresholds, rules, cut_objects(run, rules), strict=True):
+        then = replace(stage, threshold=rule.mask)
+        found.append(_preview(run, threshold, cut.sizes, _rewritten(run, then, ExtractBasins.name, cut.tables)))
     return found
 
 
-def refuse_other_kinds(run: Run) -> None:
-    """``ConfigError`` for a run that makes no neurons: its result is looked at beside the first one."""
-    if run.kind.name != "neurons":
-        raise ConfigError(
-            f"--preview is for neurons, and this run makes {run.kind.words}: write them beside the first ones with "
-            "--threshold and --output"
-        )
+def _preview(run: Run, threshold: float, sizes: Sizes, rewritten: int) -> Preview:
+    """One row: the summary has no warnings, since nothing is made."""
+    chosen = replace(run.chosen, value=threshold, source="preview", file=None)
+    summary = replace(summary_of(run, sizes), threshold=chosen, warnings=())
+    return Preview(threshold, summary, rewritten, len(run.layout.grid()))
+
+
+def _rewritten(run: Run, stage: ChainStage, fragments: str, tables: Mapping[str, Assignment]) -> int:
+    """Chunks whose voxels a stage would write, whose inputs are the fragments of another stage and these tables."""
+    stored, done = stored_inputs(run, stage)
+    grid, same = stage.grids()[0], 0
+    source = run.stage(fragments)
+    known = run.ledger(source, read_only=True).checksums(source.grids()[0])
+    for number, chunk in enumerate(grid):
+        table = bytes.fromhex(checksum_of(tables[chunk.name].to_arrays()))
+        same += bool(done[number]) and stored[number].tobytes() == known[number].tobytes() + table
+    return len(grid) - same
 
 
 def _rules(run: Run, threshold: float) -> CutRules:

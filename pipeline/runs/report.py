@@ -19,12 +19,14 @@ from pipeline.evaluation.compare_masks import MaskScores
 from pipeline.evaluation.compare_objects import ObjectScores
 from pipeline.evaluation.contingency import labelled_voxels
 from pipeline.evaluation.error_plots import iou_plot
+from pipeline.evaluation.object_sweep_plot import Line, object_sweep_plot
 from pipeline.evaluation.plots import Planes, comparison_picture, sweep_plot
 from pipeline.evaluation.png_text import has_text, with_text
 from pipeline.evaluation.run_length import RunLength
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.runs.object_sweep import sweep_objects
 from pipeline.runs.run import Run
 from pipeline.runs.summary import Summary, summarise
 from pipeline.segmentation.merge_tree import canonical
@@ -34,7 +36,7 @@ from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.layout import BESIDE
 
 FOLDER = "report"
-DRAWING = 1
+DRAWING = 2
 """Raised by every change of what the pictures show, so that old ones are drawn again."""
 PICTURE_SIDE = 512
 """Voxels along each side of the part that is drawn."""
@@ -52,7 +54,10 @@ class Report:
     summary: Summary
     scores: AnyScores | None = None
     points: tuple[SweepPoint, ...] = ()
+    lines: tuple[Line, ...] = ()
+    """The sweeps of a mask or of objects: over the threshold, and over that of the seeds."""
     sweep_picture: str = ""
+    iou_picture: str = ""
     run_length: RunLength | None = None
 
     @property
@@ -66,7 +71,7 @@ class Report:
         return {
             "scores": None if self.scores is None else self.scores.to_dict(),
             "run_length": None if self.run_length is None else asdict(self.run_length),
-            "sweep": points,
+            "sweep": points or [line.to_dict() for line in self.lines],
         }
 
 
@@ -98,16 +103,26 @@ def _score_neurons(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
 
 
 def _score_objects(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
-    """Scores of objects, with a plot over the IoU from which an object counts as found."""
+    """Scores of objects, with the sweeps, and a plot over the IoU from which an object counts as found."""
     table = stage.table(run.kind.volume)
     scores = ObjectScores.of_table(table, stage.truth.box.voxels - table.total)
-    return {"scores": scores, "sweep_picture": store_picture(run, "sweep.png", lambda path: iou_plot(scores, path))}
+    plot = store_picture(run, "iou.png", lambda path: iou_plot(scores, path))
+    return {"scores": scores, "iou_picture": plot, **_swept(run, stage)}
 
 
 def _score_mask(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
-    """Scores of a mask."""
+    """Scores of a mask, with the sweep."""
     table = stage.table(run.kind.volume)
-    return {"scores": MaskScores.of_table(table, stage.truth.box.voxels - table.total)}
+    return {"scores": MaskScores.of_table(table, stage.truth.box.voxels - table.total), **_swept(run, stage)}
+
+
+def _swept(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """The sweeps of a mask or of objects, with their picture."""
+    lines = sweep_objects(run, stage)
+    return {
+        "lines": lines,
+        "sweep_picture": store_picture(run, "sweep.png", lambda path: object_sweep_plot(lines, path)),
+    }
 
 
 SCORED: dict[str, Callable[[Run, EvaluateSegmentation], dict[str, Any]]] = {

@@ -199,7 +199,8 @@ class Run:
     @property
     def chosen(self) -> Threshold:
         """The threshold, with the place that says it."""
-        on_card = self.setup.card_threshold is not None
+        landscape = self.landscape
+        on_card = (self.setup.card_threshold if landscape is None else landscape.head.threshold) is not None
         return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
 
     def remember(self) -> None:

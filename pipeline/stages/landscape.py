@@ -90,9 +90,11 @@ def _usual_lowest(head: ValuedHead) -> float:
 
 
 def threshold_of(head: ValuedHead, table: Segmentation) -> float:
-    """The value that a voxel of an object exceeds: by default 0.5, or 0 of signed distances."""
+    """The value that a voxel of an object exceeds: by default the model's for a mask, else 0.5, or 0 of distances."""
     if table.threshold is not None:
         return table.threshold
+    if head.threshold is not None:
+        return head.threshold
     return 0.0 if head.is_signed else DEFAULT_THRESHOLD
 
 

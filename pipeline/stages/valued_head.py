@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config.run_file import Segmentation
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.models.heads import AFFINITIES, FOREGROUND, MAPPINGS, Mapping
+from pipeline.models.heads import AFFINITIES, FOREGROUND, MAPPINGS, Mapping, heads_of, makes_mask
 from pipeline.stages.base import Stage
 from pipeline.stages.heads import HeadSource
 from pipeline.stages.setup import Setup
@@ -27,6 +27,8 @@ class ValuedHead:
 
     source: HeadSource
     mapping: Mapping
+    threshold: float | None = None
+    """What the model's card says about it, for a mask whose run file names none."""
 
     @property
     def identity(self) -> list[Any]:
@@ -50,6 +52,15 @@ class ValuedHead:
         """The smallest stored number that does not stand for less than ``value``."""
         return math.ceil(self._scaled(value))
 
+    def level_at(self, stored: int) -> float:
+        """The shortest number that as a threshold keeps the stored numbers above ``stored``, from 0 to 254."""
+        low, high = MAPPINGS[self.mapping][1]
+        for digits in (1, 2, 3):
+            value = math.ceil((low + (high - low) * stored / HIGHEST) * 10**digits - 1e-9) / 10**digits
+            if self.stored_below(value) == stored:
+                return value
+        raise AssertionError("a thousandth is less than the distance of two stored numbers")
+
     def check_level(self, key: str, value: float | None, *, above: bool = True) -> None:
         """Raise ``ConfigError`` if no value of the head is on one side of a level.
 
@@ -70,12 +81,22 @@ class ValuedHead:
 
     def filtered(self, url: str, fingerprint: str) -> ValuedHead:
         """The same head after a filter, whose result another stage has stored."""
-        return ValuedHead(HeadSource(self.source.name, url, fingerprint), self.mapping)
+        return replace(self, source=HeadSource(self.source.name, url, fingerprint))
 
 
 def chosen_head(setup: Setup, predicted: Stage | None) -> ValuedHead:
     """The head of which a mask or objects are made."""
-    return valued_head(setup, predicted, result_head(setup.config.segmentation, setup.inputs.heads))
+    name = result_head(setup.config.segmentation, setup.inputs.heads)
+    return replace(valued_head(setup, predicted, name), threshold=card_threshold(setup, name))
+
+
+def card_threshold(setup: Setup, name: str) -> float | None:
+    """The threshold of the model's card for a mask of the head ``name``; cards of neurons' models say no such one."""
+    network = setup.inputs.network
+    if network is None or setup.config.segmentation.kind != "mask":
+        return None
+    is_about = makes_mask(heads_of(network.card)) and name == FOREGROUND
+    return network.card.threshold if is_about else None
 
 
 def valued_head(setup: Setup, predicted: Stage | None, name: str) -> ValuedHead:

@@ -168,9 +168,9 @@ class TrainConfig(Table):
     overlap: Voxel | None = None
     """Voxels that neighbouring patches share in a run, for the card; a quarter of the patch if left out."""
     threshold: Share | None = None
-    """For the card: the threshold of the merge tree; chosen on the validation part if left out."""
+    """For the card: the threshold of the merge tree, or of a mask; chosen on the validation part if left out."""
     choose_threshold: bool = True
-    """Choose the threshold after the training, by the VOI of a run on a box of the validation part."""
+    """Choose the threshold after the training by a run on a box of the validation part: by VOI, or a mask's IoU."""
     threshold_box: Shape = Vec(64, 192, 192)
     """The largest box (z, y, x), in the middle of the validation part, on which the threshold is chosen."""
     training_data: str = ""

@@ -80,9 +80,11 @@ def test_a_threshold_below_zero_is_applied_to_a_signed_distance(tmp_path: Path) 
     run(file, "segmentation.lowest_threshold=-0.9")
     done = petaseg("relabel", file, "--threshold", "-0.5", "--set", "segmentation.lowest_threshold=-0.9")
     assert done.returncode == 0, done.stderr
-    refused = petaseg("relabel", file, "--preview", "0.3")
-    assert "--preview is for neurons" in refused.stderr
-    assert "nothing is written" not in refused.stdout + refused.stderr
+    shown = petaseg("relabel", file, "--preview=-0.3,0.3")
+    assert shown.returncode == 0, shown.stderr
+    assert "pieces of the mask" in shown.stdout
+    refused = petaseg("relabel", file, "--preview=-0.95")
+    assert "threshold -0.95 is below -0.9, where the stored tables end" in refused.stderr
 
 
 def test_a_threshold_below_the_stored_tables_is_refused_with_what_computes_them(tmp_path: Path) -> None:

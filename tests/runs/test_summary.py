@@ -80,7 +80,7 @@ def test_a_preview_says_what_relabel_then_does(tmp_path: Path, source: dict[str,
         run(file, "segmentation.threshold=0.6")
         opened.forget()
         old = {chunk.name: now.layout.get_part("assign_segments", chunk)["segment"] for chunk in now.layout.grid()}
-        then = run(file, f"segmentation.threshold={each.rules.threshold}")
+        then = run(file, f"segmentation.threshold={each.threshold}")
         new = {chunk.name: then.layout.get_part("assign_segments", chunk)["segment"] for chunk in then.layout.grid()}
         assert each.rewritten == sum((old[name] != new[name]).any() for name in old)
         check(each.summary, labels_of(then))

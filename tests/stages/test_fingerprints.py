@@ -38,7 +38,7 @@ EXTRACT = ExtractSupervoxels(LAYOUT, AFFINITIES, "mask", "a mask", default_rules
 GRAPH = BuildRegionGraph(LAYOUT, AFFINITIES, "fragments", False)
 AGGLOMERATE = Agglomerate(LAYOUT, "graph", Linkage("quantile", 0.5), 0.1)
 CUT = CutMergeTree(LAYOUT, "tree", CutRules(0.5, 100, 0.2))
-EVALUATE = EvaluateSegmentation(LAYOUT, ("supervoxels", "labels"), TRUTH, ("supervoxels", "labels"))
+EVALUATE = EvaluateSegmentation(LAYOUT, ("supervoxels", "labels"), TRUTH, ("supervoxels", "labels"), None)
 READERS = (AssignSegments(LAYOUT, "cut"), WriteSupervoxels(LAYOUT, "joins"), Relabel(LAYOUT, "table"))
 STAGES = (PREDICT, EXTRACT, GRAPH, AGGLOMERATE, CUT, EVALUATE, *READERS)
 

@@ -1,5 +1,7 @@
 """The threshold of a trained model is chosen by a run on its validation part, and stands in its card."""
 
+import json
+
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -33,6 +35,23 @@ def test_the_threshold_of_the_lowest_voi_goes_to_the_card_once(tmp_path):
     assert run.threshold == after.threshold
     assert "stands in" in str(choose_threshold(config, quiet=True))
     assert load_card(tmp_path / "model") == after
+
+
+def test_the_threshold_of_the_largest_iou_goes_to_the_card_of_a_foreground(tmp_path):
+    """A network of the foreground has a mask: its best threshold is on the card, and a mask of it takes that."""
+    config = settings(tmp_path / "model", targets=({"what": "foreground"},))
+    train(config)
+    said = str(choose_threshold(config, quiet=True))
+    card = load_card(tmp_path / "model")
+    stored = json.loads((tmp_path / "model" / "threshold" / "run" / "report" / "scores.json").read_text())
+    (line,) = stored["sweep"]
+    assert card.threshold == line["best"]["value"]
+    assert card.scores["validation IoU"] == round(max(each["foreground_iou"] for each in line["points"]), 4)
+    assert f"threshold {card.threshold:g} has the largest foreground IoU" in said
+    run = Run.open(tmp_path / "model" / "threshold" / "run")
+    assert (run.threshold, run.chosen.source) == (card.threshold, "model's card")
+    objects = Run.open(tmp_path / "model" / "threshold" / "run", ["segmentation.kind=objects"])
+    assert (objects.threshold, objects.chosen.source) == (0.5, "default")
 
 
 def test_where_no_threshold_can_be_chosen_it_is_said(tmp_path):

@@ -34,7 +34,7 @@ def register(app: typer.Typer) -> None:
         ] = None,
         preview: Annotated[
             str | None,
-            typer.Option(metavar="T,T,...", help="Neurons: say what these thresholds would give; nothing is written."),
+            typer.Option(metavar="T,T,...", help="Say what these thresholds would give; nothing is written."),
         ] = None,
         output: Annotated[
             str | None,
@@ -67,7 +67,7 @@ def register(app: typer.Typer) -> None:
         )
         if preview is not None:
             _refuse_beside_preview(threshold=threshold, output=output)
-            show_preview(run, overrides, parse_thresholds(preview))
+            show_preview(run, overrides, preview)
             return
         beside = "" if output is None else name_of(output)
         if not beside:
@@ -87,6 +87,8 @@ petaseg relabel runs/first --threshold 0.4
 petaseg relabel runs/first --threshold 0.3 --output labels_03.zarr
 
 petaseg relabel runs/mitochondria --set segmentation.seed_threshold=0.9
+
+petaseg relabel runs/mitochondria --preview 0.5,0.6 --set segmentation.seed_threshold=0.9
 """
 
 
@@ -117,8 +119,8 @@ def remember(run: str, overrides: Sequence[str]) -> None:
         opened.remember()
 
 
-def show_preview(run: str, overrides: Sequence[str], thresholds: Sequence[float]) -> None:
-    """Print what thresholds would give; ``ConfigError`` if the run has no finished merge tree."""
+def show_preview(run: str, overrides: Sequence[str], text: str) -> None:
+    """Print what thresholds would give; ``ConfigError`` if the run has no finished tables."""
     from pipeline.runs import preview
     from pipeline.runs.run import Run
     from workflows.driver import check_complete
@@ -126,22 +128,23 @@ def show_preview(run: str, overrides: Sequence[str], thresholds: Sequence[float]
     from workflows.terminal.tables import heading, say
 
     opened = Run.open(run, overrides)
-    preview.refuse_other_kinds(opened)
+    is_signed = opened.landscape is not None and opened.landscape.head.is_signed
+    thresholds = parse_thresholds(text, lowest=-1 if is_signed else 0)
     check_complete(opened, "tables")
     heading(f"preview of {opened.url}; nothing is written; the threshold now: {opened.chosen}")
     found = preview.preview(opened, thresholds)
     preview_table(found)
-    others = [each.rules.threshold for each in found if not each.is_present]
+    others = [each.threshold for each in found if not each.is_present]
     if others:
         say(f"apply one with: {opened.relabel_hint('--threshold', f'{others[0]:g}')}")
 
 
-def parse_thresholds(text: str) -> list[float]:
-    """Thresholds out of ``0.3,0.4``, ascending and each once; ``ConfigError`` unless they are numbers from 0 to 1."""
+def parse_thresholds(text: str, lowest: int = 0) -> list[float]:
+    """Thresholds out of ``0.3,0.4``, ascending and each once; ``ConfigError`` unless they are from ``lowest`` to 1."""
     from pipeline.config.base import finite_number
     from pipeline.errors import ConfigError
 
     found = sorted({finite_number(part.strip()) for part in text.split(",")})
-    if not all(0 <= value <= 1 for value in found):
-        raise ConfigError(f"--preview is {text[:80]!r}; give thresholds from 0 to 1, like --preview 0.3,0.4,0.5")
+    if not all(lowest <= value <= 1 for value in found):
+        raise ConfigError(f"--preview is {text[:80]!r}; give thresholds from {lowest} to 1, like --preview 0.3,0.4,0.5")
     return found

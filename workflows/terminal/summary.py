@@ -56,12 +56,13 @@ def volume(voxels: int, um3: float) -> str:
 
 
 def preview_table(previews: Sequence[Preview]) -> None:
-    """Print what each threshold would give; a row is marked if that is what the labels are."""
-    table = Table("threshold", "neurons", "largest (voxels)", "share", "median", "specks", "chunks to write")
+    """Print what each threshold would give; a row is marked if that is what the voxels are."""
+    words = KINDS[previews[0].summary.kind].words
+    table = Table("threshold", words, "largest (voxels)", "share", "median", "specks", "chunks to write")
     for each in previews:
         found = each.summary
         largest = found.largest[0][1] if found.largest else 0
         written = "none: as it is" if each.is_present else f"{each.rewritten:,} of {each.chunks:,}"
         cells = (f"{largest:,}", f"{largest / max(1, found.labelled):.1%}", f"{found.median:,}", f"{found.specks:,}")
-        table.add_row(f"{each.rules.threshold:g}", f"{found.segments:,}", *cells, written)
+        table.add_row(f"{each.threshold:g}", f"{found.segments:,}", *cells, written)
     console.print(table)
