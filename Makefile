@@ -16,10 +16,12 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-# A real SLURM (Debian's packages) and a real Kubernetes control plane (built once from Debian's source, into ~/.cache).
+# A real SLURM and a real browser (Debian's packages), and a real Kubernetes control plane (built once from Debian's source,
+# into ~/.cache).
 clusters:
 	bash tests/deploy/slurm-up.sh install
 	bash tests/deploy/k8s-build.sh
+	bash tests/viewing/chromium.sh
 
 bench: install
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[benchmark]'

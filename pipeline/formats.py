@@ -91,9 +91,13 @@ MARK = FileFormat("petaseg.json", 1)
 """Marks a run directory as one of petaseg's, and names the input whose results are in it."""
 SEGMENTATION = FileFormat("segmentation.json", 1)
 """In a run directory: the threshold that ``petaseg relabel`` has applied, and what the run file said then."""
+ADDED = FileFormat("added.json", 1)
+"""In a run directory: the tables that ``petaseg add`` has added to the configuration."""
 INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""
 SELF_TRAINING = FileFormat("self-train.json", 1, "another --output")
 """In the folder of a self-training: its settings, and beside each mask how much of it is sure (``sure.json``)."""
+VIEW = FileFormat("view.json", 1, "delete it, and look at the run anew")
+"""In a run directory: where the viewer looked, and what it showed."""
 SUGGESTIONS = FileFormat("suggestions.json", 1, "another --output")
 """The boxes that ``petaseg suggest`` has chosen, and a digest of what it chose them by."""

@@ -16,6 +16,8 @@ from tests.runs import write_run, write_volume
 SHAPE = (20, 24, 28)
 CHUNK = [10, 12, 14]
 FAR = [0, 0, -4]
+NEURONS = ("result", "supervoxels")
+"""The volumes of every run that makes neurons."""
 OFFSETS = [[-1, 0, 0], [0, -1, 0], [0, 0, -1], FAR]
 OTHERS = [{"what": "foreground", "channels": 7}, {"what": "membranes", "channels": 1}]
 
@@ -97,6 +99,9 @@ VALUES: dict[str, Any] = {
     "evaluation.skeletons": "other/lines.npz",
     "evaluation.start": [1, 0, 0],
     "evaluation.stop": [19, 24, 28],
+    "downsample.levels": 2,
+    "downsample.volumes": ["result"],
+    "meshes.smallest_voxels": 500,
     "execution.executor": "dask",
     "execution.workers": 3,
     "execution.threads_per_worker": 2,
@@ -204,13 +209,17 @@ def write_runs(folder: Path) -> Path:
         "storage_chunk_shape": CHUNK,
         "agglomeration": {"linkage": "quantile", "stop_score": 0.05},
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
+        "downsample": {},
+        "meshes": {},
+        "measures": {},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):
         given = {name: heads if name == "heads" else f"{name}.zarr"}
         given |= {"affinity_offsets": OFFSETS} if name == "affinities" else {}
         network = {"inference": {"model": "./model", "device": "cpu"}} if name == "image" else {}
-        file = write_run(folder, **common, **network, input={**given, "mask": "mask.zarr"})
+        levels = {"downsample": {"volumes": [*NEURONS, *(["heads", "image"] if network else [])]}}
+        file = write_run(folder, **{**common, **levels}, **network, input={**given, "mask": "mask.zarr"})
         file.rename(folder / f"{name}.yaml")
     pair = {"foreground": "membranes.zarr", "contours": "other/membranes.zarr"}
     del common["agglomeration"]

@@ -23,6 +23,7 @@ HEAVY = {
     "matplotlib",
     "obstore",
     "prometheus_client",
+    "pyarrow",
     "botocore",
     "transformers",
     "lightning",
@@ -40,6 +41,7 @@ INSIDE = {
     "clusters": {"errors", "registry", "formats", "config", "storage"},
     "volumes": {"errors", "registry", "formats", "geometry", "grid", "storage", "config"},
     "segmentation": {"errors", "geometry"},
+    "shapes": {"errors", "geometry", "segmentation"},
     "synthetic": {"errors", "registry", "geometry", "config", "volumes"},
     "evaluation": {"errors", "geometry", "grid", "segmentation", "storage", "volumes"},
     "models": {"errors", "registry", "formats", "geometry", "config", "storage"},
@@ -57,9 +59,13 @@ INSIDE = {
         *("errors", "formats", "geometry", "grid", "config", "storage", "models", "volumes", "evaluation", "training"),
         *("segmentation", "stages", "runs"),
     },
+    "viewing": {
+        *("errors", "formats", "geometry", "storage", "volumes", "segmentation", "evaluation", "ledger", "stages"),
+        *("runs", "shapes"),
+    },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),
-        *("inference", "evaluation", "needs"),
+        *("inference", "evaluation", "needs", "shapes"),
     },
 }
 """Package or module of ``pipeline`` -> the others that it may import. ``runs`` and ``experiments`` may import all."""
@@ -77,6 +83,9 @@ OUTSIDE = {
     "obstore": {"storage"},
     "botocore": {"storage"},
     "numba": {"segmentation"},
+    "zmesh": {"shapes"},
+    "DracoPy": {"shapes"},
+    "pyarrow": {"shapes"},
     "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),

@@ -212,6 +212,15 @@ def test_arrays_are_stored_as_plain_npz(store: ObjectStore, tmp_path: Path) -> N
         assert (arrays["edges"] == np.arange(6).reshape(3, 2)).all()
 
 
+def test_one_array_is_read_without_the_others(store: ObjectStore) -> None:
+    """An array comes back by its name, and a name that the object has not gives none."""
+    store.put_arrays("key", {"large": np.arange(10**6), "small": np.arange(6).reshape(3, 2)})
+    small = store.get_array("key", "small")
+    assert small is not None
+    assert (small == np.arange(6).reshape(3, 2)).all()
+    assert store.get_array("key", "other") is None
+
+
 def test_python_objects_are_refused(store: ObjectStore) -> None:
     with pytest.raises(ValueError, match="pickle"):
         store.put_arrays("key", {"a": np.array([object()])})

@@ -13,14 +13,18 @@ from typer.core import TyperGroup
 from pipeline import __version__
 from pipeline.errors import ConfigError
 from workflows.commands import (
+    add,
+    dashboard,
     demo,
     evaluate,
     experiment,
+    export,
     ingest,
     init,
     models,
     plan,
     relabel,
+    report,
     run,
     self_train,
     status,
@@ -29,6 +33,7 @@ from workflows.commands import (
     synthesize,
     train,
     verify,
+    view,
 )
 
 EPILOG = "First time here? `petaseg demo` makes neurons out of nothing in half a minute."
@@ -88,7 +93,8 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, verify, evaluate),
+    *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
+    *(view, report, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

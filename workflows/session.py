@@ -17,6 +17,7 @@ from pipeline.execution.runner import ChunkDone, Event, Listener, RunOptions, St
 from pipeline.ledger.records import Summary
 from pipeline.runs.hints import continuation
 from pipeline.runs.lease import Lease
+from pipeline.runs.published import settle
 from pipeline.runs.run import Run
 from pipeline.runs.unchanged import keep_unchanged
 from pipeline.runs.unused import unused_keys
@@ -88,6 +89,9 @@ class Session:
                 summary = run_stage(stage, ledger, self.executor, self._options(stage), on_event=self.listener)
             finally:
                 ledger.close()
+            if stage.publishes:
+                self.lease.may_write()
+                stage.publish()
         self.seconds[name] = time.perf_counter() - began
         return summary
 
@@ -172,6 +176,7 @@ def open_session(
 
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
         run.create(cluster, overwrite=overwrite)
+        settle(run)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
             logger.info("threshold %s", run.chosen)
             if run.chosen.file is not None and not run.choice.given:

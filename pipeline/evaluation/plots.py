@@ -204,10 +204,10 @@ def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
         columns["prediction"] = list(planes["prediction"].both())
     ids = planes["segmentation"].both()
     colour_ids = _matched(ids, planes["truth"].both()) if "truth" in planes else list(ids)
-    columns["segmentation"] = [_overlay(*parts) for parts in zip(backdrops, ids, colour_ids, strict=True)]
+    columns["segmentation"] = [overlay(*parts) for parts in zip(backdrops, ids, colour_ids, strict=True)]
     if "truth" in planes:
         true = planes["truth"].both()
-        columns["ground truth"] = [_overlay(*parts) for parts in zip(backdrops, true, true, strict=True)]
+        columns["ground truth"] = [overlay(*parts) for parts in zip(backdrops, true, true, strict=True)]
     return columns
 
 
@@ -246,7 +246,7 @@ def label_colours(labels: np.ndarray) -> np.ndarray:
     return colours[index.reshape(labels.shape)]
 
 
-def _overlay(raw: np.ndarray, ids: np.ndarray, colour_ids: np.ndarray) -> np.ndarray:
+def overlay(raw: np.ndarray, ids: np.ndarray, colour_ids: np.ndarray) -> np.ndarray:
     """The image overlaid with colours, with dark borders between ids: float64 (rows, columns, 3)."""
     picture = np.repeat(raw[..., None] / 255, 3, axis=-1)
     shown = ids != 0

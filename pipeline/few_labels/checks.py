@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.errors import ConfigError
 from pipeline.few_labels.self_training import RECORD, SelfTraining, part_of, refuse_other
 from pipeline.geometry import BoundingBox
+from pipeline.models.heads import FOREGROUND
 from pipeline.runs.inputs import RESOLUTION_FACTOR
 from pipeline.runs.origin import require_finished
 from pipeline.training.callbacks import card_channels
@@ -47,10 +48,12 @@ def whole_or(box: BoundingBox | None, image: str) -> BoundingBox:
 
 def _check_targets(plan: SelfTraining) -> None:
     offsets, others = card_channels(plan.config.channels)
-    if not offsets:
+    objects = any(t.what == FOREGROUND for t in others) and not any(t.zero_is_unknown for t in plan.config.channels)
+    if not offsets and not objects:
         raise ConfigError(
             f"the training predicts {', '.join(other.what for other in others)}; self-training keeps affinities of "
-            "the nearest neighbours that the network is sure of: train them, [-1, 0, 0], [0, -1, 0], [0, 0, -1] first"
+            "the nearest neighbours, or a foreground, that the network is sure of: train affinities, [-1, 0, 0], "
+            "[0, -1, 0], [0, 0, -1] first, or foreground beside targets for which label 0 is background"
         )
 
 

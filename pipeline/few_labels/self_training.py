@@ -25,7 +25,7 @@ from pipeline.config.reading import load_config
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation.files import make_folder, whole_file
-from pipeline.few_labels.sure import Progress, SureRule, write_sure_mask
+from pipeline.few_labels.sure import Progress, SureObjects, SureRule, write_sure_mask
 from pipeline.formats import SELF_TRAINING
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import load_card, write_card
@@ -34,7 +34,7 @@ from pipeline.storage import absolute
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.scores import score_name
-from pipeline.training.target_kinds import Affinities
+from pipeline.training.target_kinds import Affinities, Contours, Foreground
 from pipeline.training.trainer import identity
 from pipeline.volumes import open_volume
 
@@ -57,12 +57,31 @@ class SelfTraining:
     """The part of the image that is used."""
     rounds: int = 1
     sure: float = 0.8
-    """Least |2 p - 1| of the affinities p that are kept."""
+    """Least |2 p - 1| of the probabilities p that are kept."""
 
     @property
-    def rule(self) -> SureRule:
+    def rule(self) -> SureRule | SureObjects:
         """When a voxel is sure."""
-        return SureRule(self.sure, next(t for t in self.config.channels if isinstance(t, Affinities)))
+        channels = self.config.channels
+        affinities = next((target for target in channels if isinstance(target, Affinities)), None)
+        if affinities is not None:
+            return SureRule(self.sure, affinities)
+        return SureObjects(self.sure, tuple(t for t in channels if isinstance(t, Foreground | Contours)))
+
+    @property
+    def segmentation(self) -> dict[str, Any]:
+        """What a run makes of the predictions: neurons as it does by itself, or objects with seeds off contours."""
+        rule = self.rule
+        if isinstance(rule, SureRule):
+            return {}
+        contours = any(isinstance(target, Contours) for target in rule.targets)
+        seeds = {"seed_threshold": 0.8, "seeds_within": {"contours": {"below": 0.3}}} if contours else {}
+        return {"segmentation": {"kind": "objects", "head": "foreground", "threshold": 0.5, **seeds}}
+
+    @property
+    def result(self) -> str:
+        """The name of the volume that a round trains on."""
+        return "objects" if self.segmentation else "labels"
 
     @property
     def score(self) -> str:
@@ -130,6 +149,7 @@ class Round:
                 "model": str(self.model / "card.yaml"),
                 **{"device": config.device, "threads": config.threads},
             },
+            **self.plan.segmentation,
         }
 
     def training_settings(self) -> dict[str, Any]:
@@ -139,7 +159,7 @@ class Round:
         data.pop("backbone", None)
         sure = LabelledVolume(
             image=self.plan.unlabelled,
-            labels=str(self.folder / "run" / "labels.zarr"),
+            labels=str(self.folder / "run" / f"{self.plan.result}.zarr"),
             mask=str(self.mask),
             start=box.start,
             stop=box.stop,
@@ -259,7 +279,8 @@ def keep(one: Round, run: Run, tell: Progress) -> float:
     ``ConfigError`` if the run or the rule has changed since a training on the mask began, or if too little is sure.
     """
     record = one.folder / "sure.json"
-    wanted = {"labels": run.stage("relabel").fingerprint, "rule": fingerprint(one.plan.rule.target, one.plan.sure)}
+    rule = one.plan.rule
+    wanted = {"labels": run.stage(run.kind.result.name).fingerprint, "rule": fingerprint(*rule.targets, rule.sure)}
     known = json.loads(record.read_text()) if record.is_file() else {}
     if {key: known.get(key) for key in wanted} == wanted:
         return float(known["share"])
@@ -268,7 +289,7 @@ def keep(one: Round, run: Run, tell: Progress) -> float:
             f"{one.run_file} and --sure {one.plan.sure:g} give other labels than those on which {one.trained} was "
             "trained; delete that folder to train again, or take the change back"
         )
-    share = write_sure_mask(run, str(one.mask), one.plan.rule, tell)
+    share = write_sure_mask(run, str(one.mask), rule, tell)
     if share < VALID:
         raise ConfigError(
             f"--sure is {one.plan.sure}, and {share:.1%} of the voxels of {one.plan.unlabelled} are as sure; a "

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
 from pipeline.models.heads import KNOWN
+from pipeline.runs.branches import BRANCHES
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.assign_segments import AssignSegments
@@ -45,8 +46,11 @@ STAGES: list[type[ChainStage]] = [
     WriteObjects,  # basins -> objects
     WriteMask,  # basins -> a mask
     EvaluateSegmentation,  # the result and ground truth -> tables of scores; only with ground truth
+    *(kind for branch in BRANCHES.values() for kind in branch.stages),  # what a finished run can have besides
 ]
-"""All stages, each after those that it reads. A new stage is a file in ``pipeline/stages`` and a line here."""
+"""All stages, each after those that it reads. A new stage is a file in ``pipeline/stages`` and a line here, or a row of
+``BRANCHES`` if a table of the run file turns it on.
+"""
 
 
 def build_chain(setup: Setup) -> tuple[ChainStage, ...]:

@@ -17,6 +17,7 @@ from pipeline.config.reference import keys_of
 from pipeline.config.run_file import RunConfig
 from pipeline.config.slurm import SlurmJob
 from pipeline.errors import ConfigError
+from pipeline.runs.branches import BRANCHES
 from pipeline.runs.chain import STAGES, with_readers
 
 BEGIN = "<!-- printed by `python -m pipeline.runs.changes docs/running.md`: change pipeline/runs/changes.py instead -->"
@@ -43,9 +44,34 @@ OBJECTS = Effect("which basins are one object, and the result", with_readers("un
 BASINS = Effect("basins and what follows", with_readers("extract_basins"))
 PASSES = Effect("which basins touch, and what follows", with_readers("build_basin_graph"))
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
-KIND = Effect("the result of the other kind, from the same predictions", with_readers("evaluate_segmentation"))
-EVERYTHING = Effect("everything", with_readers("predict_heads"))
-EFFECTS = (EVERYTHING, SUPERVOXELS, GRAPH, TREE, LABELS, FILTERED, BASINS, PASSES, OBJECTS, KIND, SCORES, NOTHING)
+KIND = Effect(
+    "the result of the other kind, from the same predictions",
+    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result"), *with_readers("measure")),
+)
+LEVELS = Effect(
+    "the levels, and the meshes that are made of them",
+    (*(kind.name for kind in BRANCHES["downsample"].stages), *with_readers("downsample_result")),
+)
+MESHES = Effect("the meshes", with_readers("extract_meshes"))
+HEADS = Effect("everything but the levels of the image", with_readers("predict_heads"))
+EVERYTHING = Effect("everything", tuple(kind.name for kind in STAGES))
+EFFECTS = (
+    EVERYTHING,
+    HEADS,
+    SUPERVOXELS,
+    GRAPH,
+    TREE,
+    LABELS,
+    FILTERED,
+    BASINS,
+    PASSES,
+    OBJECTS,
+    KIND,
+    SCORES,
+    LEVELS,
+    MESHES,
+    NOTHING,
+)
 
 RUNS = {
     "": "",
@@ -84,22 +110,23 @@ def _changes(effect: Effect, *what: str, run: str = "") -> tuple[Change, ...]:
 INFERENCE = tuple(key for key in keys_of() if key.startswith("inference."))
 KEYS = (
     *_changes(EVERYTHING, "input.start", "input.stop", "chunk_shape", "storage_chunk_shape"),
-    *_changes(EVERYTHING, "input.image", "inference.model", "inference.precision", run="image"),
-    *_changes(EVERYTHING, "inference.augmentation", "inference.compile", run="image"),
-    *_changes(EVERYTHING, "inference.augmentation_rule", run="flips"),
-    *_changes(EVERYTHING, "inference.patch_shape", "inference.overlap", "inference.heads", run="image"),
-    *_changes(EVERYTHING, "inference.device", "inference.batch_size", run="gpu"),
-    *_changes(EVERYTHING, "inference.threads", run="cpu"),
+    *_changes(EVERYTHING, "input.image", run="image"),
+    *_changes(HEADS, "inference.model", "inference.precision", run="image"),
+    *_changes(HEADS, "inference.augmentation", "inference.compile", run="image"),
+    *_changes(HEADS, "inference.augmentation_rule", run="flips"),
+    *_changes(HEADS, "inference.patch_shape", "inference.overlap", "inference.heads", run="image"),
+    *_changes(HEADS, "inference.device", "inference.batch_size", run="gpu"),
+    *_changes(HEADS, "inference.threads", run="cpu"),
     *_changes(SUPERVOXELS, "input.mask", "supervoxels.mode", "supervoxels.threshold"),
     *_changes(SUPERVOXELS, "supervoxels.max_distance_nm", "supervoxels.filter_width"),
     *_changes(SUPERVOXELS, "input.affinities", "input.affinity_offsets", run="affinities"),
     *_changes(SUPERVOXELS, "input.membranes", run="membranes"),
     *_changes(SUPERVOXELS, "input.heads", "supervoxels.source", run="heads"),
-    *_changes(EVERYTHING, "supervoxels.source", run="image"),
+    *_changes(HEADS, "supervoxels.source", run="image"),
     *_changes(GRAPH, "agglomeration.linkage"),
     *_changes(GRAPH, "agglomeration.across_sections", run="section"),
     *_changes(GRAPH, "agglomeration.far_offsets", run="affinities"),
-    *_changes(EVERYTHING, "agglomeration.far_offsets", run="image"),
+    *_changes(HEADS, "agglomeration.far_offsets", run="image"),
     *_changes(TREE, "agglomeration.stop_score"),
     *_changes(TREE, "agglomeration.quantile", run="quantile"),
     *_changes(LABELS, "segmentation.threshold", "segmentation.min_size", "segmentation.min_size_threshold"),
@@ -111,7 +138,9 @@ KEYS = (
     *_changes(FILTERED, "segmentation.median", run="mask"),
     *_changes(KIND, "segmentation.kind", run="mask"),
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
-    *_changes(NOTHING, "run_directory"),
+    *_changes(LEVELS, "downsample.levels"),
+    *_changes(MESHES, "meshes.smallest_voxels"),
+    *_changes(NOTHING, "run_directory", "downsample.volumes"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
     *_changes(NOTHING, "inference.gpu", "inference.batch_size", run="cpu"),
     *_changes(NOTHING, "inference.gpu", "inference.threads", run="gpu"),
@@ -143,8 +172,8 @@ KEYS = (
 """The effect of every key of a run file."""
 
 CARD = (
-    *_changes(EVERYTHING, "architecture", "arguments", "sha256", "patch_shape", "overlap", run="image"),
-    *_changes(EVERYTHING, "normalisation", "offsets", "activation", run="image"),
+    *_changes(HEADS, "architecture", "arguments", "sha256", "patch_shape", "overlap", run="image"),
+    *_changes(HEADS, "normalisation", "offsets", "activation", run="image"),
     *_changes(LABELS, "threshold", run="image"),
     *_changes(NOTHING, "name", "weights", "other_channels", "resolution_nm", run="image"),
     *_changes(NOTHING, "training_data", "scores", "licence", run="image"),
@@ -213,7 +242,7 @@ def _is_whole(name: str, keys: Sequence[str]) -> bool:
 
 
 def _consequence(effect: Effect) -> str:
-    if effect in (EVERYTHING, KIND, NOTHING):
+    if effect in (EVERYTHING, HEADS, KIND, NOTHING):
         return effect.words
     return f"{effect.words}: {_code([kind.name for kind in STAGES if kind.name in effect.stages])}"
 

@@ -35,11 +35,14 @@ KEY = "petaseg.json"
 RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|extent\.json)")
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
-    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json|report/(overview\.png|sweep\.png|iou\.png|scores\.json)"
-    r"|beside/[\w-]+/(ledger/\w+/\S+|parts/\w+/\S+|run\.yaml|stages\.json|summary\.json|overview\.png)"
-    r"|report/summary\.json|plan\.json|stages\.json|segmentation\.json"
+    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
+    r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
+    r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|meshes/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary)\.json|overview\.png)"
+    r"|(plan|stages|segmentation|added)\.json|meshes/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts)\.parquet"
 )
 """The results of a run, beside its volumes."""
+DOCUMENTS = ("plan", "segmentation", "added")
+"""Those that lie in the run directory itself."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
 """Logs may be there before a run, as links to another disk: a run only appends to them."""
 REMEDY = "give --overwrite to petaseg run, which deletes the results of that run, or choose another run_directory"
@@ -109,8 +112,9 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    folders = (f"{BESIDE}/", "parts/", "environments/", "report/", "plan.json", "segmentation.json")
-    for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, folders)):
+    folders = (f"{BESIDE}/", "parts/", "meshes/", "tables/", "environments/", "report/")
+    documents = (f"{name}.json" for name in DOCUMENTS)
+    for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, (*folders, *documents))):
         for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):
             store.delete(key)
     for volume in volumes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.runs.branches import BRANCHES
 from pipeline.runs.chain import with_readers
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.build_basin_graph import BuildBasinGraph
@@ -21,7 +22,10 @@ from pipeline.stages.unite_basins import UniteBasins
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
-LEFT_OUT = (WriteSupervoxels.name, EvaluateSegmentation.name)
+LEFT_OUT = (
+    *(WriteSupervoxels.name, EvaluateSegmentation.name),
+    *(kind.name for branch in BRANCHES.values() for kind in branch.of_first),
+)
 """Stages that a second segmentation does without: supervoxels are shared, and scores are those of the first."""
 
 

@@ -21,6 +21,7 @@ from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.ledger.ledger import Ledger
+from pipeline.runs.added import tables_of_file, with_added
 from pipeline.runs.applied import KEY as APPLIED
 from pipeline.runs.applied import (
     KIND,
@@ -89,6 +90,8 @@ class Run:
         source, text = absolute(f"{store.url}/{key}", "."), store.get(key)
         config = with_absolute_paths(read_config(text, source, overrides), parent_of(source) or "")
         beside = beside or name_in(store.url, ObjectStore(config.run_directory).url)
+        if not is_within_run(source, config.run_directory):  # its own file has all that was added
+            config = with_added(config, tables_of_file(text, source), overrides, config.run_directory)
         return cls._of(config, str(path), overrides, own_table(text, source), source, beside)
 
     @classmethod
@@ -319,6 +322,12 @@ def run_file(path: str | Path) -> tuple[ObjectStore, str]:
     return store, key
 
 
+def is_within_run(source: str, run_directory: str) -> bool:
+    """True for the ``run.yaml`` in the run directory, and for that of a second segmentation beside it."""
+    url = ObjectStore(run_directory).url
+    return source.startswith((f"{url}/{RUN_KEY}", f"{url}/{BESIDE}/"))
+
+
 def _with_choice(
     config: RunConfig, inputs: Inputs, own: dict[str, Any], overrides: Sequence[str], source: str
 ) -> tuple[RunConfig, Choice]:
@@ -330,7 +339,7 @@ def _with_choice(
     kept = read_applied(store)
     if kept is not None and (mark := read_mark(store)) is not None and not mark.same_as(InputMark.of(inputs)):
         kept = None  # it is about the results of another input
-    if source.startswith((f"{store.url}/{RUN_KEY}", f"{store.url}/{BESIDE}/")):  # it has all that was applied
+    if is_within_run(source, config.run_directory):  # it has all that was applied
         return config, Choice(own if kept is None else kept.file, {} if kept is None else kept.values, given)
     held = {} if kept is None or given.get(KIND, own.get(KIND)) != own.get(KIND) else kept.held_by(own)
     now = without(held, given)

@@ -113,7 +113,7 @@ class RunWatch:
         began = lease.holder.started if lease is not None and driver == "working" else None
         states, hours = [], []
         for stage in self.outline.stages:
-            ledger, rate = self._ledger(stage), rates.get(stage.name)
+            ledger, rate = self.ledger(stage), rates.get(stage.name)
             share = share_of(driven.config, driven.cluster, stage)
             hours.append(stage_hours(stage, ledger, share, rate))
             left = None
@@ -158,7 +158,8 @@ class RunWatch:
             self.outline, self._ledgers = outline, {}
         return self.read()
 
-    def _ledger(self, stage: StageOutline) -> Ledger:
+    def ledger(self, stage: StageOutline) -> Ledger:
+        """The records of a stage, with what has come since the last reading."""
         known = self._ledgers.get(stage.name)
         if known is not None and known.refresh():
             return known

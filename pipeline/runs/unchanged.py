@@ -16,13 +16,16 @@ A chunk that was in flight when a driver died is not done in any log, so it is n
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from itertools import product
 
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import CorruptError, LedgerError, VolumeError, counted
 from pipeline.formats import FIELD, LEDGER
+from pipeline.grid import ChunkGrid
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.run import Run
 from pipeline.stages.chain_stage import ChainStage
@@ -40,16 +43,18 @@ def keep_unchanged(run: Run, stage: ChainStage, ledger: Ledger, may_write: Calla
     inputs = input_checksums(run, stage)
     if inputs is None:
         return 0
-    store, (grid,) = ledger.store, stage.grids()
+    store, grids = ledger.store, stage.grids()
     before, kept = _recorded(store, stage.name), 0
-    if before is not None and ledger.other_fingerprint and _still_there(stage):
-        earlier = Ledger(store, stage.name, before["fingerprint"].tobytes().decode(), [grid], read_only=True)
-        same = unchanged(before, _digest(stage), inputs) & earlier.done_mask(grid)
+    same = np.zeros(len(inputs), bool) if before is None else unchanged(before, _digest(stage), inputs)
+    if before is not None and same.any() and ledger.other_fingerprint and _still_there(stage):
+        earlier = Ledger(store, stage.name, before["fingerprint"].tobytes().decode(), grids, read_only=True)
+        same &= _done(earlier, grids)
         kept = int(same.sum())
         ledger.may_write = may_write
         if kept:
-            ledger.take_over(earlier, grid, same)
-            logger.info("%s: %d of %s the same as before, kept", stage.name, kept, counted(len(grid), "chunk"))
+            for grid, which in zip(grids, _by_grid(same, grids), strict=True):
+                ledger.take_over(earlier, grid, which)
+            logger.info("%s: %d of %s the same as before, kept", stage.name, kept, counted(len(same), "chunk"))
     record = {"fingerprint": _bytes(stage.fingerprint), "beside": _bytes(_digest(stage)), "inputs": inputs}
     if before is None or before["fingerprint"].tobytes() != record["fingerprint"].tobytes():
         may_write()
@@ -71,7 +76,8 @@ def unchanged(before: dict[str, np.ndarray], beside: str, inputs: np.ndarray) ->
 def input_checksums(run: Run, stage: ChainStage) -> np.ndarray | None:
     """The checksums of all that each chunk of a stage reads, uint8 (chunks, 16 * stages), from the ledgers.
 
-    ``None`` if a chunk reads other chunks too, or if a stage that is read is not complete.
+    The chunks of all grids, one grid after another. ``None`` if other chunks count that ``box_read`` does not name, or
+    if a stage that is read is not complete.
     """
     if stage.beside_inputs() is None:
         return None
@@ -81,8 +87,36 @@ def input_checksums(run: Run, stage: ChainStage) -> np.ndarray | None:
         book = run.ledger(source, read_only=True)
         if not book.is_complete():
             return None
-        found.append(book.checksums(next(grid for grid in source.grids() if grid.level == 0)))
+        grid = next(grid for grid in source.grids() if grid.level == 0)
+        found.append(_of_chunks(stage, grid, book.checksums(grid)))
     return np.concatenate(found, axis=1)
+
+
+def _of_chunks(stage: ChainStage, grid: ChunkGrid, checksums: np.ndarray) -> np.ndarray:
+    """For each chunk of a stage, the checksum of the chunk that it reads, or a digest of those of all that it reads.
+
+    grid: the chunks that are read. checksums: theirs, uint8 (chunks, 16).
+    """
+    rows = []
+    for chunk in (chunk for each in stage.grids() for chunk in each):
+        box = stage.box_read(chunk)
+        if box is None:
+            return checksums
+        first, last = grid.index_of(box.start), grid.index_of(box.stop - 1)
+        z, y, x = map(range, first, last + 1)
+        places = [grid.position(index) for index in product(z, y, x)]
+        rows.append(blake2b(checksums[places].tobytes(), digest_size=16).digest())
+    return np.frombuffer(b"".join(rows), np.uint8).reshape(-1, 16)
+
+
+def _done(ledger: Ledger, grids: Sequence[ChunkGrid]) -> np.ndarray:
+    """True for each chunk of all grids that is done, (chunks,) bool."""
+    return np.concatenate([ledger.done_mask(grid) for grid in grids])
+
+
+def _by_grid(mask: np.ndarray, grids: Sequence[ChunkGrid]) -> list[np.ndarray]:
+    """What is said of the chunks of all grids, grid by grid."""
+    return np.split(mask, np.cumsum([len(grid) for grid in grids])[:-1])
 
 
 def inputs_key(stage: str) -> str:
@@ -95,12 +129,13 @@ def stored_inputs(run: Run, stage: ChainStage) -> tuple[np.ndarray, np.ndarray]:
 
     The first is uint8 (chunks, 16 * stages). Nothing is done if the record is missing, or of another grid.
     """
-    store, (grid,) = ObjectStore(run.layout.home(stage.name)), stage.grids()
+    store, grids = ObjectStore(run.layout.home(stage.name)), stage.grids()
+    chunks = sum(map(len, grids))
     record = _recorded(store, stage.name)
     if record is None or record["beside"].tobytes().decode() != _digest(stage):
-        return np.zeros((len(grid), 16 * sum(map(run.has_stage, stage.reads))), np.uint8), np.zeros(len(grid), bool)
-    book = Ledger(store, stage.name, record["fingerprint"].tobytes().decode(), [grid], read_only=True)
-    return record["inputs"], book.done_mask(grid)
+        return np.zeros((chunks, 16 * sum(map(run.has_stage, stage.reads))), np.uint8), np.zeros(chunks, bool)
+    book = Ledger(store, stage.name, record["fingerprint"].tobytes().decode(), grids, read_only=True)
+    return record["inputs"], _done(book, grids)
 
 
 def _recorded(store: ObjectStore, stage: str) -> dict[str, np.ndarray] | None:
@@ -120,8 +155,8 @@ def _recorded(store: ObjectStore, stage: str) -> dict[str, np.ndarray] | None:
 def _still_there(stage: ChainStage) -> bool:
     """True if the products are stored under the present layout, and nobody has deleted a whole volume of them."""
     try:
-        for volume in stage.outputs:
-            open_volume(stage.layout.volume_url(volume.name))
+        for region in stage.regions():
+            open_volume(stage.layout.volume_url(region.volume) if region.level is None else region.level.url)
     except VolumeError:
         return False
     return stage.extent.is_confined

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
+from pipeline.segmentation.faces import count_faces
 from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.merge_tree import CutRules, assign_node, cut_node, fragment_clusters
 from pipeline.segmentation.objects import union as objects
@@ -20,6 +21,7 @@ from pipeline.segmentation.objects.landscape import extract_basins
 from pipeline.segmentation.objects.object_graph import chunk_objects
 from pipeline.segmentation.objects.rules import LandscapeRules, ObjectRules
 from pipeline.segmentation.objects.union import unite, write_objects
+from pipeline.segmentation.pyramid import majority, mean
 from pipeline.segmentation.region_graph import build_region_graph
 from pipeline.segmentation.remap import apply_remap
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
@@ -39,6 +41,10 @@ def warm_up() -> None:
     ids, joins = np.full(box.shape, 1, np.uint64), np.empty((0, 2), np.int64)
     build_region_graph(ids, far, joins, core=box, roi=box, bounds=box, offsets=(*NEAREST, Vec(-2, 0, 0)))
     _find_objects(affinities[0], affinities[1] > 0, box)
+    for labels in (ids, affinities[0]):
+        majority(labels, Vec(2, 2, 2), box.start)
+    mean(affinities, Vec(2, 2, 2), box.start)
+    count_faces(ids, box.shape, np.ones(3, bool))
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:

@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
+from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products, Stage
-from pipeline.stages.extent import Extent
+from pipeline.stages.extent import Extent, Region
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Setup
 
@@ -52,6 +53,8 @@ class ChainStage(Stage):
     """The volumes that this stage writes in every run, and no other stage."""
     has_part: ClassVar[bool] = True
     """True if a chunk also has small arrays."""
+    publishes: ClassVar[bool] = False
+    """True if readers see the products only when all of them are stored: ``publish`` and ``withdraw``."""
     algorithm: ClassVar[int] = 1
     """Raised by every change of the arithmetic, so that chunks of the old arithmetic are computed again."""
 
@@ -68,10 +71,17 @@ class ChainStage(Stage):
         """All facts that affect the products, as plain values: fingerprints of inputs, rules, digests."""
 
     def beside_inputs(self) -> tuple[str, ...] | None:
-        """All that the products of a chunk depend on beside what the stages in ``reads`` have for the same chunk.
+        """All that the products of a chunk depend on beside what the stages in ``reads`` have for it (``box_read``).
 
         ``None`` if a chunk also reads other chunks. Where it is known, a chunk whose inputs are the same under another
         configuration keeps what it has stored: ``pipeline.runs.unchanged``.
+        """
+        return None
+
+    def box_read(self, chunk: Chunk) -> BoundingBox | None:
+        """The voxels that a chunk is made of, where they are those of several chunks of the stages in ``reads``.
+
+        ``None`` if they are the chunk of the same index. Only asked where ``beside_inputs`` is known.
         """
         return None
 
@@ -98,10 +108,24 @@ class ChainStage(Stage):
         for volume in self.outputs:
             self.layout.create_volume(volume.name, volume.dtype, volume.channels, volume.attributes)
 
+    def publish(self) -> None:
+        """Let readers see the products, in the driver, once every chunk is stored; may be repeated."""
+
+    @classmethod
+    def withdraw(cls, setup: Setup) -> None:
+        """Take back what ``publish`` did, before anything that it depends on is written; may be repeated.
+
+        It is also called for stages that a run does without, which an earlier configuration may have published.
+        """
+
     @property
     def extent(self) -> Extent:
         """Where its chunks store something."""
-        return Extent(self.layout, self.name, self.volume_names(), self.grids())
+        return Extent(self.layout, self.name, self.regions(), self.grids())
+
+    def regions(self) -> tuple[Region, ...]:
+        """What it writes of volumes: of each output the region of interest."""
+        return tuple(Region(volume.name, self.layout.roi) for volume in self.outputs)
 
     def confine(self, may_write: Callable[[], None]) -> None:
         """See ``Stage``; nothing is looked for if the last driver had the same layout."""

@@ -19,15 +19,27 @@ from dataclasses import dataclass
 
 from pipeline.errors import LedgerError
 from pipeline.formats import EXTENT
-from pipeline.geometry import Vec
+from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.stages import opened
 from pipeline.stages.layout import Layout
 from pipeline.storage import ObjectStore
+from pipeline.volumes.levels import StoredLevel
 from pipeline.volumes.outside import remove_outside, stored_outside
 
 NAME = re.compile(r"(?:L(\d+)_)?(\d+)_(\d+)_(\d+)")
 """The name of a chunk: ``Chunk.name``."""
+
+
+@dataclass(frozen=True)
+class Region:
+    """The voxels of a volume that a stage writes."""
+
+    volume: str
+    """Its name."""
+    box: BoundingBox
+    level: StoredLevel | None = None
+    """The level that is written, whose voxels ``box`` counts; ``None`` for the volume itself."""
 
 
 @dataclass(frozen=True)
@@ -36,25 +48,25 @@ class Extent:
 
     layout: Layout
     stage: str
-    volumes: tuple[str, ...]
-    """Names of the volumes that the stage writes, within the region of interest."""
+    regions: tuple[Region, ...]
+    """What the stage writes of volumes."""
     grids: Sequence[ChunkGrid]
     """The grids whose chunks may have a part."""
 
     def strays(self) -> Iterator[str]:
         """The keys, within the run directory, of what is stored elsewhere."""
         yield from self._stray_parts()
-        for name in self.volumes:
-            for key in stored_outside(self.layout.volume_url(name), self.layout.roi):
-                yield f"{name}.zarr/{key}"
+        for region in self.regions:
+            for key in stored_outside(self.layout.volume_url(region.volume), region.box, region.level):
+                yield f"{region.volume}.zarr/{key}"
 
     def confine(self, may_write: Callable[[], None]) -> None:
         """Remove all strays and record that; may be repeated. ``may_write`` is asked before each change."""
         for key in self._stray_parts():
             may_write()
             self._store.delete(key)
-        for name in self.volumes:
-            remove_outside(self.layout.volume_url(name), self.layout.roi, may_write)
+        for region in self.regions:
+            remove_outside(self.layout.volume_url(region.volume), region.box, may_write, region.level)
         may_write()
         record = {**EXTENT.stamp, "layout": self.layout.fingerprint}
         self._store.put(extent_key(self.stage), json.dumps(record).encode())

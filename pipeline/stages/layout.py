@@ -9,6 +9,7 @@
 <run>/ledger/<stage>/          the completed chunks, with checksums
 <run>/environments/            the digest of what the first worker's network computes
 <run>/report/                  tables and pictures
+<run>/meshes/                  meshes of neurons, if the run file asks for them
 <run>/beside/<name>/           of a segmentation beside the first, as <run>/<name>.zarr: ``LayoutBeside``
 """
 

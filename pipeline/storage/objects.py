@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError, StorageError
 from pipeline.storage.addresses import local_path, parent_of, refuse_credentials
-from pipeline.storage.arrays import pack_arrays, unpack_arrays
+from pipeline.storage.arrays import pack_arrays, read_array, unpack_arrays
 from pipeline.storage.base import Backend
 from pipeline.storage.bucket import SCHEMES, BucketBackend
 from pipeline.storage.errors import MissingObjectError, storage_errors
@@ -124,6 +124,13 @@ class ObjectStore:
     def get_arrays(self, key: str) -> dict[str, np.ndarray]:
         """The arrays of an object that ``put_arrays`` (or ``numpy.savez``) wrote; ``CorruptError`` if damaged."""
         return unpack_arrays(self.get(key), self._name(key))
+
+    def get_array(self, key: str, name: str) -> np.ndarray | None:
+        """One of the arrays that ``put_arrays`` stored uncompressed, without the bytes of the others.
+
+        ``None`` if the object has no such array; ``CorruptError`` if damaged.
+        """
+        return read_array(partial(self.get, key), name, self._name(key))
 
     def each(self, function: Callable[[Item], Result], items: Sequence[Item]) -> Sequence[Result]:
         """Apply ``function`` to every item and return the results in order; in a bucket, the calls run in parallel."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +45,7 @@ from pipeline.volumes.marker import Marker
 from pipeline.volumes.placement import NoResolutionError
 from pipeline.volumes.places import links_below, overlap, place_of
 from pipeline.volumes.presence import require_stored
+from pipeline.volumes.selection import selected
 from pipeline.volumes.slabs import SECTIONS, Progress, SlabReader, Tally, write_in_slabs
 from pipeline.volumes.spec_checks import check_spec
 
@@ -92,6 +94,7 @@ def ingest(
     dataset: str | None = None,
     to: str | None = None,
     percentiles: tuple[float, float] | None = None,
+    select: Sequence[int] | None = None,
     colours: bool = False,
     overwrite: bool = False,
     memory_bytes: int = BLOCK_BYTES,
@@ -111,6 +114,7 @@ def ingest(
     to: uint8 converts the values; left out, they keep their type.
     percentiles: with ``to``, which values of the whole source become 0 and 255; left out, ``PERCENTILES``. They are
         measured once, before the first block is written, and stored in the attributes of the target.
+    select: write uint8, 1 where the source has one of these values and 0 elsewhere.
     colours: keep red, green and blue of image files as three channels; else files in colour are refused.
     overwrite: first delete an existing target, or the rest of an interrupted one, if petaseg made it.
     memory_bytes: size of a block.
@@ -128,11 +132,12 @@ def ingest(
     volume = open_source(source, dataset, resolution_nm)
     require_stored(volume)
     refuse_colours(source, volume, colours)
+    volume = selected(volume, select, to)
     spec = target_spec(volume.spec, offset, storage_chunk or STORAGE_CHUNK, shard)
     spec = replace(spec, dtype=np.dtype(np.uint8)) if wanted else spec
     check_spec(target_url, spec)
     grid = ChunkGrid(spec.bounds, spec.bounds, block_shape(spec, memory_bytes))
-    marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted))
+    marker = Marker(target_url, _fingerprint(source, volume, spec, grid, wanted, select))
     marker.refuse_foreign()
     begun, done = (True, 0) if overwrite else _progress(target_url, marker)
     kind = format or target_place.format or DEFAULT_FORMAT
@@ -277,12 +282,18 @@ def _progress(target_url: str, marker: Marker) -> tuple[bool, int]:
 
 
 def _fingerprint(
-    source: str | Path, volume: Volume, spec: VolumeSpec, grid: ChunkGrid, percentiles: tuple[float, float] | None
+    source: str | Path,
+    volume: Volume,
+    spec: VolumeSpec,
+    grid: ChunkGrid,
+    percentiles: tuple[float, float] | None,
+    select: Sequence[int] | None,
 ) -> str:
     """Digest of names, sizes and times of the source's files, and of the target's specification, grid and values."""
     path = local_path(parse_location(str(source)).base)
     files = sorted(path.rglob("*")) if path and path.is_dir() else [path] if path and path.exists() else []
     stats = [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.is_file()]
     values = [] if percentiles is None else [percentiles]
-    text = json.dumps([volume.url, stats, repr(spec), grid.shape, *values])
+    chosen = [] if select is None else [["select", *sorted(set(select))]]
+    text = json.dumps([volume.url, stats, repr(spec), grid.shape, *values, *chosen])
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

@@ -17,7 +17,7 @@ from pipeline.errors import VolumeError, counted
 from pipeline.geometry import ZERO, Vec
 from pipeline.volumes.axes import Axes
 from pipeline.volumes.base import VolumeSpec
-from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, tidy, unit_nm, whole_voxels
+from pipeline.volumes.placement import UNITS_NM, Resolution, Stated, are_whole, tidy, unit_nm, whole_voxels
 
 Kind = TypeVar("Kind")
 KEY = "multiscales"
@@ -64,7 +64,8 @@ class Multiscale:
     def stated(self, url: str, path: str, axes: Axes) -> Stated:
         """Resolution and offset of the array at a path."""
         level = next(level for level in self.levels if level.path == path)
-        return Stated(lambda: self._resolution(url, level, axes), lambda: _offset(url, level, axes))
+        finest = self.levels[0]
+        return Stated(lambda: self._resolution(url, level, axes), lambda: _offset(url, level, axes, finest))
 
     def _resolution(self, url: str, level: Level, axes: Axes) -> Resolution | None:
         """Nanometres, z, y, x; ``None`` if an axis has no unit or no scale is given."""
@@ -136,23 +137,40 @@ def _multiscale(image: Mapping[str, Any], version: Any) -> Multiscale:
     return Multiscale(None if axes is None else names, [axis.get("unit") for axis in tables], levels)
 
 
-def multiscale_attributes(name: str, spec: VolumeSpec, path: str) -> dict[str, Any]:
-    """Group attributes (OME-Zarr 0.5) of a volume with one level: nanometres, and the offset as a translation."""
+def multiscale_attributes(name: str, levels: Mapping[str, VolumeSpec]) -> dict[str, Any]:
+    """Group attributes (OME-Zarr 0.5) of a volume: nanometres, and the offset as a translation.
+
+    levels: by the path of the array, the finest first. A translation is the centre of the first voxel, relative to that
+    of voxel 0 of the finest level; so the first voxels of coarser levels lie further inside.
+    """
+    finest = next(iter(levels.values()))
     axes = [{"name": axis, "type": "space", "unit": "nanometer"} for axis in "zyx"]
-    scale = list(spec.resolution_nm)
-    translation = [v * r for v, r in zip(spec.bounds.start, spec.resolution_nm, strict=True)]
-    if spec.channels is not None:
+    if finest.channels is not None:
         axes.insert(0, {"name": "c", "type": "channel"})
+    datasets = [_dataset(path, spec, finest) for path, spec in levels.items()]
+    return {"ome": {"version": "0.5", KEY: [{"name": name, "axes": axes, "datasets": datasets}]}}
+
+
+def _dataset(path: str, spec: VolumeSpec, finest: VolumeSpec) -> dict[str, Any]:
+    sides = zip(spec.bounds.start, spec.resolution_nm, finest.resolution_nm, strict=True)
+    scale, translation = list(spec.resolution_nm), [first * side + (side - fine) / 2 for first, side, fine in sides]
+    if spec.channels is not None:
         scale.insert(0, 1.0)
         translation.insert(0, 0.0)
     transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": translation}]
-    dataset = {"path": path, "coordinateTransformations": transforms}
-    return {"ome": {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": [dataset]}]}}
+    return {"path": path, "coordinateTransformations": transforms}
 
 
-def _offset(url: str, level: Level, axes: Axes) -> Vec:
+def _offset(url: str, level: Level, axes: Axes, finest: Level) -> Vec:
+    """The first voxel of a level; its translation may be that of the voxel's centre, or of its corner."""
     affine = _affine(url, level, len(axes.names))
     translation = axes.spatial(affine.translation)
+    if level is not finest:
+        fine = axes.spatial(_affine(url, finest, len(axes.names)).scale)
+        sides = zip(translation, axes.spatial(affine.scale), fine, strict=True)
+        centred = [first - (side - small) / 2 for first, side, small in sides]
+        if are_whole(centred, axes.spatial(affine.scale)):
+            translation = (centred[0], centred[1], centred[2])
     if any(translation) and not affine.scaled:
         raise VolumeError(
             f"{url} has a translation of {translation} (z, y, x), but no scale that says how many voxels these are: "

@@ -39,10 +39,12 @@ from pipeline.volumes.zarr_store import ZarrStore
 
 LEVEL = "0"
 """The name of a created volume's array."""
-OWN = re.compile(rf"zarr\.json|{LEVEL}/zarr\.json|{LEVEL}/c(/\d+)+")
-"""The objects of a created volume."""
+OWN = re.compile(r"zarr\.json|\d{1,2}/zarr\.json|\d{1,2}/c(/\d+)+")
+"""The objects of a created volume, with its coarser levels."""
 METADATA = ("zarr.json", ".zarray", ".zattrs", ".zgroup", ".zmetadata")
 """The names of objects that hold no voxels."""
+GROUP = {"zarr_format": 3, "node_type": "group"}
+"""What the metadata of a group say beside its attributes."""
 MAX_DEPTH = 3
 """The number of folders above an array in which its multiscale group is searched."""
 
@@ -117,28 +119,10 @@ class ZarrVolume(CheckedVolume):
     def create(cls, location: Location, spec: VolumeSpec) -> ZarrVolume:
         """Make an empty OME-Zarr 0.5 image with one level, replacing one that petaseg made there."""
         cls.remove(location)
-        store, array_store = ObjectStore(location.base), ObjectStore(f"{location.base}/{LEVEL}")
-        channels = () if spec.channels is None else (spec.channels,)
-        zarr.create_array(
-            ZarrStore(array_store),
-            shape=spec.array_shape(spec.bounds),
-            dtype=spec.dtype,
-            chunks=(*channels, *spec.storage_chunk),
-            shards=(*channels, *spec.storage_shard) if spec.storage_shard else None,
-            compressors=ZstdCodec(level=1, checksum=True),
-            fill_value=0,
-            dimension_names=[*("c" for _ in channels), "z", "y", "x"],
-            attributes=dict(MARK),
-            zarr_format=3,
-            overwrite=True,
-        )
-        name = posixpath.basename(location.base).removesuffix(".zarr")
-        group = {
-            "zarr_format": 3,
-            "node_type": "group",
-            "attributes": {**multiscale_attributes(name, spec, LEVEL), **MARK},
-        }
-        store.put("zarr.json", json.dumps(group, indent=2).encode())
+        store = ObjectStore(location.base)
+        create_array(ObjectStore(f"{location.base}/{LEVEL}"), spec)
+        attributes = {**multiscale_attributes(name_of(location), {LEVEL: spec}), **MARK}
+        store.put("zarr.json", json.dumps({**GROUP, "attributes": attributes}, indent=2).encode())
         return cls.open(location, "r+")
 
     @classmethod
@@ -177,6 +161,29 @@ class ZarrVolume(CheckedVolume):
 
     def _store(self, box: BoundingBox, data: np.ndarray) -> None:
         self._array[self._axes.index(box, self.spec.bounds.start)] = self._axes.from_zyx(data)
+
+
+def create_array(store: ObjectStore, spec: VolumeSpec) -> None:
+    """Make an empty array of a volume, zarr v3, marked as petaseg's; one that is there is replaced."""
+    channels = () if spec.channels is None else (spec.channels,)
+    zarr.create_array(
+        ZarrStore(store),
+        shape=spec.array_shape(spec.bounds),
+        dtype=spec.dtype,
+        chunks=(*channels, *spec.storage_chunk),
+        shards=(*channels, *spec.storage_shard) if spec.storage_shard else None,
+        compressors=ZstdCodec(level=1, checksum=True),
+        fill_value=0,
+        dimension_names=[*("c" for _ in channels), "z", "y", "x"],
+        attributes=dict(MARK),
+        zarr_format=3,
+        overwrite=True,
+    )
+
+
+def name_of(location: Location) -> str:
+    """The name of an image, for its metadata."""
+    return posixpath.basename(location.base).removesuffix(".zarr")
 
 
 def _is_made_by_petaseg(store: ObjectStore) -> bool:

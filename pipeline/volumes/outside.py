@@ -14,24 +14,29 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
+from pipeline.volumes.levels import StoredLevel
 
 
-def stored_outside(url: str, box: BoundingBox) -> Iterator[str]:
-    """The keys of stored chunks that hold anything outside of a box, in bounded memory; none without a volume."""
-    if ObjectStore(url).exists("zarr.json"):
-        volume = open_volume(url, mode="r+")
-        for key, stored in _chunks_beyond(url, volume, box):
+def stored_outside(url: str, box: BoundingBox, level: StoredLevel | None = None) -> Iterator[str]:
+    """The keys of stored chunks that hold anything outside of a box, in bounded memory; none without a volume.
+
+    level: a coarser level of the volume, which is looked at instead; the box is in voxels of that level.
+    """
+    if (volume := _opened(url, level)) is not None:
+        for key, stored in _chunks_beyond(url, volume, box, level):
             if stored.intersect(box).empty or _voxels_outside(volume, stored, box) is not None:
                 yield key
 
 
-def remove_outside(url: str, box: BoundingBox, may_write: Callable[[], None]) -> None:
-    """Make everything outside of a box 0; may be repeated after an interruption. ``may_write`` may raise."""
+def remove_outside(url: str, box: BoundingBox, may_write: Callable[[], None], level: StoredLevel | None = None) -> None:
+    """Make everything outside of a box 0; may be repeated after an interruption. ``may_write`` may raise.
+
+    level: see ``stored_outside``.
+    """
     store = ObjectStore(url)
-    if not store.exists("zarr.json"):
+    if (volume := _opened(url, level)) is None:
         return
-    volume = open_volume(url, mode="r+")
-    for key, stored in _chunks_beyond(url, volume, box):
+    for key, stored in _chunks_beyond(url, volume, box, level):
         may_write()
         if stored.intersect(box).empty:
             store.delete(key)
@@ -45,14 +50,24 @@ def remove_outside(url: str, box: BoundingBox, may_write: Callable[[], None]) ->
                 volume.write(stored, kept)
 
 
-def _chunks_beyond(url: str, volume: Volume, box: BoundingBox) -> Iterator[tuple[str, BoundingBox]]:
+def _opened(url: str, level: StoredLevel | None) -> Volume | None:
+    """The volume, or its level, for reading and writing; ``None`` if there is none."""
+    if not ObjectStore(url if level is None else level.place).exists("zarr.json"):
+        return None
+    return open_volume(url if level is None else level.url, mode="r+")
+
+
+def _chunks_beyond(
+    url: str, volume: Volume, box: BoundingBox, level: StoredLevel | None
+) -> Iterator[tuple[str, BoundingBox]]:
     """The stored chunks that are not wholly in a box, with their voxels: one layer of chunks along z after another."""
     from pipeline.volumes.ome_zarr import LEVEL  # it imports zarr
 
     spec, store = volume.spec, ObjectStore(url)
     if box.contains(spec.bounds):
         return
-    head = f"{LEVEL}/c/" if spec.channels is None else f"{LEVEL}/c/0/"
+    array = LEVEL if level is None else str(level.number)
+    head = f"{array}/c/" if spec.channels is None else f"{array}/c/0/"
     for z in range(spec.bounds.shape.ceil_div(spec.storage_chunk)[0]):
         for key in store.list(f"{head}{z}/"):
             index = key.removeprefix(head).split("/")

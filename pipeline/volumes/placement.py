@@ -62,13 +62,22 @@ def unit_nm(name: object) -> float | None:
 
 def whole_voxels(url: str, offset_nm: Sequence[float], resolution_nm: Sequence[float]) -> Vec:
     """An offset in voxels from one in nanometres (z, y, x); ``VolumeError`` if it is between voxels."""
-    voxels = [t / r if r else math.nan for t, r in zip(offset_nm, resolution_nm, strict=True)]
-    if not all(abs(v) <= FARTHEST and abs(v - round(v)) <= WHOLE for v in voxels):
+    voxels = _voxels(offset_nm, resolution_nm)
+    if not are_whole(offset_nm, resolution_nm):
         raise VolumeError(
             f"{url} begins at {tuple(voxels)} voxels (z, y, x); volumes begin on whole voxels: give the offset "
             "by adding #offset=z,y,x, or resample the data"
         )
     return Vec(*map(round, voxels))
+
+
+def are_whole(offset_nm: Sequence[float], resolution_nm: Sequence[float]) -> bool:
+    """True if an offset in nanometres is a whole number of voxels on each axis."""
+    return all(abs(v) <= FARTHEST and abs(v - round(v)) <= WHOLE for v in _voxels(offset_nm, resolution_nm))
+
+
+def _voxels(offset_nm: Sequence[float], resolution_nm: Sequence[float]) -> list[float]:
+    return [t / r if r else math.nan for t, r in zip(offset_nm, resolution_nm, strict=True)]
 
 
 def tidy(values: Sequence[float]) -> Resolution:

@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ConfigError, PetasegError
 from pipeline.few_labels.self_training import SelfTraining, Steps, self_train
-from pipeline.few_labels.sure import SureRule, write_sure_mask
+from pipeline.few_labels.sure import SureObjects, SureRule, write_sure_mask
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import load_card
 from pipeline.training.config import TrainConfig
-from pipeline.training.target_kinds import Affinities
+from pipeline.training.target_kinds import Affinities, Contours, Foreground
 from pipeline.volumes import open_volume
 from tests.runs import affinity_run, run, write_volume
 from tests.training.trainings import settings, stored_cubes
@@ -89,6 +89,51 @@ def test_few_labels_are_drawn_as_often_as_many_sure_voxels(tmp_path):
     box = BoundingBox((0, 0, 0), (64, 64, 32))
     whole = SelfTraining(config, str(tmp_path / "more.zarr"), tmp_path / "self", box)
     assert whole.round(1).training_settings()["volumes"][0]["oversampling"] == 8.0
+
+
+@pytest.mark.parametrize("targets", [["foreground"], ["foreground", "contours"]])
+def test_foreground_and_contours_teach_themselves_by_objects(tmp_path, targets):
+    """The run makes objects, with seeds off contours if these are predicted; sure voxels are those of the heads."""
+    file = training(tmp_path, targets=[{"what": what} for what in targets])
+    words = (file, "--unlabelled", tmp_path / "more.zarr", "--sure", "0.001", "--output", tmp_path / "self", "--quiet")
+    done = invoke(*words)
+    assert done.exit_code == 0, (done.output, done.exception)
+    one = tmp_path / "self" / "round-1"
+    made = load_config(one / "train.yaml", (), TrainConfig)
+    assert made.volumes[1].labels == str(one / "run" / "objects.zarr")
+    wanted = yaml.safe_load((one / "run.yaml").read_text())["segmentation"]
+    assert wanted["kind"] == "objects"
+    assert ("seeds_within" in wanted) == (len(targets) == 2)
+    head = open_volume(str(one / "run" / "foreground.zarr"))[...].reshape(16, 32, 32)
+    sure, labels = open_volume(str(one / "sure.zarr"))[...], open_volume(made.volumes[1].labels)[...]
+    assert sure.any()
+    assert ((head > 127) == (labels > 0))[sure > 0].all()
+
+
+def test_sure_voxels_of_objects_agree_in_every_head():
+    """A voxel is kept where foreground and contours are sure and say what the run's objects say, background too."""
+    labels = np.zeros((1, 5, 6), np.uint64)
+    labels[:, 1:4, 1:4] = 7
+    targets = (Foreground(), Contours(dilation=0))
+    heads = np.concatenate([target.target(labels.astype(np.int64), (8, 8, 8))[0] for target in targets])
+    heads = (255 * heads).astype(np.uint8)
+    rule = SureObjects(0.8, targets)
+    assert rule.mask(heads, labels, (8, 8, 8)).all()
+    heads[0, 0, 2, 2], heads[0, 0, 0, 5], heads[1, 0, 4, 0] = 200, 255, 128
+    assert np.argwhere(rule.mask(heads, labels, (8, 8, 8)) == 0).tolist() == [[0, 0, 5], [0, 2, 2], [0, 4, 0]]
+
+
+@pytest.mark.parametrize("erosion", [0, 2])
+def test_the_mask_of_objects_depends_on_no_voxel_beyond_its_halo(erosion):
+    rng = np.random.default_rng(0)
+    labels = np.repeat(np.repeat(rng.integers(0, 3, (8, 6, 6)), 5, 1), 5, 2).astype(np.uint64)
+    heads = rng.choice(np.array([0, 255], np.uint8), (2, *labels.shape))
+    rule = SureObjects(0.8, (Foreground(label_erosion=erosion), Contours(label_erosion=erosion)))
+    whole, bounds = rule.mask(heads, labels, (8, 8, 8)), BoundingBox.from_shape(labels.shape)
+    core = BoundingBox((2, 10, 10), (6, 20, 20))
+    box = BoundingBox(core.start - rule.halo, core.stop + rule.halo).intersect(bounds)
+    part = rule.mask(heads[(..., *box.slices())], labels[box.slices()], (8, 8, 8))
+    assert np.array_equal(part[core.slices(box.start)], whole[core.slices()])
 
 
 class Killed(Exception):  # noqa: N818  (it stands for a signal)
@@ -174,6 +219,7 @@ def test_too_few_sure_voxels_are_refused_and_another_threshold_goes_on(tmp_path)
         (["--output", "first"], {}, "the folder of the first model"),
         (["--output", "more.zarr/self"], {}, "which is the volume .* or in it"),
         ([], {"targets": [{"what": "contours"}]}, "predicts contours; self-training keeps affinities"),
+        ([], {"targets": [{"what": "foreground"}, {"what": "membranes"}]}, "targets for which label 0 is background"),
         (["--unlabelled", "validation"], {}, "is in the validation part"),
         (["--unlabelled", "more.zarr#resolution=40,8,8"], {}, r"voxels of \[40.0, 8.0, 8.0\] nm, the labelled tissue"),
         (["--unlabelled", "nowhere.zarr"], {}, "nowhere.zarr does not exist"),

@@ -27,6 +27,7 @@ from pipeline.formats import FileFormat
 from pipeline.ledger.ledger import Ledger
 from pipeline.ledger.records import Failure, encode
 from pipeline.models.spec import load_card, save_model
+from pipeline.runs.added import read_added
 from pipeline.runs.applied import Applied, read_applied
 from pipeline.runs.cost import read_rates, write_rates
 from pipeline.runs.directory import InputMark, read_mark
@@ -38,6 +39,7 @@ from pipeline.runs.status import read_status
 from pipeline.stages.environment import Environment, recorded
 from pipeline.stages.extent import recorded_layout
 from pipeline.storage import ObjectStore
+from pipeline.viewing.state import stored_state
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
 from tests.runs import petaseg, write_run, write_volume
@@ -228,6 +230,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
         *("run/segmentation.json", formats.SEGMENTATION, LedgerError),
         lambda old: read_applied(ObjectStore(old / "run")),
     ),
+    "what was added": (
+        *("run/added.json", formats.ADDED, LedgerError),
+        lambda old: read_added(ObjectStore(old / "run")),
+    ),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),
         lambda old: Marker(str(old / "image.zarr"), "0f" * 16).blocks_done(),
@@ -239,6 +245,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "suggestions": (
         *("self/suggestions.json", formats.SUGGESTIONS, ConfigError),
         lambda old: read_table(old / "self" / "suggestions.json"),
+    ),
+    "a view": (
+        *("run/view.json", formats.VIEW, VolumeError),
+        lambda old: stored_state(ObjectStore(old / "run"), "http://127.0.0.1:1/secret"),
     ),
 }  # fmt: skip
 

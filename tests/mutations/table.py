@@ -14,6 +14,22 @@ SEGMENTATION = [
         "tests/segmentation/test_supervoxels.py::test_the_kernels_follow_the_rules_as_written",
     ),
     Mutation(
+        "tie-of-a-block",
+        "Of ids that equally many voxels of a block have, the smaller one is the id of the coarser voxel.",
+        "pipeline/segmentation/pyramid.py",
+        "equal and ids[place] < ids[best]",
+        "equal and ids[place] > ids[best]",
+        "tests/segmentation/test_pyramid.py::test_labels_are_the_majority_of_each_block",
+    ),
+    Mutation(
+        "half-to-even",
+        "The mean of a block that lies between two numbers becomes the even one.",
+        "pipeline/segmentation/pyramid.py",
+        "twice == count and below % 2 != 0",
+        "twice == count",
+        "tests/segmentation/test_pyramid.py::test_images_are_the_mean_of_each_block_halves_to_even",
+    ),
+    Mutation(
         "tie-of-scores",
         "Of contacts with equal scores, that with the larger ids comes first.",
         "pipeline/segmentation/greedy.py",
@@ -878,6 +894,14 @@ FEW_LABELS = [
         "(np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0))",
         "np.abs(doubled) >= 255 * self.sure",
         "tests/few_labels/test_self_training.py::test_sure_voxels_are_those_of_sure_affinities_that_agree_with_the_labels",
+    ),
+    Mutation(
+        "sure-objects-and-right",
+        "A voxel is kept only where the heads agree with the objects that are kept.",
+        "pipeline/few_labels/sure.py",
+        "(np.abs(doubled) >= 255 * self.sure) & ((doubled > 0) == (wanted > 0.5))",
+        "np.abs(doubled) >= 255 * self.sure",
+        "tests/few_labels/test_self_training.py::test_sure_voxels_of_objects_agree_in_every_head",
     ),
     Mutation(
         "halo-of-sure-voxels",

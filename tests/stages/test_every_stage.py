@@ -38,6 +38,9 @@ def small_run(folder):
         storage_chunk_shape=CHUNK,
         inference={"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]},
         segmentation={"threshold": 0.5, "min_size": 50},
+        downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
+        meshes={"smallest_voxels": 50},
+        measures={},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -64,6 +67,9 @@ def objects_run(folder, kind):
         chunk_shape=CHUNK,
         storage_chunk_shape=CHUNK,
         segmentation={"kind": kind, "head": "foreground", "threshold": 0.3, "min_size": 3, **kinds[kind]},
+        downsample={"levels": 2},
+        meshes={"smallest_voxels": 3},
+        measures={},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
     )
 
@@ -157,6 +163,49 @@ class TestWriteObjects(EveryStage):
 
 class TestWriteMask(EveryStage):
     stage_name = "write_mask"
+    kind = "mask"
+
+
+class TestDownsampleResult(EveryStage):
+    stage_name = "downsample_result"
+
+
+class TestDownsampleMask(EveryStage):
+    stage_name = "downsample_result"
+    kind = "mask"
+
+
+class TestDownsampleSupervoxels(EveryStage):
+    stage_name = "downsample_supervoxels"
+
+
+class TestDownsampleHeads(EveryStage):
+    stage_name = "downsample_heads"
+
+
+class TestDownsampleImage(EveryStage):
+    stage_name = "downsample_image"
+
+
+class TestExtractMeshes(EveryStage):
+    stage_name = "extract_meshes"
+
+
+class TestExtractMeshesOfObjects(EveryStage):
+    stage_name = "extract_meshes"
+    kind = "objects"
+
+
+class TestWriteMeshes(EveryStage):
+    stage_name = "write_meshes"
+
+
+class TestMeasure(EveryStage):
+    stage_name = "measure"
+
+
+class TestMeasureMask(EveryStage):
+    stage_name = "measure"
     kind = "mask"
 
 

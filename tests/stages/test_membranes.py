@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
+from pipeline.runs.report import write_report
 from pipeline.runs.run import Run
 from pipeline.runs.verify import verify_run
 from pipeline.stages import opened
@@ -106,7 +108,10 @@ def test_a_run_of_membranes_is_resumed_proven_and_scored(tmp_path: Path) -> None
     finished = run(file)
     assert all(proof.proven for proof in verify_run(finished, sample=None, seed=0))
     assert segment(str(file)).seconds == {}
-    assert (tmp_path / "run" / "report" / "scores.json").exists() or finished.inputs.truth is not None
+    report = write_report(finished)
+    stored = json.loads((tmp_path / "run" / "report" / "scores.json").read_text())
+    assert stored["scores"]
+    assert stored == json.loads(json.dumps(report.to_dict()))
 
 
 def test_sections_stay_apart_if_that_is_said(tmp_path: Path) -> None:

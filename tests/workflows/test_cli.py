@@ -17,7 +17,18 @@ from pipeline.volumes import open_volume
 from tests.runs import petaseg, real_affinities, write_run, write_volume
 
 COMMANDS = ["demo", "init", "ingest", "plan", "run", "status", "relabel", "verify", "evaluate", "train", "models"]
-COMMANDS += ["submit", "logs", "cancel", "synthesize", "experiment", "self-train", "suggest"]
+COMMANDS += [
+    "submit",
+    "logs",
+    "cancel",
+    "synthesize",
+    "experiment",
+    "self-train",
+    "suggest",
+    "view",
+    "dashboard",
+    "report",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

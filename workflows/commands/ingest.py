@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Any
 
 import typer
 
-from workflows.commands.options import named, parse_shape, parse_sizes, parse_two, parse_vector
+from workflows.commands.options import named, parse_shape, parse_sizes, parse_two, parse_values, parse_vector
 
 SourceArgument = Annotated[
     str,
@@ -37,6 +38,12 @@ PercentilesOption = Annotated[
         help="With --to: percentiles of all values that become 0 and 255; 0.1,99.9 if left out.",
     ),
 ]
+SelectOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="VALUE,...", help="Write 1 where the source has one of these values and 0 elsewhere, as uint8."
+    ),
+]
 ColoursOption = Annotated[
     bool, typer.Option("--colours", help="Keep red, green and blue of image files as three channels.")
 ]
@@ -58,41 +65,60 @@ def register(app: typer.Typer) -> None:
         format_: FormatOption = None,
         to: ToOption = None,
         percentiles: PercentilesOption = None,
+        select: SelectOption = None,
         colours: ColoursOption = False,
         overwrite: OverwriteOption = False,
     ) -> None:
         """Copy an image stack, HDF5, npy or any volume into chunks, slab by slab in bounded memory."""
-        from pipeline.errors import ConfigError
-        from pipeline.volumes import parse_target
-        from pipeline.volumes.ingest import ingest as run_ingest
-        from workflows.commands.ingested import next_steps
-        from workflows.interruption import between_steps, this_command
-        from workflows.terminal.tables import share_bar
+        copy(
+            source,
+            target,
+            resolution_nm=None if resolution is None else parse_sizes(resolution, "--resolution"),
+            offset=None if offset is None else parse_vector(offset, "--offset"),
+            storage_chunk=None if chunk is None else parse_shape(chunk, "--chunk"),
+            shard=None if shard is None else parse_shape(shard, "--shard"),
+            format=format_,
+            dataset=dataset,
+            to=to,
+            percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
+            select=None if select is None else parse_values(select, "--select"),
+            colours=colours,
+            overwrite=overwrite,
+        )
 
-        if not parse_target(target).entry.lasting:
-            raise ConfigError(f"the target {target} is gone when this command ends; name a path or the URL of a bucket")
 
-        def words(done: int, total: int) -> str:
-            written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
-            return f"{written}; go on with: {this_command(without='--overwrite')}"
+def copy(source: str, target: str, **options: Any) -> None:
+    """Ingest with a progress bar, and say what was written and what can be done with it.
 
-        with share_bar("ingest") as advance, between_steps(lambda done, total: None, "block", words) as begin_block:
-            report = run_ingest(
-                source,
-                target,
-                resolution_nm=None if resolution is None else parse_sizes(resolution, "--resolution"),
-                offset=None if offset is None else parse_vector(offset, "--offset"),
-                storage_chunk=None if chunk is None else parse_shape(chunk, "--chunk"),
-                shard=None if shard is None else parse_shape(shard, "--shard"),
-                format=format_,
-                dataset=dataset,
-                to=to,
-                percentiles=None if percentiles is None else parse_two(percentiles, "--percentiles"),
-                colours=colours,
-                overwrite=overwrite,
-                on_progress=begin_block,
-                on_voxels=advance,
-            )
-        typer.echo(report)
-        for line in next_steps(report.url, report.spec):
-            typer.echo(line)
+    options: those of ``pipeline.volumes.ingest.ingest``. Raises what that does, and ``ConfigError`` for a target
+    in memory.
+    """
+    from pipeline.volumes.ingest import ingest as run_ingest
+    from workflows.commands.ingested import next_steps
+    from workflows.interruption import between_steps
+    from workflows.terminal.tables import share_bar
+
+    refuse_passing(target)
+    words = partial(progress_words, target)
+    with share_bar("ingest") as advance, between_steps(lambda done, total: None, "block", words) as begin_block:
+        report = run_ingest(source, target, **options, on_progress=begin_block, on_voxels=advance)
+    typer.echo(report)
+    for line in next_steps(report.url, report.spec):
+        typer.echo(line)
+
+
+def refuse_passing(target: str) -> None:
+    """``ConfigError`` for a target in memory."""
+    from pipeline.errors import ConfigError
+    from pipeline.volumes import parse_target
+
+    if not parse_target(target).entry.lasting:
+        raise ConfigError(f"the target {target} is gone when this command ends; name a path or the URL of a bucket")
+
+
+def progress_words(target: str, done: int, total: int) -> str:
+    """What an interrupted ingest has written, and the command that goes on with it."""
+    from workflows.interruption import this_command
+
+    written = f"{done:,} of {total:,} blocks of {target} are written" if total else "no block is written yet"
+    return f"{written}; go on with: {this_command(without='--overwrite')}"

@@ -75,6 +75,16 @@ def _reaches(table: object, key: str) -> bool:
 WHOLE = re.compile(r"[-+]?[0-9]{1,12}", re.ASCII)
 
 
+def parse_values(text: str, name: str) -> tuple[int, ...]:
+    """Whole numbers out of ``191,223``."""
+    from pipeline.errors import ConfigError
+
+    parts = [part.strip() for part in text.split(",")]
+    if not all(WHOLE.fullmatch(part) for part in parts):
+        raise ConfigError(f"{name} is {text[:80]!r}; give whole numbers, for example {name} 191,223")
+    return tuple(map(int, parts))
+
+
 def parse_vector(text: str, name: str) -> tuple[int, int, int]:
     """Three whole numbers out of ``1,2,3``; one number stands for all three axes."""
     return _three(text, name, lambda part: int(part) if WHOLE.fullmatch(part) else None, "whole numbers")

@@ -10,6 +10,29 @@ import typer
 from workflows.commands.options import RunArgument, SetOption, beside_sets, finite
 from workflows.terminal.starting import starting
 
+ThresholdOption = Annotated[
+    float | None,
+    typer.Option(
+        min=-1,
+        max=1,
+        callback=finite,
+        help="Regions that score at least this are merged; of a mask and objects: voxels above it are inside.",
+    ),
+]
+MinSizeOption = Annotated[
+    int | None,
+    typer.Option(min=0, help="Smaller pieces follow their next merge; of a mask and objects, they are left out."),
+]
+PreviewOption = Annotated[
+    str | None,
+    typer.Option(metavar="T,T,...", help="Say what these thresholds would give; nothing is written."),
+]
+OutputOption = Annotated[
+    str | None,
+    typer.Option(metavar="NAME.zarr", help="Write a second segmentation beside the first, in the run directory."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")]
+
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
@@ -17,33 +40,12 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog=EPILOG)
     def relabel(
         run: RunArgument = "run.yaml",
-        threshold: Annotated[
-            float | None,
-            typer.Option(
-                min=-1,
-                max=1,
-                callback=finite,
-                help="Regions that score at least this are merged; of a mask and objects: voxels above it are inside.",
-            ),
-        ] = None,
-        min_size: Annotated[
-            int | None,
-            typer.Option(
-                min=0, help="Smaller pieces follow their next merge; of a mask and objects, they are left out."
-            ),
-        ] = None,
-        preview: Annotated[
-            str | None,
-            typer.Option(metavar="T,T,...", help="Say what these thresholds would give; nothing is written."),
-        ] = None,
-        output: Annotated[
-            str | None,
-            typer.Option(
-                metavar="NAME.zarr", help="Write a second segmentation beside the first, in the run directory."
-            ),
-        ] = None,
+        threshold: ThresholdOption = None,
+        min_size: MinSizeOption = None,
+        preview: PreviewOption = None,
+        output: OutputOption = None,
         set_: SetOption = None,
-        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+        quiet: QuietOption = False,
     ) -> None:
         """Cut the stored merge tree, or the tables of a mask or of objects, elsewhere and write the voxels that change.
 
@@ -53,29 +55,16 @@ def register(app: typer.Typer) -> None:
         """
         if not quiet:
             starting(f"opening {run}")
-        from pipeline.runs.beside import name_of
-        from workflows.driver import run_with_progress
-        from workflows.terminal.report import report_table
-        from workflows.terminal.summary import show_summary
-
-        overrides = beside_sets(
-            set_,
-            [
-                ("--threshold", "segmentation.threshold", threshold),
-                ("--min-size", "segmentation.min_size", min_size),
-            ],
-        )
-        if preview is not None:
-            _refuse_beside_preview(threshold=threshold, output=output)
-            show_preview(run, overrides, preview)
+        values = [
+            ("--threshold", "segmentation.threshold", threshold),
+            ("--min-size", "segmentation.min_size", min_size),
+        ]
+        overrides = beside_sets(set_, values)
+        if preview is None:
+            apply(run, overrides, output=output, quiet=quiet)
             return
-        beside = "" if output is None else name_of(output)
-        if not beside:
-            remember(run, overrides)
-        session = run_with_progress(run, overrides, quiet=quiet, only_after="tables", report=True, beside=beside)
-        if not quiet and session.report is not None:
-            show_summary(session.report.summary)
-            report_table(session.run, session.report)
+        _refuse_beside_preview(threshold=threshold, output=output)
+        show_preview(run, overrides, preview)
 
 
 EPILOG = """Examples:
@@ -101,6 +90,25 @@ def _refuse_beside_preview(**given: object) -> None:
             raise ConfigError(
                 f"--{name} is {value}, which --preview does not use, since it writes nothing: leave one out"
             )
+
+
+def apply(run: str, overrides: Sequence[str], *, output: str | None, quiet: bool) -> None:
+    """Write the voxels that change, into the run's result or into a volume ``output`` beside it, and show the report.
+
+    Raises what ``remember`` does.
+    """
+    from pipeline.runs.beside import name_of
+    from workflows.driver import run_with_progress
+    from workflows.terminal.report import report_table
+    from workflows.terminal.summary import show_summary
+
+    beside = "" if output is None else name_of(output)
+    if not beside:
+        remember(run, overrides)
+    session = run_with_progress(run, overrides, quiet=quiet, only_after="tables", report=True, beside=beside)
+    if not quiet and session.report is not None:
+        show_summary(session.report.summary)
+        report_table(session.run, session.report)
 
 
 def remember(run: str, overrides: Sequence[str]) -> None:

@@ -42,7 +42,8 @@ def register(app: typer.Typer) -> None:
         ] = ...,  # type: ignore[assignment]  # required
         rounds: Annotated[int, typer.Option(min=1, max=100, help="Rounds of run, keep and train.")] = 1,
         sure: Annotated[
-            float, typer.Option(callback=finite, help="Keep voxels whose affinities p have |2 p - 1| of at least this.")
+            float,
+            typer.Option(callback=finite, help="Keep voxels whose predictions p have |2 p - 1| of at least this."),
         ] = 0.8,
         output: Annotated[
             str | None, typer.Option(metavar="DIR", help="Folder to write; the training's with -self-trained.")

@@ -1,0 +1,1 @@
+"""Shapes of neurons: meshes, skeletons and measures, from labels, block by block."""

@@ -1,0 +1,49 @@
+"""``petaseg export``: a volume of a finished run as a file or folder for another program."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box
+
+KINDS = "precomputed, ome-zarr, hdf5 or tiff"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command(epilog="Example: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512")
+    def export(
+        run: RunArgument,
+        output: Annotated[str, typer.Argument(callback=named, help="File or folder to write; it must not exist.")],
+        to: Annotated[str, typer.Option("--to", metavar="FORMAT", help=f"One of {KINDS}.")],
+        box: BoxOption = None,
+        volume: Annotated[
+            str | None, typer.Option(help="Volume of the run, such as labels or image; its result if left out.")
+        ] = None,
+        set_: SetOption = None,
+        quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
+    ) -> None:
+        """Write a volume of a run for Neuroglancer, Fiji, VAST and others, block by block in bounded memory.
+
+        precomputed and ome-zarr get all levels that petaseg add RUN downsample has made; ome-zarr has the image too.
+        The output appears when it is complete.
+        """
+        from pipeline.errors import ConfigError
+        from pipeline.runs.exported import exported, image_of
+        from pipeline.runs.run import Run
+        from pipeline.volumes.export import export as write
+        from workflows.terminal.tables import say, share_bar
+
+        opened = Run.open(run, tuple(set_ or ()))
+        wanted, roi = exported(opened, volume), opened.layout.roi
+        part = parse_box(box) or roi
+        if not roi.contains(part):
+            raise ConfigError(f"--box is {part}, and the run has computed {roi}; choose a box within it")
+        beside = None if wanted.name == "image" else image_of(opened)
+        with share_bar("export") as advance:
+            write(wanted, output, to, part, (lambda done, total: None) if quiet else advance, beside)
+        if not quiet:
+            say(f"{output} has {part.voxels:,} voxels of {wanted.name} of {opened.url}")
