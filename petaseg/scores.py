@@ -1,4 +1,4 @@
-"""Scores of results against ground truth: neurons, masks, objects."""
+"""Scores of results against ground truth: neurons, masks, objects, classes."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.errors import ConfigError, VolumeError
 from pipeline.volumes import Volume, VolumeSpec, open_volume
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.compare_classes import ClassScores
     from pipeline.evaluation.compare_masks import MaskScores
     from pipeline.evaluation.compare_objects import ObjectScores
     from pipeline.evaluation.confidences import Confidences
@@ -52,6 +53,12 @@ def evaluate(
 ) -> ObjectScores: ...
 
 
+@overload
+def evaluate(
+    labels: Labels, truth: Labels, *, as_: Literal["classes"], minus_one_is_background: bool = ...
+) -> ClassScores: ...
+
+
 def evaluate(
     labels: Labels,
     truth: Labels,
@@ -64,23 +71,23 @@ def evaluate(
     size_limits: tuple[int, int] | None = None,
     sections: bool = False,
     minus_one_is_background: bool = False,
-) -> Scores | MaskScores | ObjectScores:
-    """Scores of neurons (VOI, adapted Rand error), of a mask (IoU, Dice, average precision, distances) or of objects
-    (average precision, precision, recall, F1, by size).
+) -> Scores | MaskScores | ObjectScores | ClassScores:
+    """Scores of neurons (VOI, adapted Rand error), of a mask (IoU, Dice, average precision, distances), of objects
+    (average precision, precision, recall, F1, by size) or of a map of classes (IoU of each, mean IoU, accuracy).
 
     Args:
         labels: the result: integers (z, y, x), 0 = none, or for a mask also probabilities, uint8 or floating point; an
             array, an open volume or the path of one.
         truth: the ground truth, integers likewise; -1 to -3 and what they are without a sign are not scored, nor, for
-            neurons, is 0; for a mask and for objects 0 is the background.
-        as_: ``neurons``, ``mask`` or ``objects``.
+            neurons, is 0; for a mask, for objects and for classes 0 is the background.
+        as_: ``neurons``, ``mask``, ``objects`` or ``classes``, which are numbers from 0 to 255.
         threshold: mask: the foreground are probabilities of at least this; 0.5 if left out.
         cap_nm: mask: longer distances count as this; without it, they are measured up to any length.
         resolution: mask: nanometres per voxel, z, y, x, of two arrays; their distances are not measured without it.
         confidence: objects: how sure each predicted object is, by id, or the path of a table; sizes if left out.
         size_limits: objects: voxels of the largest small and medium object; (5000, 15000) if left out.
         sections: mask, objects: also score every section as a picture of its own.
-        minus_one_is_background: mask, objects: -1 and the largest uint32 and uint64 are background, and scored.
+        minus_one_is_background: not neurons: -1 and the largest uint32 and uint64 are background, and scored.
 
     Two volumes are compared block by block, in memory that does not grow with them, over the voxels that both have; an
     array must cover the same voxels as the other argument.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 
 from pipeline.errors import ConfigError
+from pipeline.evaluation.compare_classes import ClassScores, compare_classes
 from pipeline.evaluation.compare_masks import MaskScores, compare_masks
 from pipeline.evaluation.compare_objects import ObjectScores, compare_objects
 from pipeline.evaluation.confidences import Confidences
@@ -15,13 +16,13 @@ from pipeline.evaluation.pairs import Pair, common_box, require_labels
 from pipeline.geometry import BoundingBox
 from pipeline.volumes.base import Volume
 
-NEURONS, MASK, OBJECTS = "neurons", "mask", "objects"
-KINDS = (NEURONS, MASK, OBJECTS)
+NEURONS, MASK, OBJECTS, CLASSES = "neurons", "mask", "objects", "classes"
+KINDS = (NEURONS, MASK, OBJECTS, CLASSES)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """How masks and objects are scored; each field is for the kinds of ``USED_BY``."""
+    """How masks, objects and classes are scored; each field is for the kinds of ``USED_BY``."""
 
     threshold: float | None = None
     """Probability that the foreground reaches; 0.5 if left out"""
@@ -61,13 +62,13 @@ USED_BY = {
     "confidence": (OBJECTS,),
     "size_limits": (OBJECTS,),
     "sections": (MASK, OBJECTS),
-    "minus_one_is_background": (MASK, OBJECTS),
+    "minus_one_is_background": (MASK, OBJECTS, CLASSES),
 }
 
 
 def pair_of(kind: str, truth: Volume, labels: Volume, box: BoundingBox | None, settings: Settings) -> Pair:
     """Two volumes as the kind reads them; ``VolumeError`` if one of them, or the box, does not fit."""
-    if kind == OBJECTS:
+    if kind in (OBJECTS, CLASSES):
         require_labels(truth)
         require_labels(labels)
     else:
@@ -83,13 +84,15 @@ def compare_as(
     *,
     distances: bool = True,
     on_progress: Callable[[str, int, int], None] = lambda title, done, total: None,
-) -> MaskScores | ObjectScores:
-    """Score a pair as a mask or as objects.
+) -> MaskScores | ObjectScores | ClassScores:
+    """Score a pair as a mask, as objects or as classes.
 
     distances: measure those of masks; not between arrays, which do not say how large their voxels are.
     on_progress: called with (title, blocks done, blocks in all).
     """
     settings.require_fit(kind)
+    if kind == CLASSES:
+        return compare_classes(pair, on_progress=on_progress)
     sections = settings.sections
     if kind == MASK:
         return compare_masks(

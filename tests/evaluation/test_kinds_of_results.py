@@ -164,7 +164,7 @@ def test_distances_are_left_out_rather_than_capped_unsaid(monkeypatch):
         ),
         ("neurons", Settings(minus_one_is_background=True), "minus_one_is_background is for"),
         ("objects", Settings(size_limits=(5, 5)), r"size_limits are \[5, 5\]; .* rising"),
-        ("axons", Settings(), "neurons, mask or objects, not as 'axons'"),
+        ("axons", Settings(), "neurons, mask, objects or classes, not as 'axons'"),
     ],
 )
 def test_settings_that_mean_nothing_are_refused(kind, chosen, message):

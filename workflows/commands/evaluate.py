@@ -23,6 +23,8 @@ petaseg evaluate truth.zarr mitochondria.zarr --as objects --report report
 
 petaseg evaluate clefts.zarr probabilities.zarr --as mask --threshold 0.4 --cap-nm 500
 
+petaseg evaluate truth.zarr classes.zarr --as classes
+
 petaseg evaluate run.yaml --set evaluation.labels=truth.zarr"""
 
 
@@ -32,11 +34,15 @@ class Kind(StrEnum):
     neurons = "neurons"
     mask = "mask"
     objects = "objects"
+    classes = "classes"
 
 
 KindOption = Annotated[
     Kind,
-    typer.Option("--as", help="What the volumes hold: every voxel a neuron, one mask, or objects on a background."),
+    typer.Option(
+        "--as",
+        help="What the volumes hold: every voxel a neuron, one mask, objects on a background, or a class a voxel.",
+    ),
 ]
 ThresholdOption = Annotated[
     float | None, typer.Option(help="mask: the foreground are probabilities of at least this; 0.5 if left out.")
@@ -56,7 +62,7 @@ BackgroundOption = Annotated[
     bool,
     typer.Option(
         "--minus-one-is-background",
-        help="mask, objects: -1 and the largest uint32 and uint64 are background, as in cleft files of CREMI.",
+        help="mask, objects, classes: -1 and the largest uint32 and uint64 are background, as in cleft files of CREMI.",
     ),
 ]
 ReportOption = Annotated[str | None, typer.Option(metavar="FOLDER", help="mask, objects: write numbers and pictures.")]
@@ -96,10 +102,11 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
         set_: SetOption = None,
     ) -> None:
-        """Score labels against ground truth: neurons, a mask or probabilities, or objects such as mitochondria.
+        """Score labels against ground truth: neurons, a mask or probabilities, objects (mitochondria), or classes.
 
         neurons: VOI, adapted Rand error, neurons found, expected run length. mask: IoU, Dice, precision, recall,
         average precision, distances of CREMI. objects: average precision, precision, recall, F1, by size.
+        classes: IoU of each class, mean IoU, accuracy.
         With one argument, a finished run is scored against its ground truth, and all thresholds are tried.
         """
         from pipeline.evaluation.kinds import Settings
@@ -117,11 +124,13 @@ def register(app: typer.Typer) -> None:
             )
         settings.require_fit(as_)
         if as_ is Kind.neurons:
-            _refuse_report(report)
+            _refuse_report(report, "pictures of neurons are in the report of a run: leave it out, or score the run")
             _evaluate_neurons(truth, labels, box, skeletons, as_json)
             return
         if skeletons is not None:
             raise ConfigError(f"--skeletons {skeletons} is for neurons, and these are scored as {as_}: leave it out")
+        if as_ is Kind.classes:
+            _refuse_report(report, "classes have no pictures: leave it out")
         _evaluate_as(_Asked(truth, labels, box, as_, report, as_json), settings)
 
 
@@ -147,12 +156,9 @@ def _refuse_for_a_run(kind: Kind, settings: Settings, report: str | None) -> Non
         raise ConfigError(f"--report {report} is for two volumes; a run has its pictures in RUN/report: leave it out")
 
 
-def _refuse_report(report: str | None) -> None:
+def _refuse_report(report: str | None, remedy: str) -> None:
     if report is not None:
-        raise ConfigError(
-            f"--report {report} is for --as mask and --as objects; pictures of neurons are in the report of a run: "
-            "leave it out, or score the run"
-        )
+        raise ConfigError(f"--report {report} is for --as mask and --as objects; {remedy}")
 
 
 def _refuse_address(report: str | None) -> None:
@@ -194,9 +200,10 @@ def _evaluate_neurons(truth: str, labels: str, box: str | None, skeletons: str |
 
 
 def _evaluate_as(asked: _Asked, settings: Settings) -> None:
-    """Score two volumes as a mask or as objects, print the scores and write the report."""
+    """Score two volumes as a mask, as objects or as classes, print the scores and write the report."""
     from dataclasses import replace
 
+    from pipeline.evaluation.compare_classes import ClassScores
     from pipeline.evaluation.files import make_folder
     from pipeline.evaluation.kinds import compare_as, pair_of
     from pipeline.runs.origin import require_finished
@@ -218,7 +225,7 @@ def _evaluate_as(asked: _Asked, settings: Settings) -> None:
         typer.echo(json.dumps(scores.to_dict(), indent=2))
     else:
         result_table(scores, pair.title)
-    if asked.report is not None:
+    if asked.report is not None and not isinstance(scores, ClassScores):
         from pipeline.evaluation.error_report import write_report
 
         files = write_report(asked.report, pair, scores)

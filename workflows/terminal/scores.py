@@ -1,4 +1,4 @@
-"""Tables of the scores of masks and of objects."""
+"""Tables of the scores of masks, of objects and of classes."""
 
 from __future__ import annotations
 
@@ -11,16 +11,20 @@ from pipeline.errors import counted
 from workflows.terminal.tables import console, heading, say
 
 if TYPE_CHECKING:
+    from pipeline.evaluation.compare_classes import ClassScores
     from pipeline.evaluation.compare_masks import MaskScores
     from pipeline.evaluation.compare_objects import ObjectScores
 
 
-def result_table(scores: MaskScores | ObjectScores, title: str, *, distances: bool = True) -> None:
-    """Print the scores of a mask or of objects; distances: also those of a mask, or why they are not measured."""
+def result_table(scores: MaskScores | ObjectScores | ClassScores, title: str, *, distances: bool = True) -> None:
+    """Print the scores of a result; distances: also those of a mask, or why they are not measured."""
+    from pipeline.evaluation.compare_classes import ClassScores
     from pipeline.evaluation.compare_masks import MaskScores
 
     if isinstance(scores, MaskScores):
         mask_table(scores, title, distances=distances)
+    elif isinstance(scores, ClassScores):
+        class_table(scores, title)
     else:
         object_table(scores, title)
 
@@ -71,6 +75,19 @@ def object_table(scores: ObjectScores, title: str) -> None:
         shown = ", ".join(f"{name} {_shown(means[key])}" for name, key in SECTION_MEANS.items())
         say(f"mean of {counted(means['sections'], 'section')} in 2D: {shown}")
     _note_not_scored(scores.not_scored, scores.voxels - int(scores.overlaps.true_voxels.sum()))
+
+
+def class_table(scores: ClassScores, title: str) -> None:
+    """Print the scores of a map of classes."""
+    heading(title)
+    table = Table("class", "IoU", "true voxels", "predicted voxels")
+    for number, counts in scores.classes.items():
+        table.add_row(str(number), _shown(counts.iou), f"{counts.true:,}", f"{counts.predicted:,}")
+    table.add_row("mean", _shown(scores.mean_iou), f"{scores.voxels:,}", f"{scores.voxels:,}")
+    console.print(table)
+    say(f"accuracy {_shown(scores.accuracy)}: the share of the voxels that have their true class")
+    background = scores.classes.get(0)
+    _note_not_scored(scores.not_scored, 0 if background is None else background.true)
 
 
 ROWS = (

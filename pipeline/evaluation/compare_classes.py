@@ -1,0 +1,116 @@
+"""Scores of a map of classes against a true one: the IoU of each class, their mean, and the accuracy.
+
+Every voxel has one class, a number from 0 to 255; class 0, the background, counts like the others. All scores follow
+from how many voxels each pair (true class, predicted class) shares, and these tables add up over blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from pipeline.errors import VolumeError
+from pipeline.evaluation.contingency import Contingency
+from pipeline.evaluation.pairs import BLOCK, Pair
+from pipeline.geometry import Vec, product
+
+LAST_CLASS = 255
+"""The largest class, which uint8 holds."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Voxels of one class; it occurs in the truth or in the prediction."""
+
+    true: int
+    predicted: int
+    both: int
+
+    @property
+    def iou(self) -> float:
+        """Voxels of the class in both volumes / in one of them."""
+        return self.both / (self.true + self.predicted - self.both)
+
+
+@dataclass(frozen=True)
+class ClassScores:
+    """How well two maps of classes agree."""
+
+    classes: dict[int, ClassCounts]
+    """Class -> voxels, rising, of the classes that occur in a scored voxel of either volume"""
+    voxels: int
+    """Voxels scored"""
+    not_scored: int
+    """Voxels of the box that the truth marks as not to be scored"""
+
+    @classmethod
+    def of_table(cls, table: Contingency, not_scored: int) -> ClassScores:
+        """The scores that follow from a table which counts the background and has a voxel."""
+        shared = np.zeros((LAST_CLASS + 1, LAST_CLASS + 1), np.int64)
+        shared[table.truth.astype(int), table.predicted.astype(int)] = table.voxels
+        true, predicted, both = shared.sum(1), shared.sum(0), shared.diagonal()
+        found = np.flatnonzero(true + predicted).tolist()
+        counts = {each: ClassCounts(int(true[each]), int(predicted[each]), int(both[each])) for each in found}
+        return cls(counts, table.total, not_scored)
+
+    @property
+    def mean_iou(self) -> float:
+        """The mean of the IoU of all classes that occur."""
+        return sum(counts.iou for counts in self.classes.values()) / len(self.classes)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of the voxels that have their true class."""
+        return sum(counts.both for counts in self.classes.values()) / self.voxels
+
+    def __repr__(self) -> str:
+        each = ", ".join(f"class {number} {counts.iou:.3f}" for number, counts in self.classes.items())
+        return f"mean IoU {self.mean_iou:.3f} ({each}), accuracy {self.accuracy:.3f}, {self.voxels:,} voxels"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {
+            "mean_iou": self.mean_iou,
+            "accuracy": self.accuracy,
+            "classes": [
+                {"class": number, "iou": counts.iou, **vars(counts)} for number, counts in self.classes.items()
+            ],
+            "voxels": self.voxels,
+            "not_scored": self.not_scored,
+        }
+
+
+def compare_classes(
+    pair: Pair,
+    *,
+    block: Vec = BLOCK,
+    on_progress: Callable[[str, int, int], None] = lambda title, done, total: None,
+) -> ClassScores:
+    """Score a map of classes against a true one.
+
+    Args:
+        pair: both volumes, integers (z, y, x), and the box. The marks of ``scored_voxels`` are not scored.
+        block: voxels that are read at once; the scores do not depend on it.
+        on_progress: called with (title, blocks done, blocks in all).
+
+    Raises ``VolumeError`` for a scored voxel of a class above 255, and if no voxel is to be scored.
+    """
+    grid, table = pair.grid(block), Contingency.empty()
+    for number, chunk in enumerate(grid):
+        found = Contingency.from_labels(*pair.read(chunk.core), background=True)
+        _require_classes(pair.truth.url, found.truth)
+        _require_classes(pair.predicted.url, found.predicted)
+        table = table + found
+        on_progress("evaluate", number + 1, len(grid))
+    pair.require_scored(table.total)
+    return ClassScores.of_table(table, product(pair.box.shape) - table.total)
+
+
+def _require_classes(url: str, ids: np.ndarray) -> None:
+    if len(ids) and ids.max() > LAST_CLASS:
+        raise VolumeError(
+            f"{url} holds {ids.max()}; classes are from 0 to {LAST_CLASS}: score ids of objects with --as objects"
+        )
