@@ -60,18 +60,8 @@ INSIDE = {
         *("segmentation", "stages", "runs"),
     },
     "viewing": {
-        *(
-            "errors",
-            "formats",
-            "geometry",
-            "storage",
-            "volumes",
-            "segmentation",
-            "evaluation",
-            "ledger",
-            "stages",
-            "runs",
-        ),
+        *("errors", "formats", "geometry", "storage", "volumes", "segmentation", "evaluation", "ledger", "stages"),
+        *("runs", "shapes"),
     },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),

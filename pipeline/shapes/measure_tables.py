@@ -98,6 +98,15 @@ def to_parquet(tables: Iterable[pa.Table], meanings: dict[str, str]) -> bytes:
     return target.getvalue()
 
 
+def read_table(data: bytes) -> dict[str, np.ndarray]:
+    """The columns of a Parquet file of this module, each (rows,)."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(pa.BufferReader(data))
+    return {name: table[name].to_numpy() for name in table.schema.names}
+
+
 def _rows(table: pa.Table, schema: pa.Schema) -> pa.Table:
     """The first rows of a table, as one row group: of the same rows, the bytes do not depend on how they came."""
     return table.slice(0, GROUP).combine_chunks().cast(schema)

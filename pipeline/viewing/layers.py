@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 from pipeline.errors import ConfigError
 from pipeline.runs.run import Run
@@ -15,6 +15,7 @@ from pipeline.stages.downsample import DownsampleImage
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore
+from pipeline.viewing.properties import segment_properties
 from pipeline.viewing.served import ServedVolume
 
 Kind = Literal["image", "segmentation"]
@@ -59,6 +60,8 @@ class Layer:
 
     folders: Mapping[str, ObjectStore] = field(default_factory=dict)
     """``mesh`` and ``skeletons`` of its segments, as far as there are some, as Neuroglancer reads them."""
+    properties: Mapping[str, Any] | None = None
+    """What is known of its segments, as Neuroglancer takes it."""
     selected: tuple[int, ...] = ()
     """Segments that are shown in 3D at first."""
 
@@ -92,7 +95,8 @@ def _result_layer(run: Run) -> Layer:
     folders = {} if run.beside else {key: ObjectStore(f"{run.url}/{place}") for key, place in SHAPES.items()}
     found = {key: store for key, store in folders.items() if store.exists("info")}
     largest = [label for label, _ in summarise(run).largest[:LARGEST]] if found and _is_cut(run) else []
-    return Layer(name, run.result_url, "segmentation", folders=found, selected=tuple(largest))
+    known = segment_properties(run)
+    return Layer(name, run.result_url, "segmentation", folders=found, properties=known, selected=tuple(largest))
 
 
 def _is_cut(run: Run) -> bool:

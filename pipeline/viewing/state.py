@@ -19,6 +19,8 @@ from pipeline.viewing.layers import Layer
 KEY = "view.json"
 LAYOUTS = {"4panel": "4panel-alt", "3d": "3d", "xy": "xy", "xz": "xz", "yz": "yz"}
 """What is seen side by side: the names that users give, and Neuroglancer's."""
+OBLIQUE = [-0.26, -0.33, -0.11, 0.9]
+"""From where 3D is seen at first: a quaternion, so that three sides of the volume show."""
 PLACE = "petaseg-layers:"
 """Stands for the address of the server in a stored state."""
 
@@ -37,6 +39,7 @@ def state_of(layers: Sequence[Layer], server: str, middle: Vec | None = None, la
         "position": [index + 0.5 for index in reversed(place)],
         "crossSectionScale": max(box.shape) / 500,
         "projectionScale": 1.6 * _widest(box, voxel),
+        "projectionOrientation": OBLIQUE,
         "layout": LAYOUTS.get(layout, layout),
         "showSlices": False,
         "layers": [_layer(layer, server) for layer in layers],

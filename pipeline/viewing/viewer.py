@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import ConfigError, PetasegError
+from pipeline.errors import ConfigError
+from pipeline.evaluation.files import whole_file
 
+SECONDS = 120.0
+"""So long a picture waits for its data."""
 EXTRA = "pip install 'petaseg[view]'"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 GPU_LESS = ("--enable-unsafe-swiftshader", "--no-sandbox", "--disable-dev-shm-usage")
@@ -44,19 +48,26 @@ def _package() -> Any:
     return neuroglancer
 
 
-def take_screenshot(viewer: Any, path: Path, size: tuple[int, int]) -> None:
-    """Draw what the viewer shows, once all its data have arrived, into a PNG of width x height pixels.
+def take_screenshot(viewer: Any, path: Path, size: tuple[int, int]) -> bool:
+    """Draw what the viewer shows into a PNG of width x height pixels; False if something has not arrived in time.
 
-    Raises ``ConfigError`` without a browser or the package that drives it, ``PetasegError`` if it draws nothing.
+    Raises ``ConfigError`` without a browser or the package that drives it.
     """
-    with _browser(viewer, size):
-        try:
-            reply = viewer.screenshot(size=size, statistics_callback=None)
-        except Exception as error:  # whatever the browser raises
-            raise PetasegError(f"the browser drew nothing ({type(error).__name__}: {error}); try again") from error
-    part = path.with_name(f".{path.name}.part")
-    part.write_bytes(reply.screenshot.image)
-    part.replace(path)
+    with _browser(viewer, size) as browser:
+        found: list[bytes] = []
+        drawing = threading.Thread(target=lambda: found.append(_drawn(viewer, size)), daemon=True)
+        drawing.start()
+        drawing.join(SECONDS)
+        picture = found[0] if found else browser.driver.get_screenshot_as_png()
+    with whole_file(path) as temporary:
+        temporary.write_bytes(picture)
+    return bool(found)
+
+
+def _drawn(viewer: Any, size: tuple[int, int]) -> bytes:
+    """The picture, once all data have arrived: for ever, if a selected segment has no mesh."""
+    picture: bytes = viewer.screenshot(size=size).screenshot.image
+    return picture
 
 
 @contextmanager

@@ -161,11 +161,16 @@ def show(
     from pipeline.viewing.server import ServedLayer, serving
     from pipeline.viewing.state import store_state
     from pipeline.viewing.viewer import open_viewer, take_screenshot
+    from workflows.terminal.tables import say
 
-    served = {layer.name: ServedLayer(layer.served, folders=layer.folders) for layer in layers}
+    served = {layer.name: ServedLayer(layer.served, layer.properties, layer.folders) for layer in layers}
     with serving(served, port) as server, open_viewer(look.state(run, layers, server.url)) as viewer:
         if screenshot is not None:
-            take_screenshot(viewer, screenshot, pixels)
+            if not take_screenshot(viewer, screenshot, pixels):
+                say(
+                    "not everything has arrived in time, so parts may be missing (has every --segment a mesh?)",
+                    "yellow",
+                )
             typer.echo(f"{screenshot} shows {', '.join(layer.name for layer in layers if layer.visible)}")
             return
         stay(viewer.get_viewer_url(), browser)

@@ -1,0 +1,50 @@
+"""What a viewer shows and filters segments by: numbers of the table of measures, as Neuroglancer takes them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from pipeline.runs.run import Run
+from pipeline.shapes.measure_tables import read_table
+
+MOST = 200_000
+"""So many segments, the largest, have properties: a browser holds them all in memory."""
+CUT_BY_BORDER = "cut_by_border"
+
+
+def segment_properties(run: Run) -> dict[str, Any] | None:
+    """The properties of the largest segments of a run; ``None`` if it has no table of measures."""
+    data = run.store.get_or_none(f"tables/{'neurons' if run.kind.name == 'neurons' else 'objects'}.parquet")
+    return None if data is None or run.beside or run.kind.name == "mask" else properties_of(read_table(data))
+
+
+def properties_of(table: Mapping[str, np.ndarray], most: int = MOST) -> dict[str, Any]:
+    """Segment properties of the ``most`` largest, the largest first, of equal ones the smaller id first.
+
+    table: columns of the table of objects, each (n,).
+    """
+    order = np.lexsort((table["id"], -table["voxels"]))[:most]
+    column = {name: values[order] for name, values in table.items()}
+    return {
+        "@type": "neuroglancer_segment_properties",
+        "inline": {
+            "ids": list(map(str, column["id"].tolist())),
+            "properties": [
+                _number("voxels", "voxels", column["voxels"]),
+                _number("volume_um3", "volume in cubic micrometres", column["volume_nm3"] / 1e9),
+                _number("surface_um2", "surface in square micrometres, of voxel faces", column["surface_nm2"] / 1e6),
+                {
+                    **{"id": "tags", "type": "tags", "tags": [CUT_BY_BORDER]},
+                    "values": [[0] if cut else [] for cut in column["touches_border"].tolist()],
+                },
+            ],
+        },
+    }
+
+
+def _number(name: str, words: str, values: np.ndarray) -> dict[str, Any]:
+    plain = values.astype(np.float32).tolist()
+    return {"id": name, "type": "number", "description": words, "data_type": "float32", "values": plain}
