@@ -19,7 +19,8 @@ from pipeline.experiments import fib25
 from pipeline.experiments.base import Cell, Experiment, Key, Report, Result, Scale, Trials, mean_spread
 from pipeline.experiments.fib25 import Network, Training
 from pipeline.experiments.label_efficiency import OFFSETS, part, score
-from pipeline.few_labels.self_training import SelfTraining, Steps, self_train
+from pipeline.few_labels.rounds import SelfTraining
+from pipeline.few_labels.self_training import Steps, self_train
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.training.config import TrainConfig
 from pipeline.training.trainer import train

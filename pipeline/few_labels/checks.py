@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from pipeline.errors import ConfigError
-from pipeline.few_labels.self_training import RECORD, SelfTraining, part_of, refuse_other
+from pipeline.few_labels.rounds import RECORD, SelfTraining, part_of
+from pipeline.few_labels.self_training import refuse_other
 from pipeline.geometry import BoundingBox
 from pipeline.models.heads import FOREGROUND
 from pipeline.runs.inputs import RESOLUTION_FACTOR

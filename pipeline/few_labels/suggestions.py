@@ -26,7 +26,7 @@ from pipeline.errors import ConfigError
 from pipeline.evaluation.files import make_folder, whole_file
 from pipeline.few_labels.candidates import Candidates, Probabilities, Progress, boxes_of, describe
 from pipeline.few_labels.choice import Choice, choose
-from pipeline.few_labels.self_training import part_of
+from pipeline.few_labels.rounds import part_of
 from pipeline.few_labels.suggestion import Suggestion
 from pipeline.formats import SUGGESTIONS
 from pipeline.geometry import BoundingBox, Vec

@@ -12,7 +12,8 @@ from typer.testing import CliRunner
 
 from pipeline.config.reading import load_config, parse_config
 from pipeline.errors import ConfigError, PetasegError
-from pipeline.few_labels.self_training import SelfTraining, Steps, self_train
+from pipeline.few_labels.rounds import SelfTraining
+from pipeline.few_labels.self_training import Steps, self_train
 from pipeline.few_labels.sure import SureObjects, SureRule, write_sure_mask
 from pipeline.geometry import BoundingBox
 from pipeline.models.spec import load_card

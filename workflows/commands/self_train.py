@@ -15,7 +15,8 @@ from workflows.terminal.starting import starting
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from pipeline.few_labels.self_training import SelfTraining, Steps
+    from pipeline.few_labels.rounds import SelfTraining
+    from pipeline.few_labels.self_training import Steps
     from pipeline.runs.run import Run
     from pipeline.training.callbacks import Update
     from pipeline.training.config import TrainConfig
@@ -78,7 +79,7 @@ def plan_of(
 ) -> SelfTraining:
     """The self-training of a command line."""
     from pipeline.few_labels.checks import whole_or
-    from pipeline.few_labels.self_training import SelfTraining, absolute_folder
+    from pipeline.few_labels.rounds import SelfTraining, absolute_folder
     from pipeline.storage import absolute
     from workflows.commands.options import parse_box
     from workflows.commands.train import require_finished_volumes

@@ -12,7 +12,7 @@ from workflows.terminal.tables import console, say
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from pipeline.few_labels.self_training import SelfTraining
+    from pipeline.few_labels.rounds import SelfTraining
     from pipeline.few_labels.suggestion import Suggestion
     from pipeline.few_labels.suggestions import Wanted
 
