@@ -7,6 +7,7 @@ values = source.read(chunk.read_box)        # uint8
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -29,15 +30,17 @@ class HeadSource:
     """The fingerprint of the stage that writes it, or of the given volume."""
     channels: tuple[int, ...] | None = None
     """The channels that are read, in this order; all of the volume if None."""
+    largest: int | None = None
+    """Instead of values: 255 where this channel has the largest stored one (of equal ones the first has), else 0."""
 
     def select(self, *channels: int) -> HeadSource:
         """The same head, of which only these channels are read."""
         return replace(self, channels=channels)
 
     @property
-    def identity(self) -> tuple[str, str, tuple[int, ...] | None]:
+    def identity(self) -> tuple[Any, ...]:
         """What decides about its voxels, for ``depends_on``."""
-        return self.name, self.fingerprint, self.channels
+        return self.name, self.fingerprint, self.channels, *(() if self.largest is None else ("argmax", self.largest))
 
     @property
     def count(self) -> int:
@@ -52,6 +55,9 @@ class HeadSource:
     def read(self, box: BoundingBox) -> np.ndarray:
         """The voxels of a box, uint8 (z, y, x), or (c, z, y, x) if several channels are read."""
         values = opened.source(self.url).read(box)
+        if self.largest is not None:
+            stored = to_uint8(values, self.url, self.name)
+            return np.where(stored.argmax(0) == self.largest, np.uint8(255), np.uint8(0))
         if values.ndim == 4 and self.channels is not None:
             values = values[list(self.channels)]
         return to_uint8(values[0] if values.ndim == 4 and len(values) == 1 else values, self.url, self.name)

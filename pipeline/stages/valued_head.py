@@ -17,6 +17,8 @@ from pipeline.stages.base import Stage
 from pipeline.stages.heads import HeadSource
 from pipeline.stages.setup import Setup
 
+ARGMAX = ":argmax"
+"""Behind the name of a channel: where it is the largest."""
 HIGHEST = 255
 """The largest stored number."""
 
@@ -102,9 +104,11 @@ def card_threshold(setup: Setup, name: str) -> float | None:
 def valued_head(setup: Setup, predicted: Stage | None, name: str) -> ValuedHead:
     """A head of the run by the name that the run file gives it: ``foreground``, or ``classes:2`` for one channel.
 
+    ``classes:2:argmax`` is 1 where that channel has the largest value of all, and 0 elsewhere.
+
     Raises ``ConfigError`` if the run has no such head, or the name does not say which of several channels is meant.
     """
-    head, channel = split_name(name)
+    head, channel, argmax = split_name(name)
     source, mapping, count = setup.head(head, predicted), *setup.inputs.meaning_of(head)
     if count == 1 and head != name:
         raise ConfigError(f"{name!r} names a channel of head {head}, which has only one: leave out {name[len(head) :]}")
@@ -113,13 +117,17 @@ def valued_head(setup: Setup, predicted: Stage | None, name: str) -> ValuedHead:
             f"{name!r} names no channel of head {head}, which has {count}: choose one from {head}:0 to "
             f"{head}:{count - 1}"
         )
+    if argmax:
+        return ValuedHead(replace(source, largest=channel), "probability")
     return ValuedHead(source if count == 1 or channel is None else source.select(channel), mapping)
 
 
-def split_name(name: str) -> tuple[str, int | None]:
-    """The head and the channel out of ``foreground`` or ``classes:2``."""
+def split_name(name: str) -> tuple[str, int | None, bool]:
+    """The head, the channel if one is named, and whether its argmax is meant: ``classes``, ``classes:2:argmax``."""
     head, _, channel = name.partition(":")
-    return head, int(channel) if channel.isascii() and channel.isdecimal() else None
+    argmax = channel.endswith(ARGMAX)
+    channel = channel.removesuffix(ARGMAX)
+    return head, int(channel) if channel.isascii() and channel.isdecimal() else None, argmax
 
 
 def result_head(table: Segmentation, names: Sequence[str]) -> str:
