@@ -36,7 +36,7 @@ void main() {
 """Red, green and blue where the network cuts along z, y and x."""
 COLOURS = ("#00e5ff", "#ffd400", "#ff5cf4", "#7dff5c", "#ff8a3d")
 """Of heads, in their order."""
-SHAPES = {"mesh": "meshes", "skeletons": "skeletons"}
+SHAPES = {"mesh": "meshes"}
 """What the info file of a layer calls the folders of a run with shapes of its segments."""
 LARGEST = 10
 """So many of the largest segments are shown in 3D at first."""
@@ -57,9 +57,8 @@ class Layer:
     visible: bool = True
     coarser: str = ""
     """Another volume, with coarser levels of this one."""
-
     folders: Mapping[str, ObjectStore] = field(default_factory=dict)
-    """``mesh`` and ``skeletons`` of its segments, as far as there are some, as Neuroglancer reads them."""
+    """Shapes of its segments as Neuroglancer reads them, by what the info file calls them."""
     properties: Mapping[str, Any] | None = None
     """What is known of its segments, as Neuroglancer takes it."""
     selected: tuple[int, ...] = ()
@@ -72,10 +71,7 @@ class Layer:
 
 
 def layers_of_run(run: Run) -> list[Layer]:
-    """Image, heads, supervoxels, the result and the ground truth of a run, as far as they are stored.
-
-    Raises ``ConfigError`` if nothing of the run is stored yet.
-    """
+    """Image, heads, supervoxels, the result and the ground truth of a run, as far as they are stored."""
     layers = [] if run.inputs.network is None else [_image_layer(run)]
     layers += [_head_layer(run, name, number) for number, name in enumerate(run.inputs.heads)]
     if run.has_stage(WriteSupervoxels.name):
@@ -113,9 +109,8 @@ def _image_layer(run: Run) -> Layer:
 
 def _head_layer(run: Run, name: str, number: int) -> Layer:
     predicted = run.stage(PredictHeads.name) if run.has_stage(PredictHeads.name) else None
-    meaning, channels = run.inputs.meaning_of(name) if name != "affinities" else (None, 3)
-    shader = AFFINITIES if meaning is None else HEAD % COLOURS[number % len(COLOURS)]
-    return Layer(name, run.setup.head(name, predicted).url, "image", shader, visible=channels > 0 and not predicted)
+    shader = AFFINITIES if name == "affinities" else HEAD % COLOURS[number % len(COLOURS)]
+    return Layer(name, run.setup.head(name, predicted).url, "image", shader, visible=predicted is None)
 
 
 def _is_there(run: Run, layer: Layer) -> bool:

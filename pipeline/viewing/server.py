@@ -32,10 +32,10 @@ class ServedLayer:
     properties: Mapping[str, Any] | None = None
     """Segment properties, as Neuroglancer takes them."""
     folders: Mapping[str, ObjectStore] = field(default_factory=dict)
-    """Folders of files by what the info file calls them: ``mesh``, ``skeletons``."""
+    """Folders of files by what the info file calls them, such as ``mesh``."""
 
     def info(self) -> dict[str, Any]:
-        """The info file, which also says where meshes, skeletons and properties are."""
+        """The info file, which also says where shapes and properties are."""
         more = {} if self.properties is None else {"segment_properties": "properties"}
         return {**self.volume.info(), **{name: name for name in self.folders}, **more}
 
