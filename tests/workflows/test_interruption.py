@@ -28,8 +28,11 @@ EXECUTORS = {
     "dask": (2, ("execution.executor=dask", "execution.workers=2")),
 }
 """Executor -> how many chunks run at a time, and its settings."""
-SMALL = ("chunk_shape=[10,12,14]", "storage_chunk_shape=[10,12,14]")
-"""Eight chunks a stage."""
+SMALL = (
+    *("chunk_shape=[10,12,14]", "storage_chunk_shape=[10,12,14]"),
+    *("downsample=null", "meshes=null", "measures=null"),
+)
+"""Eight chunks a stage, and no branches."""
 FIRST = 3
 """Chunks that are done before Ctrl-C."""
 
