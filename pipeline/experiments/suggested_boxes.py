@@ -9,6 +9,7 @@ clusters, or random ones of the same lattice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +33,7 @@ from pipeline.training.config import TrainConfig
 
 PERCENT = 1
 """Percent of the labels that the first training has."""
-ARMS = ("no more labels", "random boxes", "most unsure boxes", "suggested boxes")
+ARMS = ("no more labels", "random boxes", "most unsure boxes", "suggested boxes", "suggested boxes, VAE")
 
 
 def boxes_wanted(scale: Scale) -> int:
@@ -86,7 +87,8 @@ def chosen_by(arm: str, described: Candidates, wanted: int, seed: int) -> list[i
         return np.random.default_rng([seed, 7]).choice(len(described.boxes), wanted, replace=False).tolist()
     if arm == ARMS[2]:
         return np.argsort(-described.unsure, kind="stable")[:wanted].tolist()
-    return [choice.number for choice in choose(described, wanted)]
+    seen = described if arm == ARMS[4] else replace(described, patches=None)
+    return [choice.number for choice in choose(seen, wanted)]
 
 
 def candidates(config: TrainConfig, scale: Scale, sizes: Sizes, folder: Path) -> Candidates:
@@ -113,7 +115,8 @@ def candidates(config: TrainConfig, scale: Scale, sizes: Sizes, folder: Path) ->
     volume = config.volumes[0]
     assert volume.start is not None
     assert volume.stop is not None
-    return describe(run, boxes_of(run, as_vec(sizes.patch), [BoundingBox(volume.start, volume.stop)]))
+    free = boxes_of(run, as_vec(sizes.patch), [BoundingBox(volume.start, volume.stop)])
+    return describe(run, free, with_patches=True)
 
 
 def row(arm: str, results: Sequence[Result]) -> list[Cell]:

@@ -42,7 +42,7 @@ class Choice:
 def choose(candidates: Candidates, wanted: int) -> list[Choice]:
     """The boxes to label, in the order in which they are proposed; ``wanted`` is at most the number of candidates."""
     clusters = math.ceil(math.sqrt(wanted))
-    cluster_of = k_means(image_code(candidates.seen), clusters)
+    cluster_of = k_means(code_of(candidates), clusters)
     said = standardised(candidates.said)
     queues: dict[int, dict[int, deque[int]]] = {}
     for cluster in range(clusters):
@@ -51,6 +51,15 @@ def choose(candidates: Candidates, wanted: int) -> list[Choice]:
             groups = k_means(said[members], math.ceil(wanted / clusters))
             queues[cluster] = by_group(members, groups, candidates.unsure)
     return in_turns(queues, candidates.unsure, wanted)
+
+
+def code_of(candidates: Candidates) -> np.ndarray:
+    """What the images show, (n, numbers): codes of an autoencoder if there are patches, else pooled features."""
+    if candidates.patches is None:
+        return image_code(candidates.seen)
+    from pipeline.training.patch_codes import patch_codes  # it imports torch
+
+    return standardised(patch_codes(candidates.patches))
 
 
 def by_group(members: np.ndarray, groups: np.ndarray, unsure: np.ndarray) -> dict[int, deque[int]]:

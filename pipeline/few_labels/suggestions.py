@@ -39,6 +39,8 @@ from pipeline.volumes.coarser import same_size
 from pipeline.volumes.places import overlap, place_of, real
 
 TABLE = "suggestions.json"
+STREAMS = ("pooled", "vae")
+"""How images are described: by statistics and coarse means, or by an autoencoder that is trained on the candidates."""
 PROBE = Vec(32, 32, 32)
 """Voxels by which a crop of an image is known."""
 
@@ -54,6 +56,8 @@ class Wanted:
     shape: Vec
     labelled: tuple[BoundingBox, ...] = ()
     """Boxes of the image that have labels; what overlaps them is not suggested."""
+    describe_by: str = "pooled"
+    """What the image stream is: a key of ``STREAMS``."""
 
     @property
     def fingerprint(self) -> str:
@@ -61,7 +65,8 @@ class Wanted:
         labelled = [[box.start, box.stop] for box in self.labelled]
         inputs = Probabilities.of(self.run).fingerprint, self.run.inputs.fingerprint, self.run.inputs.mask_fingerprint
         region = self.run.layout.roi
-        return fingerprint(*inputs, [region.start, region.stop], self.boxes, self.shape, labelled)
+        stream = [] if self.describe_by == "pooled" else [self.describe_by]
+        return fingerprint(*inputs, [region.start, region.stop], self.boxes, self.shape, labelled, *stream)
 
 
 def check(wanted: Wanted) -> None:
@@ -84,7 +89,7 @@ def suggest(wanted: Wanted, tell: Progress = lambda done, total: None) -> list[S
             f"--boxes is {wanted.boxes}, and the region {wanted.run.layout.roi} holds {len(candidates)} boxes of "
             f"{list(wanted.shape)} that are tissue without labels: ask for fewer, or for smaller ones (--box-shape)"
         )
-    described = describe(wanted.run, candidates, tell)
+    described = describe(wanted.run, candidates, tell, with_patches=wanted.describe_by == "vae")
     found = suggestions_of(described, choose(described, wanted.boxes))
     write(wanted, found)
     return found

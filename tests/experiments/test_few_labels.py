@@ -30,7 +30,7 @@ def test_both_experiments_share_their_first_training(tmp_path):
     with (folder / "table.csv").open(newline="") as file:
         assert [row["boxes"] for row in csv.DictReader(file)] == [*suggested_boxes.ARMS]
     assert sum(line.startswith("known") for line in said) == 2
-    assert sum("suggested-boxes" in line for line in said) == 3
+    assert sum("suggested-boxes" in line for line in said) == 4
 
 
 def test_the_unlabelled_tissue_and_the_candidates_are_of_the_training_part(tmp_path):

@@ -114,6 +114,17 @@ def test_a_killed_suggestion_never_writes_over_labels(done, tmp_path):
     assert (open_volume(str(tmp_path / "box-02" / "labels.zarr"))[...] == 7).all()
 
 
+def test_codes_of_an_autoencoder_choose_boxes_too(done, tmp_path):
+    """With --describe-by vae the same call gives the same boxes, and a folder of pooled ones is refused."""
+    suggested(done, tmp_path / "one", "--describe-by", "vae")
+    suggested(done, tmp_path / "two", "--describe-by", "vae")
+    tables = [(tmp_path / name / "suggestions.csv").read_bytes() for name in ("one", "two")]
+    assert tables[0] == tables[1]
+    words = ("--boxes", 4, "--box-shape", "16,16,16", "--output", tmp_path / "one")
+    with pytest.raises(ConfigError, match="holds suggestions for other predictions"):
+        raise invoke(done, *words).exception
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -124,6 +135,7 @@ def test_a_killed_suggestion_never_writes_over_labels(done, tmp_path):
         (["--output", "{run}/boxes"], "run, or in it: name another folder"),
         (["--output", "s3://bucket/boxes"], "crops are painted on this machine"),
         (["--labelled", "nowhere.yaml"], "cannot read nowhere.yaml"),
+        (["--describe-by", "colour"], "--describe-by is 'colour'; it must be one of pooled, vae"),
     ],
 )
 def test_what_cannot_be_done_is_refused_and_nothing_is_written(done, tmp_path, words, message):

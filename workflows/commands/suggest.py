@@ -39,6 +39,9 @@ def register(app: typer.Typer) -> None:
         output: Annotated[
             str | None, typer.Option(metavar="DIR", help="Folder to write; suggestions beside the run directory.")
         ] = None,
+        describe_by: Annotated[
+            str, typer.Option(metavar="NAME", help="How images are told apart: pooled features, or codes of a vae.")
+        ] = "pooled",
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
@@ -50,7 +53,7 @@ def register(app: typer.Typer) -> None:
         from workflows.terminal.few_labels import show_suggestions
         from workflows.terminal.tables import bars
 
-        wanted = wanted_of(Run.open(run, set_ or ()), boxes, box_shape, labelled, output)
+        wanted = wanted_of(Run.open(run, set_ or ()), boxes, box_shape, labelled, output, describe_by)
         suggestions.check(wanted)
         found = suggestions.known(wanted)
         if found is None:
@@ -60,16 +63,20 @@ def register(app: typer.Typer) -> None:
         show_suggestions(wanted, found)
 
 
-def wanted_of(run: Run, boxes: int, box_shape: str | None, labelled: str | None, output: str | None) -> Wanted:
+def wanted_of(
+    run: Run, boxes: int, box_shape: str | None, labelled: str | None, output: str | None, describe_by: str
+) -> Wanted:
     """What a command line asks for; ``ConfigError`` if the run has no finished heads, or no image."""
     from pipeline.config.reading import load_config
     from pipeline.errors import ConfigError
-    from pipeline.few_labels.suggestions import Wanted, labelled_boxes
+    from pipeline.few_labels.suggestions import STREAMS, Wanted, labelled_boxes
     from pipeline.geometry import as_vec
     from pipeline.storage import absolute, local_path
     from pipeline.training.config import TrainConfig
     from workflows.driver import check_complete
 
+    if describe_by not in STREAMS:
+        raise ConfigError(f"--describe-by is {describe_by!r}; it must be one of {', '.join(STREAMS)}")
     network = run.inputs.network
     if network is None:
         raise ConfigError(
@@ -82,4 +89,4 @@ def wanted_of(run: Run, boxes: int, box_shape: str | None, labelled: str | None,
     place = output or f"{run.url.rstrip('/')}-suggestions"
     if local_path(place) is None:
         raise ConfigError(f"--output is {place}; crops are painted on this machine: name a folder with --output")
-    return Wanted(run, Path(absolute(place, ".")), boxes, shape, known)
+    return Wanted(run, Path(absolute(place, ".")), boxes, shape, known, describe_by)
