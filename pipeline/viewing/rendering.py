@@ -66,8 +66,9 @@ class _Frame:
 
     def placed(self, points: np.ndarray) -> np.ndarray:
         """Column, row and depth in pixels."""
-        shifted: np.ndarray = (points - self.centre) * self.scale
-        return shifted + [self.side / 2, self.side / 2, 0]
+        middle = np.array([self.side / 2, self.side / 2, 0])
+        placed: np.ndarray = (points - self.centre) * self.scale + middle
+        return placed
 
 
 @dataclass(eq=False)

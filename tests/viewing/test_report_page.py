@@ -96,7 +96,7 @@ def test_the_report_is_a_result_of_the_run(finished: Run) -> None:
 
 
 def test_the_largest_are_drawn_from_their_meshes(finished: Run) -> None:
-    """Once the run has meshes, the page shows the largest in 3D, with ids and voxels, instead of the way to get them."""
+    """Once the run has meshes, the page shows the largest in 3D instead of the way to get meshes."""
     assert petaseg("add", finished.url, "meshes", "--set", "meshes.smallest_voxels=10").returncode == 0
     assert petaseg("report", finished.url).returncode == 0
     page = (Path(finished.url) / "report" / "report.html").read_text()
