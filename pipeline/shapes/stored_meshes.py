@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,14 @@ import numpy as np
 from pipeline.shapes.meshing import Mesh
 from pipeline.shapes.multilod import BITS
 from pipeline.shapes.shards import Sharding, bytes_of
-from pipeline.storage import ObjectStore
 
 
 @dataclass(frozen=True)
 class StoredMeshes:
-    """The folder ``meshes`` of a run directory."""
+    """The shards of the meshes of a run."""
 
-    store: ObjectStore
-    folder: str
+    read_file: Callable[[str], bytes]
+    """The bytes of a file of the folder ``meshes``, by its name."""
     sharding: Sharding
 
     def read(self, segment: int, most_bytes: int) -> Mesh | None:
@@ -27,14 +26,14 @@ class StoredMeshes:
         most_bytes: the finest level of detail is taken whose fragments have no more bytes, or else the coarsest.
         """
         shard = int(self.sharding.shard_of(np.array([segment], np.uint64))[0])
-        data = self.store.get(f"{self.folder}/{self.sharding.file_name(shard)}")
+        data = self.read_file(self.sharding.file_name(shard))
         place = bytes_of(data, segment)
         if place is None:
             return None
         levels = list(_levels(data[place.start : place.stop]))
         stop = place.start  # fragments lie before the manifest
-        starts = np.cumsum([stop - sum(level.bytes for level in levels), *(level.bytes for level in levels)]).tolist()
-        chosen = next((n for n, level in enumerate(levels) if level.bytes <= most_bytes), len(levels) - 1)
+        starts = np.cumsum([stop - sum(level.encoded for level in levels), *(level.encoded for level in levels)]).tolist()
+        chosen = next((n for n, level in enumerate(levels) if level.encoded <= most_bytes), len(levels) - 1)
         return levels[chosen].decode(data[starts[chosen] : starts[chosen + 1]])
 
 
@@ -52,8 +51,8 @@ class _Level:
     """uint32 (n,): its bytes"""
 
     @property
-    def bytes(self) -> int:
-        """Of all fragments."""
+    def encoded(self) -> int:
+        """Bytes of all fragments."""
         return int(self.sizes.sum())
 
     def decode(self, data: bytes) -> Mesh:

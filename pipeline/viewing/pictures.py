@@ -84,7 +84,8 @@ def draw_largest(run: Run, largest: Sequence[tuple[int, int]], path: Path) -> bo
     """
     stage = run.stage(WriteMeshes.name)
     assert isinstance(stage, WriteMeshes)
-    stored = StoredMeshes(opened.store(run.layout.home(stage.name)), FOLDER, stage.fragments.sharding)
+    store = opened.store(run.layout.home(stage.name))
+    stored = StoredMeshes(lambda name: store.get(f"{FOLDER}/{name}"), stage.fragments.sharding)
     found = {label: stored.read(label, RENDERED_BYTES) for label, _ in largest[:RENDERED]}
     meshes = {label: mesh for label, mesh in found.items() if mesh is not None}
     if meshes:

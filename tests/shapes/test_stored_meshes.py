@@ -5,7 +5,6 @@ import pytest
 
 from pipeline.geometry import Vec
 from pipeline.shapes.stored_meshes import StoredMeshes
-from pipeline.storage import ObjectStore
 from tests.shapes.meshed import NM, Meshed
 
 
@@ -21,7 +20,7 @@ def meshed(tmp_path_factory: pytest.TempPathFactory) -> Meshed:
 
 
 def stored(meshed: Meshed) -> StoredMeshes:
-    return StoredMeshes(ObjectStore(meshed.folder), "meshes", meshed.extract.sharding)
+    return StoredMeshes(lambda name: meshed.files()[name], meshed.extract.sharding)
 
 
 @pytest.mark.parametrize("segment", [5, 2**63 + 9])
