@@ -32,7 +32,8 @@ class StoredMeshes:
             return None
         levels = list(_levels(data[place.start : place.stop]))
         stop = place.start  # fragments lie before the manifest
-        starts = np.cumsum([stop - sum(level.encoded for level in levels), *(level.encoded for level in levels)]).tolist()
+        sizes = [level.encoded for level in levels]
+        starts = np.cumsum([stop - sum(sizes), *sizes]).tolist()
         chosen = next((n for n, level in enumerate(levels) if level.encoded <= most_bytes), len(levels) - 1)
         return levels[chosen].decode(data[starts[chosen] : starts[chosen + 1]])
 
