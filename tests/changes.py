@@ -102,6 +102,10 @@ VALUES: dict[str, Any] = {
     "downsample.levels": 2,
     "downsample.volumes": ["result"],
     "meshes.smallest_voxels": 500,
+    "skeletons.smallest_voxels": 500,
+    "skeletons.scale": 3.0,
+    "skeletons.const_nm": 100.0,
+    "skeletons.voxel_nm": 0.0,
     "execution.executor": "dask",
     "execution.workers": 3,
     "execution.threads_per_worker": 2,
@@ -211,6 +215,7 @@ def write_runs(folder: Path) -> Path:
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
         "downsample": {},
         "meshes": {},
+        "skeletons": {},
         "measures": {},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}

@@ -46,13 +46,18 @@ PASSES = Effect("which basins touch, and what follows", with_readers("build_basi
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
 KIND = Effect(
     "the result of the other kind, from the same predictions",
-    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result"), *with_readers("measure")),
+    tuple(
+        stage
+        for first in ("evaluate_segmentation", "downsample_result", "extract_skeletons", "measure")
+        for stage in with_readers(first)
+    ),
 )
 LEVELS = Effect(
     "the levels, and the meshes that are made of them",
     (*(kind.name for kind in BRANCHES["downsample"].stages), *with_readers("downsample_result")),
 )
 MESHES = Effect("the meshes", with_readers("extract_meshes"))
+SKELETONS = Effect("the skeletons", with_readers("extract_skeletons"))
 HEADS = Effect("everything but the levels of the image", with_readers("predict_heads"))
 EVERYTHING = Effect("everything", tuple(kind.name for kind in STAGES))
 EFFECTS = (
@@ -70,6 +75,7 @@ EFFECTS = (
     SCORES,
     LEVELS,
     MESHES,
+    SKELETONS,
     NOTHING,
 )
 
@@ -140,6 +146,7 @@ KEYS = (
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
     *_changes(LEVELS, "downsample.levels"),
     *_changes(MESHES, "meshes.smallest_voxels"),
+    *_changes(SKELETONS, "skeletons.smallest_voxels", "skeletons.scale", "skeletons.const_nm", "skeletons.voxel_nm"),
     *_changes(NOTHING, "run_directory", "downsample.volumes"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
     *_changes(NOTHING, "inference.gpu", "inference.batch_size", run="cpu"),
