@@ -55,7 +55,7 @@ petaseg add runs/first measures
 
 petaseg add run.yaml downsample --set downsample.levels=3
 
-petaseg add runs/first organelles --set organelles.volumes.nuclei=runs/nuclei/objects.zarr
+petaseg add run.yaml organelles --set organelles.volumes.nuclei=runs/nuclei/objects.zarr
 """
 
 
