@@ -104,8 +104,10 @@ def _drawn(draw: Callable[[Path], object]) -> str:
 
 
 def _largest(run: Run, summary: AnySummary) -> str:
-    """The largest neurons or objects in 3D, or how to get them."""
-    if run.beside or not run.has_stage(WriteMeshes.name) or not isinstance(summary, Summary):
+    """The largest neurons or objects in 3D, or how to get them; classes have no meshes."""
+    if not isinstance(summary, Summary):
+        return ""
+    if run.beside or not run.has_stage(WriteMeshes.name):
         return f"<p>There are no meshes to draw: <code>{escape(run.hint('add', 'meshes'))}</code> makes them.</p>"
     with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
         path = Path(folder) / "picture.png"

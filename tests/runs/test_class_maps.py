@@ -24,7 +24,6 @@ from pipeline.runs.run import Run
 from pipeline.runs.seams import seam_report
 from pipeline.runs.status import RunWatch
 from pipeline.runs.verify import verify_run
-from pipeline.segmentation.classes import count_classes, most_probable
 from pipeline.segmentation.pyramid import majority, most_frequent
 from pipeline.viewing.layers import layers_of_run
 from pipeline.viewing.report_page import write_page
@@ -107,18 +106,6 @@ def test_a_random_head_in_random_chunks(
             shapes = {"chunk_shape": list(chunk), "storage_chunk_shape": list(chunk)}
             file = write_run(Path(name) / kind, input=head, segmentation={"kind": "classes"}, **shapes)
             np.testing.assert_array_equal(result_of(run(file)), stored.argmax(0))
-
-
-def test_the_arithmetic_is_that_of_numpy() -> None:
-    """With 256 channels as with 2, classes and counts are those of numpy."""
-    for count in (2, 256):
-        stored = np.random.default_rng(count).integers(0, 256, (count, 5, 6, 7)).astype(np.uint8)
-        inside = np.random.default_rng(0).random((5, 6, 7)) < 0.5
-        found = most_probable(stored, inside)
-        np.testing.assert_array_equal(found, np.where(inside, stored.argmax(0), 0))
-        numbers, voxels = np.unique(stored.argmax(0)[inside], return_counts=True)
-        counts = count_classes(found, inside)
-        assert dict(zip(numbers, voxels, strict=True)) == {n: counts[n] for n in np.flatnonzero(counts)}
 
 
 def test_a_network_makes_a_class_map_of_its_head(tmp_path: Path) -> None:
@@ -283,6 +270,7 @@ def test_a_viewer_and_an_export_have_the_map(tmp_path: Path) -> None:
     assert write_page(finished).place.endswith("report.html")
     page = (tmp_path / "run" / "report" / "report.html").read_text()
     assert f"<td>2</td><td>{summarise_classes(finished).classes[2]:,}</td>" in page
+    assert "meshes" not in page
     assert {test.number for test in seam_report(finished)} >= {"agreement"}
 
 
