@@ -14,6 +14,7 @@ def most_probable(stored: np.ndarray, tissue: np.ndarray | None) -> np.ndarray:
     stored: uint8 (c, z, y, x), at most ``MOST`` channels. tissue: bool (z, y, x), or ``None`` for tissue everywhere;
     voxels outside are 0.
     """
+    # numpy's argmax is as fast, and its numbers of 64 bits take eight times the memory
     classes, largest = np.zeros(stored.shape[1:], np.uint8), stored[0].copy()
     for number in range(1, len(stored)):
         higher = stored[number] > largest
