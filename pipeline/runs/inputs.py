@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError, counted
+from pipeline.evaluation.compare_classes import require_classes_in
 from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
@@ -72,6 +73,8 @@ def open_inputs(config: RunConfig) -> Inputs:
     )
     if config.segmentation.kind == "neurons":
         source_of(config.supervoxels.source, inputs.sources)  # refuses a run without anything to make neurons of
+    if config.segmentation.kind == "classes" and config.evaluation.labels is not None:
+        require_classes_in(opened.source(config.evaluation.labels))
     return inputs
 
 
