@@ -72,7 +72,7 @@ def export(
     images = [] if image is None or kind != "ome-zarr" else image.levels(box)
     labels = volume.levels(box)[: None if several else 1]
     total = sum(part.voxels for _, part in (*labels, *images))
-    with _appearing(output) as place:
+    with appearing(output) as place:
         writer(volume.name, labels, images, place, Tally(on_progress, total, 0))
 
 
@@ -212,7 +212,7 @@ def _coarse(box: BoundingBox, finest: Volume, level: Volume) -> BoundingBox:
 
 
 @contextmanager
-def _appearing(output: str) -> Iterator[Path]:
+def appearing(output: str) -> Iterator[Path]:
     """A hidden place beside a new file or folder, which gets its name at the end; deleted if an error ends it."""
     path = local_path(output)
     if path is None:

@@ -1,4 +1,4 @@
-"""``petaseg export``: a volume of a finished run as a file or folder for another program."""
+"""``petaseg export``: a volume of a finished run, or its supervoxels and merge tree, for another program."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ import typer
 
 from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box
 
-KINDS = "precomputed, ome-zarr, hdf5 or tiff"
+KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512")
+    @app.command(
+        epilog="Examples: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512; "
+        "petaseg export runs/first tables --to parquet"
+    )
     def export(
         run: RunArgument,
         output: Annotated[str, typer.Argument(callback=named, help="File or folder to write; it must not exist.")],
@@ -29,15 +32,27 @@ def register(app: typer.Typer) -> None:
         """Write a volume of a run for Neuroglancer, Fiji, VAST and others, block by block in bounded memory.
 
         precomputed and ome-zarr get all levels that petaseg add RUN downsample has made; ome-zarr has the image too.
-        The output appears when it is complete.
+        parquet hands on the whole run for proofreading: supervoxels, contacts, merges, neurons. The output appears
+        when it is complete.
         """
         from pipeline.errors import ConfigError
+        from pipeline.handover import HANDOVERS, hand_over
         from pipeline.runs.exported import exported, image_of
         from pipeline.runs.run import Run
         from pipeline.volumes.export import export as write
         from workflows.terminal.tables import say, share_bar
 
         opened = Run.open(run, tuple(set_ or ()))
+        if to in HANDOVERS:
+            if box or volume:
+                raise ConfigError(
+                    f"--box and --volume choose voxels, and --to {to} hands on a whole run: leave them out"
+                )
+            with share_bar("export") as advance:
+                hand_over(opened, output, to, (lambda done, total: None) if quiet else advance)
+            if not quiet:
+                say(f"{output} has the supervoxels and the merge tree of {opened.url}")
+            return
         wanted, roi = exported(opened, volume), opened.layout.roi
         part = parse_box(box) or roi
         if not roi.contains(part):
