@@ -39,27 +39,42 @@ class Sorted:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         """The rows of each bucket that has some, sorted."""
+        return map(self.bucket, self.numbers)
+
+    @property
+    def numbers(self) -> list[int]:
+        """The numbers of the buckets that have rows."""
         self._flush()
-        for path in sorted(self._folder.iterdir()):
-            rows = np.fromfile(path, self._dtype)
-            yield rows[np.lexsort([rows[key] for key in reversed(self._keys)])]
+        return sorted(int(path.name) for path in self._folder.iterdir())
+
+    def bucket(self, number: int) -> np.ndarray:
+        """The rows of a bucket, sorted; none if it has none."""
+        self._flush()
+        path = self._folder / str(number)
+        rows = np.fromfile(path, self._dtype) if path.exists() else np.zeros(0, self._dtype)
+        return rows[np.lexsort([rows[key] for key in reversed(self._keys)])]
 
     def grouped(self, how: Mapping[str, np.ufunc]) -> Iterator[np.ndarray]:
         """The same with one row for each key: columns are added up, or joined as ``how`` says."""
-        for rows in self:
-            starts = group_starts(rows, self._keys)
-            result = rows[starts]
-            for name in set(rows.dtype.names or ()) - set(self._keys):
-                result[name] = how.get(name, np.add).reduceat(rows[name], starts, axis=0)
-            yield result
+        return (self.group(number, how) for number in self.numbers)
+
+    def group(self, number: int, how: Mapping[str, np.ufunc]) -> np.ndarray:
+        """A bucket that has rows, with one row for each key."""
+        rows = self.bucket(number)
+        starts = group_starts(rows, self._keys)
+        result = rows[starts]
+        for name in set(rows.dtype.names or ()) - set(self._keys):
+            result[name] = how.get(name, np.add).reduceat(rows[name], starts, axis=0)
+        return result
 
     def _flush(self) -> None:
+        """Write what waits into its buckets."""
         rows = np.concatenate([np.zeros(0, self._dtype), *self._rows])
         buckets = self._bucket(rows)
         order = np.argsort(buckets, kind="stable")
         names, starts = np.unique(buckets[order], return_index=True)
         for name, part in zip(names.tolist(), np.split(rows[order], starts[1:]), strict=False):
-            with open(self._folder / f"{name:020d}", "ab") as file:
+            with open(self._folder / str(name), "ab") as file:
                 part.tofile(file)
         self._rows = []
 

@@ -41,15 +41,14 @@ class Tables:
 
     def contacts(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """``CONTACT`` rows in the order of a and b, each contact once, and its score as the linkage has it: float64."""
-        values: Iterator[np.ndarray] = iter(self._values)
-        for rows in self._contacts.grouped({}):
-            yield rows, self.linkage_score(rows, next(values) if self.linkage.needs_histograms else None)
+        for number in self._contacts.numbers:
+            rows = self._contacts.group(number, {})
+            yield rows, self._scores(rows, number)
 
-    def linkage_score(self, rows: np.ndarray, values: np.ndarray | None) -> np.ndarray:
-        """The scores of contacts, 0..1: the mean of the affinities on each, or their quantile."""
-        if values is None:
-            return rows["sum"] / (255 * rows["count"])
-        return quantiles(values, rows["count"], self.linkage.millionths) / 255
+    def _scores(self, contacts: np.ndarray, bucket: int) -> np.ndarray:
+        if not self.linkage.needs_histograms:
+            return contacts["sum"] / (255 * contacts["count"])
+        return quantiles(self._values.bucket(bucket), contacts["count"], self.linkage.millionths) / 255
 
     def merges(self) -> Iterator[np.ndarray]:
         """``MERGE`` rows in the order of the merge tree, the best first."""

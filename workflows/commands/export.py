@@ -8,7 +8,7 @@ import typer
 
 from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box
 
-KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet"
+KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet, webknossos"
 
 
 def register(app: typer.Typer) -> None:
@@ -32,8 +32,8 @@ def register(app: typer.Typer) -> None:
         """Write a volume of a run for Neuroglancer, Fiji, VAST and others, block by block in bounded memory.
 
         precomputed and ome-zarr get all levels that petaseg add RUN downsample has made; ome-zarr has the image too.
-        parquet hands on the whole run for proofreading: supervoxels, contacts, merges, neurons. The output appears
-        when it is complete.
+        parquet and webknossos hand on the whole run for proofreading: supervoxels, contacts, merges, neurons. The
+        output appears when it is complete.
         """
         from pipeline.errors import ConfigError
         from pipeline.handover import HANDOVERS, hand_over
