@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(
         epilog="Examples: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512; "
+        "petaseg export runs/first layer --to precomputed --sharded; "
         "petaseg export runs/first tables --to parquet"
     )
     def export(
@@ -26,6 +27,10 @@ def register(app: typer.Typer) -> None:
         volume: Annotated[
             str | None, typer.Option(help="Volume of the run, such as labels or image; its result if left out.")
         ] = None,
+        sharded: Annotated[
+            bool,
+            typer.Option("--sharded", help="precomputed: many chunks in a file, for volumes of millions of chunks."),
+        ] = False,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
@@ -44,9 +49,9 @@ def register(app: typer.Typer) -> None:
 
         opened = Run.open(run, tuple(set_ or ()))
         if to in HANDOVERS:
-            if box or volume:
+            if box or volume or sharded:
                 raise ConfigError(
-                    f"--box and --volume choose voxels, and --to {to} hands on a whole run: leave them out"
+                    f"--box, --volume and --sharded are about voxels; --to {to} hands on a whole run: leave them out"
                 )
             with share_bar("export") as advance:
                 hand_over(opened, output, to, (lambda done, total: None) if quiet else advance)
@@ -59,6 +64,6 @@ def register(app: typer.Typer) -> None:
             raise ConfigError(f"--box is {part}, and the run has computed {roi}; choose a box within it")
         beside = None if wanted.name == "image" else image_of(opened)
         with share_bar("export") as advance:
-            write(wanted, output, to, part, (lambda done, total: None) if quiet else advance, beside)
+            write(wanted, output, to, part, (lambda done, total: None) if quiet else advance, beside, sharded)
         if not quiet:
             say(f"{output} has {part.voxels:,} voxels of {wanted.name} of {opened.url}")
