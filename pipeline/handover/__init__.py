@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HANDOVERS: dict[str, str] = {
     "parquet": "pipeline.handover.parquet:write_parquet_tables",
+    "pychunkedgraph": "pipeline.handover.pychunkedgraph:write_pychunkedgraph",
     "webknossos": "pipeline.handover.webknossos:write_webknossos",
 }
 """What ``--to`` takes beside the formats of volumes: a function of a ``Source``, a new folder and a ``Tally``."""

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.errors import ConfigError
-from pipeline.geometry import ZERO, Vec
+from pipeline.geometry import ZERO, BoundingBox, Vec
 from pipeline.grid import Chunk
 from pipeline.runs.chain import build_chain
 from pipeline.runs.run import Run
@@ -113,18 +113,18 @@ class Source:
         places = np.stack(np.unravel_index((ids - np.uint64(1)).astype(np.int64), bounds.shape), axis=1)
         return places + np.array(bounds.start, np.int64)
 
-    def segments(self, chunk: Chunk, supervoxels: np.ndarray) -> Mapping[int, int]:
-        """The segment of each supervoxel of a chunk, as the result has it; ``supervoxels``: those of its core."""
+    def segments(self, box: BoundingBox, supervoxels: np.ndarray) -> dict[int, int]:
+        """The segment of each supervoxel of a box, as the result has it; ``supervoxels``: its voxels, (z, y, x)."""
         import fastremap
 
-        labels = opened.source(self.run.result_url).read(chunk.core)
+        labels = opened.source(self.run.result_url).read(box)
         found = fastremap.component_map(np.ascontiguousarray(supervoxels), labels)
         return {int(supervoxel): int(segment) for supervoxel, segment in found.items()}
 
     def _part(self, chunk: Chunk) -> Part:
         voxels = self.layout.read(SUPERVOXELS, chunk.read_box)
         measures = measure(voxels, chunk.core, self.layout.roi)
-        segment_of = self.segments(chunk, voxels[chunk.core.slices(chunk.core.start)])
+        segment_of = self.segments(chunk.core, voxels[chunk.core.slices(chunk.core.start)])
         graph = RegionGraph.from_arrays(self.layout.get_part(BuildRegionGraph.name, chunk))
         table = self.layout.get_part(AssignSegments.name, chunk)
         regions = table["supervoxel"][np.searchsorted(table["fragment"], graph.regions)]

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box
+from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box, parse_shape
 
-KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet, webknossos"
+KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet, webknossos, pychunkedgraph"
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,8 @@ def register(app: typer.Typer) -> None:
     @app.command(
         epilog="Examples: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512; "
         "petaseg export runs/first layer --to precomputed --sharded; "
-        "petaseg export runs/first tables --to parquet"
+        "petaseg export runs/first tables --to parquet; petaseg export runs/first dataset --to webknossos; "
+        "petaseg export runs/first graph --to pychunkedgraph --graph-chunk 64,512,512"
     )
     def export(
         run: RunArgument,
@@ -31,32 +32,40 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option("--sharded", help="precomputed: many chunks in a file, for volumes of millions of chunks."),
         ] = False,
+        graph_chunk: Annotated[
+            str | None,
+            typer.Option(metavar="Z,Y,X", help="pychunkedgraph: voxels of a chunk of the graph; else 256,256,256."),
+        ] = None,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Write a volume of a run for Neuroglancer, Fiji, VAST and others, block by block in bounded memory.
 
         precomputed and ome-zarr get all levels that petaseg add RUN downsample has made; ome-zarr has the image too.
-        parquet and webknossos hand on the whole run for proofreading: supervoxels, contacts, merges, neurons. The
-        output appears when it is complete.
+        parquet, webknossos and pychunkedgraph hand on the whole run for proofreading: supervoxels, contacts, merges,
+        neurons. The output appears when it is complete.
         """
         from pipeline.errors import ConfigError
+        from pipeline.geometry import Vec
         from pipeline.handover import HANDOVERS, hand_over
         from pipeline.runs.exported import exported, image_of
         from pipeline.runs.run import Run
         from pipeline.volumes.export import export as write
         from workflows.terminal.tables import say, share_bar
 
+        if graph_chunk is not None and to != "pychunkedgraph":
+            raise ConfigError(f"--graph-chunk is for --to pychunkedgraph, and --to is {to}: leave it out")
         opened = Run.open(run, tuple(set_ or ()))
         if to in HANDOVERS:
             if box or volume or sharded:
                 raise ConfigError(
                     f"--box, --volume and --sharded are about voxels; --to {to} hands on a whole run: leave them out"
                 )
+            given = {} if graph_chunk is None else {"graph_chunk": Vec(*parse_shape(graph_chunk, "--graph-chunk"))}
             with share_bar("export") as advance:
-                hand_over(opened, output, to, (lambda done, total: None) if quiet else advance)
+                hand_over(opened, output, to, (lambda done, total: None) if quiet else advance, **given)
             if not quiet:
-                say(f"{output} has the supervoxels and the merge tree of {opened.url}")
+                say(f"{output} has the supervoxels of {opened.url}, and what joins them")
             return
         wanted, roi = exported(opened, volume), opened.layout.roi
         part = parse_box(box) or roi
