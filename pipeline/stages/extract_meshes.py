@@ -27,6 +27,7 @@ from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
 from pipeline.stages.shapes import ExtractShapes
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
 
@@ -50,7 +51,7 @@ class ExtractMeshes(ExtractShapes):
     """Fingerprint of the stage that wrote the coarser levels, or else the labels."""
 
     name = "extract_meshes"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name, DownsampleResult.name)
+    reads = (Relabel.name, WriteObjects.name, WriteMask.name, TakeLabels.name, DownsampleResult.name)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:

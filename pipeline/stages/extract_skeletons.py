@@ -27,6 +27,7 @@ from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
 from pipeline.stages.shapes import ExtractShapes
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
 
@@ -44,7 +45,7 @@ class ExtractSkeletons(ExtractShapes):
     """Fingerprint of the stage that writes it."""
 
     name = "extract_skeletons"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name)
+    reads = (Relabel.name, WriteObjects.name, WriteMask.name, TakeLabels.name)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
