@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.few_labels.sure import AnyRule, rule_of
+from pipeline.few_labels.sure import AGREEMENT, PROBABILITY, AnyRule, SureBy, rule_of
 from pipeline.geometry import BoundingBox
+from pipeline.models.heads import WITH_EXTREMES
 from pipeline.runs.results import KINDS
 from pipeline.storage import absolute
 from pipeline.training.config import LabelledVolume, TrainConfig
@@ -20,6 +21,8 @@ RECORD = "self-train.json"
 VALID = 0.05
 """Patches of which less than this share is in a mask are drawn again: sure voxels are few at first."""
 
+COPIES = {"augmentation": "flips", "augmentation_rule": WITH_EXTREMES}
+"""What a run does whose copies are compared."""
 OBJECTS = {"head": "foreground", "threshold": 0.5}
 """How a round makes objects, and how it makes their seeds if contours are predicted."""
 SEEDS = {"seed_threshold": 0.8, "seeds_within": {"contours": {"below": 0.3}}}
@@ -39,12 +42,14 @@ class SelfTraining:
     """The part of the image that is used."""
     rounds: int = 1
     sure: float = 0.8
-    """Least |2 p - 1| of the probabilities p that are kept."""
+    """Least |2 p - 1| of the probabilities p that are kept; by agreement, copies differ by 1 - ``sure`` at most."""
+    sure_by: SureBy = PROBABILITY
+    """What a voxel is sure by: one probability, or the agreement of the copies of the test-time augmentation."""
 
     @property
     def rule(self) -> AnyRule:
         """When a voxel is sure; ``ConfigError`` if there is no such rule for the training's targets."""
-        return rule_of(self.config.channels, self.sure)
+        return rule_of(self.config.channels, self.sure, self.sure_by)
 
     @property
     def segmentation(self) -> dict[str, Any]:
@@ -71,6 +76,7 @@ class SelfTraining:
             "training": identity(self.config),
             "unlabelled": self.unlabelled,
             "box": str(self.box),
+            "sure_by": self.sure_by,
         }
 
     def round(self, number: int) -> Round:
@@ -124,6 +130,7 @@ class Round:
             "inference": {
                 "model": str(self.model / "card.yaml"),
                 **{"device": config.device, "threads": config.threads},
+                **(COPIES if self.plan.sure_by == AGREEMENT else {}),
             },
             **self.plan.segmentation,
         }

@@ -14,6 +14,10 @@ Without affinities of nearest neighbours, the same two conditions hold for other
     foreground, contours      the run makes objects, label 0 is background
     membranes                 the run makes neurons; what a training does not know of their labels is not kept
     classes                   the run makes a class map; p is the probability of the class on the map
+
+By agreement, p is that of every copy of the test-time augmentation, and the first condition is another:
+
+    max p - min p <= 1 - sure                 the copies differ by so little
 """
 
 from __future__ import annotations
@@ -21,13 +25,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
-from pipeline.models.heads import FOREGROUND
+from pipeline.models.heads import AFFINITIES, EXTREMES, FOREGROUND
 from pipeline.runs.run import Run
 from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.stages import opened
@@ -40,6 +44,13 @@ from pipeline.volumes.base import VolumeSpec
 
 Progress = Callable[[int, int], None]
 """Called with how many chunks are done, and how many there are."""
+SureBy = Literal["probability", "agreement"]
+PROBABILITY: SureBy = "probability"
+AGREEMENT: SureBy = "agreement"
+READ: dict[SureBy, tuple[str, ...]] = {PROBABILITY: ("",), AGREEMENT: EXTREMES}
+"""How it is decided what is sure -> the volumes of each head that this needs."""
+TINY = 1e-6
+"""Binary numbers come only so near to 1 - sure."""
 Sizes = tuple[float, float, float]
 """The size of a voxel in nm along z, y, x."""
 
@@ -52,10 +63,22 @@ def taught(target: TargetSpec, labels: np.ndarray, resolution_nm: Sizes) -> Pair
     return target.target_of_eroded(labels, inside, resolution_nm)
 
 
-def certain(stored: np.ndarray, wanted: np.ndarray, sure: float) -> np.ndarray:
-    """Where probabilities are sure, and say what is wanted; all (c, z, y, x), ``stored`` uint8, ``wanted`` 0 or 1."""
+def certain(stored: np.ndarray, wanted: np.ndarray, sure: float, by: SureBy) -> np.ndarray:
+    """Where probabilities are sure, and say what is wanted, bool (c, z, y, x).
+
+    stored: (volumes, c, z, y, x) uint8; the mean, or the least and the largest value of the copies. wanted: 0 or 1,
+    (c, z, y, x).
+    """
     doubled = 2 * stored.astype(np.int16) - 255
-    return np.asarray((np.abs(doubled) >= 255 * sure) & ((doubled > 0) == (wanted > 0.5)))
+    right = ((doubled > 0) == (wanted > 0.5)).all(0)
+    is_sure = np.abs(doubled[0]) >= 255 * sure if by == PROBABILITY else agreeing(stored, sure)
+    return np.asarray(right & is_sure)
+
+
+def agreeing(stored: np.ndarray, sure: float) -> np.ndarray:
+    """Where copies differ by little: bool (c, z, y, x), of their least and largest values, (2, c, z, y, x) uint8."""
+    least, largest = stored.astype(np.int16)
+    return np.asarray(largest - least <= 255 * (1 - sure) + TINY)
 
 
 @dataclass(frozen=True)
@@ -66,6 +89,7 @@ class SureEdges:
     """Least |2 p - 1| of a voxel's affinities p."""
     target: Affinities
     """The training's affinities; their erosion says what is a wall."""
+    by: SureBy = PROBABILITY
 
     kind: ClassVar[str] = "neurons"
     """The kind of result that the run makes."""
@@ -76,8 +100,10 @@ class SureEdges:
         return (self.target,)
 
     def read(self, run: Run, box: BoundingBox) -> np.ndarray:
-        """The affinities of nearest neighbours of a run in a box, (3, z, y, x) uint8."""
-        return run.affinities.read(box)
+        """The affinities of nearest neighbours of a run in a box, (volumes, 3, z, y, x) uint8."""
+        if self.by == PROBABILITY:
+            return run.affinities.read(box)[None]
+        return stored_head(run, AFFINITIES, box, self.by)[:, : len(NEAREST)]
 
     def halo(self, resolution_nm: Sizes) -> Vec:
         """Voxels around a box on which its mask depends: an affinity's partner, and the erosion of both."""
@@ -87,11 +113,11 @@ class SureEdges:
     def mask(self, affinities: np.ndarray, labels: np.ndarray, resolution_nm: Sizes) -> np.ndarray:
         """1 at sure voxels, 0 elsewhere, (z, y, x) uint8; it holds in the box without its halo.
 
-        affinities: of the nearest neighbours, (3, z, y, x) uint8. labels: (z, y, x); 0 is not known.
+        affinities: of the nearest neighbours, (volumes, 3, z, y, x) uint8. labels: (z, y, x); 0 is not known.
         """
         nearest = self.target.model_copy(update={"offsets": NEAREST})
         wanted, known = nearest.target(labels.astype(np.int64), resolution_nm)
-        good = certain(affinities, wanted, self.sure) | (known == 0)
+        good = certain(affinities, wanted, self.sure, self.by) | (known == 0)
         return np.asarray(good.all(0) & (labels > 0), np.uint8)
 
 
@@ -103,6 +129,7 @@ class SureVoxels:
     """Least |2 p - 1| of a voxel's probabilities p."""
     targets: tuple[Foreground | Contours | Membranes, ...]
     """The targets whose heads are read."""
+    by: SureBy = PROBABILITY
 
     @property
     def kind(self) -> str:
@@ -110,8 +137,8 @@ class SureVoxels:
         return "objects" if any(target.what == FOREGROUND for target in self.targets) else "neurons"
 
     def read(self, run: Run, box: BoundingBox) -> np.ndarray:
-        """The heads of these targets in a box, (targets, z, y, x) uint8."""
-        return np.concatenate([stored_head(run, target.what, box) for target in self.targets])
+        """The heads of these targets in a box, (volumes, targets, z, y, x) uint8."""
+        return np.concatenate([stored_head(run, target.what, box, self.by) for target in self.targets], 1)
 
     def halo(self, resolution_nm: Sizes) -> Vec:
         """Voxels around a box on which its mask depends: the reach of each target."""
@@ -121,11 +148,11 @@ class SureVoxels:
     def mask(self, heads: np.ndarray, labels: np.ndarray, resolution_nm: Sizes) -> np.ndarray:
         """1 at sure voxels, 0 elsewhere, (z, y, x) uint8; it holds in the box without its halo.
 
-        heads: of the targets, (targets, z, y, x) uint8. labels: (z, y, x); what 0 means is said by the targets.
+        heads: of the targets, (volumes, targets, z, y, x) uint8. labels: (z, y, x); the targets say what 0 means.
         """
         pairs = [taught(target, labels.astype(np.int64), resolution_nm) for target in self.targets]
         wanted, known = (np.concatenate(parts) for parts in zip(*pairs, strict=True))
-        return np.asarray((certain(heads, wanted, self.sure) & (known > 0)).all(0), np.uint8)
+        return np.asarray((certain(heads, wanted, self.sure, self.by) & (known > 0)).all(0), np.uint8)
 
 
 @dataclass(frozen=True)
@@ -133,9 +160,10 @@ class SureClasses:
     """When a voxel of a class map is sure."""
 
     sure: float
-    """Least 2 p - 1 of the probability p of a voxel's class."""
+    """Least 2 p - 1 of the probability p of a voxel's class; copies agree if every class has nearly one p in all."""
     target: Classes
     """The training's classes."""
+    by: SureBy = PROBABILITY
 
     kind: ClassVar[str] = "classes"
     """The kind of result that the run makes."""
@@ -146,8 +174,8 @@ class SureClasses:
         return (self.target,)
 
     def read(self, run: Run, box: BoundingBox) -> np.ndarray:
-        """The probabilities of a run in a box, (classes, z, y, x) uint8."""
-        return stored_head(run, self.target.what, box)
+        """The probabilities of a run in a box, (volumes, classes, z, y, x) uint8."""
+        return stored_head(run, self.target.what, box, self.by)
 
     def halo(self, resolution_nm: Sizes) -> Vec:
         """Voxels around a box on which its mask depends: the erosion of classes that touch."""
@@ -156,30 +184,36 @@ class SureClasses:
     def mask(self, probabilities: np.ndarray, labels: np.ndarray, resolution_nm: Sizes) -> np.ndarray:
         """1 at sure voxels, 0 elsewhere, (z, y, x) uint8; it holds in the box without its halo.
 
-        probabilities: of each class, (classes, z, y, x) uint8. labels: the class map, (z, y, x).
+        probabilities: of each class, (volumes, classes, z, y, x) uint8. labels: the class map, (z, y, x).
         """
         wanted, known = taught(self.target, labels.astype(np.int64), resolution_nm)
-        of_class = np.take_along_axis(probabilities, wanted.astype(np.int64), 0)
-        return np.asarray(certain(of_class, np.ones_like(wanted), self.sure)[0] & (known[0] > 0), np.uint8)
+        number = wanted.astype(np.int64)
+        of_class = np.take_along_axis(probabilities, number[None], 1)
+        if self.by == PROBABILITY:
+            found = certain(of_class, np.ones_like(wanted), self.sure, self.by)[0]
+        else:
+            others = np.where(np.arange(self.target.count)[:, None, None, None] == number, 0, probabilities[1])
+            found = agreeing(probabilities, self.sure).all(0) & (of_class[0, 0] > others.max(0))
+        return np.asarray(found & (known[0] > 0), np.uint8)
 
 
 AnyRule = SureEdges | SureVoxels | SureClasses
 
 
-def rule_of(targets: Sequence[AnyTarget], sure: float) -> AnyRule:
+def rule_of(targets: Sequence[AnyTarget], sure: float, by: SureBy) -> AnyRule:
     """The rule for a training of these targets; ``ConfigError`` if there is none."""
     if card_channels(targets)[0]:
-        return SureEdges(sure, next(target for target in targets if isinstance(target, Affinities)))
+        return SureEdges(sure, next(target for target in targets if isinstance(target, Affinities)), by)
     if len(targets) == 1 and isinstance(targets[0], Classes):
-        return SureClasses(sure, targets[0])
+        return SureClasses(sure, targets[0], by)
     if all(target.holds_objects for target in targets):
         of_objects = tuple(target for target in targets if isinstance(target, Foreground | Contours))
         names = [target.what for target in targets]
         if FOREGROUND in names and not any(target.zero_is_unknown for target in targets):
-            return SureVoxels(sure, of_objects)
+            return SureVoxels(sure, of_objects, by)
         membranes = tuple(target for target in targets if isinstance(target, Membranes))
         if membranes and all(target.zero_is_unknown or target in membranes for target in targets):
-            return SureVoxels(sure, membranes)
+            return SureVoxels(sure, membranes, by)
     raise ConfigError(
         f"the training predicts {', '.join(target.what for target in targets)}; self-training keeps affinities of the "
         "nearest neighbours, a foreground, membranes, or classes that the network is sure of: train affinities, "
@@ -198,9 +232,10 @@ def reach_of(target: Foreground | Contours | Membranes, resolution_nm: Sizes) ->
     return Vec(1, width + 2, width + 2)
 
 
-def stored_head(run: Run, name: str, box: BoundingBox) -> np.ndarray:
-    """The stored numbers of a head of a run in a box, (c, z, y, x) uint8."""
-    return opened.source(run.layout.volume_url(name)).read(box).reshape(-1, *box.shape)
+def stored_head(run: Run, name: str, box: BoundingBox, by: SureBy) -> np.ndarray:
+    """The stored numbers of a head of a run in a box, (volumes, c, z, y, x) uint8."""
+    volumes = [opened.source(run.layout.volume_url(name + each)).read(box) for each in READ[by]]
+    return np.stack(volumes).reshape(len(volumes), -1, *box.shape)
 
 
 def write_sure_mask(run: Run, url: str, rule: AnyRule, tell: Progress = lambda done, total: None) -> float:
