@@ -29,7 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
-from pipeline.config.branches import Downsample, Measures, Meshes
+from pipeline.config.branches import Downsample, Measures, Meshes, Organelles
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -180,10 +180,11 @@ class Agglomeration(Table):
 
 
 class Segmentation(Table):
-    """What becomes of the predictions: neurons, a mask, or objects; changing it recomputes no prediction."""
+    """What becomes of the predictions: neurons, a mask, objects or classes; changing it recomputes no prediction."""
 
-    kind: Literal["neurons", "mask", "objects"] = "neurons"
-    """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed."""
+    kind: Literal["neurons", "mask", "objects", "classes"] = "neurons"
+    """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed;
+    classes: the most probable class of each voxel, as one volume."""
     threshold: HeadValue | None = None
     """Neurons: regions that score at least this are one. Else: voxels above it. Default: the model card's, or 0.5."""
     min_size: CountOrZero = 0
@@ -192,7 +193,8 @@ class Segmentation(Table):
     min_size_threshold: Share | None = None
     """Neurons: lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
     head: Line | None = None
-    """Mask and objects: the head that is thresholded and flooded; default: foreground, or the only one."""
+    """Mask and objects: the head that is thresholded and flooded; default: foreground, or the only one. Classes: the
+    head of class probabilities; default: classes, or the only one."""
     lowest_threshold: HeadValue | None = None
     """Mask and objects: thresholds down to this can be applied later from stored tables; default: 0.1, for signed
     distances 0."""
@@ -215,13 +217,22 @@ class Segmentation(Table):
     @model_validator(mode="after")
     def _keys_of_kind(self) -> Segmentation:
         for key in sorted(self.model_fields_set - {"kind"}):
-            if self.kind not in KINDS_OF.get(key, (self.kind,)) and getattr(self, key) not in (None, {}):
-                kinds = " or ".join(KINDS_OF[key])
+            if self.kind not in KINDS_OF[key] and not self._is_default(key):
                 raise ValueError(
-                    f"segmentation.{key} is for kind: {kinds}, and segmentation.kind is {self.kind}: remove the key, "
-                    "or choose the kind that uses it"
+                    f"segmentation.{key} is for kind: {' or '.join(KINDS_OF[key])}, and segmentation.kind is "
+                    f"{self.kind}: remove the key, or choose the kind that uses it{OF_ONE_CLASS.get(self.kind, '')}"
                 )
         return self
+
+    def _is_default(self, key: str) -> bool:
+        """True if the table would mean the same without this key."""
+        default = type(self).model_fields[key].get_default(call_default_factory=True)  # type: ignore[call-arg]
+        return bool(getattr(self, key) == default)
+
+    @property
+    def has_basins(self) -> bool:
+        """True if the result is made of the basins of one head."""
+        return self.kind in ("mask", "objects")
 
     @model_validator(mode="after")
     def _seeds_for_rules_of_seeds(self) -> Segmentation:
@@ -250,8 +261,10 @@ class Segmentation(Table):
 
 
 KINDS_OF: dict[str, tuple[str, ...]] = {
+    "threshold": ("neurons", "mask", "objects"),
+    "min_size": ("neurons", "mask", "objects"),
     "min_size_threshold": ("neurons",),
-    "head": ("mask", "objects"),
+    "head": ("mask", "objects", "classes"),
     "lowest_threshold": ("mask", "objects"),
     "connectivity": ("mask", "objects"),
     "median": ("mask",),
@@ -261,7 +274,12 @@ KINDS_OF: dict[str, tuple[str, ...]] = {
     "min_seed_size": ("objects",),
     "seedless": ("objects",),
 }
-"""The kinds that use a key of the table ``segmentation``; keys that all of them use are left out."""
+"""The kinds that use each key of the table ``segmentation``, but ``kind`` itself."""
+OF_ONE_CLASS = {
+    "classes": " (a class map has no threshold, and nothing to relabel; kind: objects with head: classes:2:argmax "
+    "makes objects of class 2 alone)"
+}
+"""Kind -> what a message about a key of other kinds adds."""
 
 
 def _refuse_negative(threshold: float | None) -> None:
@@ -344,6 +362,8 @@ class RunConfig(Table):
     """Meshes of neurons or objects, for viewers; none if left out."""
     measures: Measures | None = None
     """Voxels, places, surfaces and contacts of the objects in the result, as tables; none if this table is left out."""
+    organelles: Organelles | None = None
+    """Which objects of other volumes lie in which neuron, as a table; none if this table is left out."""
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 
@@ -352,10 +372,32 @@ class RunConfig(Table):
         _check_alignment(self.chunk_shape, self.storage_chunk_shape)
         _check_reach(self.chunk_shape, self.agglomeration.far_offsets)
         cut = self.segmentation
+        if cut.kind == "classes":
+            _refuse_shapes_of_classes(self)
         if cut.kind != "neurons":
             return self
         check_thresholds(cut.threshold, cut.min_size_threshold, self.agglomeration.stop_score)
         return self
+
+
+NOT_OF_CLASSES = ("meshes",)
+"""Tables that are about single objects; a class is spread over the whole volume, and would fit into no memory."""
+
+
+def _refuse_shapes_of_classes(run: RunConfig) -> None:
+    """``ValueError`` for what a class map cannot have."""
+    for name in NOT_OF_CLASSES:
+        if getattr(run, name) is not None:
+            raise ValueError(
+                f"{name} is given, and segmentation.kind is classes: {name} are made of single objects, and a class is "
+                f"spread over the whole volume; leave {name} out, or make objects of one class (segmentation: {{kind: "
+                "objects, head: classes:1:argmax}) in another run directory"
+            )
+    if run.evaluation.skeletons is not None:
+        raise ValueError(
+            f"evaluation.skeletons is {run.evaluation.skeletons}, and segmentation.kind is classes: skeletons are "
+            "followed through ids of neurons, which a class map has not; leave them out, and give evaluation.labels"
+        )
 
 
 def _check_reach(chunk: Shape, far_offsets: tuple[Voxel, ...]) -> None:

@@ -65,21 +65,29 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """The summary of a run whose merge tree is cut."""
-    root = next(iter(run.stage(run.kind.cuts.name).grids()[-1]))
-    return summary_of(run, Sizes.from_arrays(run.layout.get_part(run.kind.cuts.name, root)))
+    """The summary of a run whose tables are cut."""
+    return summary_of(run, sizes_of(run))
+
+
+def sizes_of(run: Run) -> Sizes:
+    """The sizes of all segments of a run whose tables are cut."""
+    name = run.cut.stage.name
+    root = next(iter(run.stage(name).grids()[-1]))
+    return Sizes.from_arrays(run.layout.get_part(name, root))
 
 
 def summary_of(run: Run, sizes: Sizes) -> Summary:
     """The summary of a segmentation of a run whose segments have these sizes."""
     z, y, x = run.layout.resolution_nm
+    chosen = run.chosen
+    assert chosen is not None, "the result is cut from tables"
     found = Summary(
         labels=run.result_url,
-        threshold=run.chosen,
+        threshold=chosen,
         voxels=run.layout.roi.voxels,
         segments=sizes.count,
         labelled=sizes.total,
-        masked=_masked(run),
+        masked=masked_voxels(run),
         largest=tuple((int(label), int(voxels)) for label, voxels in sizes.largest),
         median=sizes.quantile(0.5),
         half=sizes.half_of_the_volume(),
@@ -90,7 +98,7 @@ def summary_of(run: Run, sizes: Sizes) -> Summary:
     return Summary(**{**vars(found), "warnings": tuple(_warnings(run, found))})
 
 
-def _masked(run: Run) -> int | None:
+def masked_voxels(run: Run) -> int | None:
     """Masked voxels, as the workers counted them; an earlier petaseg did not."""
     if run.inputs.mask_url is None:
         return 0
@@ -100,14 +108,19 @@ def _masked(run: Run) -> int | None:
 
 def _warnings(run: Run, found: Summary) -> Iterator[str]:
     if found.masked == found.voxels:
-        yield (
-            f"the mask excludes all {found.voxels:,} voxels, so there is no label: it is 0 outside of the tissue; is "
-            "it inverted, or of another place (#offset=z,y,x)?"
-        )
+        yield all_masked(found.voxels)
     elif run.kind.name == "neurons":
         yield from _about_neurons(run, found)
     else:
         yield from _about_objects(run, found)
+
+
+def all_masked(voxels: int) -> str:
+    """The warning that the mask leaves nothing."""
+    return (
+        f"the mask excludes all {voxels:,} voxels, so there is no label: it is 0 outside of the tissue; is it "
+        "inverted, or of another place (#offset=z,y,x)?"
+    )
 
 
 def _about_objects(run: Run, found: Summary) -> Iterator[str]:

@@ -20,6 +20,7 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup, Truth
 from pipeline.stages.valued_head import ValuedHead
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
@@ -32,7 +33,8 @@ class EvaluateSegmentation(ChainStage):
     """Truth and the result -> contingency tables of a chunk, and the segment of every skeleton node in it.
 
     Neurons are scored where the truth has labels, and their supervoxels as well; masks and objects are scored
-    everywhere, since the background counts, and so are their basins, level by level, for other thresholds.
+    everywhere, since the background counts, and so are their basins, level by level, for other thresholds. Classes are
+    scored everywhere.
     """
 
     layout: Layout
@@ -42,10 +44,13 @@ class EvaluateSegmentation(ChainStage):
     scored: tuple[str, ...]
     """The volumes that are scored."""
     flooded: ValuedHead | None
-    """The head whose basins a mask and objects are made of; ``None`` for neurons."""
+    """The head whose basins a mask and objects are made of; ``None`` for neurons and classes."""
 
     name = "evaluate_segmentation"
-    reads = (WriteSupervoxels.name, Relabel.name, ExtractBasins.name, WriteObjects.name, WriteMask.name)
+    reads = (
+        *(WriteSupervoxels.name, Relabel.name, ExtractBasins.name, WriteObjects.name, WriteMask.name),
+        WriteClasses.name,
+    )
     algorithm = 3
 
     @classmethod

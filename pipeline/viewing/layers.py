@@ -84,19 +84,22 @@ def layers_of_run(run: Run) -> list[Layer]:
 
 
 def _result_layer(run: Run) -> Layer:
-    """The labels with what the run has made of them, and the largest selected; or the mask."""
+    """The labels or classes with what the run has made of them, and the largest selected; or the mask."""
     name = run.beside or run.kind.volume
     if run.kind.name == "mask":
         return Layer(name, run.result_url, "image", HEAD % COLOURS[0])
     folders = {} if run.beside else {key: ObjectStore(f"{run.url}/{place}") for key, place in SHAPES.items()}
     found = {key: store for key, store in folders.items() if store.exists("info")}
-    largest = [label for label, _ in summarise(run).largest[:LARGEST]] if found and _is_cut(run) else []
+    largest = _largest(run) if found else ()
     known = segment_properties(run)
-    return Layer(name, run.result_url, "segmentation", folders=found, properties=known, selected=tuple(largest))
+    return Layer(name, run.result_url, "segmentation", folders=found, properties=known, selected=largest)
 
 
-def _is_cut(run: Run) -> bool:
-    return run.is_complete(run.stage(run.kind.cuts.name))
+def _largest(run: Run) -> tuple[int, ...]:
+    """The largest segments; none before the tables are cut."""
+    if not run.kind.can_be_cut or not run.is_complete(run.stage(run.cut.stage.name)):
+        return ()
+    return tuple(label for label, _ in summarise(run).largest[:LARGEST])
 
 
 def _image_layer(run: Run) -> Layer:

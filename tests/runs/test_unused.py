@@ -64,6 +64,7 @@ CASES = {
     "section": lambda **keys: case_of(IMAGE, **{"supervoxels__mode": "section", **keys}),
     "mask": lambda **keys: case_of(HEADS, **{"segmentation__kind": "mask", **keys}),
     "objects": lambda **keys: case_of(HEADS, **{"segmentation__kind": "objects", **keys}),
+    "classes": lambda **keys: case_of(HEADS, **{"segmentation__kind": "classes", **keys}),
     "flips": lambda **keys: case_of(IMAGE, **{"inference__augmentation": "flips", **keys}),
     "upright": lambda **keys: case_of(IMAGE, **keys),
     "cpu": lambda **keys: case_of(IMAGE, **keys),

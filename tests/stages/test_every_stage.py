@@ -41,6 +41,7 @@ def small_run(folder):
         downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
         meshes={"smallest_voxels": 50},
         measures={},
+        organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth // 3)}},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -70,7 +71,26 @@ def objects_run(folder, kind):
         downsample={"levels": 2},
         meshes={"smallest_voxels": 3},
         measures={},
+        organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth)}},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
+    )
+
+
+def classes_run(folder):
+    """Given probabilities of three classes with many ties, a mask of the tissue, and true classes."""
+    rng = np.random.default_rng(2)
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :5, :9] = 0
+    heads = {"classes": write_volume(folder / "classes.zarr", rng.integers(0, 6, (3, *SHAPE)).astype(np.uint8) * 51)}
+    return write_run(
+        folder,
+        input={"heads": heads, "mask": write_volume(folder / "mask.zarr", mask)},
+        chunk_shape=CHUNK,
+        storage_chunk_shape=CHUNK,
+        segmentation={"kind": "classes"},
+        downsample={"levels": 2},
+        measures={},
+        evaluation={"labels": write_volume(folder / "truth.zarr", rng.integers(0, 3, SHAPE).astype(np.uint8))},
     )
 
 
@@ -82,7 +102,8 @@ class EveryStage(StageContract):
 
     def make(self, folder):
         opened.forget()
-        run = Run.open(small_run(folder) if self.kind == "neurons" else objects_run(folder, self.kind))
+        written = {"neurons": small_run, "classes": classes_run}.get(self.kind, lambda at: objects_run(at, self.kind))
+        run = Run.open(written(folder))
         for stage in run.stages:
             if stage.name == self.stage_name:
                 return stage
@@ -166,6 +187,26 @@ class TestWriteMask(EveryStage):
     kind = "mask"
 
 
+class TestWriteClasses(EveryStage):
+    stage_name = "write_classes"
+    kind = "classes"
+
+
+class TestEvaluateClasses(EveryStage):
+    stage_name = "evaluate_segmentation"
+    kind = "classes"
+
+
+class TestDownsampleClasses(EveryStage):
+    stage_name = "downsample_result"
+    kind = "classes"
+
+
+class TestMeasureClasses(EveryStage):
+    stage_name = "measure"
+    kind = "classes"
+
+
 class TestDownsampleResult(EveryStage):
     stage_name = "downsample_result"
 
@@ -209,10 +250,15 @@ class TestMeasureMask(EveryStage):
     kind = "mask"
 
 
+class TestCountInside(EveryStage):
+    stage_name = "count_inside"
+
+
 def test_no_stage_escapes_the_contract(tmp_path):
     """Every stage of a run has its class of contract tests above."""
     tested = {case.stage_name for case in EveryStage.__subclasses__()}
     runs = [small_run(tmp_path), *(objects_run(tmp_path / kind, kind) for kind in ("mask", "objects"))]
+    runs.append(classes_run(tmp_path / "classes"))
     there = {stage.name for file in runs for stage in Run.open(file).stages}
     assert tested == {kind.name for kind in STAGES} == there
 
