@@ -175,6 +175,29 @@ def test_membranes_teach_themselves_by_neurons(tmp_path, zero):
     assert np.array_equal(head[sure] > 127, target.target(labels.astype(np.int64), NM)[0][0][sure] > 0)
 
 
+@pytest.mark.parametrize(("by", "ignore"), [("probability", {}), ("agreement", {"ignore": 2})])
+def test_classes_teach_themselves_by_a_class_map(tmp_path, by, ignore):
+    """The run makes a class map, sure voxels have one probable class, and the training ignores all others."""
+    learned = {"steps": 60, "validate_every": 60, "targets": [{"what": "classes", "count": 3, **ignore}]}
+    file = training(tmp_path, **learned)
+    for start in (0, 16):
+        write_volume(tmp_path / f"labels-{start}.zarr", (cubes((24, 32, 32))[0] > 100).astype(np.uint32))
+    words = (file, "--unlabelled", tmp_path / "more.zarr", "--sure", "0.05", "--output", tmp_path / "self", "--quiet")
+    done = invoke(*words, "--sure-by", by)
+    assert done.exit_code == 0, (done.output, done.exception)
+    one = tmp_path / "self" / "round-1"
+    made = load_config(one / "train.yaml", (), TrainConfig)
+    assert made.volumes[1].labels == str(one / "run" / "class_map.zarr")
+    shares = open_volume(str(one / "run" / "classes.zarr"))[...]
+    sure, labels = open_volume(str(one / "sure.zarr"))[...] > 0, open_volume(made.volumes[1].labels)[...]
+    assert 0 < sure.mean() < 1
+    assert np.array_equal(shares.argmax(0)[sure], labels[sure])
+    assert not ignore or (labels[sure] != 2).all()
+    if by == "probability":
+        assert shares.max(0)[sure].min() >= 255 * 1.05 / 2
+    assert "class F1" in " ".join(load_card(tmp_path / "self").scores)
+
+
 def test_sure_voxels_of_objects_agree_in_every_head():
     """A voxel is kept where foreground and contours are sure and say what the run's objects say, background too."""
     labels = np.zeros((1, 5, 6), np.uint64)
