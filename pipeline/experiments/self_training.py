@@ -58,7 +58,8 @@ class Sizes:
         """The sizes of a scale."""
         if scale.tiny:
             return cls(4, Vec(32, 48, 48), (24, 24, 24), 0.001, 0.001)
-        return cls(20_000 if scale.full else 400, Vec(169, 250, 250) if scale.full else Vec(96, 160, 160))
+        updates = scale.updates(20_000 if scale.full else 400)
+        return cls(updates, Vec(169, 250, 250) if scale.full else Vec(96, 160, 160))
 
     @property
     def training(self) -> Training:
