@@ -55,6 +55,7 @@ VALUES: dict[str, Any] = {
     "input.affinities": "other/affinities.zarr",
     "input.membranes": "other/membranes.zarr",
     "input.heads": {"affinities": "other/affinities.zarr", "membranes": "membranes.zarr"},
+    "input.labels": "other/nuclei.zarr",
     "input.affinity_offsets": [[0, -1, 0], [-1, 0, 0], [0, 0, -1]],
     "input.mask": "other/mask.zarr",
     "input.start": [2, 0, 0],
@@ -234,6 +235,9 @@ def write_runs(folder: Path) -> Path:
         file = write_run(folder, **common, input={"heads": pair, "mask": "mask.zarr"}, segmentation=table)
         file.rename(folder / f"{kind}.yaml")
     write_classes_run(folder, common)
+    given = {"labels": "nuclei.zarr", "image": "image.zarr", "mask": "mask.zarr"}
+    file = write_run(folder, **common, input=given, segmentation={"kind": "labels"})
+    file.rename(folder / "labels.yaml")
     return folder
 
 

@@ -85,7 +85,7 @@ def write_report(run: Run) -> Report:
 
     Scores are those of the run itself; a segmentation beside it has a summary and a picture in its own folder.
     """
-    summary = summarise(run) if run.kind.can_be_cut else summarise_classes(run)
+    summary = summarise_classes(run) if run.kind.name == "classes" else summarise(run)
     report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)), summary)
     store_table(run, "summary.json", report.summary.to_dict())
     truth = run.inputs.truth
@@ -106,6 +106,11 @@ def _score_neurons(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
     points = tuple(sweep(stage.table("supervoxels"), read_merge_tree(run), thresholds_of(run)))
     plot = store_picture(run, "sweep.png", lambda path: sweep_plot(points, path, chosen=run.threshold))
     return {"scores": score(stage.table("labels")), "points": points, "sweep_picture": plot}
+
+
+def _score_labels(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """Scores of given labels, which have no other thresholds."""
+    return {"scores": score(stage.table(run.kind.volume))}
 
 
 def _score_objects(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
@@ -148,6 +153,7 @@ SCORED: dict[str, Callable[[Run, EvaluateSegmentation], dict[str, Any]]] = {
     "mask": _score_mask,
     "objects": _score_objects,
     "classes": _score_classes,
+    "labels": _score_labels,
 }
 """Kind of result -> the fields of a report that come from its tables of scores."""
 
@@ -200,7 +206,7 @@ def draw_run(run: Run, path: Path) -> Path:
     truth = None if run.inputs.truth is None else run.inputs.truth.labels
     comparison_picture(
         path,
-        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box, point).grey,
+        image=None if run.inputs.image_url is None else planes(opened.source(run.inputs.image_url), box, point).grey,
         affinities=planes(run.affinities, box, point) if run.kind.name == "neurons" else None,
         prediction=None if run.landscape is None else planes(run.landscape.head, box, point),
         segmentation=planes(opened.source(run.result_url), box, point),

@@ -1,7 +1,8 @@
 """The kinds of results that a run can end in, each with the stages on which other commands build.
 
 A kind is a value of ``segmentation.kind``. A stage writes the voxels of the result. Neurons, masks and objects are cut
-from stored tables by the rules of the run file (``Cut``), so that other rules need no network; a class map is not.
+from stored tables by the rules of the run file (``Cut``), so that other rules need no network; a class map is not,
+nor are labels that were given.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.relabel import Relabel
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.unite_basins import UniteBasins
 from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
@@ -80,6 +82,7 @@ KINDS = {
         ResultKind("mask", "pieces of the mask", "pieces found", ExtractBasins, WriteMask, BASINS),
         ResultKind("objects", "objects", "objects found", ExtractBasins, WriteObjects, BASINS),
         ResultKind("classes", "classes", "classes found", WriteClasses, WriteClasses, None),
+        ResultKind("labels", "segments", "segments", TakeLabels, TakeLabels, None),
     )
 }
 """Each value of ``segmentation.kind``."""

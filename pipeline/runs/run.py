@@ -61,6 +61,13 @@ from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
 RUN_KEY = "run.yaml"
+UNCUT = {
+    "classes": "makes a class map, which has no threshold and nothing to relabel: each voxel has its most probable "
+    "class; for a threshold of one class run it with segmentation.kind: mask or objects and head: classes:1, in "
+    "another run directory",
+    "labels": "takes labels as they are, so there is no threshold and nothing to relabel",
+}
+"""What a run does that has nothing to cut, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +142,7 @@ class Run:
     def cut(self) -> Cut:
         """How the result is cut from stored tables; ``ConfigError`` if it has no threshold."""
         if self.kind.cut is None:
-            raise ConfigError(
-                f"{self.source} makes a class map, which has no threshold and nothing to relabel: each voxel has its "
-                "most probable class; for a threshold of one class run it with segmentation.kind: mask or objects and "
-                "head: classes:1, in another run directory"
-            )
+            raise ConfigError(f"{self.source} {UNCUT[self.kind.name]}")
         return self.kind.cut
 
     @property

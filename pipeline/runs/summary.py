@@ -14,6 +14,7 @@ from pipeline.runs.applied import Threshold
 from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.landscape import lowest_threshold
+from pipeline.stages.measure import Measure
 
 SPECK = 64
 """A segment of fewer voxels is a speck: no neuron is that small in one piece."""
@@ -31,7 +32,8 @@ class Summary:
 
     labels: str
     """The volume: a path or URL."""
-    threshold: Threshold
+    threshold: Threshold | None
+    """``None`` for labels that were given."""
     voxels: int
     """Voxels of the region of interest."""
     segments: int
@@ -65,12 +67,16 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """The summary of a run whose tables are cut."""
+    """The summary of a run whose tables are cut, or whose given labels are measured."""
     return summary_of(run, sizes_of(run))
 
 
 def sizes_of(run: Run) -> Sizes:
-    """The sizes of all segments of a run whose tables are cut."""
+    """The sizes of all segments of a run whose tables are cut, or whose given labels are measured."""
+    if not run.kind.can_be_cut:
+        stage = run.stage(Measure.name)
+        assert isinstance(stage, Measure)
+        return Sizes.sum([Sizes.none(), *(Sizes.of(rows.ids, rows.voxels) for rows in stage.rows())])
     name = run.cut.stage.name
     root = next(iter(run.stage(name).grids()[-1]))
     return Sizes.from_arrays(run.layout.get_part(name, root))
@@ -79,11 +85,9 @@ def sizes_of(run: Run) -> Sizes:
 def summary_of(run: Run, sizes: Sizes) -> Summary:
     """The summary of a segmentation of a run whose segments have these sizes."""
     z, y, x = run.layout.resolution_nm
-    chosen = run.chosen
-    assert chosen is not None, "the result is cut from tables"
     found = Summary(
         labels=run.result_url,
-        threshold=chosen,
+        threshold=run.chosen,
         voxels=run.layout.roi.voxels,
         segments=sizes.count,
         labelled=sizes.total,
@@ -109,10 +113,12 @@ def masked_voxels(run: Run) -> int | None:
 def _warnings(run: Run, found: Summary) -> Iterator[str]:
     if found.masked == found.voxels:
         yield all_masked(found.voxels)
+    elif found.threshold is None:
+        yield from _about_labels(found)
     elif run.kind.name == "neurons":
-        yield from _about_neurons(run, found)
+        yield from _about_neurons(run, found, found.threshold.value)
     else:
-        yield from _about_objects(run, found)
+        yield from _about_objects(run, found, found.threshold.value)
 
 
 def all_masked(voxels: int) -> str:
@@ -123,17 +129,23 @@ def all_masked(voxels: int) -> str:
     )
 
 
-def _about_objects(run: Run, found: Summary) -> Iterator[str]:
+def _about_labels(found: Summary) -> Iterator[str]:
+    """What is implausible in labels that were given."""
+    if not found.segments:
+        yield "no voxel has a label: is input.labels the right volume, and input.start and stop the right place?"
+
+
+def _about_objects(run: Run, found: Summary, threshold: float) -> Iterator[str]:
     """What is implausible in a mask or in objects, which may be few: none at all, or nothing else."""
     words, seeds = run.kind.words, "no seed is inside, " if run.kind.name == "objects" else ""
     if not found.segments:
         yield (
-            f"there are no {words}: the head is nowhere above {found.threshold.value:g}, {seeds}or all are smaller "
-            f"than min_size. Look at it in report/overview.png{_lower_threshold(run, found.threshold.value)}"
+            f"there are no {words}: the head is nowhere above {threshold:g}, {seeds}or all are smaller "
+            f"than min_size. Look at it in report/overview.png{_lower_threshold(run, threshold)}"
         )
     if found.labelled == found.voxels - (found.masked or 0) and found.segments:
         yield (
-            f"all voxels belong to {words}: the threshold {found.threshold.value:g} is too low, or the head is "
+            f"all voxels belong to {words}: the threshold {threshold:g} is too low, or the head is "
             "inverted. Look at it in report/overview.png"
         )
 
@@ -153,7 +165,7 @@ def lowest_of(run: Run) -> float:
     return lowest_threshold(run.landscape.head, run.config.segmentation)
 
 
-def _about_neurons(run: Run, found: Summary) -> Iterator[str]:
+def _about_neurons(run: Run, found: Summary, threshold: float) -> Iterator[str]:
     open_voxels = found.voxels - (found.masked or 0)
     if found.background > EMPTY * open_voxels:
         yield (
@@ -165,14 +177,14 @@ def _about_neurons(run: Run, found: Summary) -> Iterator[str]:
         label, voxels = found.largest[0]
         yield (
             f"segment {label} holds {voxels / found.labelled:.0%} of all labelled voxels: neurons are merged with each "
-            f"other, unless this is a piece of one cell. The threshold {found.threshold.value:g} is too low, or the "
-            f"network sees no membranes here; try a higher one: `{_preview(run, found.threshold.value, higher=True)}`"
+            f"other, unless this is a piece of one cell. The threshold {threshold:g} is too low, or the "
+            f"network sees no membranes here; try a higher one: `{_preview(run, threshold, higher=True)}`"
         )
     if found.specks >= MANY_SPECKS and found.specks > found.segments / 2:
         yield (
             f"{found.specks:,} of {found.segments:,} segments are specks of fewer than {SPECK} voxels. The threshold "
-            f"{found.threshold.value:g} is too high, or small pieces should follow their next merge: "
-            f"`{_preview(run, found.threshold.value, higher=False)}`, or `{run.relabel_hint('--min-size', '500')}`"
+            f"{threshold:g} is too high, or small pieces should follow their next merge: "
+            f"`{_preview(run, threshold, higher=False)}`, or `{run.relabel_hint('--min-size', '500')}`"
         )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -30,6 +30,7 @@ from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
@@ -162,7 +163,7 @@ class Downsample(ChainStage):
         return BoundingBox(chunk.core.start * step, chunk.core.stop * step).intersect(below.roi)
 
 
-RESULTS: tuple[type[ChainStage], ...] = (Relabel, WriteObjects, WriteMask, WriteClasses)
+RESULTS: tuple[type[ChainStage], ...] = (Relabel, WriteObjects, WriteMask, WriteClasses, TakeLabels)
 """The stages that write the voxels of a result; a run has one of them."""
 
 
@@ -250,16 +251,17 @@ class DownsampleImage(Downsample):
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
         """The stage with the place of the image, which has no effect on its products."""
         made = super().of(setup, before)
-        return None if made is None else cls(made.layout, made.levels, made.sources, made.upstream, setup.inputs.url)
+        return None if made is None else replace(made, image_url=setup.inputs.image_url or "")
 
     @classmethod
     def source(cls, setup: Setup, before: Mapping[str, ChainStage]) -> tuple[tuple[OutputVolume, ...], str] | None:
         """See ``Downsample``."""
-        if setup.config.input.image is None:
+        inputs = setup.inputs
+        if inputs.image_url is None:
             return None
-        spec = setup.inputs.spec
+        spec = inputs.spec if inputs.image_url == inputs.url else opened.source(inputs.image_url).spec
         volume = OutputVolume(cls.volumes[0].name, spec.dtype.name, spec.channels)
-        return (volume,), setup.inputs.fingerprint
+        return (volume,), inputs.image_fingerprint
 
     def stored_levels(self, name: str) -> list[StoredLevel]:
         """All levels but the finest, which is elsewhere."""

@@ -31,6 +31,7 @@ from pipeline.stages.chain_stage import ChainStage, TreeStage
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
@@ -50,13 +51,13 @@ class Measure(TreeStage):
     """The volume that is measured."""
 
     name = "measure"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name, WriteClasses.name)
+    reads = (Relabel.name, WriteObjects.name, WriteMask.name, WriteClasses.name, TakeLabels.name)
     publishes = True
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
-        """The stage of a run whose file has the table ``measures``."""
-        if setup.config.measures is None:
+        """The stage of a run whose file has the table ``measures``, and of one with given labels, which it sums up."""
+        if setup.config.measures is None and setup.config.segmentation.kind != "labels":
             return None
         stage = next(before[name] for name in cls.reads if name in before)
         return cls(setup.layout, stage.fingerprint, stage.outputs[0].name)

@@ -140,7 +140,7 @@ def _classes(summary: ClassSummary) -> str:
 def _numbers(run: Run, summary: Summary) -> str:
     words = run.kind.words
     rows: list[tuple[str, Any]] = [
-        ("threshold", str(summary.threshold)),
+        ("threshold", "none: given labels" if summary.threshold is None else str(summary.threshold)),
         (words, summary.segments),
         ("voxels in them", f"{summary.labelled:,} of {summary.voxels:,}"),
         ("without label, not masked", summary.background),

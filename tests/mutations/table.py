@@ -915,8 +915,8 @@ FEW_LABELS = [
         "sure-and-right",
         "A voxel is kept only where the network agrees with the labels that are kept.",
         "pipeline/few_labels/sure.py",
-        "(np.abs(doubled) >= 255 * sure) & ((doubled > 0) == (wanted > 0.5))",
-        "np.abs(doubled) >= 255 * sure",
+        "return np.asarray(right & is_sure)",
+        "return np.asarray(is_sure)",
         "tests/few_labels/test_self_training.py::test_sure_voxels_are_those_of_sure_affinities_that_agree_with_the_labels",
     ),
     Mutation(

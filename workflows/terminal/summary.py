@@ -49,7 +49,7 @@ def _show_classes(summary: ClassSummary) -> None:
 def _show_segments(summary: Summary) -> None:
     """Numbers and sizes; pieces of a mask have no labels."""
     um3, unlabelled = summary.voxel_um3, summary.voxels - summary.labelled
-    heading(f"threshold {summary.threshold}")
+    heading("given labels" if summary.threshold is None else f"threshold {summary.threshold}")
     kind = KINDS[summary.kind]
     lines = {kind.count: f"{summary.segments:,}, together {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"}
     if summary.largest:
