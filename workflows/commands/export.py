@@ -8,7 +8,7 @@ import typer
 
 from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box, parse_shape
 
-KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet, webknossos, pychunkedgraph"
+KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet, webknossos, pychunkedgraph; or of skeletons swc"
 
 
 def register(app: typer.Typer) -> None:
@@ -18,6 +18,7 @@ def register(app: typer.Typer) -> None:
         epilog="Examples: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512; "
         "petaseg export runs/first layer --to precomputed --sharded; "
         "petaseg export runs/first tables --to parquet; petaseg export runs/first dataset --to webknossos; "
+        "petaseg export runs/first lines --to swc; "
         "petaseg export runs/first graph --to pychunkedgraph --graph-chunk 64,512,512"
     )
     def export(
@@ -36,6 +37,9 @@ def register(app: typer.Typer) -> None:
             str | None,
             typer.Option(metavar="Z,Y,X", help="pychunkedgraph: voxels of a chunk of the graph; else 256,256,256."),
         ] = None,
+        segments: Annotated[
+            list[int] | None, typer.Option("--segment", min=1, help="swc: this segment alone; repeatable. Else all.")
+        ] = None,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
@@ -43,19 +47,31 @@ def register(app: typer.Typer) -> None:
 
         precomputed and ome-zarr get all levels that petaseg add RUN downsample has made; ome-zarr has the image too.
         parquet, webknossos and pychunkedgraph hand on the whole run for proofreading: supervoxels, contacts, merges,
-        neurons. The output appears when it is complete.
+        neurons. swc makes a folder with a file for each skeleton that petaseg add RUN skeletons has made.
+        The output appears when it is complete.
         """
         from pipeline.errors import ConfigError
         from pipeline.geometry import Vec
         from pipeline.handover import HANDOVERS, hand_over
         from pipeline.runs.exported import exported, image_of
         from pipeline.runs.run import Run
+        from pipeline.runs.swc import SWC, export_swc
         from pipeline.volumes.export import export as write
         from workflows.terminal.tables import say, share_bar
 
         if graph_chunk is not None and to != "pychunkedgraph":
             raise ConfigError(f"--graph-chunk is for --to pychunkedgraph, and --to is {to}: leave it out")
+        if segments and to != SWC:
+            raise ConfigError(f"--segment is for --to {SWC}, and --to is {to}: leave it out")
         opened = Run.open(run, tuple(set_ or ()))
+        if to == SWC:
+            if box or volume or sharded:
+                raise ConfigError(f"--box, --volume and --sharded are about voxels; --to {to} has none: leave them out")
+            with share_bar("export") as advance:
+                count = export_swc(opened, output, segments or (), (lambda done, total: None) if quiet else advance)
+            if not quiet:
+                say(f"{output} has {count:,} skeletons of {opened.url}")
+            return
         if to in HANDOVERS:
             if box or volume or sharded:
                 raise ConfigError(
