@@ -24,6 +24,7 @@ from pipeline.segmentation.objects.union import unite, write_objects
 from pipeline.segmentation.pyramid import majority, mean
 from pipeline.segmentation.region_graph import build_region_graph
 from pipeline.segmentation.remap import apply_remap
+from pipeline.segmentation.spanning import cut_sides, joining_merges
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
 
 SIDE = 12
@@ -45,6 +46,9 @@ def warm_up() -> None:
         majority(labels, Vec(2, 2, 2), box.start)
     mean(affinities, Vec(2, 2, 2), box.start)
     count_faces(ids, box.shape, np.ones(3, bool))
+    voxels, pair = np.ones(2, np.int64), np.array([[0, 1]])
+    joining_merges(voxels, pair, pair)
+    cut_sides(voxels, pair, pair, voxels[:1], voxels[:1])
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:

@@ -65,14 +65,14 @@ def table_of_objects(measures: Measures, resolution_nm: Nanometres) -> pa.Table:
         *(_area(measures.faces, resolution_nm), _area(measures.border, resolution_nm), measures.border.any(axis=1)),
         *(*measures.low.T, *(measures.high + 1).T, *(measures.sums / voxels).T),
     ]
-    return _table(OBJECTS, columns)
+    return table_of(OBJECTS, columns)
 
 
 def table_of_contacts(measures: Measures, resolution_nm: Nanometres) -> pa.Table:
     """The rows of contacts; ``resolution_nm`` is the size of a voxel, z y x."""
     faces = measures.areas.sum(axis=1)
     places = measures.places / (2 * np.maximum(faces, 1)[:, None])
-    return _table(CONTACTS, [*measures.pairs.T, faces, _area(measures.areas, resolution_nm), *places.T])
+    return table_of(CONTACTS, [*measures.pairs.T, faces, _area(measures.areas, resolution_nm), *places.T])
 
 
 def to_parquet(tables: Iterable[pa.Table], meanings: dict[str, str]) -> bytes:
@@ -148,7 +148,8 @@ def _area(faces: np.ndarray, resolution_nm: Nanometres) -> np.ndarray:
     return faces[:, 0] * (y * x) + faces[:, 1] * (z * x) + faces[:, 2] * (z * y)
 
 
-def _table(names: dict[str, str], columns: list[np.ndarray]) -> pa.Table:
+def table_of(names: dict[str, str], columns: list[np.ndarray]) -> pa.Table:
+    """A table of columns, whose names are the keys of ``names``."""
     import pyarrow as pa
 
     return pa.table([pa.array(np.ascontiguousarray(column)) for column in columns], names=list(names))
