@@ -102,6 +102,7 @@ VALUES: dict[str, Any] = {
     "downsample.levels": 2,
     "downsample.volumes": ["result"],
     "meshes.smallest_voxels": 500,
+    "organelles.volumes": {"nuclei": "other/nuclei.zarr"},
     "execution.executor": "dask",
     "execution.workers": 3,
     "execution.threads_per_worker": 2,
@@ -179,6 +180,7 @@ def write_inputs(folder: Path, seed: int) -> None:
     write_volume(folder / "affinities.zarr", rng.integers(0, 256, (len(OFFSETS), *SHAPE), np.uint8))
     write_volume(folder / "mask.zarr", rng.integers(0, 2, SHAPE, np.uint8))
     write_volume(folder / "truth.zarr", rng.integers(0, 9, SHAPE, np.uint32))
+    write_volume(folder / "nuclei.zarr", np.random.default_rng(seed + 7).integers(0, 4, SHAPE, np.uint32))
     write_volume(folder / "membranes.zarr", rng.integers(0, 256, SHAPE, np.uint8))
     lines = {"nodes_nm": [[8.0, 8, 8], [80, 150, 200.0 - seed]], "edges": [[0, 1]], "skeleton": [1, 1]}
     np.savez(folder / "lines.npz", **lines)
@@ -212,6 +214,7 @@ def write_runs(folder: Path) -> Path:
         "downsample": {},
         "meshes": {},
         "measures": {},
+        "organelles": {"volumes": {"nuclei": "nuclei.zarr"}},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):

@@ -29,7 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
-from pipeline.config.branches import Downsample, Measures, Meshes
+from pipeline.config.branches import Downsample, Measures, Meshes, Organelles
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -343,6 +343,8 @@ class RunConfig(Table):
     """Meshes of neurons or objects, for viewers; none if left out."""
     measures: Measures | None = None
     """Voxels, places, surfaces and contacts of the objects in the result, as tables; none if this table is left out."""
+    organelles: Organelles | None = None
+    """Which objects of other volumes lie in which neuron, as a table; none if this table is left out."""
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 

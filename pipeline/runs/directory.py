@@ -38,7 +38,7 @@ RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
     r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
     r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|meshes/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary)\.json|overview\.png)"
-    r"|(plan|stages|segmentation|added)\.json|meshes/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts)\.parquet"
+    r"|(plan|stages|segmentation|added)\.json|meshes/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles)\.parquet"
 )
 """The results of a run, beside its volumes."""
 DOCUMENTS = ("plan", "segmentation", "added")

@@ -20,7 +20,7 @@ from pipeline.runs.origin import input_fingerprint, origin_of, refuse_own_direct
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.heads import SURE, HeadSource, to_uint8
-from pipeline.stages.setup import Inputs, Network, Truth
+from pipeline.stages.setup import Inputs, Network, Organelle, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
 from pipeline.volumes.coarser import mask_on, same_size
 from pipeline.volumes.image_rules import check_image
@@ -68,6 +68,7 @@ def open_inputs(config: RunConfig) -> Inputs:
         network=network,
         truth=open_truth(config.evaluation, spec, roi, config.run_directory),
         given=heads,
+        organelles=open_organelles(config, spec, roi),
     )
     if config.segmentation.kind == "neurons":
         source_of(config.supervoxels.source, inputs.sources)  # refuses a run without anything to make neurons of
@@ -170,7 +171,7 @@ def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_direc
         )
     digests = []
     if config.labels is not None:
-        labels = _open_labels(config.labels, spec)
+        labels = _open_labels(config.labels, spec, "the ground truth")
         box = _labelled_part(config, labels, box)
         digests.append(input_fingerprint(labels, box, run_directory))
     if config.skeletons is not None:
@@ -190,16 +191,34 @@ def _labelled_part(config: Evaluation, labels: Volume, box: BoundingBox) -> Boun
     return common
 
 
-def _open_labels(url: str, spec: VolumeSpec) -> Volume:
+def open_organelles(config: RunConfig, spec: VolumeSpec, roi: BoundingBox) -> tuple[Organelle, ...]:
+    """The volumes of objects that lie in neurons, checked against the image; none without the table ``organelles``."""
+    table = {} if config.organelles is None else config.organelles.volumes
+    return tuple(_open_organelle(name, table[name], spec, roi, config.run_directory) for name in sorted(table))
+
+
+def _open_organelle(name: str, url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> Organelle:
+    volume = _open_labels(url, spec, f"the volume of {name}")
+    box = roi.intersect(volume.spec.bounds)
+    if box.empty:
+        raise ConfigError(
+            f"organelles.volumes.{name} is {url}, which covers {volume.spec.bounds} and so nothing of the region of "
+            f"interest {roi}: correct its place by adding #offset=z,y,x"
+        )
+    return Organelle(name, url, input_fingerprint(volume, box, run_directory), box)
+
+
+def _open_labels(url: str, spec: VolumeSpec, what: str) -> Volume:
+    """Labels on the voxels of the input; ``what`` they are, in messages."""
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            f"{what} {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
             "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(
-            f"the ground truth {url} has voxels of {list(volume.spec.resolution_nm)} nm, the input of "
+            f"{what} {url} has voxels of {list(volume.spec.resolution_nm)} nm, the input of "
             f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
             "adding #resolution=z,y,x"
         )
@@ -208,7 +227,7 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
         least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
         if least < -MARKS:
             raise VolumeError(
-                f"the ground truth {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is "
+                f"{what} {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is "
                 "to be scored: write those voxels as 0"
             )
     return volume

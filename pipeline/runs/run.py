@@ -167,8 +167,8 @@ class Run:
         return self.ledger(stage, read_only=True).is_complete()
 
     def restricted_to(self, box: BoundingBox, run_directory: str) -> Run:
-        """The same run on a part of its voxels, in another run directory and without ground truth."""
-        data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation"}))
+        """The same run on a part of its voxels, in another run directory, without ground truth and organelles."""
+        data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation", "organelles"}))
         data["run_directory"] = run_directory
         data["input"].update(start=list(box.start), stop=list(box.stop))
         config: RunConfig = parse_config(data)

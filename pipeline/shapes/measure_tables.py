@@ -118,16 +118,16 @@ def in_ranges(read: Callable[[], Iterable[Measures]], rows: int) -> Iterable[Mea
     A row of contacts comes with the range of its smaller id. ``read`` is called for each range once, so that no more
     than one range and one part are in memory.
     """
-    cuts = _cuts(read, rows)
+    cuts = cuts_of((keys for part in read() for keys in (part.ids, part.pairs[:, 0])), rows)
     for low, high in zip([None, *cuts], [*cuts, None], strict=True):
         yield Measures.sum([Measures.none(), *(_between(part, low, high) for part in read())])
 
 
-def _cuts(read: Callable[[], Iterable[Measures]], rows: int) -> list[np.uint64]:
-    """Ids at which ranges begin, without the first."""
+def cuts_of(parts: Iterable[np.ndarray], rows: int) -> list[np.uint64]:
+    """Ids at which ranges of about ``rows`` rows begin, without the first; parts: the ids of rows, uint64 (n,) each."""
     one_of = np.uint64(max(rows // SAMPLES, 1))
     sampled = [np.zeros(0, np.uint64)]
-    for keys in (keys for part in read() for keys in (part.ids, part.pairs[:, 0])):
+    for keys in parts:
         sampled.append(keys[(keys * SPREAD >> np.uint64(32)) % one_of == 0])
     return list(np.unique(np.sort(np.concatenate(sampled))[SAMPLES::SAMPLES]))
 

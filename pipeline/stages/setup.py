@@ -51,6 +51,17 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Organelle:
+    """Objects that lie in neurons: labels on the same voxels."""
+
+    name: str
+    url: str
+    fingerprint: str
+    box: BoundingBox
+    """What they cover of the region of interest."""
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a run reads, checked; opened volumes are not kept, so it travels."""
 
@@ -69,6 +80,8 @@ class Inputs:
     """``None`` if there is no ground truth."""
     given: tuple[HeadSource, ...] = ()
     """The heads that were given; none if a network predicts them."""
+    organelles: tuple[Organelle, ...] = ()
+    """In the order of their names."""
 
     @property
     def heads(self) -> tuple[str, ...]:

@@ -25,8 +25,9 @@ from pipeline.runs.seams import seam_report
 from pipeline.runs.status import RunWatch, StageStatus
 from pipeline.runs.summary import Summary
 from pipeline.segmentation.sizes import Sizes
+from pipeline.stages.write_meshes import WriteMeshes
 from pipeline.storage import store_of
-from pipeline.viewing.pictures import draw_places, draw_sizes, draw_times, swatch
+from pipeline.viewing.pictures import draw_largest, draw_places, draw_sizes, draw_times, swatch
 
 NAME = "report.html"
 SEAMS_SHOWN = 10
@@ -59,6 +60,7 @@ def page_of(run: Run, report: Report, seams: Sequence[SeamTest]) -> str:
     sections = {
         "The result": _summary(run, report.summary),
         "Three directions at three places": _drawn(lambda path: draw_places(run, path)),
+        "The largest": _largest(run, report.summary),
         "Scores": _scores(report),
         "Seams between chunks": _seams(seams),
         "Sizes": _sizes(run, report.summary),
@@ -99,6 +101,15 @@ def _drawn(draw: Callable[[Path], object]) -> str:
         path = Path(folder) / "picture.png"
         draw(path)
         return _image(path.read_bytes())
+
+
+def _largest(run: Run, summary: Summary) -> str:
+    """The largest neurons or objects in 3D, or how to get them."""
+    if run.beside or not run.has_stage(WriteMeshes.name):
+        return f"<p>There are no meshes to draw: <code>{escape(run.hint('add', 'meshes'))}</code> makes them.</p>"
+    with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
+        path = Path(folder) / "picture.png"
+        return _image(path.read_bytes()) if draw_largest(run, summary.largest, path) else "<p>None has a mesh.</p>"
 
 
 def _stored(place: str) -> str:

@@ -22,7 +22,7 @@ PATHS = {
     RunConfig: {
         *("run_directory", "input.image", "input.affinities", "input.mask", "inference.model"),
         *("input.membranes", "input.heads"),
-        *("evaluation.labels", "evaluation.skeletons"),
+        *("evaluation.labels", "evaluation.skeletons", "organelles.volumes"),
     },
     TrainConfig: {
         *("output", "start_from", "backbone"),

@@ -195,7 +195,7 @@ def other_lines(folder: Path) -> None:
 
 
 SHIFTED = BoundingBox.from_shape(SHAPE, (1, 0, 0))
-VOLUMES = {"image": ("image", "mask", "truth"), "affinities": ("affinities", "mask", "truth")}
+VOLUMES = {first: (first, "mask", "truth", "nuclei") for first in ("image", "affinities")}
 
 
 def every(kind: str, do: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -216,6 +216,7 @@ CHANGE: dict[str, Callable[[Path], None]] = {
     "offset of the affinities": every("affinities", lambda path: rewrite(path, bounds=SHIFTED)),
     "true labels": lambda folder: rewrite(folder / "truth.zarr", one_voxel),
     "true skeletons": other_lines,
+    "voxels of organelles": lambda folder: rewrite(folder / "nuclei.zarr", one_voxel),
     "place of an input": move,
     "storage chunks of an input": lambda folder: all_inputs(
         folder, lambda path: rewrite(path, storage_chunk=(8, 8, 8))

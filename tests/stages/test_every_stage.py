@@ -41,6 +41,7 @@ def small_run(folder):
         downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
         meshes={"smallest_voxels": 50},
         measures={},
+        organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth // 3)}},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -70,6 +71,7 @@ def objects_run(folder, kind):
         downsample={"levels": 2},
         meshes={"smallest_voxels": 3},
         measures={},
+        organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth)}},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
     )
 
@@ -207,6 +209,10 @@ class TestMeasure(EveryStage):
 class TestMeasureMask(EveryStage):
     stage_name = "measure"
     kind = "mask"
+
+
+class TestCountInside(EveryStage):
+    stage_name = "count_inside"
 
 
 def test_no_stage_escapes_the_contract(tmp_path):
