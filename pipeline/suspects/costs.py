@@ -1,12 +1,12 @@
 """What it is worth to look at a place: expected minutes of proofreading that are saved.
 
-    minutes = probability * saved - look     look is ``look`` or ``look_merger``
+    minutes = probability * saved - look
     saved   = base * (1 + (large - 1) * w)   base is ``split`` or ``merger``; 0 for crumbs
     w       = min(1, volume / LARGE_UM3), of the smaller side
 
-A split costs about 0.1 minutes to mend and a merger 1 to 10, since whoever finds it late has much to take apart; a large
-split, which ends a neuron, costs up to ten times a small one as well. A side below ``CRUMB_UM3`` is a crumb that nobody
-mends.
+A split costs about 0.1 minutes to mend and a merger 1 to 10, since whoever finds it late has much to take apart. A
+large split, which ends a neuron, costs up to ten times a small one as well. A side below ``CRUMB_UM3`` is a crumb that
+nobody mends.
 """
 
 from __future__ import annotations
@@ -42,8 +42,9 @@ class Costs:
     def __post_init__(self) -> None:
         if not all(np.isfinite(value) and value >= 0 for value in vars(self).values()) or self.large < 1:
             raise ConfigError(
-                f"a look costs {self.look:g} or {self.look_merger:g} minutes, a split {self.split:g}, a merger {self.merger:g}, and large ones "
-                f"{self.large:g} times as much; minutes must be at least 0, and the last at least 1"
+                f"a look costs {self.look:g} or {self.look_merger:g} minutes, a split {self.split:g}, a merger "
+                f"{self.merger:g}, and large ones {self.large:g} times as much; minutes must be at least 0, and the "
+                "last at least 1"
             )
 
     def saved(self, candidates: Candidates, voxel_um3: float) -> np.ndarray:

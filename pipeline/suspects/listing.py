@@ -15,9 +15,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
 from pipeline.runs.run import Run
 from pipeline.shapes.measure_tables import AXES, read_table, table_of, to_parquet
+from pipeline.storage import ObjectStore
 from pipeline.suspects.candidates import KINDS
 from pipeline.suspects.model import Model
 from pipeline.suspects.ranking import FEATURES, Ranked, state_of
@@ -79,13 +81,14 @@ def columns_of(ranked: Ranked, places: np.ndarray, resolution_nm: tuple[float, f
 def write_list(run: Run, ranked: Ranked, places: np.ndarray, *, text: bool = False) -> None:
     """Store the table, and with ``text`` as CSV too; under the driver's lease."""
     columns = columns_of(ranked, places, run.layout.resolution_nm)
+    store = ObjectStore(run.home)
     for key in (STATE, TEXT):
-        if run.store.exists(key):
-            run.store.delete(key)
-    run.store.put(TABLE, to_parquet([table_of(COLUMNS, columns)], COLUMNS), durable=True)
+        if store.exists(key):
+            store.delete(key)
+    store.put(TABLE, to_parquet([table_of(COLUMNS, columns)], COLUMNS), durable=True)
     if text:
-        run.store.put(TEXT, _as_text(columns))
-    run.store.put(STATE, state_of(run).encode(), durable=True)
+        store.put(TEXT, _as_text(columns))
+    store.put(STATE, state_of(run).encode(), durable=True)
 
 
 def _as_text(columns: list[np.ndarray]) -> bytes:
@@ -98,9 +101,21 @@ def _as_text(columns: list[np.ndarray]) -> bytes:
 
 def read_list(run: Run) -> list[Suspect]:
     """The stored list; an empty one if there is none, or if the segments have changed since."""
-    if run.store.get_or_none(STATE) != state_of(run).encode():
+    store = ObjectStore(run.home)
+    if run.kind.name != "neurons" or store.get_or_none(STATE) != state_of(run).encode():
         return []
-    return [_row(row) for row in _rows(read_table(run.store.get(TABLE)))]
+    return [_row(row) for row in _rows(read_table(store.get(TABLE)))]
+
+
+def suspect_at(run: Run, rank: int) -> Suspect:
+    """The place of a rank; ``ConfigError`` if the list does not have it."""
+    suspects = read_list(run)
+    if not 1 <= rank <= len(suspects):
+        raise ConfigError(
+            f"suspect {rank} of {len(suspects)} in the list of {run.url}; ranks count from 1, and a list is made by: "
+            f"{run.hint('suspects')}"
+        )
+    return suspects[rank - 1]
 
 
 def _rows(table: dict[str, np.ndarray]) -> list[dict[str, Any]]:
@@ -125,5 +140,10 @@ def model_of(run: Run, place: str | None) -> Model:
     """The model at a place; else the one that was calibrated on this run; else the bundled one."""
     if place is not None:
         return Model.load(place)
-    data = run.store.get_or_none(MODEL)
-    return Model.bundled() if data is None else Model.parse(data, f"{run.url}/{MODEL}")
+    data = ObjectStore(run.home).get_or_none(MODEL)
+    return Model.bundled() if data is None else Model.parse(data, f"{run.home}/{MODEL}")
+
+
+def keep_model(run: Run, model: Model) -> None:
+    """Store the model that was calibrated on a run; under the driver's lease."""
+    ObjectStore(run.home).put(MODEL, model.to_bytes(), durable=True)

@@ -8,7 +8,7 @@ table (truth, supervoxel), and no voxel is read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,11 +48,11 @@ class Oracle:
 
     def judge(self, candidates: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Which candidates are wrong, and which can be judged since both supervoxels are clear: bool (n,) each."""
-        place = np.minimum(np.searchsorted(self.ids, candidates.supervoxels), max(len(self.ids) - 1, 0))
-        known = (self.ids[place] == candidates.supervoxels) & self.clear[place] if len(self.ids) else place < 0
-        truth = self.truth[place] if len(self.ids) else place
-        judged = known.all(axis=1)
-        differ = truth[:, 0] != truth[:, 1]
+        if not len(self.ids):
+            return np.zeros(len(candidates), bool), np.zeros(len(candidates), bool)
+        place = np.minimum(np.searchsorted(self.ids, candidates.supervoxels), len(self.ids) - 1)
+        judged: np.ndarray = ((self.ids[place] == candidates.supervoxels) & self.clear[place]).all(axis=1)
+        differ = self.truth[place[:, 0]] != self.truth[place[:, 1]]
         return judged & (differ if KINDS[candidates.kind].error == "merger" else ~differ), judged
 
 
@@ -71,8 +71,10 @@ def correct(
     table: Contingency,
     joins: np.ndarray,
     places: Iterable[tuple[str, np.ndarray, bool]],
-    minutes: dict[str, float],
-    marks: Sequence[int],
+    *,
+    look: Mapping[str, float],
+    mend: Mapping[str, float],
+    marks: Collection[int],
 ) -> list[Step]:
     """Look at places in their order, and correct what is wrong.
 
@@ -80,16 +82,17 @@ def correct(
         table: (truth, supervoxel) counts.
         joins: uint64 (k, 2), the edges of all segments' trees.
         places: error, supervoxels (2,) and whether it is real.
-        minutes: what looking (``look``) and mending each error costs.
+        look: minutes to judge a place of each kind of error.
+        mend: minutes to correct one that is real.
         marks: numbers of places after which VOI is measured, ascending.
     """
     edges = {(int(a), int(b)) for a, b in joins}
     steps, looked, corrected, spent = [_measured(table, edges, 0, 0, 0.0)], 0, 0, 0.0
     for error, (a, b), real in places:
-        looked, spent = looked + 1, spent + minutes["look"]
+        looked, spent = looked + 1, spent + look[error]
         if real:
             (edges.discard if error == "merger" else edges.add)((int(a), int(b)))
-            corrected, spent = corrected + 1, spent + minutes[error]
+            corrected, spent = corrected + 1, spent + mend[error]
         if looked in marks:
             steps.append(_measured(table, edges, looked, corrected, spent))
     return steps

@@ -6,6 +6,8 @@ faces of the chosen contacts are in memory.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 
 from pipeline.geometry import Vec
@@ -31,7 +33,7 @@ def find_places(tables: Tables, pairs: np.ndarray) -> np.ndarray:
     order = np.lexsort((*voxels.T[::-1], number))
     number, voxels = number[order], voxels[order]
     starts = np.searchsorted(number, np.arange(len(wanted) + 1))
-    places = [_middle(voxels[a:b]) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+    places = [_middle(voxels[a:b]) for a, b in pairwise(starts)]
     return np.array(places, np.int64).reshape(-1, 3)[back.ravel()]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from pipeline.config.run_file import Evaluation
 from pipeline.errors import ConfigError
 from pipeline.evaluation.contingency import Contingency
@@ -18,7 +20,7 @@ from pipeline.volumes.base import VolumeSpec
 def open_labels(run: Run, labels: str, start: Vec | None = None, stop: Vec | None = None) -> Truth:
     """Labels to judge a run by, checked against its voxels; ``start`` and ``stop`` narrow them to a box."""
     layout = run.layout
-    spec = VolumeSpec(layout.bounds, layout.resolution_nm, "uint64", None, layout.storage_chunk_shape)
+    spec = VolumeSpec(layout.bounds, layout.resolution_nm, np.dtype(np.uint64), None, layout.storage_chunk_shape)
     truth = open_truth(Evaluation(labels=labels, start=start, stop=stop), spec, layout.roi, run.url)
     if truth is None:
         raise ConfigError("no labels were given; name a volume of true neurons")

@@ -32,7 +32,7 @@ def test_the_merge_that_joined_each_contact(seed):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_what_a_cut_parts(seed):
-    """An edge of a forest parts the voxels of its tree, and the contacts between the two sides, that are found by removing it."""
+    """What an edge of a forest parts is what removing it parts: voxels, and contacts between the two sides."""
     rng = np.random.default_rng(seed)
     voxels = rng.integers(1, 100, 30)
     edges = np.array([(rng.integers(0, i), i) for i in range(1, 30) if i not in (9, 20)])
@@ -54,4 +54,5 @@ def test_nothing_to_cut():
     sides, across = cut_sides(np.ones(3, np.int64), none, none, none[:, 0], none[:, 0])
     assert sides.shape == across.shape == (0, 2)
     found, before = joining_merges(np.ones(3, np.int64), none, none)
-    assert found.shape == (0,) and before.shape == (0, 2)
+    assert found.shape == (0,)
+    assert before.shape == (0, 2)

@@ -22,8 +22,11 @@ from pipeline.suspects.oracle import Oracle, correct
 from pipeline.suspects.ranking import rank
 from pipeline.suspects.tables import Tables
 from pipeline.suspects.truth import count_truth, open_labels
+from pipeline.viewing.layers import layers_of_run
+from pipeline.viewing.report_page import _suspects as suspects_section
 from tests.runs import petaseg, run, write_run, write_volume
 from tests.suspects.planted import MERGER, SHAPE, SIDE, SPLIT, planted_run
+from workflows.commands.view import Look
 
 CHUNKS = [SHAPE, (17, 30, 23), (10, 13, 50)]
 NO_LOOK = Costs(look=0, look_merger=0)
@@ -48,8 +51,9 @@ def test_planted_errors_come_first(planted):
     ranked, places = rank(planted, Model.bundled(), NO_LOOK)
     assert ranked.kind[:2].tolist() == ["split", "merger"]
     assert places[0].tolist() in ([*SPLIT], [SPLIT.z - 1, SPLIT.y - 1, SPLIT.x])
-    z, y, x = places[1]
-    assert y == MERGER and z >= 2 * SIDE
+    z, y, _ = places[1]
+    assert y == MERGER
+    assert z >= 2 * SIDE
     assert ranked.probability[0] > 0.5
     assert (np.diff(ranked.minutes) <= 0).all()
 
@@ -88,7 +92,8 @@ def test_places_lie_on_their_contacts(planted):
     for pair, place in zip(ranked.supervoxels, places, strict=True):
         around = {int(volume[tuple(place - step)]) for step in np.eye(3, dtype=int) if (place >= step).all()}
         here = int(volume[tuple(place)])
-        assert here in pair and ({*pair.tolist()} - {here}) <= around
+        assert here in pair
+        assert {*pair.tolist()} - {here} <= around
 
 
 def test_mergers_add_up_to_their_scores(planted):
@@ -109,9 +114,12 @@ def test_an_oracle_corrects_all_that_is_wrong(planted):
     real = [wrong[tuple(pair)] for pair in ranked.supervoxels]
     assert np.flatnonzero(real).tolist() == [0, 1]
     places = zip(ranked.kind, ranked.supervoxels, real, strict=True)
-    minutes = {"look": 1, "merger": 10, "split": 2}
-    steps = correct(oracle.table, found[0].supervoxels, places, minutes, (1, 2, 5))
-    assert [step.voi for step in steps] == [pytest.approx(steps[0].voi), *(pytest.approx(v) for v in (steps[1].voi, 0, 0))]
+    look, mend = {"merger": 1, "split": 1}, {"merger": 10, "split": 2}
+    steps = correct(oracle.table, found[0].supervoxels, places, look=look, mend=mend, marks=(1, 2, 5))
+    assert [step.voi for step in steps] == [
+        pytest.approx(steps[0].voi),
+        *(pytest.approx(v) for v in (steps[1].voi, 0, 0)),
+    ]
     assert steps[0].voi > steps[1].voi > 0
     assert [step.minutes for step in steps] == [0, 3, 14, 17]
     assert [step.corrected for step in steps] == [0, 1, 2, 2]
@@ -121,9 +129,10 @@ def test_the_command_lists_and_writes(planted):
     """The command prints the places and writes both tables; another threshold makes the list stale."""
     said = petaseg("suspects", planted.url, "--look", "0", "--look-merger", "0", "--top", "3", "--csv")
     assert said.returncode == 0, said.stderr
-    assert "split" in said.stdout and "view" in said.stdout and "Takemura" in said.stdout
+    assert all(word in said.stdout for word in ("split", "view", "Takemura"))
     rows = list(csv.DictReader((Path(planted.url) / TEXT).read_text().splitlines()))
-    assert list(rows[0]) == list(COLUMNS) and len(rows) == 3
+    assert list(rows[0]) == list(COLUMNS)
+    assert len(rows) == 3
     suspects = read_list(planted)
     assert [each.rank for each in suspects] == [1, 2, 3]
     assert [int(rows[0][axis]) for axis in "zyx"] == [*suspects[0].place]
@@ -154,7 +163,8 @@ def test_a_mask_has_no_suspects(tmp_path):
     given = {"heads": {"mito": write_volume(tmp_path / "mito.zarr", head)}}
     file = write_run(tmp_path, input=given, segmentation={"kind": "mask", "head": "mito"})
     said = petaseg("suspects", file)
-    assert said.returncode != 0 and "suspects are places between neurons" in said.stderr.replace("\n", " ")
+    assert said.returncode != 0
+    assert "suspects are places between neurons" in said.stderr.replace("\n", " ")
 
 
 def test_a_calibrated_model_is_kept_and_used(tmp_path):
@@ -170,7 +180,8 @@ def test_a_calibrated_model_is_kept_and_used(tmp_path):
         patch.setattr("pipeline.suspects.calibration.LEAST_VOXELS", 1)
         patch.setattr("pipeline.suspects.oracle.LEAST", 1)
         model = calibrate(finished, labels)
-    assert labels in model.trained_on and set(model.kinds) == set(KINDS)
+    assert labels in model.trained_on
+    assert set(model.kinds) == set(KINDS)
     finished.store.put(MODEL, model.to_bytes())
     said = petaseg("suspects", file, "--look", "0")
     assert said.returncode == 0, said.stderr
@@ -224,3 +235,31 @@ def find_candidates_like(smaller: list[int]):
 
     sides = np.array([smaller, smaller]).T
     yield replace(Candidates.none("split"), sides=sides)
+
+
+def test_the_viewer_looks_at_a_suspect(planted):
+    """A suspect is looked at with its segments, and all are points; what is no place of the list is refused."""
+    write_list(planted, *rank(planted, Model.bundled(), NO_LOOK))
+    suspects = read_list(planted)
+    look = Look().at_suspect(planted, 2)
+    assert (look.place, look.segments) == (suspects[1].place, suspects[1].labels)
+    state = look.state(planted, layers_of_run(planted), "http://127.0.0.1:1/layers")
+    points = [point for layer in state["layers"] if layer["type"] == "annotation" for point in layer["annotations"]]
+    assert sorted(int(point["id"]) for point in points) == [each.rank for each in suspects]
+    assert state["position"] == [index + 0.5 for index in reversed(suspects[1].place)]
+    with pytest.raises(ConfigError, match=f"suspect 99999 of {len(suspects)}"):
+        Look().at_suspect(planted, 99999)
+    with pytest.raises(ConfigError, match="two places"):
+        look.at_suspect(planted, 1)
+    with pytest.raises(ConfigError, match="name its run directory"):
+        Look().at_suspect(None, 1)
+
+
+def test_the_report_names_the_first_places(planted):
+    """The section has the first places with the command that shows each, and is left out without a list."""
+    write_list(planted, *rank(planted, Model.bundled(), NO_LOOK))
+    section = suspects_section(planted)
+    assert "view" in section
+    assert "--suspect 1<" in section
+    assert "--suspect 21<" not in section
+    assert suspects_section(Run.open(planted.url, ["segmentation.threshold=0.7"])) == ""

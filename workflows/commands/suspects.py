@@ -38,7 +38,8 @@ def register(app: typer.Typer) -> None:
         look_merger: Annotated[float, typer.Option(min=0, help="The same of a suspected merger.")] = 0.5,
         as_csv: Annotated[bool, typer.Option("--csv", help="Write tables/suspects.csv besides.")] = False,
         calibrate: Annotated[
-            str | None, typer.Option(metavar="LABELS", help="Fit the probabilities to these true neurons, and keep them.")
+            str | None,
+            typer.Option(metavar="LABELS", help="Fit the probabilities to these true neurons and keep them."),
         ] = None,
         box: BoxOption = None,
         model: Annotated[
@@ -54,7 +55,7 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs.lease import Lease
         from pipeline.runs.run import Run
         from pipeline.suspects.costs import Costs
-        from pipeline.suspects.listing import model_of, read_list, write_list
+        from pipeline.suspects.listing import keep_model, model_of, read_list, write_list
         from pipeline.suspects.ranking import check_run, rank
         from workflows.terminal.suspects import show_suspects
 
@@ -67,7 +68,7 @@ def register(app: typer.Typer) -> None:
         ranked, places = rank(opened, fitted, costs, top)
         with Lease(opened.store, seconds=opened.config.execution.lease_seconds):
             if calibrate:
-                _keep(opened, fitted)
+                keep_model(opened, fitted)
             write_list(opened, ranked, places, text=as_csv)
         show_suspects(opened, read_list(opened), fitted)
 
@@ -86,9 +87,3 @@ def _calibrated(run: Run, labels: str, box: str | None) -> Model:
 
     starting(f"counting {labels}")
     return calibrate(run, labels, None if box is None else parse_box(box))
-
-
-def _keep(run: Run, model: Model) -> None:
-    from pipeline.suspects.listing import MODEL
-
-    run.store.put(MODEL, model.to_bytes(), durable=True)

@@ -28,7 +28,7 @@ def show_suspects(run: Run, suspects: Sequence[Suspect], model: Model) -> None:
         facts = (f"{each.smaller_voxels:,} voxels", f"{each.probability:.0%}", f"{each.minutes:.2f}")
         table.add_row(str(each.rank), each.kind, place, labels, *facts)
     console.print(table)
-    say(f"{len(suspects):,} places   {run.url}/{TABLE}")
+    say(f"{len(suspects):,} places   {run.home}/{TABLE}")
     say(f"probabilities: {model.trained_on}")
     if suspects:
         say(f"look at one       {run.hint('view', '--suspect', '1')}")
