@@ -29,15 +29,15 @@ def calibrate(run: Run, labels: str, box: BoundingBox | None = None) -> Model:
     ends = (None, None) if box is None else (box.start, box.stop)
     oracle = Oracle.of(count_truth(run, open_labels(run, labels, *ends)))
     where = f" in {box}" if box is not None else ""
-    return fitted(((oracle, each) for each in find_candidates(Tables(run))), f"{labels}{where}")
+    return fitted(((oracle, 1.0, each) for each in find_candidates(Tables(run))), f"{labels}{where}")
 
 
-def fitted(judged: Iterable[tuple[Oracle, Candidates]], trained_on: str) -> Model:
-    """The model of candidates, each with the oracle that judges it."""
-    rows: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {kind: [] for kind in KINDS}
-    for oracle, candidates in judged:
+def fitted(judged: Iterable[tuple[Oracle, float, Candidates]], trained_on: str) -> Model:
+    """The model of candidates, which come with the oracle that judges them, and with how often each counts."""
+    rows: dict[str, list[tuple[np.ndarray, ...]]] = {kind: [] for kind in KINDS}
+    for oracle, weight, candidates in judged:
         wrong, known = oracle.judge(candidates)
         known &= candidates.sides[:, 0] >= LEAST_VOXELS
-        rows[candidates.kind].append((candidates.features[known], wrong[known]))
+        rows[candidates.kind].append((candidates.features[known], wrong[known], np.full(known.sum(), weight)))
     kinds = {kind: fit(kind, *map(np.concatenate, zip(*parts, strict=True))) for kind, parts in rows.items() if parts}
     return Model(trained_on, kinds)

@@ -17,6 +17,7 @@ import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import Vec
+from pipeline.runs.hints import command
 from pipeline.runs.run import Run
 from pipeline.shapes.measure_tables import AXES, read_table, table_of, to_parquet
 from pipeline.storage import ObjectStore
@@ -105,6 +106,11 @@ def read_list(run: Run) -> list[Suspect]:
     if run.kind.name != "neurons" or store.get_or_none(STATE) != state_of(run).encode():
         return []
     return [_row(row) for row in _rows(read_table(store.get(TABLE)))]
+
+
+def look_hint(run: Run, rank: int) -> str:
+    """The command that opens the viewer at a place of the list."""
+    return command("view", run.home, (), "--suspect", str(rank))
 
 
 def suspect_at(run: Run, rank: int) -> Suspect:

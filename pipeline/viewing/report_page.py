@@ -27,7 +27,7 @@ from pipeline.runs.summary import Summary
 from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.write_meshes import WriteMeshes
 from pipeline.storage import store_of
-from pipeline.suspects.listing import TABLE, Suspect, read_list
+from pipeline.suspects.listing import TABLE, look_hint, read_list
 from pipeline.viewing.pictures import draw_largest, draw_places, draw_sizes, draw_times, swatch
 
 NAME = "report.html"
@@ -153,16 +153,12 @@ def _suspects(run: Run) -> str:
     rows = [
         (
             *(each.rank, each.kind, ",".join(map(str, each.place)), " + ".join(map(str, each.labels))),
-            *(f"{each.probability:.0%}", each.minutes, Markup(f"<code>{escape(_look(run, each))}</code>")),
+            *(f"{each.probability:.0%}", each.minutes, Markup(f"<code>{escape(look_hint(run, each.rank))}</code>")),
         )
         for each in suspects[:SUSPECTS_SHOWN]
     ]
     head = ("", "kind", "voxel z,y,x", "segments", "probability", "minutes saved", "look at it")
     return f"<p>{len(suspects):,} places are in {TABLE}; the first:</p>" + table(head, rows)
-
-
-def _look(run: Run, suspect: Suspect) -> str:
-    return run.hint("view", "--suspect", str(suspect.rank))
 
 
 def _seams(seams: Sequence[SeamTest]) -> str:

@@ -19,7 +19,7 @@ SHOWN = 20
 
 def show_suspects(run: Run, suspects: Sequence[Suspect], model: Model) -> None:
     """Print the first places, and how to look at them."""
-    from pipeline.suspects.listing import TABLE
+    from pipeline.suspects.listing import TABLE, look_hint
 
     heading(f"where {run.url} is probably wrong")
     table = Table("rank", "kind", "place (z,y,x)", "segments", "smaller side", "probability", "minutes")
@@ -31,6 +31,6 @@ def show_suspects(run: Run, suspects: Sequence[Suspect], model: Model) -> None:
     say(f"{len(suspects):,} places   {run.home}/{TABLE}")
     say(f"probabilities: {model.trained_on}")
     if suspects:
-        say(f"look at one       {run.hint('view', '--suspect', '1')}")
+        say(f"look at one       {look_hint(run, 1)}")
     else:
         say("no place is worth a look at these costs; a lower --look lists more")
