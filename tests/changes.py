@@ -55,6 +55,7 @@ VALUES: dict[str, Any] = {
     "input.affinities": "other/affinities.zarr",
     "input.membranes": "other/membranes.zarr",
     "input.heads": {"affinities": "other/affinities.zarr", "membranes": "membranes.zarr"},
+    "input.labels": "other/nuclei.zarr",
     "input.affinity_offsets": [[0, -1, 0], [-1, 0, 0], [0, 0, -1]],
     "input.mask": "other/mask.zarr",
     "input.start": [2, 0, 0],
@@ -233,4 +234,17 @@ def write_runs(folder: Path) -> Path:
         table = {"kind": kind, "head": "foreground", "threshold": 0.5, **more}
         file = write_run(folder, **common, input={"heads": pair, "mask": "mask.zarr"}, segmentation=table)
         file.rename(folder / f"{kind}.yaml")
+    write_classes_run(folder, common)
+    given = {"labels": "nuclei.zarr", "image": "image.zarr", "mask": "mask.zarr"}
+    file = write_run(folder, **common, input=given, segmentation={"kind": "labels"})
+    file.rename(folder / "labels.yaml")
     return folder
+
+
+def write_classes_run(folder: Path, common: dict[str, Any]) -> None:
+    """A run file for a class map of the first of two heads of classes; it has no meshes and no skeletons."""
+    tables = {key: table for key, table in common.items() if key != "meshes"} | {"evaluation": {"labels": "truth.zarr"}}
+    given = {"classes": "affinities.zarr", "contours": "other/affinities.zarr"}
+    inputs = {"heads": given, "mask": "mask.zarr"}
+    file = write_run(folder, **tables, input=inputs, segmentation={"kind": "classes", "head": "classes"})
+    file.rename(folder / "classes.yaml")

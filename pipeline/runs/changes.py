@@ -44,8 +44,10 @@ OBJECTS = Effect("which basins are one object, and the result", with_readers("un
 BASINS = Effect("basins and what follows", with_readers("extract_basins"))
 PASSES = Effect("which basins touch, and what follows", with_readers("build_basin_graph"))
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
+TAKEN = Effect("the result and what follows", with_readers("take_labels"))
+CLASSES = Effect("the class map and what follows", with_readers("write_classes", without="extract_meshes"))
 OF_RESULT = ("evaluate_segmentation", "downsample_result", "measure", "count_inside")
-"""Stages of every kind of result."""
+"""Stages that read every kind of result."""
 KIND = Effect(
     "the result of the other kind, from the same predictions",
     tuple(name for first in OF_RESULT for name in with_readers(first)),
@@ -69,6 +71,8 @@ EFFECTS = (
     BASINS,
     PASSES,
     OBJECTS,
+    CLASSES,
+    TAKEN,
     KIND,
     SCORES,
     LEVELS,
@@ -86,6 +90,8 @@ RUNS = {
     "section": "with supervoxels by section",
     "mask": "with kind mask",
     "objects": "with kind objects",
+    "classes": "with kind classes",
+    "labels": "with given labels",
     "flips": "with test-time augmentation",
     "upright": "without test-time augmentation",
     "cpu": "on a CPU",
@@ -140,6 +146,8 @@ KEYS = (
     *_changes(BASINS, "segmentation.within", "segmentation.seeds_within", run="objects"),
     *_changes(PASSES, "segmentation.connectivity", run="objects"),
     *_changes(FILTERED, "segmentation.median", run="mask"),
+    *_changes(TAKEN, "input.labels", "input.mask", run="labels"),
+    *_changes(CLASSES, "segmentation.head", "input.mask", run="classes"),
     *_changes(KIND, "segmentation.kind", run="mask"),
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
     *_changes(LEVELS, "downsample.levels"),

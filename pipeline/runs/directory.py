@@ -169,7 +169,7 @@ def _mark_in(outline: RunOutline, mine: InputMark) -> InputMark | None:
     if before is None:
         return None
     shared = {stage.fingerprint for stage in before.stages} & {stage.fingerprint for stage in outline.stages}
-    source = before.config.input.image or next(iter(before.config.input.given.values()), "")
+    source = before.config.input.source
     return mine if shared else InputMark(source, "")
 
 

@@ -48,7 +48,7 @@ from pipeline.runs.directory import (
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
-from pipeline.runs.results import KINDS, LEFT_OUT, ResultKind
+from pipeline.runs.results import KINDS, LEFT_OUT, Cut, ResultKind
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
@@ -61,6 +61,13 @@ from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
 RUN_KEY = "run.yaml"
+UNCUT = {
+    "classes": "makes a class map, which has no threshold and nothing to relabel: each voxel has its most probable "
+    "class; for a threshold of one class run it with segmentation.kind: mask or objects and head: classes:1, in "
+    "another run directory",
+    "labels": "takes labels as they are, so there is no threshold and nothing to relabel",
+}
+"""What a run does that has nothing to cut, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,9 @@ class Run:
         inputs = open_inputs(config)
         config, choice = _with_choice(config, inputs, own, overrides, file)
         run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
-        _ = run.threshold  # one that does not fit the model's card is refused, as are heads that there are not
+        if beside:
+            _ = run.cut
+        _ = run.stages, run.chosen  # refuses heads that there are not, and a threshold that does not fit the card
         return run
 
     @cached_property
@@ -128,6 +137,13 @@ class Run:
     def kind(self) -> ResultKind:
         """What the run makes of the predictions."""
         return KINDS[self.config.segmentation.kind]
+
+    @property
+    def cut(self) -> Cut:
+        """How the result is cut from stored tables; ``ConfigError`` if it has no threshold."""
+        if self.kind.cut is None:
+            raise ConfigError(f"{self.source} {UNCUT[self.kind.name]}")
+        return self.kind.cut
 
     @property
     def result_url(self) -> str:
@@ -187,21 +203,26 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """The threshold at which the merge tree is cut, or that the voxels of a mask and of objects exceed."""
-        landscape = self.landscape
+        """The threshold at which the merge tree is cut, or that the voxels of a mask and of objects exceed.
+
+        Raises ``ConfigError`` if the result has none.
+        """
+        _, landscape = self.cut, self.landscape
         if landscape is None:
             return cut_rules(self.setup).threshold
         return threshold_of(landscape.head, self.config.segmentation)
 
     @property
     def landscape(self) -> Landscape | None:
-        """What a mask and objects are made of; ``None`` for neurons."""
+        """What a mask and objects are made of; ``None`` for neurons and classes."""
         stage = self.stage(ExtractBasins.name) if self.has_stage(ExtractBasins.name) else None
         return stage.landscape if isinstance(stage, ExtractBasins) else None
 
     @property
-    def chosen(self) -> Threshold:
-        """The threshold, with the place that says it."""
+    def chosen(self) -> Threshold | None:
+        """The threshold, with the place that says it; ``None`` if the result has none."""
+        if not self.kind.can_be_cut:
+            return None
         landscape = self.landscape
         on_card = (self.setup.card_threshold if landscape is None else landscape.head.threshold) is not None
         return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
@@ -220,7 +241,7 @@ class Run:
     @property
     def home(self) -> str:
         """The run directory, or in it the folder of a second segmentation."""
-        return self.layout.home(self.kind.own[0])
+        return self.layout.home(self.kind.own[0]) if self.beside else self.url
 
     def check_model(self) -> None:
         """Refuse a patch that the network does not take and weights that do not fit it, before anything is computed.
@@ -276,7 +297,7 @@ class Run:
         if not self.beside:
             check_directory(self.outline, self.inputs, overwrite=overwrite)
             return
-        needed = self.kind.tables.name
+        needed = self.cut.tables.name
         if not self.is_complete(self.stage(needed)):
             if self.landscape is not None:
                 refuse_below_tables(self.landscape.head, self.config.segmentation)

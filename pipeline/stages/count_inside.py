@@ -23,6 +23,8 @@ from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Organelle, Setup
+from pipeline.stages.take_labels import TakeLabels
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
 TABLE = "tables/organelles.parquet"
@@ -42,7 +44,7 @@ class CountInside(ChainStage):
     organelles: tuple[Organelle, ...]
 
     name = "count_inside"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name)
+    reads = (Relabel.name, WriteObjects.name, WriteMask.name, WriteClasses.name, TakeLabels.name)
     publishes = True
 
     @classmethod

@@ -66,7 +66,7 @@ class Inputs:
     """What a run reads, checked; opened volumes are not kept, so it travels."""
 
     url: str
-    """The image, or the first of the given heads."""
+    """The image, the first of the given heads, or the given labels."""
     spec: VolumeSpec
     fingerprint: str
     roi: BoundingBox
@@ -75,11 +75,14 @@ class Inputs:
     mask_fingerprint: str
     rules: SupervoxelRules
     network: Network | None
-    """``None`` if heads were given."""
+    """``None`` if heads or labels were given."""
     truth: Truth | None
     """``None`` if there is no ground truth."""
     given: tuple[HeadSource, ...] = ()
     """The heads that were given; none if a network predicts them."""
+    image_url: str | None = None
+    """The image, also beside given labels; ``None`` if there is none."""
+    image_fingerprint: str = ""
     organelles: tuple[Organelle, ...] = ()
     """In the order of their names."""
 

@@ -59,13 +59,13 @@ def place_of(roi: BoundingBox, share: float) -> tuple[Vec, BoundingBox]:
 
 def _planes(run: Run, box: BoundingBox, point: Vec) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """Of each direction a grey plane, the result there, and the height of a voxel over its width."""
-    background = run.inputs.url if run.inputs.network is not None else run.inputs.given[0].url
+    background = run.inputs.image_url or next((head.url for head in run.inputs.given), None)
     nm = run.layout.resolution_nm
     for axis in range(3):
         start, stop = list(box.start), list(box.stop)
         start[axis], stop[axis] = point[axis], point[axis] + 1
         plane = BoundingBox(Vec(*start), Vec(*stop))
-        grey = opened.source(background).read(plane)
+        grey = np.full(plane.shape, 160, np.uint8) if background is None else opened.source(background).read(plane)
         grey = grey.mean(0) if grey.ndim == 4 else grey
         rows, columns = (nm[other] for other in range(3) if other != axis)
         yield np.squeeze(grey, axis), np.squeeze(opened.source(run.result_url).read(plane), axis), rows / columns

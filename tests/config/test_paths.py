@@ -21,7 +21,7 @@ from pipeline.training.config import TrainConfig
 PATHS = {
     RunConfig: {
         *("run_directory", "input.image", "input.affinities", "input.mask", "inference.model"),
-        *("input.membranes", "input.heads"),
+        *("input.membranes", "input.heads", "input.labels"),
         *("evaluation.labels", "evaluation.skeletons", "organelles.volumes"),
     },
     TrainConfig: {
