@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import ConfigError
+from pipeline.errors import ConfigError, ModelError
 from pipeline.formats import SUSPECTS_MODEL
 from pipeline.storage import store_of
 from pipeline.suspects.candidates import KINDS, Candidates
@@ -95,8 +95,8 @@ class Model:
 
     @classmethod
     def parse(cls, data: bytes, place: str) -> Model:
-        """The model of a file's bytes; ``ConfigError`` if it is of other features, ``CorruptError`` if it is none."""
-        model = SUSPECTS_MODEL.read(data, place, cls.of, ConfigError, damaged="calibrate again")
+        """The model of a file's bytes; ``ConfigError`` if it is of other features, ``ModelError`` if it is too new."""
+        model = SUSPECTS_MODEL.read(data, place, cls.of, ModelError, damaged="calibrate again")
         for name, numbers in model.kinds.items():
             if name in KINDS and list(numbers.means) != list(KINDS[name].features):
                 raise ConfigError(f"{place}: the features of a {name} are {', '.join(numbers.means)}; calibrate again")

@@ -252,7 +252,7 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
         lambda old: stored_state(ObjectStore(old / "run"), "http://127.0.0.1:1/secret"),
     ),
     "a model of suspects": (
-        *("run/tables/suspects.json", formats.SUSPECTS_MODEL, ConfigError),
+        *("run/tables/suspects.json", formats.SUSPECTS_MODEL, ModelError),
         lambda old: Model.load(str(old / "run" / "tables" / "suspects.json")),
     ),
 }  # fmt: skip
