@@ -101,3 +101,5 @@ VIEW = FileFormat("view.json", 1, "delete it, and look at the run anew")
 """In a run directory: where the viewer looked, and what it showed."""
 SUGGESTIONS = FileFormat("suggestions.json", 1, "another --output")
 """The boxes that ``petaseg suggest`` has chosen, and a digest of what it chose them by."""
+SUSPECTS_MODEL = FileFormat("suspects.json", 1, "calibrate again")
+"""The numbers by which ``petaseg suspects`` tells how probably a place is wrong."""

@@ -30,6 +30,7 @@ from workflows.commands import (
     status,
     submit,
     suggest,
+    suspects,
     synthesize,
     train,
     verify,
@@ -94,7 +95,7 @@ def _options(
 
 for module in (
     *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
-    *(view, report, dashboard),
+    *(view, report, suspects, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

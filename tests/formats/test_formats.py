@@ -39,6 +39,7 @@ from pipeline.runs.status import read_status
 from pipeline.stages.environment import Environment, recorded
 from pipeline.stages.extent import recorded_layout
 from pipeline.storage import ObjectStore
+from pipeline.suspects.model import Model
 from pipeline.viewing.state import stored_state
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
@@ -249,6 +250,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "a view": (
         *("run/view.json", formats.VIEW, VolumeError),
         lambda old: stored_state(ObjectStore(old / "run"), "http://127.0.0.1:1/secret"),
+    ),
+    "a model of suspects": (
+        *("run/tables/suspects.json", formats.SUSPECTS_MODEL, ModelError),
+        lambda old: Model.load(str(old / "run" / "tables" / "suspects.json")),
     ),
 }  # fmt: skip
 
