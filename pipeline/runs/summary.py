@@ -6,13 +6,16 @@ up the masked voxels. So a summary reads one small object, whatever the size of 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipeline.errors import counted
 from pipeline.runs.applied import Threshold
 from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
+from pipeline.stages.apply_edits import ApplyEdits
 from pipeline.stages.landscape import lowest_threshold
 
 SPECK = 64
@@ -65,9 +68,22 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """The summary of a run whose merge tree is cut."""
-    root = next(iter(run.stage(run.kind.cuts.name).grids()[-1]))
-    return summary_of(run, Sizes.from_arrays(run.layout.get_part(run.kind.cuts.name, root)))
+    """The summary of a run whose merge tree is cut, and whose edits are applied."""
+    name = ApplyEdits.name if run.edits else run.kind.cuts.name
+    root = next(iter(run.stage(name).grids()[-1]))
+    found = summary_of(run, Sizes.from_arrays(run.layout.get_part(name, root)))
+    return replace(found, warnings=(*_about_edits(run), *found.warnings))
+
+
+def _about_edits(run: Run) -> Iterator[str]:
+    """Edits that are not applied, or not in full."""
+    stage = run.stage(ApplyEdits.name) if run.edits else None
+    left_out = sum(not fit.fits for fit in stage.fits()) if isinstance(stage, ApplyEdits) else 0
+    if left_out:
+        yield (
+            f"{left_out} of {counted(len(run.edits), 'edit')} do not fit to these supervoxels, and are left out in "
+            f"full or in part: `petaseg edit {shlex.quote(run.source)} --list` says which"
+        )
 
 
 def summary_of(run: Run, sizes: Sizes) -> Summary:
