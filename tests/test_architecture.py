@@ -85,7 +85,7 @@ OUTSIDE = {
     "numba": {"segmentation"},
     "zmesh": {"shapes"},
     "DracoPy": {"shapes"},
-    "pyarrow": {"shapes"},
+    "pyarrow": {"shapes", "runs"},
     "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),

@@ -26,6 +26,14 @@ FromOption = Annotated[
     str | None, typer.Option("--from", metavar="PLACES", help="Points 'z,y,x;z,y,x' or supervoxels 12;40 on a side.")
 ]
 ToOption = Annotated[str | None, typer.Option("--to", metavar="PLACES", help="Those on the other side.")]
+TableOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="Many edits: CSV, Parquet or JSON with the columns edit, segment, from, to."),
+]
+StateOption = Annotated[
+    str | None,
+    typer.Option(metavar="FILE", help="The lines in the layers merge and split of a saved viewer state (view.json)."),
+]
 UndoOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Take back the last N edits.")]
 ListOption = Annotated[bool, typer.Option("--list", help="Print all edits of the run, and whether each one fits.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would change; nothing is written.")]
@@ -41,6 +49,8 @@ def register(app: typer.Typer) -> None:
         split: SplitOption = None,
         from_: FromOption = None,
         to: ToOption = None,
+        table: TableOption = None,
+        state: StateOption = None,
         undo: UndoOption = None,
         list_: ListOption = False,
         dry_run: DryRunOption = False,
@@ -55,9 +65,11 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs.run import Run
         from workflows.terminal.edits import show_change
 
-        check_actions(merge=bool(merge), split=split is not None, undo=undo is not None, list=list_)
+        given = {"merge": merge, "split": split, "table": table, "state": state, "undo": undo, "list": list_}
+        check_actions(**{name: bool(value) for name, value in given.items()})
         wanted = wanted_of(merge or (), split, from_, to)
         found = Run.open(run)
+        wanted += edits_in(table, state, found)
         if list_:
             show_log(found)
             return
@@ -75,6 +87,10 @@ petaseg edit runs/first --merge 1201,48833
 petaseg edit runs/first --merge '40,112,96;41,130,96' --dry-run
 
 petaseg edit runs/first --split 1201 --from 40,112,96 --to '41,130,96;44,140,90'
+
+petaseg edit runs/first --table edits.csv
+
+petaseg edit runs/first --state runs/first/view.json
 
 petaseg edit runs/first --list
 
@@ -102,6 +118,16 @@ def wanted_of(merge: Sequence[str], split: str | None, first: str | None, second
     if first is not None or second is not None:
         raise ConfigError("--from and --to are the sides of a split: name its segment with --split")
     return [merge_of(text) for text in merge]
+
+
+def edits_in(table: str | None, state: str | None, found: Run) -> list[Wanted]:
+    """The edits in a table or in a saved state."""
+    from pipeline.runs.edit_states import edits_of_state
+    from pipeline.runs.edit_tables import read_edits
+
+    if table is not None:
+        return read_edits(table)
+    return [] if state is None else edits_of_state(state, found.layout.resolution_nm)
 
 
 def planned(found: Run, wanted: Sequence[Wanted], undo: int) -> Change:

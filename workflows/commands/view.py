@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -45,6 +45,9 @@ def register(app: typer.Typer) -> None:
         layout: Annotated[
             str | None, typer.Option(metavar="NAME", help="4panel, 3d, xy, xz or yz; 4panel, or as you left it.")
         ] = None,
+        edit: Annotated[
+            bool, typer.Option("--edit", help="Add layers to draw merges and splits in, for petaseg edit --state.")
+        ] = False,
         fresh: Annotated[bool, typer.Option("--fresh", help="Forget where you were last in this run.")] = False,
         screenshot: Annotated[
             Path | None, typer.Option(metavar="FILE", help="Draw into a PNG, without a screen, and end.")
@@ -66,7 +69,9 @@ def register(app: typer.Typer) -> None:
         pixels = _pixels(size)
         place = None if at is None else _voxel(at)
         run, layers = _layers([named(each) for each in what], labels or ())
-        show(run, layers, Look(place, tuple(segments or ()), layout, fresh), screenshot, pixels, port, browser)
+        if edit and run is None:
+            raise typer.BadParameter("--edit is about the neurons of a run: name one.")
+        show(run, layers, Look(place, tuple(segments or ()), layout, fresh, edit), screenshot, pixels, port, browser)
 
 
 def _pixels(text: str) -> tuple[int, int]:
@@ -130,6 +135,8 @@ class Look:
     segments: tuple[int, ...] = ()
     layout: str | None = None
     fresh: bool = False
+    edit: bool = field(default=False, compare=False)
+    """Layers to draw edits in are added, also to what this user saw last."""
 
     def __post_init__(self) -> None:
         from pipeline.errors import ConfigError
@@ -140,12 +147,12 @@ class Look:
 
     def state(self, run: Run | None, layers: Sequence[Layer], server: str) -> dict[str, Any]:
         """The first state of the viewer."""
-        from pipeline.viewing.state import state_of, stored_state
+        from pipeline.viewing.state import state_of, stored_state, with_edit_layers
 
-        if run is not None and self == Look() and (kept := stored_state(run.store, server)) is not None:
-            return kept
-        state = state_of(layers, server, self.place, self.layout or "4panel")
-        return _selecting(state, self.segments)
+        state = stored_state(run.store, server) if run is not None and self == Look() else None
+        if state is None:
+            state = _selecting(state_of(layers, server, self.place, self.layout or "4panel"), self.segments)
+        return with_edit_layers(state) if self.edit else state
 
 
 def show(
