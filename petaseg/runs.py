@@ -23,18 +23,18 @@ class Result:
 
     run_directory: str
     """Path or URL."""
-    threshold: float
-    """Where the merge tree was cut; or the value that voxels of a mask or objects exceed."""
+    threshold: float | None
+    """Where the merge tree was cut; or the value that voxels of a mask or objects exceed; None for a class map."""
     scores: AnyScores | None
     """Against the ground truth of the run file; None without one."""
     picture: str
     """Path or URL of the picture (png) of the run."""
     volume: str = "labels"
-    """The name of the volume with the result: labels of neurons, mask, or objects."""
+    """The name of the volume with the result: labels of neurons, mask, objects, or class_map."""
 
     @property
     def labels(self) -> Volume:
-        """Neurons or objects, uint64 (z, y, x), 0 = none; a mask is uint8."""
+        """Neurons or objects, uint64 (z, y, x), 0 = none; a mask and a class map are uint8."""
         return self._volume(self.volume)
 
     @property
@@ -82,7 +82,8 @@ class Result:
 
     def __repr__(self) -> str:
         scores = "" if self.scores is None else f", {self.scores!r}"
-        return f"<finished run {self.run_directory}, threshold {self.threshold:g}{scores}>"
+        threshold = "" if self.threshold is None else f", threshold {self.threshold:g}"
+        return f"<finished run {self.run_directory}{threshold}{scores}>"
 
 
 def run(
@@ -126,7 +127,7 @@ def relabel(
         min_size: pieces of fewer voxels follow their next merge; of a mask or objects, they are left out.
         progress: show the chunks that are done.
 
-    Raises ``ConfigError`` if the run is not finished.
+    Raises ``ConfigError`` if the run is not finished, or makes a class map, which has no threshold.
     """
     from petaseg.sessions import driving, finish
     from workflows.driver import check_complete
@@ -157,4 +158,5 @@ def _result(run: Run) -> Result:
     from pipeline.runs.report import write_report
 
     report = write_report(run)
-    return Result(run.url, run.threshold, report.scores, report.picture, run.kind.volume)
+    threshold = run.threshold if run.kind.can_be_cut else None
+    return Result(run.url, threshold, report.scores, report.picture, run.kind.volume)

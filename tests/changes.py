@@ -55,6 +55,7 @@ VALUES: dict[str, Any] = {
     "input.affinities": "other/affinities.zarr",
     "input.membranes": "other/membranes.zarr",
     "input.heads": {"affinities": "other/affinities.zarr", "membranes": "membranes.zarr"},
+    "input.labels": "other/nuclei.zarr",
     "input.affinity_offsets": [[0, -1, 0], [-1, 0, 0], [0, 0, -1]],
     "input.mask": "other/mask.zarr",
     "input.start": [2, 0, 0],
@@ -102,6 +103,7 @@ VALUES: dict[str, Any] = {
     "downsample.levels": 2,
     "downsample.volumes": ["result"],
     "meshes.smallest_voxels": 500,
+    "organelles.volumes": {"nuclei": "other/nuclei.zarr"},
     "execution.executor": "dask",
     "execution.workers": 3,
     "execution.threads_per_worker": 2,
@@ -179,6 +181,7 @@ def write_inputs(folder: Path, seed: int) -> None:
     write_volume(folder / "affinities.zarr", rng.integers(0, 256, (len(OFFSETS), *SHAPE), np.uint8))
     write_volume(folder / "mask.zarr", rng.integers(0, 2, SHAPE, np.uint8))
     write_volume(folder / "truth.zarr", rng.integers(0, 9, SHAPE, np.uint32))
+    write_volume(folder / "nuclei.zarr", np.random.default_rng(seed + 7).integers(0, 4, SHAPE, np.uint32))
     write_volume(folder / "membranes.zarr", rng.integers(0, 256, SHAPE, np.uint8))
     lines = {"nodes_nm": [[8.0, 8, 8], [80, 150, 200.0 - seed]], "edges": [[0, 1]], "skeleton": [1, 1]}
     np.savez(folder / "lines.npz", **lines)
@@ -212,6 +215,7 @@ def write_runs(folder: Path) -> Path:
         "downsample": {},
         "meshes": {},
         "measures": {},
+        "organelles": {"volumes": {"nuclei": "nuclei.zarr"}},
     }
     heads = {name: f"{name}.zarr" for name in ("affinities", "membranes")}
     for name in ("image", "affinities", "membranes", "heads"):
@@ -230,4 +234,17 @@ def write_runs(folder: Path) -> Path:
         table = {"kind": kind, "head": "foreground", "threshold": 0.5, **more}
         file = write_run(folder, **common, input={"heads": pair, "mask": "mask.zarr"}, segmentation=table)
         file.rename(folder / f"{kind}.yaml")
+    write_classes_run(folder, common)
+    given = {"labels": "nuclei.zarr", "image": "image.zarr", "mask": "mask.zarr"}
+    file = write_run(folder, **common, input=given, segmentation={"kind": "labels"})
+    file.rename(folder / "labels.yaml")
     return folder
+
+
+def write_classes_run(folder: Path, common: dict[str, Any]) -> None:
+    """A run file for a class map of the first of two heads of classes; it has no meshes and no skeletons."""
+    tables = {key: table for key, table in common.items() if key != "meshes"} | {"evaluation": {"labels": "truth.zarr"}}
+    given = {"classes": "affinities.zarr", "contours": "other/affinities.zarr"}
+    inputs = {"heads": given, "mask": "mask.zarr"}
+    file = write_run(folder, **tables, input=inputs, segmentation={"kind": "classes", "head": "classes"})
+    file.rename(folder / "classes.yaml")

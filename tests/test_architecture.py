@@ -59,6 +59,9 @@ INSIDE = {
         *("errors", "formats", "geometry", "grid", "config", "storage", "models", "volumes", "evaluation", "training"),
         *("segmentation", "stages", "runs"),
     },
+    "handover": {
+        *("errors", "registry", "geometry", "grid", "storage", "volumes", "segmentation", "shapes", "stages", "runs"),
+    },
     "viewing": {
         *("errors", "formats", "geometry", "storage", "volumes", "segmentation", "evaluation", "ledger", "stages"),
         *("runs", "shapes"),
@@ -85,7 +88,7 @@ OUTSIDE = {
     "numba": {"segmentation"},
     "zmesh": {"shapes"},
     "DracoPy": {"shapes"},
-    "pyarrow": {"shapes", "runs"},
+    "pyarrow": {"shapes", "handover", "runs"},
     "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),

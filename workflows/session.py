@@ -178,12 +178,20 @@ def open_session(
         run.create(cluster, overwrite=overwrite)
         settle(run)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
-            logger.info("threshold %s", run.chosen)
-            if run.chosen.file is not None and not run.choice.given:
-                announce(f"threshold {run.chosen}")
+            _say_threshold(run, announce)
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             session.unused = unused
             try:
                 yield session
             finally:
                 session.close()
+
+
+def _say_threshold(run: Run, announce: Callable[[str], None]) -> None:
+    """Log the threshold, and announce one that goes before that of the run file; some results have none."""
+    chosen = run.chosen
+    if chosen is None:
+        return
+    logger.info("threshold %s", chosen)
+    if chosen.file is not None and not run.choice.given:
+        announce(f"threshold {chosen}")

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import CountOrZero, Table
+from pipeline.config.base import CountOrZero, DataPath, Name, Table
 
 Levels = Annotated[int, Field(ge=1, le=32)]
 """Coarser levels of a volume: 32 would make one voxel of the longest axis."""
@@ -32,3 +32,10 @@ class Meshes(Table):
 
     smallest_voxels: CountOrZero = 1000
     """Neurons of fewer voxels get no mesh."""
+
+
+class Organelles(Table):
+    """Which objects of other volumes lie in which neuron, as a table; none if this table is left out."""
+
+    volumes: Annotated[dict[Name, DataPath], Field(min_length=1)]
+    """Volumes of objects on the same voxels, by name, such as {nuclei: runs/nuclei/objects.zarr}; 0 = no object."""

@@ -29,7 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
-from pipeline.config.branches import Downsample, Measures, Meshes
+from pipeline.config.branches import Downsample, Measures, Meshes, Organelles
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -39,8 +39,12 @@ DEFAULT_THRESHOLD = 0.5
 """Where the merge tree is cut if neither ``segmentation.threshold`` nor the model's card says it."""
 
 
+SOURCES = ("image", "affinities", "membranes", "heads", "labels")
+"""The keys of ``input`` with which a run can begin."""
+
+
 class Input(Table):
-    """The data to segment: an image, or heads (affinities, membranes) that another program has predicted."""
+    """The data to segment: an image, or heads (affinities, membranes) that another program has predicted, or labels."""
 
     image: DataPath | None = None
     """Volume of the raw image (uint8): a path or URL; relative paths count from the run file's folder."""
@@ -52,6 +56,9 @@ class Input(Table):
     """Volume of membranes (uint8, or 0 to 1; 255 or 1 is sure), from any program; then no network is run."""
     heads: dict[str, DataPath] = Field(default_factory=dict)
     """Volumes of several heads by name, such as {membranes: m.zarr}, from any program; then no network is run."""
+    labels: DataPath | None = None
+    """Volume of finished labels (integers, 0 = none), from any program; they are the result (segmentation.kind:
+    labels), and get levels, meshes, tables and scores. input.image beside it is shown, and no network is run."""
     mask: DataPath | None = None
     """Volume that is 0 outside the tissue; those voxels get label 0. It covers the image, also at a coarser mip."""
     start: Voxel | None = None
@@ -61,13 +68,24 @@ class Input(Table):
 
     @model_validator(mode="after")
     def _one_source(self) -> Input:
-        given = [name for name in ("image", "affinities", "membranes", "heads") if getattr(self, name)]
-        if len(given) != 1:
+        given = [name for name in SOURCES if getattr(self, name)]
+        if len(given) != 1 and given != ["image", "labels"]:
             raise ValueError(
-                f"input has {', '.join(given) or 'no volume'}; give exactly one of input.image (runs the network) and "
-                "input.affinities, input.membranes or input.heads (which skip it)"
+                f"input has {', '.join(given) or 'no volume'}; give exactly one of input.image (runs the network), "
+                "input.affinities, input.membranes or input.heads (which skip it), and input.labels (finished labels, "
+                "which input.image may accompany)"
             )
         return self
+
+    @property
+    def runs_network(self) -> bool:
+        """True if a network predicts heads of the image."""
+        return self.image is not None and self.labels is None
+
+    @property
+    def source(self) -> str:
+        """The volume with which the run begins."""
+        return self.labels or self.image or next(iter(self.given.values()))
 
     @property
     def given(self) -> dict[str, str]:
@@ -179,10 +197,11 @@ class Agglomeration(Table):
 
 
 class Segmentation(Table):
-    """What becomes of the predictions: neurons, a mask, or objects; changing it recomputes no prediction."""
+    """What becomes of the predictions: neurons, a mask, objects or classes; changing it recomputes no prediction."""
 
-    kind: Literal["neurons", "mask", "objects"] = "neurons"
-    """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed."""
+    kind: Literal["neurons", "mask", "objects", "classes", "labels"] = "neurons"
+    """neurons: agglomerated supervoxels; mask: where one head is high; objects: its pieces, or a seeded watershed;
+    classes: the most probable class of each voxel, as one volume; labels: those of input.labels, as they are."""
     threshold: HeadValue | None = None
     """Neurons: regions that score at least this are one. Else: voxels above it. Default: the model card's, or 0.5."""
     min_size: CountOrZero = 0
@@ -191,7 +210,8 @@ class Segmentation(Table):
     min_size_threshold: Share | None = None
     """Neurons: lowest score at which pieces below min_size are merged; default: agglomeration.stop_score."""
     head: Line | None = None
-    """Mask and objects: the head that is thresholded and flooded; default: foreground, or the only one."""
+    """Mask and objects: the head that is thresholded and flooded; default: foreground, or the only one. Classes: the
+    head of class probabilities; default: classes, or the only one."""
     lowest_threshold: HeadValue | None = None
     """Mask and objects: thresholds down to this can be applied later from stored tables; default: 0.1, for signed
     distances 0."""
@@ -214,13 +234,22 @@ class Segmentation(Table):
     @model_validator(mode="after")
     def _keys_of_kind(self) -> Segmentation:
         for key in sorted(self.model_fields_set - {"kind"}):
-            if self.kind not in KINDS_OF.get(key, (self.kind,)) and getattr(self, key) not in (None, {}):
-                kinds = " or ".join(KINDS_OF[key])
+            if self.kind not in KINDS_OF[key] and not self._is_default(key):
                 raise ValueError(
-                    f"segmentation.{key} is for kind: {kinds}, and segmentation.kind is {self.kind}: remove the key, "
-                    "or choose the kind that uses it"
+                    f"segmentation.{key} is for kind: {' or '.join(KINDS_OF[key])}, and segmentation.kind is "
+                    f"{self.kind}: remove the key, or choose the kind that uses it{OF_ONE_CLASS.get(self.kind, '')}"
                 )
         return self
+
+    def _is_default(self, key: str) -> bool:
+        """True if the table would mean the same without this key."""
+        default = type(self).model_fields[key].get_default(call_default_factory=True)  # type: ignore[call-arg]
+        return bool(getattr(self, key) == default)
+
+    @property
+    def has_basins(self) -> bool:
+        """True if the result is made of the basins of one head."""
+        return self.kind in ("mask", "objects")
 
     @model_validator(mode="after")
     def _seeds_for_rules_of_seeds(self) -> Segmentation:
@@ -249,8 +278,10 @@ class Segmentation(Table):
 
 
 KINDS_OF: dict[str, tuple[str, ...]] = {
+    "threshold": ("neurons", "mask", "objects"),
+    "min_size": ("neurons", "mask", "objects"),
     "min_size_threshold": ("neurons",),
-    "head": ("mask", "objects"),
+    "head": ("mask", "objects", "classes"),
     "lowest_threshold": ("mask", "objects"),
     "connectivity": ("mask", "objects"),
     "median": ("mask",),
@@ -260,7 +291,13 @@ KINDS_OF: dict[str, tuple[str, ...]] = {
     "min_seed_size": ("objects",),
     "seedless": ("objects",),
 }
-"""The kinds that use a key of the table ``segmentation``; keys that all of them use are left out."""
+"""The kinds that use each key of the table ``segmentation``, but ``kind`` itself."""
+OF_ONE_CLASS = {
+    "classes": " (a class map has no threshold, and nothing to relabel; kind: objects with head: classes:2:argmax "
+    "makes objects of class 2 alone)",
+    "labels": " (labels are taken as they are)",
+}
+"""Kind -> what a message about a key of other kinds adds."""
 
 
 def _refuse_negative(threshold: float | None) -> None:
@@ -343,6 +380,8 @@ class RunConfig(Table):
     """Meshes of neurons or objects, for viewers; none if left out."""
     measures: Measures | None = None
     """Voxels, places, surfaces and contacts of the objects in the result, as tables; none if this table is left out."""
+    organelles: Organelles | None = None
+    """Which objects of other volumes lie in which neuron, as a table; none if this table is left out."""
     execution: Execution = Execution()
     cluster: ClusterTable = ClusterTable()
 
@@ -351,10 +390,47 @@ class RunConfig(Table):
         _check_alignment(self.chunk_shape, self.storage_chunk_shape)
         _check_reach(self.chunk_shape, self.agglomeration.far_offsets)
         cut = self.segmentation
+        _check_labels(self)
+        if cut.kind == "classes":
+            _refuse_shapes_of_classes(self)
         if cut.kind != "neurons":
             return self
         check_thresholds(cut.threshold, cut.min_size_threshold, self.agglomeration.stop_score)
         return self
+
+
+def _check_labels(run: RunConfig) -> None:
+    """``ValueError`` unless a run that begins with labels says so, and no other does."""
+    kind, labels = run.segmentation.kind, run.input.labels
+    if labels is not None and kind != "labels":
+        raise ValueError(
+            f"input.labels is {labels}, and segmentation.kind is {kind}, which is made of predictions: set "
+            "segmentation.kind to labels"
+        )
+    if labels is None and kind == "labels":
+        raise ValueError(
+            "segmentation.kind is labels, and there are none: name them in input.labels, or choose another kind"
+        )
+
+
+NOT_OF_CLASSES = ("meshes",)
+"""Tables that are about single objects; a class is spread over the whole volume, and would fit into no memory."""
+
+
+def _refuse_shapes_of_classes(run: RunConfig) -> None:
+    """``ValueError`` for what a class map cannot have."""
+    for name in NOT_OF_CLASSES:
+        if getattr(run, name) is not None:
+            raise ValueError(
+                f"{name} is given, and segmentation.kind is classes: {name} are made of single objects, and a class is "
+                f"spread over the whole volume; leave {name} out, or make objects of one class (segmentation: {{kind: "
+                "objects, head: classes:1:argmax}) in another run directory"
+            )
+    if run.evaluation.skeletons is not None:
+        raise ValueError(
+            f"evaluation.skeletons is {run.evaluation.skeletons}, and segmentation.kind is classes: skeletons are "
+            "followed through ids of neurons, which a class map has not; leave them out, and give evaluation.labels"
+        )
 
 
 def _check_reach(chunk: Shape, far_offsets: tuple[Voxel, ...]) -> None:

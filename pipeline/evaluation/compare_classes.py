@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.errors import VolumeError
-from pipeline.evaluation.contingency import Contingency
+from pipeline.evaluation.contingency import Contingency, scored_voxels
 from pipeline.evaluation.pairs import BLOCK, Pair
 from pipeline.geometry import Vec, product
+from pipeline.volumes.base import Volume
+from pipeline.volumes.sample import sample_blocks
 
 LAST_CLASS = 255
 """The largest class, which uint8 holds."""
@@ -34,6 +36,20 @@ class ClassCounts:
         """Voxels of the class in both volumes / in one of them."""
         return self.both / (self.true + self.predicted - self.both)
 
+    @property
+    def precision(self) -> float | None:
+        """The share of the predicted voxels that are right; ``None`` if none is predicted."""
+        return self.both / self.predicted if self.predicted else None
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the true voxels that are found; ``None`` if there is none."""
+        return self.both / self.true if self.true else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {"iou": self.iou, "precision": self.precision, "recall": self.recall, **vars(self)}
+
 
 @dataclass(frozen=True)
 class ClassScores:
@@ -48,7 +64,7 @@ class ClassScores:
 
     @classmethod
     def of_table(cls, table: Contingency, not_scored: int) -> ClassScores:
-        """The scores that follow from a table which counts the background and has a voxel."""
+        """The scores that follow from a table which counts the background and has a voxel; its ids are classes."""
         shared = np.zeros((LAST_CLASS + 1, LAST_CLASS + 1), np.int64)
         shared[table.truth.astype(int), table.predicted.astype(int)] = table.voxels
         true, predicted, both = shared.sum(1), shared.sum(0), shared.diagonal()
@@ -75,9 +91,7 @@ class ClassScores:
         return {
             "mean_iou": self.mean_iou,
             "accuracy": self.accuracy,
-            "classes": [
-                {"class": number, "iou": counts.iou, **vars(counts)} for number, counts in self.classes.items()
-            ],
+            "classes": [{"class": number, **counts.to_dict()} for number, counts in self.classes.items()],
             "voxels": self.voxels,
             "not_scored": self.not_scored,
         }
@@ -101,16 +115,24 @@ def compare_classes(
     grid, table = pair.grid(block), Contingency.empty()
     for number, chunk in enumerate(grid):
         found = Contingency.from_labels(*pair.read(chunk.core), background=True)
-        _require_classes(pair.truth.url, found.truth)
-        _require_classes(pair.predicted.url, found.predicted)
+        require_classes(pair.truth.url, found.truth)
+        require_classes(pair.predicted.url, found.predicted)
         table = table + found
         on_progress("evaluate", number + 1, len(grid))
     pair.require_scored(table.total)
     return ClassScores.of_table(table, product(pair.box.shape) - table.total)
 
 
-def _require_classes(url: str, ids: np.ndarray) -> None:
+def require_classes(url: str, ids: np.ndarray) -> None:
+    """Raise ``VolumeError`` for an id of a volume that is no class."""
     if len(ids) and ids.max() > LAST_CLASS:
         raise VolumeError(
-            f"{url} holds {ids.max()}; classes are from 0 to {LAST_CLASS}: score ids of objects with --as objects"
+            f"{url} holds {ids.max()}; classes are from 0 to {LAST_CLASS}: score ids of objects as objects (--as "
+            "objects, or segmentation.kind: objects), or correct the volume"
         )
+
+
+def require_classes_in(volume: Volume) -> None:
+    """The same for a whole volume, of which a sample is read; marks that are not scored are no ids."""
+    blocks = (block[scored_voxels(block)] for block in sample_blocks(volume))
+    require_classes(volume.url, np.concatenate([np.unique(block) for block in blocks]))

@@ -127,13 +127,14 @@ def comparison_picture(
     truth: np.ndarray | Planes | None = None,
     resolution_nm: tuple[float, float, float] = (1.0, 1.0, 1.0),
     title: str = "",
+    same_ids: bool = False,
 ) -> None:
     """Draw the xy and xz planes of an image and its segmentation side by side; what is None is left out.
 
     Each argument may be a volume, of which the middle planes are drawn, or two planes of it.
 
     Colours depend on the id alone. If truth is given, the largest segment of each true object takes that object's
-    colour, so a difference in colour between the two is an error.
+    colour, so a difference in colour between the two is an error; classes, which are ``same_ids``, need no such match.
 
     Args:
         path: the PNG file.
@@ -144,6 +145,7 @@ def comparison_picture(
         truth: ids (z, y, x); 0 is drawn without colour.
         resolution_nm: nm per voxel; sets the shape of the pictures.
         title: above the picture.
+        same_ids: an id means the same in the truth, as that of a class does.
 
     Raises:
         VolumeError: the volumes differ in shape, or there are fewer than 3 affinities.
@@ -157,7 +159,7 @@ def comparison_picture(
         if volume is not None
     }
     _check_shapes(planes)
-    columns = _columns(planes)
+    columns = _columns(planes, same_ids=same_ids)
     aspects = (resolution_nm[1] / resolution_nm[2], resolution_nm[0] / resolution_nm[2])
     depth, height, width = planes["segmentation"].shape
     heights = [
@@ -190,7 +192,7 @@ def _check_shapes(planes: Mapping[str, Planes]) -> None:
         )
 
 
-def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
+def _columns(planes: Mapping[str, Planes], *, same_ids: bool) -> dict[str, list[np.ndarray]]:
     """The title of each column, and its two pictures, gray uint8 or colours."""
     columns: dict[str, list[np.ndarray]] = {}
     backdrops = [np.full(plane.shape, 150, np.uint8) for plane in planes["segmentation"].both()]
@@ -203,7 +205,7 @@ def _columns(planes: Mapping[str, Planes]) -> dict[str, list[np.ndarray]]:
     if "prediction" in planes:
         columns["prediction"] = list(planes["prediction"].both())
     ids = planes["segmentation"].both()
-    colour_ids = _matched(ids, planes["truth"].both()) if "truth" in planes else list(ids)
+    colour_ids = _matched(ids, planes["truth"].both()) if "truth" in planes and not same_ids else list(ids)
     columns["segmentation"] = [overlay(*parts) for parts in zip(backdrops, ids, colour_ids, strict=True)]
     if "truth" in planes:
         true = planes["truth"].both()

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 AFFINITIES = "affinities"
 MEMBRANES = "membranes"
 FOREGROUND = "foreground"
+CLASSES = "classes"
 SIGNED_DISTANCE = "signed_distance"
 NEAREST = 3
 """Affinities that a run stores: those of the nearest neighbours along z, y, x."""
 KNOWN = (
     *(AFFINITIES, MEMBRANES, FOREGROUND, "contours", "contour_map", SIGNED_DISTANCE, "instance_distance"),
-    *("shape_descriptors", "classes"),
+    *("shape_descriptors", CLASSES),
 )
 """The heads that `petaseg train` can make; other programs may name theirs as they like."""
 DIRECTED = (AFFINITIES, "shape_descriptors")
@@ -184,6 +185,8 @@ def uses(heads: Sequence[Head]) -> str:
     rest = f"; not {', '.join(dict.fromkeys(lost))}, which cannot be stored" if lost else ""
     others = [head for head in stored if head.name not in DIRECTED and not head.makes_neurons]
     decoded = f"; masks and objects (from {' or '.join(head.name for head in others)})" if others else ""
+    classes = [head.name for head in stored if head.mapping == "classes"]
+    decoded += f"; a class map (from {' or '.join(classes)})" if classes else ""
     return f"{neurons}{decoded}; volumes: {described(stored)}{rest}"
 
 

@@ -37,6 +37,11 @@ class Added:
         """The record that a document holds."""
         return cls({name: dict(table) for name, table in document["tables"].items()})
 
+    def checked(self, name: str, config: RunConfig) -> Added:
+        """The record with a table as a configuration has it: its paths are absolute, wherever the run file lies."""
+        table = json.loads(getattr(config, name).model_dump_json(exclude_unset=True))
+        return Added({**self.tables, name: table})
+
     def store_in(self, store: ObjectStore) -> None:
         """Write the record."""
         store.put(KEY, (json.dumps({**ADDED.stamp, "tables": self.tables}, indent=1) + "\n").encode())
@@ -77,7 +82,7 @@ def with_added(config: RunConfig, own: Collection[str], overrides: Sequence[str]
     if not tables:
         return config
     data = json.loads(config.model_dump_json(exclude_unset=True))
-    data |= {name: {**table, **given.get(name, {})} for name, table in tables.items()}
+    data |= {name: {**table, **(data.get(name) or {})} for name, table in tables.items()}
     return parse_config(data, source=f"the run file with what `petaseg add` has added (see {place}/{KEY})")
 
 

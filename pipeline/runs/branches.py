@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.stages.chain_stage import ChainStage
+from pipeline.stages.count_inside import CountInside
 from pipeline.stages.downsample import DownsampleHeads, DownsampleImage, DownsampleResult, DownsampleSupervoxels
 from pipeline.stages.extract_meshes import ExtractMeshes
 from pipeline.stages.measure import Measure
@@ -40,6 +41,7 @@ BRANCHES = {
         ),
         Branch("meshes", "meshes of neurons or objects, for viewers", (ExtractMeshes, WriteMeshes)),
         Branch("measures", "tables of sizes, places, surfaces and contacts", (Measure,)),
+        Branch("organelles", "a table of which nuclei, mitochondria and the like lie in which neuron", (CountInside,)),
     )
 }
 """Each branch by its name."""

@@ -26,7 +26,9 @@ from pipeline.stages.filter_head import FilterHead
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.unite_basins import UniteBasins
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
@@ -47,6 +49,8 @@ STAGES: list[type[ChainStage]] = [
     AssignObjects,  # pieces and objects -> the final id of every fragment
     WriteObjects,  # basins -> objects
     WriteMask,  # basins -> a mask
+    TakeLabels,  # labels of any program -> the result
+    WriteClasses,  # a head of class probabilities -> the most probable class of each voxel
     EvaluateSegmentation,  # the result and ground truth -> tables of scores; only with ground truth
     *(kind for branch in BRANCHES.values() for kind in branch.stages),  # what a finished run can have besides
 ]

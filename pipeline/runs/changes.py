@@ -44,15 +44,20 @@ OBJECTS = Effect("which basins are one object, and the result", with_readers("un
 BASINS = Effect("basins and what follows", with_readers("extract_basins"))
 PASSES = Effect("which basins touch, and what follows", with_readers("build_basin_graph"))
 FILTERED = Effect("the filtered head and what follows", with_readers("filter_head"))
+TAKEN = Effect("the result and what follows", with_readers("take_labels"))
+CLASSES = Effect("the class map and what follows", with_readers("write_classes", without="extract_meshes"))
+OF_RESULT = ("evaluate_segmentation", "downsample_result", "measure", "count_inside")
+"""Stages that read every kind of result."""
 KIND = Effect(
     "the result of the other kind, from the same predictions",
-    (*with_readers("evaluate_segmentation"), *with_readers("downsample_result"), *with_readers("measure")),
+    tuple(name for first in OF_RESULT for name in with_readers(first)),
 )
 LEVELS = Effect(
     "the levels, and the meshes that are made of them",
     (*(kind.name for kind in BRANCHES["downsample"].stages), *with_readers("downsample_result")),
 )
 MESHES = Effect("the meshes", with_readers("extract_meshes"))
+ORGANELLES = Effect("the table of organelles", with_readers("count_inside"))
 HEADS = Effect("everything but the levels of the image", with_readers("predict_heads"))
 EVERYTHING = Effect("everything", tuple(kind.name for kind in STAGES))
 EFFECTS = (
@@ -66,10 +71,13 @@ EFFECTS = (
     BASINS,
     PASSES,
     OBJECTS,
+    CLASSES,
+    TAKEN,
     KIND,
     SCORES,
     LEVELS,
     MESHES,
+    ORGANELLES,
     NOTHING,
 )
 
@@ -82,6 +90,8 @@ RUNS = {
     "section": "with supervoxels by section",
     "mask": "with kind mask",
     "objects": "with kind objects",
+    "classes": "with kind classes",
+    "labels": "with given labels",
     "flips": "with test-time augmentation",
     "upright": "without test-time augmentation",
     "cpu": "on a CPU",
@@ -136,10 +146,13 @@ KEYS = (
     *_changes(BASINS, "segmentation.within", "segmentation.seeds_within", run="objects"),
     *_changes(PASSES, "segmentation.connectivity", run="objects"),
     *_changes(FILTERED, "segmentation.median", run="mask"),
+    *_changes(TAKEN, "input.labels", "input.mask", run="labels"),
+    *_changes(CLASSES, "segmentation.head", "input.mask", run="classes"),
     *_changes(KIND, "segmentation.kind", run="mask"),
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
     *_changes(LEVELS, "downsample.levels"),
     *_changes(MESHES, "meshes.smallest_voxels"),
+    *_changes(ORGANELLES, "organelles.volumes"),
     *_changes(NOTHING, "run_directory", "downsample.volumes"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),
     *_changes(NOTHING, "inference.gpu", "inference.batch_size", run="cpu"),
@@ -187,6 +200,7 @@ PARTS = (
     *_changes(SUPERVOXELS, "voxels of the affinities", "type of the affinities", run="affinities"),
     *_changes(SUPERVOXELS, "voxel size of the affinities", "offset of the affinities", run="affinities"),
     *_changes(SCORES, "true labels", "true skeletons"),
+    *_changes(ORGANELLES, "voxels of organelles"),
     *_changes(NOTHING, "place of an input", "storage chunks of an input", "format of an input"),
     *_changes(NOTHING, "version of torch", run="image"),
 )

@@ -38,7 +38,7 @@ RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
     r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
     r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|meshes/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary|edits)\.json|overview\.png)"
-    r"|(plan|stages|segmentation|added|edits)\.json|meshes/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts)\.parquet"
+    r"|(plan|stages|segmentation|added|edits)\.json|meshes/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles)\.parquet"
 )
 """The results of a run, beside its volumes."""
 DOCUMENTS = ("plan", "segmentation", "added", "edits")
@@ -169,7 +169,7 @@ def _mark_in(outline: RunOutline, mine: InputMark) -> InputMark | None:
     if before is None:
         return None
     shared = {stage.fingerprint for stage in before.stages} & {stage.fingerprint for stage in outline.stages}
-    source = before.config.input.image or next(iter(before.config.input.given.values()), "")
+    source = before.config.input.source
     return mine if shared else InputMark(source, "")
 
 

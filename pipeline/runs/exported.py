@@ -18,7 +18,7 @@ def exported(run: Run, name: str | None) -> Exported:
     Raises ``ConfigError`` if the run has no volume of this name, or has not finished it.
     """
     name = name or run.kind.volume
-    if name == IMAGE and run.config.input.image is not None:
+    if name == IMAGE and run.inputs.image_url is not None:
         return _image(run)
     stage = _writer(run, name)
     if not run.is_complete(stage):
@@ -31,14 +31,15 @@ def exported(run: Run, name: str | None) -> Exported:
 
 def image_of(run: Run) -> Exported | None:
     """The image with its levels; ``None`` for a run that has none."""
-    return None if run.config.input.image is None else _image(run)
+    return None if run.inputs.image_url is None else _image(run)
 
 
 def _image(run: Run) -> Exported:
     """Level 0 is the user's; coarser ones are in the run directory, if they are complete."""
     name = DownsampleImage.name
     there = run.has_stage(name) and run.is_complete(run.stage(name))
-    return Exported(IMAGE, (run.inputs.url, *(listed_levels(run.layout.volume_url(IMAGE)) if there else ())))
+    assert run.inputs.image_url is not None
+    return Exported(IMAGE, (run.inputs.image_url, *(listed_levels(run.layout.volume_url(IMAGE)) if there else ())))
 
 
 def _writer(run: Run, name: str) -> ChainStage:
@@ -48,5 +49,5 @@ def _writer(run: Run, name: str) -> ChainStage:
         if name in stage.volume_names():
             return stage
     names = [each for stage in stages for each in stage.volume_names()]
-    names += [IMAGE] if run.config.input.image is not None else []
+    names += [IMAGE] if run.inputs.image_url is not None else []
     raise ConfigError(f"--volume is {name!r}; this run has {', '.join(names)}")

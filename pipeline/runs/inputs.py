@@ -12,6 +12,7 @@ import numpy as np
 from pipeline.config.fingerprint import fingerprint
 from pipeline.config.run_file import Evaluation, RunConfig, Supervoxels
 from pipeline.errors import ConfigError, VolumeError, counted
+from pipeline.evaluation.compare_classes import require_classes_in
 from pipeline.evaluation.contingency import MARKS
 from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
@@ -20,7 +21,7 @@ from pipeline.runs.origin import input_fingerprint, origin_of, refuse_own_direct
 from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.heads import SURE, HeadSource, to_uint8
-from pipeline.stages.setup import Inputs, Network, Truth
+from pipeline.stages.setup import Inputs, Network, Organelle, Truth
 from pipeline.volumes.base import Volume, VolumeSpec
 from pipeline.volumes.coarser import mask_on, same_size
 from pipeline.volumes.image_rules import check_image
@@ -44,22 +45,24 @@ def open_inputs(config: RunConfig) -> Inputs:
     """Open and check every input of a run; ``ConfigError``, ``VolumeError`` or ``ModelError`` if one does not fit."""
     _refuse_part_without_truth(config.evaluation)
     given = config.input
-    url = given.image or next(iter(given.given.values()))
+    url = given.source
     volume = opened.source(url)
     spec = volume.spec
-    network = None if given.image is None else open_network(config, spec)
+    network = open_network(config, spec) if given.runs_network else None
     if network is not None:
         check_image(volume, network.card.image_channels, f"model {network.card.name}")
     roi = region_of_interest(given.start, given.stop, spec.bounds)
     heads = tuple(open_head(name, place, spec, roi, config.run_directory) for name, place in given.given.items())
     rules = supervoxel_rules(config.supervoxels, spec.resolution_nm)
     _check_sections(config, rules)
-    if network is None:
+    if given.given:
         _check_far(config, heads)
+    if given.labels is not None:
+        _open_labels(given.labels, spec, "the segmentation")
     inputs = Inputs(
         url=url,
         spec=spec,
-        fingerprint=input_fingerprint(volume, roi, config.run_directory) if network else heads[0].fingerprint,
+        fingerprint=heads[0].fingerprint if heads else input_fingerprint(volume, roi, config.run_directory),
         roi=roi,
         affinity_offsets=given.affinity_offsets if network is None else network.affinity_offsets,
         mask_url=given.mask,
@@ -68,9 +71,16 @@ def open_inputs(config: RunConfig) -> Inputs:
         network=network,
         truth=open_truth(config.evaluation, spec, roi, config.run_directory),
         given=heads,
+        image_url=given.image,
+        organelles=open_organelles(config, spec, roi),
     )
+    if given.image is not None:
+        known = inputs.fingerprint if network else _image_fingerprint(given.image, spec, roi, config.run_directory)
+        inputs = replace(inputs, image_fingerprint=known)
     if config.segmentation.kind == "neurons":
         source_of(config.supervoxels.source, inputs.sources)  # refuses a run without anything to make neurons of
+    if config.segmentation.kind == "classes" and config.evaluation.labels is not None:
+        require_classes_in(opened.source(config.evaluation.labels))
     return inputs
 
 
@@ -170,7 +180,7 @@ def open_truth(config: Evaluation, spec: VolumeSpec, roi: BoundingBox, run_direc
         )
     digests = []
     if config.labels is not None:
-        labels = _open_labels(config.labels, spec)
+        labels = _open_labels(config.labels, spec, "the ground truth")
         box = _labelled_part(config, labels, box)
         digests.append(input_fingerprint(labels, box, run_directory))
     if config.skeletons is not None:
@@ -190,16 +200,34 @@ def _labelled_part(config: Evaluation, labels: Volume, box: BoundingBox) -> Boun
     return common
 
 
-def _open_labels(url: str, spec: VolumeSpec) -> Volume:
+def open_organelles(config: RunConfig, spec: VolumeSpec, roi: BoundingBox) -> tuple[Organelle, ...]:
+    """The volumes of objects that lie in neurons, checked against the image; none without the table ``organelles``."""
+    table = {} if config.organelles is None else config.organelles.volumes
+    return tuple(_open_organelle(name, table[name], spec, roi, config.run_directory) for name in sorted(table))
+
+
+def _open_organelle(name: str, url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> Organelle:
+    volume = _open_labels(url, spec, f"the volume of {name}")
+    box = roi.intersect(volume.spec.bounds)
+    if box.empty:
+        raise ConfigError(
+            f"organelles.volumes.{name} is {url}, which covers {volume.spec.bounds} and so nothing of the region of "
+            f"interest {roi}: correct its place by adding #offset=z,y,x"
+        )
+    return Organelle(name, url, input_fingerprint(volume, box, run_directory), box)
+
+
+def _open_labels(url: str, spec: VolumeSpec, what: str) -> Volume:
+    """Labels on the voxels of the input; ``what`` they are, in messages."""
     volume = opened.source(url)
     if volume.spec.channels is not None or volume.spec.dtype.kind not in "ui":
         raise VolumeError(
-            f"the ground truth {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
+            f"{what} {url} holds {volume.spec.dtype} in {counted(volume.spec.channels or 1, 'channel')}; "
             "labels must be integers in one"
         )
     if not same_size(volume.spec.resolution_nm, spec.resolution_nm):
         raise VolumeError(
-            f"the ground truth {url} has voxels of {list(volume.spec.resolution_nm)} nm, the input of "
+            f"{what} {url} has voxels of {list(volume.spec.resolution_nm)} nm, the input of "
             f"{list(spec.resolution_nm)} nm; they must be equal: choose another mip (#mip=1), or correct the size by "
             "adding #resolution=z,y,x"
         )
@@ -208,7 +236,7 @@ def _open_labels(url: str, spec: VolumeSpec) -> Volume:
         least = min(int(block.min(initial=0)) for block in sample_blocks(volume))
         if least < -MARKS:
             raise VolumeError(
-                f"the ground truth {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is "
+                f"{what} {url} holds {least}; labels are 0 or more, and -1 to -{MARKS} where nothing is "
                 "to be scored: write those voxels as 0"
             )
     return volume
@@ -221,6 +249,19 @@ def _mask_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_director
     if volume.spec.dtype.kind == "f" and any(np.isnan(block).any() for block in sample_blocks(volume)):
         raise VolumeError(f"the mask {url} holds NaN, which is neither tissue nor none: write 0 outside of the tissue")
     return input_fingerprint(volume, mask.coarse(roi), run_directory)
+
+
+def _image_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> str:
+    """The fingerprint of an image beside labels, which are on the same voxels; ``VolumeError`` if they are not."""
+    volume = opened.source(url)
+    found = volume.spec
+    if found.bounds != spec.bounds or not same_size(found.resolution_nm, spec.resolution_nm):
+        raise VolumeError(
+            f"the image {url} covers {found.bounds} of {list(found.resolution_nm)} nm, and input.labels {spec.bounds} "
+            f"of {list(spec.resolution_nm)} nm; both must have the same voxels: correct place and size by adding "
+            "#offset=z,y,x and #resolution=z,y,x, or leave input.image out"
+        )
+    return input_fingerprint(volume, roi, run_directory)
 
 
 def _skeleton_fingerprint(skeletons: Skeletons) -> str:

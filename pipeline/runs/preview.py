@@ -112,8 +112,10 @@ def _of_objects(run: Run, thresholds: Sequence[float]) -> list[Preview]:
 
 def _preview(run: Run, threshold: float, sizes: Sizes, rewritten: int) -> Preview:
     """One row: the summary has no warnings, since nothing is made."""
-    chosen = replace(run.chosen, value=threshold, source="preview", file=None)
-    summary = replace(summary_of(run, sizes), threshold=chosen, warnings=())
+    summary = summary_of(run, sizes)
+    assert summary.threshold is not None, "only what is cut from tables has previews"
+    chosen = replace(summary.threshold, value=threshold, source="preview", file=None)
+    summary = replace(summary, threshold=chosen, warnings=())
     return Preview(threshold, summary, rewritten, len(run.layout.grid()))
 
 

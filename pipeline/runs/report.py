@@ -15,6 +15,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from pipeline.config.fingerprint import fingerprint
+from pipeline.errors import VolumeError
+from pipeline.evaluation.compare_classes import ClassScores, require_classes
 from pipeline.evaluation.compare_masks import MaskScores
 from pipeline.evaluation.compare_objects import ObjectScores
 from pipeline.evaluation.contingency import labelled_voxels
@@ -26,6 +28,7 @@ from pipeline.evaluation.run_length import RunLength
 from pipeline.evaluation.scores import Scores, score
 from pipeline.evaluation.sweep import SweepPoint, best, sweep
 from pipeline.geometry import BoundingBox, Vec
+from pipeline.runs.class_summary import ClassSummary, summarise_classes
 from pipeline.runs.object_sweep import sweep_objects
 from pipeline.runs.run import Run
 from pipeline.runs.summary import Summary, summarise
@@ -42,8 +45,10 @@ PICTURE_SIDE = 512
 """Voxels along each side of the part that is drawn."""
 
 
-AnyScores = Scores | MaskScores | ObjectScores
-"""Scores of neurons, of a mask, or of objects."""
+AnyScores = Scores | MaskScores | ObjectScores | ClassScores
+"""Scores of neurons, of a mask, of objects, or of classes."""
+AnySummary = Summary | ClassSummary
+"""The summary of a result that is cut from tables, or of a class map."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +56,7 @@ class Report:
     """Scores at the chosen threshold and over all thresholds; without ground truth there is only the picture."""
 
     picture: str
-    summary: Summary
+    summary: AnySummary
     scores: AnyScores | None = None
     points: tuple[SweepPoint, ...] = ()
     lines: tuple[Line, ...] = ()
@@ -80,7 +85,8 @@ def write_report(run: Run) -> Report:
 
     Scores are those of the run itself; a segmentation beside it has a summary and a picture in its own folder.
     """
-    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)), summarise(run))
+    summary = summarise_classes(run) if run.kind.name == "classes" else summarise(run)
+    report = Report(store_picture(run, "overview.png", lambda path: draw_run(run, path)), summary)
     store_table(run, "summary.json", report.summary.to_dict())
     truth = run.inputs.truth
     if truth is None or run.beside:
@@ -102,6 +108,11 @@ def _score_neurons(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
     return {"scores": score(stage.table("labels")), "points": points, "sweep_picture": plot}
 
 
+def _score_labels(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """Scores of given labels, which have no other thresholds."""
+    return {"scores": score(stage.table(run.kind.volume))}
+
+
 def _score_objects(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
     """Scores of objects, with the sweeps, and a plot over the IoU from which an object counts as found."""
     table = stage.table(run.kind.volume)
@@ -114,6 +125,18 @@ def _score_mask(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
     """Scores of a mask, with the sweep."""
     table = stage.table(run.kind.volume)
     return {"scores": MaskScores.of_table(table, stage.truth.box.voxels - table.total), **_swept(run, stage)}
+
+
+def _score_classes(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
+    """Scores of a class map; ``VolumeError`` if the truth holds something that is no class, or nothing to score."""
+    truth, table = stage.truth, stage.table(run.kind.volume)
+    require_classes(truth.labels or "", table.truth)
+    if not table.total:
+        raise VolumeError(
+            f"no voxel of {truth.labels} in {truth.box} is to be scored: all hold a mark, such as -1; correct "
+            "evaluation.start and stop, or leave evaluation.labels out"
+        )
+    return {"scores": ClassScores.of_table(table, truth.box.voxels - table.total)}
 
 
 def _swept(run: Run, stage: EvaluateSegmentation) -> dict[str, Any]:
@@ -129,6 +152,8 @@ SCORED: dict[str, Callable[[Run, EvaluateSegmentation], dict[str, Any]]] = {
     "neurons": _score_neurons,
     "mask": _score_mask,
     "objects": _score_objects,
+    "classes": _score_classes,
+    "labels": _score_labels,
 }
 """Kind of result -> the fields of a report that come from its tables of scores."""
 
@@ -181,12 +206,13 @@ def draw_run(run: Run, path: Path) -> Path:
     truth = None if run.inputs.truth is None else run.inputs.truth.labels
     comparison_picture(
         path,
-        image=None if run.inputs.network is None else planes(opened.source(run.inputs.url), box, point).grey,
+        image=None if run.inputs.image_url is None else planes(opened.source(run.inputs.image_url), box, point).grey,
         affinities=planes(run.affinities, box, point) if run.kind.name == "neurons" else None,
         prediction=None if run.landscape is None else planes(run.landscape.head, box, point),
         segmentation=planes(opened.source(run.result_url), box, point),
         truth=None if truth is None else planes(opened.source(truth), box, point),
         resolution_nm=run.layout.resolution_nm,
+        same_ids=run.kind.name == "classes",
     )
     return path
 

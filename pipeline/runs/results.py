@@ -1,7 +1,8 @@
 """The kinds of results that a run can end in, each with the stages on which other commands build.
 
-A kind is a value of ``segmentation.kind``. All kinds have the same shape: stored tables, a stage that cuts them by the
-rules of the run file, and a stage that writes the voxels of the result.
+A kind is a value of ``segmentation.kind``. A stage writes the voxels of the result. Neurons, masks and objects are cut
+from stored tables by the rules of the run file (``Cut``), so that other rules need no network; a class map is not,
+nor are labels that were given.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.relabel import Relabel
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.unite_basins import UniteBasins
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
@@ -30,6 +33,16 @@ LEFT_OUT = (
 
 
 @dataclass(frozen=True)
+class Cut:
+    """How a result is cut from stored tables, at a threshold."""
+
+    tables: type[ChainStage]
+    """The stage that must be complete before."""
+    stage: type[ChainStage]
+    """The stage from which ``petaseg relabel`` computes again; its root holds the sizes of all segments."""
+
+
+@dataclass(frozen=True)
 class ResultKind:
     """What a run makes of the predictions."""
 
@@ -38,19 +51,22 @@ class ResultKind:
     """What the things in the result are called."""
     count: str
     """What they are called in a row of numbers."""
-    cuts: type[ChainStage]
-    """The stage from which ``petaseg relabel`` computes again; its root holds the sizes of all segments."""
-    tables: type[ChainStage]
-    """The stage that must be complete before."""
     first: type[ChainStage]
     """The stage that reads the mask, and counts its voxels."""
     result: type[ChainStage]
     """The stage that writes the voxels of the result."""
+    cut: Cut | None
+    """``None`` if the result has no tables and no threshold, so that there is nothing to relabel."""
+
+    @property
+    def can_be_cut(self) -> bool:
+        """True if the result has a threshold, and another one can be applied to stored tables."""
+        return self.cut is not None
 
     @property
     def own(self) -> tuple[str, ...]:
-        """The stages that belong to a second segmentation alone, in the order of the chain."""
-        return tuple(name for name in with_readers(self.cuts.name) if name not in LEFT_OUT)
+        """The stages that belong to a second segmentation alone, in the order of the chain; none without a cut."""
+        return () if self.cut is None else tuple(n for n in with_readers(self.cut.stage.name) if n not in LEFT_OUT)
 
     @property
     def volume(self) -> str:
@@ -58,14 +74,15 @@ class ResultKind:
         return self.result.volumes[0].name
 
 
+MERGES, BASINS = Cut(Agglomerate, CutMergeTree), Cut(BuildBasinGraph, UniteBasins)
 KINDS = {
     kind.name: kind
     for kind in (
-        ResultKind("neurons", "neurons", "segments", CutMergeTree, Agglomerate, ExtractSupervoxels, Relabel),
-        ResultKind(
-            "mask", "pieces of the mask", "pieces found", UniteBasins, BuildBasinGraph, ExtractBasins, WriteMask
-        ),
-        ResultKind("objects", "objects", "objects found", UniteBasins, BuildBasinGraph, ExtractBasins, WriteObjects),
+        ResultKind("neurons", "neurons", "segments", ExtractSupervoxels, Relabel, MERGES),
+        ResultKind("mask", "pieces of the mask", "pieces found", ExtractBasins, WriteMask, BASINS),
+        ResultKind("objects", "objects", "objects found", ExtractBasins, WriteObjects, BASINS),
+        ResultKind("classes", "classes", "classes found", WriteClasses, WriteClasses, None),
+        ResultKind("labels", "segments", "segments", TakeLabels, TakeLabels, None),
     )
 }
 """Each value of ``segmentation.kind``."""

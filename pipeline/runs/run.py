@@ -49,7 +49,7 @@ from pipeline.runs.edit_log import read_log
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
-from pipeline.runs.results import KINDS, LEFT_OUT, ResultKind
+from pipeline.runs.results import KINDS, LEFT_OUT, Cut, ResultKind
 from pipeline.segmentation.edits import Edit
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Stage
@@ -63,6 +63,13 @@ from pipeline.stages.setup import Inputs, Setup
 from pipeline.storage import ObjectStore, absolute, local_path, parent_of, store_of
 
 RUN_KEY = "run.yaml"
+UNCUT = {
+    "classes": "makes a class map, which has no threshold and nothing to relabel: each voxel has its most probable "
+    "class; for a threshold of one class run it with segmentation.kind: mask or objects and head: classes:1, in "
+    "another run directory",
+    "labels": "takes labels as they are, so there is no threshold and nothing to relabel",
+}
+"""What a run does that has nothing to cut, by its kind."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +116,9 @@ class Run:
         inputs = open_inputs(config)
         config, choice = _with_choice(config, inputs, own, overrides, file)
         run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
-        _ = run.threshold  # one that does not fit the model's card is refused, as are heads that there are not
+        if beside:
+            _ = run.cut
+        _ = run.stages, run.chosen  # refuses heads that there are not, and a threshold that does not fit the card
         return run
 
     @cached_property
@@ -132,6 +141,13 @@ class Run:
         return KINDS[self.config.segmentation.kind]
 
     @property
+    def cut(self) -> Cut:
+        """How the result is cut from stored tables; ``ConfigError`` if it has no threshold."""
+        if self.kind.cut is None:
+            raise ConfigError(f"{self.source} {UNCUT[self.kind.name]}")
+        return self.kind.cut
+
+    @property
     def result_url(self) -> str:
         """The URL of the volume that holds the result."""
         return self.layout.volume_url(self.kind.volume)
@@ -144,10 +160,9 @@ class Run:
     @cached_property
     def edits(self) -> tuple[Edit, ...]:
         """The corrections of its neurons; none of a mask or objects, and none that were made for another input."""
-        mark = read_mark(self.store)
-        if self.kind.name != "neurons" or (mark is not None and not mark.same_as(InputMark.of(self.inputs))):
-            return ()
-        return read_log(ObjectStore(self.home)).edits
+        edits = read_log(ObjectStore(self.home)).edits if self.kind.name == "neurons" else ()
+        mark = read_mark(self.store) if edits else None
+        return () if mark is not None and not mark.same_as(InputMark.of(self.inputs)) else edits
 
     @cached_property
     def stages(self) -> tuple[ChainStage, ...]:
@@ -177,8 +192,8 @@ class Run:
         return self.ledger(stage, read_only=True).is_complete()
 
     def restricted_to(self, box: BoundingBox, run_directory: str) -> Run:
-        """The same run on a part of its voxels, in another run directory and without ground truth."""
-        data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation"}))
+        """The same run on a part of its voxels, in another run directory, without ground truth and organelles."""
+        data = json.loads(self.config.model_dump_json(exclude_unset=True, exclude={"evaluation", "organelles"}))
         data["run_directory"] = run_directory
         data["input"].update(start=list(box.start), stop=list(box.stop))
         config: RunConfig = parse_config(data)
@@ -197,21 +212,26 @@ class Run:
 
     @property
     def threshold(self) -> float:
-        """The threshold at which the merge tree is cut, or that the voxels of a mask and of objects exceed."""
-        landscape = self.landscape
+        """The threshold at which the merge tree is cut, or that the voxels of a mask and of objects exceed.
+
+        Raises ``ConfigError`` if the result has none.
+        """
+        _, landscape = self.cut, self.landscape
         if landscape is None:
             return cut_rules(self.setup).threshold
         return threshold_of(landscape.head, self.config.segmentation)
 
     @property
     def landscape(self) -> Landscape | None:
-        """What a mask and objects are made of; ``None`` for neurons."""
+        """What a mask and objects are made of; ``None`` for neurons and classes."""
         stage = self.stage(ExtractBasins.name) if self.has_stage(ExtractBasins.name) else None
         return stage.landscape if isinstance(stage, ExtractBasins) else None
 
     @property
-    def chosen(self) -> Threshold:
-        """The threshold, with the place that says it."""
+    def chosen(self) -> Threshold | None:
+        """The threshold, with the place that says it; ``None`` if the result has none."""
+        if not self.kind.can_be_cut:
+            return None
         landscape = self.landscape
         on_card = (self.setup.card_threshold if landscape is None else landscape.head.threshold) is not None
         return self.choice.threshold(self.config, self.threshold, "model's card" if on_card else "default")
@@ -230,7 +250,7 @@ class Run:
     @property
     def home(self) -> str:
         """The run directory, or in it the folder of a second segmentation."""
-        return self.layout.home(self.kind.own[0])
+        return self.layout.home(self.kind.own[0]) if self.beside else self.url
 
     def check_model(self) -> None:
         """Refuse a patch that the network does not take and weights that do not fit it, before anything is computed.
@@ -286,7 +306,7 @@ class Run:
         if not self.beside:
             check_directory(self.outline, self.inputs, overwrite=overwrite)
             return
-        needed = self.kind.tables.name
+        needed = self.cut.tables.name
         if not self.is_complete(self.stage(needed)):
             if self.landscape is not None:
                 refuse_below_tables(self.landscape.head, self.config.segmentation)

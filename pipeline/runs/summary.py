@@ -17,6 +17,7 @@ from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.apply_edits import ApplyEdits
 from pipeline.stages.landscape import lowest_threshold
+from pipeline.stages.measure import Measure
 
 SPECK = 64
 """A segment of fewer voxels is a speck: no neuron is that small in one piece."""
@@ -34,7 +35,8 @@ class Summary:
 
     labels: str
     """The volume: a path or URL."""
-    threshold: Threshold
+    threshold: Threshold | None
+    """``None`` for labels that were given."""
     voxels: int
     """Voxels of the region of interest."""
     segments: int
@@ -68,10 +70,8 @@ class Summary:
 
 
 def summarise(run: Run) -> Summary:
-    """The summary of a run whose merge tree is cut, and whose edits are applied."""
-    name = ApplyEdits.name if run.edits else run.kind.cuts.name
-    root = next(iter(run.stage(name).grids()[-1]))
-    found = summary_of(run, Sizes.from_arrays(run.layout.get_part(name, root)))
+    """The summary of a run whose tables are cut, or whose given labels are measured."""
+    found = summary_of(run, sizes_of(run))
     return replace(found, warnings=(*_about_edits(run), *found.warnings))
 
 
@@ -86,6 +86,17 @@ def _about_edits(run: Run) -> Iterator[str]:
         )
 
 
+def sizes_of(run: Run) -> Sizes:
+    """The sizes of all segments of a run whose tables are cut, or whose given labels are measured."""
+    if not run.kind.can_be_cut:
+        stage = run.stage(Measure.name)
+        assert isinstance(stage, Measure)
+        return Sizes.sum([Sizes.none(), *(Sizes.of(rows.ids, rows.voxels) for rows in stage.rows())])
+    name = ApplyEdits.name if run.edits else run.cut.stage.name
+    root = next(iter(run.stage(name).grids()[-1]))
+    return Sizes.from_arrays(run.layout.get_part(name, root))
+
+
 def summary_of(run: Run, sizes: Sizes) -> Summary:
     """The summary of a segmentation of a run whose segments have these sizes."""
     z, y, x = run.layout.resolution_nm
@@ -95,7 +106,7 @@ def summary_of(run: Run, sizes: Sizes) -> Summary:
         voxels=run.layout.roi.voxels,
         segments=sizes.count,
         labelled=sizes.total,
-        masked=_masked(run),
+        masked=masked_voxels(run),
         largest=tuple((int(label), int(voxels)) for label, voxels in sizes.largest),
         median=sizes.quantile(0.5),
         half=sizes.half_of_the_volume(),
@@ -106,7 +117,7 @@ def summary_of(run: Run, sizes: Sizes) -> Summary:
     return Summary(**{**vars(found), "warnings": tuple(_warnings(run, found))})
 
 
-def _masked(run: Run) -> int | None:
+def masked_voxels(run: Run) -> int | None:
     """Masked voxels, as the workers counted them; an earlier petaseg did not."""
     if run.inputs.mask_url is None:
         return 0
@@ -116,27 +127,40 @@ def _masked(run: Run) -> int | None:
 
 def _warnings(run: Run, found: Summary) -> Iterator[str]:
     if found.masked == found.voxels:
-        yield (
-            f"the mask excludes all {found.voxels:,} voxels, so there is no label: it is 0 outside of the tissue; is "
-            "it inverted, or of another place (#offset=z,y,x)?"
-        )
+        yield all_masked(found.voxels)
+    elif found.threshold is None:
+        yield from _about_labels(found)
     elif run.kind.name == "neurons":
-        yield from _about_neurons(run, found)
+        yield from _about_neurons(run, found, found.threshold.value)
     else:
-        yield from _about_objects(run, found)
+        yield from _about_objects(run, found, found.threshold.value)
 
 
-def _about_objects(run: Run, found: Summary) -> Iterator[str]:
+def all_masked(voxels: int) -> str:
+    """The warning that the mask leaves nothing."""
+    return (
+        f"the mask excludes all {voxels:,} voxels, so there is no label: it is 0 outside of the tissue; is it "
+        "inverted, or of another place (#offset=z,y,x)?"
+    )
+
+
+def _about_labels(found: Summary) -> Iterator[str]:
+    """What is implausible in labels that were given."""
+    if not found.segments:
+        yield "no voxel has a label: is input.labels the right volume, and input.start and stop the right place?"
+
+
+def _about_objects(run: Run, found: Summary, threshold: float) -> Iterator[str]:
     """What is implausible in a mask or in objects, which may be few: none at all, or nothing else."""
     words, seeds = run.kind.words, "no seed is inside, " if run.kind.name == "objects" else ""
     if not found.segments:
         yield (
-            f"there are no {words}: the head is nowhere above {found.threshold.value:g}, {seeds}or all are smaller "
-            f"than min_size. Look at it in report/overview.png{_lower_threshold(run, found.threshold.value)}"
+            f"there are no {words}: the head is nowhere above {threshold:g}, {seeds}or all are smaller "
+            f"than min_size. Look at it in report/overview.png{_lower_threshold(run, threshold)}"
         )
     if found.labelled == found.voxels - (found.masked or 0) and found.segments:
         yield (
-            f"all voxels belong to {words}: the threshold {found.threshold.value:g} is too low, or the head is "
+            f"all voxels belong to {words}: the threshold {threshold:g} is too low, or the head is "
             "inverted. Look at it in report/overview.png"
         )
 
@@ -156,7 +180,7 @@ def lowest_of(run: Run) -> float:
     return lowest_threshold(run.landscape.head, run.config.segmentation)
 
 
-def _about_neurons(run: Run, found: Summary) -> Iterator[str]:
+def _about_neurons(run: Run, found: Summary, threshold: float) -> Iterator[str]:
     open_voxels = found.voxels - (found.masked or 0)
     if found.background > EMPTY * open_voxels:
         yield (
@@ -168,14 +192,14 @@ def _about_neurons(run: Run, found: Summary) -> Iterator[str]:
         label, voxels = found.largest[0]
         yield (
             f"segment {label} holds {voxels / found.labelled:.0%} of all labelled voxels: neurons are merged with each "
-            f"other, unless this is a piece of one cell. The threshold {found.threshold.value:g} is too low, or the "
-            f"network sees no membranes here; try a higher one: `{_preview(run, found.threshold.value, higher=True)}`"
+            f"other, unless this is a piece of one cell. The threshold {threshold:g} is too low, or the "
+            f"network sees no membranes here; try a higher one: `{_preview(run, threshold, higher=True)}`"
         )
     if found.specks >= MANY_SPECKS and found.specks > found.segments / 2:
         yield (
             f"{found.specks:,} of {found.segments:,} segments are specks of fewer than {SPECK} voxels. The threshold "
-            f"{found.threshold.value:g} is too high, or small pieces should follow their next merge: "
-            f"`{_preview(run, found.threshold.value, higher=False)}`, or `{run.relabel_hint('--min-size', '500')}`"
+            f"{threshold:g} is too high, or small pieces should follow their next merge: "
+            f"`{_preview(run, threshold, higher=False)}`, or `{run.relabel_hint('--min-size', '500')}`"
         )
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.config import cluster_use
 from pipeline.config.cluster import ClusterTable
-from pipeline.config.run_file import RunConfig
+from pipeline.config.run_file import SOURCES, RunConfig
 from pipeline.config.unused import NoUse, Unused, refuse, unused
 from pipeline.execution import EXECUTORS, Engine, engine_of
 from pipeline.stages.predict_heads import options_of
@@ -153,8 +153,8 @@ ROWS: tuple[NoUse[RunCase], ...] = (
 
 
 def _input(case: RunCase) -> str:
-    """The key that names the input."""
-    return next(name for name in ("image", "affinities", "membranes", "heads") if getattr(case.config.input, name))
+    """The key that names the input; labels go before the image that accompanies them."""
+    return next(name for name in reversed(SOURCES) if getattr(case.config.input, name))
 
 
 def _kind(case: RunCase) -> str:

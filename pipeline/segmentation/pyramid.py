@@ -20,8 +20,20 @@ def majority(labels: np.ndarray, factor: Vec, start: Vec) -> np.ndarray:
 
     labels: unsigned integers (z, y, x); ``start`` is its first voxel. factor: 1 or 2 on each axis.
     """
+    return _most(labels, factor, start, zero_counts=False)
+
+
+def most_frequent(classes: np.ndarray, factor: Vec, start: Vec) -> np.ndarray:
+    """The number that most voxels of each block have, 0 among them; of several the smallest.
+
+    Arguments as those of ``majority``.
+    """
+    return _most(classes, factor, start, zero_counts=True)
+
+
+def _most(labels: np.ndarray, factor: Vec, start: Vec, *, zero_counts: bool) -> np.ndarray:
     result = np.empty(_blocks(Vec(*labels.shape), factor, start), labels.dtype)
-    _majority(np.ascontiguousarray(labels), tuple(factor), tuple(start % factor), result)
+    _majority(np.ascontiguousarray(labels), tuple(factor), tuple(start % factor), result, zero_counts)
     return result
 
 
@@ -45,7 +57,7 @@ def _blocks(shape: Vec, factor: Vec, start: Vec) -> Vec:
 
 
 @kernel
-def _majority(labels, factor, lead, result):  # type: ignore[no-untyped-def]
+def _majority(labels, factor, lead, result, zero_counts):  # type: ignore[no-untyped-def]
     """lead: voxels of the first block that lie before the array, z, y, x."""
     ids, counts = np.zeros(MOST, labels.dtype), np.zeros(MOST, np.int64)
     for z in range(result.shape[0]):
@@ -66,7 +78,7 @@ def _majority(labels, factor, lead, result):  # type: ignore[no-untyped-def]
                     for j in range(y0, y1):
                         for k in range(x0, x1):
                             value = labels[i, j, k]
-                            if value == 0:
+                            if value == 0 and not zero_counts:
                                 continue
                             place = 0
                             while place < found and ids[place] != value:

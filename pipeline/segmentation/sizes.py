@@ -42,6 +42,11 @@ class Sizes:
         return cls(np.bincount(place, minlength=CLASSES).astype(np.int64), voxels, _largest(named))
 
     @classmethod
+    def none(cls) -> Sizes:
+        """Those of no segment."""
+        return cls.of(np.zeros(0, np.uint64), np.zeros(0, np.int64))
+
+    @classmethod
     def sum(cls, parts: Sequence[Sizes]) -> Sizes:
         """Those of all parts together; no segment is in two of them."""
         named = np.concatenate([part.largest for part in parts])

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -62,17 +63,21 @@ def table_of_objects(measures: Measures, resolution_nm: Nanometres) -> pa.Table:
     volume = resolution_nm[0] * resolution_nm[1] * resolution_nm[2]
     columns = [
         *(measures.ids, measures.voxels, measures.voxels * volume),
-        *(_area(measures.faces, resolution_nm), _area(measures.border, resolution_nm), measures.border.any(axis=1)),
+        *(
+            area_nm2(measures.faces, resolution_nm),
+            area_nm2(measures.border, resolution_nm),
+            measures.border.any(axis=1),
+        ),
         *(*measures.low.T, *(measures.high + 1).T, *(measures.sums / voxels).T),
     ]
-    return _table(OBJECTS, columns)
+    return table_of(OBJECTS, columns)
 
 
 def table_of_contacts(measures: Measures, resolution_nm: Nanometres) -> pa.Table:
     """The rows of contacts; ``resolution_nm`` is the size of a voxel, z y x."""
     faces = measures.areas.sum(axis=1)
     places = measures.places / (2 * np.maximum(faces, 1)[:, None])
-    return _table(CONTACTS, [*measures.pairs.T, faces, _area(measures.areas, resolution_nm), *places.T])
+    return table_of(CONTACTS, [*measures.pairs.T, faces, area_nm2(measures.areas, resolution_nm), *places.T])
 
 
 def to_parquet(tables: Iterable[pa.Table], meanings: dict[str, str]) -> bytes:
@@ -80,13 +85,19 @@ def to_parquet(tables: Iterable[pa.Table], meanings: dict[str, str]) -> bytes:
 
     meanings: what each column means; it becomes ``petaseg_columns`` in the metadata of the file, as JSON.
     """
+    target = io.BytesIO()
+    write_parquet(target, tables, meanings)
+    return target.getvalue()
+
+
+def write_parquet(target: Path | BinaryIO, tables: Iterable[pa.Table], meanings: dict[str, str]) -> None:
+    """The same, into a file: a row group is written as soon as its rows are there."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     rest = iter(tables)
     waiting = next(rest)
     schema = waiting.schema.with_metadata({"petaseg_columns": json.dumps(meanings)})
-    target = io.BytesIO()
     with pq.ParquetWriter(target, schema, compression="zstd", version="2.6") as writer:
         for table in rest:
             waiting = pa.concat_tables([waiting, table])
@@ -95,7 +106,6 @@ def to_parquet(tables: Iterable[pa.Table], meanings: dict[str, str]) -> bytes:
                 waiting = waiting.slice(GROUP)
         for start in range(0, len(waiting), GROUP):
             writer.write_table(_rows(waiting.slice(start), schema), row_group_size=GROUP)
-    return target.getvalue()
 
 
 def read_table(data: bytes) -> dict[str, np.ndarray]:
@@ -118,16 +128,16 @@ def in_ranges(read: Callable[[], Iterable[Measures]], rows: int) -> Iterable[Mea
     A row of contacts comes with the range of its smaller id. ``read`` is called for each range once, so that no more
     than one range and one part are in memory.
     """
-    cuts = _cuts(read, rows)
+    cuts = cuts_of((keys for part in read() for keys in (part.ids, part.pairs[:, 0])), rows)
     for low, high in zip([None, *cuts], [*cuts, None], strict=True):
         yield Measures.sum([Measures.none(), *(_between(part, low, high) for part in read())])
 
 
-def _cuts(read: Callable[[], Iterable[Measures]], rows: int) -> list[np.uint64]:
-    """Ids at which ranges begin, without the first."""
+def cuts_of(parts: Iterable[np.ndarray], rows: int) -> list[np.uint64]:
+    """Ids at which ranges of about ``rows`` rows begin, without the first; parts: the ids of rows, uint64 (n,) each."""
     one_of = np.uint64(max(rows // SAMPLES, 1))
     sampled = [np.zeros(0, np.uint64)]
-    for keys in (keys for part in read() for keys in (part.ids, part.pairs[:, 0])):
+    for keys in parts:
         sampled.append(keys[(keys * SPREAD >> np.uint64(32)) % one_of == 0])
     return list(np.unique(np.sort(np.concatenate(sampled))[SAMPLES::SAMPLES]))
 
@@ -142,13 +152,14 @@ def _between(part: Measures, low: np.uint64 | None, high: np.uint64 | None) -> M
     return part.chosen(objects, contacts)
 
 
-def _area(faces: np.ndarray, resolution_nm: Nanometres) -> np.ndarray:
+def area_nm2(faces: np.ndarray, resolution_nm: Nanometres) -> np.ndarray:
     """Square nanometres of faces across each axis, int64 (n, 3)."""
     z, y, x = resolution_nm
     return faces[:, 0] * (y * x) + faces[:, 1] * (z * x) + faces[:, 2] * (z * y)
 
 
-def _table(names: dict[str, str], columns: list[np.ndarray]) -> pa.Table:
+def table_of(names: Iterable[str], columns: Sequence[np.ndarray]) -> pa.Table:
+    """A table of columns, each (rows,)."""
     import pyarrow as pa
 
     return pa.table([pa.array(np.ascontiguousarray(column)) for column in columns], names=list(names))

@@ -81,7 +81,21 @@ def _table(ids: Sequence[int], objects: Mapping[int, tuple[bytes, bytes]], at: i
     sizes = [len(objects[name][1]) for name in ids]
     gaps = [len(objects[name][0]) for name in ids]
     gaps[0] += at
-    return np.stack([np.diff([0, *ids]), gaps, sizes]).astype("<u8").tobytes()
+    return np.stack([np.diff(np.array([0, *ids], "<u8")), np.array(gaps, "<u8"), np.array(sizes, "<u8")]).tobytes()
+
+
+def bytes_of(shard: bytes, name: int) -> range | None:
+    """Where the entry of an id lies in the bytes of a shard; ``None`` if the shard has none of this id."""
+    head = 16 << MINISHARD_BITS
+    minishard = int(hash_of(np.array([name], np.uint64))[0]) & (1 << MINISHARD_BITS) - 1
+    start, stop = np.frombuffer(shard, "<u8", 2, 16 * minishard).tolist()
+    ids, gaps, sizes = np.frombuffer(shard[head + start : head + stop], "<u8").reshape(3, -1)
+    found = np.flatnonzero(np.cumsum(ids) == name)
+    if not len(found):
+        return None
+    row = int(found[0])
+    end = head + int(gaps[: row + 1].sum() + sizes[: row + 1].sum())
+    return range(end - int(sizes[row]), end)
 
 
 def hash_of(ids: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -20,7 +20,7 @@ from pipeline.config.fingerprint import fingerprint
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
-from pipeline.segmentation.pyramid import majority, mean
+from pipeline.segmentation.pyramid import majority, mean, most_frequent
 from pipeline.stages import opened
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
@@ -30,6 +30,8 @@ from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.take_labels import TakeLabels
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore
@@ -39,7 +41,10 @@ from pipeline.volumes.levels import StoredLevel, list_levels, make_group, remove
 
 @dataclass(frozen=True)
 class Downsample(ChainStage):
-    """Volumes -> their levels: the majority of a block of labels, the mean of a block of an image or a head."""
+    """Volumes -> their levels: the majority of a block of labels, the mean of a block of an image or a head.
+
+    Zero does not count in a block of labels, and counts like any other class in a block of a class map.
+    """
 
     layout: Layout
     levels: tuple[PyramidLevel, ...]
@@ -158,12 +163,21 @@ class Downsample(ChainStage):
         return BoundingBox(chunk.core.start * step, chunk.core.stop * step).intersect(below.roi)
 
 
+RESULTS: tuple[type[ChainStage], ...] = (Relabel, WriteObjects, WriteMask, WriteClasses, TakeLabels)
+"""The stages that write the voxels of a result; a run has one of them."""
+
+
 class DownsampleResult(Downsample):
-    """Labels, objects or a mask -> their levels."""
+    """Labels, objects, a mask or a class map -> their levels."""
 
     name = "downsample_result"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name)
+    reads = tuple(kind.name for kind in RESULTS)
     what = "result"
+
+    @property
+    def reduce(self) -> Any:
+        """See ``Downsample``; the background is a class, too."""
+        return most_frequent if self.sources == WriteClasses.volumes else majority
 
     @classmethod
     def source(cls, setup: Setup, before: Mapping[str, ChainStage]) -> tuple[tuple[OutputVolume, ...], str] | None:
@@ -174,7 +188,7 @@ class DownsampleResult(Downsample):
     @classmethod
     def withdraw(cls, setup: Setup) -> None:
         """See ``ChainStage``."""
-        _hide_levels(setup.layout, [kind.volumes[0].name for kind in (Relabel, WriteObjects, WriteMask)])
+        _hide_levels(setup.layout, [kind.volumes[0].name for kind in RESULTS])
 
 
 class DownsampleSupervoxels(Downsample):
@@ -237,16 +251,17 @@ class DownsampleImage(Downsample):
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
         """The stage with the place of the image, which has no effect on its products."""
         made = super().of(setup, before)
-        return None if made is None else cls(made.layout, made.levels, made.sources, made.upstream, setup.inputs.url)
+        return None if made is None else replace(made, image_url=setup.inputs.image_url or "")
 
     @classmethod
     def source(cls, setup: Setup, before: Mapping[str, ChainStage]) -> tuple[tuple[OutputVolume, ...], str] | None:
         """See ``Downsample``."""
-        if setup.config.input.image is None:
+        inputs = setup.inputs
+        if inputs.image_url is None:
             return None
-        spec = setup.inputs.spec
+        spec = inputs.spec if inputs.image_url == inputs.url else opened.source(inputs.image_url).spec
         volume = OutputVolume(cls.volumes[0].name, spec.dtype.name, spec.channels)
-        return (volume,), setup.inputs.fingerprint
+        return (volume,), inputs.image_fingerprint
 
     def stored_levels(self, name: str) -> list[StoredLevel]:
         """All levels but the finest, which is elsewhere."""

@@ -19,11 +19,14 @@ from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup, Truth
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.valued_head import ValuedHead
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
 SUPERVOXELS = WriteSupervoxels.volumes[0].name
+TAKEN = TakeLabels.volumes[0].name
 BASINS = ExtractBasins.volumes[0].name
 
 
@@ -31,8 +34,8 @@ BASINS = ExtractBasins.volumes[0].name
 class EvaluateSegmentation(ChainStage):
     """Truth and the result -> contingency tables of a chunk, and the segment of every skeleton node in it.
 
-    Neurons are scored where the truth has labels, and their supervoxels as well; masks and objects are scored
-    everywhere, since the background counts, and so are their basins, level by level, for other thresholds.
+    Neurons and given labels are scored where the truth has labels, and supervoxels as well; masks, objects and classes
+    everywhere, since the background counts, and so are basins, level by level, for other thresholds.
     """
 
     layout: Layout
@@ -42,10 +45,13 @@ class EvaluateSegmentation(ChainStage):
     scored: tuple[str, ...]
     """The volumes that are scored."""
     flooded: ValuedHead | None
-    """The head whose basins a mask and objects are made of; ``None`` for neurons."""
+    """The head whose basins a mask and objects are made of; ``None`` for neurons and classes."""
 
     name = "evaluate_segmentation"
-    reads = (WriteSupervoxels.name, Relabel.name, ExtractBasins.name, WriteObjects.name, WriteMask.name)
+    reads = (
+        *(WriteSupervoxels.name, Relabel.name, ExtractBasins.name, WriteObjects.name, WriteMask.name),
+        *(WriteClasses.name, TakeLabels.name),
+    )
     algorithm = 3
 
     @classmethod
@@ -61,8 +67,8 @@ class EvaluateSegmentation(ChainStage):
 
     @property
     def counts_background(self) -> bool:
-        """True if voxels of truth 0 are scored: those of neurons are not, since 0 means not labelled there."""
-        return SUPERVOXELS not in self.scored
+        """True if voxels of truth 0 are scored: not those of neurons and given labels, where 0 means not labelled."""
+        return not {SUPERVOXELS, TAKEN} & set(self.scored)
 
     def depends_on(self) -> Sequence[Any]:
         """What is scored, the truth and the box."""

@@ -30,6 +30,7 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.storage.arrays import pack_arrays
 
@@ -57,7 +58,7 @@ class ExtractMeshes(ChainStage):
     """Segments of fewer voxels get no mesh."""
 
     name = "extract_meshes"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name, DownsampleResult.name)
+    reads = (Relabel.name, WriteObjects.name, WriteMask.name, TakeLabels.name, DownsampleResult.name)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:

@@ -150,12 +150,12 @@ class Landscape:
 
 
 def landscape_of(setup: Setup, before: Mapping[str, ChainStage]) -> Landscape | None:
-    """What the run file floods, with its conditions; ``None`` if the run makes neurons.
+    """What the run file floods, with its conditions; ``None`` if the run makes neither a mask nor objects.
 
     before: the stages that predict and filter heads, as far as the run has them.
     """
     table, predicted = setup.config.segmentation, before.get(PredictHeads.name)
-    if table.kind == "neurons":
+    if not table.has_basins:
         return None
     head, filtered = chosen_head(setup, predicted), before.get(FilterHead.name)
     if filtered is not None:

@@ -1,6 +1,6 @@
 """The result -> voxels, places, surfaces and contacts of its objects, from the chunks up to the root; then tables.
 
-<run>/tables/neurons.parquet     a row for each neuron; objects.parquet for objects and masks
+<run>/tables/neurons.parquet     a row for each neuron; objects.parquet for objects, masks and classes
 <run>/tables/contacts.parquet    a row for each pair of them that touch
 
 The tables are written when all sums are there, and deleted before a voxel of the result may change.
@@ -31,6 +31,8 @@ from pipeline.stages.chain_stage import ChainStage, TreeStage
 from pipeline.stages.layout import Layout
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.take_labels import TakeLabels
+from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
 NEURONS, THINGS, CONTACT_TABLE = "tables/neurons.parquet", "tables/objects.parquet", "tables/contacts.parquet"
@@ -40,7 +42,7 @@ ROWS = 1 << 20
 
 @dataclass(frozen=True)
 class Measure(TreeStage):
-    """Labels, objects or a mask -> the measures of what is complete in a node, and of what goes on beyond it."""
+    """Labels, objects, a mask or classes -> measures of what is complete in a node, and of what goes on beyond it."""
 
     layout: Layout
     upstream: str
@@ -49,13 +51,13 @@ class Measure(TreeStage):
     """The volume that is measured."""
 
     name = "measure"
-    reads = (Relabel.name, WriteObjects.name, WriteMask.name)
+    reads = (Relabel.name, WriteObjects.name, WriteMask.name, WriteClasses.name, TakeLabels.name)
     publishes = True
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
-        """The stage of a run whose file has the table ``measures``."""
-        if setup.config.measures is None:
+        """The stage of a run whose file has the table ``measures``, and of one with given labels, which it sums up."""
+        if setup.config.measures is None and setup.config.segmentation.kind != "labels":
             return None
         stage = next(before[name] for name in cls.reads if name in before)
         return cls(setup.layout, stage.fingerprint, stage.outputs[0].name)

@@ -52,11 +52,22 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Organelle:
+    """Objects that lie in neurons: labels on the same voxels."""
+
+    name: str
+    url: str
+    fingerprint: str
+    box: BoundingBox
+    """What they cover of the region of interest."""
+
+
+@dataclass(frozen=True)
 class Inputs:
     """What a run reads, checked; opened volumes are not kept, so it travels."""
 
     url: str
-    """The image, or the first of the given heads."""
+    """The image, the first of the given heads, or the given labels."""
     spec: VolumeSpec
     fingerprint: str
     roi: BoundingBox
@@ -65,11 +76,16 @@ class Inputs:
     mask_fingerprint: str
     rules: SupervoxelRules
     network: Network | None
-    """``None`` if heads were given."""
+    """``None`` if heads or labels were given."""
     truth: Truth | None
     """``None`` if there is no ground truth."""
     given: tuple[HeadSource, ...] = ()
     """The heads that were given; none if a network predicts them."""
+    image_url: str | None = None
+    """The image, also beside given labels; ``None`` if there is none."""
+    image_fingerprint: str = ""
+    organelles: tuple[Organelle, ...] = ()
+    """In the order of their names."""
 
     @property
     def heads(self) -> tuple[str, ...]:

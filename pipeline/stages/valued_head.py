@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config.run_file import Segmentation
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.models.heads import AFFINITIES, FOREGROUND, MAPPINGS, Mapping, heads_of, makes_mask
+from pipeline.models.heads import AFFINITIES, CLASSES, FOREGROUND, MAPPINGS, Mapping, heads_of, makes_mask
 from pipeline.stages.base import Stage
 from pipeline.stages.heads import HeadSource
 from pipeline.stages.setup import Setup
@@ -131,28 +131,29 @@ def split_name(name: str) -> tuple[str, int | None, bool]:
 
 
 def result_head(table: Segmentation, names: Sequence[str]) -> str:
-    """The head of which a mask or objects are made: as the run file says, else foreground, else the only one.
+    """The head of which the result is made: as the run file says, else foreground, or classes, else the only one.
 
     names: the heads that there are. ``ConfigError`` if that leaves a choice.
     """
     if table.head is not None:
         return table.head
+    usual = CLASSES if table.kind == CLASSES else FOREGROUND
     others = [name for name in names if name not in (AFFINITIES, *table.within, *table.seeds_within)]
-    if FOREGROUND in others or len(others) == 1:
-        return FOREGROUND if FOREGROUND in others else others[0]
+    if usual in others or len(others) == 1:
+        return usual if usual in others else others[0]
     if others:
         raise ConfigError(
-            f"segmentation.kind is {table.kind}, and there is no head called {FOREGROUND}; say in segmentation.head "
+            f"segmentation.kind is {table.kind}, and there is no head called {usual}; say in segmentation.head "
             f"which one is meant: {', '.join(others)}"
         )
     raise ConfigError(
         f"segmentation.kind is {table.kind}, and of {', '.join(names) or 'nothing'} none is left that is no affinity "
         "and in no condition: name the head in segmentation.head, give it as input.heads, or take a model that "
-        f"predicts {FOREGROUND}"
+        f"predicts {usual}"
     )
 
 
 def needed_heads(table: Segmentation, names: Sequence[str]) -> tuple[str, ...]:
-    """The heads, without channels, that a mask or objects need, each once; ``names`` are those that there are."""
+    """The heads, without channels, of which a result is made that is no neurons, each once; ``names``: all heads."""
     wanted = (result_head(table, names), *table.within, *table.seeds_within)
     return tuple(dict.fromkeys(split_name(name)[0] for name in wanted))

@@ -12,6 +12,12 @@ KINDS: dict[str, tuple[str, str, str, dict[str, Any]]] = {
         "make_mitochondria_sample",
         {"target": "labels"},
     ),
+    "organelles": (
+        "pipeline.synthetic.organelle_classes",
+        "OrganellesConfig",
+        "make_organelles_sample",
+        {"target": "labels"},
+    ),
     "challenge": (
         "pipeline.synthetic.connectomics_challenge",
         "ChallengeConfig",

@@ -14,6 +14,8 @@ import numpy as np
 from pipeline.synthetic.noise import smooth_noise
 
 Triple = tuple[float, float, float]
+CLASSES = ("background", "mitochondrion", "vacuole", "nucleus")
+"""What voxels can be, by the number of their class; vesicles count as background."""
 
 
 @dataclass
@@ -27,6 +29,13 @@ class Cytoplasm:
     depth_nm: np.ndarray
     """float32, distance to the nearest border between cells"""
     pitch_nm: Triple
+    classes: np.ndarray | None = None
+    """uint8, the class of the organelle at each voxel (``CLASSES``), 0 outside; ``None`` if it is not noted"""
+
+    def note(self, part: Patch, inside: np.ndarray, name: str) -> None:
+        """Note the voxels of an organelle, bool in the shape of its box."""
+        if self.classes is not None:
+            self.classes[part.box][inside] = CLASSES.index(name)
 
     @property
     def volume_um3(self) -> float:
@@ -140,6 +149,7 @@ def _add_mitochondrion(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarr
     view = cytoplasm.image[part.box]
     view += body * (matrix.astype(np.float32) - view)
     taken[part.box] |= (distance < 15) & room
+    cytoplasm.note(part, (distance < 0) & room, "mitochondrion")
 
 
 def _add_vacuole(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rng: np.random.Generator) -> None:
@@ -154,6 +164,7 @@ def _add_vacuole(cytoplasm: Cytoplasm, taken: np.ndarray, centre: np.ndarray, rn
     view += room * ramp(distance, 8) * (np.float32(rng.uniform(150, 205)) - view)
     view -= room * np.float32(rng.uniform(38, 62)) * line(distance, 9)
     taken[part.box] |= (distance < 12) & room
+    cytoplasm.note(part, (distance < 0) & room, "vacuole")
 
 
 def _add_nuclei(cytoplasm: Cytoplasm, taken: np.ndarray, rng: np.random.Generator) -> None:
@@ -171,6 +182,7 @@ def _add_nuclei(cytoplasm: Cytoplasm, taken: np.ndarray, rng: np.random.Generato
         view += room * ramp(distance, 12) * (chromatin - view)
         view -= room * 45 * (line(distance - 14, 9) + line(distance + 14, 9))
         taken[part.box] |= (distance < 30) & room
+        cytoplasm.note(part, (distance < 0) & room, "nucleus")
 
 
 def _clusters(cytoplasm: Cytoplasm, count: int, rng: np.random.Generator) -> Iterator[np.ndarray]:

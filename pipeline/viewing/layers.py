@@ -12,6 +12,7 @@ from pipeline.runs.run import Run
 from pipeline.runs.summary import summarise
 from pipeline.stages import opened
 from pipeline.stages.downsample import DownsampleImage
+from pipeline.stages.measure import Measure
 from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore
@@ -72,7 +73,7 @@ class Layer:
 
 def layers_of_run(run: Run) -> list[Layer]:
     """Image, heads, supervoxels, the result and the ground truth of a run, as far as they are stored."""
-    layers = [] if run.inputs.network is None else [_image_layer(run)]
+    layers = [] if run.inputs.image_url is None else [_image_layer(run, run.inputs.image_url)]
     layers += [_head_layer(run, name, number) for number, name in enumerate(run.inputs.heads)]
     if run.has_stage(WriteSupervoxels.name):
         url = run.layout.volume_url("supervoxels")
@@ -84,27 +85,31 @@ def layers_of_run(run: Run) -> list[Layer]:
 
 
 def _result_layer(run: Run) -> Layer:
-    """The labels with what the run has made of them, and the largest selected; or the mask."""
+    """The labels or classes with what the run has made of them, and the largest selected; or the mask."""
     name = run.beside or run.kind.volume
     if run.kind.name == "mask":
         return Layer(name, run.result_url, "image", HEAD % COLOURS[0])
     folders = {} if run.beside else {key: ObjectStore(f"{run.url}/{place}") for key, place in SHAPES.items()}
     found = {key: store for key, store in folders.items() if store.exists("info")}
-    largest = [label for label, _ in summarise(run).largest[:LARGEST]] if found and _is_cut(run) else []
+    largest = _largest(run) if found else ()
     known = segment_properties(run)
-    return Layer(name, run.result_url, "segmentation", folders=found, properties=known, selected=tuple(largest))
+    return Layer(name, run.result_url, "segmentation", folders=found, properties=known, selected=largest)
 
 
-def _is_cut(run: Run) -> bool:
-    return run.is_complete(run.stage(run.kind.cuts.name))
+def _largest(run: Run) -> tuple[int, ...]:
+    """The largest segments; none before the tables are cut, or given labels measured."""
+    counted = run.cut.stage if run.kind.can_be_cut else Measure
+    if run.kind.name == "classes" or not run.is_complete(run.stage(counted.name)):
+        return ()
+    return tuple(label for label, _ in summarise(run).largest[:LARGEST])
 
 
-def _image_layer(run: Run) -> Layer:
+def _image_layer(run: Run, url: str) -> Layer:
     """The image, with the coarser levels that the run has made of it."""
     levels = run.layout.volume_url("image")
     stages = [stage for stage in run.stages if isinstance(stage, DownsampleImage)]
     made = any(run.is_complete(stage) for stage in stages)
-    return Layer("image", run.inputs.url, "image", GREY, coarser=levels if made else "")
+    return Layer("image", url, "image", GREY, coarser=levels if made else "")
 
 
 def _head_layer(run: Run, name: str, number: int) -> Layer:

@@ -1,8 +1,8 @@
-"""The pictures of a report that only it has: three directions at three places, times of chunks, and sizes."""
+"""The pictures of a report that only it has: three directions at three places, the largest in 3D, times, sizes."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +14,19 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.runs.outline import StageOutline
 from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
+from pipeline.shapes.meshing import Mesh
+from pipeline.shapes.stored_meshes import StoredMeshes
 from pipeline.stages import opened
+from pipeline.stages.write_meshes import FOLDER, WriteMeshes
+from pipeline.viewing.rendering import render
 
 SIDE = 256
 """Voxels along each side of a place."""
+RENDERED = 9
+"""So many of the largest neurons are drawn in 3D."""
+RENDERED_PIXELS = 720
+RENDERED_BYTES = 400_000
+"""Bytes of the level of detail that is drawn of each: some hundred thousand triangles."""
 SHARES = (0.25, 0.5, 0.75)
 """Where the three places lie on the diagonal of the region of interest."""
 DIRECTIONS = ("xy", "xz", "yz")
@@ -50,13 +59,13 @@ def place_of(roi: BoundingBox, share: float) -> tuple[Vec, BoundingBox]:
 
 def _planes(run: Run, box: BoundingBox, point: Vec) -> Iterator[tuple[np.ndarray, np.ndarray, float]]:
     """Of each direction a grey plane, the result there, and the height of a voxel over its width."""
-    background = run.inputs.url if run.inputs.network is not None else run.inputs.given[0].url
+    background = run.inputs.image_url or next((head.url for head in run.inputs.given), None)
     nm = run.layout.resolution_nm
     for axis in range(3):
         start, stop = list(box.start), list(box.stop)
         start[axis], stop[axis] = point[axis], point[axis] + 1
         plane = BoundingBox(Vec(*start), Vec(*stop))
-        grey = opened.source(background).read(plane)
+        grey = np.full(plane.shape, 160, np.uint8) if background is None else opened.source(background).read(plane)
         grey = grey.mean(0) if grey.ndim == 4 else grey
         rows, columns = (nm[other] for other in range(3) if other != axis)
         yield np.squeeze(grey, axis), np.squeeze(opened.source(run.result_url).read(plane), axis), rows / columns
@@ -66,6 +75,46 @@ def _coloured(grey: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """The result over the grey values, (rows, columns, 3) from 0 to 1."""
     scaled = grey.astype(np.float64) * (255 / max(255.0, float(grey.max(initial=0))))
     return overlay(scaled, labels, labels)
+
+
+def draw_largest(run: Run, largest: Sequence[tuple[int, int]], path: Path) -> bool:
+    """The largest neurons in 3D, all together and each alone; False if none of them has a mesh.
+
+    largest: labels and voxels.
+    """
+    stage = run.stage(WriteMeshes.name)
+    assert isinstance(stage, WriteMeshes)
+    store = opened.store(run.layout.home(stage.name))
+    stored = StoredMeshes(lambda name: store.get(f"{FOLDER}/{name}"), stage.fragments.sharding)
+    found = {label: stored.read(label, RENDERED_BYTES) for label, _ in largest[:RENDERED]}
+    meshes = {label: mesh for label, mesh in found.items() if mesh is not None}
+    if meshes:
+        _draw_meshes(meshes, dict(largest), run.layout.resolution_nm, path)
+    return bool(meshes)
+
+
+def _draw_meshes(
+    meshes: Mapping[int, Mesh], voxels: Mapping[int, int], resolution_nm: tuple[float, float, float], path: Path
+) -> None:
+    columns = 3
+    rows = max(2, -(-len(meshes) // columns))
+    figure = new_figure((15, 15 * rows / (rows + columns)))
+    grid = figure.add_gridspec(rows, rows + columns)
+    colours = {label: _colour(label) for label in meshes}
+    together = figure.add_subplot(grid[:, :rows])
+    together.imshow(render(meshes, colours, resolution_nm, RENDERED_PIXELS))
+    for number, (label, mesh) in enumerate(meshes.items()):
+        axes = figure.add_subplot(grid[number // columns, rows + number % columns])
+        axes.imshow(render({label: mesh}, colours, resolution_nm, RENDERED_PIXELS // rows))
+        axes.set_title(f"{label}: {voxels[label]:,} voxels", fontsize=7)
+    for axes in figure.axes:
+        axes.set_axis_off()
+    save_figure(figure, path, dpi=80)
+
+
+def _colour(label: int) -> tuple[float, float, float]:
+    red, green, blue = label_colours(np.array([label], np.uint64))[0].tolist()
+    return red, green, blue
 
 
 def draw_times(stages: Sequence[tuple[StageOutline, Ledger]], path: Path) -> None:
@@ -113,5 +162,5 @@ def draw_sizes(sizes: Sizes, path: Path, words: str) -> None:
 
 def swatch(label: int) -> str:
     """The colour of a label in all pictures, for a page."""
-    red, green, blue = (round(255 * part) for part in label_colours(np.array([label], np.uint64))[0])
+    red, green, blue = (round(255 * part) for part in _colour(label))
     return f"rgb({red} {green} {blue})"

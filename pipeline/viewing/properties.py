@@ -9,6 +9,8 @@ import numpy as np
 
 from pipeline.runs.run import Run
 from pipeline.shapes.measure_tables import read_table
+from pipeline.shapes.organelles import hosted
+from pipeline.stages.count_inside import TABLE as ORGANELLES
 
 MOST = 200_000
 """So many segments, the largest, have properties: a browser holds them all in memory."""
@@ -18,16 +20,22 @@ CUT_BY_BORDER = "cut_by_border"
 def segment_properties(run: Run) -> dict[str, Any] | None:
     """The properties of the largest segments of a run; ``None`` if it has no table of measures."""
     data = run.store.get_or_none(f"tables/{'neurons' if run.kind.name == 'neurons' else 'objects'}.parquet")
-    return None if data is None or run.beside or run.kind.name == "mask" else properties_of(read_table(data))
+    if data is None or run.beside or run.kind.name == "mask":
+        return None
+    organelles = run.store.get_or_none(ORGANELLES)
+    return properties_of(read_table(data), organelles=None if organelles is None else read_table(organelles))
 
 
-def properties_of(table: Mapping[str, np.ndarray], most: int = MOST) -> dict[str, Any]:
+def properties_of(
+    table: Mapping[str, np.ndarray], most: int = MOST, organelles: Mapping[str, np.ndarray] | None = None
+) -> dict[str, Any]:
     """Segment properties of the ``most`` largest, the largest first, of equal ones the smaller id first.
 
-    table: columns of the table of objects, each (n,).
+    table: columns of the table of objects, each (n,). organelles: those of the table of organelles.
     """
     order = np.lexsort((table["id"], -table["voxels"]))[:most]
     column = {name: values[order] for name, values in table.items()}
+    inside = {} if organelles is None else hosted(organelles, column["id"])
     return {
         "@type": "neuroglancer_segment_properties",
         "inline": {
@@ -36,6 +44,7 @@ def properties_of(table: Mapping[str, np.ndarray], most: int = MOST) -> dict[str
                 _number("voxels", "voxels", column["voxels"]),
                 _number("volume_um3", "volume in cubic micrometres", column["volume_nm3"] / 1e9),
                 _number("surface_um2", "surface in square micrometres, of voxel faces", column["surface_nm2"] / 1e6),
+                *(_number(name, f"{name} of which most is inside", counts) for name, counts in inside.items()),
                 {
                     **{"id": "tags", "type": "tags", "tags": [CUT_BY_BORDER]},
                     "values": [[0] if cut else [] for cut in column["touches_border"].tolist()],

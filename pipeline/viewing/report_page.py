@@ -19,14 +19,15 @@ from typing import Any
 
 from pipeline import __version__
 from pipeline.evaluation.seams import SeamTest
-from pipeline.runs.report import FOLDER, Report, write_report
+from pipeline.runs.class_summary import ClassSummary
+from pipeline.runs.report import FOLDER, AnySummary, Report, write_report
 from pipeline.runs.run import RUN_KEY, Run
 from pipeline.runs.seams import seam_report
 from pipeline.runs.status import RunWatch, StageStatus
-from pipeline.runs.summary import Summary
-from pipeline.segmentation.sizes import Sizes
+from pipeline.runs.summary import Summary, sizes_of
+from pipeline.stages.write_meshes import WriteMeshes
 from pipeline.storage import store_of
-from pipeline.viewing.pictures import draw_places, draw_sizes, draw_times, swatch
+from pipeline.viewing.pictures import draw_largest, draw_places, draw_sizes, draw_times, swatch
 
 NAME = "report.html"
 SEAMS_SHOWN = 10
@@ -59,6 +60,7 @@ def page_of(run: Run, report: Report, seams: Sequence[SeamTest]) -> str:
     sections = {
         "The result": _summary(run, report.summary),
         "Three directions at three places": _drawn(lambda path: draw_places(run, path)),
+        "The largest": _largest(run, report.summary),
         "Scores": _scores(report),
         "Seams between chunks": _seams(seams),
         "Sizes": _sizes(run, report.summary),
@@ -101,6 +103,17 @@ def _drawn(draw: Callable[[Path], object]) -> str:
         return _image(path.read_bytes())
 
 
+def _largest(run: Run, summary: AnySummary) -> str:
+    """The largest neurons or objects in 3D, or how to get them; classes have no meshes."""
+    if not isinstance(summary, Summary):
+        return ""
+    if run.beside or not run.has_stage(WriteMeshes.name):
+        return f"<p>There are no meshes to draw: <code>{escape(run.hint('add', 'meshes'))}</code> makes them.</p>"
+    with tempfile.TemporaryDirectory(prefix="petaseg-report-") as folder:
+        path = Path(folder) / "picture.png"
+        return _image(path.read_bytes()) if draw_largest(run, summary.largest, path) else "<p>None has a mesh.</p>"
+
+
 def _stored(place: str) -> str:
     """A picture that the report has stored already."""
     if not place:
@@ -109,10 +122,25 @@ def _stored(place: str) -> str:
     return _image(store.get(key))
 
 
-def _summary(run: Run, summary: Summary) -> str:
+def _summary(run: Run, summary: AnySummary) -> str:
+    """The numbers of a result, after what is implausible about them."""
+    warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in summary.warnings)
+    return warnings + (_numbers(run, summary) if isinstance(summary, Summary) else _classes(summary))
+
+
+def _classes(summary: ClassSummary) -> str:
+    rows = [
+        (_swatch(number) if number else Markup(""), str(number), voxels, f"{summary.share(number):.2%}")
+        for number, voxels in enumerate(summary.classes)
+    ]
+    rows += [(Markup(""), "masked", summary.masked, "")] if summary.masked else []
+    return table(("", "class", "voxels", "share"), rows)
+
+
+def _numbers(run: Run, summary: Summary) -> str:
     words = run.kind.words
     rows: list[tuple[str, Any]] = [
-        ("threshold", str(summary.threshold)),
+        ("threshold", "none: given labels" if summary.threshold is None else str(summary.threshold)),
         (words, summary.segments),
         ("voxels in them", f"{summary.labelled:,} of {summary.voxels:,}"),
         ("without label, not masked", summary.background),
@@ -120,8 +148,7 @@ def _summary(run: Run, summary: Summary) -> str:
         ("half of the volume is in sizes of at least", summary.half),
         (f"{words} of less than 64 voxels", summary.specks),
     ]
-    warnings = "".join(f'<p class="warning">{escape(warning)}</p>' for warning in summary.warnings)
-    return warnings + table(("", ""), rows)
+    return table(("", ""), rows)
 
 
 def _scores(report: Report) -> str:
@@ -148,13 +175,16 @@ def _verdict(test: SeamTest) -> Markup:
     return Markup("no seam" if test.passed else f'<b class="bad">{len(test.seams)} seams</b>')
 
 
-def _sizes(run: Run, summary: Summary) -> str:
-    root = next(iter(run.stage(run.kind.cuts.name).grids()[-1]))
-    sizes = Sizes.from_arrays(run.layout.get_part(run.kind.cuts.name, root))
-    rows = [
-        (Markup(f'<i class="swatch" style="background: {swatch(label)}"></i>'), str(label), voxels)
-        for label, voxels in summary.largest
-    ]
+def _swatch(label: int) -> Markup:
+    return Markup(f'<i class="swatch" style="background: {swatch(label)}"></i>')
+
+
+def _sizes(run: Run, summary: AnySummary) -> str:
+    """The sizes of the segments; classes have none."""
+    if not isinstance(summary, Summary):
+        return ""
+    sizes = sizes_of(run)
+    rows = [(_swatch(label), str(label), voxels) for label, voxels in summary.largest]
     picture = _drawn(lambda path: draw_sizes(sizes, path, run.kind.words)) if sizes.count else ""
     return picture + (table(("", "largest", "voxels"), rows) if rows else "")
 

@@ -1,6 +1,6 @@
 """Volumes -> one file or folder for another program, block by block; it appears under its name when it is complete.
 
-precomputed   Neuroglancer layer with all levels, labels as compressed_segmentation, in chunks
+precomputed   Neuroglancer layer with all levels, labels as compressed_segmentation, in chunks or in shards
 ome-zarr      OME-Zarr 0.5 with all levels: the image, and the labels in its group ``labels``; without an image, labels
 hdf5          one dataset ``volume`` of the finest level, gzip, with resolution and offset
 tiff          OME-TIFF of the finest level, one page a section, zlib, BigTIFF; labels as uint32, as Fiji reads them
@@ -58,21 +58,25 @@ def export(
     box: BoundingBox,
     on_progress: Callable[[int, int], None] = lambda done, total: None,
     image: Exported | None = None,
+    sharded: bool = False,
 ) -> None:
     """Write a box of a volume, and of its levels where the format has them, to a new file or folder.
 
     kind: a key of ``WRITERS``. box: voxels of the finest level. image: the image that OME-Zarr has beside labels.
+    sharded: many chunks in one file, for precomputed.
 
     Raises ``ConfigError`` if the output is there already or not on this machine, ``VolumeError`` if the format cannot
     hold the voxels.
     """
     if kind not in WRITERS:
         raise ConfigError(f"--to is {kind!r}; there are {', '.join(WRITERS)}")
-    writer, several = WRITERS[kind]
+    if sharded and kind != "precomputed":
+        raise ConfigError(f"--sharded is for --to precomputed, and --to is {kind}: leave it out")
+    writer, several = (_write_sharded, True) if sharded else WRITERS[kind]
     images = [] if image is None or kind != "ome-zarr" else image.levels(box)
     labels = volume.levels(box)[: None if several else 1]
     total = sum(part.voxels for _, part in (*labels, *images))
-    with _appearing(output) as place:
+    with appearing(output) as place:
         writer(volume.name, labels, images, place, Tally(on_progress, total, 0))
 
 
@@ -80,19 +84,42 @@ Levels = Sequence[tuple[Volume, BoundingBox]]
 
 
 def _write_precomputed(name: str, levels: Levels, images: Levels, place: Path, tally: Tally) -> None:
-    specs = [replace(spec_like(volume), bounds=box, channels=volume.spec.channels) for volume, box in levels]
-    url = f"precomputed://{place}"
-    create_volume(url, specs[0])
+    _create_precomputed(place, _specs_of(levels))
+    for number, (volume, box) in enumerate(levels):
+        _copy(volume, open_volume(f"precomputed://{place}#mip={number}", mode="r+"), box, tally)
+
+
+def _write_sharded(name: str, levels: Levels, images: Levels, place: Path, tally: Tally) -> None:
+    from pipeline.volumes.precomputed_shards import ShardWriter, sharding_of  # it imports cloud-volume
+
+    specs = _specs_of(levels)
+    info = _create_precomputed(place, specs)
+    scales = [{**scale, "sharding": sharding_of(spec)} for scale, spec in zip(info["scales"], specs, strict=True)]
+    (place / "info").write_text(json.dumps({**info, "scales": scales}, indent=2))
+    for (volume, box), scale, spec in zip(levels, scales, specs, strict=True):
+        writer = ShardWriter(ObjectStore(place / scale["key"]), scale, spec)
+        for part in blocks(box, writer.shard_shape):
+            writer.write(part, volume.read(part))
+            tally.add(part.voxels)
+
+
+def _specs_of(levels: Levels) -> list[VolumeSpec]:
+    """What each level is in its target, without shards."""
+    return [replace(spec_like(volume), bounds=box, channels=volume.spec.channels) for volume, box in levels]
+
+
+def _create_precomputed(place: Path, specs: Sequence[VolumeSpec]) -> dict[str, Any]:
+    """Make an empty layer with a scale for each level, and return its info."""
+    create_volume(f"precomputed://{place}", specs[0])
     scales = []
     for number, spec in enumerate(specs):  # the codec's own metadata for each level, joined in one layer
         part = place / f"scale{number}"
         create_volume(f"precomputed://{part}", spec)
         scales += json.loads((part / "info").read_text())["scales"]
         shutil.rmtree(part)
-    info = json.loads((place / "info").read_text())
-    (place / "info").write_text(json.dumps({**info, "scales": scales}, indent=2))
-    for number, (volume, box) in enumerate(levels):
-        _copy(volume, open_volume(f"{url}#mip={number}", mode="r+"), box, tally)
+    info = {**json.loads((place / "info").read_text()), "scales": scales}
+    (place / "info").write_text(json.dumps(info, indent=2))
+    return info
 
 
 def _write_ome_zarr(name: str, levels: Levels, images: Levels, place: Path, tally: Tally) -> None:
@@ -212,7 +239,7 @@ def _coarse(box: BoundingBox, finest: Volume, level: Volume) -> BoundingBox:
 
 
 @contextmanager
-def _appearing(output: str) -> Iterator[Path]:
+def appearing(output: str) -> Iterator[Path]:
     """A hidden place beside a new file or folder, which gets its name at the end; deleted if an error ends it."""
     path = local_path(output)
     if path is None:

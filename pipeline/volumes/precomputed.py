@@ -1,4 +1,4 @@
-"""Neuroglancer precomputed layers through cloud-volume. This is the only file with axis order x, y, z.
+"""Neuroglancer precomputed layers through cloud-volume. Axes are x, y, z here, as in webknossos.py.
 
     <url>/info                     the layer; resolution, size, voxel_offset and chunk_sizes of each mip are x, y, z
     <url>/<key>/x0-x1_y0-y1_z0-z1  one chunk, (x, y, z, c) in Fortran order: the bytes of (c, z, y, x) in C order

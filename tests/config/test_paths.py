@@ -21,8 +21,8 @@ from pipeline.training.config import TrainConfig
 PATHS = {
     RunConfig: {
         *("run_directory", "input.image", "input.affinities", "input.mask", "inference.model"),
-        *("input.membranes", "input.heads"),
-        *("evaluation.labels", "evaluation.skeletons"),
+        *("input.membranes", "input.heads", "input.labels"),
+        *("evaluation.labels", "evaluation.skeletons", "organelles.volumes"),
     },
     TrainConfig: {
         *("output", "start_from", "backbone"),

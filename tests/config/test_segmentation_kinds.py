@@ -10,8 +10,10 @@ from pipeline.config.reading import parse_config, read_config
 from pipeline.config.run_file import KINDS_OF, RunConfig, Segmentation
 from pipeline.errors import ConfigError
 
-KINDS = ("neurons", "mask", "objects")
+KINDS = ("neurons", "mask", "objects", "classes")
 VALUES: dict[str, Any] = {
+    "threshold": 0.4,
+    "min_size": 100,
     "min_size_threshold": 0.2,
     "head": "foreground",
     "lowest_threshold": 0.1,
@@ -47,8 +49,33 @@ def test_a_key_is_for_its_kinds(kind: str, key: str) -> None:
 
 
 def test_every_key_of_one_kind_is_known_here() -> None:
-    """A key that is for all kinds has a default, so that no kind asks for it."""
-    assert set(VALUES) == set(KINDS_OF) < set(Segmentation.model_fields)
+    """Each key but the kind itself is placed in the table."""
+    assert {"kind", *VALUES} == {"kind", *KINDS_OF} == set(Segmentation.model_fields)
+
+
+def test_a_key_of_another_kind_may_say_its_default() -> None:
+    """A default says nothing, so a run file of ``petaseg init`` takes another kind on the command line."""
+    table = {"threshold": None, "min_size": 0, "median": None, "seeds_within": {}}
+    assert config(kind="classes", **table).segmentation == config(kind="classes").segmentation
+
+
+def test_a_refused_key_of_a_class_map_leads_to_objects_of_one_class() -> None:
+    with pytest.raises(ConfigError, match=r"is for kind: neurons or mask or objects.* head: classes:2:argmax"):
+        config(kind="classes", threshold=0.4)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"meshes": {}}, "meshes is given, and segmentation.kind is classes: .*leave meshes out, or make objects of"),
+        ({"evaluation": {"skeletons": "s.npz"}}, "skeletons is s.npz, and segmentation.kind is classes: .*leave them"),
+    ],
+)
+def test_what_is_about_single_objects_is_refused_with_a_class_map(table: dict[str, Any], message: str) -> None:
+    """Meshes and skeletons need objects, which a class map has not."""
+    whole = {"run_directory": "r", "input": {"image": "i"}, "segmentation": {"kind": "classes"}, **table}
+    with pytest.raises(ConfigError, match=message):
+        parse_config(whole, model=RunConfig)
 
 
 @pytest.mark.parametrize(

@@ -34,9 +34,9 @@ from pipeline.volumes import create_volume
 from tests.changes import CARD_VALUES, SHAPE, VALUES, change_card, set_weights, write_runs
 from tests.runs import results, run
 
-GIVEN = ("affinities", "membranes", "heads", "mask", "objects")
+GIVEN = ("affinities", "membranes", "heads", "mask", "objects", "classes", "labels")
 OF_OBJECTS = (
-    *("head", "lowest_threshold", "connectivity", "within", "seed_threshold", "seeds_within", "min_seed_size"),
+    *("lowest_threshold", "connectivity", "within", "seed_threshold", "seeds_within", "min_seed_size"),
     "seedless",
 )
 GPU = ("inference.device=cuda", "inference.gpu=NVIDIA H200")
@@ -127,6 +127,9 @@ def test_the_table_knows_every_key_and_every_stage() -> None:
             **{f"segmentation.{name}": {"", "objects"} for name in ("threshold", "min_size")},
             **{f"segmentation.{name}": {"mask"} for name in ("kind", "median")},
             **{f"segmentation.{name}": {"objects"} for name in OF_OBJECTS},
+            "segmentation.head": {"objects", "classes"},
+            "input.mask": {"", "classes", "labels"},
+            "input.labels": {"labels"},
         }
         whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
         assert places in (*whole, alone.get(key)), key
@@ -204,7 +207,7 @@ def other_lines(folder: Path) -> None:
 
 
 SHIFTED = BoundingBox.from_shape(SHAPE, (1, 0, 0))
-VOLUMES = {"image": ("image", "mask", "truth"), "affinities": ("affinities", "mask", "truth")}
+VOLUMES = {first: (first, "mask", "truth", "nuclei") for first in ("image", "affinities")}
 
 
 def every(kind: str, do: Callable[[Path], None]) -> Callable[[Path], None]:
@@ -225,6 +228,7 @@ CHANGE: dict[str, Callable[[Path], None]] = {
     "offset of the affinities": every("affinities", lambda path: rewrite(path, bounds=SHIFTED)),
     "true labels": lambda folder: rewrite(folder / "truth.zarr", one_voxel),
     "true skeletons": other_lines,
+    "voxels of organelles": lambda folder: rewrite(folder / "nuclei.zarr", one_voxel),
     "place of an input": move,
     "storage chunks of an input": lambda folder: all_inputs(
         folder, lambda path: rewrite(path, storage_chunk=(8, 8, 8))
@@ -271,7 +275,7 @@ def test_other_arithmetic_changes_a_stage_and_those_that_read_it(
     runs: Path, before: Callable[[str], dict[str, str]], monkeypatch: pytest.MonkeyPatch, kind: Any
 ) -> None:
     """Another ``algorithm`` of a stage changes its fingerprint and that of each stage that reads its products."""
-    name = next(name for name in ("image", "mask", "objects") if kind.name in before(name))
+    name = next(name for name in ("image", "mask", "objects", "classes", "labels") if kind.name in before(name))
     first = before(name)
     monkeypatch.setattr(kind, "algorithm", kind.algorithm + 1)
     readers = with_readers(kind.name, without=SAME if kind is ApplyEdits else "")
@@ -282,7 +286,7 @@ def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
     """Stages that read others on the way count, and a stage that is left out hides those that read only it."""
     assert set(with_readers("relabel")) >= {"relabel", "evaluate_segmentation"}
     assert not {"predict_heads", "build_region_graph", "write_supervoxels"} & set(with_readers("relabel"))
-    others = {"downsample_image"}
+    others = {"downsample_image", "take_labels"}
     assert with_readers("predict_heads") == tuple(kind.name for kind in STAGES if kind.name not in others)
     without = with_readers("agglomerate", without="write_supervoxels")
     assert set(with_readers("agglomerate")) - set(without) == {"write_supervoxels", "downsample_supervoxels"}

@@ -423,3 +423,18 @@ def test_the_command_says_what_it_does(file: Path) -> None:
     both = petaseg("edit", file, "--list", "--undo", "1")
     assert "--undo and --list is given; petaseg edit takes exactly one of" in both.stderr.replace("\n", " ")
     assert ApplyEdits.name not in [stage.name for stage in Run.open(file).stages]
+
+
+def test_edits_of_another_input_are_not_applied_and_go_with_its_results(file: Path, tmp_path: Path) -> None:
+    """A run directory whose results are of another input is refused; ``--overwrite`` deletes results and edits."""
+    a, b = two(Run.open(file))
+    edit(file, merge_of(f"{a},{b}"))
+    other = write_volume(tmp_path / "other.zarr", np.random.default_rng(0).integers(0, 256, (3, *SHAPE), np.uint8))
+    changed = [f"input.affinities={other}"]
+    assert Run.open(file, changed).edits == ()
+    refused = petaseg("run", file, "--set", changed[0])
+    assert "holds the results of another input" in " ".join(refused.stderr.split())
+    assert Run.open(file).edits
+    done = petaseg("run", file, "--set", changed[0], "--overwrite", "--quiet")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "run" / KEY).exists()

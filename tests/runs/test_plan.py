@@ -121,7 +121,7 @@ def test_what_a_worker_does_once_is_no_part_of_a_chunk(tmp_path: Path, monkeypat
     assert plan.seconds is not None
     assert plan.seconds > plan.sample.once
     assert plan.money is None
-    assert [stage.name for stage in plan.stages if not stage.measured] == ["evaluate_segmentation"]
+    assert [stage.name for stage in plan.stages if not stage.measured] == ["evaluate_segmentation", "count_inside"]
 
 
 def test_the_command_counts_a_cluster_and_prices(tmp_path: Path) -> None:

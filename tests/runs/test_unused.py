@@ -16,7 +16,7 @@ from pipeline.config.cluster_use import ONLY_ON
 from pipeline.config.problems import tables_of
 from pipeline.config.reading import apply_overrides, parse_config
 from pipeline.config.reference import keys_of
-from pipeline.config.run_file import RunConfig
+from pipeline.config.run_file import SOURCES, RunConfig
 from pipeline.config.unused import Unused, given_keys, refuse, unused
 from pipeline.errors import ConfigError
 from pipeline.execution import EXECUTORS
@@ -30,7 +30,8 @@ IMAGE: dict[str, Any] = {"run_directory": "r", "input": {"image": "i"}}
 AFFINITIES: dict[str, Any] = {"run_directory": "r", "input": {"affinities": "a"}}
 MEMBRANES: dict[str, Any] = {"run_directory": "r", "input": {"membranes": "m"}}
 HEADS: dict[str, Any] = {"run_directory": "r", "input": {"heads": {"affinities": "a", "membranes": "m"}}}
-REQUIRED = {"run_directory", "input.image", "input.affinities", "input.membranes", "input.heads"}
+LABELS: dict[str, Any] = {"run_directory": "r", "input": {"labels": "l"}, "segmentation": {"kind": "labels"}}
+REQUIRED = {"run_directory", *(f"input.{name}" for name in SOURCES)}
 
 
 def case_of(data: dict[str, Any], *, device: str = "cpu", cluster: str | None = None, **keys: Any) -> RunCase:
@@ -64,6 +65,8 @@ CASES = {
     "section": lambda **keys: case_of(IMAGE, **{"supervoxels__mode": "section", **keys}),
     "mask": lambda **keys: case_of(HEADS, **{"segmentation__kind": "mask", **keys}),
     "objects": lambda **keys: case_of(HEADS, **{"segmentation__kind": "objects", **keys}),
+    "classes": lambda **keys: case_of(HEADS, **{"segmentation__kind": "classes", **keys}),
+    "labels": lambda **keys: case_of(LABELS, **{"segmentation__kind": "labels", **keys}),
     "flips": lambda **keys: case_of(IMAGE, **{"inference__augmentation": "flips", **keys}),
     "upright": lambda **keys: case_of(IMAGE, **keys),
     "cpu": lambda **keys: case_of(IMAGE, **keys),

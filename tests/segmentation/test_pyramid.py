@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.geometry import Vec
-from pipeline.segmentation.pyramid import majority, mean
+from pipeline.segmentation.pyramid import majority, mean, most_frequent
 
 SIDES = st.tuples(*[st.integers(1, 7)] * 3)
 STARTS = st.tuples(*[st.integers(-5, 5)] * 3).map(lambda start: Vec(*start))
@@ -34,6 +34,10 @@ def most(voxels: np.ndarray) -> int:
     return 0 if not len(ids) else int(ids[counts == counts.max()].min())
 
 
+def commonest(voxels: np.ndarray) -> int:
+    return int(np.bincount(voxels).argmax())
+
+
 def rounded(voxels: np.ndarray) -> int:
     return int(np.rint(np.float64(voxels.astype(np.int64).sum()) / len(voxels)))
 
@@ -45,6 +49,13 @@ def test_labels_are_the_majority_of_each_block(shape, start, factor, seed, dtype
     """Ties go to the smaller id, and 0 counts only where a block has nothing else, at every size and offset."""
     labels = np.random.default_rng(seed).integers(0, ids, shape).astype(dtype)
     assert np.array_equal(majority(labels, factor, start), blocks(labels, factor, start, most))
+
+
+@given(SIDES, STARTS, STEPS, st.integers(0, 2**32), st.integers(2, 6))
+def test_zero_counts_in_a_block_of_classes(shape, start, factor, seed, classes) -> None:
+    """The class that most voxels of a block have is that of the block, 0 among them, of several the smallest."""
+    found = np.random.default_rng(seed).integers(0, classes, shape).astype(np.uint8)
+    assert np.array_equal(most_frequent(found, factor, start), blocks(found, factor, start, commonest))
 
 
 @given(SIDES, STARTS, STEPS, st.integers(0, 2**32), st.sampled_from([np.uint8, np.int16, np.uint32]))

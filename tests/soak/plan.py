@@ -14,7 +14,6 @@ SIDES = [sorted({side, *(ceil(side / n) for n in (1, 2, 3)), side // 2 + 1}) for
 SHAPES = [shape for shape in product(*SIDES) if 4 <= prod(map(ceil, (a / b for a, b in zip(SHAPE, shape)))) <= 12]
 """Shapes that make 4 to 12 chunks."""
 MOST_LIVES = 3
-OTHER = ("segmentation.threshold=0.9",)
 
 
 @dataclass(frozen=True)
@@ -71,13 +70,13 @@ def plan_of(seed: int, *, can_mount: bool) -> Plan:
     execution: dict[str, Any] = {"attempts": 5, "backoff_seconds": 0, "max_in_flight": dice.choice([None, 1, 2, 5])}
     execution["executor"] = {"cluster": "dask", "own workers": "dask"}.get(kind, kind)
     execution["workers"] = dice.randint(2, 4) if kind == "threads" else 2
-    lives = tuple(_life(dice, workers, kind, can_mount) for _ in range(dice.randint(1, MOST_LIVES)))
+    lives = tuple(_life(dice, workers, kind, can_mount, flavour) for _ in range(dice.randint(1, MOST_LIVES)))
     return Plan(seed, flavour, dice.choice(SHAPES), execution, workers, lives)
 
 
-def _life(dice: random.Random, workers: int, kind: str, can_mount: bool) -> Life:
+def _life(dice: random.Random, workers: int, kind: str, can_mount: bool, flavour: Flavour) -> Life:
     slow = 6.0 if kind == "own workers" else 1.5 if kind == "cluster" else 1.0
-    overrides = OTHER if dice.random() < 0.15 else ()
+    overrides = (flavour.other,) if dice.random() < 0.15 else ()
     trouble: dict[str, Any] = {}
     what = dice.choice(["death", "death", "kill", "kill", "kill", "limit", "full", "read-only"])
     if what in ("full", "read-only") and not can_mount:

@@ -25,13 +25,17 @@ class Flavour:
     linkage: str = "mean"
     mode: str = "volume"
     segmentation: Mapping[str, Any] = field(default_factory=dict)
-    """The table of a mask or of objects, which are made of two heads."""
+    """The table of a mask or of objects, which are made of two heads, or of a class map."""
+    heads: tuple[str, ...] = ("foreground", "contours")
+    """The heads that are given, if there is such a table."""
+    other: str = "segmentation.threshold=0.9"
+    """A change that some lives of a run make, and the next ones take back."""
 
     def tables(self, folder: Path) -> dict[str, Any]:
         """The tables of the run file."""
         if self.segmentation:
-            heads = {name: str(folder / f"{name}.zarr") for name in ("foreground", "contours")}
-            return {"input": {"heads": heads}, "segmentation": {"head": "foreground", **self.segmentation}}
+            heads = {name: str(folder / f"{name}.zarr") for name in self.heads}
+            return {"input": {"heads": heads}, "segmentation": {"head": self.heads[0], **self.segmentation}}
         network = {"inference": {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]}}
         return {
             "input": {self.source: str(folder / f"{self.source}.zarr")},
@@ -46,6 +50,7 @@ OBJECTS = {
     **{"kind": "objects", "threshold": 0.4, "seed_threshold": 0.6, "seeds_within": {"contours": {"below": 0.5}}},
     **{"min_seed_size": 3, "min_size": 20},
 }
+OTHER_HEAD = "segmentation.head=others"
 FLAVOURS = (
     Flavour("mean", "affinities"),
     Flavour("quantile", "affinities", linkage="quantile"),
@@ -53,6 +58,7 @@ FLAVOURS = (
     Flavour("raw", "image"),
     Flavour("mask", "heads", segmentation={"kind": "mask", "median": [3, 3, 3], "min_size": 20, "connectivity": 26}),
     Flavour("objects", "heads", segmentation=OBJECTS),
+    Flavour("classes", "heads", segmentation={"kind": "classes"}, heads=("classes", "others"), other=OTHER_HEAD),
 )
 
 
@@ -68,6 +74,8 @@ class References:
         write_volume(folder / "image.zarr", values[0])
         for name, channel in (("foreground", values[1]), ("contours", values[2])):
             write_volume(folder / f"{name}.zarr", channel)
+        for name, channels in (("classes", values), ("others", values[::-1])):
+            write_volume(folder / f"{name}.zarr", channels)
         self.results = {flavour.name: self._run(flavour) for flavour in FLAVOURS}
 
     def _run(self, flavour: Flavour) -> dict[str, bytes]:

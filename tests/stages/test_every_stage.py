@@ -46,6 +46,7 @@ def small_run(folder):
         downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
         meshes={"smallest_voxels": 50},
         measures={},
+        organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth // 3)}},
         evaluation={
             "labels": write_volume(folder / "truth.zarr", truth),
             "skeletons": str(skeleton),
@@ -75,8 +76,41 @@ def objects_run(folder, kind):
         downsample={"levels": 2},
         meshes={"smallest_voxels": 3},
         measures={},
+        organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth)}},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
     )
+
+
+def classes_run(folder):
+    """Given probabilities of three classes with many ties, a mask of the tissue, and true classes."""
+    rng = np.random.default_rng(2)
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :5, :9] = 0
+    heads = {"classes": write_volume(folder / "classes.zarr", rng.integers(0, 6, (3, *SHAPE)).astype(np.uint8) * 51)}
+    return write_run(
+        folder,
+        input={"heads": heads, "mask": write_volume(folder / "mask.zarr", mask)},
+        chunk_shape=CHUNK,
+        storage_chunk_shape=CHUNK,
+        segmentation={"kind": "classes"},
+        downsample={"levels": 2},
+        measures={},
+        evaluation={"labels": write_volume(folder / "truth.zarr", rng.integers(0, 3, SHAPE).astype(np.uint8))},
+    )
+
+
+def labels_run(folder):
+    """Given labels of 64 bits, an image beside them, and a mask of the tissue."""
+    rng = np.random.default_rng(3)
+    mask = np.ones(SHAPE, np.uint8)
+    mask[:, :5, :9] = 0
+    given = {
+        "labels": write_volume(folder / "labels.zarr", rng.integers(0, 9, SHAPE).astype(np.uint64) << np.uint64(40)),
+        "image": write_volume(folder / "image.zarr", rng.integers(0, 256, SHAPE, np.uint8)),
+        "mask": write_volume(folder / "mask.zarr", mask),
+    }
+    shapes = {"chunk_shape": CHUNK, "storage_chunk_shape": CHUNK}
+    return write_run(folder, input=given, segmentation={"kind": "labels"}, downsample={"levels": 1}, **shapes)
 
 
 class EveryStage(StageContract):
@@ -87,7 +121,10 @@ class EveryStage(StageContract):
 
     def make(self, folder):
         opened.forget()
-        run = Run.open(small_run(folder) if self.kind == "neurons" else objects_run(folder, self.kind))
+        written = {"neurons": small_run, "classes": classes_run, "labels": labels_run}.get(
+            self.kind, lambda at: objects_run(at, self.kind)
+        )
+        run = Run.open(written(folder))
         for stage in run.stages:
             if stage.name == self.stage_name:
                 return stage
@@ -175,6 +212,26 @@ class TestWriteMask(EveryStage):
     kind = "mask"
 
 
+class TestWriteClasses(EveryStage):
+    stage_name = "write_classes"
+    kind = "classes"
+
+
+class TestEvaluateClasses(EveryStage):
+    stage_name = "evaluate_segmentation"
+    kind = "classes"
+
+
+class TestDownsampleClasses(EveryStage):
+    stage_name = "downsample_result"
+    kind = "classes"
+
+
+class TestMeasureClasses(EveryStage):
+    stage_name = "measure"
+    kind = "classes"
+
+
 class TestDownsampleResult(EveryStage):
     stage_name = "downsample_result"
 
@@ -218,10 +275,20 @@ class TestMeasureMask(EveryStage):
     kind = "mask"
 
 
+class TestTakeLabels(EveryStage):
+    stage_name = "take_labels"
+    kind = "labels"
+
+
+class TestCountInside(EveryStage):
+    stage_name = "count_inside"
+
+
 def test_no_stage_escapes_the_contract(tmp_path):
     """Every stage of a run has its class of contract tests above."""
     tested = {case.stage_name for case in EveryStage.__subclasses__()}
     runs = [small_run(tmp_path), *(objects_run(tmp_path / kind, kind) for kind in ("mask", "objects"))]
+    runs += [classes_run(tmp_path / "classes"), labels_run(tmp_path / "labels")]
     there = {stage.name for file in runs for stage in Run.open(file).stages}
     assert tested == {kind.name for kind in STAGES} == there
 

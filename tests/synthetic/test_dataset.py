@@ -21,6 +21,7 @@ from tests.runs import petaseg
 SMALL = {
     "tissue": ["shape=[6,24,28]", "resolution_nm=[30,8,8]"],
     "mitochondria": ["shape=[6,24,28]", "resolution_nm=[30,8,8]"],
+    "organelles": ["shape=[6,48,48]", "resolution_nm=[30,8,8]"],
     "challenge": ["size=96", "crop=80"],
     "pathfinder": ["paddles=4", "distractors=2"],
     "tilt": ["size=64", "radius=[10,30]", "wavelength=[6,12]"],
@@ -109,7 +110,7 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("curves", {}, "tissue, mitochondria, challenge, pathfinder, tilt"),
+        ("curves", {}, "tissue, mitochondria, organelles, challenge, pathfinder, tilt"),
         ("tilt", {"count": 0}, "make 1 to 10,000,000 samples"),
         ("tilt", {"count": 10**11}, "make 1 to 10,000,000 samples"),
         ("tilt", {"seed": -1}, "seed"),

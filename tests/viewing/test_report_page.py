@@ -57,6 +57,7 @@ def test_the_page_needs_no_other_file(finished: Run, browser) -> None:
     sizes = browser.execute_script("return [...document.images].map(i => i.naturalWidth)")
     assert len(sizes) == 4
     assert min(sizes) > 300
+    assert f"petaseg add {finished.url} meshes" in text
     assert [url for url in requests_of(browser) if not url.startswith(("data:", "file:"))] == []
     assert browser.get_log("browser") == []
 
@@ -92,3 +93,12 @@ def test_the_report_is_a_result_of_the_run(finished: Run) -> None:
     assert replaced.returncode == 0, replaced.stderr
     assert not (Path(finished.url) / "report" / "report.html").exists()
     assert json.loads((Path(finished.url) / "report" / "summary.json").read_text())
+
+
+def test_the_largest_are_drawn_from_their_meshes(finished: Run) -> None:
+    """Once the run has meshes, the page shows the largest in 3D instead of the way to get meshes."""
+    assert petaseg("add", finished.url, "meshes", "--set", "meshes.smallest_voxels=10").returncode == 0
+    assert petaseg("report", finished.url).returncode == 0
+    page = (Path(finished.url) / "report" / "report.html").read_text()
+    assert page.count("data:image/png") == 5
+    assert "add meshes" not in page

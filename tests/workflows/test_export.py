@@ -16,7 +16,9 @@ from pipeline.errors import ConfigError, VolumeError
 from pipeline.geometry import BoundingBox
 from pipeline.runs.exported import exported, image_of
 from pipeline.runs.run import Run
-from pipeline.volumes import open_volume
+from pipeline.storage import ObjectStore
+from pipeline.volumes import open_volume, precomputed_shards
+from pipeline.volumes.base import VolumeSpec
 from pipeline.volumes.export import LARGEST_ID, WRITERS, Exported, export
 from tests.runs import petaseg, run, write_volume
 from tests.stages.test_downsample import image_run
@@ -42,15 +44,21 @@ def levels(finished: Run, name: str = "labels", number: int = 5) -> list[np.ndar
     return found
 
 
-def written(finished: Run, folder: Path, kind: str, name: str | None = None) -> Path:
-    export(exported(finished, name), str(folder / "out"), kind, BOX, image=image_of(finished))
+def written(finished: Run, folder: Path, kind: str, name: str | None = None, sharded: bool = False) -> Path:
+    export(exported(finished, name), str(folder / "out"), kind, BOX, image=image_of(finished), sharded=sharded)
     assert [path.name for path in folder.iterdir()] == ["out"], "nothing hidden is left"
     return folder / "out"
 
 
-def test_cloudvolume_reads_every_level(finished: Run, tmp_path: Path) -> None:
-    """Voxels, offsets and sizes, in the order x, y, z of that library, with no voxel missing."""
-    place = written(finished, tmp_path, "precomputed")
+@pytest.mark.parametrize("shard_bytes", [None, 1, 4096, 1 << 28])
+def test_cloudvolume_reads_every_level(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shard_bytes: int | None
+) -> None:
+    """Voxels, offsets and sizes, in the order x, y, z of that library, in chunks and in shards of any size."""
+    monkeypatch.setattr(precomputed_shards, "SHARD_BYTES", shard_bytes)
+    monkeypatch.setattr(precomputed_shards, "MINISHARD_CHUNKS_BITS", 1)
+    place = written(finished, tmp_path, "precomputed", sharded=shard_bytes is not None)
+    assert bool(list(place.glob("*/*.shard"))) == (shard_bytes is not None)
     for mip, expected in enumerate(levels(finished)):
         layer = cloudvolume.CloudVolume(f"file://{place}", mip=mip, progress=False, fill_missing=True)
         assert (layer.layer_type, layer.encoding) == ("segmentation", "compressed_segmentation")
@@ -59,11 +67,25 @@ def test_cloudvolume_reads_every_level(finished: Run, tmp_path: Path) -> None:
         assert tuple(layer.resolution[::-1]) == mine.resolution_nm
 
 
-def test_heads_with_channels_become_images(finished: Run, tmp_path: Path) -> None:
-    place = written(finished, tmp_path, "precomputed", "affinities")
+@pytest.mark.parametrize("sharded", [False, True])
+def test_heads_with_channels_become_images(finished: Run, tmp_path: Path, sharded: bool) -> None:
+    place = written(finished, tmp_path, "precomputed", "affinities", sharded)
     layer = cloudvolume.CloudVolume(f"file://{place}", mip=1, progress=False, fill_missing=True)
     assert layer.layer_type == "image"
     assert np.array_equal(np.asarray(layer[:]).T, levels(finished, "affinities", 2)[1])
+
+
+def test_shards_hold_what_fits_into_memory(finished: Run, tmp_path: Path) -> None:
+    """A shard holds as many chunks as its bytes allow, whatever the grid; all shards tile the level once."""
+    for shape in [(70, 300, 130), (64, 64, 64), (1, 4000, 65)]:
+        spec = VolumeSpec(BoundingBox.from_shape(shape), (8, 8, 8), np.dtype("uint64"), None, (8, 16, 32))
+        sharding = precomputed_shards.sharding_of(spec)
+        grid = spec.bounds.shape.ceil_div(spec.storage_chunk)
+        bits = [sharding[f"{name}_bits"] for name in ("preshift", "minishard", "shard")]
+        assert sum(bits) == sum((side - 1).bit_length() for side in grid)
+        writer = precomputed_shards.ShardWriter(ObjectStore(tmp_path), {"sharding": sharding}, spec)
+        assert spec.bytes_of(writer.shard_shape) == spec.bytes_of(spec.storage_chunk) << sum(bits[:2])
+        assert spec.bytes_of(writer.shard_shape) <= precomputed_shards.SHARD_BYTES
 
 
 def test_ome_zarr_has_the_image_and_labels_that_point_at_it(finished: Run, tmp_path: Path) -> None:
@@ -147,6 +169,8 @@ def test_what_cannot_be_exported_is_refused_with_what_can(finished: Run, tmp_pat
         exported(other, None)
     with pytest.raises(ConfigError, match="--to is 'png'; there are precomputed"):
         export(exported(finished, None), str(tmp_path / "out"), "png", BOX)
+    with pytest.raises(ConfigError, match="--sharded is for --to precomputed, and --to is tiff: leave it out"):
+        export(exported(finished, None), str(tmp_path / "out"), "tiff", BOX, sharded=True)
     with pytest.raises(ConfigError, match="is not on this machine; export to a path"):
         export(exported(finished, None), "s3://bucket/out", "hdf5", BOX)
 
@@ -157,6 +181,10 @@ def test_the_command_exports_a_box(finished: Run, tmp_path: Path) -> None:
     done = petaseg("export", finished.url, tmp_path / "out.h5", "--to", "hdf5", "--box", "5:9,0:8,10:20")
     assert done.returncode == 0, done.stderr
     assert open_volume(str(tmp_path / "out.h5")).bounds == BoundingBox((5, 0, 10), (9, 8, 20))
+    done = petaseg("export", finished.url, tmp_path / "shards", "--to", "precomputed", "--sharded")
+    assert done.returncode == 0, done.stderr
+    labels = open_volume(f"precomputed://{tmp_path}/shards").read(finished.layout.roi)
+    assert np.array_equal(labels, open_volume(finished.result_url).read(finished.layout.roi))
     refused = petaseg("export", finished.url, tmp_path / "no.h5", "--to", "hdf5", "--box", "0:9,0:8,10:20")
     assert refused.returncode != 0
     assert "choose a box within it" in " ".join(refused.stderr.split())

@@ -23,16 +23,17 @@ TASKS = {
     "mitoem-bc": ("train_mitoem.yaml", "run_mitoem_bc.yaml", "objects"),
     "mitoem-bcd": ("train_mitoem.yaml", "run_mitoem_bcd.yaml", "objects"),
     "nucmm": ("train_nucmm.yaml", "run_nucmm.yaml", "objects"),
+    "classes": ("train_classes.yaml", "run_classes.yaml", "classes"),
 }
 
 
 def make_data(text: str, folder: Path) -> None:
     """Do the ``petaseg synthesize`` command of a training file, with smaller volumes."""
-    (command,) = re.findall(r"^#   petaseg synthesize mitochondria (.*)$", text, re.MULTILINE)
-    output, *words = command.split()
+    (command,) = re.findall(r"^#   petaseg synthesize (.*)$", text, re.MULTILINE)
+    kind, output, *words = command.split()
     count, settings = words[words.index("--count") + 1], [each for each in words if "=" in each]
     smaller = [each for each in settings if not each.startswith("shape=")]
-    synthesize("mitochondria", folder / output, count=int(count), overrides=["shape=[48,96,96]", *smaller])
+    synthesize(kind, folder / output, count=int(count), overrides=["shape=[48,96,96]", *smaller])
 
 
 @pytest.mark.parametrize(("training", "run_file", "kind"), TASKS.values(), ids=TASKS)
@@ -48,7 +49,7 @@ def test_an_example_goes_from_made_up_volumes_to_scores(tmp_path, monkeypatch, t
     assert finished.kind.name == kind
     assert write_report(finished).scores is not None
     found = json.loads(finished.store.get("report/scores.json"))["scores"]
-    assert ("ap_50" if kind == "objects" else "dice") in found
+    assert {"objects": "ap_50", "mask": "dice", "classes": "mean_iou"}[kind] in found
 
 
 def test_every_run_file_of_the_examples_is_tested():

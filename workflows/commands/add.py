@@ -18,13 +18,17 @@ def register(app: typer.Typer) -> None:
     @app.command(epilog=EPILOG)
     def add(
         run: RunArgument,
-        name: Annotated[str, typer.Argument(metavar="NAME", help="A table of the run file: downsample or measures.")],
+        name: Annotated[
+            str,
+            typer.Argument(metavar="NAME", help="A table of the run file: downsample, meshes, measures or organelles."),
+        ],
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Add something to a finished run, and compute it: downsample makes coarser levels of its volumes, for viewers.
 
-        measures makes tables of sizes, places, surfaces and contacts.
+        meshes makes meshes of neurons; measures tables of sizes, places, surfaces and contacts; organelles a table of
+        which objects of other volumes, such as nuclei, lie in which neuron.
 
         Nothing that leads to the result is computed. What is added holds in every later command of this run; the run
         file itself is not changed, and wins where it has such a table.
@@ -50,6 +54,8 @@ petaseg add runs/first downsample
 petaseg add runs/first measures
 
 petaseg add run.yaml downsample --set downsample.levels=3
+
+petaseg add run.yaml organelles --set organelles.volumes.nuclei=runs/nuclei/objects.zarr
 """
 
 
@@ -74,6 +80,7 @@ def remember(run: str, name: str, sets: Sequence[str]) -> tuple[list[str], str]:
     opened = Run.open(run, [*others, f"{name}={json.dumps(added.tables[name])}"])
     opened.check_directory()
     check_complete(opened, "result")
+    added = added.checked(name, opened.config)
     with Lease(opened.store, seconds=opened.config.execution.lease_seconds):
         added.store_in(opened.store)
     lines = f"{opened.url}/added.json says it from now on; a run file says it with:\n{as_lines(added, name)}"

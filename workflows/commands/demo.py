@@ -23,6 +23,9 @@ inference:
   model: synthetic-tiny
 evaluation:
   labels: truth.zarr
+downsample: {}   # coarser levels, meshes and tables, for viewers and for the report
+meshes: {}
+measures: {}
 execution:
   executor: threads
   workers: 2
@@ -43,8 +46,9 @@ def register(app: typer.Typer) -> None:
             bool, typer.Option("--force", help="Start anew in the folder of an earlier demo; other files in it stay.")
         ] = False,
     ) -> None:
-        """Make tissue with ground truth, segment it with a bundled network, score it and draw it: half a minute."""
+        """Make tissue with ground truth, segment it with a bundled network, score it and report it: half a minute."""
         from pipeline.runs.hints import command
+        from workflows.commands.report import page_of
         from workflows.driver import run_with_progress
         from workflows.terminal.report import report_table
         from workflows.terminal.summary import show_summary
@@ -57,9 +61,11 @@ def register(app: typer.Typer) -> None:
         if session.report is not None:
             show_summary(session.report.summary)
             report_table(session.run, session.report)
+        console.print(f"page to look at    {page_of(session.run).place}", highlight=False, soft_wrap=True)
         console.print(f"\nall of it took {time.perf_counter() - began:.0f} s\n", highlight=False)
         next_commands(
             {
+                command("view", str(file)): "image, affinities and neurons in a browser",
                 command("relabel", str(file), (), "--threshold", "0.8"): "another threshold",
                 command("verify", str(file)): "prove every stored chunk",
                 command("status", str(file)): "chunks done and failed, from outside",

@@ -1,4 +1,4 @@
-"""``petaseg export``: a volume of a finished run as a file or folder for another program."""
+"""``petaseg export``: a volume of a finished run, or its supervoxels and merge tree, for another program."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ from typing import Annotated
 
 import typer
 
-from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box
+from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box, parse_shape
 
-KINDS = "precomputed, ome-zarr, hdf5 or tiff"
+KINDS = "precomputed, ome-zarr, hdf5, tiff; or of a whole run parquet, webknossos, pychunkedgraph"
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command(epilog="Example: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512")
+    @app.command(
+        epilog="Examples: petaseg export runs/first neurons.tif --to tiff --box 0:64,0:512,0:512; "
+        "petaseg export runs/first layer --to precomputed --sharded; "
+        "petaseg export runs/first tables --to parquet; petaseg export runs/first dataset --to webknossos; "
+        "petaseg export runs/first graph --to pychunkedgraph --graph-chunk 64,512,512"
+    )
     def export(
         run: RunArgument,
         output: Annotated[str, typer.Argument(callback=named, help="File or folder to write; it must not exist.")],
@@ -23,27 +28,51 @@ def register(app: typer.Typer) -> None:
         volume: Annotated[
             str | None, typer.Option(help="Volume of the run, such as labels or image; its result if left out.")
         ] = None,
+        sharded: Annotated[
+            bool,
+            typer.Option("--sharded", help="precomputed: many chunks in a file, for volumes of millions of chunks."),
+        ] = False,
+        graph_chunk: Annotated[
+            str | None,
+            typer.Option(metavar="Z,Y,X", help="pychunkedgraph: voxels of a chunk of the graph; else 256,256,256."),
+        ] = None,
         set_: SetOption = None,
         quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress display.")] = False,
     ) -> None:
         """Write a volume of a run for Neuroglancer, Fiji, VAST and others, block by block in bounded memory.
 
         precomputed and ome-zarr get all levels that petaseg add RUN downsample has made; ome-zarr has the image too.
-        The output appears when it is complete.
+        parquet, webknossos and pychunkedgraph hand on the whole run for proofreading: supervoxels, contacts, merges,
+        neurons. The output appears when it is complete.
         """
         from pipeline.errors import ConfigError
+        from pipeline.geometry import Vec
+        from pipeline.handover import HANDOVERS, hand_over
         from pipeline.runs.exported import exported, image_of
         from pipeline.runs.run import Run
         from pipeline.volumes.export import export as write
         from workflows.terminal.tables import say, share_bar
 
+        if graph_chunk is not None and to != "pychunkedgraph":
+            raise ConfigError(f"--graph-chunk is for --to pychunkedgraph, and --to is {to}: leave it out")
         opened = Run.open(run, tuple(set_ or ()))
+        if to in HANDOVERS:
+            if box or volume or sharded:
+                raise ConfigError(
+                    f"--box, --volume and --sharded are about voxels; --to {to} hands on a whole run: leave them out"
+                )
+            given = {} if graph_chunk is None else {"graph_chunk": Vec(*parse_shape(graph_chunk, "--graph-chunk"))}
+            with share_bar("export") as advance:
+                hand_over(opened, output, to, (lambda done, total: None) if quiet else advance, **given)
+            if not quiet:
+                say(f"{output} has the supervoxels of {opened.url}, and what joins them")
+            return
         wanted, roi = exported(opened, volume), opened.layout.roi
         part = parse_box(box) or roi
         if not roi.contains(part):
             raise ConfigError(f"--box is {part}, and the run has computed {roi}; choose a box within it")
         beside = None if wanted.name == "image" else image_of(opened)
         with share_bar("export") as advance:
-            write(wanted, output, to, part, (lambda done, total: None) if quiet else advance, beside)
+            write(wanted, output, to, part, (lambda done, total: None) if quiet else advance, beside, sharded)
         if not quiet:
             say(f"{output} has {part.voxels:,} voxels of {wanted.name} of {opened.url}")

@@ -17,7 +17,7 @@ def report_table(run: Run, report: Report) -> None:
     """Print scores of a run, if there is ground truth, and the paths of its pictures."""
     from pipeline.evaluation.scores import Scores
 
-    title = f"against ground truth, threshold {run.threshold:g}"
+    title = "against ground truth" + (f", threshold {run.threshold:g}" if run.kind.can_be_cut else "")
     if isinstance(report.scores, Scores):
         scores_table(report.scores, report.run_length, title)
     elif report.scores is not None:

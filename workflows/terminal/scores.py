@@ -80,10 +80,11 @@ def object_table(scores: ObjectScores, title: str) -> None:
 def class_table(scores: ClassScores, title: str) -> None:
     """Print the scores of a map of classes."""
     heading(title)
-    table = Table("class", "IoU", "true voxels", "predicted voxels")
+    table = Table("class", "IoU", "precision", "recall", "true voxels", "predicted voxels")
     for number, counts in scores.classes.items():
-        table.add_row(str(number), _shown(counts.iou), f"{counts.true:,}", f"{counts.predicted:,}")
-    table.add_row("mean", _shown(scores.mean_iou), f"{scores.voxels:,}", f"{scores.voxels:,}")
+        shares = (_shown(each) for each in (counts.iou, counts.precision, counts.recall))
+        table.add_row(str(number), *shares, f"{counts.true:,}", f"{counts.predicted:,}")
+    table.add_row("mean", _shown(scores.mean_iou), "", "", f"{scores.voxels:,}", f"{scores.voxels:,}")
     console.print(table)
     say(f"accuracy {_shown(scores.accuracy)}: the share of the voxels that have their true class")
     background = scores.classes.get(0)

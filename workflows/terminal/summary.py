@@ -11,7 +11,9 @@ from pipeline.runs.results import KINDS
 from workflows.terminal.tables import console, heading, say
 
 if TYPE_CHECKING:
+    from pipeline.runs.class_summary import ClassSummary
     from pipeline.runs.preview import Preview
+    from pipeline.runs.report import AnySummary
     from pipeline.runs.summary import Summary
 
 NAMED = 3
@@ -21,10 +23,33 @@ UNITS = {"mm3": 1e9, "um3": 1.0, "nm3": 1e-9}
 """Units of volumes, in cubic micrometres, the largest first."""
 
 
-def show_summary(summary: Summary) -> None:
-    """Print a result in numbers, and what is implausible about it; pieces of a mask have no labels."""
+def show_summary(summary: AnySummary) -> None:
+    """Print a result in numbers, and what is implausible about it."""
+    from pipeline.runs.summary import Summary
+
+    if isinstance(summary, Summary):
+        _show_segments(summary)
+    else:
+        _show_classes(summary)
+    for warning in summary.warnings:
+        say(f"implausible: {warning}", "yellow")
+
+
+def _show_classes(summary: ClassSummary) -> None:
+    """The voxels of each class."""
+    heading(f"class map: {summary.found} of {len(summary.classes)} {KINDS[summary.kind].count}")
+    table = Table("class", "voxels", "share", "volume")
+    for number, voxels in enumerate(summary.classes):
+        table.add_row(f"{number}", f"{voxels:,}", f"{summary.share(number):.1%}", volume(voxels, summary.voxel_um3))
+    console.print(table)
+    if summary.masked:
+        say(f"{'masked':<18}{summary.masked:,} voxels, stored as 0 and counted in no class")
+
+
+def _show_segments(summary: Summary) -> None:
+    """Numbers and sizes; pieces of a mask have no labels."""
     um3, unlabelled = summary.voxel_um3, summary.voxels - summary.labelled
-    heading(f"threshold {summary.threshold}")
+    heading("given labels" if summary.threshold is None else f"threshold {summary.threshold}")
     kind = KINDS[summary.kind]
     lines = {kind.count: f"{summary.segments:,}, together {summary.labelled:,} voxels, {volume(summary.labelled, um3)}"}
     if summary.largest:
@@ -38,8 +63,6 @@ def show_summary(summary: Summary) -> None:
     )
     for name, text in lines.items():
         say(f"{name:<18}{text}")
-    for warning in summary.warnings:
-        say(f"implausible: {warning}", "yellow")
 
 
 def size(voxels: int, um3: float) -> str:
