@@ -59,3 +59,12 @@ def test_segments_are_replaced_by_others(sizes, new, data):
     assert found.largest.tolist() == expected.largest.tolist()[: len(found.largest)]
     if len(ids) <= NAMED:
         assert len(found.largest) == len(expected.largest)
+
+
+def test_a_new_segment_that_others_may_exceed_is_not_named():
+    """Once some of the named segments are gone, an unnamed one may be larger than a small new one."""
+    sizes = 10 * np.arange(1, NAMED + 3)
+    before = Sizes.of(np.arange(1, NAMED + 3, dtype=np.uint64), sizes)
+    largest = np.array([NAMED + 1, NAMED + 2], np.uint64), sizes[-2:]
+    after = before.replaced(largest, (np.array([100, 101], np.uint64), np.array([5, 1000])))
+    assert after.largest[:, 0].tolist() == [101, *range(NAMED, 2, -1)]
