@@ -103,6 +103,10 @@ VALUES: dict[str, Any] = {
     "downsample.levels": 2,
     "downsample.volumes": ["result"],
     "meshes.smallest_voxels": 500,
+    "skeletons.smallest_voxels": 500,
+    "skeletons.scale": 3.0,
+    "skeletons.const_nm": 100.0,
+    "skeletons.voxel_nm": 0.0,
     "organelles.volumes": {"nuclei": "other/nuclei.zarr"},
     "execution.executor": "dask",
     "execution.workers": 3,
@@ -214,6 +218,7 @@ def write_runs(folder: Path) -> Path:
         "evaluation": {"labels": "truth.zarr", "skeletons": "lines.npz"},
         "downsample": {},
         "meshes": {},
+        "skeletons": {},
         "measures": {},
         "organelles": {"volumes": {"nuclei": "nuclei.zarr"}},
     }
@@ -243,7 +248,9 @@ def write_runs(folder: Path) -> Path:
 
 def write_classes_run(folder: Path, common: dict[str, Any]) -> None:
     """A run file for a class map of the first of two heads of classes; it has no meshes and no skeletons."""
-    tables = {key: table for key, table in common.items() if key != "meshes"} | {"evaluation": {"labels": "truth.zarr"}}
+    tables = {key: table for key, table in common.items() if key not in ("meshes", "skeletons")} | {
+        "evaluation": {"labels": "truth.zarr"}
+    }
     given = {"classes": "affinities.zarr", "contours": "other/affinities.zarr"}
     inputs = {"heads": given, "mask": "mask.zarr"}
     file = write_run(folder, **tables, input=inputs, segmentation={"kind": "classes", "head": "classes"})

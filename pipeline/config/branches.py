@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipeline.config.base import CountOrZero, DataPath, Name, Table
+from pipeline.config.base import Amount, CountOrZero, DataPath, Name, Table
 
 Levels = Annotated[int, Field(ge=1, le=32)]
 """Coarser levels of a volume: 32 would make one voxel of the longest axis."""
@@ -25,6 +25,19 @@ class Downsample(Table):
     """Levels beside the finest one; default: until a level fits into one stored chunk."""
     volumes: tuple[Literal["result", "heads", "image", "supervoxels"], ...] | None = None
     """Of which volumes: result, heads, image, supervoxels; default: the first three, as far as the run has them."""
+
+
+class Skeletons(Table):
+    """Middle lines of neurons or objects with their radii; none are made if this table is left out."""
+
+    smallest_voxels: CountOrZero = 1000
+    """Neurons of fewer voxels get no skeleton."""
+    scale: Amount = 1.5
+    """A branch that ends within scale * radius + const_nm of another one is left out."""
+    const_nm: Amount = 300.0
+    """See ``scale``; in nanometres."""
+    voxel_nm: Amount = 16.0
+    """Labels are halved along each axis, as often as the shortest side of a voxel stays at most so long; 0 = never."""
 
 
 class Meshes(Table):

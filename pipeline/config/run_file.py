@@ -29,7 +29,7 @@ from pipeline.config.base import (
     Table,
     Voxel,
 )
-from pipeline.config.branches import Downsample, Measures, Meshes, Organelles
+from pipeline.config.branches import Downsample, Measures, Meshes, Organelles, Skeletons
 from pipeline.config.cluster import ClusterTable
 from pipeline.config.registered import KeyOf
 from pipeline.formats import RUN_FILE, FileFormat
@@ -378,6 +378,8 @@ class RunConfig(Table):
     """Coarser levels of the volumes of a run, for viewers; none if left out."""
     meshes: Meshes | None = None
     """Meshes of neurons or objects, for viewers; none if left out."""
+    skeletons: Skeletons | None = None
+    """Middle lines of neurons or objects with their radii; none if left out."""
     measures: Measures | None = None
     """Voxels, places, surfaces and contacts of the objects in the result, as tables; none if this table is left out."""
     organelles: Organelles | None = None
@@ -413,7 +415,7 @@ def _check_labels(run: RunConfig) -> None:
         )
 
 
-NOT_OF_CLASSES = ("meshes",)
+NOT_OF_CLASSES = ("meshes", "skeletons")
 """Tables that are about single objects; a class is spread over the whole volume, and would fit into no memory."""
 
 

@@ -12,8 +12,10 @@ from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.count_inside import CountInside
 from pipeline.stages.downsample import DownsampleHeads, DownsampleImage, DownsampleResult, DownsampleSupervoxels
 from pipeline.stages.extract_meshes import ExtractMeshes
+from pipeline.stages.extract_skeletons import ExtractSkeletons
 from pipeline.stages.measure import Measure
 from pipeline.stages.write_meshes import WriteMeshes
+from pipeline.stages.write_skeletons import WriteSkeletons
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,7 @@ BRANCHES = {
             of_first=(DownsampleSupervoxels, DownsampleHeads, DownsampleImage),
         ),
         Branch("meshes", "meshes of neurons or objects, for viewers", (ExtractMeshes, WriteMeshes)),
+        Branch("skeletons", "middle lines of neurons or objects, with lengths", (ExtractSkeletons, WriteSkeletons)),
         Branch("measures", "tables of sizes, places, surfaces and contacts", (Measure,)),
         Branch("organelles", "a table of which nuclei, mitochondria and the like lie in which neuron", (CountInside,)),
     )

@@ -50,13 +50,14 @@ OF_RESULT = ("evaluate_segmentation", "downsample_result", "measure", "count_ins
 """Stages that read every kind of result."""
 KIND = Effect(
     "the result of the other kind, from the same predictions",
-    tuple(name for first in OF_RESULT for name in with_readers(first)),
+    tuple(name for first in (*OF_RESULT, "extract_skeletons") for name in with_readers(first)),
 )
 LEVELS = Effect(
     "the levels, and the meshes that are made of them",
     (*(kind.name for kind in BRANCHES["downsample"].stages), *with_readers("downsample_result")),
 )
 MESHES = Effect("the meshes", with_readers("extract_meshes"))
+SKELETONS = Effect("the skeletons", with_readers("extract_skeletons"))
 ORGANELLES = Effect("the table of organelles", with_readers("count_inside"))
 HEADS = Effect("everything but the levels of the image", with_readers("predict_heads"))
 EVERYTHING = Effect("everything", tuple(kind.name for kind in STAGES))
@@ -77,6 +78,7 @@ EFFECTS = (
     SCORES,
     LEVELS,
     MESHES,
+    SKELETONS,
     ORGANELLES,
     NOTHING,
 )
@@ -152,6 +154,7 @@ KEYS = (
     *_changes(SCORES, "evaluation.labels", "evaluation.skeletons", "evaluation.start", "evaluation.stop"),
     *_changes(LEVELS, "downsample.levels"),
     *_changes(MESHES, "meshes.smallest_voxels"),
+    *_changes(SKELETONS, "skeletons.smallest_voxels", "skeletons.scale", "skeletons.const_nm", "skeletons.voxel_nm"),
     *_changes(ORGANELLES, "organelles.volumes"),
     *_changes(NOTHING, "run_directory", "downsample.volumes"),
     *_changes(NOTHING, "input.affinity_offsets", "inference.any_resolution", run="image"),

@@ -37,8 +37,8 @@ RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|ex
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
     r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
-    r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|meshes/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary|edits)\.json|overview\.png)"
-    r"|(plan|stages|segmentation|added|edits)\.json|meshes/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles)\.parquet"
+    r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|(meshes|skeletons)/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary|edits)\.json|overview\.png)"
+    r"|(plan|stages|segmentation|added|edits)\.json|(meshes|skeletons)/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles|skeletons)\.parquet"
 )
 """The results of a run, beside its volumes."""
 DOCUMENTS = ("plan", "segmentation", "added", "edits")
@@ -112,7 +112,7 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    folders = (f"{BESIDE}/", "parts/", "meshes/", "tables/", "environments/", "report/")
+    folders = (f"{BESIDE}/", "parts/", "meshes/", "skeletons/", "tables/", "environments/", "report/")
     documents = (f"{name}.json" for name in DOCUMENTS)
     for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, (*folders, *documents))):
         for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):

@@ -24,6 +24,10 @@ from pipeline.segmentation.objects.union import unite, write_objects
 from pipeline.segmentation.pyramid import majority, mean
 from pipeline.segmentation.region_graph import build_region_graph
 from pipeline.segmentation.remap import apply_remap
+from pipeline.segmentation.skeletons.block_paths import block_paths
+from pipeline.segmentation.skeletons.distances import squared_distances
+from pipeline.segmentation.skeletons.rules import SkeletonRules
+from pipeline.segmentation.skeletons.trees import trees
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
 
 SIDE = 12
@@ -45,6 +49,7 @@ def warm_up() -> None:
         majority(labels, Vec(2, 2, 2), box.start)
     mean(affinities, Vec(2, 2, 2), box.start)
     count_faces(ids, box.shape, np.ones(3, bool))
+    _skeletonize(ids.astype(np.int32))
 
 
 def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.ndarray:
@@ -58,6 +63,16 @@ def _segment(affinities: np.ndarray, box: BoundingBox, linkage: Linkage) -> np.n
     rules = CutRules(threshold=0.5, min_size=0, min_size_threshold=0.0)
     table = assign_node(cut_node(node, [fragment_clusters(graph)], rules))
     return apply_remap(cut.ids, table.fragment, table.segment)
+
+
+def _skeletonize(numbers: np.ndarray) -> None:
+    """The tree of a block that has one label."""
+    sides, rules = (8.0, 8.0, 8.0), SkeletonRules(1.5, 8.0)
+    squares = np.minimum(squared_distances(numbers, sides), np.float32(SIDE**2))
+    places, parents = block_paths(numbers, squares, sides, rules)
+    children = np.flatnonzero(parents >= 0)
+    edges = np.stack([parents[children], children], axis=1).astype(np.int64)
+    trees(places.astype(np.int64), np.ones(len(places)), edges, sides, rules)
 
 
 def _find_objects(landscape: np.ndarray, seeds_within: np.ndarray, box: BoundingBox) -> np.ndarray:

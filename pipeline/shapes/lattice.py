@@ -92,15 +92,29 @@ class MeshLattice:
 
     def blocks(self, level: DetailLevel, core: BoundingBox) -> Iterator[MeshBlock]:
         """The blocks of a level that the chunk with this core computes, in C order."""
-        axes = (range(*self._span(level, core, axis)) for axis in range(3))
-        return (MeshBlock(level, Vec(*index)) for index in cartesian(*axes))
+        sides = Vec(level.side, level.side, level.side)
+        found = owned(core, self.roi, level.first, level.last, sides)
+        return (MeshBlock(level, index) for index in found)
 
-    def _span(self, level: DetailLevel, core: BoundingBox, axis: int) -> tuple[int, int]:
-        """The first block of the chunk along an axis, and one past its last."""
-        start, stop, first, last = core.start[axis], core.stop[axis], level.first[axis], level.last[axis]
-        low = first if start == self.roi.start[axis] else max(first, -(-start // level.side))
-        high = last + 1 if stop == self.roi.stop[axis] else min(last + 1, -(-stop // level.side))
-        return low, high
+
+def owned(core: BoundingBox, roi: BoundingBox, first: Vec, last: Vec, sides: Vec) -> Iterator[Vec]:
+    """The blocks that the chunk with this core computes: those whose first voxel it has, in C order.
+
+    Blocks that begin before the region of interest, or at its end, belong to the chunk that is nearest.
+
+    core, roi: in voxels of level 0. first, last: the first and the last block of the region of interest. sides: voxels
+    of level 0 along each side of a block.
+    """
+    axes = (range(*_span(core, roi, first, last, sides, axis)) for axis in range(3))
+    return (Vec(*index) for index in cartesian(*axes))
+
+
+def _span(core: BoundingBox, roi: BoundingBox, first: Vec, last: Vec, sides: Vec, axis: int) -> tuple[int, int]:
+    """The first block of the chunk along an axis, and one past its last."""
+    start, stop, side, end = core.start[axis], core.stop[axis], sides[axis], last[axis] + 1
+    low = first[axis] if start == roi.start[axis] else max(first[axis], -(-start // side))
+    high = end if stop == roi.stop[axis] else min(end, -(-stop // side))
+    return low, high
 
 
 def enclosing(boxes: Iterator[BoundingBox]) -> BoundingBox | None:

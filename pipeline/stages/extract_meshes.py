@@ -1,14 +1,11 @@
 """Labels and their levels -> the mesh fragments of every block that a chunk computes, and the voxels of its segments.
 
-    part of a chunk     shard_<n>: an npz of the fragments and voxels of the segments of shard n
-
 Blocks lie on a lattice of their own (``MeshLattice``), so fragments are the same whatever the chunks are. Level of
 detail n is made of level n of the labels; a run without coarser levels has the finest alone.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
@@ -17,11 +14,10 @@ import numpy as np
 
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import Chunk
-from pipeline.shapes.fragments import Fragment, Fragments, VoxelCounts
+from pipeline.shapes.fragments import Fragment, VoxelCounts
 from pipeline.shapes.lattice import DetailLevel, MeshLattice, enclosing
 from pipeline.shapes.meshing import block_labels, mesh_block
 from pipeline.shapes.multilod import encode_fragment
-from pipeline.shapes.shards import Sharding
 from pipeline.stages import opened
 from pipeline.stages.base import Products
 from pipeline.stages.chain_stage import ChainStage
@@ -30,9 +26,9 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
+from pipeline.stages.shapes import ExtractShapes
 from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_objects import WriteMask, WriteObjects
-from pipeline.storage.arrays import pack_arrays
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,17 +41,14 @@ class LevelVoxels:
 
 
 @dataclass(frozen=True)
-class ExtractMeshes(ChainStage):
+class ExtractMeshes(ExtractShapes):
     """Labels -> mesh fragments."""
 
-    layout: Layout
     lattice: MeshLattice
     urls: tuple[str, ...]
     """Where the labels of each level are; they have no effect on the products."""
     upstream: str
     """Fingerprint of the stage that wrote the coarser levels, or else the labels."""
-    smallest_voxels: int
-    """Segments of fewer voxels get no mesh."""
 
     name = "extract_meshes"
     reads = (Relabel.name, WriteObjects.name, WriteMask.name, TakeLabels.name, DownsampleResult.name)
@@ -69,17 +62,12 @@ class ExtractMeshes(ChainStage):
         levels, urls = _levels(setup.layout, result.volumes[0].name, before.get(DownsampleResult.name))
         upstream = before.get(DownsampleResult.name, result).fingerprint
         lattice = MeshLattice(setup.layout.roi, levels)
-        return cls(setup.layout, lattice, urls, upstream, setup.config.meshes.smallest_voxels)
+        return cls(setup.layout, setup.config.meshes.smallest_voxels, lattice, urls, upstream)
 
     def depends_on(self) -> Sequence[Any]:
         """The voxels and the grid, the labels, the levels of detail, and which segments are left out."""
         levels = [(level.factor, level.roi.start, level.roi.stop) for level in self.lattice.levels]
         return self.layout.fingerprint, self.upstream, levels, self.smallest_voxels
-
-    @property
-    def sharding(self) -> Sharding:
-        """How segments are spread over the files of meshes; the region of interest decides."""
-        return Sharding.of(self.layout.roi.voxels)
 
     def read(self, chunk: Chunk) -> list[LevelVoxels | None]:
         """The labels that the blocks of each level need; ``None`` for a level without a block. At level 0, the core."""
@@ -106,7 +94,7 @@ class ExtractMeshes(ChainStage):
             if found is not None
             for piece in self._fragments(level, chunk.core, found, small)
         ]
-        return self._by_shard(made, counts), {"fragments": len(made)}
+        return self.by_shard(made, counts), {"fragments": len(made)}
 
     def _fragments(
         self, level: DetailLevel, core: BoundingBox, found: LevelVoxels, small: frozenset[int]
@@ -118,26 +106,6 @@ class ExtractMeshes(ChainStage):
             position = block.index - self.lattice.base(level.number)
             for segment, mesh in meshes.items():
                 yield Fragment(segment, level.number, position, encode_fragment(mesh, level.cells))
-
-    def _by_shard(self, made: Sequence[Fragment], counts: VoxelCounts) -> Products:
-        """The part: of each shard that has any, its fragments and voxels."""
-        pieces: defaultdict[int, list[Fragment]] = defaultdict(list)
-        names = np.array([piece.segment for piece in made], np.uint64)
-        for shard, piece in zip(self.sharding.shard_of(names).tolist(), made, strict=True):
-            pieces[shard].append(piece)
-        shards = self.sharding.shard_of(counts.segments)
-        return {
-            member(shard): np.frombuffer(
-                pack_arrays({**Fragments.of(pieces[shard]).to_arrays(), **counts.chosen(shards == shard).to_arrays()}),
-                np.uint8,
-            )
-            for shard in sorted({*pieces, *shards.tolist()})
-        }
-
-
-def member(shard: int) -> str:
-    """The name of a shard's bytes in the part of a chunk."""
-    return f"shard_{shard}"
 
 
 def _levels(

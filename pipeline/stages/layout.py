@@ -10,6 +10,7 @@
 <run>/environments/            the digest of what the first worker's network computes
 <run>/report/                  tables and pictures
 <run>/meshes/                  meshes of neurons, if the run file asks for them
+<run>/skeletons/               their skeletons, if it asks for those
 <run>/tables/                  tables of neurons, contacts and organelles, in the same way
 <run>/beside/<name>/           of a segmentation beside the first, as <run>/<name>.zarr: ``LayoutBeside``
 """

@@ -37,7 +37,7 @@ void main() {
 """Red, green and blue where the network cuts along z, y and x."""
 COLOURS = ("#00e5ff", "#ffd400", "#ff5cf4", "#7dff5c", "#ff8a3d")
 """Of heads, in their order."""
-SHAPES = {"mesh": "meshes"}
+SHAPES = {"mesh": "meshes", "skeletons": "skeletons"}
 """What the info file of a layer calls the folders of a run with shapes of its segments."""
 LARGEST = 10
 """So many of the largest segments are shown in 3D at first."""

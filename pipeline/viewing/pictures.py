@@ -17,7 +17,7 @@ from pipeline.segmentation.sizes import Sizes
 from pipeline.shapes.meshing import Mesh
 from pipeline.shapes.stored_meshes import StoredMeshes
 from pipeline.stages import opened
-from pipeline.stages.write_meshes import FOLDER, WriteMeshes
+from pipeline.stages.write_meshes import WriteMeshes
 from pipeline.viewing.rendering import render
 
 SIDE = 256
@@ -85,7 +85,7 @@ def draw_largest(run: Run, largest: Sequence[tuple[int, int]], path: Path) -> bo
     stage = run.stage(WriteMeshes.name)
     assert isinstance(stage, WriteMeshes)
     store = opened.store(run.layout.home(stage.name))
-    stored = StoredMeshes(lambda name: store.get(f"{FOLDER}/{name}"), stage.fragments.sharding)
+    stored = StoredMeshes(lambda name: store.get(f"{WriteMeshes.folder}/{name}"), stage.fragments.sharding)
     found = {label: stored.read(label, RENDERED_BYTES) for label, _ in largest[:RENDERED]}
     meshes = {label: mesh for label, mesh in found.items() if mesh is not None}
     if meshes:

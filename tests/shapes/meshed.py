@@ -31,7 +31,7 @@ class Meshed:
         """The labels of each level."""
         stored = [self._store(number) for number in range(levels)]
         lattice = MeshLattice(bounds, tuple(level for level, _ in stored))
-        self.extract = ExtractMeshes(self.layout, lattice, tuple(url for _, url in stored), "labels", smallest)
+        self.extract = ExtractMeshes(self.layout, smallest, lattice, tuple(url for _, url in stored), "labels")
         self.write = WriteMeshes(self.layout, self.extract)
 
     def _store(self, number):

@@ -45,6 +45,7 @@ def small_run(folder):
         segmentation={"threshold": 0.5, "min_size": 50},
         downsample={"levels": 2, "volumes": ["result", "heads", "image", "supervoxels"]},
         meshes={"smallest_voxels": 50},
+        skeletons={"smallest_voxels": 50},
         measures={},
         organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth // 3)}},
         evaluation={
@@ -75,6 +76,7 @@ def objects_run(folder, kind):
         segmentation={"kind": kind, "head": "foreground", "threshold": 0.3, "min_size": 3, **kinds[kind]},
         downsample={"levels": 2},
         meshes={"smallest_voxels": 3},
+        skeletons={"smallest_voxels": 3},
         measures={},
         organelles={"volumes": {"nuclei": write_volume(folder / "nuclei.zarr", truth)}},
         evaluation={"labels": write_volume(folder / "truth.zarr", truth)},
@@ -264,6 +266,19 @@ class TestExtractMeshesOfObjects(EveryStage):
 
 class TestWriteMeshes(EveryStage):
     stage_name = "write_meshes"
+
+
+class TestExtractSkeletons(EveryStage):
+    stage_name = "extract_skeletons"
+
+
+class TestExtractSkeletonsOfObjects(EveryStage):
+    stage_name = "extract_skeletons"
+    kind = "objects"
+
+
+class TestWriteSkeletons(EveryStage):
+    stage_name = "write_skeletons"
 
 
 class TestMeasure(EveryStage):

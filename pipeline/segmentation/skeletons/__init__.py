@@ -1,0 +1,1 @@
+"""The middle lines of neurons: arrays in, arrays out."""

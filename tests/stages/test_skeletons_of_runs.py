@@ -1,0 +1,55 @@
+"""Skeletons of a run appear when all are complete, and are the same bytes after a kill and with other chunks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.runs.run import Run
+from pipeline.runs.verify import verify_run
+from pipeline.stages.extract_skeletons import ExtractSkeletons
+from pipeline.stages.write_skeletons import TABLE
+from tests.runs import run
+from tests.stages.test_downsample import Died, everything, image_run
+
+TABLES = {"downsample": None, "skeletons": {"smallest_voxels": 20, "const_nm": 20.0}}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return run(image_run(tmp_path_factory.mktemp("run"), **TABLES))
+
+
+def skeletons(each: Run) -> dict[str, bytes]:
+    folder = Path(each.layout.run_url)
+    return everything(folder / "skeletons") | {"table": (folder / TABLE).read_bytes()}
+
+
+def test_other_chunks_give_the_same_skeletons(finished: Run, tmp_path: Path) -> None:
+    """The files of a run with other chunks are the same, to the byte, and verify finds nothing."""
+    other = run(image_run(tmp_path, [12, 16, 8], **TABLES))
+    assert skeletons(other) == skeletons(finished)
+    assert set(skeletons(finished)) == {"info", "0.shard", "table"}
+    assert all(proof.proven for proof in verify_run(other, None, seed=0))
+
+
+def test_a_killed_run_has_no_info_and_ends_in_the_same_bytes(
+    finished: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Readers find no skeletons until all shards are written; the next driver ends with those of a whole run."""
+    file = image_run(tmp_path, **TABLES)
+    with monkeypatch.context() as patched:
+
+        def die(self: ExtractSkeletons, chunk: Any, products: Any) -> None:
+            raise Died
+
+        patched.setattr(ExtractSkeletons, "write", die)
+        with pytest.raises(Died):
+            run(file)
+    assert not (tmp_path / "run" / "skeletons" / "info").exists()
+    assert skeletons(run(file)) == skeletons(finished)
+    run(image_run(tmp_path, **{**TABLES, "skeletons": None}))
+    assert not (tmp_path / "run" / "skeletons" / "info").exists()
+    assert not (tmp_path / "run" / TABLE).exists()
