@@ -93,6 +93,8 @@ SEGMENTATION = FileFormat("segmentation.json", 1)
 """In a run directory: the threshold that ``petaseg relabel`` has applied, and what the run file said then."""
 ADDED = FileFormat("added.json", 1)
 """In a run directory: the tables that ``petaseg add`` has added to the configuration."""
+EDITS = FileFormat("edits.json", 1)
+"""In a run directory: the corrections of its neurons, in their order."""
 INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""
 SELF_TRAINING = FileFormat("self-train.json", 1, "another --output")

@@ -92,7 +92,7 @@ OUTSIDE = {
     "numba": {"segmentation"},
     "zmesh": {"shapes"},
     "DracoPy": {"shapes"},
-    "pyarrow": {"shapes", "handover"},
+    "pyarrow": {"shapes", "handover", "runs"},
     "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),

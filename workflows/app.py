@@ -16,6 +16,7 @@ from workflows.commands import (
     add,
     dashboard,
     demo,
+    edit,
     evaluate,
     experiment,
     export,
@@ -94,7 +95,7 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
+    *(demo, init, ingest, plan, run, submit, status, relabel, edit, add, export, verify, evaluate),
     *(view, report, suspects, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):

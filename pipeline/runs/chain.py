@@ -12,6 +12,7 @@ from pipeline.errors import ConfigError
 from pipeline.models.heads import EXTREMES, KNOWN
 from pipeline.runs.branches import BRANCHES
 from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.apply_edits import ApplyEdits
 from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.assign_segments import AssignSegments
 from pipeline.stages.build_basin_graph import BuildBasinGraph
@@ -37,6 +38,7 @@ STAGES: list[type[ChainStage]] = [
     BuildRegionGraph,  # fragments and affinities -> which regions touch, and how strongly
     Agglomerate,  # region graph -> merge tree, from the chunks up to the root
     CutMergeTree,  # merge tree -> the merges that hold at the chosen threshold
+    ApplyEdits,  # merges that hold, and a person's corrections -> what these change; only in a run that has some
     AssignSegments,  # merges that hold -> the final id of every fragment, from the root down to the chunks
     WriteSupervoxels,  # fragments -> supervoxels, whole again across chunk faces
     Relabel,  # fragments -> neurons

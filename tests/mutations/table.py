@@ -237,6 +237,38 @@ SEGMENTATION = [
         "shifted = box",
         "tests/stages/test_affinities.py::test_edges_that_are_stored_at_their_lower_voxel_are_read_at_the_upper_one",
     ),
+    Mutation(
+        "split-after-merge",
+        "A split that contradicts an earlier merge cuts the tie of that merge.",
+        "pipeline/segmentation/min_cut.py",
+        "if np.intersect1d(block[sources], block[sinks]).size:",
+        "if False:",
+        "tests/segmentation/test_edits_applied.py::test_a_later_split_wins_over_a_merge_and_a_later_merge_over_a_split",
+    ),
+    Mutation(
+        "cut-stays-cut",
+        "Contacts that a split has cut join nothing in a later split.",
+        "pipeline/segmentation/edits.py",
+        "side[local[:, 1]]]] = False",
+        "side[local[:, 1]]]] = True",
+        "tests/segmentation/test_edits_applied.py::test_what_a_split_has_cut_stays_cut",
+    ),
+    Mutation(
+        "edits-in-fingerprint",
+        "Another log of edits gives another fingerprint.",
+        "pipeline/stages/apply_edits.py",
+        "[edit.plain() for edit in self.edits]",
+        "len(self.edits)",
+        "tests/segmentation/test_edits_applied.py::test_edits_and_their_order_are_part_of_the_fingerprint",
+    ),
+    Mutation(
+        "surely-largest",
+        "Of the segments that edits make, those are named as the largest that surely are.",
+        "pipeline/segmentation/sizes.py",
+        "come[come[:, 1] > least]",
+        "come",
+        "tests/segmentation/test_sizes.py::test_a_new_segment_that_others_may_exceed_is_not_named",
+    ),
 ]
 
 INFERENCE = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,6 +51,9 @@ def register(app: typer.Typer) -> None:
         layout: Annotated[
             str | None, typer.Option(metavar="NAME", help="4panel, 3d, xy, xz or yz; 4panel, or as you left it.")
         ] = None,
+        edit: Annotated[
+            bool, typer.Option("--edit", help="Add layers to draw merges and splits in, for petaseg edit --state.")
+        ] = False,
         fresh: Annotated[bool, typer.Option("--fresh", help="Forget where you were last in this run.")] = False,
         screenshot: Annotated[
             Path | None, typer.Option(metavar="FILE", help="Draw into a PNG, without a screen, and end.")
@@ -72,7 +75,9 @@ def register(app: typer.Typer) -> None:
         pixels = _pixels(size)
         place = None if at is None else _voxel(at)
         run, layers = _layers([named(each) for each in what], labels or ())
-        look = Look(place, tuple(segments or ()), layout, fresh)
+        if edit and run is None:
+            raise typer.BadParameter("--edit is about the neurons of a run: name one.")
+        look = Look(place, tuple(segments or ()), layout, fresh, edit=edit)
         look = look if suspect is None else look.at_suspect(run, suspect)
         show(run, layers, look, screenshot, pixels, port, browser)
 
@@ -140,6 +145,8 @@ class Look:
     fresh: bool = False
     near: bool = False
     """A place that is looked at closely."""
+    edit: bool = field(default=False, compare=False)
+    """Layers to draw edits in are added, also to what this user saw last."""
 
     def __post_init__(self) -> None:
         from pipeline.errors import ConfigError
@@ -150,12 +157,18 @@ class Look:
 
     def state(self, run: Run | None, layers: Sequence[Layer], server: str) -> dict[str, Any]:
         """The first state of the viewer."""
+        from pipeline.viewing.state import stored_state, with_edit_layers
+
+        kept = stored_state(run.store, server) if run is not None and self == Look() else None
+        state = self._new_state(run, layers, server) if kept is None else kept
+        return with_edit_layers(state) if self.edit else state
+
+    def _new_state(self, run: Run | None, layers: Sequence[Layer], server: str) -> dict[str, Any]:
+        """The state of a viewer that nobody has left."""
         from pipeline.suspects.listing import read_list
-        from pipeline.viewing.state import state_of, stored_state
+        from pipeline.viewing.state import state_of
         from pipeline.viewing.suspects import layers_of_suspects, looking_at
 
-        if run is not None and self == Look() and (kept := stored_state(run.store, server)) is not None:
-            return kept
         state = state_of(layers, server, self.place, self.layout or "4panel")
         state = looking_at(state) if self.near else state
         if run is not None:
