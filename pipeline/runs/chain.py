@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
-from pipeline.models.heads import KNOWN
+from pipeline.models.heads import EXTREMES, KNOWN
 from pipeline.runs.branches import BRANCHES
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.apply_edits import ApplyEdits
@@ -71,8 +71,9 @@ def build_chain(setup: Setup) -> tuple[ChainStage, ...]:
 
 
 def names_of_volumes() -> tuple[str, ...]:
-    """Names of all volumes that stages of some run write: those of the known heads, then those of the stages."""
-    return (*KNOWN, *(volume.name for kind in STAGES for volume in kind.volumes))
+    """Names of all volumes that stages of some run write: the known heads, their extremes, those of the stages."""
+    extremes = (name + each for name in KNOWN for each in EXTREMES)
+    return (*KNOWN, *extremes, *(volume.name for kind in STAGES for volume in kind.volumes))
 
 
 def with_readers(name: str, *, without: str = "") -> tuple[str, ...]:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from pipeline.errors import ConfigError
 from pipeline.runs.run import Run
+from pipeline.runs.swc import export_swc
 from pipeline.runs.verify import verify_run
+from pipeline.shapes.measure_tables import read_table
 from pipeline.stages.extract_skeletons import ExtractSkeletons
 from pipeline.stages.write_skeletons import TABLE
-from tests.runs import run
+from tests.runs import petaseg, run
 from tests.stages.test_downsample import Died, everything, image_run
 
 TABLES = {"downsample": None, "skeletons": {"smallest_voxels": 20, "const_nm": 20.0}}
@@ -53,3 +56,25 @@ def test_a_killed_run_has_no_info_and_ends_in_the_same_bytes(
     run(image_run(tmp_path, **{**TABLES, "skeletons": None}))
     assert not (tmp_path / "run" / "skeletons" / "info").exists()
     assert not (tmp_path / "run" / TABLE).exists()
+
+
+def test_swc_of_a_run_is_its_skeletons(finished: Run, tmp_path: Path) -> None:
+    """Each skeleton is a file with as many lines as it has vertices; some alone where they are named."""
+    table = read_table((Path(finished.url) / TABLE).read_bytes())
+    assert petaseg("export", finished.url, tmp_path / "all", "--to", "swc").returncode == 0
+    lines = {path.stem: path.read_text().splitlines() for path in (tmp_path / "all").iterdir()}
+    vertices = dict(zip(map(str, table["id"].tolist()), table["vertices"].tolist(), strict=True))
+    assert {name: sum(not line.startswith("#") for line in found) for name, found in lines.items()} == vertices
+    first = int(table["id"][0])
+    assert export_swc(finished, str(tmp_path / "one"), [first]) == 1
+    assert (tmp_path / "one" / f"{first}.swc").read_text() == (tmp_path / "all" / f"{first}.swc").read_text()
+
+
+def test_what_has_no_skeleton_is_refused(finished: Run, tmp_path: Path) -> None:
+    """A run without skeletons, and a segment without one, are refused with the remedy."""
+    with pytest.raises(ConfigError, match=r"--segment is 123456789, which has no skeleton: .*smallest_voxels"):
+        export_swc(finished, str(tmp_path / "out"), [123456789])
+    bare = Run.open(image_run(tmp_path, downsample=None))
+    with pytest.raises(ConfigError, match=r"has no skeletons: first `petaseg add .* skeletons`"):
+        export_swc(bare, str(tmp_path / "out"))
+    assert not (tmp_path / "out").exists()
