@@ -13,6 +13,7 @@ from pipeline.config.reading import parse_config
 from pipeline.errors import ConfigError, VolumeError
 from pipeline.execution import Engine
 from pipeline.experiments.base import Scale, find_experiment, run_experiment
+from pipeline.handover import hand_over
 from pipeline.models.spec import build, load_card
 from pipeline.registry import load
 from pipeline.runs.launch import cluster_of, driver_of, submission_of, submit
@@ -37,6 +38,8 @@ TABLE = [
 REGISTRIES = {want: re.match(r"`(\w+)` in `(pipeline/[\w/]+)\.py`", line) for want, _, line in TABLE}
 AFFINITIES = {"what": "affinities", "offsets": [[-1, 0, 0], [0, -1, 0], [0, 0, -1]]}
 CHUNKS = {"chunk_shape": [8, 8, 8], "storage_chunk_shape": [8, 8, 8]}
+
+HANDED_ON = "a format in which supervoxels and merge tree are handed on"
 
 Register = Callable[[str, str, object], None]
 
@@ -156,6 +159,17 @@ def test_an_experiment(register: Register, tmp_path: Path) -> None:
     assert "| 3 |" in (tmp_path / "counting" / "table.md").read_text()
 
 
+def test_a_format_of_handing_on(register: Register, tmp_path: Path) -> None:
+    """``hand_over`` finds a toy format, which gets the stored supervoxels of a run."""
+    affinities = np.random.default_rng(0).integers(0, 256, (3, 16, 16, 16), "uint8")
+    source = write_volume(tmp_path / "affinities.zarr", affinities)
+    register(HANDED_ON, "list", "tests.toys:hand_over_as_list")
+    hand_over(run(write_run(tmp_path, input={"affinities": source}, **CHUNKS)), str(tmp_path / "out"), "list")
+    ids = [int(line) for line in (tmp_path / "out" / "ids.txt").read_text().split()]
+    found = np.unique(open_volume(str(tmp_path / "run" / "supervoxels.zarr"))[...])
+    assert ids == found[found > 0].tolist()
+
+
 def test_an_execution_engine(register: Register, tmp_path: Path) -> None:
     """A run file names a toy executor, and the run gives the bytes of a plain loop."""
     affinities = write_volume(
@@ -201,6 +215,7 @@ TOYS = {
     "a model": test_a_model,
     "a storage format": test_a_storage_format,
     "a generator": test_a_generator,
+    HANDED_ON: test_a_format_of_handing_on,
     "an experiment": test_an_experiment,
     "a loss": test_a_loss,
     "a training target": test_a_training_target,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipeline.config.run_file import Table
 from pipeline.execution.base import Item, Outcome, Result, attempt
 from pipeline.execution.stopping import Gate
 from pipeline.experiments.base import Experiment, Report
+from pipeline.handover.source import Source
 from pipeline.models.cells import Recurrence
 from pipeline.models.recurrent import RecurrentNetwork
 from pipeline.needs import Needs
@@ -178,6 +180,12 @@ class BackwardsExecutor:
 
     def close(self) -> None:
         """Nothing to release."""
+
+
+def hand_over_as_list(source: Source, place: Path, on_progress: Callable[[int, int], None]) -> None:
+    """The ids of the supervoxels of a run, one a line."""
+    ids = {name for _, part in source.parts() for name in part.supervoxels["id"].tolist()}
+    (place / "ids.txt").write_text("\n".join(map(str, sorted(ids))))
 
 
 class PaperCluster:

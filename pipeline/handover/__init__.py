@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from pipeline.errors import ConfigError
 from pipeline.registry import find, load
 
 if TYPE_CHECKING:
@@ -42,8 +41,6 @@ def hand_over(
 
     writer = load(find(HANDOVERS, to, "--to is"))
     source = Source.of(run, to)
-    if "://" in output:
-        raise ConfigError(f"the output {output} is not on this machine; export to a path, and copy it from there")
     with appearing(output) as place:
         place.mkdir()
         writer(source, place, on_progress, **options)

@@ -13,20 +13,23 @@ import numpy as np
 
 from pipeline.geometry import BoundingBox
 
-BUCKETS = 2048
+BUCKETS = 1 << 14
 """The most buckets that a volume is divided into; each is a file."""
-LEAST_WIDTH = 1 << 26
+SCORES = 1 << 11
+"""Buckets of scores."""
+LEAST_WIDTH = 1 << 24
 """The fewest voxels for which there is a bucket of ids."""
 WAITING = 1 << 19
 """Rows that wait in memory before they are written."""
-Join = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Bucket = Callable[[np.ndarray], np.ndarray]
+"""The bucket of each row, int64 (n,)."""
 
 
 class Sorted:
     """Rows of one type, added in any order and read in the order of ``keys``."""
 
-    def __init__(self, folder: Path, dtype: np.dtype, keys: Sequence[str], bucket: Callable[[np.ndarray], np.ndarray]):
-        """Keep rows in a new folder. ``bucket``: the bucket of each row, int64 (n,), in the order of the keys."""
+    def __init__(self, folder: Path, dtype: np.dtype, keys: Sequence[str], bucket: Bucket) -> None:
+        """Keep rows in a new folder. ``bucket``: does not fall where the keys rise."""
         folder.mkdir(parents=True)
         self._folder, self._dtype, self._keys, self._bucket = folder, dtype, list(keys), bucket
         self._rows: list[np.ndarray] = []
@@ -88,7 +91,7 @@ def group_starts(rows: np.ndarray, keys: Sequence[str]) -> np.ndarray:
     return np.flatnonzero(new)
 
 
-def by_id(key: str, bounds: BoundingBox) -> Callable[[np.ndarray], np.ndarray]:
+def by_id(key: str, bounds: BoundingBox) -> Bucket:
     """The bucket of rows whose key is a place of a voxel in ``bounds``."""
     width = np.uint64(max(LEAST_WIDTH, -(-bounds.voxels // BUCKETS)))
     return lambda rows: (rows[key] // width).astype(np.int64)
@@ -96,4 +99,4 @@ def by_id(key: str, bounds: BoundingBox) -> Callable[[np.ndarray], np.ndarray]:
 
 def by_score(rows: np.ndarray) -> np.ndarray:
     """The bucket of rows with a ``score`` from 0 to 1, the best first."""
-    return ((1 - rows["score"]) * BUCKETS).astype(np.int64)
+    return ((1 - rows["score"]) * SCORES).astype(np.int64)

@@ -18,6 +18,7 @@ from tests.handover.handed import RESOLUTION, START, handed_run, plain_contacts,
 from tests.object_runs import SEEDS
 from tests.object_runs import write as object_run
 from tests.runs import petaseg, run
+from workflows.commands.export import KINDS
 
 NAMES = ("supervoxels", "contacts", "merges", "neurons")
 
@@ -163,10 +164,28 @@ def test_what_dies_leaves_nothing(finished: Run, tmp_path: Path, to: str) -> Non
 
 
 def test_the_command_hands_on_a_run(finished: Run, tables: Path, tmp_path: Path) -> None:
-    """The command writes the same tables, and refuses what chooses voxels."""
+    """The command writes the same tables, names every format, and refuses what chooses voxels."""
+    assert all(kind in KINDS for kind in HANDOVERS)
     done = petaseg("export", finished.url, tmp_path / "out", "--to", "parquet")
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out" / "merges.parquet").read_bytes() == (tables / "merges.parquet").read_bytes()
     refused = petaseg("export", finished.url, tmp_path / "no", "--to", "parquet", "--box", "0:9,0:8,10:20")
     assert refused.returncode != 0
     assert "hands on a whole run: leave them out" in " ".join(refused.stderr.split())
+    refused = petaseg("export", finished.url, tmp_path / "no", "--to", "png")
+    assert "hdf5, tiff, parquet, " in " ".join(refused.stderr.split())
+
+
+def test_a_segmentation_beside_the_first_is_handed_on(tmp_path: Path) -> None:
+    """Another threshold's volume beside the run has neurons of its own, and the same supervoxels."""
+    file = handed_run(tmp_path)
+    run(file)
+    said = petaseg("relabel", file, "--threshold", "0.8", "--output", "strict.zarr")
+    assert said.returncode == 0, said.stderr
+    hand_over(Run.open(str(tmp_path / "run")), str(tmp_path / "first"), "parquet")
+    beside = Run.open(str(tmp_path / "run" / "beside" / "strict"))
+    hand_over(beside, str(tmp_path / "strict"), "parquet")
+    found = columns(tmp_path / "strict", "neurons")
+    assert np.array_equal(found["id"], np.unique(voxels(beside, "labels")[voxels(beside, "labels") > 0]))
+    assert len(found["id"]) > len(columns(tmp_path / "first", "neurons")["id"])
+    assert (tmp_path / "strict" / "merges.parquet").read_bytes() == (tmp_path / "first" / "merges.parquet").read_bytes()

@@ -953,6 +953,25 @@ FEW_LABELS = [
     ),
 ]
 
+HANDOVER = [
+    Mutation(
+        "parts-of-an-agglomerate",
+        "A neuron whose parts do not touch is one agglomerate of WEBKNOSSOS.",
+        "pipeline/handover/webknossos.py",
+        "lone = lone[starts[group[lone]] != lone]",
+        "lone = lone[:0]",
+        "tests/handover/test_handed_webknossos.py::test_parts_that_do_not_touch_are_connected",
+    ),
+    Mutation(
+        "numbers-of-a-graph-chunk",
+        "More supervoxels than the ids of a chunked graph can number are refused.",
+        "pipeline/handover/chunk_ids.py",
+        "if count >= 1 << COUNTER_BITS:",
+        "if count > 1 << COUNTER_BITS:",
+        "tests/handover/test_handed_graph.py::test_more_supervoxels_than_ids_have_bits_for_are_refused",
+    ),
+]
+
 MUTATIONS = [
     *(
         *SEGMENTATION,
@@ -966,5 +985,6 @@ MUTATIONS = [
         *KUBERNETES,
         *SCORES,
         *FEW_LABELS,
+        *HANDOVER,
     ),
 ]

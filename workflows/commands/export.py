@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -56,19 +58,22 @@ def register(app: typer.Typer) -> None:
         from pipeline.runs.exported import exported, image_of
         from pipeline.runs.run import Run
         from pipeline.runs.swc import SWC, export_swc
+        from pipeline.volumes.export import WRITERS
         from pipeline.volumes.export import export as write
-        from workflows.terminal.tables import say, share_bar
+        from workflows.terminal.tables import say
 
         if graph_chunk is not None and to != "pychunkedgraph":
             raise ConfigError(f"--graph-chunk is for --to pychunkedgraph, and --to is {to}: leave it out")
         if segments and to != SWC:
             raise ConfigError(f"--segment is for --to {SWC}, and --to is {to}: leave it out")
+        if to not in {*WRITERS, *HANDOVERS, SWC}:
+            raise ConfigError(f"--to is {to!r}; there are {', '.join((*WRITERS, *HANDOVERS, SWC))}: choose one")
         opened = Run.open(run, tuple(set_ or ()))
         if to == SWC:
             if box or volume or sharded:
                 raise ConfigError(f"--box, --volume and --sharded are about voxels; --to {to} has none: leave them out")
-            with share_bar("export") as advance:
-                count = export_swc(opened, output, segments or (), (lambda done, total: None) if quiet else advance)
+            with _bar(quiet) as advance:
+                count = export_swc(opened, output, segments or (), advance)
             if not quiet:
                 say(f"{output} has {count:,} skeletons of {opened.url}")
             return
@@ -78,8 +83,8 @@ def register(app: typer.Typer) -> None:
                     f"--box, --volume and --sharded are about voxels; --to {to} hands on a whole run: leave them out"
                 )
             given = {} if graph_chunk is None else {"graph_chunk": Vec(*parse_shape(graph_chunk, "--graph-chunk"))}
-            with share_bar("export") as advance:
-                hand_over(opened, output, to, (lambda done, total: None) if quiet else advance, **given)
+            with _bar(quiet) as advance:
+                hand_over(opened, output, to, advance, **given)
             if not quiet:
                 say(f"{output} has the supervoxels of {opened.url}, and what joins them")
             return
@@ -88,7 +93,19 @@ def register(app: typer.Typer) -> None:
         if not roi.contains(part):
             raise ConfigError(f"--box is {part}, and the run has computed {roi}; choose a box within it")
         beside = None if wanted.name == "image" else image_of(opened)
-        with share_bar("export") as advance:
-            write(wanted, output, to, part, (lambda done, total: None) if quiet else advance, beside, sharded)
+        with _bar(quiet) as advance:
+            write(wanted, output, to, part, advance, beside, sharded)
         if not quiet:
             say(f"{output} has {part.voxels:,} voxels of {wanted.name} of {opened.url}")
+
+
+@contextmanager
+def _bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar, or nothing."""
+    from workflows.terminal.tables import share_bar
+
+    if quiet:
+        yield lambda done, total: None
+        return
+    with share_bar("export") as advance:
+        yield advance
