@@ -14,6 +14,7 @@ from pipeline.viewing.layers import layers_of_run
 from pipeline.viewing.properties import properties_of
 from pipeline.viewing.server import ServedLayer
 from tests.runs import petaseg, run, write_run, write_volume
+from tests.shapes.test_skeletons import several
 
 WALL = 20
 
@@ -45,6 +46,27 @@ def test_the_selected_neuron_is_seen_in_3d(finished: Run, tmp_path: Path) -> Non
         shares.append(tuple(middle))
     assert min(shares[0], shares[2]) > 0.02
     assert shares[1] != shares[3]
+
+
+def test_skeletons_are_seen_in_3d(tmp_path: Path) -> None:
+    """A run that has skeletons and no meshes shows lines, those of the selected neuron alone."""
+    labels = write_volume(tmp_path / "given.zarr", several(), (32, 32, 32))
+    rules = {"segmentation": {"kind": "labels"}, "skeletons": {"smallest_voxels": 1}}
+    shapes = {"chunk_shape": [64, 64, 64], "storage_chunk_shape": [64, 64, 64]}
+    made = run(write_run(tmp_path, input={"labels": labels}, **rules, **shapes))
+    layer = layers_of_run(made)[-1]
+    served = ServedLayer(layer.served, layer.properties, layer.folders)
+    assert json.loads(served.find("skeletons/info")[0])["@type"] == "neuroglancer_skeletons"
+    seen = []
+    for label in (1, 2):
+        look = tmp_path / f"{label}.png"
+        words = ("--layout", "3d", "--segment", label, "--size", "500x400", "--screenshot", look)
+        assert petaseg("view", made.url, *words).returncode == 0
+        with Image.open(look) as image:
+            pixels = np.asarray(image.convert("RGB")).astype(int)
+        seen.append(pixels.max(-1) - pixels.min(-1) > 40)
+    alone = [seen[0] & ~seen[1], seen[1] & ~seen[0]]
+    assert min(lines.sum() for lines in alone) > 150
 
 
 def finished_labels(finished: Run) -> list[int]:
