@@ -106,9 +106,10 @@ def predict(
     voxels, size = checked_image(image, _image_channels(model)), resolution_of(image, resolution)
     sources = {"image": voxels}
     with _array_run(sources, size, {"inference.model": model}, tables, progress) as session:
-        from pipeline.stages.predict_heads import PredictHeads
+        from pipeline.stages.blend_heads import BlendHeads
 
-        session.run_stage(PredictHeads.name)
+        for name in (*BlendHeads.reads, BlendHeads.name):
+            session.run_stage(name)
         return _read(session, session.run.setup.source)
 
 

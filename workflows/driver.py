@@ -9,8 +9,8 @@ from typing import Literal, TypedDict, Unpack
 from pipeline.errors import ConfigError, StageFailed
 from pipeline.execution.runner import Listener
 from pipeline.runs.run import Run
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.landscape import refuse_below_tables
-from pipeline.stages.predict_heads import PredictHeads
 from workflows.central import check_scheduler, explained
 from workflows.events.run_log import log_place
 from workflows.interruption import saying, this_command
@@ -106,7 +106,7 @@ def segment(
 
 def check_complete(run: Run, part: Done) -> None:
     """Raise ``ConfigError`` unless the run has this part, and it is complete under the present configuration."""
-    stage = (PredictHeads if part == "heads" else run.cut.tables if part == "tables" else run.kind.result).name
+    stage = (BlendHeads if part == "heads" else run.cut.tables if part == "tables" else run.kind.result).name
     if not run.is_complete(run.stage(stage)):
         if run.landscape is not None and part == "tables":
             refuse_below_tables(run.landscape.head, run.config.segmentation)

@@ -28,7 +28,7 @@ from pipeline.few_labels.candidates import Candidates, boxes_of, describe
 from pipeline.few_labels.choice import choose
 from pipeline.geometry import BoundingBox, Vec, as_vec
 from pipeline.runs.run import Run
-from pipeline.stages.predict_heads import PredictHeads
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.training.config import TrainConfig
 
 PERCENT = 1
@@ -108,10 +108,11 @@ def candidates(config: TrainConfig, scale: Scale, sizes: Sizes, folder: Path) ->
     file.write_text(dump_yaml(data))
     run = Run.open(file)
     run.create()
-    stage = run.stage(PredictHeads.name)
-    ledger = run.ledger(stage)
-    run_stage(stage, ledger, make_executor("serial"), RunOptions.of(Execution(attempts=1), run.command))
-    ledger.close()
+    for name in (*BlendHeads.reads, BlendHeads.name):
+        stage = run.stage(name)
+        ledger = run.ledger(stage)
+        run_stage(stage, ledger, make_executor("serial"), RunOptions.of(Execution(attempts=1), run.command))
+        ledger.close()
     volume = config.volumes[0]
     assert volume.start is not None
     assert volume.stop is not None

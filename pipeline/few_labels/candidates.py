@@ -20,7 +20,7 @@ from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.runs.run import Run
 from pipeline.stages import opened
-from pipeline.stages.predict_heads import PredictHeads
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.volumes import open_volume
 from pipeline.volumes.coarser import CoarserVolume, mask_on
 
@@ -101,12 +101,13 @@ class Probabilities:
     @classmethod
     def of(cls, run: Run) -> Probabilities:
         """Those of a run of a network; ``ConfigError`` if it stores none."""
-        stage = run.stage(PredictHeads.name)
-        assert isinstance(stage, PredictHeads)
-        heads = [head.name for head in stage.heads if head.mapping in ("probability", "classes")]
+        stage = run.stage(BlendHeads.name)
+        assert isinstance(stage, BlendHeads)
+        stored = stage.predicted.heads
+        heads = [head.name for head in stored if head.mapping in ("probability", "classes")]
         if not heads:
             raise ConfigError(
-                f"{run.source} stores {', '.join(head.name for head in stage.heads)}; how unsure a network is follows "
+                f"{run.source} stores {', '.join(head.name for head in stored)}; how unsure a network is follows "
                 "from probabilities: name such a head in inference.heads"
             )
         return cls(tuple(map(run.layout.volume_url, heads)), stage.fingerprint)

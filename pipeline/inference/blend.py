@@ -1,55 +1,57 @@
-"""Overlapping patches become one block: for each voxel (sum of weight * value) / (sum of weights), then uint8.
+"""Overlapping patches become sums: for each voxel the values of its patches, each with its share of the weight.
 
-Only the core is accumulated, in float32, with one product and one sum for each patch, in lattice order. The sequence of
-operations of a voxel is the same in any core that holds it, so its byte is the same.
+A patch is rounded to whole numbers before it is added (``fixed_point.py``), so the sum of a voxel does not depend on
+the order of its patches, nor on which chunk has computed them. float32 holds these numbers exactly.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.geometry import BoundingBox, Triple
+from pipeline.inference.fixed_point import FixedPoint
 from pipeline.inference.lattice import PatchLattice
-from pipeline.inference.window import weight_sums
+from pipeline.inference.window import weight_shares
 
 
 class Blender:
-    """The blended values of one core, (channels, z, y, x), on one device."""
+    """The sums of one box, (channels, z, y, x), on one device."""
 
-    def __init__(self, core: BoundingBox, lattice: PatchLattice, channels: int, window: Tensor) -> None:
-        self._core = core
+    def __init__(self, box: BoundingBox, lattice: PatchLattice, channels: int, device: torch.device) -> None:
+        self._box = box
         self._lattice = lattice
-        self._window = window  # (z, y, x) float32
-        self._total = torch.zeros((channels, *core.shape), device=window.device)
+        self._scale = FixedPoint.of(lattice)
+        self._total = torch.zeros((channels, *box.shape), device=device)
 
     def add(self, index: Triple, values: Tensor) -> None:
-        """Add a patch, (channels, z, y, x) float32; patches must come in lattice order.
+        """Add a patch, (channels, z, y, x) float32, none beyond -1 to 1; patches may come in any order.
 
-        A patch of zeros need not be added: it changes no sum, and the sums of weights follow from the lattice.
+        A patch of zeros need not be added: it changes no sum, and the shares of the others follow from the lattice.
         """
         box = self._lattice.box(index)
-        part = box.intersect(self._core)
+        part = box.intersect(self._box)
         inside = part.slices(box.start)
-        target = self._total[:, *part.slices(self._core.start)]
-        target += values[:, *inside] * self._window[inside]
+        weighted = (values[:, *inside] * self._window(index)[inside]).round_()
+        self._total[:, *part.slices(self._box.start)] += weighted
 
-    def values(self) -> Tensor:
-        """The block, (channels, z, y, x) float32, 255 for 1; may be called once, after the last patch.
+    def sums(self) -> Tensor:
+        """The sums, (channels, z, y, x) of the scale's integer type; after the last patch.
 
         Raises ``ModelError`` if the network returned a value that is not a finite number.
         """
-        z, y, x = (torch.from_numpy(w).to(self._window.device) for w in weight_sums(self._lattice, self._core))
-        scaled = self._total.div_(z[:, None, None] * y[:, None] * x).mul_(255.0)
-        if not torch.isfinite(scaled.sum()):  # a sum is not finite if any value is not
+        if not torch.isfinite(self._total.sum()):  # a sum is not finite if any value is not
             raise ModelError(
-                f"the network returned values that are not finite in {self._core}; numbers must be finite: check the "
+                f"the network returned values that are not finite in {self._box}; numbers must be finite: check the "
                 "card's normalisation, or use precision: float32"
             )
-        return scaled
+        return self._total.to(torch.int16 if self._scale.dtype.itemsize == 2 else torch.int32)
 
-
-def to_uint8(values: Tensor) -> Tensor:
-    """Values rounded half to even and clipped to 0..255; ``values`` is overwritten."""
-    return values.round_().clamp_(0, 255).to(torch.uint8)
+    def _window(self, index: Triple) -> Tensor:
+        """The share of a patch in its voxels, (z, y, x) float32, on the scale of the sums."""
+        along_z, along_y, along_x = weight_shares(self._lattice, index)
+        parts = (along_z * self._scale.one, along_y, along_x)
+        z, y, x = (torch.from_numpy(part.astype(np.float32)).to(self._total.device) for part in parts)
+        return z[:, None, None] * y[:, None] * x

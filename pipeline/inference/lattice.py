@@ -11,7 +11,7 @@ A dataset that is smaller than P along an axis has one patch there; its image is
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import product as cartesian
 from math import prod
@@ -20,7 +20,9 @@ import numpy as np
 
 from pipeline.errors import BoundsError, ConfigError
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
-from pipeline.grid import ChunkGrid
+
+Ranges = tuple[range, range, range]
+"""Patches that lie in a box of the lattice: for each axis their indices."""
 
 
 @dataclass(frozen=True)
@@ -78,19 +80,22 @@ class PatchLattice:
         z, y, x = self.ranges(core)
         return list(cartesian(z, y, x))
 
-    def ranges(self, core: BoundingBox) -> tuple[range, range, range]:
+    def ranges(self, core: BoundingBox) -> Ranges:
         """For each axis the indices of the patches that share a voxel with ``core``.
 
         Raises ``BoundsError`` if the core is empty or leaves the bounds.
         """
         if core.empty or not self.bounds.contains(core):
             raise BoundsError(f"core {core} must be a non-empty part of the dataset {self.bounds}")
-        z, y, x = map(self._range, range(3), core.start, core.stop)
+        z, y, x = map(self.on_axis, range(3), core.start, core.stop)
         return z, y, x
 
     def support(self, core: BoundingBox) -> BoundingBox:
         """The voxels to read for ``core``: the box around all its patches, inside the bounds."""
-        ranges = self.ranges(core)
+        return self.around(self.ranges(core))
+
+    def around(self, ranges: Ranges) -> BoundingBox:
+        """The box around patches, of which there is one at least, inside the bounds."""
         first, last = (Vec(*(r[end] for r in ranges)) for end in (0, -1))
         return BoundingBox(self.box(first).start, self.box(last).stop).intersect(self.bounds)
 
@@ -100,30 +105,15 @@ class PatchLattice:
         widths = [(0, 0)] * (image.ndim - 3) + [(0, m) for m in missing]
         return np.pad(image, widths, mode="reflect") if any(missing) else image
 
-    def computed(self, grid: ChunkGrid) -> int:
-        """The number of patches that all chunks of a grid compute; a patch that touches two chunks counts twice.
+    def on_axis(self, axis: int, start: int, stop: int) -> range:
+        """Along an axis the indices of the patches that share a voxel with an interval."""
+        return self.beginning(axis, start - self.patch_shape[axis] + 1, stop)
 
-        Chunks and patches are products of intervals, so patches are counted along each axis.
-        """
-        if grid.bounds != self.bounds:
-            raise ConfigError(f"the grid covers {grid.bounds} and the lattice {self.bounds}; both need the same bounds")
-        return prod(sum(len(self._range(axis, *cut)) for cut in _intervals(grid, axis)) for axis in range(3))
-
-    def waste(self, grid: ChunkGrid) -> float:
-        """Patches computed over patches needed for the grid's region of interest; 1.0 if none is computed twice."""
-        return self.computed(grid) / prod(len(r) for r in self.ranges(grid.roi))
-
-    def _range(self, axis: int, start: int, stop: int) -> range:
+    def beginning(self, axis: int, start: int, stop: int) -> range:
+        """Along an axis the indices of the patches whose first voxel lies in an interval."""
         every = range(self.counts[axis])
 
         def position(i: int) -> int:
             return self.position(axis, i)
 
-        first = bisect_right(every, start - self.patch_shape[axis], key=position)
-        return range(first, bisect_left(every, stop, key=position))
-
-
-def _intervals(grid: ChunkGrid, axis: int) -> list[tuple[int, int]]:
-    begins = [grid.bounds.start[axis] + (grid.first[axis] + i) * grid.shape[axis] for i in range(grid.counts[axis])]
-    low, high = grid.roi.start[axis], grid.roi.stop[axis]
-    return [(max(low, begin), min(high, begin + grid.shape[axis])) for begin in begins]
+        return range(bisect_left(every, start, key=position), bisect_left(every, stop, key=position))

@@ -4,13 +4,12 @@ affinities, membranes, ...    the activation of each channel
 signed distance (tanh)        (d + 1) / 2
 instance distance (levels)    the expected level over the number of levels: one channel
 classes (softmax)             the probability of each class
+affinities (no activation)    the value, cut to 0 to 1
 
 All of it is linear behind the activation, so that it may come before copies and patches are averaged.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -27,7 +26,7 @@ def head_values(head: Head, logits: Tensor) -> Tensor:
     if head.activation == "softmax":
         shares = torch.softmax(logits, 0)
         return _expected_level(shares) if head.mapping == "level" else shares
-    return logits
+    return torch.where(torch.isfinite(logits), logits.clamp(0, 1), torch.nan)
 
 
 def _expected_level(shares: Tensor) -> Tensor:
@@ -36,9 +35,3 @@ def _expected_level(shares: Tensor) -> Tensor:
     for level in range(1, len(shares)):
         total += shares[level] * (level / (len(shares) - 1))
     return total[None]
-
-
-def outside_of(heads: Sequence[Head], device: torch.device) -> Tensor | None:
-    """The values where there is no image, (channels, 1, 1, 1); ``None`` if all are 0."""
-    values = [value for head in heads for value in head.outside]
-    return torch.tensor(values, device=device)[:, None, None, None] if any(values) else None

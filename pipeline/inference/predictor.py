@@ -1,9 +1,9 @@
 """Predict the uint8 heads of a core from the image of its support: a pure function of image, weights and options.
 
-1. the patches of the dataset's lattice that touch the core       lattice.py
+1. the patches of the dataset's lattice that touch the core       lattice.py; of a chunk of a run, its own: shares.py
 2. without constant patches, which are outside the tissue         Predictor._has_image
 3. normalise batches, run the network, undo variants              Predictor._values, outputs.py
-4. weight, sum over the core, divide, round                       blend.py
+4. weight, round, sum                                             blend.py, fixed_point.py
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
+from itertools import product as cartesian
 from statistics import median
 from typing import TYPE_CHECKING
 
@@ -23,15 +24,15 @@ from torch import Tensor
 from pipeline.errors import ConfigError, ModelError
 from pipeline.geometry import ZERO, BoundingBox, Triple, Vec, as_vec
 from pipeline.inference.augmentation import Augmentation, channels_needed, variants
-from pipeline.inference.blend import Blender, to_uint8
-from pipeline.inference.lattice import PatchLattice
+from pipeline.inference.blend import Blender
+from pipeline.inference.fixed_point import FixedPoint
+from pipeline.inference.lattice import PatchLattice, Ranges
 from pipeline.inference.options import PredictOptions
-from pipeline.inference.outputs import head_values, outside_of
+from pipeline.inference.outputs import head_values
 from pipeline.inference.probe import probe_patches
 from pipeline.inference.runtime import forward_state
-from pipeline.inference.window import bump_window
 from pipeline.models.folding import folded
-from pipeline.models.heads import AFFINITIES, chosen_heads, volumes_of
+from pipeline.models.heads import AFFINITIES, chosen_heads, outside_of, split_channels, volumes_of
 
 if TYPE_CHECKING:
     from pipeline.models.spec import LoadedModel
@@ -60,10 +61,10 @@ class Predictor:
             replace(head, affinities=options.channels) for head in chosen_heads(loaded.card, options.heads)
         )
         self.volumes = volumes_of(self.heads, options.augmentation_rule)
-        self._outside = outside_of([head for _, head in self.volumes], self.device)
+        self.outside = outside_of(head for _, head in self.volumes)
+        self._outside = _column(self.outside, self.device) if any(self.outside) else None
         narrow, self.channels = self._narrowed(loaded.module)
         self.network = self._placed(narrow)
-        self._windows: dict[Vec, Tensor] = {}
         self._augmentations: dict[Vec, Augmentation] = {}
 
     @property
@@ -93,49 +94,49 @@ class Predictor:
         the core, after each batch.
         Raises ``ConfigError`` for an image of another shape, ``ModelError`` if the network breaks its card.
         """
-        with forward_state(self.options):
-            values, counters = self.blended(image, core=core, lattice=lattice, on_patches=on_patches)
-            return self._download(to_uint8(values)), counters
+        patches = lattice.ranges(core)
+        sums, counters = self.sums(image, patches=patches, box=core, lattice=lattice, on_patches=on_patches)
+        return FixedPoint.of(lattice).to_uint8(sums, self.outside), counters
 
     def split(self, block: np.ndarray) -> dict[str, np.ndarray]:
         """The volumes of a block (channels, z, y, x) by name; those of one channel are (z, y, x)."""
-        ends = np.cumsum([head.stored_channels for _, head in self.volumes])
-        parts = zip(self.volumes, np.split(block, ends[:-1]), strict=True)
-        return {name: part if len(part) > 1 else part[0] for (name, _), part in parts}
+        return split_channels(block, self.volumes)
 
-    def blended(
+    def sums(
         self,
         image: np.ndarray | Reader,
         *,
-        core: BoundingBox,
+        patches: Ranges,
+        box: BoundingBox,
         lattice: PatchLattice,
         on_patches: Progress = lambda done, total: None,
-    ) -> tuple[Tensor, dict[str, float]]:
-        """``predict`` before rounding: (channels, z, y, x) float32 on the device, 255 for 1; in ``forward_state``."""
-        support = lattice.support(core)
+    ) -> tuple[np.ndarray, dict[str, float]]:
+        """What these patches contribute to a box, whole numbers (channels, z, y, x): ``FixedPoint`` has their scale.
+
+        ``image``, ``on_patches`` and errors as in ``predict``; the support is ``lattice.around(patches)``.
+        """
+        support, chosen = lattice.around(patches), list(cartesian(*patches))
         voxels = lattice.pad(_voxels(image, support, self.card.image_channels))
-        touching = lattice.touching(core)
-        with_image = [index for index in touching if self._has_image(voxels, lattice.box(index), support)]
-        blender = Blender(core, lattice, self.stored_channels, self._window(lattice.patch_shape))
-        on_device = self._upload(voxels)
-        done = len(touching) - len(with_image)
-        for batch in _batches(with_image, self.batch_size):
-            boxes = ((..., *lattice.box(index).slices(support.start)) for index in batch)
-            for index, values in zip(batch, self._values([on_device[box] for box in boxes]), strict=True):
-                blender.add(index, values if self._outside is None else values - self._outside)
-            done += len(batch)
-            on_patches(done, len(touching))
-        blended = blender.values()
-        if self._outside is not None:  # a voxel without image is blended from patches of zeros
-            blended += self._outside * 255
-        return blended, {"patches": len(with_image), "skipped": len(touching) - len(with_image)}
+        with_image = [index for index in chosen if self._has_image(voxels, lattice.box(index), support)]
+        done = len(chosen) - len(with_image)
+        with forward_state(self.options):
+            blender = Blender(box, lattice, self.stored_channels, self.device)
+            on_device = self._upload(voxels)
+            for batch in _batches(with_image, self.batch_size):
+                boxes = ((..., *lattice.box(index).slices(support.start)) for index in batch)
+                for index, values in zip(batch, self._values([on_device[each] for each in boxes]), strict=True):
+                    blender.add(index, values if self._outside is None else values - self._outside)
+                done += len(batch)
+                on_patches(done, len(chosen))
+            sums = self._download(blender.sums())
+        return sums, {"patches": len(with_image), "skipped": len(chosen) - len(with_image)}
 
     def digest(self, patch_shape: Vec) -> str:
         """What this process computes: BLAKE2b-128 over the network's output for one full batch of fixed patches.
 
         Processes of equal digest run the same arithmetic on the shapes of a run, whatever their machines are called.
         It is taken before blending and rounding, of which nothing else depends on the machine: these are single
-        sums, products and quotients of float32, which IEEE 754 rounds alike everywhere. The variants of an
+        products and quotients, which IEEE 754 rounds alike everywhere, and sums of whole numbers. The variants of an
         augmentation have one shape, so one forward pass is enough.
         """
         found = hashlib.blake2b(digest_size=16)
@@ -233,11 +234,6 @@ class Predictor:
         torch.cuda.synchronize(self.device)
         return host.numpy()
 
-    def _window(self, patch_shape: Vec) -> Tensor:
-        if patch_shape not in self._windows:
-            self._windows[patch_shape] = torch.from_numpy(bump_window(patch_shape)).to(self.device)
-        return self._windows[patch_shape]
-
     def _augmentation(self, patch_shape: Vec) -> Augmentation:
         if patch_shape not in self._augmentations:
             options = self.options
@@ -277,6 +273,11 @@ def _voxels(image: np.ndarray | Reader, support: BoundingBox, channels: int) -> 
             f"{support}: read lattice.support(core)"
         )
     return voxels
+
+
+def _column(values: Sequence[float], device: torch.device) -> Tensor:
+    """A value for each channel, (channels, 1, 1, 1)."""
+    return torch.tensor(values, device=device)[:, None, None, None]
 
 
 def _batches(indices: Sequence[Triple], size: int) -> Iterator[list[Triple]]:

@@ -12,11 +12,12 @@ machine (the exponential functions of two machines may differ in the last bit), 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from math import exp
 
 import numpy as np
 
-from pipeline.geometry import BoundingBox, Vec
+from pipeline.geometry import Triple
 from pipeline.inference.lattice import PatchLattice
 
 STEPS = 1 << 16
@@ -29,28 +30,24 @@ def profile(width: int) -> np.ndarray:
     return np.array(steps, np.float32) / np.float32(STEPS)
 
 
-def bump_window(patch_shape: Vec) -> np.ndarray:
-    """The weights of a patch, (z, y, x) float32, strictly positive; the same for every patch."""
-    z, y, x = (profile(width) for width in patch_shape)
-    return z[:, None, None] * y[:, None] * x
+def weight_shares(lattice: PatchLattice, index: Triple) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Along each axis the weight of a patch over the sum of the weights of all patches: (z,), (y,), (x,) float64.
 
-
-def weight_sums(lattice: PatchLattice, core: BoundingBox) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Along each axis the sum of the weights of all patches over a core: (z,), (y,), (x,) float32.
-
-    Windows are products over the axes and the lattice is a grid, so the sum of the weights of a voxel is the product
-    of these three. Each is a sum of multiples of 2^-16, exact in float64 in any order.
+    Windows are products over the axes and the lattice is a grid, so the share of a patch in a voxel is the product of
+    these three; the shares of a voxel add up to 1. Nothing but the lattice decides about them.
     """
-    sums = (_axis_sum(lattice, core, axis, places) for axis, places in enumerate(lattice.ranges(core)))
-    return tuple(sums)  # type: ignore[return-value]
+    z, y, x = (_axis_shares(lattice, axis, i) for axis, i in enumerate(index))
+    return z, y, x
 
 
-def _axis_sum(lattice: PatchLattice, core: BoundingBox, axis: int, places: range) -> np.ndarray:
-    start, stop = core.start[axis], core.stop[axis]
-    weights = profile(lattice.patch_shape[axis])
-    total = np.zeros(stop - start, np.float64)
-    for i in places:
-        first = lattice.position(axis, i)
+@lru_cache(maxsize=1024)
+def _axis_shares(lattice: PatchLattice, axis: int, i: int) -> np.ndarray:
+    """The shares of the i-th patch; sums of multiples of 2^-16 are exact in float64 in any order."""
+    weights = profile(lattice.patch_shape[axis]).astype(np.float64)
+    start, stop = lattice.position(axis, i), lattice.position(axis, i) + len(weights)
+    total = np.zeros(len(weights))
+    for other in lattice.on_axis(axis, start, stop):
+        first = lattice.position(axis, other)
         a, b = max(start, first), min(stop, first + len(weights))
         total[a - start : b - start] += weights[a - first : b - first]
-    return total.astype(np.float32)
+    return weights / total

@@ -11,9 +11,11 @@ A value of 0 to 1 is stored as round(255 v). What is from -1 to 1 is first moved
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from pipeline.errors import ConfigError
 from pipeline.geometry import Vec, as_vec
@@ -129,6 +131,18 @@ def volumes_of(heads: Sequence[Head], rule: str) -> tuple[tuple[str, Head], ...]
     """The name of each volume that a run stores, and its head, for a rule of test-time augmentation."""
     added = ("", *EXTREMES) if rule == WITH_EXTREMES else ("",)
     return tuple((head.name + each, head) for each in added for head in heads)
+
+
+def split_channels(block: np.ndarray, volumes: Sequence[tuple[str, Head]]) -> dict[str, np.ndarray]:
+    """The volumes of a block (channels, z, y, x) by name; those of one channel are (z, y, x)."""
+    ends = np.cumsum([head.stored_channels for _, head in volumes])
+    parts = zip(volumes, np.split(block, ends[:-1]), strict=True)
+    return {name: part if len(part) > 1 else part[0] for (name, _), part in parts}
+
+
+def outside_of(heads: Iterable[Head]) -> tuple[float, ...]:
+    """The value where there is no image, from 0 to 1, of each stored channel of heads, one after the other."""
+    return tuple(value for head in heads for value in head.outside)
 
 
 def heads_of(card: ModelCard) -> tuple[Head, ...]:

@@ -15,6 +15,7 @@ from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.apply_edits import ApplyEdits
 from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.build_basin_graph import BuildBasinGraph
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.chain_stage import ChainStage
@@ -33,7 +34,8 @@ from pipeline.stages.write_objects import WriteMask, WriteObjects
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 
 STAGES: list[type[ChainStage]] = [
-    PredictHeads,  # image -> heads, by the network; a run that begins with affinities has no such stage
+    PredictHeads,  # image -> sums of patches, by the network; a run that begins with affinities has no such stage
+    BlendHeads,  # sums of patches, also of neighbouring chunks -> heads
     ExtractSupervoxels,  # affinities -> fragments of supervoxels, cut at chunk faces
     BuildRegionGraph,  # fragments and affinities -> which regions touch, and how strongly
     Agglomerate,  # region graph -> merge tree, from the chunks up to the root

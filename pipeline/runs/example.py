@@ -12,7 +12,6 @@ from pipeline.config.reading import read_config
 from pipeline.config.run_file import Agglomeration, Inference, RunConfig
 from pipeline.config.strict_yaml import quoted
 from pipeline.errors import ConfigError, PetasegError, StorageError, VolumeError
-from pipeline.runs.chunk_shapes import least_waste, storage_for
 from pipeline.runs.inputs import RESOLUTION_FACTOR, open_inputs, resolution_ratio
 from pipeline.runs.run import Run, with_absolute_paths
 from pipeline.storage import absolute, local_path, parent_of
@@ -36,7 +35,7 @@ input:
   # stop: [512, 2048, 2048]
 
 # The result does not depend on these two, only speed and memory do.
-chunk_shape: {chunk}       # one unit of work; a multiple of the storage chunk{of_stride}
+chunk_shape: {chunk}       # one unit of work; a multiple of the storage chunk
 storage_chunk_shape: {storage}  # one stored object
 
 inference:{unused}
@@ -154,7 +153,7 @@ def text_of(wanted: Wanted, spec: VolumeSpec | None, number: int) -> str:
     """The text of the run file whose run directory has the ``number``-th name."""
     place = from_folder_of(wanted.file, wanted.source)
     threshold = None if wanted.model is None else _card(wanted.model).threshold
-    stop_score = Agglomeration().stop_score
+    stop_score, defaults = Agglomeration().stop_score, RunConfig.model_fields
     return EXAMPLE.format(
         schema=SCHEMA,
         directory=run_directory_for(wanted.file, place) + (f"-{number}" if number > 1 else ""),
@@ -164,20 +163,9 @@ def text_of(wanted: Wanted, spec: VolumeSpec | None, number: int) -> str:
         any_resolution="" if spec is None or wanted.affinities else _any_resolution(wanted.model, spec),
         threshold=DEFAULT_COMMENT if threshold is None else OF_THE_CARD.format(threshold=threshold),
         stop_score=stop_score if threshold is None else min(stop_score, threshold),
-        **_shapes(None if wanted.affinities else _card(wanted.model)),
+        chunk=list(defaults["chunk_shape"].default),
+        storage=list(defaults["storage_chunk_shape"].default),
     )
-
-
-def _shapes(card: ModelCard | None) -> dict[str, object]:
-    """Chunks near the defaults in which few patches of the model are computed twice, as `petaseg plan` advises them."""
-    defaults = RunConfig.model_fields
-    chunk, storage = defaults["chunk_shape"].default, defaults["storage_chunk_shape"].default
-    if card is None:
-        return {"chunk": list(chunk), "storage": list(storage), "of_stride": ""}
-    stride = card.patch_shape - card.overlap
-    chunk = least_waste(chunk, stride)
-    comment = f", and of {list(stride)}, the steps of patches"
-    return {"chunk": list(chunk), "storage": list(storage_for(chunk, storage)), "of_stride": comment}
 
 
 def _refuse_kind(wanted: Wanted, spec: VolumeSpec) -> None:

@@ -1,9 +1,10 @@
-"""The plan of a run: chunks, bytes, wasted patches, memory, money, and time estimated from a measured sample.
+"""The plan of a run: chunks, bytes, patches, memory, money, and time estimated from a measured sample.
 
 The sample is one chunk in the middle of the region of interest, taken through the whole chain in a temporary folder.
-What a worker does once, such as loading the network, is done before and timed apart. Time grows with the voxels; a node
-above the chunks is taken to need the time of a chunk. A stage takes as many waves of chunks as its workers need, level
-by level: workers that a stage cannot use do not shorten it.
+What a worker does once, such as loading the network, is done before and timed apart. Time grows with the voxels, that
+of the network with the patches: the sample computes all that touch its chunk, and in the run each is computed once. A
+node above the chunks is taken to need the time of a chunk. A stage takes as many waves of chunks as its workers need,
+level by level: workers that a stage cannot use do not shorten it.
 """
 
 from __future__ import annotations
@@ -17,19 +18,17 @@ from pipeline.config.cluster import Prices
 from pipeline.config.run_file import Execution
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
-from pipeline.geometry import BoundingBox
+from pipeline.geometry import BoundingBox, product
+from pipeline.inference.shares import PatchShares
 from pipeline.ledger.pace import Level, in_waves
-from pipeline.runs.chunk_shapes import least_waste, storage_for
 from pipeline.runs.cost import WorkerShare, levels_of, share_of
 from pipeline.runs.memory import Measured, PeakMemory, Shortage, shortages
 from pipeline.runs.outline import StageOutline
 from pipeline.runs.run import Run
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
+from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.predict_heads import PredictHeads
-
-WASTE = 1.2
-"""Another chunk shape is advised if patches are computed more often than this on average."""
 
 
 @dataclass(frozen=True)
@@ -89,11 +88,9 @@ class Plan:
     stages: tuple[StagePlan, ...]
     voxels: int
     patches: int
-    """Patches of the lattice; 0 without a network."""
-    waste: float
-    """Patches that are run for each needed patch of the lattice; 1.0 if none is run twice."""
-    advice: str
-    """The end of a sentence, which names a chunk shape with less waste, or an empty text."""
+    """Patches that touch the region of interest, each of which is computed once; 0 without a network."""
+    patch_voxels: float
+    """The voxels of all these patches over those of the region of interest."""
     cluster: str | None
     """The cluster whose workers are counted; ``None`` for this machine."""
     shortages: tuple[Shortage, ...]
@@ -134,13 +131,12 @@ def make_plan(run: Run, on_stage: Callable[[str], None] = lambda _: None, cluste
     cluster: the cluster whose workers process the chunks, a key of ``CLUSTERS``; ``None`` for this machine.
     """
     sample = _measure(run, on_stage)
-    patches, waste, advice = _patches(run)
+    patches = _patches(run)
     return Plan(
         stages=tuple(_plan_stage(run, cluster, stage, sample) for stage in run.outline.stages),
         voxels=run.layout.roi.voxels,
-        patches=patches,
-        waste=waste,
-        advice=advice,
+        patches=0 if patches is None else patches.count,
+        patch_voxels=0.0 if patches is None else _patch_voxels(patches),
         cluster=cluster,
         shortages=shortages(run.config, cluster, run.outline.stages, sample.memory),
         prices=run.config.cluster.prices,
@@ -158,7 +154,7 @@ def _measure(run: Run, on_stage: Callable[[str], None]) -> Sample:
             on_stage(stage.name)
             warm = _warm_up(stage)
             peak.begin()
-            seconds[stage.name] = _seconds(sample, stage)
+            seconds[stage.name] = _seconds(sample, stage) * _share(run, stage)
             growth[stage.name] = peak.growth()
             once += warm if stage.needs().network else max(0.0, warm - seconds[stage.name])
     return Sample(box, seconds, once, Measured(peak.at_rest, growth))
@@ -193,20 +189,27 @@ def _plan_stage(run: Run, cluster: str | None, outline: StageOutline, sample: Sa
         levels=tuple(levels_of(outline, run.ledger(stage, read_only=True), rate)),
         slots=slots_of(run.config, cluster, network=outline.network),
         share=share_of(run.config, cluster, outline),
-        bytes_uncompressed=sum(volume.bytes_per_voxel for volume in stage.outputs) * run.layout.roi.voxels,
+        bytes_uncompressed=stage.bytes_of_parts + _voxel_bytes(stage) * run.layout.roi.voxels,
     )
 
 
-def _patches(run: Run) -> tuple[int, float, str]:
+def _voxel_bytes(stage: ChainStage) -> int:
+    return sum(volume.bytes_per_voxel for volume in stage.outputs)
+
+
+def _patches(run: Run) -> PatchShares | None:
     stage = run.stages[0]
-    if not isinstance(stage, PredictHeads):
-        return 0, 1.0, ""
-    lattice, grid = stage.lattice(), run.layout.grid()
-    waste = lattice.waste(grid)
-    step = list(lattice.stride)
-    better = least_waste(grid.shape, lattice.stride)
-    if waste <= WASTE or better == grid.shape:
-        return len(lattice), waste, ""
-    storage = storage_for(better, run.config.storage_chunk_shape)
-    advice = f". Fewest are with multiples of {step}, for example chunk_shape: {list(better)}"
-    return len(lattice), waste, f"{advice} and storage_chunk_shape: {list(storage)}"
+    return stage.pieces().shares if isinstance(stage, PredictHeads) else None
+
+
+def _patch_voxels(patches: PatchShares) -> float:
+    """The voxels of all patches over those of the region of interest."""
+    return patches.count * product(patches.lattice.patch_shape) / patches.grid.roi.voxels
+
+
+def _share(run: Run, sampled: Stage) -> float:
+    """The patches for each voxel in a run over those in a sample of one of its stages; 1 for all other stages."""
+    whole = _patches(run)
+    if whole is None or not isinstance(sampled, PredictHeads):
+        return 1.0
+    return _patch_voxels(whole) / _patch_voxels(sampled.pieces().shares)

@@ -53,6 +53,7 @@ from pipeline.runs.results import KINDS, LEFT_OUT, Cut, ResultKind
 from pipeline.segmentation.edits import Edit
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Stage
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.extract_basins import ExtractBasins
@@ -207,8 +208,8 @@ class Run:
     @cached_property
     def affinities(self) -> AnyAffinities:
         """The source of this run's affinities: predicted, or given, or made of membranes."""
-        predicted = self.has_stage(PredictHeads.name)
-        return affinity_source(self.setup, self.stage(PredictHeads.name) if predicted else None)
+        predicted = self.has_stage(BlendHeads.name)
+        return affinity_source(self.setup, self.stage(BlendHeads.name) if predicted else None)
 
     @property
     def threshold(self) -> float:

@@ -13,7 +13,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.grid import ChunkGrid
 from pipeline.runs.run import Run
 from pipeline.stages import opened
-from pipeline.stages.predict_heads import PredictHeads
+from pipeline.stages.blend_heads import BlendHeads
 
 MOST = 200
 """Faces of each axis that are looked at; in a larger run every n-th."""
@@ -78,8 +78,8 @@ def seam_report(run: Run, most: int = MOST) -> list[SeamTest]:
     """
     faces = faces_of(run.layout.grid(), most)
     tests = [] if run.kind.name == "mask" else [_test("agreement", run.result_url, faces)]
-    if run.has_stage(PredictHeads.name):
-        heads = [run.layout.volume_url(name) for name in run.stage(PredictHeads.name).volume_names()]
+    if run.has_stage(BlendHeads.name):
+        heads = [run.layout.volume_url(name) for name in run.stage(BlendHeads.name).volume_names()]
         tests += [_test(number, head, faces) for head in heads for number in ("jump", "sharpness")]
     return tests
 

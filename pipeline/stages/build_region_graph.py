@@ -16,10 +16,10 @@ from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Products
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 
 
@@ -36,7 +36,7 @@ class BuildRegionGraph(ChainStage):
     """False if regions of different sections are never one neuron: affinities between sections count as 0."""
 
     name = "build_region_graph"
-    reads = (PredictHeads.name, ExtractSupervoxels.name)
+    reads = (BlendHeads.name, ExtractSupervoxels.name)
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
@@ -44,7 +44,7 @@ class BuildRegionGraph(ChainStage):
         if ExtractSupervoxels.name not in before:
             return None
         upstream = before[ExtractSupervoxels.name].fingerprint
-        affinities = affinity_source(setup, before.get(PredictHeads.name))
+        affinities = affinity_source(setup, before.get(BlendHeads.name))
         table = setup.config.agglomeration
         return cls(setup.layout, affinities, upstream, linkage_of(table).needs_histograms, table.across_sections)
 

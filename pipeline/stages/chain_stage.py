@@ -99,6 +99,11 @@ class ChainStage(Stage):
         """The volumes that it writes in this run."""
         return self.volumes
 
+    @property
+    def bytes_of_parts(self) -> int:
+        """The bytes of the small arrays of all chunks, for a plan; 0 where they are few or depend on the data."""
+        return 0
+
     def volume_names(self) -> tuple[str, ...]:
         """See ``Stage``."""
         return tuple(volume.name for volume in self.outputs)

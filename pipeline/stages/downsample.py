@@ -23,10 +23,10 @@ from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.pyramid import majority, mean, most_frequent
 from pipeline.stages import opened
 from pipeline.stages.base import Products
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.extent import Region
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
@@ -219,14 +219,14 @@ class DownsampleHeads(Downsample):
     """The heads that a network predicted -> their levels; heads that were given stay as they are."""
 
     name = "downsample_heads"
-    reads = (PredictHeads.name,)
+    reads = (BlendHeads.name,)
     what = "heads"
     reduce = staticmethod(mean)
 
     @classmethod
     def source(cls, setup: Setup, before: Mapping[str, ChainStage]) -> tuple[tuple[OutputVolume, ...], str] | None:
         """See ``Downsample``."""
-        stage = before.get(PredictHeads.name)
+        stage = before.get(BlendHeads.name)
         return None if stage is None else (stage.outputs, stage.fingerprint)
 
     @classmethod

@@ -12,11 +12,11 @@ from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.objects.landscape import extract_basins
 from pipeline.segmentation.objects.rules import LandscapeRules
 from pipeline.stages.base import Products
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.filter_head import FilterHead
 from pipeline.stages.landscape import Landscape, landscape_of
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.stages.tissue import count_masked, tissue
 
@@ -36,7 +36,7 @@ class ExtractBasins(ChainStage):
     rules: LandscapeRules
 
     name = "extract_basins"
-    reads = (PredictHeads.name, FilterHead.name)
+    reads = (BlendHeads.name, FilterHead.name)
     volumes = (OutputVolume("basins", "uint64"),)
 
     @classmethod

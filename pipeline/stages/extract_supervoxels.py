@@ -12,9 +12,9 @@ from pipeline.grid import Chunk, ChunkGrid
 from pipeline.segmentation.supervoxels import SupervoxelRules, extract_supervoxels
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Products
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.stages.tissue import count_masked, tissue
 
@@ -30,7 +30,7 @@ class ExtractSupervoxels(ChainStage):
     rules: SupervoxelRules
 
     name = "extract_supervoxels"
-    reads = (PredictHeads.name,)
+    reads = (BlendHeads.name,)
     volumes = (OutputVolume("fragments", "uint64"),)
 
     @classmethod
@@ -38,7 +38,7 @@ class ExtractSupervoxels(ChainStage):
         """The stage of a run that makes neurons, with the affinities that were predicted or given."""
         if setup.config.segmentation.kind != "neurons":
             return None
-        affinities, inputs = affinity_source(setup, before.get(PredictHeads.name)), setup.inputs
+        affinities, inputs = affinity_source(setup, before.get(BlendHeads.name)), setup.inputs
         return cls(setup.layout, affinities, inputs.mask_url, inputs.mask_fingerprint, inputs.rules)
 
     def depends_on(self) -> Sequence[Any]:

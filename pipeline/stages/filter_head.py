@@ -11,9 +11,9 @@ import numpy as np
 from pipeline.geometry import Vec, as_vec
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.stages.base import Products
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.stages.valued_head import ValuedHead, chosen_head
 
@@ -28,7 +28,7 @@ class FilterHead(ChainStage):
     """Odd widths of the box, z, y, x."""
 
     name = "filter_head"
-    reads = (PredictHeads.name,)
+    reads = (BlendHeads.name,)
     volumes = (OutputVolume("filtered", "uint8"),)
     has_part = False
 
@@ -38,7 +38,7 @@ class FilterHead(ChainStage):
         table = setup.config.segmentation
         if table.median is None:
             return None
-        head = chosen_head(setup, before.get(PredictHeads.name))
+        head = chosen_head(setup, before.get(BlendHeads.name))
         return cls(setup.layout, head, as_vec(table.median))
 
     def depends_on(self) -> Sequence[Any]:

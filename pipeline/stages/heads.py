@@ -1,6 +1,6 @@
 """A head as decoders read it: predicted by the network of this run, or by an earlier run or another program.
 
-source = setup.head("foreground", before.get(PredictHeads.name))
+source = setup.head("foreground", before.get(BlendHeads.name))
 values = source.read(chunk.read_box)        # uint8
 """
 

@@ -13,9 +13,9 @@ from pipeline.config.run_file import DEFAULT_THRESHOLD, Condition, Segmentation,
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
 from pipeline.segmentation.objects.rules import FACES, LandscapeRules, ObjectRules
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.filter_head import FilterHead
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.stages.valued_head import HIGHEST, ValuedHead, chosen_head, result_head, valued_head
 
@@ -154,7 +154,7 @@ def landscape_of(setup: Setup, before: Mapping[str, ChainStage]) -> Landscape | 
 
     before: the stages that predict and filter heads, as far as the run has them.
     """
-    table, predicted = setup.config.segmentation, before.get(PredictHeads.name)
+    table, predicted = setup.config.segmentation, before.get(BlendHeads.name)
     if not table.has_basins:
         return None
     head, filtered = chosen_head(setup, predicted), before.get(FilterHead.name)

@@ -17,7 +17,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,11 @@ class Layout:
     def get_part(self, stage: str, chunk: Chunk) -> Products:
         """The small arrays of one chunk."""
         return opened.store(self.home(stage)).get_arrays(part_key(stage, chunk))
+
+    def get_from_parts(self, stage: str, chunks: Sequence[Chunk], name: str) -> Sequence[np.ndarray | None]:
+        """The small array of this name of each of these chunks; ``None`` for a chunk that has none."""
+        store = opened.store(self.home(stage))
+        return store.each(lambda chunk: store.get_array(part_key(stage, chunk), name), chunks)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
-"""Image -> the network's heads, on a patch lattice that does not depend on the chunks.
+"""Image -> what the patches of each chunk contribute to the network's heads; each patch is computed once.
 
-Each head that the run stores is a volume of its own, named like the head; one pass of the network computes all of them.
+Patches lie on a lattice that does not depend on the chunks, and those at the faces of a chunk reach into others. One
+pass of the network computes all heads; ``BlendHeads`` adds up what the chunks hand to each other.
 """
 
 from __future__ import annotations
@@ -9,37 +10,34 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
-from pipeline.errors import ConfigError, WorkerEnvironmentError
+from pipeline.errors import WorkerEnvironmentError
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk
-from pipeline.models.heads import AFFINITIES, NEAREST, Head, volumes_of
+from pipeline.models.heads import NEAREST, Head, outside_of, volumes_of
 from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products
-from pipeline.stages.chain_stage import ChainStage, OutputVolume
+from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.environment import Environment, compare, record
 from pipeline.stages.layout import Layout
 from pipeline.stages.setup import Network, Setup
 from pipeline.stages.within import within
 from pipeline.storage import ObjectStore
-from pipeline.volumes import open_volume
-from pipeline.volumes.location import detect_format, parse_location
 
 if TYPE_CHECKING:
     from pipeline.inference.lattice import PatchLattice
+    from pipeline.inference.pieces import Pieces
     from pipeline.inference.predictor import PredictOptions
 
 
 @dataclass(frozen=True)
 class PredictHeads(ChainStage):
-    """Image -> the heads of a network, uint8, each (z, y, x), or (c, z, y, x) if it has several channels.
-
-    Channel k of affinities at voxel v is the edge from v to v - e_k; ``pipeline.models.heads`` tells what others say.
-    """
+    """Image -> the pieces that a chunk hands to itself and to the chunks on which its patches lie, by their names."""
 
     layout: Layout
     image_url: str
@@ -55,7 +53,7 @@ class PredictHeads(ChainStage):
     """What is stored, in the order of the network's channels."""
 
     name = "predict_heads"
-    has_part = False
+    algorithm = 2
 
     @classmethod
     def of(cls, setup: Setup, before: Mapping[str, ChainStage]) -> Self | None:
@@ -78,27 +76,14 @@ class PredictHeads(ChainStage):
         )
 
     @property
-    def outputs(self) -> tuple[OutputVolume, ...]:
-        """A volume for each head, with what its numbers mean in the metadata; and its extremes, if they are stored."""
-        return tuple(_volume_of(*each) for each in volumes_of(self.heads, self.options.augmentation_rule))
+    def volumes_of_heads(self) -> tuple[tuple[str, Head], ...]:
+        """The volumes that a run stores of its heads, by name: also their extremes, if these are asked for."""
+        return volumes_of(self.heads, self.options.augmentation_rule)
 
-    def prepare(self) -> None:
-        """Create the output volumes; ``ConfigError`` if one is there with another number of channels."""
-        for volume in self.outputs:
-            self._refuse_other_channels(volume)
-        super().prepare()
-
-    def _refuse_other_channels(self, volume: OutputVolume) -> None:
-        url = self.layout.volume_url(volume.name)
-        if detect_format(parse_location(url)) is None:
-            return
-        found, wanted = open_volume(url).spec.channels or 1, volume.channels or 1
-        if found != wanted:
-            key = "agglomeration.far_offsets or inference.model" if volume.name == AFFINITIES else "inference.model"
-            raise ConfigError(
-                f"{url} has {found} channels, and this run predicts {wanted}: {key} is another one than it was. Set "
-                "it back, choose another run_directory, or delete this volume, and it is predicted again"
-            )
+    @property
+    def bytes_of_parts(self) -> int:
+        """See ``ChainStage``."""
+        return self.pieces().bytes_stored
 
     def depends_on(self) -> Sequence[Any]:
         """Image, weights, lattice, options and heads; the environment is measured and recorded beside it."""
@@ -113,6 +98,14 @@ class PredictHeads(ChainStage):
 
         return PatchLattice(self.layout.bounds, self.patch_shape, self.overlap)
 
+    def pieces(self) -> Pieces:
+        """How the contributions of a chunk are cut into pieces."""
+        from pipeline.inference.pieces import Pieces
+        from pipeline.inference.shares import PatchShares
+
+        shares = PatchShares(self.lattice(), self.layout.grid())
+        return Pieces(shares, outside_of(head for _, head in self.volumes_of_heads))
+
     def needs(self) -> Needs:
         """The network, and a GPU if it runs on one."""
         return Needs(network=True, gpus=int(self.device == "cuda"))
@@ -126,23 +119,30 @@ class PredictHeads(ChainStage):
         self._environment()
 
     def read(self, chunk: Chunk) -> np.ndarray:
-        """The image under every patch that touches the core."""
-        return opened.source(self.image_url).read(self.lattice().support(chunk.core))
+        """The image under every patch of the chunk; nothing if it has none."""
+        patches = self.pieces().shares.patches(chunk)
+        if not all(patches):
+            return np.zeros((0, 0, 0), np.uint8)
+        return opened.source(self.image_url).read(self.lattice().around(patches))
 
     def compute(self, chunk: Chunk, inputs: np.ndarray) -> tuple[Products, dict[str, float]]:
-        """Run the patches and blend them; ``WorkerEnvironmentError`` where the run's bytes would come out otherwise."""
-        lattice, tell = self.lattice(), partial(within, self.name, chunk)
-        tell(0, len(lattice.touching(chunk.core)))
+        """Run the patches and add them up; ``WorkerEnvironmentError`` where the bytes would come out otherwise."""
+        pieces, tell = self.pieces(), partial(within, self.name, chunk)
+        patches = pieces.shares.patches(chunk)
+        tell(0, prod(map(len, patches)))
         if self not in opened.agreed():
             self._check_device()
             compare(self._records(), self.fingerprint, self._environment())
+        if not all(patches):
+            return {}, {"patches": 0, "skipped": 0}
         predictor = opened.predictor(self.model_card, self.options)
-        tell(0, len(lattice.touching(chunk.core)))  # the network is loaded: only now patches take their usual time
-        block, counters = predictor.predict(inputs, core=chunk.core, lattice=lattice, on_patches=tell)
-        return predictor.split(block), counters
+        tell(0, prod(map(len, patches)))  # the network is loaded: only now patches take their usual time
+        box, lattice = pieces.shares.reach(chunk), self.lattice()
+        sums, counters = predictor.sums(inputs, patches=patches, box=box, lattice=lattice, on_patches=tell)
+        return pieces.cut(sums, chunk), counters
 
     def write(self, chunk: Chunk, products: Products) -> None:
-        """Store the core; the first worker of a run records its environment before that."""
+        """Store the pieces; the first worker of a run records its environment before that."""
         if self not in opened.agreed():
             record(self._records(), self.fingerprint, self._environment())
             opened.agreed().add(self)
@@ -167,11 +167,6 @@ class PredictHeads(ChainStage):
                 "and workers the same kind of device, or set inference.device (and inference.gpu, if the driver has "
                 "no GPU)"
             )
-
-
-def _volume_of(name: str, head: Head) -> OutputVolume:
-    channels = head.stored_channels if head.stored_channels > 1 else None
-    return OutputVolume(name, "uint8", channels, head.attributes)
 
 
 def options_of(network: Network) -> PredictOptions:

@@ -138,7 +138,7 @@ class Setup:
     def head(self, name: str, predicted: Stage | None) -> HeadSource:
         """A head of this run, for a stage that reads it; ``ConfigError`` if the run has none of this name.
 
-        predicted: the stage that predicts the heads, if the run has it: ``before.get(PredictHeads.name)``.
+        predicted: the stage that predicts the heads, if the run has it: ``before.get(BlendHeads.name)``.
         """
         if name not in self.inputs.heads:
             raise ConfigError(

@@ -13,10 +13,10 @@ from pipeline.grid import Chunk
 from pipeline.models.heads import DIRECTED, SIGNED_DISTANCE
 from pipeline.segmentation.classes import MOST, count_classes, most_probable
 from pipeline.stages.base import Products
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage, OutputVolume
 from pipeline.stages.heads import HeadSource
 from pipeline.stages.layout import Layout
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.setup import Setup
 from pipeline.stages.tissue import count_masked, tissue
 from pipeline.stages.valued_head import result_head, split_name
@@ -40,7 +40,7 @@ class WriteClasses(ChainStage):
     mask_fingerprint: str
 
     name = "write_classes"
-    reads = (PredictHeads.name,)
+    reads = (BlendHeads.name,)
     volumes = (OutputVolume("class_map", "uint8"),)
     has_part = False
 
@@ -49,7 +49,7 @@ class WriteClasses(ChainStage):
         """The stage of a run that makes a class map."""
         if setup.config.segmentation.kind != "classes":
             return None
-        head, inputs = class_head(setup, before.get(PredictHeads.name)), setup.inputs
+        head, inputs = class_head(setup, before.get(BlendHeads.name)), setup.inputs
         _, count = inputs.meaning_of(head.name)
         return cls(setup.layout, head, count, inputs.mask_url, inputs.mask_fingerprint)
 

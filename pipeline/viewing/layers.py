@@ -11,9 +11,9 @@ from pipeline.errors import ConfigError
 from pipeline.runs.run import Run
 from pipeline.runs.summary import summarise
 from pipeline.stages import opened
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.downsample import DownsampleImage
 from pipeline.stages.measure import Measure
-from pipeline.stages.predict_heads import PredictHeads
 from pipeline.stages.write_supervoxels import WriteSupervoxels
 from pipeline.storage import ObjectStore
 from pipeline.viewing.properties import segment_properties
@@ -113,7 +113,7 @@ def _image_layer(run: Run, url: str) -> Layer:
 
 
 def _head_layer(run: Run, name: str, number: int) -> Layer:
-    predicted = run.stage(PredictHeads.name) if run.has_stage(PredictHeads.name) else None
+    predicted = run.stage(BlendHeads.name) if run.has_stage(BlendHeads.name) else None
     shader = AFFINITIES if name == "affinities" else HEAD % COLOURS[number % len(COLOURS)]
     return Layer(name, run.setup.head(name, predicted).url, "image", shader, visible=predicted is None)
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from pipeline.errors import BoundsError, ConfigError
 from pipeline.geometry import BoundingBox
-from pipeline.grid import ChunkGrid
 from pipeline.inference.lattice import PatchLattice
 from tests.inference.boxes import boxes_in, lattices, patient
 
@@ -68,25 +67,15 @@ def test_the_support_is_the_box_around_the_touching_patches_inside_the_bounds(da
 
 @patient
 @given(st.data())
-def test_the_patches_of_a_grid_are_counted_without_listing_its_chunks(data):
+def test_patches_along_an_axis_are_found_by_where_they_begin_and_by_what_they_touch(data):
     lattice = data.draw(lattices())
-    roi = data.draw(boxes_in(lattice.bounds))
-    shape = tuple(data.draw(st.integers(1, 15)) for _ in range(3))
-    grid = ChunkGrid(lattice.bounds, roi, shape)
-    computed = sum(len(lattice.touching(chunk.core)) for chunk in grid)
-    assert lattice.computed(grid) == computed
-    assert lattice.waste(grid) == computed / len(lattice.touching(roi))
-
-
-def test_one_chunk_over_everything_wastes_nothing():
-    lattice = PatchLattice(BoundingBox.from_shape((50, 60, 70)), (16, 16, 16), (4, 4, 4))
-    assert lattice.waste(ChunkGrid(lattice.bounds, lattice.bounds, (50, 60, 70))) == 1.0
-
-
-def test_counting_the_patches_of_a_petavoxel_is_immediate():
-    bounds = BoundingBox.from_shape((100_000, 100_000, 100_000))
-    lattice = PatchLattice(bounds, (64, 128, 128), (16, 32, 32))
-    assert 1.0 < lattice.waste(ChunkGrid(bounds, bounds, (480, 960, 960))) < 1.5
+    axis = data.draw(st.integers(0, 2))
+    start, stop = sorted(data.draw(st.tuples(st.integers(-20, 60), st.integers(-20, 60))))
+    begins = [lattice.position(axis, i) for i in range(lattice.counts[axis])]
+    within = [i for i, begin in enumerate(begins) if start <= begin < stop]
+    assert list(lattice.beginning(axis, start, stop)) == within
+    touching = [i for i, begin in enumerate(begins) if begin < stop and start < begin + lattice.patch_shape[axis]]
+    assert start == stop or list(lattice.on_axis(axis, start, stop)) == touching
 
 
 def test_a_small_image_is_reflected_at_its_end_up_to_the_patch():
@@ -118,10 +107,3 @@ def test_cores_outside_the_dataset_and_patches_outside_the_lattice_are_refused()
             lattice.touching(core)
     with pytest.raises(BoundsError, match="not in the lattice"):
         lattice.box((0, 0, 3))
-
-
-def test_a_grid_over_other_bounds_is_refused():
-    lattice = PatchLattice(BoundingBox.from_shape((9, 9, 9)), (4, 4, 4), (0, 0, 0))
-    other = BoundingBox.from_shape((9, 9, 8))
-    with pytest.raises(ConfigError, match="same bounds"):
-        lattice.waste(ChunkGrid(other, other, (4, 4, 4)))

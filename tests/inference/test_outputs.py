@@ -61,7 +61,7 @@ def test_no_byte_of_any_head_depends_on_the_chunks(tmp_path: Path, augmentation:
 
 
 def test_the_stored_numbers_are_those_of_the_table(tmp_path: Path) -> None:
-    """The output of the network is the image v from 0 to 1 in each channel."""
+    """The output of the network is the image v from 0 to 1 in each channel; a patch counts in steps of 1/128."""
     image = image_of()[:8, :10, 12:22]
     lattice = PatchLattice(BoundingBox.from_shape(image.shape), (8, 10, 10), (2, 4, 4))
     network = predictor(tmp_path, *STORABLE)
@@ -73,7 +73,7 @@ def test_the_stored_numbers_are_those_of_the_table(tmp_path: Path) -> None:
         **{"signed_distance": 127.5 * (np.tanh(v) + 1), "instance_distance": 127.5, "classes": 255 / 3},
     }
     for name, values in expected.items():
-        assert np.abs(parts[name].astype(np.float64) - values).max() < 0.501, name
+        assert np.abs(parts[name].astype(np.float64) - values).max() < 0.5 + 0.5 / 128, name
 
 
 def test_where_there_is_no_image_there_are_membranes_background_and_nothing_else(tmp_path: Path) -> None:

@@ -1,12 +1,11 @@
-"""The blend window is positive, smooth and symmetric, and its sums are right at any place."""
+"""The blend window is positive, smooth and symmetric, and the shares of a voxel are right at any place."""
 
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
 
-from pipeline.inference.window import bump_window, profile, weight_sums
-from tests.inference.boxes import boxes_in, lattices, patient
+from pipeline.inference.window import profile, weight_shares
+from tests.inference.boxes import lattices, patient
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 16, 64, 257, 1024])
@@ -25,32 +24,31 @@ def test_the_profile_is_smooth_and_flat_at_the_border():
     assert weights[0] < 1e-4
 
 
-def test_the_window_is_a_product_of_profiles_and_strictly_positive():
-    window = bump_window((5, 64, 128))
-    assert window.dtype == np.float32
-    assert window.min() > 0
-    np.testing.assert_allclose(window[2, 32], profile(128) * profile(64)[32], rtol=1e-6)
-
-
 @patient
-@given(st.data())
-def test_the_sums_of_weights_are_those_of_the_windows(data):
-    lattice = data.draw(lattices(largest=20))
-    core = data.draw(boxes_in(lattice.bounds))
-    direct = np.zeros(core.shape)
-    for index in lattice.touching(core):
-        box = lattice.box(index)
-        part = box.intersect(core)
-        direct[part.slices(core.start)] += bump_window(lattice.patch_shape)[part.slices(box.start)]
-    z, y, x = weight_sums(lattice, core)
-    np.testing.assert_allclose(z[:, None, None] * y[:, None] * x, direct, rtol=1e-6)
+@given(lattices(largest=20))
+def test_the_shares_of_a_voxel_add_up_to_one(lattice):
+    """They are as the weights of its patches, which are products of profiles, and strictly positive."""
+    total, windows = np.zeros(lattice.bounds.shape), np.zeros(lattice.bounds.shape)
+    patches, weights = lattice.touching(lattice.bounds), _product(*map(profile, lattice.patch_shape))
+    for index in patches:
+        where, inside = _inside(lattice, index)
+        shares = _product(*weight_shares(lattice, index))
+        assert shares.min() > 0
+        total[where] += shares[inside]
+        windows[where] += weights[inside]
+    np.testing.assert_allclose(total, 1, rtol=1e-12)
+    for index in patches:
+        where, inside = _inside(lattice, index)
+        shares = _product(*weight_shares(lattice, index))[inside]
+        np.testing.assert_allclose(shares, weights[inside] / windows[where], rtol=1e-5)
 
 
-@patient
-@given(st.data())
-def test_the_sums_of_weights_do_not_depend_on_the_core(data):
-    lattice = data.draw(lattices())
-    core = data.draw(boxes_in(lattice.bounds))
-    whole, part = weight_sums(lattice, lattice.bounds), weight_sums(lattice, core)
-    for w, p, where in zip(whole, part, core.slices(lattice.bounds.start), strict=True):
-        np.testing.assert_array_equal(w[where], p)
+def _product(z, y, x):
+    return z[:, None, None] * y[:, None] * x
+
+
+def _inside(lattice, index):
+    """Indices of the voxels of a patch that are in the dataset: in the dataset, and in the patch."""
+    box = lattice.box(index)
+    part = box.intersect(lattice.bounds)
+    return part.slices(lattice.bounds.start), part.slices(box.start)

@@ -143,6 +143,10 @@ class TestPredictHeads(EveryStage):
     stage_name = "predict_heads"
 
 
+class TestBlendHeads(EveryStage):
+    stage_name = "blend_heads"
+
+
 class TestExtractSupervoxels(EveryStage):
     stage_name = "extract_supervoxels"
 

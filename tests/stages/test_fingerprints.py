@@ -16,6 +16,7 @@ from pipeline.segmentation.supervoxels import default_rules
 from pipeline.stages.affinities import AffinitySource
 from pipeline.stages.agglomerate import Agglomerate
 from pipeline.stages.assign_segments import AssignSegments
+from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.cut_merge_tree import CutMergeTree
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation, Truth
@@ -34,13 +35,14 @@ HEADS = (affinities_head(NEAREST),)
 TRUTH = Truth("labels", None, "a truth", BOX)
 
 PREDICT = PredictHeads(LAYOUT, "image", "an image", "card", "weights", (12, 12, 12), (4, 4, 4), OPTIONS, "cpu", HEADS)
+BLEND = BlendHeads(LAYOUT, PREDICT)
 EXTRACT = ExtractSupervoxels(LAYOUT, AFFINITIES, "mask", "a mask", default_rules((8, 8, 8)))
 GRAPH = BuildRegionGraph(LAYOUT, AFFINITIES, "fragments", False)
 AGGLOMERATE = Agglomerate(LAYOUT, "graph", Linkage("quantile", 0.5), 0.1)
 CUT = CutMergeTree(LAYOUT, "tree", CutRules(0.5, 100, 0.2))
 EVALUATE = EvaluateSegmentation(LAYOUT, ("supervoxels", "labels"), TRUTH, ("supervoxels", "labels"), None)
 READERS = (AssignSegments(LAYOUT, "cut"), WriteSupervoxels(LAYOUT, "joins"), Relabel(LAYOUT, "table"))
-STAGES = (PREDICT, EXTRACT, GRAPH, AGGLOMERATE, CUT, EVALUATE, *READERS)
+STAGES = (PREDICT, BLEND, EXTRACT, GRAPH, AGGLOMERATE, CUT, EVALUATE, *READERS)
 
 CHANGES = [
     *(
@@ -55,6 +57,7 @@ CHANGES = [
     (PREDICT, {"device": "cuda"}),
     (PREDICT, {"heads": (*HEADS, Head("membranes", 3, 1, "sigmoid"))}),
     (PREDICT, {"heads": (replace(HEADS[0], activation="none"),)}),
+    (BLEND, {"predicted": replace(PREDICT, model_digest="other weights")}),
     (EXTRACT, {"layout": replace(LAYOUT, resolution_nm=(9.0, 8.0, 8.0))}),
     (EXTRACT, {"affinities": replace(AFFINITIES, fingerprint="written by B")}),
     (EXTRACT, {"mask_fingerprint": "another mask"}),

@@ -12,7 +12,7 @@ from workflows.terminal.tables import console, human_bytes, human_seconds, say
 
 
 def plan_table(run: Run, plan: Plan) -> None:
-    """Print chunks, bytes, waste, memory, time and money of a run."""
+    """Print chunks, bytes, patches, memory, time and money of a run."""
     table = Table("stage", "chunks", "done", "writes (uncompressed)", "s / chunk", "worker time left", "time left")
     for stage in plan.stages:
         table.add_row(*_row(stage))
@@ -35,8 +35,7 @@ def _row(stage: StagePlan) -> Iterator[str]:
 def _lines(run: Run, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "voxels", f"{plan.voxels:,} ({run.layout.roi})"
     if plan.patches:
-        again = "; neighbouring chunks compute the patches at their common faces twice" if plan.waste > 1 else ""
-        yield "patches", f"{plan.patches:,}, each computed {plan.waste:.2f} times on average{again}{plan.advice}"
+        yield "patches", f"{plan.patches:,}, each computed once; {plan.patch_voxels:.2f} times the voxels, by overlap"
     memory = plan.sample.memory
     growth = human_bytes(max(memory.growth.values()))
     yield "memory a worker", f"{human_bytes(memory.at_rest)}, and {growth} more for each chunk at a time (sample chunk)"
