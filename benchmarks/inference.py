@@ -2,8 +2,8 @@
 
     python benchmarks/inference.py [--model fib25-tiny] [--threads 2] [--augmentation flips] [--device cuda ...]
 
-The pipeline reads chunks of a zarr volume, predicts and blends their patches and writes uint8 affinities to another
-zarr volume, reading and writing while the network runs. The bare network runs over exactly these patches, which lie
+The pipeline reads chunks of a zarr volume, predicts their patches, stores what they hand on, blends it and writes uint8
+affinities to another zarr volume, reading and writing while the network runs. The bare network runs over exactly these patches, which lie
 in memory, cut and normalised, and its output is thrown away. Both run in this process with the same threads, in turns;
 the best round of each counts, so that a busy machine matters little. Exit status 1 if their ratio is above 1.10.
 """
@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +28,12 @@ from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
 from pipeline.inference.augmentation import variants
 from pipeline.inference.lattice import PatchLattice
+from pipeline.inference.pieces import Pieces
 from pipeline.inference.predictor import PredictOptions, Predictor
 from pipeline.inference.runtime import forward_state
+from pipeline.inference.shares import PatchShares
 from pipeline.models.spec import LoadedModel, load_card, load_model
+from pipeline.storage import ObjectStore
 from pipeline.volumes import VolumeSpec, create_volume
 
 LIMIT = 1.10
@@ -80,43 +84,49 @@ def prepare(
     z, y, x = (2 * (p - o) for p, o in zip(patch, overlap, strict=True))
     bounds = BoundingBox.from_shape((z * chunks, y, x)).grow((0, 0, 0), overlap)
     lattice, grid = PatchLattice(bounds, patch, overlap), ChunkGrid(bounds, bounds, (z, y + overlap[1], x + overlap[2]))
-    predictor = Predictor(loaded, options)
+    predictor, shares = Predictor(loaded, options), PatchShares(lattice, grid)
     image = np.random.default_rng(0).integers(0, 256, bounds.shape, dtype=np.uint8)
-    pipeline = pipeline_run(folder, predictor, image, lattice, grid)
-    bare = bare_run(predictor, [batch for chunk in grid for batch in batches_of(predictor, image, lattice, chunk)])
+    pipeline = pipeline_run(folder, predictor, image, shares)
+    bare = bare_run(predictor, [batch for chunk in grid for batch in batches_of(predictor, image, shares, chunk)])
     for run in (pipeline, bare):
         run()
-    return pipeline, bare, lattice.computed(grid)
+    return pipeline, bare, shares.count
 
 
-def pipeline_run(
-    folder: Path, predictor: Predictor, image: np.ndarray, lattice: PatchLattice, grid: ChunkGrid
-) -> Callable[[], None]:
-    """Zarr to zarr over all chunks: threads read and write while one of them holds the network."""
+def pipeline_run(folder: Path, predictor: Predictor, image: np.ndarray, shares: PatchShares) -> Callable[[], None]:
+    """Zarr to zarr over all chunks, through what they hand on: threads read and write while one holds the network."""
+    grid, lattice, pieces = shares.grid, shares.lattice, Pieces(shares, predictor.outside)
     storage = tuple(min(64, n) for n in grid.shape)
     source = create_volume(f"{folder}/image.zarr", VolumeSpec(grid.bounds, RESOLUTION_NM, image.dtype, None, storage))
     source.write(grid.bounds, image)
     spec = VolumeSpec(grid.bounds, RESOLUTION_NM, np.dtype("uint8"), predictor.options.channels, storage)
-    target = create_volume(f"{folder}/affinities.zarr", spec)
+    target, parts = create_volume(f"{folder}/affinities.zarr", spec), ObjectStore(folder)
     network = threading.Lock()
 
-    def process(chunk: Chunk) -> None:
-        voxels = source.read(lattice.support(chunk.core))
+    def predict(chunk: Chunk) -> None:
+        patches, box = shares.patches(chunk), shares.reach(chunk)
+        voxels = source.read(lattice.around(patches))
         with network:
-            affinities, _ = predictor.predict(voxels, core=chunk.core, lattice=lattice)
-        target.write(chunk.core, affinities)
+            sums, _ = predictor.sums(voxels, patches=patches, box=box, lattice=lattice)
+        parts.put_arrays(f"parts/{chunk.name}", pieces.cut(sums, chunk))
+
+    def blend(chunk: Chunk) -> None:
+        found = ((each, parts.get_array(f"parts/{each.name}", chunk.name)) for each in shares.sources(chunk))
+        target.write(chunk.core, pieces.join(found, chunk))
 
     def run() -> None:
         with ThreadPoolExecutor(IO_THREADS) as pool:
-            list(pool.map(process, grid))
+            for step in (predict, blend):
+                list(pool.map(step, grid))
 
     return run
 
 
-def batches_of(predictor: Predictor, image: np.ndarray, lattice: PatchLattice, chunk: Chunk) -> list[Tensor]:
+def batches_of(predictor: Predictor, image: np.ndarray, shares: PatchShares, chunk: Chunk) -> list[Tensor]:
     """The network's inputs for one chunk, (batch_size, 1, z, y, x) each, on the device; the last one padded."""
-    card, size = predictor.card, predictor.batch_size
-    patches = [image[lattice.box(index).slices(lattice.bounds.start)] for index in lattice.touching(chunk.core)]
+    card, size, lattice = predictor.card, predictor.batch_size, shares.lattice
+    indices = product(*shares.patches(chunk))
+    patches = [image[lattice.box(index).slices(lattice.bounds.start)] for index in indices]
     patches += [patches[0]] * (-len(patches) % size)
     images = torch.from_numpy(np.stack(patches)).to(predictor.device, torch.float32)[:, None]
     images = ((images - card.normalisation.offset) / card.normalisation.scale).split(size)

@@ -157,7 +157,7 @@ def test_other_suggestions_in_the_folder_are_refused(done, tmp_path):
 
 def test_a_run_without_finished_predictions_is_refused(tmp_path):
     shown = invoke(image_run(tmp_path), "--output", tmp_path / "boxes")
-    assert "has no finished predict_heads" in str(shown.exception)
+    assert "has no finished blend_heads" in str(shown.exception)
 
 
 def test_masked_boxes_and_the_rest_of_the_lattice_are_no_candidates(tmp_path):

@@ -71,20 +71,21 @@ def test_a_damaged_voxel_of_any_head_is_found(tmp_path: Path) -> None:
 
 def test_the_plan_counts_the_bytes_of_every_head(tmp_path: Path) -> None:
     plan = make_plan(Run.open(heads_run(tmp_path, HEADS)))
-    assert plan.stages[0].bytes_uncompressed == 9 * np.prod(SHAPE)
+    predicted, blended = plan.stages[:2]
+    assert blended.bytes_uncompressed == 9 * np.prod(SHAPE)
+    assert blended.bytes_uncompressed < predicted.bytes_uncompressed
 
 
 def test_a_head_of_an_unfinished_run_is_refused_as_an_input_of_another(tmp_path: Path) -> None:
     """Also a head that only this model has."""
     first = Run.open(heads_run(tmp_path, HEADS))
     first.create()
-    for stage in first.stages[:1]:
-        stage.prepare()
+    first.stage("blend_heads").prepare()
     for name in ("membranes", "flow"):
         origin = origin_of(str(tmp_path / "run" / f"{name}.zarr"))
         assert origin is not None
-        assert (origin.stage.name, origin.volume) == ("predict_heads", name)
-        with pytest.raises(VolumeError, match="finished 0 of 8 chunks of predict_heads"):
+        assert (origin.stage.name, origin.volume) == ("blend_heads", name)
+        with pytest.raises(VolumeError, match="finished 0 of 8 chunks of blend_heads"):
             origin.require_finished(name)
 
 

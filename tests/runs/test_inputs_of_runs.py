@@ -84,13 +84,13 @@ def fingerprints(file: Path, *overrides: str) -> dict[str, str]:
 def test_affinities_that_a_run_has_not_finished_are_refused(tmp_path: Path) -> None:
     """The message names the run, how far it is, and the command that finishes it; nothing is written."""
     first = image_file(tmp_path / "first")
-    run_part(first, "predict_heads", 3)
+    run_part(first, "blend_heads", 3)
     second = next_file(tmp_path / "second", first)
-    message = r"finished 3 of 8 chunks of predict_heads.*petaseg run .*first/run"
+    message = r"finished 3 of 8 chunks of blend_heads.*petaseg run .*first/run"
     with pytest.raises(VolumeError, match=message):
         run(second)
     assert not (tmp_path / "second" / "run").exists()
-    run_part(first, "predict_heads", 8)
+    run_part(first, "blend_heads", 8)
     assert Run.open(second).inputs.network is None
 
 
@@ -124,7 +124,7 @@ def test_the_first_run_decides_which_stages_of_the_second_are_computed_again(tmp
     before = results(run(second)), fingerprints(second)
     run(first, "segmentation.threshold=0.7")
     assert fingerprints(second) == before[1]
-    with pytest.raises(VolumeError, match="finished 0 of 8 chunks of predict_heads"):
+    with pytest.raises(VolumeError, match="finished 0 of 8 chunks of blend_heads"):
         changed_but_unfinished(first, second)
     run(first, "inference.augmentation=flips")
     opened.forget()
@@ -176,7 +176,7 @@ def test_masks_and_truth_of_an_unfinished_run_are_refused(tmp_path: Path, key: s
 
 def test_an_array_within_an_unfinished_volume_of_a_run_is_refused(tmp_path: Path) -> None:
     first = image_file(tmp_path / "first")
-    run_part(first, "predict_heads", 3)
+    run_part(first, "blend_heads", 3)
     volume = tmp_path / "first" / "run" / "affinities.zarr"
     array = next(path.parent for path in volume.glob("*/zarr.json"))
     with pytest.raises(VolumeError, match="finished 3 of 8 chunks"):
@@ -293,7 +293,7 @@ def test_a_run_is_shown_and_cancelled_while_its_input_is_computed_again(tmp_path
     second = next_file(tmp_path / "second", first)
     run(first)
     run(second)
-    run_part(first_with_flips(first), "predict_heads", 1)
+    run_part(first_with_flips(first), "blend_heads", 1)
     with pytest.raises(VolumeError, match="has finished 1 of 8"):
         Run.open(second)
     command = CliRunner()
