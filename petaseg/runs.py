@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any
 
+from petaseg.edits import Place, store_edits
 from petaseg.tables import as_overrides, forget_opened, run_of
 from pipeline.volumes import Volume, open_volume
 
@@ -45,6 +46,32 @@ class Result:
     def affinities(self) -> Volume:
         """What the network predicted, uint8 (3, z, y, x); ``VolumeError`` if the affinities were given to the run."""
         return self._volume("affinities")
+
+    def edit(
+        self,
+        *,
+        merge: Iterable[tuple[Place, Place]] = (),
+        split: Iterable[tuple[Iterable[Place], Iterable[Place]]] = (),
+        undo: int = 0,
+        progress: bool = False,
+    ) -> Result:
+        """Correct the neurons and write the labels that change; edits hold at any threshold (docs/editing.md).
+
+        Args:
+            merge: pairs of segments that are one neuron, each an id in ``labels``, or a voxel (z, y, x) in it.
+            split: pairs of sides: voxels, or ids of supervoxels, that one segment holds and that are of two neurons.
+            undo: take back so many of the last edits, instead of making some.
+            progress: show the chunks that are done.
+
+        Raises ``ConfigError``, before anything is changed, for places without a segment, and for an edit that would
+        change nothing.
+        """
+        from petaseg.sessions import driving, finish
+
+        store_edits(self.run_directory, merge, split, undo)
+        with driving(run_of(self.run_directory), progress=progress) as session:
+            finish(session)
+            return _result(session.run)
 
     def _volume(self, name: str) -> Volume:
         return open_volume(f"{self.run_directory}/{name}.zarr")

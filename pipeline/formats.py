@@ -93,6 +93,8 @@ SEGMENTATION = FileFormat("segmentation.json", 1)
 """In a run directory: the threshold that ``petaseg relabel`` has applied, and what the run file said then."""
 ADDED = FileFormat("added.json", 1)
 """In a run directory: the tables that ``petaseg add`` has added to the configuration."""
+EDITS = FileFormat("edits.json", 1)
+"""In a run directory: the corrections of its neurons, in their order."""
 INGEST = FileFormat("ingest.json", 1, "another target")
 """Beside a volume that is being copied."""
 SELF_TRAINING = FileFormat("self-train.json", 1, "another --output")
@@ -101,3 +103,5 @@ VIEW = FileFormat("view.json", 1, "delete it, and look at the run anew")
 """In a run directory: where the viewer looked, and what it showed."""
 SUGGESTIONS = FileFormat("suggestions.json", 1, "another --output")
 """The boxes that ``petaseg suggest`` has chosen, and a digest of what it chose them by."""
+SUSPECTS_MODEL = FileFormat("suspects.json", 1, "calibrate again")
+"""The numbers by which ``petaseg suspects`` tells how probably a place is wrong."""

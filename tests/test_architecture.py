@@ -64,7 +64,11 @@ INSIDE = {
     },
     "viewing": {
         *("errors", "formats", "geometry", "storage", "volumes", "segmentation", "evaluation", "ledger", "stages"),
-        *("runs", "shapes"),
+        *("runs", "shapes", "suspects"),
+    },
+    "suspects": {
+        *("errors", "registry", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation"),
+        *("evaluation", "stages", "runs", "shapes"),
     },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),
@@ -88,7 +92,7 @@ OUTSIDE = {
     "numba": {"segmentation"},
     "zmesh": {"shapes"},
     "DracoPy": {"shapes"},
-    "pyarrow": {"shapes", "handover"},
+    "pyarrow": {"shapes", "handover", "runs"},
     "skimage": {"evaluation", "stages", "synthetic", "training"},
     "luigi": set(),
     "typer": set(),

@@ -16,6 +16,7 @@ from workflows.commands import (
     add,
     dashboard,
     demo,
+    edit,
     evaluate,
     experiment,
     export,
@@ -30,6 +31,7 @@ from workflows.commands import (
     status,
     submit,
     suggest,
+    suspects,
     synthesize,
     train,
     verify,
@@ -93,8 +95,8 @@ def _options(
 
 
 for module in (
-    *(demo, init, ingest, plan, run, submit, status, relabel, add, export, verify, evaluate),
-    *(view, report, dashboard),
+    *(demo, init, ingest, plan, run, submit, status, relabel, edit, add, export, verify, evaluate),
+    *(view, report, suspects, dashboard),
     *(train, self_train, suggest, models, synthesize, experiment),
 ):
     module.register(app)

@@ -120,8 +120,9 @@ class Inference(Table):
     """CPU threads of one forward pass; a change computes affinities again, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
     """Test-time augmentation: average over 8 flipped, 16 also transposed (y, x), or 48 also permuted copies."""
-    augmentation_rule: Literal["mean", "min"] = "mean"
-    """min: the copy that sees a border decides: the least affinity and foreground, the largest membrane and contour."""
+    augmentation_rule: Literal["mean", "min", "mean+extremes"] = "mean"
+    """min: the copy that sees a border decides: the least affinity and foreground, the largest membrane and contour;
+    mean+extremes: the least and the largest value of the copies are stored beside the mean, as volumes of their own."""
     compile: bool = False
     """Compile the network (torch.compile): slower start, faster patches."""
     patch_shape: Shape | None = None

@@ -54,12 +54,22 @@ class Scale:
     """Wall-clock time of a training, where trainings are compared at equal time; None: the experiment's own number."""
     tiny: bool = False
     """A few updates on a few small images: shows only that the code runs."""
+    one_update: bool = False
+    """One update of each training, on few data: shows only that a scale can be computed."""
 
     def __post_init__(self) -> None:
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"seeds are {list(self.seeds)}; at least one is needed, and each but once")
         if self.minutes is not None and self.minutes <= 0:
             raise ConfigError(f"minutes is {self.minutes}; a training needs some time: choose more than 0")
+
+    def updates(self, own: int) -> int:
+        """Updates of a training that has ``own`` of them at this scale."""
+        return 1 if self.one_update else own
+
+    def data(self, own: int, few: int = 2) -> int:
+        """The number of pictures or volumes, of which this scale has ``own``."""
+        return min(own, few) if self.one_update else own
 
     @property
     def device(self) -> torch.device:

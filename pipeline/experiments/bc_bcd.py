@@ -68,8 +68,10 @@ class Sizes:
         if scale.tiny:
             return cls(3, (32, 80, 80), 1, 1, (24, 24, 24), "cpu")
         if scale.full:
-            return cls(20_000, (96, 256, 256), 16, 4, (64, 64, 64), scale.device.type)
-        return cls(400, (48, 96, 96), 4, 3, (32, 32, 32), "cpu")
+            volumes, tests = scale.data(16, few=1), scale.data(4, few=1)
+            return cls(scale.updates(20_000), (96, 256, 256), volumes, tests, (64, 64, 64), scale.device.type)
+        volumes, tests = scale.data(4, few=1), scale.data(3, few=1)
+        return cls(scale.updates(400), (48, 96, 96), volumes, tests, (32, 32, 32), "cpu")
 
 
 def run(scale: Scale, store: Trials) -> Report:

@@ -102,7 +102,7 @@ def measured_paces(networks: Sequence[Network], scale: Scale, store: Trials) -> 
 
 def trial(network: Network, seed: int, pace: float, scale: Scale, store: Trials) -> Result:
     """One training of as many updates as fit into the time, and the whole pipeline behind it."""
-    training, steps = training_of(scale), max(4, round(budget(scale) / pace))
+    training, steps = training_of(scale), scale.updates(max(4, round(budget(scale) / pace)))
     key = {"trial": "comparison", "network": network.label, "seed": seed, "steps": steps}
     key |= {"arguments": network.arguments, "training": asdict(training)}
 

@@ -85,8 +85,9 @@ def setting_of(scale: Scale) -> Setting:
         return Setting(Fit(2, patch=32, learning_rate=1e-2), {**SMALL, "widths": [4, 5], "horizontal": [3, 1]}, tests=1)
     if scale.full:
         config = challenge.ChallengeConfig(crop=320)
-        return Setting(Fit(20_000, patch=256, learning_rate=1e-2), {}, config, tests=100, device=scale.device)
-    return Setting(Fit(150, patch=64, learning_rate=1e-2), SMALL)
+        fit = Fit(scale.updates(20_000), patch=256, learning_rate=1e-2)
+        return Setting(fit, {}, config, tests=scale.data(100), device=scale.device)
+    return Setting(Fit(scale.updates(150), patch=64, learning_rate=1e-2), SMALL, tests=scale.data(16))
 
 
 def run(scale: Scale, store: Trials) -> Report:

@@ -117,8 +117,9 @@ def size(kind: Data, network: str) -> int:
 
 def pictures_of(scale: Scale) -> Data:
     """100 pictures to train on (1 % is one of them), 16 to score on; --full: 320 x 320 pixels, many more updates."""
-    fit = challenge.Fit(updates=20_000 if scale.full else 4 if scale.tiny else 120, learning_rate=1e-2)
-    networks, config, tests = IN_PLANE, challenge.SMALL, 16
+    updates = scale.updates(20_000 if scale.full else 4 if scale.tiny else 120)
+    fit = challenge.Fit(updates=updates, learning_rate=1e-2)
+    networks, config, tests = IN_PLANE, challenge.SMALL, scale.data(16)
     if scale.full:
         networks = {"γ-Net": ("gamma_net_2d", {}), "U-Net": ("residual_unet", {"dimensions": 2, "norm": "instance"})}
         fit, config = replace(fit, patch=256), challenge.ChallengeConfig(crop=320)
@@ -151,7 +152,7 @@ def tissue_of(scale: Scale, store: Trials) -> Data:
     training = Training(patch=(40, 40, 40), offsets=OFFSETS, validations=1)
     if scale.tiny:
         training = replace(training, patch=(24, 24, 24))
-    updates = 20_000 if scale.full else 4 if scale.tiny else 100
+    updates = scale.updates(20_000 if scale.full else 4 if scale.tiny else 100)
 
     def config(network: str, percent: int, updates: int, seed: int, folder: Path) -> TrainConfig:
         named = Network(network, *IN_SPACE[network])

@@ -77,6 +77,9 @@ TINY = Task(DEFAULT.images, Course(updates=4, batch=2, rate=0.01, looks=2), 4, 2
 def task_of(scale: Scale, dashes: int | None = None) -> Task:
     """The task of a scale, with target curves of as many dashes; of its own number if left out."""
     task = TINY if scale.tiny else FULL if scale.full else DEFAULT
+    if scale.one_update:  # a batch of 32 full images through 64 steps has no room in the memory of a CPU's machine
+        course = replace(task.course, updates=1, batch=1, looks=1)
+        task = replace(task, course=course, count=scale.data(task.count), held_out=scale.data(task.held_out))
     return task if dashes is None else replace(task, images={**task.images, "paddles": dashes})
 
 

@@ -68,7 +68,8 @@ def setting_of(scale: Scale) -> Setting:
     """The updates and pictures of a scale."""
     if scale.tiny:
         return Setting(Fit(3, patch=64), tests=2)
-    return Setting(Fit(20_000 if scale.full else 150, patch=128, learning_rate=5e-3), device=scale.device)
+    updates = scale.updates(20_000 if scale.full else 150)
+    return Setting(Fit(updates, patch=128, learning_rate=5e-3), scale.data(16), scale.device)
 
 
 def arguments(iterations: int) -> dict[str, Any]:

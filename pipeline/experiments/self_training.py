@@ -1,14 +1,16 @@
 """Self-training on real tissue: does it help at 1 % and 10 % of the labels?
 
 A network is trained on a box of labels of FIB-25. Then it is trained on, from these weights and for as many updates
-again, in two ways: on the same labels, the control; and as ``petaseg self-train`` does, on the labels and on what it is
-sure of in the unlabelled tissue around them. So the arms differ in nothing but the volumes that they see.
+again, in three ways: on the same labels, the control; and as ``petaseg self-train`` does, on the labels and on what it
+is sure of in the unlabelled tissue around them, by its probabilities or by the agreement of flipped copies. So the arms
+differ in nothing but the volumes that they see.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +23,22 @@ from pipeline.experiments.fib25 import Network, Training
 from pipeline.experiments.label_efficiency import OFFSETS, part, score
 from pipeline.few_labels.rounds import SelfTraining
 from pipeline.few_labels.self_training import Steps, self_train
+from pipeline.few_labels.sure import AGREEMENT, PROBABILITY
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.training.config import TrainConfig
 from pipeline.training.trainer import train
 
 PERCENTS = (1, 10)
-ARMS = ("first training", "on the labels alone", "self-trained")
+ARMS = ("first training", "on the labels alone", "self-trained", "self-trained, by agreement")
 NETWORK: dict[str, Any] = {
     **{"widths": [12, 16, 24], "pools": [[2, 2, 2]] * 2, "stride": [2, 2, 2]},
     **{"first_kernel": [3, 3, 3], "embedding": [3, 3, 3]},
 }
 PATCH = (40, 40, 40)
 SURE = 0.6
+"""Probabilities above 0.8 or below 0.2."""
+AGREED = 0.8
+"""Copies that differ by at most 0.2."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +51,15 @@ class Sizes:
     """The box of tissue without labels: it begins at the first voxel of the training part."""
     patch: tuple[int, int, int] = PATCH
     sure: float = SURE
+    agreed: float = AGREED
 
     @classmethod
     def of(cls, scale: Scale) -> Sizes:
         """The sizes of a scale."""
         if scale.tiny:
-            return cls(4, Vec(32, 48, 48), (24, 24, 24), 0.001)
-        return cls(20_000 if scale.full else 400, Vec(169, 250, 250) if scale.full else Vec(96, 160, 160))
+            return cls(4, Vec(32, 48, 48), (24, 24, 24), 0.001, 0.001)
+        updates = scale.updates(20_000 if scale.full else 400)
+        return cls(updates, Vec(169, 250, 250) if scale.full else Vec(96, 160, 160))
 
     @property
     def training(self) -> Training:
@@ -82,8 +90,12 @@ def trial(arm: str, percent: int, seed: int, sizes: Sizes, store: Trials) -> Res
     key = {**first, "trial": "self-training", "arm": arm}
     if arm == ARMS[1]:
         return store.get(key, lambda: trained(trained_on(config, store.file(key, "")), sizes))
-    key |= {"sure": sizes.sure, "unlabelled": list(sizes.unlabelled)}
-    return store.get(key, lambda: self_trained(config, store.file(key, "").resolve(), sizes, store))
+    by, sure = (PROBABILITY, sizes.sure) if arm == ARMS[2] else (AGREEMENT, sizes.agreed)
+    key |= {"sure": sure, "unlabelled": list(sizes.unlabelled)}
+    box = BoundingBox.from_shape(sizes.unlabelled)
+    image, folder = f"{fib25.data_file().resolve()}:raw", store.file(key, "").resolve()
+    plan = SelfTraining(config, image, folder, box, sure=sure, sure_by=by)
+    return store.get(key, lambda: self_trained(plan, sizes, store))
 
 
 def first_key(percent: int, seed: int, sizes: Sizes) -> Key:
@@ -110,10 +122,8 @@ def first_config(folder: Path, percent: int, seed: int, sizes: Sizes) -> TrainCo
     return fib25.train_config(folder.resolve(), network, sizes.training, boxes, steps=sizes.updates, seed=seed)
 
 
-def self_trained(config: TrainConfig, folder: Path, sizes: Sizes, store: Trials) -> Result:
+def self_trained(plan: SelfTraining, sizes: Sizes, store: Trials) -> Result:
     """The scores after one round of self-training."""
-    box = BoundingBox.from_shape(sizes.unlabelled)
-    plan = SelfTraining(config, f"{fib25.data_file().resolve()}:raw", folder, box, sure=sizes.sure)
     lines = self_train(plan, Steps(train=train, run=fib25.drive, say=store.say))
     after = lines[-1]
     return {**score(Path(after["model"]), after[plan.score], sizes.patch), "sure": after["sure"]}
@@ -132,14 +142,12 @@ def notes(sizes: Sizes, found: dict[tuple[int, str], list[Result]]) -> list[str]
     remarks = [
         f"AP: average precision of cut edges on planes 186 to 250; {sizes.updates} updates of the first training, and "
         f"as many again of the others; unlabelled: {list(sizes.unlabelled)} voxels of planes below 169; --sure "
-        f"{sizes.sure}."
+        f"{sizes.sure}, by agreement {sizes.agreed}."
     ]
-    for percent in PERCENTS:
-        control, after = ([result["ap"] for result in found[percent, arm]] for arm in ARMS[1:])
-        gains = [b - a for a, b in zip(control, after, strict=True)]
-        remarks.append(
-            f"{percent} %: self-trained less control, seed by seed: {', '.join(f'{g:+.3f}' for g in gains)}."
-        )
+    for percent, arm in product(PERCENTS, ARMS[2:]):
+        control, after = ([result["ap"] for result in found[percent, each]] for each in (ARMS[1], arm))
+        gains = ", ".join(f"{b - a:+.3f}" for a, b in zip(control, after, strict=True))
+        remarks.append(f"{percent} %: {arm}, less control, seed by seed: {gains}.")
     return remarks
 
 
@@ -149,9 +157,11 @@ def draw(figure: Figure, found: dict[tuple[int, str], list[Result]]) -> None:
         values = np.array([[result["ap"] for result in found[percent, arm]] for arm in ARMS])
         for seed, line in enumerate(values.T):
             axes.plot([0, 1], line[:2], "o-", color=f"C{seed}", alpha=0.6)
-            axes.plot([0, 2], line[[0, 2]], "o--", color=f"C{seed}", alpha=0.6)
+            for place, style in ((2, "o--"), (3, "o:")):
+                axes.plot([0, place], line[[0, place]], style, color=f"C{seed}", alpha=0.6)
         axes.plot(range(len(ARMS)), values.mean(1), "_", color="black", markersize=24)
-        axes.set(xticks=range(len(ARMS)), xticklabels=ARMS, title=f"{percent} % of the labels")
+        names = [arm.replace(", ", ",\n") for arm in ARMS]
+        axes.set(xticks=range(len(ARMS)), xticklabels=names, title=f"{percent} % of the labels")
         axes.set_ylabel("average precision")
 
 

@@ -63,11 +63,15 @@ def setting_of(scale: Scale) -> Setting:
         task = replace(pathfinder_task.TINY, norm="instance", orientations=2)
         return Setting(Gratings(32, 12, 8, 4, updates=5), Fit(2, patch=32), tiny, task, 2, pictures=2)
     if scale.full:
-        task = replace(pathfinder_task.FULL, norm="instance")
-        fit, config = Fit(20_000, patch=256, learning_rate=1e-2), ChallengeConfig(crop=320)
-        return Setting(Gratings(224, 100_000, 1000, 1000, updates=20_000), fit, {}, task, 6, 500, config)
-    task = replace(pathfinder_task.DEFAULT, norm="instance", orientations=6)
-    return Setting(Gratings(64, 600, 300), Fit(200, patch=64, learning_rate=1e-2), gamma, task)
+        task = replace(pathfinder_task.task_of(scale), norm="instance")
+        fit, config = Fit(scale.updates(20_000), patch=256, learning_rate=1e-2), ChallengeConfig(crop=320)
+        train, test, check = (scale.data(number, few=16) for number in (100_000, 1000, 1000))
+        gratings = Gratings(224, train, test, check, scale.updates(20_000))
+        return Setting(gratings, fit, {}, task, 6, scale.data(500), config)
+    task = replace(pathfinder_task.task_of(scale), norm="instance", orientations=6)
+    train, test, check = (scale.data(number, few=16) for number in (600, 300, 100))
+    gratings = Gratings(64, train, test, check, scale.updates(400))
+    return Setting(gratings, Fit(scale.updates(200), patch=64, learning_rate=1e-2), gamma, task)
 
 
 def run(scale: Scale, store: Trials) -> Report:

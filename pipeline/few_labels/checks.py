@@ -6,10 +6,8 @@ from pipeline.errors import ConfigError
 from pipeline.few_labels.rounds import RECORD, SelfTraining, part_of
 from pipeline.few_labels.self_training import refuse_other
 from pipeline.geometry import BoundingBox
-from pipeline.models.heads import FOREGROUND
 from pipeline.runs.inputs import RESOLUTION_FACTOR
 from pipeline.runs.origin import require_finished
-from pipeline.training.callbacks import card_channels
 from pipeline.training.config import LabelledVolume
 from pipeline.training.dry_run import TrainingCheck, check_output, dry_run
 from pipeline.training.trainer import check_nodes
@@ -25,7 +23,7 @@ def check(plan: SelfTraining) -> TrainingCheck:
     config = plan.config
     if not 0 < plan.sure < 1:
         raise ConfigError(f"--sure is {plan.sure}; it must lie between 0 and 1: 0.8 keeps p above 0.9 and below 0.1")
-    _check_targets(plan)
+    _ = plan.rule  # refuses targets of which nothing can be kept
     check_nodes(config)
     if config.validation is None:
         raise ConfigError(
@@ -45,17 +43,6 @@ def check(plan: SelfTraining) -> TrainingCheck:
 def whole_or(box: BoundingBox | None, image: str) -> BoundingBox:
     """A box, or all voxels of the image."""
     return open_volume(image).spec.bounds if box is None else box
-
-
-def _check_targets(plan: SelfTraining) -> None:
-    offsets, others = card_channels(plan.config.channels)
-    objects = any(t.what == FOREGROUND for t in others) and not any(t.zero_is_unknown for t in plan.config.channels)
-    if not offsets and not objects:
-        raise ConfigError(
-            f"the training predicts {', '.join(other.what for other in others)}; self-training keeps affinities of "
-            "the nearest neighbours, or a foreground, that the network is sure of: train affinities, [-1, 0, 0], "
-            "[0, -1, 0], [0, 0, -1] first, or foreground beside targets for which label 0 is background"
-        )
 
 
 def _check_box(plan: SelfTraining, image: Volume) -> None:

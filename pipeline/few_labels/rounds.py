@@ -6,18 +6,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.few_labels.sure import SureObjects, SureRule
+from pipeline.few_labels.sure import AGREEMENT, PROBABILITY, AnyRule, SureBy, rule_of
 from pipeline.geometry import BoundingBox
+from pipeline.models.heads import WITH_EXTREMES
+from pipeline.runs.results import KINDS
 from pipeline.storage import absolute
 from pipeline.training.config import LabelledVolume, TrainConfig
 from pipeline.training.scores import score_name
-from pipeline.training.target_kinds import Affinities, Contours, Foreground
+from pipeline.training.target_kinds import Contours
 from pipeline.training.trainer import identity
 from pipeline.volumes import open_volume
 
 RECORD = "self-train.json"
 VALID = 0.05
 """Patches of which less than this share is in a mask are drawn again: sure voxels are few at first."""
+
+COPIES = {"augmentation": "flips", "augmentation_rule": WITH_EXTREMES}
+"""What a run does whose copies are compared."""
+OBJECTS = {"head": "foreground", "threshold": 0.5}
+"""How a round makes objects, and how it makes their seeds if contours are predicted."""
+SEEDS = {"seed_threshold": 0.8, "seeds_within": {"contours": {"below": 0.3}}}
 
 
 @dataclass(frozen=True)
@@ -34,31 +42,27 @@ class SelfTraining:
     """The part of the image that is used."""
     rounds: int = 1
     sure: float = 0.8
-    """Least |2 p - 1| of the probabilities p that are kept."""
+    """Least |2 p - 1| of the probabilities p that are kept; by agreement, copies differ by 1 - ``sure`` at most."""
+    sure_by: SureBy = PROBABILITY
+    """What a voxel is sure by: one probability, or the agreement of the copies of the test-time augmentation."""
 
     @property
-    def rule(self) -> SureRule | SureObjects:
-        """When a voxel is sure."""
-        channels = self.config.channels
-        affinities = next((target for target in channels if isinstance(target, Affinities)), None)
-        if affinities is not None:
-            return SureRule(self.sure, affinities)
-        return SureObjects(self.sure, tuple(t for t in channels if isinstance(t, Foreground | Contours)))
+    def rule(self) -> AnyRule:
+        """When a voxel is sure; ``ConfigError`` if there is no such rule for the training's targets."""
+        return rule_of(self.config.channels, self.sure, self.sure_by)
 
     @property
     def segmentation(self) -> dict[str, Any]:
-        """What a run makes of the predictions: neurons as it does by itself, or objects with seeds off contours."""
+        """What a run makes of the predictions: neurons as it does by itself, a class map, or objects."""
         rule = self.rule
-        if isinstance(rule, SureRule):
+        if rule.kind == "neurons":
             return {}
-        contours = any(isinstance(target, Contours) for target in rule.targets)
-        seeds = {"seed_threshold": 0.8, "seeds_within": {"contours": {"below": 0.3}}} if contours else {}
-        return {"segmentation": {"kind": "objects", "head": "foreground", "threshold": 0.5, **seeds}}
+        return {"segmentation": {"kind": rule.kind, **(OBJECTS if rule.kind == "objects" else {}), **seeds_of(rule)}}
 
     @property
     def result(self) -> str:
         """The name of the volume that a round trains on."""
-        return "objects" if self.segmentation else "labels"
+        return KINDS[self.rule.kind].volume
 
     @property
     def score(self) -> str:
@@ -72,6 +76,7 @@ class SelfTraining:
             "training": identity(self.config),
             "unlabelled": self.unlabelled,
             "box": str(self.box),
+            "sure_by": self.sure_by,
         }
 
     def round(self, number: int) -> Round:
@@ -125,6 +130,7 @@ class Round:
             "inference": {
                 "model": str(self.model / "card.yaml"),
                 **{"device": config.device, "threads": config.threads},
+                **(COPIES if self.plan.sure_by == AGREEMENT else {}),
             },
             **self.plan.segmentation,
         }
@@ -159,6 +165,11 @@ class Round:
         more = max(1.0, round(self.plan.box.voxels / voxels, 3)) if voxels else 1.0
         changes = [{"oversampling": volume.oversampling * more} if more > 1 else {} for volume in volumes]
         return [volume.model_copy(update=change) for volume, change in zip(volumes, changes, strict=True)]
+
+
+def seeds_of(rule: AnyRule) -> dict[str, Any]:
+    """Seeds off the contours, if the rule reads these."""
+    return SEEDS if any(isinstance(target, Contours) for target in rule.targets) else {}
 
 
 def part_of(volume: LabelledVolume) -> BoundingBox:

@@ -26,10 +26,12 @@ from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError, ModelError
 from pipeline.evaluation.files import make_folder, whole_file
 from pipeline.few_labels.rounds import RECORD, VALID, Round, SelfTraining
-from pipeline.few_labels.sure import Progress, write_sure_mask
+from pipeline.few_labels.sure import AGREEMENT, PROBABILITY, Progress, write_sure_mask
 from pipeline.formats import SELF_TRAINING
+from pipeline.models.heads import WITH_EXTREMES
 from pipeline.models.spec import load_card, write_card
 from pipeline.runs.run import Run
+from pipeline.stages.predict_heads import PredictHeads
 from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
 
@@ -114,7 +116,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
         SELF_TRAINING.check(written, str(path), ConfigError)
     except (ValueError, TypeError) as error:
         raise ConfigError(f"{path} is damaged ({error}); name another --output, or delete it") from None
-    return written
+    return {"sure_by": PROBABILITY, **written}  # older ones do not say it
 
 
 def keep(one: Round, run: Run, tell: Progress) -> float:
@@ -124,7 +126,8 @@ def keep(one: Round, run: Run, tell: Progress) -> float:
     """
     record = one.folder / "sure.json"
     rule = one.plan.rule
-    wanted = {"labels": run.stage(run.kind.result.name).fingerprint, "rule": fingerprint(*rule.targets, rule.sure)}
+    by = () if rule.by == PROBABILITY else (rule.by,)
+    wanted = {"labels": run.stage(run.kind.result.name).fingerprint, "rule": fingerprint(*rule.targets, rule.sure, *by)}
     known = json.loads(record.read_text()) if record.is_file() else {}
     if {key: known.get(key) for key in wanted} == wanted:
         return float(known["share"])
@@ -133,14 +136,26 @@ def keep(one: Round, run: Run, tell: Progress) -> float:
             f"{one.run_file} and --sure {one.plan.sure:g} give other labels than those on which {one.trained} was "
             "trained; delete that folder to train again, or take the change back"
         )
+    require_extremes(one, run)
     share = write_sure_mask(run, str(one.mask), rule, tell)
     if share < VALID:
         raise ConfigError(
-            f"--sure is {one.plan.sure}, and {share:.1%} of the voxels of {one.plan.unlabelled} are as sure; a "
-            f"training needs {VALID:.0%}: choose less (the run is kept), or train the first model longer"
+            f"--sure is {one.plan.sure} by {one.plan.sure_by}, and {share:.1%} of the voxels of {one.plan.unlabelled} "
+            f"are as sure; a training needs {VALID:.0%}: choose less (the run is kept), or train the first model longer"
         )
     write_json(record, {**SELF_TRAINING.stamp, **wanted, "share": share})
     return share
+
+
+def require_extremes(one: Round, run: Run) -> None:
+    """``ConfigError`` if copies are to be compared, and the run does not store the least and the largest of them."""
+    stage = run.stage(PredictHeads.name)
+    assert isinstance(stage, PredictHeads)
+    if one.plan.sure_by == AGREEMENT and stage.options.augmentation_rule != WITH_EXTREMES:
+        raise ConfigError(
+            f"inference.augmentation_rule is {stage.options.augmentation_rule} in {one.run_file}; --sure-by agreement "
+            f"compares the copies, so it needs {WITH_EXTREMES}: set it back, and the heads are predicted again"
+        )
 
 
 def model_line(plan: SelfTraining, number: int, folder: Path) -> dict[str, Any]:

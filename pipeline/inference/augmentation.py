@@ -27,7 +27,7 @@ from torch import Tensor
 from pipeline.errors import ConfigError
 from pipeline.geometry import ZERO, Triple, Vec, as_vec
 from pipeline.inference.options import AUGMENTATIONS
-from pipeline.models.heads import HIGH_AT_BORDERS, LOW_AT_BORDERS, Head
+from pipeline.models.heads import HIGH_AT_BORDERS, LOW_AT_BORDERS, WITH_EXTREMES, Head
 
 DESCRIPTORS_3D = 10
 """Channels of shape descriptors in volumes; those of sections have 6."""
@@ -215,15 +215,20 @@ CHOOSE = {"least": torch.minimum, "largest": torch.maximum}
 class Augmentation:
     """The variants of one network on one patch shape, ready to be combined.
 
-    rule: ``mean``; or ``min``, the value of the variant that sees a border, for heads that are low or high there.
+    rule: ``mean``; or ``min``, the value of the variant that sees a border, for heads that are low or high there; or
+    ``mean+extremes``, the mean of all channels, then the least value of each, then the largest.
     """
 
     def __init__(self, name: str, heads: Sequence[Head], patch_shape: Vec, rule: str = "mean") -> None:
         self.variants = variants(name)
-        self.sources = sources_of(self.variants, heads, patch_shape)
+        sources = sources_of(self.variants, heads, patch_shape)
+        rules = [combination(head, rule) for head in heads for _ in range(head.stored_channels)]
+        if rule == WITH_EXTREMES:
+            sources = [each * 3 for each in sources]
+            rules += ["least"] * len(rules) + ["largest"] * len(rules)
+        self.sources, self._rules = sources, rules
         self.values = tuple(values_used(self.variants, head) for head in heads)
         self.shape = (len(self.sources[0]), *patch_shape)
-        self._rules = [combination(head, rule) for head in heads for _ in range(head.stored_channels)]
         self._counts = self._count() if len(self.variants) > 1 else None
 
     def empty(self, device: torch.device) -> Tensor:
@@ -241,10 +246,11 @@ class Augmentation:
         for out, source, rule in zip(total, self.sources[which], self._rules, strict=True):
             to, origin = source.slices(out.shape)
             restored = self.variants[which].restore(values[source.channel])[origin]
+            value = 1 - restored if source.mirrored else restored
             if rule == "sum":
-                out[to] += 1 - restored if source.mirrored else restored
+                out[to] += value
             else:
-                out[to] = CHOOSE[rule](out[to], restored)
+                out[to] = CHOOSE[rule](out[to], value)
 
     def result(self, total: Tensor) -> Tensor:
         """The mean over the variants that had a value, or the value that was chosen, (channels, z, y, x)."""

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pipeline.config.run_file import Inference
 from pipeline.errors import ConfigError
 from pipeline.inference.gpu import gpu_present
-from pipeline.models.heads import AFFINITIES, NEAREST
+from pipeline.models.heads import AFFINITIES, NEAREST, WITH_EXTREMES
 
 DEFAULTS = Inference()
 
@@ -39,7 +39,7 @@ class PredictOptions:
     augmentation: str = DEFAULTS.augmentation
     """Test-time augmentation: none, flips, flips+transpose, flips+permutations."""
     augmentation_rule: str = DEFAULTS.augmentation_rule
-    """How its copies are combined: mean, or min for heads that are low or high at borders."""
+    """How its copies are combined: mean, or min for heads that are low or high at borders, or mean+extremes."""
     heads: tuple[str, ...] = (AFFINITIES,)
     """The heads of the network that are written."""
     channels: int = NEAREST
@@ -54,7 +54,7 @@ class PredictOptions:
             "device": ("auto", "cpu", "cuda"),
             "precision": ("float32", "bfloat16"),
             "augmentation": AUGMENTATIONS,
-            "augmentation_rule": ("mean", "min"),
+            "augmentation_rule": ("mean", "min", WITH_EXTREMES),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -31,7 +31,7 @@ from pipeline.inference.probe import probe_patches
 from pipeline.inference.runtime import forward_state
 from pipeline.inference.window import bump_window
 from pipeline.models.folding import folded
-from pipeline.models.heads import AFFINITIES, chosen_heads
+from pipeline.models.heads import AFFINITIES, chosen_heads, volumes_of
 
 if TYPE_CHECKING:
     from pipeline.models.spec import LoadedModel
@@ -59,7 +59,8 @@ class Predictor:
         self.heads = tuple(
             replace(head, affinities=options.channels) for head in chosen_heads(loaded.card, options.heads)
         )
-        self._outside = outside_of(self.heads, self.device)
+        self.volumes = volumes_of(self.heads, options.augmentation_rule)
+        self._outside = outside_of([head for _, head in self.volumes], self.device)
         narrow, self.channels = self._narrowed(loaded.module)
         self.network = self._placed(narrow)
         self._windows: dict[Vec, Tensor] = {}
@@ -67,8 +68,8 @@ class Predictor:
 
     @property
     def stored_channels(self) -> int:
-        """Channels of all heads together."""
-        return sum(head.stored_channels for head in self.heads)
+        """Channels of all volumes together."""
+        return sum(head.stored_channels for _, head in self.volumes)
 
     @property
     def batch_size(self) -> int:
@@ -85,7 +86,7 @@ class Predictor:
     ) -> tuple[np.ndarray, dict[str, float]]:
         """The heads of ``core``, (channels, z, y, x) uint8, and the counters ``patches`` and ``skipped``.
 
-        The channels are those of ``self.heads``, one head after the other: ``split`` parts them.
+        The channels are those of ``self.volumes``, one after the other: ``split`` parts them.
 
         ``image`` holds the voxels of ``lattice.support(core)``, (z, y, x) or (c, z, y, x) with the channels that the
         network takes, or is a function that reads a box. ``on_patches`` is called with the patches done, and all of
@@ -97,10 +98,10 @@ class Predictor:
             return self._download(to_uint8(values)), counters
 
     def split(self, block: np.ndarray) -> dict[str, np.ndarray]:
-        """The heads of a block (channels, z, y, x) by name; those of one channel are (z, y, x)."""
-        ends = np.cumsum([head.stored_channels for head in self.heads])
-        parts = zip(self.heads, np.split(block, ends[:-1]), strict=True)
-        return {head.name: part if len(part) > 1 else part[0] for head, part in parts}
+        """The volumes of a block (channels, z, y, x) by name; those of one channel are (z, y, x)."""
+        ends = np.cumsum([head.stored_channels for _, head in self.volumes])
+        parts = zip(self.volumes, np.split(block, ends[:-1]), strict=True)
+        return {name: part if len(part) > 1 else part[0] for (name, _), part in parts}
 
     def blended(
         self,

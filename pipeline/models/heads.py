@@ -39,6 +39,10 @@ LOW_AT_BORDERS, HIGH_AT_BORDERS = (AFFINITIES, "foreground"), (MEMBRANES, "conto
 """Heads whose least, or largest, value over several copies is the one of the copy that sees a border."""
 NEEDED = "affinities that begin with the nearest neighbours, [-1, 0, 0], [0, -1, 0], [0, 0, -1], or membranes"
 """What neurons are made of."""
+WITH_EXTREMES = "mean+extremes"
+"""The rule of test-time augmentation that stores the least and the largest value of the copies beside their mean."""
+EXTREMES = ("_least", "_largest")
+"""What is added to a head's name for these two volumes."""
 VOLUME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 """Names that a volume can have."""
 
@@ -119,6 +123,12 @@ class Head:
     def as_plain(self) -> dict[str, Any]:
         """All of its fields as plain values, for fingerprints."""
         return asdict(self)
+
+
+def volumes_of(heads: Sequence[Head], rule: str) -> tuple[tuple[str, Head], ...]:
+    """The name of each volume that a run stores, and its head, for a rule of test-time augmentation."""
+    added = ("", *EXTREMES) if rule == WITH_EXTREMES else ("",)
+    return tuple((head.name + each, head) for each in added for head in heads)
 
 
 def heads_of(card: ModelCard) -> tuple[Head, ...]:

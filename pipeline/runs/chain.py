@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.errors import ConfigError
-from pipeline.models.heads import KNOWN
+from pipeline.models.heads import EXTREMES, KNOWN
 from pipeline.runs.branches import BRANCHES
 from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.apply_edits import ApplyEdits
 from pipeline.stages.assign_objects import AssignObjects
 from pipeline.stages.assign_segments import AssignSegments
 from pipeline.stages.build_basin_graph import BuildBasinGraph
@@ -37,6 +38,7 @@ STAGES: list[type[ChainStage]] = [
     BuildRegionGraph,  # fragments and affinities -> which regions touch, and how strongly
     Agglomerate,  # region graph -> merge tree, from the chunks up to the root
     CutMergeTree,  # merge tree -> the merges that hold at the chosen threshold
+    ApplyEdits,  # merges that hold, and a person's corrections -> what these change; only in a run that has some
     AssignSegments,  # merges that hold -> the final id of every fragment, from the root down to the chunks
     WriteSupervoxels,  # fragments -> supervoxels, whole again across chunk faces
     Relabel,  # fragments -> neurons
@@ -69,8 +71,9 @@ def build_chain(setup: Setup) -> tuple[ChainStage, ...]:
 
 
 def names_of_volumes() -> tuple[str, ...]:
-    """Names of all volumes that stages of some run write: those of the known heads, then those of the stages."""
-    return (*KNOWN, *(volume.name for kind in STAGES for volume in kind.volumes))
+    """Names of all volumes that stages of some run write: the known heads, their extremes, those of the stages."""
+    extremes = (name + each for name in KNOWN for each in EXTREMES)
+    return (*KNOWN, *extremes, *(volume.name for kind in STAGES for volume in kind.volumes))
 
 
 def with_readers(name: str, *, without: str = "") -> tuple[str, ...]:

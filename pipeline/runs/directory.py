@@ -37,11 +37,11 @@ RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|ex
 RESULTS = re.compile(
     r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
     r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
-    r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|(meshes|skeletons)/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary)\.json|overview\.png)"
-    r"|(plan|stages|segmentation|added)\.json|(meshes|skeletons)/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles|skeletons)\.parquet"
+    r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|(meshes|skeletons)/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary|edits)\.json|overview\.png)"
+    r"|(plan|stages|segmentation|added|edits)\.json|(meshes|skeletons)/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles|skeletons)\.parquet"
 )
 """The results of a run, beside its volumes."""
-DOCUMENTS = ("plan", "segmentation", "added")
+DOCUMENTS = ("plan", "segmentation", "added", "edits")
 """Those that lie in the run directory itself."""
 LOGS = ("petaseg.log", "petaseg.jsonl")
 """Logs may be there before a run, as links to another disk: a run only appends to them."""

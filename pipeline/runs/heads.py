@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING
 
 from pipeline.config.run_file import Inference, RunConfig
 from pipeline.errors import ConfigError
-from pipeline.models.heads import NEAREST, Head, Source, chosen_heads, described, heads_of, source_of, storable
+from pipeline.models.heads import (
+    NEAREST,
+    Head,
+    Source,
+    chosen_heads,
+    described,
+    heads_of,
+    source_of,
+    storable,
+    volumes_of,
+)
 from pipeline.runs.chain import STAGES
 from pipeline.stages.valued_head import needed_heads
 
@@ -35,6 +45,7 @@ def heads_of_run(config: RunConfig, card: ModelCard) -> tuple[Head, ...]:
                 "another name in other_channels of its card"
             )
         _refuse_unknown_turns(config.inference, head)
+    _refuse_two_of_a_name(config.inference, heads)
     return heads
 
 
@@ -90,4 +101,15 @@ def _refuse_unknown_turns(config: Inference, head: Head) -> None:
         raise ConfigError(
             f"inference.augmentation is {config.augmentation}; it is not known how the {head.channels} channels of "
             f"head {head.name} change when the image is turned: choose none, or leave the head out of inference.heads"
+        )
+
+
+def _refuse_two_of_a_name(config: Inference, heads: Sequence[Head]) -> None:
+    """``ConfigError`` if a head is called like the volume of another one's least or largest values."""
+    names = [name for name, _ in volumes_of(heads, config.augmentation_rule)]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(
+            f"inference.augmentation_rule is {config.augmentation_rule}, which stores {twice[0]}.zarr for another head "
+            "than that of this name: leave one of them out of inference.heads, or rename it in other_channels of its "
+            "card"
         )

@@ -18,6 +18,7 @@ from pipeline.runs.run import Run
 from pipeline.runs.summary import Summary, lowest_of, summary_of
 from pipeline.runs.unchanged import stored_inputs
 from pipeline.segmentation.agglomeration import NodeResult
+from pipeline.segmentation.edits import Overrides, apply_edits
 from pipeline.segmentation.merge_tree import (
     Assignment,
     Clusters,
@@ -30,10 +31,12 @@ from pipeline.segmentation.merge_tree import (
 from pipeline.segmentation.region_graph import RegionGraph
 from pipeline.segmentation.sizes import Sizes
 from pipeline.stages.agglomerate import Agglomerate
+from pipeline.stages.apply_edits import ApplyEdits, sizes_after
 from pipeline.stages.base import checksum_of
 from pipeline.stages.build_region_graph import BuildRegionGraph
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import CutMergeTree, cut_rules
+from pipeline.stages.cut_tables import CutTables
 from pipeline.stages.extract_basins import ExtractBasins
 from pipeline.stages.extract_supervoxels import ExtractSupervoxels
 from pipeline.stages.landscape import object_rules
@@ -68,11 +71,24 @@ def preview(run: Run, thresholds: Sequence[float]) -> list[Preview]:
 def _of_neurons(run: Run, thresholds: Sequence[float]) -> list[Preview]:
     """Cut the merge tree at each threshold."""
     cuts, sizes = _up(run, [_rules(run, threshold) for threshold in thresholds])
-    stage = run.stage(Relabel.name)
-    return [
-        _preview(run, threshold, size, _rewritten(run, stage, ExtractSupervoxels.name, _down(run, at)))
-        for threshold, at, size in zip(thresholds, cuts, sizes, strict=True)
-    ]
+    stage, found = run.stage(Relabel.name), []
+    for threshold, at, before in zip(thresholds, cuts, sizes, strict=True):
+        tables, size = _edited(run, at, _down(run, at), before)
+        found.append(_preview(run, threshold, size, _rewritten(run, stage, ExtractSupervoxels.name, tables)))
+    return found
+
+
+def _edited(
+    run: Run, cuts: dict[str, NodeCut], tables: dict[str, Assignment], sizes: Sizes
+) -> tuple[dict[str, Assignment], Sizes]:
+    """The tables of all chunks, and the sizes of all segments, with the edits of the run."""
+    stage = run.stage(ApplyEdits.name) if run.edits else None
+    if not isinstance(stage, ApplyEdits):
+        return tables, sizes
+    members = stage.members(CutTables(stage, lambda chunk: cuts[chunk.name]))
+    edited = apply_edits(stage.edits, members)
+    overrides = Overrides.of(members, edited.ids)
+    return {name: overrides.apply(table) for name, table in tables.items()}, sizes_after(sizes, members, edited)
 
 
 def _of_objects(run: Run, thresholds: Sequence[float]) -> list[Preview]:

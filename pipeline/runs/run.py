@@ -45,10 +45,12 @@ from pipeline.runs.directory import (
     read_mark,
     refuse_volume,
 )
+from pipeline.runs.edit_log import read_log
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
 from pipeline.runs.results import KINDS, LEFT_OUT, Cut, ResultKind
+from pipeline.segmentation.edits import Edit
 from pipeline.stages.affinities import AnyAffinities, affinity_source
 from pipeline.stages.base import Stage
 from pipeline.stages.chain_stage import ChainStage
@@ -153,7 +155,14 @@ class Run:
     @cached_property
     def setup(self) -> Setup:
         """The setup from which the stages are made."""
-        return Setup(self.config, self.layout, self.inputs)
+        return Setup(self.config, self.layout, self.inputs, self.edits)
+
+    @cached_property
+    def edits(self) -> tuple[Edit, ...]:
+        """The corrections of its neurons; none of a mask or objects, and none that were made for another input."""
+        edits = read_log(ObjectStore(self.home)).edits if self.kind.name == "neurons" else ()
+        mark = read_mark(self.store) if edits else None
+        return () if mark is not None and not mark.same_as(InputMark.of(self.inputs)) else edits
 
     @cached_property
     def stages(self) -> tuple[ChainStage, ...]:

@@ -6,13 +6,16 @@ up the masked voxels. So a summary reads one small object, whatever the size of 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from pipeline.errors import counted
 from pipeline.runs.applied import Threshold
 from pipeline.runs.run import Run
 from pipeline.segmentation.sizes import Sizes
+from pipeline.stages.apply_edits import ApplyEdits
 from pipeline.stages.landscape import lowest_threshold
 from pipeline.stages.measure import Measure
 
@@ -68,7 +71,19 @@ class Summary:
 
 def summarise(run: Run) -> Summary:
     """The summary of a run whose tables are cut, or whose given labels are measured."""
-    return summary_of(run, sizes_of(run))
+    found = summary_of(run, sizes_of(run))
+    return replace(found, warnings=(*_about_edits(run), *found.warnings))
+
+
+def _about_edits(run: Run) -> Iterator[str]:
+    """Edits that are not applied, or not in full."""
+    stage = run.stage(ApplyEdits.name) if run.edits else None
+    left_out = sum(not fit.fits for fit in stage.fits()) if isinstance(stage, ApplyEdits) else 0
+    if left_out:
+        yield (
+            f"{left_out} of {counted(len(run.edits), 'edit')} do not fit to these supervoxels, and are left out in "
+            f"full or in part: `petaseg edit {shlex.quote(run.source)} --list` says which"
+        )
 
 
 def sizes_of(run: Run) -> Sizes:
@@ -77,7 +92,7 @@ def sizes_of(run: Run) -> Sizes:
         stage = run.stage(Measure.name)
         assert isinstance(stage, Measure)
         return Sizes.sum([Sizes.none(), *(Sizes.of(rows.ids, rows.voxels) for rows in stage.rows())])
-    name = run.cut.stage.name
+    name = ApplyEdits.name if run.edits else run.cut.stage.name
     root = next(iter(run.stage(name).grids()[-1]))
     return Sizes.from_arrays(run.layout.get_part(name, root))
 

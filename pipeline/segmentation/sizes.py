@@ -53,6 +53,20 @@ class Sizes:
         counts, voxels = (np.sum([getattr(part, name) for part in parts], axis=0) for name in ("counts", "voxels"))
         return cls(counts, voxels, _largest(named))
 
+    def replaced(self, gone: tuple[np.ndarray, np.ndarray], new: tuple[np.ndarray, np.ndarray]) -> Sizes:
+        """Those of the segments after some have become others; both are ids and sizes, as for ``of``.
+
+        Of the largest, those are named that are surely among them: below the smallest that was named, others may be.
+        """
+        before, after = Sizes.of(*gone), Sizes.of(*new)
+        unnamed = self.count > len(self.largest)
+        least = self.largest[-1, 1] if unnamed else np.uint64(0)
+        stays = self.largest[~np.isin(self.largest[:, 0], gone[0])]
+        come = np.stack([new[0], new[1].astype(np.uint64)], axis=1)
+        named = np.concatenate([stays, come[come[:, 1] > least]])
+        counts, voxels = self.counts - before.counts + after.counts, self.voxels - before.voxels + after.voxels
+        return Sizes(counts, voxels, _largest(named))
+
     @property
     def count(self) -> int:
         """The number of segments."""

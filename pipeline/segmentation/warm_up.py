@@ -28,6 +28,7 @@ from pipeline.segmentation.skeletons.block_paths import block_paths
 from pipeline.segmentation.skeletons.distances import squared_distances
 from pipeline.segmentation.skeletons.rules import SkeletonRules
 from pipeline.segmentation.skeletons.trees import trees
+from pipeline.segmentation.spanning import cut_sides, joining_merges
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
 
 SIDE = 12
@@ -49,6 +50,9 @@ def warm_up() -> None:
         majority(labels, Vec(2, 2, 2), box.start)
     mean(affinities, Vec(2, 2, 2), box.start)
     count_faces(ids, box.shape, np.ones(3, bool))
+    voxels, pair = np.ones(2, np.int64), np.array([[0, 1]])
+    joining_merges(voxels, pair, pair)
+    cut_sides(voxels, pair, pair, voxels[:1], voxels[:1])
     _skeletonize(ids.astype(np.int32))
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from pipeline.errors import ConfigError, WorkerEnvironmentError
 from pipeline.geometry import Vec
 from pipeline.grid import Chunk
-from pipeline.models.heads import AFFINITIES, NEAREST, Head
+from pipeline.models.heads import AFFINITIES, NEAREST, Head, volumes_of
 from pipeline.needs import Needs
 from pipeline.stages import opened
 from pipeline.stages.base import DEVICE_LOCK, Products
@@ -79,8 +79,8 @@ class PredictHeads(ChainStage):
 
     @property
     def outputs(self) -> tuple[OutputVolume, ...]:
-        """A volume for each head, with what its numbers mean in the metadata."""
-        return tuple(_volume_of(head) for head in self.heads)
+        """A volume for each head, with what its numbers mean in the metadata; and its extremes, if they are stored."""
+        return tuple(_volume_of(*each) for each in volumes_of(self.heads, self.options.augmentation_rule))
 
     def prepare(self) -> None:
         """Create the output volumes; ``ConfigError`` if one is there with another number of channels."""
@@ -169,9 +169,9 @@ class PredictHeads(ChainStage):
             )
 
 
-def _volume_of(head: Head) -> OutputVolume:
+def _volume_of(name: str, head: Head) -> OutputVolume:
     channels = head.stored_channels if head.stored_channels > 1 else None
-    return OutputVolume(head.name, "uint8", channels, head.attributes)
+    return OutputVolume(name, "uint8", channels, head.attributes)
 
 
 def options_of(network: Network) -> PredictOptions:

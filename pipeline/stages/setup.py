@@ -9,6 +9,7 @@ from pipeline.config.run_file import Inference, RunConfig
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.models.heads import AFFINITIES, MEMBRANES, Head, Mapping, source_of
+from pipeline.segmentation.edits import Edit
 from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.supervoxels import SupervoxelRules
 from pipeline.stages.base import Stage
@@ -116,6 +117,8 @@ class Setup:
     config: RunConfig
     layout: Layout
     inputs: Inputs
+    edits: tuple[Edit, ...] = ()
+    """The corrections of its neurons, in their order."""
 
     @property
     def source(self) -> str:

@@ -36,10 +36,8 @@ class Moved:
 
     @classmethod
     def whole(cls, labels: np.ndarray, mask: np.ndarray | None, specs: Sequence[AnyTarget]) -> Moved:
-        """The arrays of labels as they were read; masked voxels get label 0, not known."""
-        eroded = tuple(spec.erode(labels) for spec in specs)
-        moved = cls(labels, eroded, mask)
-        return moved if mask is None else moved.after(moved.arrays)
+        """The arrays of labels as they were read."""
+        return cls(labels, tuple(spec.erode(labels) for spec in specs), mask)
 
     @property
     def arrays(self) -> list[np.ndarray]:
@@ -48,15 +46,23 @@ class Moved:
         return [self.labels, *(array for array in self.eroded if array is not None), mask]
 
     def after(self, arrays: list[np.ndarray]) -> Moved:
-        """The same for arrays that were moved; voxels from outside the patch get label 0 and are masked."""
+        """The same for arrays that were moved; voxels from outside the patch have label 0 and are masked."""
         labels, *rest, mask = arrays
         found = iter(rest)
-        return Moved(labels * mask, tuple(None if old is None else next(found) * mask for old in self.eroded), mask)
+        return Moved(labels, tuple(None if old is None else next(found) for old in self.eroded), mask)
 
     def targets(self, specs: Sequence[AnyTarget], resolution_nm: Sequence[float]) -> Pair:
-        """Targets and weights."""
-        targets, weights = make_targets(specs, self.labels, resolution_nm, self.eroded)
-        return targets, weights if self.mask is None else weights * self.mask
+        """Targets and weights; masked voxels have weight 0, and label 0 but for targets that look around."""
+        if self.mask is None:
+            return make_targets(specs, self.labels, resolution_nm, self.eroded)
+        masks = [1 if spec.looks_around else self.mask for spec in specs]
+        eroded = [None if old is None else old * mask for old, mask in zip(self.eroded, masks, strict=True)]
+        made = [
+            spec.make(self.labels * mask, resolution_nm, inside)
+            for spec, mask, inside in zip(specs, masks, eroded, strict=True)
+        ]
+        targets, weights = (np.concatenate(parts) for parts in zip(*made, strict=True))
+        return targets, weights * self.mask
 
 
 @dataclass(frozen=True)

@@ -121,6 +121,11 @@ class Membranes(TargetSpec):
         """As ``zero`` says."""
         return self.zero == "unknown"
 
+    @property
+    def looks_around(self) -> bool:
+        """Always."""
+        return True
+
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""
         reach = self.reach_nm or max(resolution_nm[-2:])
@@ -137,6 +142,11 @@ class Contours(TargetSpec):
     """Thickened by a square of 2 * dilation + 1: 1 for MitoEM, 0 for NucMM."""
     background: bool = True
     """Draw outlines also towards the background; otherwise only between objects."""
+
+    @property
+    def looks_around(self) -> bool:
+        """Always."""
+        return True
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""
@@ -157,6 +167,11 @@ class SignedDistance(TargetSpec):
     """Measure within sections; otherwise in 3D with the volume's voxel size, in units of its width."""
     squash: bool = True
     """Apply tanh to the distance."""
+
+    @property
+    def looks_around(self) -> bool:
+        """Always."""
+        return True
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""
@@ -194,6 +209,11 @@ class InstanceDistance(TargetSpec):
     def target_channels(self) -> int:
         """Always 1."""
         return 1
+
+    @property
+    def looks_around(self) -> bool:
+        """Always."""
+        return True
 
     def target(self, labels: np.ndarray, resolution_nm: Sequence[float]) -> Pair:
         """See ``TargetSpec``."""

@@ -101,6 +101,14 @@ class TargetSpec(Table):
         """True if label 0 is unknown, and masked; otherwise it is background."""
         return False
 
+    @property
+    def looks_around(self) -> bool:
+        """True if a voxel's target is made of labels around it, where 0 is no gap: masked ones then keep their label.
+
+        For all other targets masked voxels get label 0, so that nothing is said of pairs with one of them.
+        """
+        return False
+
     def make(self, labels: np.ndarray, resolution_nm: Sequence[float], eroded: np.ndarray | None = None) -> Pair:
         """Target and weights of labels (z, y, x) or (y, x); the weight of masked voxels is 0.
 

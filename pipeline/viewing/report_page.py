@@ -27,10 +27,12 @@ from pipeline.runs.status import RunWatch, StageStatus
 from pipeline.runs.summary import Summary, sizes_of
 from pipeline.stages.write_meshes import WriteMeshes
 from pipeline.storage import store_of
+from pipeline.suspects.listing import TABLE, look_hint, read_list
 from pipeline.viewing.pictures import draw_largest, draw_places, draw_sizes, draw_times, swatch
 
 NAME = "report.html"
 SEAMS_SHOWN = 10
+SUSPECTS_SHOWN = 20
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ def page_of(run: Run, report: Report, seams: Sequence[SeamTest]) -> str:
         "Three directions at three places": _drawn(lambda path: draw_places(run, path)),
         "The largest": _largest(run, report.summary),
         "Scores": _scores(report),
+        "Where it is probably wrong": _suspects(run),
         "Seams between chunks": _seams(seams),
         "Sizes": _sizes(run, report.summary),
         "Stages": _stages(watch),
@@ -156,6 +159,22 @@ def _scores(report: Report) -> str:
         return ""
     plain = {name: value for name, value in report.scores.to_dict().items() if isinstance(value, int | float)}
     return table(("score", "value"), plain.items()) + _stored(report.sweep_picture)
+
+
+def _suspects(run: Run) -> str:
+    """The first places of the list of suspects, if one was made, with the command that opens the viewer there."""
+    suspects = read_list(run)
+    if not suspects:
+        return ""
+    rows = [
+        (
+            *(each.rank, each.kind, ",".join(map(str, each.place)), " + ".join(map(str, each.labels))),
+            *(f"{each.probability:.0%}", each.minutes, Markup(f"<code>{escape(look_hint(run, each.rank))}</code>")),
+        )
+        for each in suspects[:SUSPECTS_SHOWN]
+    ]
+    head = ("", "kind", "voxel z,y,x", "segments", "probability", "minutes saved", "look at it")
+    return f"<p>{len(suspects):,} places are in {TABLE}; the first:</p>" + table(head, rows)
 
 
 def _seams(seams: Sequence[SeamTest]) -> str:

@@ -47,6 +47,18 @@ def state_of(layers: Sequence[Layer], server: str, middle: Vec | None = None, la
     }
 
 
+def with_edit_layers(state: dict[str, Any]) -> dict[str, Any]:
+    """The state with layers called ``merge`` and ``split`` to draw lines in, the first of them open at the side."""
+    there = {layer["name"] for layer in state["layers"]}
+    source = {"url": "local://annotations", "transform": {"outputDimensions": state["dimensions"]}}
+    new: list[dict[str, Any]] = [
+        {"type": "annotation", "name": name, "source": source, "tool": "annotateLine", "annotations": []}
+        for name in ("merge", "split")
+        if name not in there
+    ]
+    return {**state, "layers": [*state["layers"], *new], "selectedLayer": {"layer": "merge", "visible": True}}
+
+
 def _widest(box: BoundingBox, voxel: tuple[float, float, float]) -> float:
     """The longest side of a box in the finest voxels."""
     return max(side * nm for side, nm in zip(box.shape, voxel, strict=True)) / min(voxel)

@@ -167,6 +167,19 @@ def test_the_command_runs_an_experiment(tmp_path):
 
 
 @pytest.mark.usefixtures("listed")
+def test_the_command_tries_a_scale_with_one_update(tmp_path):
+    """The result says that each training had one update, so nobody takes it for the experiment."""
+    words = ["experiment", "squares", "--output", str(tmp_path), "--full", "--one-update"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 0, result.output
+    said = json.loads((tmp_path / "squares" / "result.json").read_text())["scale"]
+    assert said["full"]
+    assert said["one_update"]
+    assert (Scale(one_update=True).updates(20_000), Scale(one_update=True).data(100)) == (1, 2)
+    assert (Scale().updates(20_000), Scale().data(100)) == (20_000, 100)
+
+
+@pytest.mark.usefixtures("listed")
 @pytest.mark.parametrize(("arguments", "rule"), [([], "give --output"), (["--seeds", "one"], "--seeds 0,1,2")])
 def test_the_command_refuses_what_it_cannot_do(arguments, rule):
     error = CliRunner().invoke(app, ["experiment", "squares", *arguments]).exception

@@ -7,6 +7,8 @@ import pytest
 
 from pipeline.experiments import self_training, suggested_boxes
 from pipeline.experiments.base import Scale, Trials, find_experiment, run_experiment
+from pipeline.few_labels import rounds
+from pipeline.few_labels import self_training as steps_of_rounds
 from pipeline.few_labels.candidates import Candidates
 from pipeline.geometry import BoundingBox
 
@@ -18,8 +20,10 @@ def real_data(shared_data, monkeypatch):
     monkeypatch.setenv("PETASEG_DATA", str(shared_data))
 
 
-def test_both_experiments_share_their_first_training(tmp_path):
+def test_both_experiments_share_their_first_training(tmp_path, monkeypatch):
     """Each arm has its row, and the second experiment trains only the arms that the first has not."""
+    for module in (rounds, steps_of_rounds):  # after four updates, copies agree nowhere
+        monkeypatch.setattr(module, "VALID", 0.0)
     folder = run_experiment(find_experiment("self-training"), tmp_path, TINY)
     with (folder / "table.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))

@@ -2,15 +2,18 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from pipeline.experiments import gamma_units, pathfinder_reach, rignet_gates, tilt_illusion
+from pipeline.experiments import bc_bcd, gamma_units, pathfinder_reach, rignet_gates, rignet_iterations, tilt_illusion
 from pipeline.experiments.base import Scale, Trials, find_experiment, run_experiment
 from pipeline.experiments.crbp_pathfinder import METHODS
 from pipeline.experiments.gratings import Gratings, towards
+from pipeline.experiments.pathfinder_task import task_of
+from pipeline.experiments.self_training import Sizes
 
 TINY = Scale(seeds=(0,), tiny=True)
 FULL = Scale(full=True)
@@ -76,6 +79,23 @@ def test_full_scale_trains_on_14_dashes_and_tests_on_20_and_25():
     assert [task.images for task in tests] == [{"paddles": 20}, {"paddles": 25}]
     assert max(t.steps for t in trainings if t.task.kernel == 3) == 300
     assert max(t.steps for t in trainings if t.rule == "bptt") == 6
+
+
+def test_one_update_of_the_full_scale_has_its_sizes():
+    """With one update, pictures, networks, patches and steps are those of the full scale; data are few."""
+    once = Scale(full=True, one_update=True)
+    for module in (gamma_units, rignet_iterations):
+        full, tried = module.setting_of(FULL), module.setting_of(once)
+        assert tried.fit.updates == 1 < full.fit.updates
+        assert replace(tried, fit=full.fit, tests=full.tests) == full
+    full, tried = task_of(FULL), task_of(once)
+    assert (tried.course.updates, tried.course.batch) == (1, 1)
+    assert replace(tried, course=full.course, count=full.count, held_out=full.held_out) == full
+    whole, part = tilt_illusion.setting_of(FULL), tilt_illusion.setting_of(once)
+    assert (part.gratings.side, part.network, part.config) == (whole.gratings.side, whole.network, whole.config)
+    boxes, few = bc_bcd.Sizes.of(FULL), bc_bcd.Sizes.of(once)
+    assert replace(few, updates=boxes.updates, volumes=boxes.volumes, tests=boxes.tests) == boxes
+    assert replace(Sizes.of(once), updates=20_000) == Sizes.of(FULL)
 
 
 def test_the_tilt_illusion_goes_from_contours_to_a_curve(output):

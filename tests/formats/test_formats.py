@@ -31,14 +31,17 @@ from pipeline.runs.added import read_added
 from pipeline.runs.applied import Applied, read_applied
 from pipeline.runs.cost import read_rates, write_rates
 from pipeline.runs.directory import InputMark, read_mark
+from pipeline.runs.edit_log import EditLog, Entry, read_log
 from pipeline.runs.launch import driver_of
 from pipeline.runs.lease import KEY, Fence, Holder, Lease, LeaseRecord, read_lease
 from pipeline.runs.outline import RunOutline, read_outline
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
+from pipeline.segmentation.edits import Edit
 from pipeline.stages.environment import Environment, recorded
 from pipeline.stages.extent import recorded_layout
 from pipeline.storage import ObjectStore
+from pipeline.suspects.model import Model
 from pipeline.viewing.state import stored_state
 from pipeline.volumes.marker import Marker
 from tests.ledger.ledgers import CHUNKS, FOLDER, GRID, contents, ledger
@@ -153,6 +156,16 @@ def test_the_small_files_of_version_1_are_read(old: Path) -> None:
     assert read_applied(ObjectStore(old / "run")) == applied
 
 
+def test_edits_of_version_1_are_read_and_written(old: Path) -> None:
+    """Supervoxels keep all of their 64 bits, and this petaseg writes the same bytes."""
+    entries = (
+        Entry(Edit("merge", (7,), (2**64 - 1,)), "2026-11-30T09:30:00Z"),
+        Entry(Edit("split", (1, 5), (9,)), "2026-11-30T09:31:00Z"),
+    )
+    assert read_log(ObjectStore(old / "run")) == EditLog(entries)
+    assert EditLog(entries).encode() == (old / "run" / "edits.json").read_bytes()
+
+
 # -- files of this version --------------------------------------------------------------------------------------------
 
 
@@ -234,6 +247,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
         *("run/added.json", formats.ADDED, LedgerError),
         lambda old: read_added(ObjectStore(old / "run")),
     ),
+    "edits": (
+        *("run/edits.json", formats.EDITS, LedgerError),
+        lambda old: read_log(ObjectStore(old / "run")),
+    ),
     "a marker": (
         *("image.zarr.ingest.json", formats.INGEST, VolumeError),
         lambda old: Marker(str(old / "image.zarr"), "0f" * 16).blocks_done(),
@@ -249,6 +266,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "a view": (
         *("run/view.json", formats.VIEW, VolumeError),
         lambda old: stored_state(ObjectStore(old / "run"), "http://127.0.0.1:1/secret"),
+    ),
+    "a model of suspects": (
+        *("run/tables/suspects.json", formats.SUSPECTS_MODEL, ModelError),
+        lambda old: Model.load(str(old / "run" / "tables" / "suspects.json")),
     ),
 }  # fmt: skip
 

@@ -165,3 +165,45 @@ def test_no_byte_depends_on_the_chunks_with_the_rule_min(tmp_path: Path) -> None
         np.testing.assert_array_equal(block, whole[:, *chunk.core.slices()])
     mean = predictor(tmp_path, "affinities", "membranes", augmentation="flips")
     assert (whole[:3] <= mean.predict(image_of(), core=LATTICE.bounds, lattice=LATTICE)[0][:3]).all()
+
+
+def test_extremes_of_the_copies_lie_beside_their_mean(tmp_path: Path) -> None:
+    """The mean is that of the rule mean, to the byte, between the least and the largest value, in any chunks."""
+    heads = ("affinities", "membranes", "classes", "shape_descriptors")
+    network = predictor(tmp_path, *heads, augmentation="flips", augmentation_rule="mean+extremes")
+    whole, _ = network.predict(image_of(), core=LATTICE.bounds, lattice=LATTICE)
+    for chunk in ChunkGrid(LATTICE.bounds, LATTICE.bounds, (5, 9, 13)):
+        box = LATTICE.support(chunk.core)
+        block, _ = network.predict(image_of()[box.slices()], core=chunk.core, lattice=LATTICE)
+        np.testing.assert_array_equal(block, whole[:, *chunk.core.slices()])
+    parts = network.split(whole)
+    assert list(parts) == [name + each for each in ("", "_least", "_largest") for name in heads]
+    mean = predictor(tmp_path, *heads, augmentation="flips")
+    for name, part in mean.split(mean.predict(image_of(), core=LATTICE.bounds, lattice=LATTICE)[0]).items():
+        np.testing.assert_array_equal(parts[name], part)
+        assert (parts[f"{name}_least"] <= part).all()
+        assert (part <= parts[f"{name}_largest"]).all()
+
+
+@pytest.mark.parametrize("name", ["affinities", "membranes", "classes", "shape_descriptors"])
+def test_each_copy_lies_between_the_extremes(name: str) -> None:
+    """The least and the largest of the copies are those of the copies one by one, each turned back by its head."""
+    channels = {"affinities": 3, "classes": 3, "shape_descriptors": 10}.get(name, 1)
+    head = affinities_head(NEAREST) if name == "affinities" else Head(name, 0, channels, "sigmoid")
+    rng, shape = np.random.default_rng(0), Vec(3, 4, 5)
+    values = [torch.from_numpy(rng.random((channels, *shape), np.float32)) for _ in range(8)]
+    together, alone = Augmentation("flips", [head], shape, "mean+extremes"), Augmentation("flips", [head], shape)
+    total, copies = together.empty(torch.device("cpu")), []
+    for which, each in enumerate(values):
+        together.add(total, each, which)
+        copy = torch.full(alone.shape, torch.nan)
+        alone.add(copy.zero_(), each, which)
+        for out, source in zip(copy, alone.sources[which], strict=True):
+            missing = torch.ones(shape, dtype=torch.bool)
+            missing[source.slices(shape)[0]] = False
+            out[missing] = torch.nan  # no partner
+        copies.append(copy.numpy())
+    mean, least, largest = together.result(total).numpy().reshape(3, channels, *shape)
+    np.testing.assert_array_equal(least, np.nanmin(copies, 0))
+    np.testing.assert_array_equal(largest, np.nanmax(copies, 0))
+    np.testing.assert_allclose(mean, np.nanmean(copies, 0), rtol=1e-5)

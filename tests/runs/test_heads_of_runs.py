@@ -130,3 +130,13 @@ def test_a_faint_head_of_a_run_is_taken_as_it_is(tmp_path: Path) -> None:
     copied = write_volume(tmp_path / "copied.zarr", voxels(tmp_path / "first", "membranes"))
     with pytest.raises(VolumeError, match=f"none is larger than {largest}"):
         Run.open(write_run(tmp_path / "third", input={"heads": {"membranes": copied}, **start}))
+
+
+def test_a_head_called_like_the_extremes_of_another_is_refused(tmp_path: Path) -> None:
+    """Two heads would write membranes_least.zarr: refused before anything is computed, with what to change."""
+    heads = [{"what": "membranes", "channels": 1}, {"what": "membranes_least", "channels": 1}]
+    model = write_model(tmp_path / "model2", heads)
+    copies = {"augmentation": "flips", "augmentation_rule": "mean+extremes"}
+    file = heads_run(tmp_path, ["affinities", "membranes", "membranes_least"], inference={"model": model, **copies})
+    with pytest.raises(ConfigError, match=r"mean\+extremes, which stores membranes_least.zarr for another head"):
+        Run.open(file)

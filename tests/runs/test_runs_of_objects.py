@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cc3d
 import distributed  # noqa: F401  (its defaults are there before the first test, so that they stay)
 import numpy as np
 import pytest
@@ -59,6 +60,18 @@ def test_objects_without_seeds_are_connected_components(tmp_path: Path, connecti
     pieces, _ = ndimage.label(FOREGROUND > 153, ndimage.generate_binary_structure(3, {6: 1, 26: 3}[connectivity]))
     large = np.bincount(pieces.ravel()) >= 25
     np.testing.assert_array_equal(partition(found), partition(np.where(large[pieces], pieces, 0)))
+
+
+@pytest.mark.parametrize("connectivity", [6, 26])
+@pytest.mark.parametrize("kind", ["mask", "objects"])
+def test_runs_find_the_components_of_cc3d(tmp_path: Path, kind: str, connectivity: int) -> None:
+    """A mask is what ``cc3d.dust`` leaves above the threshold, and objects are its components."""
+    found = result_of(run(write(tmp_path, kind, threshold=0.55, min_size=25, connectivity=connectivity)))
+    above = (FOREGROUND > 140).astype(np.uint8)
+    large = cc3d.dust(above, threshold=25, connectivity=connectivity)
+    wanted = large if kind == "mask" else cc3d.connected_components(large, connectivity=connectivity)
+    assert 0 < np.count_nonzero(large) < np.count_nonzero(above)
+    np.testing.assert_array_equal(partition(found), partition(wanted))
 
 
 def test_each_object_grows_from_one_seed(tmp_path: Path) -> None:

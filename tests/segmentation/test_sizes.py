@@ -43,3 +43,28 @@ def test_nothing_has_no_sizes():
     nothing = Sizes.of(np.empty(0, np.uint64), np.empty(0, np.int64))
     assert (nothing.count, nothing.total, nothing.quantile(0.5), nothing.half_of_the_volume()) == (0, 0, 0, 0)
     assert nothing.below(64) == 0
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=30), st.lists(st.integers(1, 300), max_size=6), st.data())
+def test_segments_are_replaced_by_others(sizes, new, data):
+    """Counts and voxels are those of the new segments; those that are named as the largest are the largest."""
+    ids, sizes = np.arange(1, len(sizes) + 1, dtype=np.uint64), np.array(sizes, np.int64)
+    gone = np.array(data.draw(st.lists(st.booleans(), min_size=len(ids), max_size=len(ids))))
+    new_ids, new = np.arange(101, 101 + len(new), dtype=np.uint64), np.array(new, np.int64)
+    found = Sizes.of(ids, sizes).replaced((ids[gone], sizes[gone]), (new_ids, new))
+    expected = Sizes.of(np.concatenate([ids[~gone], new_ids]), np.concatenate([sizes[~gone], new]))
+    np.testing.assert_array_equal(found.counts, expected.counts)
+    np.testing.assert_array_equal(found.voxels, expected.voxels)
+    assert found.largest.tolist() == expected.largest.tolist()[: len(found.largest)]
+    if len(ids) <= NAMED:
+        assert len(found.largest) == len(expected.largest)
+
+
+def test_a_new_segment_that_others_may_exceed_is_not_named():
+    """Once some of the named segments are gone, an unnamed one may be larger than a small new one."""
+    sizes = 10 * np.arange(1, NAMED + 3)
+    before = Sizes.of(np.arange(1, NAMED + 3, dtype=np.uint64), sizes)
+    largest = np.array([NAMED + 1, NAMED + 2], np.uint64), sizes[-2:]
+    after = before.replaced(largest, (np.array([100, 101], np.uint64), np.array([5, 1000])))
+    assert after.largest[:, 0].tolist() == [101, *range(NAMED, 2, -1)]

@@ -10,8 +10,11 @@ from pipeline.errors import WorkerEnvironmentError
 from pipeline.execution import make_executor
 from pipeline.execution.runner import RunOptions, run_stage
 from pipeline.runs.chain import STAGES
+from pipeline.runs.edit_log import EditLog
 from pipeline.runs.run import Run
+from pipeline.segmentation.edits import Edit
 from pipeline.stages import opened
+from pipeline.storage import ObjectStore
 from tests.contracts.stage import StageContract
 from tests.runs import write_run, write_volume
 
@@ -28,6 +31,8 @@ def small_run(folder):
     truth = np.kron(np.arange(1, 28).reshape(3, 3, 3), np.ones((7, 8, 10)))[:20, :, :28].astype(np.uint32)
     skeleton = folder / "lines.npz"
     np.savez(skeleton, nodes_nm=[[8.0, 8, 8], [80, 150, 200]], edges=[[0, 1]], skeleton=[1, 1])
+    edits = [Edit("merge", (1,), (29,)), Edit("split", (1,), (29,)), Edit("merge", (10**9,), (1,))]
+    ObjectStore(folder / "run").put("edits.json", EditLog().with_edits(edits).encode())
     return write_run(
         folder,
         input={
@@ -152,6 +157,10 @@ class TestAgglomerate(EveryStage):
 
 class TestCutMergeTree(EveryStage):
     stage_name = "cut_merge_tree"
+
+
+class TestApplyEdits(EveryStage):
+    stage_name = "apply_edits"
 
 
 class TestAssignSegments(EveryStage):

@@ -19,6 +19,7 @@ from tests.runs import petaseg, real_affinities, write_run, write_volume
 COMMANDS = ["demo", "init", "ingest", "plan", "run", "status", "relabel", "verify", "evaluate", "train", "models"]
 COMMANDS += [
     "submit",
+    "suspects",
     "logs",
     "cancel",
     "synthesize",

@@ -17,6 +17,8 @@ petaseg experiment steps --output experiments
 
 petaseg experiment stability --output experiments --seeds 0,1 --full
 
+petaseg experiment rignet-gates --output tried --seeds 0 --full --one-update
+
 A command that was stopped goes on where it was. Experiments with the same output share their trials."""
 
 
@@ -42,6 +44,10 @@ def register(app: typer.Typer) -> None:
                 help="Minutes of each training; only for comparison, which trains for equal times.",
             ),
         ] = None,
+        one_update: Annotated[
+            bool,
+            typer.Option("--one-update", help="One update of each training, on few data: tries if it can be computed."),
+        ] = False,
         list_: Annotated[bool, typer.Option("--list", help="List the experiments and exit.")] = False,
     ) -> None:
         """Run an experiment with networks and learning rules: trials that are kept, a table, a plot."""
@@ -51,16 +57,18 @@ def register(app: typer.Typer) -> None:
             for each, (_, title) in EXPERIMENTS.items():
                 typer.echo(f"{each:<20} {title}")
             return
-        _run(name, output, full, seeds, minutes)
+        _run(name, output, full, seeds, minutes, one_update)
 
 
-def _run(name: str, output: Path | None, full: bool, seeds: str | None, minutes: float | None) -> None:
+def _run(
+    name: str, output: Path | None, full: bool, seeds: str | None, minutes: float | None, one_update: bool
+) -> None:
     """Run an experiment, print a line for each trial, and then the results."""
     from pipeline.errors import ConfigError
     from pipeline.experiments.base import Scale, find_experiment, run_experiment
 
     found = find_experiment(name)
-    scale = Scale(full, found.seeds if seeds is None else _parsed(seeds), minutes)
+    scale = Scale(full, found.seeds if seeds is None else _parsed(seeds), minutes, one_update=one_update)
     if output is None:
         raise ConfigError(f"experiment {name} needs a folder for its result: give --output DIR")
     folder = run_experiment(found, output, scale, typer.echo)

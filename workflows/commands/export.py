@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pipeline.runs.run import Run
 
 from workflows.commands.options import BoxOption, RunArgument, SetOption, named, parse_box, parse_shape
 
@@ -52,55 +55,84 @@ def register(app: typer.Typer) -> None:
         neurons. swc makes a folder with a file for each skeleton that petaseg add RUN skeletons has made.
         The output appears when it is complete.
         """
-        from pipeline.errors import ConfigError
-        from pipeline.geometry import Vec
-        from pipeline.handover import HANDOVERS, hand_over
-        from pipeline.runs.exported import exported, image_of
+        from pipeline.handover import HANDOVERS
         from pipeline.runs.run import Run
-        from pipeline.runs.swc import SWC, export_swc
-        from pipeline.volumes.export import WRITERS
-        from pipeline.volumes.export import export as write
+        from pipeline.runs.swc import SWC
         from workflows.terminal.tables import say
 
-        if graph_chunk is not None and to != "pychunkedgraph":
-            raise ConfigError(f"--graph-chunk is for --to pychunkedgraph, and --to is {to}: leave it out")
-        if segments and to != SWC:
-            raise ConfigError(f"--segment is for --to {SWC}, and --to is {to}: leave it out")
-        if to not in {*WRITERS, *HANDOVERS, SWC}:
-            raise ConfigError(f"--to is {to!r}; there are {', '.join((*WRITERS, *HANDOVERS, SWC))}: choose one")
+        _check(to, of_voxels={"--box": box, "--volume": volume, "--sharded": sharded}, graph=graph_chunk, some=segments)
         opened = Run.open(run, tuple(set_ or ()))
-        if to == SWC:
-            if box or volume or sharded:
-                raise ConfigError(f"--box, --volume and --sharded are about voxels; --to {to} has none: leave them out")
-            with _bar(quiet) as advance:
-                count = export_swc(opened, output, segments or (), advance)
-            if not quiet:
-                say(f"{output} has {count:,} skeletons of {opened.url}")
-            return
-        if to in HANDOVERS:
-            if box or volume or sharded:
-                raise ConfigError(
-                    f"--box, --volume and --sharded are about voxels; --to {to} hands on a whole run: leave them out"
-                )
-            given = {} if graph_chunk is None else {"graph_chunk": Vec(*parse_shape(graph_chunk, "--graph-chunk"))}
-            with _bar(quiet) as advance:
-                hand_over(opened, output, to, advance, **given)
-            if not quiet:
-                say(f"{output} has the supervoxels of {opened.url}, and what joins them")
-            return
-        wanted, roi = exported(opened, volume), opened.layout.roi
-        part = parse_box(box) or roi
-        if not roi.contains(part):
-            raise ConfigError(f"--box is {part}, and the run has computed {roi}; choose a box within it")
-        beside = None if wanted.name == "image" else image_of(opened)
         with _bar(quiet) as advance:
-            write(wanted, output, to, part, advance, beside, sharded)
+            if to == SWC:
+                words = _write_swc(opened, output, segments or (), advance)
+            elif to in HANDOVERS:
+                words = _hand_over(opened, output, to, graph_chunk, advance)
+            else:
+                words = _write_volume(opened, output, to, volume, box, advance, sharded=sharded)
         if not quiet:
-            say(f"{output} has {part.voxels:,} voxels of {wanted.name} of {opened.url}")
+            say(f"{output} has {words}")
+
+
+Advance = Callable[[int, int], None]
+
+
+def _check(to: str, *, of_voxels: Mapping[str, object], graph: str | None, some: Sequence[int] | None) -> None:
+    """``ConfigError`` for a format that there is not, and for options of another one."""
+    from pipeline.errors import ConfigError
+    from pipeline.handover import HANDOVERS
+    from pipeline.runs.swc import SWC
+    from pipeline.volumes.export import WRITERS
+
+    formats = {**WRITERS, **HANDOVERS, SWC: None}
+    if to not in formats:
+        raise ConfigError(f"--to is {to!r}; there are {', '.join(formats)}: choose one")
+    if graph is not None and to != "pychunkedgraph":
+        raise ConfigError(f"--graph-chunk is for --to pychunkedgraph, and --to is {to}: leave it out")
+    if some and to != SWC:
+        raise ConfigError(f"--segment is for --to {SWC}, and --to is {to}: leave it out")
+    given = [name for name, value in of_voxels.items() if value]
+    if given and to not in WRITERS:
+        raise ConfigError(
+            f"{', '.join(given)} is about voxels, and --to {to} writes none of a single volume: leave it out"
+        )
+
+
+def _write_swc(run: Run, output: str, segments: Sequence[int], advance: Advance) -> str:
+    """Write skeletons; returns what was written, in words."""
+    from pipeline.runs.swc import export_swc
+
+    return f"{export_swc(run, output, segments, advance):,} skeletons of {run.url}"
+
+
+def _hand_over(run: Run, output: str, to: str, graph_chunk: str | None, advance: Advance) -> str:
+    """Write supervoxels and what joins them; returns what was written, in words."""
+    from pipeline.geometry import Vec
+    from pipeline.handover import hand_over
+
+    given = {} if graph_chunk is None else {"graph_chunk": Vec(*parse_shape(graph_chunk, "--graph-chunk"))}
+    hand_over(run, output, to, advance, **given)
+    return f"the supervoxels of {run.url}, and what joins them"
+
+
+def _write_volume(
+    run: Run, output: str, to: str, volume: str | None, box: str | None, advance: Advance, *, sharded: bool
+) -> str:
+    """Write a volume; returns what was written, in words."""
+    from pipeline.errors import ConfigError
+    from pipeline.runs.exported import exported, image_of
+    from pipeline.volumes.export import export as write
+
+    wanted, roi = exported(run, volume), run.layout.roi
+    part = parse_box(box) or roi
+    if not roi.contains(part):
+        raise ConfigError(f"--box is {part}, and the run has computed {roi}; choose a box within it")
+    beside = None if wanted.name == "image" else image_of(run)
+    write(wanted, output, to, part, advance, beside, sharded)
+    return f"{part.voxels:,} voxels of {wanted.name} of {run.url}"
 
 
 @contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[int, int], None]]:
+def _bar(quiet: bool) -> Iterator[Advance]:
     """A progress bar, or nothing."""
     from workflows.terminal.tables import share_bar
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from pipeline.few_labels.rounds import SelfTraining
     from pipeline.few_labels.self_training import Steps
+    from pipeline.few_labels.sure import SureBy
     from pipeline.runs.run import Run
     from pipeline.training.callbacks import Update
     from pipeline.training.config import TrainConfig
@@ -26,6 +28,8 @@ EPILOG = """Examples:
 petaseg self-train train.yaml --unlabelled image.zarr --dry-run
 
 petaseg self-train train.yaml --unlabelled image.zarr --rounds 1
+
+petaseg self-train train.yaml --unlabelled image.zarr --sure-by agreement --output models/agreed
 
 petaseg self-train train.yaml --unlabelled image.zarr --box 0:128,0:512,0:512 --sure 0.6 --output models/self
 
@@ -46,6 +50,14 @@ def register(app: typer.Typer) -> None:
             float,
             typer.Option(callback=finite, help="Keep voxels whose predictions p have |2 p - 1| of at least this."),
         ] = 0.8,
+        sure_by: Annotated[
+            str,
+            typer.Option(
+                metavar="RULE",
+                help="probability; or agreement: keep voxels whose predictions of eight flipped copies differ by at "
+                "most 1 less --sure.",
+            ),
+        ] = "probability",
         output: Annotated[
             str | None, typer.Option(metavar="DIR", help="Folder to write; the training's with -self-trained.")
         ] = None,
@@ -64,7 +76,7 @@ def register(app: typer.Typer) -> None:
         from workflows.terminal.few_labels import show_rounds
 
         config = with_absolute_paths(load_config(file, set_ or (), TrainConfig))
-        plan = plan_of(config, unlabelled, rounds, sure, output, box)
+        plan = replace(plan_of(config, unlabelled, rounds, sure, output, box), sure_by=rule_named(sure_by))
         found = check(plan)
         if dry_run:
             for line in planned(plan):
@@ -90,6 +102,16 @@ def plan_of(
     return SelfTraining(config, image, absolute_folder(output, config), part, rounds, sure)
 
 
+def rule_named(name: str) -> SureBy:
+    """What a voxel is sure by; ``ConfigError`` for an unknown name."""
+    from pipeline.errors import ConfigError
+    from pipeline.few_labels.sure import READ
+
+    if name not in READ:
+        raise ConfigError(f"--sure-by is {name!r}; it must be one of {', '.join(READ)}")
+    return name
+
+
 def planned(plan: SelfTraining) -> list[str]:
     """What a self-training would do, a line for each step."""
     lines = [f"1. train the first model, {plan.config.output}"]
@@ -97,10 +119,17 @@ def planned(plan: SelfTraining) -> list[str]:
         one = plan.round(number)
         lines += [
             f"{3 * number - 1}. run it on {plan.box} of {plan.unlabelled}: {one.run_file}",
-            f"{3 * number}. keep what has |2 p - 1| of at least {plan.sure:g}: {one.mask}",
+            f"{3 * number}. keep {kept(plan)}: {one.mask}",
             f"{3 * number + 1}. train from the first weights on labels and sure voxels: {one.training_file}",
         ]
     return lines
+
+
+def kept(plan: SelfTraining) -> str:
+    """What a plan keeps, in words."""
+    if plan.sure_by == "agreement":
+        return f"where copies differ by at most {1 - plan.sure:g}"
+    return f"what has |2 p - 1| of at least {plan.sure:g}"
 
 
 def steps_of(quiet: bool) -> Steps:

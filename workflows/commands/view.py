@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from pipeline.viewing.layers import Layer
 
 
+POINTS = 1000
+"""Suspects that are shown as points, at most."""
 BrowserOption = Annotated[
     bool, typer.Option("--browser/--no-browser", help="Open the page, or only print its address.")
 ]
@@ -35,6 +37,10 @@ def register(app: typer.Typer) -> None:
         at: Annotated[
             str | None, typer.Option(metavar="Z,Y,X", help="The voxel to look at; the middle, or where you were last.")
         ] = None,
+        suspect: Annotated[
+            int | None,
+            typer.Option(min=1, metavar="RANK", help="Look at this place of `petaseg suspects`."),
+        ] = None,
         segments: Annotated[
             list[int] | None, typer.Option("--segment", min=1, help="Show this segment alone in 3D; repeatable.")
         ] = None,
@@ -45,6 +51,9 @@ def register(app: typer.Typer) -> None:
         layout: Annotated[
             str | None, typer.Option(metavar="NAME", help="4panel, 3d, xy, xz or yz; 4panel, or as you left it.")
         ] = None,
+        edit: Annotated[
+            bool, typer.Option("--edit", help="Add layers to draw merges and splits in, for petaseg edit --state.")
+        ] = False,
         fresh: Annotated[bool, typer.Option("--fresh", help="Forget where you were last in this run.")] = False,
         screenshot: Annotated[
             Path | None, typer.Option(metavar="FILE", help="Draw into a PNG, without a screen, and end.")
@@ -66,7 +75,11 @@ def register(app: typer.Typer) -> None:
         pixels = _pixels(size)
         place = None if at is None else _voxel(at)
         run, layers = _layers([named(each) for each in what], labels or ())
-        show(run, layers, Look(place, tuple(segments or ()), layout, fresh), screenshot, pixels, port, browser)
+        if edit and run is None:
+            raise typer.BadParameter("--edit is about the neurons of a run: name one.")
+        look = Look(place, tuple(segments or ()), layout, fresh, edit=edit)
+        look = look if suspect is None else look.at_suspect(run, suspect)
+        show(run, layers, look, screenshot, pixels, port, browser)
 
 
 def _pixels(text: str) -> tuple[int, int]:
@@ -130,6 +143,10 @@ class Look:
     segments: tuple[int, ...] = ()
     layout: str | None = None
     fresh: bool = False
+    near: bool = False
+    """A place that is looked at closely."""
+    edit: bool = field(default=False, compare=False)
+    """Layers to draw edits in are added, also to what this user saw last."""
 
     def __post_init__(self) -> None:
         from pipeline.errors import ConfigError
@@ -140,12 +157,35 @@ class Look:
 
     def state(self, run: Run | None, layers: Sequence[Layer], server: str) -> dict[str, Any]:
         """The first state of the viewer."""
-        from pipeline.viewing.state import state_of, stored_state
+        from pipeline.viewing.state import stored_state, with_edit_layers
 
-        if run is not None and self == Look() and (kept := stored_state(run.store, server)) is not None:
-            return kept
+        kept = stored_state(run.store, server) if run is not None and self == Look() else None
+        state = self._new_state(run, layers, server) if kept is None else kept
+        return with_edit_layers(state) if self.edit else state
+
+    def _new_state(self, run: Run | None, layers: Sequence[Layer], server: str) -> dict[str, Any]:
+        """The state of a viewer that nobody has left."""
+        from pipeline.suspects.listing import read_list
+        from pipeline.viewing.state import state_of
+        from pipeline.viewing.suspects import layers_of_suspects, looking_at
+
         state = state_of(layers, server, self.place, self.layout or "4panel")
+        state = looking_at(state) if self.near else state
+        if run is not None:
+            state["layers"] += layers_of_suspects(read_list(run)[:POINTS], run.layout.resolution_nm)
         return _selecting(state, self.segments)
+
+    def at_suspect(self, run: Run | None, rank: int) -> Look:
+        """The look at a place of the list, with its segments; ``ConfigError`` without a list or such a place."""
+        from pipeline.errors import ConfigError
+        from pipeline.suspects.listing import suspect_at
+
+        if run is None:
+            raise ConfigError(f"--suspect {rank} is a place in a run, and none is shown: name its run directory first")
+        if self.place is not None:
+            raise ConfigError(f"--at and --suspect {rank} name two places: leave one out")
+        suspect = suspect_at(run, rank)
+        return replace(self, place=suspect.place, segments=self.segments or suspect.labels, near=True)
 
 
 def show(

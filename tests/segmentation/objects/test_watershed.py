@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 
+import cc3d
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -46,6 +47,31 @@ def test_sparse_components_are_those_of_scikit_image(seed, chunk_shape, share, c
 
 
 @settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), st.tuples(*[st.integers(1, 16)] * 3), CHUNKS, st.floats(0.03, 0.9), RULES, WHERE)
+def test_components_and_their_sizes_are_those_of_cc3d(seed, shape, chunk_shape, share, rules, within):
+    """In volumes of any shape, chunks and density cc3d finds the same components, with the same numbers of voxels."""
+    rng = np.random.default_rng(seed)
+    case = random_case(rng, shape, kind="few", within=within, seeds_within=None, rules=rules)
+    case.landscape[:] = np.where(rng.random(shape) < share, 200, 40)
+    outcome = run(case, chunk_shape, ObjectRules(110, 110))
+    wanted = of_cc3d(inside_of(case, 110), rules)
+    assert same_partition(outcome.labels, wanted)
+    sizes = cc3d.statistics(wanted, no_slice_conversion=True)["voxel_counts"][1:]
+    assert sorted(outcome.objects[:, 1].tolist()) == sorted(sizes[sizes > 0].tolist())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32), CHUNKS, st.floats(0.03, 0.5), st.sampled_from([6, 26]), st.integers(1, 12))
+def test_pieces_that_are_large_enough_are_those_that_cc3d_keeps(seed, chunk_shape, share, connectivity, min_size):
+    """A mask with a least size holds the voxels that ``cc3d.dust`` leaves of the voxels above the threshold."""
+    rng, rules = np.random.default_rng(seed), LandscapeRules(connectivity=connectivity)
+    case = random_case(rng, (13, 14, 15), kind="few", within=share, seeds_within=None, rules=rules)
+    inside = inside_of(case, 79).astype(np.uint8)
+    found = run(case, chunk_shape, ObjectRules(79, 79, min_size=min_size)).labels
+    np.testing.assert_array_equal(found > 0, cc3d.dust(inside, threshold=min_size, connectivity=connectivity) > 0)
+
+
+@settings(max_examples=60, deadline=None)
 @given(st.integers(0, 2**32), SMALL, CHUNKS, WHERE)
 def test_if_each_summit_is_a_seed_objects_are_those_of_flooding(seed, shape, chunk_shape, within):
     """Of distinct heights all summits of which are seeds, scikit-image's watershed is the same in every voxel."""
@@ -78,6 +104,18 @@ def test_the_comparison_with_flooding_has_unique_voxels_and_ties(kind):
         for choice in possible_seeds(case, markers, 30).values():
             counts[min(len(choice), 2)] += 1
     assert counts[1] > counts[2] > 20
+
+
+def of_cc3d(where: np.ndarray, rules: LandscapeRules) -> np.ndarray:
+    """The components that cc3d finds, int (z, y, x); of each section by itself if the rules say so."""
+    if not rules.per_section:
+        return cc3d.connected_components(where, connectivity=rules.connectivity, out_dtype=np.uint32).astype(int)
+    found, count = np.zeros(where.shape, int), 0
+    for labels, section in zip(found, where, strict=True):
+        pieces = cc3d.connected_components(section, connectivity={6: 4, 26: 8}[rules.connectivity]).astype(int)
+        labels[:] = np.where(pieces > 0, pieces + count, 0)
+        count += int(pieces.max())
+    return found
 
 
 def cross() -> np.ndarray:
