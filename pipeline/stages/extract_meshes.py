@@ -51,6 +51,7 @@ class ExtractMeshes(ExtractShapes):
     """Fingerprint of the stage that wrote the coarser levels, or else the labels."""
 
     name = "extract_meshes"
+    algorithm = 2
     reads = (Relabel.name, WriteObjects.name, WriteMask.name, TakeLabels.name, DownsampleResult.name)
 
     @classmethod
