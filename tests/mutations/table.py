@@ -1030,11 +1030,11 @@ SHAPES = [
         "tests/shapes/test_meshes.py::test_meshes_are_watertight",
     ),
     Mutation(
-        "parents-of-an-octree",
-        "A node with finer fragments below it is in the manifest, also if it has no triangle.",
+        "order-of-an-octree",
+        "The fragments of a level stand in the order of the Z-curve.",
         "pipeline/shapes/multilod.py",
-        "filled.keys() | {_parent(position) for position in below}",
-        "filled.keys()",
+        ", key=z_order)",
+        ")",
         "tests/shapes/test_meshes.py::test_the_octree_has_every_parent_in_z_order",
     ),
     Mutation(
