@@ -27,7 +27,6 @@ from pipeline.runs.outline import StageOutline
 from pipeline.runs.run import Run
 from pipeline.runs.workers import slots_of
 from pipeline.stages.base import Stage
-from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.predict_heads import PredictHeads
 
 
@@ -189,12 +188,8 @@ def _plan_stage(run: Run, cluster: str | None, outline: StageOutline, sample: Sa
         levels=tuple(levels_of(outline, run.ledger(stage, read_only=True), rate)),
         slots=slots_of(run.config, cluster, network=outline.network),
         share=share_of(run.config, cluster, outline),
-        bytes_uncompressed=stage.bytes_of_parts + _voxel_bytes(stage) * run.layout.roi.voxels,
+        bytes_uncompressed=stage.bytes_uncompressed,
     )
-
-
-def _voxel_bytes(stage: ChainStage) -> int:
-    return sum(volume.bytes_per_voxel for volume in stage.outputs)
 
 
 def _patches(run: Run) -> PatchShares | None:

@@ -100,9 +100,9 @@ class ChainStage(Stage):
         return self.volumes
 
     @property
-    def bytes_of_parts(self) -> int:
-        """The bytes of the small arrays of all chunks, for a plan; 0 where they are few or depend on the data."""
-        return 0
+    def bytes_uncompressed(self) -> int:
+        """Bytes of the voxels that it writes, before compression; a stage whose parts are large counts them here."""
+        return sum(volume.bytes_per_voxel for volume in self.outputs) * self.layout.roi.voxels
 
     def volume_names(self) -> tuple[str, ...]:
         """See ``Stage``."""

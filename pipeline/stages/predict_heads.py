@@ -81,8 +81,8 @@ class PredictHeads(ChainStage):
         return volumes_of(self.heads, self.options.augmentation_rule)
 
     @property
-    def bytes_of_parts(self) -> int:
-        """See ``ChainStage``."""
+    def bytes_uncompressed(self) -> int:
+        """Bytes of the pieces, where no patch is left out."""
         return self.pieces().bytes_stored
 
     def depends_on(self) -> Sequence[Any]:

@@ -121,7 +121,30 @@ def test_what_a_worker_does_once_is_no_part_of_a_chunk(tmp_path: Path, monkeypat
     assert plan.seconds is not None
     assert plan.seconds > plan.sample.once
     assert plan.money is None
-    assert [stage.name for stage in plan.stages if not stage.measured] == ["evaluate_segmentation", "count_inside"]
+    assert [stage.name for stage in plan.stages if not stage.measured] == [
+        "apply_edits",
+        "evaluate_segmentation",
+        "count_inside",
+    ]
+
+
+def test_the_time_of_the_network_grows_with_the_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample computes every patch that touches its chunk; in the run each patch is computed once, by one chunk."""
+    from pipeline.runs import plan as plans
+
+    measure = plans._seconds
+    monkeypatch.setattr(plans, "_seconds", lambda *arguments: measure(*arguments) * 0 + 1.0)
+    run = Run.open(small_run(tmp_path))
+    plan = make_plan(run)
+    lattice = run.stages[0].lattice()  # type: ignore[attr-defined]
+    box = plan.sample.box
+    assert plan.patches == len(lattice) == 18
+    assert plan.patch_voxels == pytest.approx(18 * 12**3 / run.layout.roi.voxels)
+    share = 18 / run.layout.roi.voxels / (len(lattice.touching(box)) / box.voxels)
+    assert plan.sample.seconds["predict_heads"] == pytest.approx(share)
+    assert share < 1
+    assert plan.sample.seconds["blend_heads"] == 1
+    assert plan.stages[1].bytes_uncompressed == 3 * run.layout.roi.voxels < plan.stages[0].bytes_uncompressed
 
 
 def test_the_command_counts_a_cluster_and_prices(tmp_path: Path) -> None:
