@@ -323,10 +323,10 @@ INFERENCE = [
     Mutation(
         "rounding-of-predictions",
         "Predicted affinities are rounded half to even.",
-        "pipeline/inference/blend.py",
-        "values.round_()",
-        "values.add_(0.5).floor_()",
-        "tests/inference/test_blend.py::test_values_are_rounded_half_to_even_and_cut_to_a_byte",
+        "pipeline/inference/fixed_point.py",
+        "np.rint(values, out=values)",
+        "np.floor(values + 0.5)",
+        "tests/inference/test_blend.py::test_sums_are_rounded_half_to_even_and_cut_to_a_byte",
     ),
     Mutation(
         "outside-of-membranes",
