@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.suspects.listing import Suspect
 
-COLOURS = {"merger": "#ff5c5c", "split": "#5cc8ff"}
+COLOURS = {"merger": "#ff5c5c", "split": "#5cc8ff", "end": "#b08cff", "crossing": "#ffb347"}
 NEAR = 0.4
 """Voxels a pixel of the screen, where one place is looked at."""
 

@@ -19,6 +19,7 @@ SHOWN = 20
 
 def show_suspects(run: Run, suspects: Sequence[Suspect], model: Model) -> None:
     """Print the first places, and how to look at them."""
+    from pipeline.suspects.candidates import SOURCES, is_used
     from pipeline.suspects.listing import TABLE, look_hint
 
     heading(f"where {run.url} is probably wrong")
@@ -29,8 +30,22 @@ def show_suspects(run: Run, suspects: Sequence[Suspect], model: Model) -> None:
         table.add_row(str(each.rank), each.kind, place, labels, *facts)
     console.print(table)
     say(f"{len(suspects):,} places   {run.home}/{TABLE}")
+    say(f"looked at        {', '.join(name for name, source in SOURCES.items() if is_used(source, run))}")
+    for branch, names in missing(run).items():
+        say(f"for {' and '.join(names)}: {run.hint('add', branch)}")
     say(f"probabilities: {model.trained_on}")
     if suspects:
         say(f"look at one       {look_hint(run, 1)}")
     else:
         say("no place is worth a look at these costs; a lower --look lists more")
+
+
+def missing(run: Run) -> dict[str, list[str]]:
+    """Each branch that the run does not have, with the sources that read it."""
+    from pipeline.suspects.candidates import SOURCES, is_used
+
+    found: dict[str, list[str]] = {}
+    for name, source in SOURCES.items():
+        if source.branch is not None and not is_used(source, run):
+            found.setdefault(source.branch, []).append(name)
+    return found
