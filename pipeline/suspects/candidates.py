@@ -14,7 +14,6 @@ import numpy as np
 
 from pipeline.registry import load
 from pipeline.runs.branches import BRANCHES
-from pipeline.runs.run import Run
 from pipeline.suspects.tables import Tables
 
 Error = Literal["merger", "split"]
@@ -87,6 +86,7 @@ KINDS: Mapping[str, Kind] = {
         },
         prior=0.5,
     ),
+    "nuclei": Kind("merger", {**JOINED, "nucleus": "logarithm of the voxels of the smaller nucleus"}, prior=0.8),
 }
 """Each kind by its name."""
 
@@ -99,12 +99,15 @@ class Source:
     """A function of ``Tables`` that yields ``Candidates``, as "module:attribute"."""
     branch: str | None = None
     """The branch of a run (``pipeline/runs/branches.py``) without which there are none."""
+    of_nuclei: bool = False
+    """True if it reads the objects that ``Tables.nuclei`` names."""
 
 
 SOURCES: Mapping[str, Source] = {
     "merge tree": Source("pipeline.suspects.merge_tree:find"),
     "ends of skeletons": Source("pipeline.suspects.ends:find", "skeletons"),
     "crossings of skeletons": Source("pipeline.suspects.crossings:find", "skeletons"),
+    "neurons with two nuclei": Source("pipeline.suspects.nuclei:find", "organelles", of_nuclei=True),
 }
 """Each source by its name."""
 
@@ -151,17 +154,18 @@ def nowhere(count: int) -> np.ndarray:
     return np.full((count, 3), NOWHERE)
 
 
-def is_used(source: Source, run: Run) -> bool:
+def is_used(source: Source, tables: Tables) -> bool:
     """True if a run has finished what a source reads."""
     if source.branch is None:
         return True
-    names = [stage.name for stage in BRANCHES[source.branch].stages]
-    return all(run.has_stage(name) and run.is_complete(run.stage(name)) for name in names)
+    run, names = tables.run, [stage.name for stage in BRANCHES[source.branch].stages]
+    is_named = not source.of_nuclei or any(each.name == tables.nuclei for each in run.inputs.organelles)
+    return is_named and all(run.has_stage(name) and run.is_complete(run.stage(name)) for name in names)
 
 
 def find_candidates(tables: Tables) -> Iterator[Candidates]:
     """The candidates of all sources for which the run has what they need, part by part."""
     for source in SOURCES.values():
-        if is_used(source, tables.run):
+        if is_used(source, tables):
             find: Callable[[Tables], Iterator[Candidates]] = load(source.find)
             yield from find(tables)

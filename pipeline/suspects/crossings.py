@@ -115,7 +115,7 @@ def find(tables: Tables) -> Iterator[Candidates]:
 def _proposed(found: Crossings, share: Share, run: Run) -> Candidates:
     """The joins that brought two whole lines together."""
     ids = supervoxels_at(run, found.arms.reshape(-1, 3), np.repeat(found.segments, 4)).reshape(-1, 4)
-    known: np.ndarray = (ids > 0).all(axis=1)
+    known = np.all(ids > 0, axis=1)
     found, ids = found.chosen(known), ids[known]
     lines, between = joined_by(share, ids.reshape(-1, 2)).reshape(-1, 2), joined_by(share, ids[:, [0, 2]])
     is_made: np.ndarray = (between >= 0) & (lines < between[:, None]).all(axis=1)

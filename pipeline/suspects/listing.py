@@ -33,7 +33,7 @@ COLUMNS = {
     "rank": "from 1, the most minutes first",
     "kind": "merger: two neurons may be one segment here; split: one neuron may be two segments; "
     "end: a skeleton ends here, and the neuron may go on in the other segment; crossing: two straight lines of a "
-    "skeleton cross here, and may be two neurons",
+    "skeleton cross here, and may be two neurons; nuclei: the join that brought two nuclei into one neuron",
     **{f"{axis}": f"voxel to look at along {axis}" for axis in AXES},
     **{f"{axis}_nm": f"the centre of this voxel along {axis}, in nanometres" for axis in AXES},
     "supervoxel_a": "one of the two supervoxels that touch there",

@@ -17,7 +17,7 @@ from pipeline.suspects.candidates import KINDS, NOWHERE, Candidates, find_candid
 from pipeline.suspects.costs import Costs
 from pipeline.suspects.model import Model
 from pipeline.suspects.places import find_places
-from pipeline.suspects.tables import Tables
+from pipeline.suspects.tables import NUCLEI, Tables
 
 TOP = 1000
 
@@ -78,9 +78,12 @@ FEATURES = tuple(dict.fromkeys(name for kind in KINDS.values() for name in kind.
 """The features of all kinds."""
 
 
-def rank(run: Run, model: Model, costs: Costs, top: int = TOP) -> tuple[Ranked, np.ndarray]:
-    """The best candidates of a finished run, and for each a voxel, int64 (n, 3), z y x."""
-    tables = Tables(run)
+def rank(run: Run, model: Model, costs: Costs, top: int = TOP, nuclei: str = NUCLEI) -> tuple[Ranked, np.ndarray]:
+    """The best candidates of a finished run, and for each a voxel, int64 (n, 3), z y x.
+
+    nuclei: the volume of ``organelles.volumes`` that holds nuclei.
+    """
+    tables = Tables(run, nuclei=nuclei)
     ranked = _best(tables, model, costs, top)
     places, unknown = ranked.places.copy(), (ranked.places == NOWHERE).all(axis=1)
     places[unknown] = find_places(tables, ranked.supervoxels[unknown])
@@ -118,6 +121,15 @@ def check_run(run: Run) -> None:
     stages = [stage for stage in run.stages if stage.name == AssignSegments.name]
     if not run.is_complete(stages[0]):
         raise ConfigError(f"{run.url} has no finished {AssignSegments.name}; finish it first: {run.command}")
+
+
+def check_nuclei(run: Run, name: str) -> None:
+    """``ConfigError`` if a name is neither the usual one nor a volume of the table ``organelles``."""
+    known = [each.name for each in run.inputs.organelles]
+    if name not in (NUCLEI, *known):
+        raise ConfigError(
+            f"--nuclei {name}: organelles.volumes of {run.url} has {', '.join(known) or 'none'}; name one"
+        )
 
 
 def state_of(run: Run) -> str:

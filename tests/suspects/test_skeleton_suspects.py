@@ -112,7 +112,7 @@ def test_a_run_without_skeletons_says_what_adds_them(tmp_path):
     """Without the branch there are no ends; the command names the branch, and after ``petaseg add`` it finds them."""
     file = bars_run(tmp_path, skeletons=None)
     finished = run(file)
-    used = [name for name, source in SOURCES.items() if is_used(source, finished)]
+    used = [name for name, source in SOURCES.items() if is_used(source, Tables(finished))]
     assert used == ["merge tree"]
     said = petaseg("suspects", file)
     assert said.returncode == 0, said.stderr
@@ -123,7 +123,7 @@ def test_a_run_without_skeletons_says_what_adds_them(tmp_path):
     assert added.returncode == 0, added.stderr
     again = petaseg("suspects", file, "--look", "0", "--look-merger", "0")
     assert again.returncode == 0, again.stderr
-    assert "looked at        merge tree, ends of skeletons, crossings of skeletons" in again.stdout
+    assert "looked at: merge tree, ends of skeletons, crossings of skeletons" in again.stdout
     assert "crossing" in again.stdout
 
 
@@ -181,7 +181,7 @@ def test_only_straight_lines_cross(crossed, bend, is_found):
     turn = np.deg2rad(bend)
     arms = np.array([[0, 0, 1], [0, np.sin(turn), -np.cos(turn)], [0, 1, 0], [0, -1, 0]])
     steps = np.arange(1, 6)[:, None] * 100
-    places = np.concatenate([0 * steps[:1] * arms[:1], *(arm * steps for arm in arms)]) + [320, 960, 960]
+    places = np.vstack([np.zeros(3), *(arm * steps for arm in arms)])
     edges = np.concatenate(
         [[[0 if step == 0 else at + step - 1, at + step] for step in range(5)] for at in (1, 6, 11, 16)]
     )
