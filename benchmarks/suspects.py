@@ -14,7 +14,7 @@ VOI after an oracle has looked at so many and corrected what is wrong, and the m
 25 corrections, and over 30 minutes, in which a look takes 0.05 minutes (0.5 at a merger), and to mend an error 0.1 (1
 at a merger).
 
-Exit status 1 unless ours is below the three simple orders in mean VOI over 100 places of the cube, at the best threshold
+Exit status 1 unless ours is below the simple orders in mean VOI over 100 places of the cube, at the best threshold
 and at 0.5.
 """
 
