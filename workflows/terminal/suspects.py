@@ -10,8 +10,10 @@ from rich.table import Table
 from workflows.terminal.tables import console, heading, say
 
 if TYPE_CHECKING:
+    from pipeline.runs.run import Run
     from pipeline.suspects.listing import Suspect
     from pipeline.suspects.model import Model
+    from pipeline.suspects.sections import Section
     from pipeline.suspects.tables import Tables
 
 SHOWN = 20
@@ -52,3 +54,19 @@ def _show_sources(tables: Tables) -> None:
             missing.setdefault(source.branch, []).append(name)
     for branch, names in missing.items():
         say(f"for {' and '.join(names)}: {tables.run.hint('add', branch, *OPTIONS.get(branch, ()))}")
+
+
+def show_sections(run: Run, sections: Sequence[Section]) -> None:
+    """Print the first sections where affinities collapse, and how to look at one."""
+    from pipeline.suspects.sections import TABLE
+
+    heading("sections where affinities collapse")
+    shown = Table("z", "neighbours along", "mean affinity", "around it", "spreads below")
+    for each in sections[:SHOWN]:
+        shown.add_row(str(each.z), each.axis, f"{each.mean:.3f}", f"{each.expected:.3f}", f"{each.spreads:.1f}")
+    if sections:
+        console.print(shown)
+    say(f"{len(sections):,} found   {run.home}/{TABLE}")
+    if sections:
+        first = sections[0]
+        say(f"look at one       {run.hint('view', '--at', f'{first.z},{first.y},{first.x}')}")
