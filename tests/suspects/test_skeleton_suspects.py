@@ -23,6 +23,7 @@ from pipeline.suspects.ranking import rank, weighed
 from pipeline.suspects.tables import Tables
 from pipeline.suspects.touching import is_inside, touching
 from pipeline.suspects.truth import count_truth, open_labels
+from pipeline.viewing.suspects import COLOURS, LAYERS
 from tests.runs import petaseg, run, write_volume
 from tests.suspects.planted_bars import NM, SHAPE, WALL, bars_run
 
@@ -215,3 +216,8 @@ def test_ends_are_fitted_where_there_are_enough(crossed):
     )
     model = fitted([(oracle(crossed), 1.0, wrong)], "a test")
     assert set(model.kinds) == {"end"}
+
+
+def test_every_kind_has_a_layer_in_the_viewer():
+    """The viewer has a colour and a name for each kind, so that no place of the list is left out."""
+    assert set(COLOURS) == set(LAYERS) == set(KINDS)

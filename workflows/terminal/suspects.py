@@ -11,6 +11,7 @@ from workflows.terminal.tables import console, heading, say
 
 if TYPE_CHECKING:
     from pipeline.runs.run import Run
+    from pipeline.suspects.disagreement import Block
     from pipeline.suspects.listing import Suspect
     from pipeline.suspects.model import Model
     from pipeline.suspects.sections import Section
@@ -67,6 +68,23 @@ def show_sections(run: Run, sections: Sequence[Section]) -> None:
     if sections:
         console.print(shown)
     say(f"{len(sections):,} found   {run.home}/{TABLE}")
-    if sections:
-        first = sections[0]
+    _show_first(run, sections)
+
+
+def show_blocks(run: Run, blocks: Sequence[Block]) -> None:
+    """Print the first blocks where copies disagree, and how to look at one."""
+    from pipeline.suspects.disagreement import TABLE
+
+    heading("blocks where augmented copies disagree")
+    shown = Table("middle (z,y,x)", "head", "mean spread")
+    for each in blocks[:SHOWN]:
+        shown.add_row(f"{each.z},{each.y},{each.x}", each.head, f"{each.spread:.3f}")
+    console.print(shown)
+    say(f"{len(blocks):,} blocks   {run.home}/{TABLE}")
+    _show_first(run, blocks)
+
+
+def _show_first(run: Run, places: Sequence[Section | Block]) -> None:
+    """The command that opens the viewer at the first of some places."""
+    for first in places[:1]:
         say(f"look at one       {run.hint('view', '--at', f'{first.z},{first.y},{first.x}')}")
