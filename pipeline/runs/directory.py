@@ -146,14 +146,14 @@ def forget_left_out(store: ObjectStore, stages: Collection[str], layout: str) ->
                 store.delete(key)
 
 
-def directory_of(folder: ObjectStore, written: str) -> str:
-    """The run directory of the ``run.yaml`` in a folder, which names the directory ``written``.
+def directory_of(folder: str, written: str) -> str:
+    """The run directory of the ``run.yaml`` in a folder (absolute, or a URL), which names the directory ``written``.
 
     It is the run directory in which the file lies, if it lies in one. So one that was renamed or copied is used where
     it is, and the place that it had before is left alone.
     """
-    start, is_beside, _ = folder.url.rpartition(f"/{BESIDE}/")
-    places = (folder.url, start) if is_beside else (folder.url,)
+    start, is_beside, _ = folder.rpartition(f"/{BESIDE}/")
+    places = (folder, start) if is_beside else (folder,)
     moved = (place for place in places if real(place) != real(written) and read_mark(ObjectStore(place)) is not None)
     return next(moved, written)
 

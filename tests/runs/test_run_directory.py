@@ -331,7 +331,9 @@ def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("named", ["copy", "copy/run.yaml"])
-def test_a_copied_run_directory_is_used_where_it_is(tmp_path: Path, named: str) -> None:
+def test_a_copied_run_directory_is_used_where_it_is(
+    tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Commands that name a copied run directory read and write the copy, also its second segmentation."""
     file = run_file(tmp_path / "a", affinities(tmp_path / "aff.zarr"), str(tmp_path / "first"))
     run(file)
@@ -343,6 +345,8 @@ def test_a_copied_run_directory_is_used_where_it_is(tmp_path: Path, named: str) 
     assert state(tmp_path / "first") == before
     assert Run.open(tmp_path / named).url == str(tmp_path / "copy")
     assert Run.open(tmp_path / named).threshold == 0.9
+    monkeypatch.chdir(tmp_path)
+    assert Run.open(named).url == str(tmp_path / "copy")
     assert Run.open(tmp_path / "copy/beside/beside").layout.run_url == str(tmp_path / "copy")
 
 
