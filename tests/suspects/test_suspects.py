@@ -227,6 +227,8 @@ def test_costs_follow_the_size():
     assert saved["split"] == pytest.approx([0, 0.1 * (1 + 9 * 0.2), 1.0])
     with pytest.raises(ConfigError, match="minutes must be at least 0"):
         Costs(look=-1)
+    with pytest.raises(ConfigError, match="at most 1,000,000,000"):
+        Costs(split=1e308, large=1e308)
 
 
 def find_candidates_like(smaller: list[int]):
