@@ -193,7 +193,7 @@ def _plan_stage(run: Run, cluster: str | None, outline: StageOutline, sample: Sa
         levels=tuple(levels_of(outline, run.ledger(stage, read_only=True), rate)),
         slots=slots_of(run.config, cluster, network=outline.network),
         share=share_of(run.config, cluster, outline),
-        bytes_uncompressed=sum(volume.bytes_per_voxel for volume in stage.outputs) * run.layout.roi.voxels,
+        bytes_uncompressed=stage.bytes_uncompressed,
     )
 
 

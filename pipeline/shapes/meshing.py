@@ -84,7 +84,7 @@ def _surfaces(
         return
     mesher = zmesh.Mesher(spacing)
     mesher.mesh(voxels, close=False)
-    for segment in filter(wanted, mesher.ids()):
+    for segment in mesher.ids():  # all of them: what zmesh makes of one depends on those that were taken before
         found = mesher.get(segment, normals=False, reduction_factor=REDUCTION, max_error=MAX_ERROR)
-        if len(found.faces):
+        if len(found.faces) and wanted(segment):
             yield int(segment), Mesh(found.vertices / np.asarray(spacing, np.float32), found.faces.astype(np.uint32))

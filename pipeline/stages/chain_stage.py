@@ -100,6 +100,11 @@ class ChainStage(Stage):
         """The volumes that it writes in this run."""
         return self.volumes
 
+    @property
+    def bytes_uncompressed(self) -> int:
+        """Bytes of the voxels that it writes, before compression."""
+        return sum(volume.bytes_per_voxel for volume in self.outputs) * self.layout.roi.voxels
+
     def volume_names(self) -> tuple[str, ...]:
         """See ``Stage``."""
         return tuple(volume.name for volume in self.outputs)

@@ -126,6 +126,12 @@ class Downsample(ChainStage):
         for source in self.sources:
             list_levels(self.layout.volume_url(source.name), self.stored_levels(source.name))
 
+    @property
+    def bytes_uncompressed(self) -> int:
+        """See ``ChainStage``: those of all levels above the finest."""
+        voxels = sum(level.roi.voxels for level in self.levels[1:])
+        return sum(source.bytes_per_voxel for source in self.sources) * voxels
+
     def regions(self) -> tuple[Region, ...]:
         """See ``ChainStage``."""
         return tuple(

@@ -26,7 +26,7 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
-from pipeline.stages.shapes import ExtractShapes
+from pipeline.stages.shapes import ExtractShapes, is_connected
 from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
@@ -51,6 +51,7 @@ class ExtractMeshes(ExtractShapes):
     """Fingerprint of the stage that wrote the coarser levels, or else the labels."""
 
     name = "extract_meshes"
+    algorithm = 2
     reads = (Relabel.name, WriteObjects.name, WriteMask.name, TakeLabels.name, DownsampleResult.name)
 
     @classmethod
@@ -62,7 +63,8 @@ class ExtractMeshes(ExtractShapes):
         levels, urls = _levels(setup.layout, result.volumes[0].name, before.get(DownsampleResult.name))
         upstream = before.get(DownsampleResult.name, result).fingerprint
         lattice = MeshLattice(setup.layout.roi, levels)
-        return cls(setup.layout, setup.config.meshes.smallest_voxels, lattice, urls, upstream)
+        smallest, connected = setup.config.meshes.smallest_voxels, is_connected(setup)
+        return cls(setup.layout, smallest, lattice, urls, upstream, connected=connected)
 
     def depends_on(self) -> Sequence[Any]:
         """The voxels and the grid, the labels, the levels of detail, and which segments are left out."""
@@ -86,8 +88,7 @@ class ExtractMeshes(ExtractShapes):
         finest = inputs[0]
         assert finest is not None  # the core is read in any case
         counts = VoxelCounts.of(finest.labels[chunk.core.slices(finest.origin)])
-        inner = BoundingBox.from_shape(finest.labels.shape, finest.origin)
-        small = VoxelCounts.within(finest.labels, inner, self.layout.roi).below(self.smallest_voxels)
+        small = self.known_small(finest.labels, finest.origin)
         made = [
             piece
             for level, found in zip(self.lattice.levels, inputs, strict=True)

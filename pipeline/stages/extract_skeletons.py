@@ -26,7 +26,7 @@ from pipeline.stages.layout import Layout
 from pipeline.stages.pyramid import PyramidLevel, pyramid_levels
 from pipeline.stages.relabel import Relabel
 from pipeline.stages.setup import Setup
-from pipeline.stages.shapes import ExtractShapes
+from pipeline.stages.shapes import ExtractShapes, is_connected
 from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_objects import WriteMask, WriteObjects
 
@@ -56,8 +56,8 @@ class ExtractSkeletons(ExtractShapes):
         stage = next(before[name] for name in cls.reads if name in before)
         lattice, steps = lattice_of(setup.layout, table.voxel_nm)
         rules = SkeletonRules(table.scale, table.const_nm)
-        volume = stage.outputs[0].name
-        return cls(setup.layout, table.smallest_voxels, lattice, steps, rules, volume, stage.fingerprint)
+        given = lattice, steps, rules, stage.outputs[0].name, stage.fingerprint
+        return cls(setup.layout, table.smallest_voxels, *given, connected=is_connected(setup))
 
     def depends_on(self) -> Sequence[Any]:
         """The voxels and the grid, the labels, the lattice, the rules, and which segments are left out."""
@@ -75,8 +75,7 @@ class ExtractSkeletons(ExtractShapes):
         """Find the pieces in every block, and count the voxels of the core."""
         start, labels = inputs
         counts = VoxelCounts.of(labels[chunk.core.slices(start)])
-        box = BoundingBox.from_shape(labels.shape, start)
-        small = VoxelCounts.within(labels, box, self.layout.roi).below(self.smallest_voxels)
+        small = self.known_small(labels, start)
         made = list(self._fragments(chunk, start, labels, small))
         return self.by_shard(made, counts), {"pieces": len(made)}
 

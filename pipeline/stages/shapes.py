@@ -14,7 +14,7 @@ import re
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
@@ -41,6 +41,15 @@ class ExtractShapes(ChainStage):
     layout: Layout
     smallest_voxels: int
     """Segments of fewer voxels get no shape."""
+    connected: bool = field(default=False, kw_only=True)
+    """Whether a segment that touches no face of a box cannot go on elsewhere; it has no effect on what is published."""
+
+    def known_small(self, labels: np.ndarray, start: Vec) -> frozenset[int]:
+        """The segments of labels, which begin at ``start``, that have fewer voxels in the whole region of interest."""
+        box = BoundingBox.from_shape(labels.shape, start)
+        if not self.connected and box != self.layout.roi:
+            return frozenset()
+        return VoxelCounts.within(labels, box, self.layout.roi).below(self.smallest_voxels)
 
     @property
     def sharding(self) -> Sharding:
@@ -162,6 +171,12 @@ class WriteShapes(ChainStage):
         for key in self.store.list(folder):
             if SHARD.fullmatch(key.removeprefix(folder)) and key not in mine:
                 yield key
+
+
+def is_connected(setup: Setup) -> bool:
+    """True if each segment of a run hangs together: not if somebody gave the labels, or far voxels were joined."""
+    config = setup.config
+    return config.input.labels is None and not config.agglomeration.far_offsets
 
 
 def member(shard: int) -> str:

@@ -1004,6 +1004,57 @@ HANDOVER = [
     ),
 ]
 
+SHAPES = [
+    Mutation(
+        "faces-between-chunks",
+        "A face between two chunks counts in one of them.",
+        "pipeline/stages/measure.py",
+        "self.layout.grid((ZERO, Vec(1, 1, 1)))",
+        "self.layout.grid((ZERO, ZERO))",
+        "tests/shapes/test_measured_runs.py::test_any_chunk_shape_gives_the_same_tables",
+    ),
+    Mutation(
+        "host-of-an-organelle",
+        "The host of an object is the neuron that has most of it.",
+        "pipeline/shapes/organelles.py",
+        "np.lexsort((ids, -inside, objects))",
+        "np.lexsort((ids, inside, objects))",
+        "tests/shapes/test_organelles.py::test_each_object_has_one_host_and_shares_that_add_up",
+    ),
+    Mutation(
+        "overlap-of-mesh-blocks",
+        "Blocks of meshes share a layer of voxels, so that their surfaces meet.",
+        "pipeline/shapes/lattice.py",
+        "BoundingBox(start - 1, start + self.level.cells)",
+        "BoundingBox(start, start + self.level.cells)",
+        "tests/shapes/test_meshes.py::test_meshes_are_watertight",
+    ),
+    Mutation(
+        "order-of-an-octree",
+        "The fragments of a level stand in the order of the Z-curve.",
+        "pipeline/shapes/multilod.py",
+        ", key=z_order)",
+        ")",
+        "tests/shapes/test_meshes.py::test_the_octree_has_every_parent_in_z_order",
+    ),
+    Mutation(
+        "mask-of-given-labels",
+        "Given labels are 0 outside of the tissue.",
+        "pipeline/stages/take_labels.py",
+        "labelled_voxels(labels) & mask",
+        "labelled_voxels(labels)",
+        "tests/runs/test_given_labels.py::test_a_mask_and_marks_make_zeros",
+    ),
+    Mutation(
+        "nearest-surface",
+        "In a picture of meshes the nearer surface hides what is behind it.",
+        "pipeline/viewing/rendering.py",
+        "np.minimum.at(self.depth",
+        "np.maximum.at(self.depth",
+        "tests/viewing/test_rendering.py::test_the_nearer_surface_hides_the_other",
+    ),
+]
+
 MUTATIONS = [
     *(
         *SEGMENTATION,
@@ -1018,5 +1069,6 @@ MUTATIONS = [
         *SCORES,
         *FEW_LABELS,
         *HANDOVER,
+        *SHAPES,
     ),
 ]

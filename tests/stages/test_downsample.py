@@ -181,6 +181,14 @@ def test_verify_finds_a_changed_voxel_of_a_level(tmp_path: Path) -> None:
     assert proof.strays == ("labels.zarr/1/c/0/0/0",)
 
 
+@pytest.mark.parametrize("name", ["downsample_result", "downsample_heads", "downsample_image"])
+def test_a_plan_counts_the_bytes_of_all_levels(finished: Run, name: str) -> None:
+    """The bytes of a plan are those that the chunks of all levels have recorded as written."""
+    stage = finished.stage(name)
+    written = finished.ledger(stage, read_only=True).summary().bytes_written
+    assert 0 < stage.bytes_uncompressed == written
+
+
 def test_without_the_table_no_level_is_listed(tmp_path: Path) -> None:
     """A run file from which the table was removed hides the levels, since they may not fit any more."""
     run(image_run(tmp_path))

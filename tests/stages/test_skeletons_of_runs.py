@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from pipeline.errors import ConfigError
@@ -12,9 +13,10 @@ from pipeline.runs.run import Run
 from pipeline.runs.swc import export_swc
 from pipeline.runs.verify import verify_run
 from pipeline.shapes.measure_tables import read_table
+from pipeline.shapes.shards import bytes_of
 from pipeline.stages.extract_skeletons import ExtractSkeletons
 from pipeline.stages.write_skeletons import TABLE
-from tests.runs import petaseg, run
+from tests.runs import petaseg, run, write_run, write_volume
 from tests.stages.test_downsample import Died, everything, image_run
 
 TABLES = {"downsample": None, "skeletons": {"smallest_voxels": 20, "const_nm": 20.0}}
@@ -78,3 +80,17 @@ def test_what_has_no_skeleton_is_refused(finished: Run, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no skeletons: first `petaseg add .* skeletons`"):
         export_swc(bare, str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
+
+
+def test_pieces_far_apart_count_together(tmp_path: Path) -> None:
+    """Of given labels, a segment whose pieces are small in each chunk has a skeleton if all of it is large enough."""
+    labels = np.zeros((16, 16, 48), np.uint32)
+    labels[4:8, 4:8, 3:8] = labels[4:8, 4:8, 40:45] = 7
+    labels[10:14, 4:8, 3:8] = 9
+    tables = {"skeletons": {"smallest_voxels": 100}, "meshes": {"smallest_voxels": 100}}
+    shapes = {"chunk_shape": [16, 16, 16], "storage_chunk_shape": [16, 16, 16]}
+    given = {"labels": write_volume(tmp_path / "labels.zarr", labels)}
+    made = run(write_run(tmp_path, input=given, segmentation={"kind": "labels"}, **tables, **shapes))
+    assert read_table((Path(made.url) / TABLE).read_bytes())["id"].tolist() == [7]
+    meshes = (Path(made.url) / "meshes" / "0.shard").read_bytes()
+    assert (bytes_of(meshes, 7) is not None, bytes_of(meshes, 9)) == (True, None)

@@ -45,32 +45,50 @@ def register(app: typer.Typer) -> None:
         model: Annotated[
             str | None, typer.Option(metavar="FILE", help="Probabilities that --calibrate has fitted elsewhere.")
         ] = None,
+        nuclei: Annotated[
+            str, typer.Option(metavar="NAME", help="The volume of organelles.volumes that holds nuclei.")
+        ] = "nuclei",
+        sections: Annotated[
+            bool, typer.Option("--sections", help="List sections where affinities collapse; reads all of them.")
+        ] = False,
         set_: SetOption = None,
     ) -> None:
         """Rank places of a finished run by the minutes of proofreading that looking there is expected to save.
 
         It reads the stored tables of the run, and writes tables/suspects.parquet into its directory.
+
+        With --sections it reads all affinities besides, and writes tables/sections.parquet.
         """
         starting(f"opening {run}")
         from pipeline.runs.lease import Lease
         from pipeline.runs.run import Run
         from pipeline.suspects.costs import Costs
         from pipeline.suspects.listing import keep_model, model_of, read_list, write_list
-        from pipeline.suspects.ranking import check_run, rank
-        from workflows.terminal.suspects import show_suspects
+        from pipeline.suspects.ranking import check_nuclei, check_run, rank
+        from pipeline.suspects.sections import find_sections, write_sections
+        from pipeline.suspects.tables import Tables
+        from workflows.terminal.suspects import show_sections, show_suspects
 
         _check_options(calibrate, box, model)
         costs = Costs(split, merger, large, look, look_merger)
         opened = Run.open(run, set_ or ())
         check_run(opened)
+        check_nuclei(opened, nuclei)
         fitted = _calibrated(opened, calibrate, box) if calibrate else model_of(opened, model)
         starting("ranking")
-        ranked, places = rank(opened, fitted, costs, top)
+        ranked, places = rank(opened, fitted, costs, top, nuclei)
+        if sections:
+            starting("reading affinities")
+        collapsed = find_sections(opened) if sections else None
         with Lease(opened.store, seconds=opened.config.execution.lease_seconds):
             if calibrate:
                 keep_model(opened, fitted)
             write_list(opened, ranked, places, text=as_csv)
-        show_suspects(opened, read_list(opened), fitted)
+            if collapsed is not None:
+                write_sections(opened, collapsed)
+        show_suspects(Tables(opened, nuclei=nuclei), read_list(opened), fitted)
+        if collapsed is not None:
+            show_sections(opened, collapsed)
 
 
 def _check_options(calibrate: str | None, box: str | None, model: str | None) -> None:
