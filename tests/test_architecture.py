@@ -68,7 +68,7 @@ INSIDE = {
     },
     "suspects": {
         *("errors", "registry", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation"),
-        *("evaluation", "stages", "runs", "shapes"),
+        *("evaluation", "models", "stages", "runs", "shapes"),
     },
     "stages": {
         *("errors", "formats", "geometry", "grid", "config", "storage", "volumes", "segmentation", "models"),

@@ -14,7 +14,8 @@ STOPPED = {signal.SIGINT: "interrupted", signal.SIGTERM: "asked to end"}
 ANEW = "the same command begins anew"
 AFTER = {
     **dict.fromkeys(("init", "plan", "status", "logs", "verify", "evaluate", "synthesize", "models"), ANEW),
-    **dict.fromkeys(("view", "dashboard", "report"), ANEW),
+    **dict.fromkeys(("view", "dashboard", "report", "suspects", "export"), ANEW),
+    "edit": "`petaseg edit RUN --list` tells whether the edits are kept; `petaseg run` then goes on with them",
     "submit": "`petaseg status` and `petaseg logs` tell whether the run was submitted",
     "cancel": "`petaseg status` tells whether the driver has ended",
 }

@@ -29,6 +29,7 @@ from pipeline.stages.layout import BESIDE
 from pipeline.stages.setup import Inputs
 from pipeline.storage import ObjectStore, local_path
 from pipeline.volumes.location import detect_format, parse_location
+from pipeline.volumes.places import real
 from pipeline.volumes.removal import object_names
 
 KEY = "petaseg.json"
@@ -143,6 +144,18 @@ def forget_left_out(store: ObjectStore, stages: Collection[str], layout: str) ->
         for key in (*records, *store.list(f"parts/{kind.name}/"), *scores, extent_key(kind.name)):
             if RECORDS.fullmatch(key) or RESULTS.fullmatch(key):
                 store.delete(key)
+
+
+def directory_of(folder: str, written: str) -> str:
+    """The run directory of the ``run.yaml`` in a folder (absolute, or a URL), which names the directory ``written``.
+
+    It is the run directory in which the file lies, if it lies in one. So one that was renamed or copied is used where
+    it is, and the place that it had before is left alone.
+    """
+    start, is_beside, _ = folder.rpartition(f"/{BESIDE}/")
+    places = (folder, start) if is_beside else (folder,)
+    moved = (place for place in places if real(place) != real(written) and read_mark(ObjectStore(place)) is not None)
+    return next(moved, written)
 
 
 def read_mark(store: ObjectStore) -> InputMark | None:

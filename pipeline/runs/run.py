@@ -15,7 +15,7 @@ from typing import Any
 
 from pipeline import formats
 from pipeline.config.paths import with_paths
-from pipeline.config.reading import parse_config, read_config
+from pipeline.config.reading import apply_overrides, parse_config, read_config
 from pipeline.config.run_file import RunConfig
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
@@ -41,6 +41,7 @@ from pipeline.runs.directory import (
     InputMark,
     check_directory,
     claim_directory,
+    directory_of,
     forget_left_out,
     read_mark,
     refuse_volume,
@@ -98,7 +99,10 @@ class Run:
         """
         store, key = run_file(path)
         source, text = absolute(f"{store.url}/{key}", "."), store.get(key)
-        config = with_absolute_paths(read_config(text, source, overrides), parent_of(source) or "")
+        folder = parent_of(source) or ""
+        config = with_absolute_paths(read_config(text, source, overrides), folder)
+        if key == RUN_KEY and "run_directory" not in apply_overrides({}, overrides):
+            config = config.model_copy(update={"run_directory": directory_of(folder, config.run_directory)})
         beside = beside or name_in(store.url, ObjectStore(config.run_directory).url)
         if not is_within_run(source, config.run_directory):  # its own file has all that was added
             config = with_added(config, tables_of_file(text, source), overrides, config.run_directory)

@@ -2,15 +2,17 @@
 
 The first check finds changes of bytes since they were written (a truncated file, a flipped bit, a deleted object). The
 second finds other changes: an edited input, another library, a machine that computes differently. A third finds what
-no chunk of the run has written: voxels outside of the region of interest, parts of chunks that are not in the grid.
+no chunk of the run has written: voxels outside of the region of interest, parts of chunks that are not in the grid. A
+fourth makes the published tables again from the chunks, and finds those that are missing or hold other bytes.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from types import MappingProxyType
 
 from pipeline.errors import PetasegError, WorkerEnvironmentError
 from pipeline.grid import Chunk
@@ -18,6 +20,7 @@ from pipeline.ledger.ledger import Ledger
 from pipeline.runs.lease import Lease
 from pipeline.runs.run import Run
 from pipeline.stages.base import Stage, checksum_of
+from pipeline.storage import ObjectStore
 
 NAMED_STRAYS = 1000
 """The number of strays of a stage that a proof names."""
@@ -53,12 +56,15 @@ class StageProof:
     strays: tuple[str, ...] = ()
     """Stored objects, by key, that no chunk of the stage writes: results of another region; the first of very many."""
 
+    altered: tuple[str, ...] = ()
+    """Published files, by key, that are missing or differ from what the chunks give."""
+
     @property
     def proven(self) -> bool:
-        """True if all chunks are done, none differs, those that were to be computed again could be, and nothing else
-        is stored.
+        """True if all chunks are done, none differs, those that were to be computed again could be, nothing else
+        is stored, and published files are what the chunks give.
         """
-        return self.done == self.chunks and not (self.findings or self.obstacle or self.strays)
+        return self.done == self.chunks and not (self.findings or self.obstacle or self.strays or self.altered)
 
 
 def verify_run(
@@ -103,7 +109,8 @@ def verify_stage(
         on_progress(stage.name, number + 1, done)
     total = sum(len(grid) for grid in stage.grids())
     strays = tuple(islice(stage.strays(), NAMED_STRAYS))
-    return StageProof(stage.name, total, done, done, recomputed, tuple(findings), obstacle, strays)
+    altered = tuple(stage.altered()) if done == total and not findings else ()
+    return StageProof(stage.name, total, done, done, recomputed, tuple(findings), obstacle, strays, altered)
 
 
 def recompute(stage: Stage, chunk: Chunk) -> str:
@@ -114,14 +121,23 @@ def recompute(stage: Stage, chunk: Chunk) -> str:
     return checksum_of(products)
 
 
-def repair(run: Run, findings: Sequence[Finding], stray: Collection[str] = ()) -> None:
+def repair(
+    run: Run,
+    findings: Sequence[Finding],
+    stray: Collection[str] = (),
+    altered: Mapping[str, Sequence[str]] = MappingProxyType({}),
+) -> None:
     """Forget the done marks of the chunks found wrong, so that the next run computes them (and only them) again.
 
     stray: names of the stages whose strays are removed at once.
+    altered: by stage, the keys of published files to delete; the next run writes them again.
     """
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
         for name in stray:
             run.stage(name).extent.confine(lease.may_write)
+        for name, keys in altered.items():
+            for key in keys:
+                ObjectStore(run.layout.home(name)).delete(key)
         for name in {finding.stage for finding in findings}:
             ledger = run.ledger(run.stage(name))
             for finding in findings:

@@ -66,3 +66,18 @@ def hosted(columns: Mapping[str, np.ndarray], ids: np.ndarray) -> dict[str, np.n
         place = np.minimum(np.searchsorted(unique, ids), max(len(unique) - 1, 0))
         found[name] = np.where(unique[place] == ids, counts[place], 0) if len(unique) else np.zeros(len(ids), np.int64)
     return found
+
+
+def hosts_of(data: bytes, name: str, least_share: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Objects of one volume with their hosts: object and id, uint64 (n,), and the voxels that both share, int64 (n,).
+
+    data: the table as a file. Objects whose host is no id, or has less than ``least_share`` of them, are left out.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    names = ["object", "id", "inside"]
+    chosen = [("organelle", "==", name), ("host", "==", True), ("id", ">", 0), ("share", ">=", least_share)]
+    table = pq.read_table(pa.BufferReader(data), columns=names, filters=chosen)
+    objects, ids, inside = (table[column].to_numpy() for column in names)
+    return objects, ids, inside

@@ -8,7 +8,7 @@ of zlib, and meshes are compressed already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,16 +86,23 @@ def _table(ids: Sequence[int], objects: Mapping[int, tuple[bytes, bytes]], at: i
 
 def bytes_of(shard: bytes, name: int) -> range | None:
     """Where the entry of an id lies in the bytes of a shard; ``None`` if the shard has none of this id."""
-    head = 16 << MINISHARD_BITS
     minishard = int(hash_of(np.array([name], np.uint64))[0]) & (1 << MINISHARD_BITS) - 1
+    return dict(_entries_of(shard, minishard)).get(name)
+
+
+def entries(shard: bytes) -> Iterator[tuple[int, range]]:
+    """Every id of a shard, and where its entry lies in the bytes; ids are in no order."""
+    for minishard in range(1 << MINISHARD_BITS):
+        yield from _entries_of(shard, minishard)
+
+
+def _entries_of(shard: bytes, minishard: int) -> Iterator[tuple[int, range]]:
+    """The ids of one minishard and their entries."""
+    head = 16 << MINISHARD_BITS
     start, stop = np.frombuffer(shard, "<u8", 2, 16 * minishard).tolist()
     ids, gaps, sizes = np.frombuffer(shard[head + start : head + stop], "<u8").reshape(3, -1)
-    found = np.flatnonzero(np.cumsum(ids) == name)
-    if not len(found):
-        return None
-    row = int(found[0])
-    end = head + int(gaps[: row + 1].sum() + sizes[: row + 1].sum())
-    return range(end - int(sizes[row]), end)
+    stops = head + np.cumsum(gaps + sizes)
+    yield from zip(np.cumsum(ids).tolist(), map(range, (stops - sizes).tolist(), stops.tolist()), strict=True)
 
 
 def hash_of(ids: np.ndarray) -> np.ndarray:

@@ -113,6 +113,10 @@ class Stage(ABC):
         """The keys, within the run directory, of what ``confine`` would remove."""
         return iter(())
 
+    def altered(self) -> Iterator[str]:
+        """The keys of published files that are missing, or that hold other bytes than the stored products give."""
+        return iter(())
+
     def volume_names(self) -> tuple[str, ...]:
         """Names, within the run directory, of the volumes that it writes."""
         return ()

@@ -16,6 +16,7 @@ import numpy as np
 from pipeline.config.fingerprint import fingerprint
 from pipeline.geometry import BoundingBox
 from pipeline.grid import Chunk, ChunkGrid
+from pipeline.stages import opened
 from pipeline.stages.base import Products, Stage
 from pipeline.stages.extent import Extent, Region
 from pipeline.stages.layout import Layout
@@ -112,6 +113,17 @@ class ChainStage(Stage):
         """Create the output volumes."""
         for volume in self.outputs:
             self.layout.create_volume(volume.name, volume.dtype, volume.channels, volume.attributes)
+
+    def documents(self) -> Mapping[str, Callable[[], bytes]]:
+        """The whole files that ``publish`` writes: by key, what makes their bytes from the stored products."""
+        return {}
+
+    def altered(self) -> Iterator[str]:
+        """See ``Stage``."""
+        store = opened.store(self.layout.home(self.name))
+        for key, make in self.documents().items():
+            if store.get_or_none(key) != make():
+                yield key
 
     def publish(self) -> None:
         """Let readers see the products, in the driver, once every chunk is stored; may be repeated."""

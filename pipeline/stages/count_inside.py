@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -26,6 +26,9 @@ from pipeline.stages.setup import Organelle, Setup
 from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 TABLE = "tables/organelles.parquet"
 ROWS = 1 << 20
@@ -79,16 +82,20 @@ class CountInside(ChainStage):
             f"{number}_{key}": array for number, table in enumerate(tables) for key, array in table.to_arrays().items()
         }, {}
 
+    def documents(self) -> Mapping[str, Callable[[], bytes]]:
+        """See ``ChainStage``: the table."""
+        return {TABLE: lambda: to_parquet(self._tables(), COLUMNS)}
+
+    def _tables(self) -> Iterator[pa.Table]:
+        for number, each in enumerate(self.organelles):
+            for pairs in in_ranges(lambda number=number: self._parts(number), ROWS):  # type: ignore[misc]
+                yield table_of(each.name, pairs.truth, pairs.predicted, pairs.voxels)
+
     def publish(self) -> None:
         """Write the table if it is not there."""
         store = opened.store(self.layout.home(self.name))
         if not store.exists(TABLE):
-            tables = (
-                table_of(each.name, pairs.truth, pairs.predicted, pairs.voxels)
-                for number, each in enumerate(self.organelles)
-                for pairs in in_ranges(lambda number=number: self._parts(number), ROWS)  # type: ignore[misc]
-            )
-            store.put(TABLE, to_parquet(tables, COLUMNS), durable=True)
+            store.put(TABLE, self.documents()[TABLE](), durable=True)
 
     def _parts(self, number: int) -> Iterator[Contingency]:
         """What the chunks have counted of one volume of objects."""

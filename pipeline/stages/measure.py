@@ -8,7 +8,7 @@ The tables are written when all sums are there, and deleted before a voxel of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -89,15 +89,20 @@ class Measure(TreeStage):
         done, up = found.split(chunk.core, self.layout.roi)
         return {**done.to_arrays("done_"), **up.to_arrays("up_")}, {}
 
+    def documents(self) -> Mapping[str, Callable[[], bytes]]:
+        """See ``ChainStage``: both tables."""
+        unit = self.layout.resolution_nm
+        return {
+            self.table: lambda: to_parquet((table_of_objects(rows, unit) for rows in self.rows()), OBJECTS),
+            CONTACT_TABLE: lambda: to_parquet((table_of_contacts(rows, unit) for rows in self.rows()), CONTACTS),
+        }
+
     def publish(self) -> None:
         """Write the tables that are not there."""
-        store, resolution = opened.store(self.layout.home(self.name)), self.layout.resolution_nm
-        if not store.exists(self.table):
-            objects = (table_of_objects(rows, resolution) for rows in self.rows())
-            store.put(self.table, to_parquet(objects, OBJECTS), durable=True)
-        if not store.exists(CONTACT_TABLE):
-            contacts = (table_of_contacts(rows, resolution) for rows in self.rows())
-            store.put(CONTACT_TABLE, to_parquet(contacts, CONTACTS), durable=True)
+        store = opened.store(self.layout.home(self.name))
+        for key, make in self.documents().items():
+            if not store.exists(key):
+                store.put(key, make(), durable=True)
 
     @property
     def table(self) -> str:

@@ -131,9 +131,14 @@ class WriteShapes(ChainStage):
     def prepare(self) -> None:
         """Nothing: ``publish`` writes what is beside the shards."""
 
+    def documents(self) -> Mapping[str, Callable[[], bytes]]:
+        """See ``ChainStage``: the ``info``."""
+        return {f"{self.folder}/info": lambda: json.dumps(self.info(), indent=1).encode()}
+
     def publish(self) -> None:
         """Write the ``info``, without which no reader finds the shards."""
-        self.store.put(f"{self.folder}/info", json.dumps(self.info(), indent=1).encode())
+        key = f"{self.folder}/info"
+        self.store.put(key, self.documents()[key]())
 
     @classmethod
     def withdraw(cls, setup: Setup) -> None:

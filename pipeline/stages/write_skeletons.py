@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -56,10 +56,17 @@ class WriteSkeletons(WriteShapes):
         """See ``WriteShapes``."""
         return info(self.fragments.sharding.specification())
 
+    def documents(self) -> Mapping[str, Callable[[], bytes]]:
+        """See ``ChainStage``: the table and the ``info``."""
+        return {TABLE: self._table, **super().documents()}
+
+    def _table(self) -> bytes:
+        rows = [self.layout.get_part(self.name, chunk) for chunk in self.grids()[0]]
+        return to_parquet([table_of_skeletons(rows)], COLUMNS)
+
     def publish(self) -> None:
         """Write the table and then the ``info``."""
-        rows = [self.layout.get_part(self.name, chunk) for chunk in self.grids()[0]]
-        self.store.put(TABLE, to_parquet([table_of_skeletons(rows)], COLUMNS), durable=True)
+        self.store.put(TABLE, self._table(), durable=True)
         super().publish()
 
     @classmethod

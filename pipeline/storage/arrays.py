@@ -40,7 +40,7 @@ def unpack_arrays(data: bytes, name: str = "object") -> dict[str, np.ndarray]:
     except Exception as error:
         raise CorruptError(
             f"{name} is damaged ({error}): its bytes are not the arrays that were written; "
-            "delete it and run the step that writes it again"
+            "`petaseg verify RUN --repair` finds it, and the next `petaseg run RUN` makes it again"
         ) from error
 
 
@@ -59,7 +59,7 @@ def read_array(read: Callable[[int, int | None], bytes], member: str, name: str 
     except Exception as error:
         raise CorruptError(
             f"{name} is damaged ({error}): its bytes are not the arrays that were written; "
-            "delete it and run the step that writes it again"
+            "`petaseg verify RUN --repair` finds it, and the next `petaseg run RUN` makes it again"
         ) from error
 
 

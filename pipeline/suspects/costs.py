@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.config.base import LARGEST
 from pipeline.errors import ConfigError
 from pipeline.suspects.candidates import KINDS, Candidates
 
@@ -40,11 +41,11 @@ class Costs:
     """To judge a place where one segment may be two neurons: the paths on both sides have to be followed."""
 
     def __post_init__(self) -> None:
-        if not all(np.isfinite(value) and value >= 0 for value in vars(self).values()) or self.large < 1:
+        if not all(0 <= value <= LARGEST for value in vars(self).values()) or self.large < 1:
             raise ConfigError(
                 f"a look costs {self.look:g} or {self.look_merger:g} minutes, a split {self.split:g}, a merger "
-                f"{self.merger:g}, and large ones {self.large:g} times as much; minutes must be at least 0, and the "
-                "last at least 1"
+                f"{self.merger:g}, and large ones {self.large:g} times as much; minutes must be at least 0, the "
+                f"last at least 1, and all at most {LARGEST:,.0f}"
             )
 
     def saved(self, candidates: Candidates, voxel_um3: float) -> np.ndarray:

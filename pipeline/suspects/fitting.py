@@ -20,6 +20,11 @@ LARGEST = 200_000
 """Candidates of a kind that are used at most, evenly chosen."""
 
 
+def has_enough(wrong: np.ndarray) -> bool:
+    """True if so many candidates are wrong, and so many right, that a model can be fitted; wrong: bool (n,)."""
+    return bool(min(wrong.sum(), (~wrong).sum()) >= LEAST)
+
+
 def fit(kind: str, features: np.ndarray, wrong: np.ndarray, weights: np.ndarray | None = None) -> Logistic:
     """The model of a kind.
 
@@ -32,7 +37,7 @@ def fit(kind: str, features: np.ndarray, wrong: np.ndarray, weights: np.ndarray 
     Raises:
         ConfigError: too few candidates are wrong, or right.
     """
-    if min(wrong.sum(), (~wrong).sum()) < LEAST:
+    if not has_enough(wrong):
         raise ConfigError(
             f"{int(wrong.sum())} of {len(wrong)} candidates of kind {kind} are wrong in the labelled tissue; at least "
             f"{LEAST} must be wrong, and as many right: label more tissue, or take another threshold"

@@ -31,7 +31,9 @@ STATE = "tables/suspects.fingerprint"
 ABOUT = {name: text for kind in KINDS.values() for name, text in kind.features.items()}
 COLUMNS = {
     "rank": "from 1, the most minutes first",
-    "kind": "merger: two neurons may be one segment here; split: one neuron may be two segments",
+    "kind": "merger: two neurons may be one segment here; split: one neuron may be two segments; "
+    "end: a skeleton ends here, and the neuron may go on in the other segment; crossing: two straight lines of a "
+    "skeleton cross here, and may be two neurons; nuclei: the join that brought two nuclei into one neuron",
     **{f"{axis}": f"voxel to look at along {axis}" for axis in AXES},
     **{f"{axis}_nm": f"the centre of this voxel along {axis}, in nanometres" for axis in AXES},
     "supervoxel_a": "one of the two supervoxels that touch there",
@@ -147,7 +149,7 @@ def model_of(run: Run, place: str | None) -> Model:
     if place is not None:
         return Model.load(place)
     data = ObjectStore(run.home).get_or_none(MODEL)
-    return Model.bundled() if data is None else Model.parse(data, f"{run.home}/{MODEL}")
+    return Model.bundled() if data is None else Model.parse(data, f"{run.home}/{MODEL}").completed()
 
 
 def keep_model(run: Run, model: Model) -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.segmentation.spanning import cut_sides, joining_merges
-from pipeline.suspects.candidates import KINDS, Candidates
+from pipeline.suspects.candidates import KINDS, Candidates, nowhere
 from pipeline.suspects.tables import Share, Tables, groups
 
 WHITE = 255
@@ -36,7 +36,31 @@ def find(tables: Tables) -> Iterator[Candidates]:
 
 def mergers(share: Share, threshold: float) -> Candidates:
     """The edges of the trees of a share's segments."""
-    ends = share.places(np.stack([share.merges["a"], share.merges["b"]], axis=1)).astype(np.int64)
+    return _joins(share, threshold)[0]
+
+
+def joins_of(share: Share, threshold: float, numbers: np.ndarray) -> Candidates:
+    """The edges that merges of a share, int64 (n,), have made."""
+    made, by = _joins(share, threshold)
+    return made.chosen(np.searchsorted(by, numbers))
+
+
+def joined_by(share: Share, pairs: np.ndarray) -> np.ndarray:
+    """The number of the merge that brought two supervoxels of a segment together, int64 (n,); pairs: uint64 (n, 2).
+
+    It is -1 for a supervoxel and itself, and for two that an edit alone has joined.
+    """
+    return joining_merges(share.voxels, _merged(share), share.places(pairs).astype(np.int64))[0]
+
+
+def _merged(share: Share) -> np.ndarray:
+    """The places of the supervoxels of each merge, int64 (k, 2)."""
+    return share.places(np.stack([share.merges["a"], share.merges["b"]], axis=1)).astype(np.int64)
+
+
+def _joins(share: Share, threshold: float) -> tuple[Candidates, np.ndarray]:
+    """The edges of the trees of a share's segments, and the merge that made each, int64 (n,), ascending."""
+    ends = _merged(share)
     pairs, counts, sums = share.places(share.pairs[share.inner]), share.counts[share.inner], share.sums[share.inner]
     by, before = joining_merges(share.voxels, ends, pairs)
     pairs, counts, sums, by = (each[by >= 0] for each in (pairs, counts, sums, by))
@@ -51,7 +75,9 @@ def mergers(share: Share, threshold: float) -> Candidates:
         "next": _last_within(share, ends, by)[bundles.keys] - scores,
     }
     names = share.ids[edges]
-    return Candidates("merger", names, share.segments[edges], sides, bundles.counts, _table("merger", columns))
+    features = table_of("merger", columns)
+    made = Candidates("merger", names, share.segments[edges], sides, bundles.counts, features, nowhere(len(names)))
+    return made, bundles.keys
 
 
 def _last_within(share: Share, ends: np.ndarray, by: np.ndarray) -> np.ndarray:
@@ -130,9 +156,13 @@ def _refused(share: Share) -> tuple[np.ndarray, Bundles]:
 
 def splits(share: Share, facts: Facts, threshold: float) -> Candidates:
     """The pairs of segments that touch, whose smaller id is in this share."""
+    found = refused(share, facts, threshold)
+    return found.chosen(share.holds(found.segments.min(axis=1)))
+
+
+def refused(share: Share, facts: Facts, threshold: float) -> Candidates:
+    """All pairs of segments that touch, of which one is in this share, in the order of their ids."""
     pairs, bundles = _refused(share)
-    here = share.holds(pairs[:, 0])
-    pairs, bundles = pairs[here], bundles.chosen(here)
     at = np.searchsorted(facts.segments, pairs)
     swapped = facts.voxels[at[:, 0]] > facts.voxels[at[:, 1]]
     at[swapped] = at[swapped, ::-1]
@@ -146,8 +176,8 @@ def splits(share: Share, facts: Facts, threshold: float) -> Candidates:
         "partners": np.log(facts.partners[small]),
     }
     outer = np.flatnonzero(~share.inner)[bundles.largest]
-    features = _table("split", columns)
-    return Candidates("split", share.pairs[outer], share.sides[outer], sides, bundles.counts, features)
+    features, places = table_of("split", columns), nowhere(len(outer))
+    return Candidates("split", share.pairs[outer], share.sides[outer], sides, bundles.counts, features, places)
 
 
 def _best_other(best: np.ndarray, own: np.ndarray) -> np.ndarray:
@@ -224,6 +254,6 @@ def _shared(scores: np.ndarray, margin: np.ndarray, bundles: Bundles, sides: np.
     }
 
 
-def _table(kind: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+def table_of(kind: str, columns: Mapping[str, np.ndarray]) -> np.ndarray:
     """The columns in the order of the kind's features, float64 (n, f)."""
     return np.stack([columns[name] for name in KINDS[kind].features], axis=1).astype(np.float64)

@@ -91,7 +91,7 @@ class Model:
         data = store.get_or_none(key)
         if data is None:
             raise ConfigError(f"{place} does not exist; `petaseg suspects RUN --calibrate LABELS` writes a model")
-        return cls.parse(data, place)
+        return cls.parse(data, place).completed()
 
     @classmethod
     def parse(cls, data: bytes, place: str) -> Model:
@@ -102,6 +102,11 @@ class Model:
                 raise ConfigError(f"{place}: the features of a {name} are {', '.join(numbers.means)}; calibrate again")
         return model
 
+    def completed(self) -> Model:
+        """With the bundled numbers for kinds that labelled tissue may have too few of, where it has none."""
+        bundled = {name: numbers for name, numbers in Model.bundled().kinds.items() if KINDS[name].prior is not None}
+        return Model(self.trained_on, {**bundled, **self.kinds})
+
     def to_bytes(self) -> bytes:
         """The file of the model."""
         kinds = {name: {**vars(model)} for name, model in self.kinds.items()}
@@ -109,7 +114,12 @@ class Model:
         return (json.dumps(plain, indent=1) + "\n").encode()
 
     def probability(self, candidates: Candidates) -> np.ndarray:
-        """The probability that each candidate is wrong, float64 (n,); ``ConfigError`` for a kind without numbers."""
+        """The probability that each candidate is wrong, float64 (n,).
+
+        Without numbers for a kind it is the prior; ``ConfigError`` if that has none either.
+        """
+        if candidates.kind not in self.kinds and (prior := KINDS[candidates.kind].prior) is not None:
+            return np.full(len(candidates), prior)
         if candidates.kind not in self.kinds:
             raise ConfigError(
                 f"the model has no numbers for a {candidates.kind}; it knows {', '.join(self.kinds)}: calibrate again"

@@ -49,7 +49,7 @@ def _faces(tables: Tables, chunk: Chunk, wanted: np.ndarray) -> tuple[np.ndarray
     stage, table = _graph_stage(tables.run), tables.assignment(chunk)
     graph = stage.graph(chunk)
     names = table.supervoxel[np.searchsorted(table.fragment, graph.regions)]
-    if not (_numbers(names[graph.edges], wanted) >= 0).any():
+    if not (numbers_of(names[graph.edges], wanted) >= 0).any():
         return nothing
     (grown,) = stage.grids()
     box = grown.chunk(chunk.index).read_box
@@ -69,12 +69,12 @@ def _along(ids: np.ndarray, offset: Vec, low: Vec, wanted: np.ndarray) -> tuple[
     )
     own, partner = ids[first], ids[other]
     apart = np.flatnonzero((own != partner) & (own > 0) & (partner > 0))
-    number = _numbers(np.stack([own.ravel()[apart], partner.ravel()[apart]], axis=1), wanted)
+    number = numbers_of(np.stack([own.ravel()[apart], partner.ravel()[apart]], axis=1), wanted)
     voxels = np.stack(np.unravel_index(apart[number >= 0], own.shape), axis=1) + [part.start for part in first]
     return number[number >= 0], voxels.astype(np.int64)
 
 
-def _numbers(pairs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def numbers_of(pairs: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """The place of each pair among the wanted ones, which are in order; -1 for others."""
     ids = np.unique(wanted)
     rows = np.searchsorted(ids, wanted) @ np.array([len(ids), 1])

@@ -23,6 +23,8 @@ from pipeline.stages.build_region_graph import BuildRegionGraph
 
 ROWS = 1 << 23
 """Contacts of a share, about."""
+NUCLEI = "nuclei"
+"""The name that a volume of nuclei has if nothing else is said."""
 SPREAD = np.uint64(0x9E3779B97F4A7C15)
 """An odd number that spreads ids over all numbers."""
 
@@ -75,6 +77,8 @@ class Tables:
 
     run: Run
     rows: int = field(default_factory=lambda: ROWS)
+    nuclei: str = NUCLEI
+    """The volume of ``organelles.volumes`` that holds nuclei."""
 
     @cached_property
     def shares(self) -> int:

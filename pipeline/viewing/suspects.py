@@ -7,7 +7,8 @@ from typing import Any
 
 from pipeline.suspects.listing import Suspect
 
-COLOURS = {"merger": "#ff5c5c", "split": "#5cc8ff"}
+COLOURS = {"merger": "#ff5c5c", "split": "#5cc8ff", "end": "#b08cff", "crossing": "#ffb347", "nuclei": "#ff8ad8"}
+LAYERS = {"merger": "mergers", "split": "splits", "end": "ends", "crossing": "crossings", "nuclei": "two nuclei"}
 NEAR = 0.4
 """Voxels a pixel of the screen, where one place is looked at."""
 
@@ -23,7 +24,7 @@ def _layer(kind: str, suspects: Sequence[Suspect], voxel_nm: tuple[float, float,
     axes = {axis: [nm * 1e-9, "m"] for axis, nm in zip("xyz", reversed(voxel_nm), strict=True)}
     return {
         "type": "annotation",
-        "name": f"suspects: {kind}s",
+        "name": f"suspects: {LAYERS[kind]}",
         "source": {"url": "local://annotations", "transform": {"outputDimensions": axes}},
         "annotationColor": COLOURS[kind],
         "annotations": [_point(each) for each in suspects],

@@ -28,6 +28,7 @@ from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import PARTIAL, ObjectStore, local_path, storage_errors
 from pipeline.volumes import create_volume, open_volume
 from pipeline.volumes.base import Volume, VolumeSpec, spec_like
+from pipeline.volumes.late_errors import LateErrors
 from pipeline.volumes.slabs import Tally
 
 WIDE = Vec(1, 8, 8)
@@ -160,13 +161,16 @@ def _write_hdf5(name: str, levels: Levels, images: Levels, place: Path, tally: T
     spec = volume.spec
     shape = spec.array_shape(box)
     chunks = (*shape[:-3], *spec.storage_chunk.minimum(box.shape))
-    with h5py.File(place, "w") as file:
+    with LateErrors(place, "w+") as raw, h5py.File(raw, "w") as file:
         data = file.create_dataset(name, shape, spec.dtype, chunks=chunks, compression="gzip", compression_opts=1)
         data.attrs.update(resolution_nm=spec.resolution_nm, offset=tuple(box.start))
         data.attrs["element_size_um"] = [side / 1000 for side in spec.resolution_nm]
         for part in blocks(box, spec.storage_chunk * WIDE):
             data[(..., *part.slices(box.start))] = volume.read(part)
             tally.add(part.voxels)
+            if raw.error is not None:
+                break
+    raw.raise_error()
 
 
 def _write_tiff(name: str, levels: Levels, images: Levels, place: Path, tally: Tally) -> None:

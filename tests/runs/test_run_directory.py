@@ -328,3 +328,30 @@ def test_a_damaged_mark_is_named(tmp_path: Path) -> None:
     (tmp_path / KEY).write_text(json.dumps({"version": 1}))
     with pytest.raises(CorruptError, match=r"petaseg\.json cannot be read .*or choose another run_directory"):
         read_mark(ObjectStore(tmp_path))
+
+
+@pytest.mark.parametrize("named", ["copy", "copy/run.yaml"])
+def test_a_copied_run_directory_is_used_where_it_is(
+    tmp_path: Path, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Commands that name a copied run directory read and write the copy, also its second segmentation."""
+    file = run_file(tmp_path / "a", affinities(tmp_path / "aff.zarr"), str(tmp_path / "first"))
+    run(file)
+    assert petaseg("relabel", file, "--threshold", "0.3", "--output", "beside.zarr", "-q").returncode == 0
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    before = state(tmp_path / "first")
+    assert petaseg("relabel", tmp_path / named, "--threshold", "0.9", "-q").returncode == 0
+    assert petaseg("verify", tmp_path / "copy/beside/beside").returncode == 0
+    assert state(tmp_path / "first") == before
+    assert Run.open(tmp_path / named).url == str(tmp_path / "copy")
+    assert Run.open(tmp_path / named).threshold == 0.9
+    monkeypatch.chdir(tmp_path)
+    assert Run.open(named).url == str(tmp_path / "copy")
+    assert Run.open(tmp_path / "copy/beside/beside").layout.run_url == str(tmp_path / "copy")
+
+
+def test_an_override_of_the_run_directory_wins_over_its_place(tmp_path: Path) -> None:
+    """The ``run.yaml`` of a run directory makes another run if ``run_directory`` is overridden."""
+    run(run_file(tmp_path / "a", affinities(tmp_path / "aff.zarr"), str(tmp_path / "first")))
+    other = Run.open(tmp_path / "first", [f"run_directory={tmp_path / 'other'}"])
+    assert other.url == str(tmp_path / "other")

@@ -6,6 +6,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.runs.verify import repair, verify_run
 from pipeline.stages import opened
 from pipeline.stages.measure import CONTACT_TABLE, NEURONS, Measure
 from pipeline.volumes import open_volume
@@ -81,3 +82,23 @@ def test_another_threshold_gives_other_tables(tmp_path, monkeypatch):
     opened.forget()
     run(file, "segmentation.threshold=0.7")
     assert tables(tmp_path) != before
+
+
+@pytest.mark.parametrize("key", [NEURONS, CONTACT_TABLE, "skeletons/info", "tables/skeletons.parquet"])
+@pytest.mark.parametrize("damage", ["altered", "missing"])
+def test_verify_finds_published_files_that_differ(tmp_path, key, damage):
+    """A published table that is missing or has another byte is found; repair and the next run bring it back."""
+    file = measured(tmp_path, (10, 12, 14), measures={}, skeletons={"smallest_voxels": 10})
+    finished = run(file)
+    place = tmp_path / "run" / key
+    before = place.read_bytes()
+    assert all(proof.proven for proof in verify_run(finished, 0, seed=0))
+    if damage == "missing":
+        place.unlink()
+    else:
+        place.write_bytes(before[:100] + bytes([before[100] ^ 1]) + before[101:])
+    altered = {proof.stage: proof.altered for proof in verify_run(finished, 0, seed=0) if not proof.proven}
+    assert list(altered.values()) == [(key,)]
+    repair(finished, (), altered=altered)
+    run(file)
+    assert place.read_bytes() == before

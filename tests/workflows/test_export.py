@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cloudvolume
@@ -198,3 +200,30 @@ def test_a_run_of_affinities_exports_its_labels_alone(tmp_path: Path) -> None:
     attributes = json.loads((tmp_path / "out.zarr" / "zarr.json").read_text())["attributes"]["ome"]
     assert attributes["image-label"] == {"version": "0.5"}
     assert np.array_equal(open_volume(str(tmp_path / "out.zarr"))[...], values)
+
+
+LIMITED = """
+import resource, signal, sys
+from workflows.cli import main
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv.pop(1)),) * 2)
+main()
+"""
+
+
+@pytest.mark.parametrize("room", [100, 3000])
+@pytest.mark.parametrize("to", WRITERS)
+def test_a_file_that_cannot_grow_is_an_error_and_leaves_nothing(tmp_path: Path, to: str, room: int) -> None:
+    """A disk that takes no more bytes is named by its error, whatever the library of a format makes of it."""
+    ids = np.random.default_rng(0).integers(1, 2**31, (20, 30, 40)).astype(np.uint64)
+    source = write_volume(tmp_path / "labels.zarr", ids)
+    file = tmp_path / "run.yaml"
+    file.write_text(f"run_directory: run\ninput: {{labels: {source}}}\nsegmentation: {{kind: labels}}\n")
+    assert (done := petaseg("run", file)).returncode == 0, done.stderr
+    place = tmp_path / "out"
+    words = [sys.executable, "-c", LIMITED, str(room), "export", str(file), str(place), "--to", to]
+    said = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert said.returncode == 1, said.stderr
+    assert "File too large" in " ".join(said.stderr.split())
+    assert "Traceback" not in said.stderr
+    assert not [path for path in tmp_path.iterdir() if "out" in path.name]

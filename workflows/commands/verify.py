@@ -30,7 +30,7 @@ def register(app: typer.Typer) -> None:
             bool,
             typer.Option(
                 "--repair",
-                help="Forget the chunks that differ, so that the next run computes them; remove stray objects.",
+                help="Forget chunks that differ, so that the next run computes them; delete strays, altered tables.",
             ),
         ] = False,
         set_: SetOption = None,
@@ -38,8 +38,8 @@ def register(app: typer.Typer) -> None:
         """Compare every stored chunk with its recorded checksum, and compute a sample of them again.
 
         Exit status 1 if a chunk differs, is missing, or cannot be read, if something is stored that no chunk writes, if
-        the run is not finished, or if the network computes other bytes on this machine than in the run, so that its
-        chunks cannot be computed again here.
+        a published table is missing or differs from what the chunks give, if the run is not finished, or if the network
+        computes other bytes on this machine than in the run, so that its chunks cannot be computed again here.
         """
         if all_ and sample is not None:
             raise ConfigError("--all and --sample are both given, and all chunks are no sample: leave one of them out")
@@ -57,13 +57,16 @@ def register(app: typer.Typer) -> None:
         findings = verify_table(opened, proofs)
         outdated_note(read_status(opened))
         stray = [p.stage for p in proofs if p.strays]
-        if repair and (findings or stray):
-            proof.repair(opened, findings, stray)
+        altered = {p.stage: p.altered for p in proofs if p.altered}
+        if repair and (findings or stray or altered):
+            proof.repair(opened, findings, stray, altered)
             if findings:
                 say(f"{counted(len(findings), 'chunk')} will be computed again by: {opened.command}")
             if stray:
                 say(f"stray objects of {', '.join(stray)} were removed")
-        elif findings or stray:
+            if altered:
+                say(f"published files of {', '.join(altered)} will be written again by: {opened.command}")
+        elif findings or stray or altered:
             say(f"mend with: {opened.hint('verify', '--repair')}, then {opened.command}")
         if not all(p.proven for p in proofs):
             raise typer.Exit(1)

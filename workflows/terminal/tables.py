@@ -162,6 +162,13 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
                 highlight=False,
                 soft_wrap=True,
             )
+        if proof.altered:
+            console.print(
+                f"[red]altered[/] {proof.stage}: {', '.join(proof.altered)} is missing, or holds other bytes than the "
+                "chunks give",
+                highlight=False,
+                soft_wrap=True,
+            )
         if proof.obstacle:
             console.print(
                 f"[yellow]not computed again[/] {proof.stage}: its stored bytes were checked, but "
@@ -176,6 +183,8 @@ def verify_table(run: Run, proofs: Sequence[StageProof]) -> list[Finding]:
 def _verdict(proof: StageProof) -> str:
     if proof.findings:
         return "[red]differs[/]"
+    if proof.altered:
+        return "[red]altered[/]"
     if proof.strays:
         return "[red]stray objects[/]"
     if proof.done < proof.chunks:
