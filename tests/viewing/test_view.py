@@ -84,6 +84,7 @@ def test_only_what_is_stored_is_a_layer(tmp_path: Path) -> None:
         (["nothing.zarr"], "nothing.zarr"),
         (["run.yaml", "--size", "big"], "--size is 'big'; it must be WIDTHxHEIGHT"),
         (["run.yaml", "--at", "1,2"], "--at"),
+        (["run.yaml", "--at", "5000,0,-1"], "--at is 5000,0,-1, and the layer to look at has 0.."),
         (["affinities.zarr", "--edit"], "--edit is about the neurons of a run: name one"),
         (["run.yaml", "--layout", "5panel"], "--layout is '5panel'; it must be one of 4panel, 3d"),
     ],
