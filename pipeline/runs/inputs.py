@@ -254,14 +254,18 @@ def _mask_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_director
 def _image_fingerprint(url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> str:
     """The fingerprint of an image beside labels, which are on the same voxels; ``VolumeError`` if they are not."""
     volume = opened.source(url)
-    found = volume.spec
+    _refuse_other_voxels(f"the image {url}", volume.spec, "input.labels", spec)
+    return input_fingerprint(volume, roi, run_directory)
+
+
+def _refuse_other_voxels(what: str, found: VolumeSpec, first: str, spec: VolumeSpec) -> None:
+    """``VolumeError`` unless a volume has the place and the size of voxels of the first one; both in words."""
     if found.bounds != spec.bounds or not same_size(found.resolution_nm, spec.resolution_nm):
         raise VolumeError(
-            f"the image {url} covers {found.bounds} of {list(found.resolution_nm)} nm, and input.labels {spec.bounds} "
-            f"of {list(spec.resolution_nm)} nm; both must have the same voxels: correct place and size by adding "
-            "#offset=z,y,x and #resolution=z,y,x, or leave input.image out"
+            f"{what} covers {found.bounds} of {list(found.resolution_nm)} nm, {first} {spec.bounds} of "
+            f"{list(spec.resolution_nm)} nm; all must have the same voxels: correct place and size by adding "
+            "#offset=z,y,x and #resolution=z,y,x"
         )
-    return input_fingerprint(volume, roi, run_directory)
 
 
 def _skeleton_fingerprint(skeletons: Skeletons) -> str:
@@ -271,13 +275,7 @@ def _skeleton_fingerprint(skeletons: Skeletons) -> str:
 def open_head(name: str, url: str, spec: VolumeSpec, roi: BoundingBox, run_directory: str) -> HeadSource:
     """A given head, checked against the voxels of the first one; ``VolumeError`` if it does not fit."""
     volume = opened.source(url)
-    found = volume.spec
-    if found.bounds != spec.bounds or not same_size(found.resolution_nm, spec.resolution_nm):
-        raise VolumeError(
-            f"{name} in {url} covers {found.bounds} of {list(found.resolution_nm)} nm, the first of input.heads "
-            f"{spec.bounds} of {list(spec.resolution_nm)} nm; all must have the same voxels: correct place and size by "
-            "adding #offset=z,y,x and #resolution=z,y,x"
-        )
+    _refuse_other_voxels(f"{name} in {url}", volume.spec, "the first of input.heads", spec)
     if not VOLUME.fullmatch(name):
         raise ConfigError(f"input.heads names {name!r}; a head is named by letters, digits, - and _, as in a card")
     _check_head(name, volume, roi)

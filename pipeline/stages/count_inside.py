@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import numpy as np
 
@@ -26,9 +26,6 @@ from pipeline.stages.setup import Organelle, Setup
 from pipeline.stages.take_labels import TakeLabels
 from pipeline.stages.write_classes import WriteClasses
 from pipeline.stages.write_objects import WriteMask, WriteObjects
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 TABLE = "tables/organelles.parquet"
 ROWS = 1 << 20
@@ -86,7 +83,7 @@ class CountInside(ChainStage):
         """See ``ChainStage``: the table."""
         return {TABLE: lambda: to_parquet(self._tables(), COLUMNS)}
 
-    def _tables(self) -> Iterator[pa.Table]:
+    def _tables(self) -> Iterator[Any]:
         for number, each in enumerate(self.organelles):
             for pairs in in_ranges(lambda number=number: self._parts(number), ROWS):  # type: ignore[misc]
                 yield table_of(each.name, pairs.truth, pairs.predicted, pairs.voxels)

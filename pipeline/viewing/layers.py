@@ -97,11 +97,15 @@ def _result_layer(run: Run) -> Layer:
 
 
 def _largest(run: Run) -> tuple[int, ...]:
-    """The largest segments; none before the tables are cut, or given labels measured."""
+    """The largest segments that have shapes; none before the tables are cut, or given labels measured."""
     counted = run.cut.stage if run.kind.can_be_cut else Measure
     if run.kind.name == "classes" or not run.is_complete(run.stage(counted.name)):
         return ()
-    return tuple(label for label, _ in summarise(run).largest[:LARGEST])
+    shapes = (table for table in (run.config.meshes, run.config.skeletons) if table is not None)
+    smallest = max(
+        (table.smallest_voxels for table in shapes), default=0
+    )  # a viewer waits for shapes that are not there
+    return tuple(label for label, voxels in summarise(run).largest[:LARGEST] if voxels >= smallest)
 
 
 def _image_layer(run: Run, url: str) -> Layer:

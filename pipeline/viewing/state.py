@@ -10,7 +10,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.errors import VolumeError
+from pipeline.errors import ConfigError, VolumeError
 from pipeline.formats import VIEW
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.storage import ObjectStore
@@ -30,10 +30,16 @@ def state_of(layers: Sequence[Layer], server: str, middle: Vec | None = None, la
 
     server: the address of the layers. middle: another voxel (z, y, x) of that layer to look at. layout: a name of
     ``LAYOUTS``.
+
+    Raises ``ConfigError`` if the voxel lies outside.
     """
     subject = [layer for layer in layers if layer.visible][-1].served
     voxel, box = subject.levels[0].resolution_nm, subject.bounds
     place = box.middle if middle is None else middle
+    if not all(low <= index < high for low, index, high in zip(box.start, place, box.stop, strict=True)):
+        raise ConfigError(
+            f"--at is {','.join(map(str, place))}, and the layer to look at has {box}; choose a voxel in it"
+        )
     return {
         "dimensions": {axis: [nm * 1e-9, "m"] for axis, nm in zip("xyz", reversed(voxel), strict=True)},
         "position": [index + 0.5 for index in reversed(place)],

@@ -14,6 +14,7 @@ import yaml
 from pipeline.config.reading import parse_config
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
+from pipeline.training.callbacks import CHECKPOINT
 from pipeline.training.config import TrainConfig
 from pipeline.training.trainer import train
 from tests.deploy.slurm import CPU_NODES, GPU_NODES, ROOT, Slurm, command, sbatch_lines, wait_until
@@ -216,10 +217,10 @@ def test_a_training_goes_on_in_a_new_job_from_its_last_checkpoint(slurm: Slurm, 
     assert "is alive; look at it with `petaseg logs" in petaseg("submit", file).stderr
     state = lambda: slurm.jobs("-j", job, "-t", "all")[job][1]  # noqa: E731
     log = folder / "log.jsonl"
-    wait_until(lambda: log.exists() and log.stat().st_size > 0, "the first validation")
+    wait_until((folder / CHECKPOINT).exists, "the checkpoint of the first validation")
     command("scancel", "--signal=USR1", "--batch", job)  # as SLURM does when the walltime is near
     wait_until(lambda: "queued again" in do("logs", file), "the training is queued again")
-    held = int(re.findall(r"holds (\d+) of 300 steps", do("logs", file))[0])
+    held = int(re.findall(r"holds (\d+) of 300 steps", " ".join(do("logs", file).split()))[0])
     assert held < 300
     wait_until(lambda: json.loads(log.read_text().splitlines()[-1])["step"] > held, "it goes on")
     assert "slurm" in do("cancel", file)

@@ -171,7 +171,7 @@ def test_the_command_hands_on_a_run(finished: Run, tables: Path, tmp_path: Path)
     assert (tmp_path / "out" / "merges.parquet").read_bytes() == (tables / "merges.parquet").read_bytes()
     refused = petaseg("export", finished.url, tmp_path / "no", "--to", "parquet", "--box", "0:9,0:8,10:20")
     assert refused.returncode != 0
-    assert "hands on a whole run: leave them out" in " ".join(refused.stderr.split())
+    assert "--box is about voxels, and --to parquet writes none of a single volume" in " ".join(refused.stderr.split())
     refused = petaseg("export", finished.url, tmp_path / "no", "--to", "png")
     assert "hdf5, tiff, parquet, " in " ".join(refused.stderr.split())
 

@@ -491,7 +491,7 @@ RUNS = [
         "strays-are-no-proof",
         "A stage beside whose products something else is stored is not proven.",
         "pipeline/runs/verify.py",
-        "(self.findings or self.obstacle or self.strays)",
+        "(self.findings or self.obstacle or self.strays or self.altered)",
         "(self.findings or self.obstacle)",
         "tests/runs/test_verify.py::test_strays_are_no_proof",
     ),

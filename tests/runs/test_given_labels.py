@@ -108,7 +108,7 @@ def test_relabel_says_that_nothing_can_be_cut(tmp_path: Path) -> None:
         ({"segmentation": {"kind": "labels", "threshold": 0.5}}, "segmentation.threshold is for kind"),
         ({"segmentation": {"kind": "labels", "min_size": 9}}, "segmentation.min_size is for kind"),
         ({"input": {"affinities": "affinities.zarr"}}, "exactly one of"),
-        ({"input": {"image": "small.zarr"}}, "both must have the same voxels"),
+        ({"input": {"image": "small.zarr"}}, "all must have the same voxels"),
         ({"input": {"labels": "floats.zarr"}}, "the segmentation .* labels must be integers"),
     ],
 )

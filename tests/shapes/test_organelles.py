@@ -96,6 +96,16 @@ def test_organelles_are_added_to_a_finished_run_and_counted_in_the_viewer(tmp_pa
     assert sum(counts) == (columns["host"] & (columns["id"] > 0)).sum() > 0
 
 
+def test_the_viewer_knows_the_length_of_each_skeleton(tmp_path: Path) -> None:
+    """With skeletons, neurons can be filtered by path length; one without a skeleton has 0."""
+    finished = run(measured(tmp_path, (10, 12, 14), measures={}, skeletons={"smallest_voxels": 50}))
+    shown = segment_properties(finished)["inline"]
+    lengths = next(each for each in shown["properties"] if each["id"] == "length_um")["values"]
+    columns = read_table((tmp_path / "run" / "tables/skeletons.parquet").read_bytes())
+    assert sum(lengths) == pytest.approx(columns["path_length_nm"].sum() / 1e3, rel=1e-5)
+    assert 0 < np.count_nonzero(lengths) <= len(columns["id"]) < len(lengths)
+
+
 def test_another_threshold_counts_again(tmp_path: Path) -> None:
     """After ``segmentation.threshold`` the table is that of the new neurons."""
     objects = write_objects(tmp_path, "nuclei", 7)

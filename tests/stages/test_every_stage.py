@@ -31,8 +31,6 @@ def small_run(folder):
     truth = np.kron(np.arange(1, 28).reshape(3, 3, 3), np.ones((7, 8, 10)))[:20, :, :28].astype(np.uint32)
     skeleton = folder / "lines.npz"
     np.savez(skeleton, nodes_nm=[[8.0, 8, 8], [80, 150, 200]], edges=[[0, 1]], skeleton=[1, 1])
-    edits = [Edit("merge", (1,), (29,)), Edit("split", (1,), (29,)), Edit("merge", (10**9,), (1,))]
-    ObjectStore(folder / "run").put("edits.json", EditLog().with_edits(edits).encode())
     return write_run(
         folder,
         input={
@@ -54,6 +52,13 @@ def small_run(folder):
             "start": [3, 0, 2],
         },
     )
+
+
+def edited_run(folder):
+    """The small run with an edit log in its run directory, before it has run."""
+    edits = [Edit("merge", (1,), (29,)), Edit("split", (1,), (29,)), Edit("merge", (10**9,), (1,))]
+    ObjectStore(folder / "run").put("edits.json", EditLog().with_edits(edits).encode())
+    return small_run(folder)
 
 
 def objects_run(folder, kind):
@@ -123,7 +128,7 @@ class EveryStage(StageContract):
 
     def make(self, folder):
         opened.forget()
-        written = {"neurons": small_run, "classes": classes_run, "labels": labels_run}.get(
+        written = {"neurons": edited_run, "classes": classes_run, "labels": labels_run}.get(
             self.kind, lambda at: objects_run(at, self.kind)
         )
         run = Run.open(written(folder))
@@ -306,7 +311,7 @@ class TestCountInside(EveryStage):
 def test_no_stage_escapes_the_contract(tmp_path):
     """Every stage of a run has its class of contract tests above."""
     tested = {case.stage_name for case in EveryStage.__subclasses__()}
-    runs = [small_run(tmp_path), *(objects_run(tmp_path / kind, kind) for kind in ("mask", "objects"))]
+    runs = [edited_run(tmp_path), *(objects_run(tmp_path / kind, kind) for kind in ("mask", "objects"))]
     runs += [classes_run(tmp_path / "classes"), labels_run(tmp_path / "labels")]
     there = {stage.name for file in runs for stage in Run.open(file).stages}
     assert tested == {kind.name for kind in STAGES} == there

@@ -84,6 +84,7 @@ def test_only_what_is_stored_is_a_layer(tmp_path: Path) -> None:
         (["nothing.zarr"], "nothing.zarr"),
         (["run.yaml", "--size", "big"], "--size is 'big'; it must be WIDTHxHEIGHT"),
         (["run.yaml", "--at", "1,2"], "--at"),
+        (["run.yaml", "--at", "5000,0,-1"], "--at is 5000,0,-1, and the layer to look at has 0.."),
         (["affinities.zarr", "--edit"], "--edit is about the neurons of a run: name one"),
         (["run.yaml", "--layout", "5panel"], "--layout is '5panel'; it must be one of 4panel, 3d"),
     ],
@@ -101,3 +102,13 @@ def test_a_machine_without_a_browser_is_told_what_to_install(finished: Path, tmp
     done = petaseg("view", finished, "--screenshot", tmp_path / "x.png", env=bare)
     assert done.returncode == 1
     assert "apt-get install chromium" in done.stderr.replace("\n", " ")
+
+
+def test_segments_without_shapes_are_not_selected(tmp_path: Path) -> None:
+    """No segment that is too small for a mesh is selected at first, since the viewer would wait for its mesh."""
+    file = affinity_run(tmp_path)
+    words = file.read_text()
+    for smallest, some in ((1, True), (10**9, False)):
+        file.write_text(f"{words}\nmeshes: {{smallest_voxels: {smallest}}}\n")
+        assert petaseg("run", file, cwd=tmp_path).returncode == 0
+        assert bool(layers_of_run(Run.open(file))[-1].selected) == some

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.runs.branches import BRANCHES
 from pipeline.runs.outline import read_outline
 from pipeline.runs.status import read_status
 from pipeline.storage import ObjectStore
@@ -30,7 +31,7 @@ EXECUTORS = {
 """Executor -> how many chunks run at a time, and its settings."""
 SMALL = (
     *("chunk_shape=[10,12,14]", "storage_chunk_shape=[10,12,14]"),
-    *("downsample=null", "meshes=null", "measures=null"),
+    *(f"{branch}=null" for branch in BRANCHES),
 )
 """Eight chunks a stage, and no branches."""
 FIRST = 3
