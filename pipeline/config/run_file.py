@@ -150,7 +150,7 @@ class Supervoxels(Table):
     """Odd width in voxels of the box filter that smooths the distances; default by mode."""
     borders: Literal["distance", "evidence"] = "distance"
     """What places borders: the distance to what is inside, or evidence: they lie where the affinities are least."""
-    border_level: Share = 0.9
+    border_level: Share = 0.8
     """With borders: evidence, it decides where the mean of a voxel's nearest affinities is below this."""
 
 
