@@ -125,7 +125,7 @@ class Inference(Table):
     """min: the copy that sees a border decides: the least affinity and foreground, the largest membrane and contour;
     mean+extremes: the least and the largest value of the copies are stored beside the mean, as volumes of their own."""
     compile: bool = False
-    """Compile the network (torch.compile): slower start, faster patches."""
+    """Compile the network (torch.compile): a slower start, and faster patches on some machines."""
     patch_shape: Shape | None = None
     """Patch (z, y, x); the model card's if left out."""
     overlap: Voxel | None = None

@@ -214,7 +214,8 @@ class Predictor:
 
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
         """The network as it runs: norms folded, on its device, in the memory format and precision of the options."""
-        network = folded(module.to(self.device).eval()).requires_grad_(False)
+        on_cpu = module.to("cpu").eval()  # where sums of weights have an order; a GPU's cumulative sums have none
+        network = folded(on_cpu).requires_grad_(False).to(self.device)
         if self.options.precision == "bfloat16" and getattr(module, "whole_in_bfloat16", False):
             network = network.to(torch.bfloat16)
         for tensor in (*network.parameters(), *network.buffers()):
