@@ -16,6 +16,11 @@ from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.scores import MIN_NEURON_VOXELS, Scores, score
 
+STEADY = 0.1
+"""How far around a threshold its neighbours are averaged, where one is chosen for other tissue."""
+ROUNDING = 1e-9
+"""Thresholds that differ by less are one."""
+
 
 class MergeTree(Protocol):
     """The part of a merge tree that a sweep needs: three columns of equal length."""
@@ -95,6 +100,25 @@ def best(points: Sequence[SweepPoint]) -> SweepPoint:
     if not points:
         raise VolumeError("0 thresholds: the best of at least one can be chosen; give some")
     return min(points, key=lambda point: (point.scores.voi, -point.threshold))
+
+
+def steadiest(points: Sequence[SweepPoint], within: float = STEADY) -> SweepPoint:
+    """The point with the smallest mean VOI of all thresholds at most ``within`` away; of equal ones the highest.
+
+    A sweep over few neurons has narrow dips, where one merge happens to be right; on other tissue they lie elsewhere.
+    So a threshold for other tissue is chosen where its neighbours are good too. Thresholds whose neighbourhood reaches
+    beyond the sweep do not count, unless all do.
+
+    Raises:
+        VolumeError: there is no point.
+    """
+    lowest = best(points)
+    at, voi = np.array([[point.threshold, point.scores.voi] for point in points]).T
+    inside = (at - within >= at.min() - ROUNDING) & (at + within <= at.max() + ROUNDING)
+    if not inside.any():
+        return lowest
+    means = np.array([voi[np.abs(at - middle) <= within + ROUNDING].mean() for middle in at])
+    return points[int(min(np.flatnonzero(inside), key=lambda k: (means[k], -at[k])))]
 
 
 def _check(tree: MergeTree, limits: np.ndarray) -> None:

@@ -1,5 +1,7 @@
 """A sweep over the merge tree scores each threshold as relabelling the voxels does."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from scipy.cluster.hierarchy import DisjointSet
 from pipeline.errors import VolumeError
 from pipeline.evaluation.contingency import Contingency
 from pipeline.evaluation.scores import score
-from pipeline.evaluation.sweep import Merges, SweepPoint, best, sweep
+from pipeline.evaluation.sweep import Merges, SweepPoint, best, steadiest, sweep
 
 IDS = np.array([3, 10, 11, 40, 2**63, 2**64 - 1], np.uint64)
 
@@ -52,6 +54,27 @@ def test_the_best_point_has_the_smallest_voi_and_merges_least() -> None:
     points = sweep(Contingency.from_labels(truth, leaves), tree, [0.1, 0.3, 0.5, 0.75, 0.9])
     assert [point.scores.voi for point in points] == [1, 0, 0, 0.5, 1]
     assert best(points).threshold == 0.5
+
+
+def curve(vois: list[float]) -> list[SweepPoint]:
+    """Points at 0, 0.05, 0.1 ... of given VOI, all of it split."""
+    scores = score(Contingency.from_labels(np.ones(3, int), np.ones(3, int)))
+    return [SweepPoint(0.05 * k, replace(scores, voi_split=voi)) for k, voi in enumerate(vois)]
+
+
+def test_the_steadiest_point_lies_where_its_neighbours_are_good_too() -> None:
+    """A narrow dip is the best point; the steadiest one lies in the middle of the wide valley, as low or not."""
+    points = curve([5, 5, 0.5, 5, 5, 2, 1, 0.9, 1, 2, 5, 5])
+    assert best(points).threshold == pytest.approx(0.1)
+    assert steadiest(points).threshold == pytest.approx(0.35)
+    assert steadiest(points, 0).threshold == best(points).threshold
+
+
+def test_the_steadiest_point_has_its_neighbourhood_within_the_sweep() -> None:
+    """Thresholds near the ends are not chosen, unless the sweep is too short; of equal ones the highest is."""
+    assert steadiest(curve([0, 0, 1, 1, 1, 1, 1])).threshold == pytest.approx(0.1)
+    assert steadiest(curve([1] * 7)).threshold == pytest.approx(0.2)
+    assert steadiest(curve([2, 1, 3])).threshold == pytest.approx(0.05)
 
 
 def test_what_has_no_order_or_meaning_is_refused() -> None:

@@ -20,7 +20,7 @@ NEAREST = ((-1, 0, 0), (0, -1, 0), (0, 0, -1))
 
 
 def test_the_threshold_of_the_lowest_voi_goes_to_the_card_once(tmp_path):
-    """A training's card gets the threshold of the lowest VOI; a second call keeps it, and nothing else changes."""
+    """A card gets the threshold of the lowest VOI around it; a second call keeps it, and nothing else changes."""
     config = settings(tmp_path / "model")
     train(config)
     before = load_card(tmp_path / "model")
