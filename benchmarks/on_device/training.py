@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback
 from on_device.rows import Row, shown
 from on_device.sizes import Sizes
@@ -23,6 +24,7 @@ def trained(network: str, patch: Triple, device: str, sizes: Sizes) -> Iterator[
     watch, steps = Watch(), sizes.updates
     with tempfile.TemporaryDirectory() as folder:
         config = settings(network, patch, device, sizes, folder)
+        torch.set_num_threads(config.threads)
         fit(TrainingModule(config), config, [watch], resume=False)
     described = f"{config.batch_size} x {shown(patch)}, {config.precision}"
     rate = (steps - 1) / (watch.times[-1] - watch.times[0])

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import socket
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from math import prod
 
@@ -63,7 +64,7 @@ def measured(network: Network) -> Fastest:
             "bfloat16 or float32, or let a machine with the workers' GPU drive the run"
         )
     clock, unit = (time.perf_counter, "voxels a second") if on_gpu else (time.process_time, "voxels a CPU-second")
-    rates = {
+    rates: dict[str, float] = {
         each: prod(network.patch_shape)
         / measure(
             load_model(network.card), replace(options, precision=each), patch_shape=network.patch_shape, clock=clock
@@ -73,6 +74,6 @@ def measured(network: Network) -> Fastest:
     return Fastest(faster(rates), rates, unit, socket.gethostname())
 
 
-def faster(rates: dict[Precision, float]) -> Precision:
+def faster(rates: Mapping[str, float]) -> Precision:
     """bfloat16 if it is faster by enough, else float32."""
     return "bfloat16" if rates["bfloat16"] >= WORTH * rates["float32"] else "float32"
