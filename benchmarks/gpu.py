@@ -37,6 +37,7 @@ FIRST = 4
 """Bytes and compilation are measured of the first networks only."""
 MEASURES = ("usual", "bytes", "training", "variants", "compilation")
 MINUTES = {"cuda": 8.0, "cpu": 1.0}
+LATE = "not measured: no time was left"
 SHORT, LONG = 10.0, 60.0
 """Seconds that must be left for a training or another process, and for a compilation."""
 
@@ -107,13 +108,15 @@ def variants(bench: Bench, networks: Sequence[str]) -> Iterator[Step]:
 def rows_of(step: Step, bench: Bench) -> Iterator[Row]:
     """The rows of a step; one that says why, where it cannot be measured. The next step is measured in any case."""
     if bench.left < step.seconds:
-        yield Row(step.measure, step.network, note="not measured: no time was left")
+        yield Row(step.measure, step.network, note=LATE)
         return
     try:
         yield from step.run()
     except torch.OutOfMemoryError:
         torch.cuda.empty_cache()
         yield Row(step.measure, step.network, note="not measured: it needs more memory than this GPU has")
+    except subprocess.TimeoutExpired:
+        yield Row(step.measure, step.network, note=LATE)
     except (PetasegError, RuntimeError, subprocess.SubprocessError) as error:
         reason = " ".join(str(error).split())[:300]
         yield Row(step.measure, step.network, note=f"failed: {reason}", wrong=True)

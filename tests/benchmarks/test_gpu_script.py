@@ -4,6 +4,7 @@ import json
 import sys
 from collections import Counter
 from pathlib import Path
+from subprocess import TimeoutExpired
 
 import pytest
 
@@ -93,6 +94,7 @@ def test_a_gpu_that_is_not_there_is_refused(gpu, monkeypatch):
     [
         (ModelError("the network\nbroke its card"), "failed: the network broke its card", True),
         (RuntimeError("CUDA error"), "failed: CUDA error", True),
+        (TimeoutExpired(["python"], 1), "not measured: no time was left", False),
         ("OutOfMemoryError", "not measured: it needs more memory than this GPU has", False),
     ],
 )
