@@ -81,6 +81,8 @@ OUTLINE = FileFormat("stages.json", 1)
 RATES = FileFormat("plan.json", 1)
 DRIVER = FileFormat("driver.json", 1)
 ENVIRONMENT = FileFormat("environments/*.json", 1)
+PRECISION = FileFormat("precisions/*.json", 1)
+"""In a run directory: the precision that was faster when the run began."""
 RUN_FILE = FileFormat("run.yaml", 1, "write the file anew for this one")
 CARD = FileFormat("card.yaml", 1, "another model")
 CHECKPOINT = FileFormat("checkpoint.ckpt", 1, "another output")

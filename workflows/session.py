@@ -175,16 +175,27 @@ def open_session(
         announce(text)
 
     with Lease(run.store, seconds=run.config.execution.lease_seconds) as lease:
-        run.create(cluster, overwrite=overwrite)
+        known, run = run.fastest is not None, _created(run, cluster, overwrite)
         settle(run)
         with logging_to_file(run, aloud=cluster is not None), listening(run, tell) as others:
             _say_threshold(run, announce)
+            if run.fastest is not None:
+                (logger.info if known else tell)(f"precision {run.fastest}")
             session = Session(run, lease, fan_out(others, listener), tell, cluster)
             session.unused = unused
             try:
                 yield session
             finally:
                 session.close()
+
+
+def _created(run: Run, cluster: str | None, overwrite: bool) -> Run:
+    """The run after its directory is made, in which its precision is recorded if it had to be measured."""
+    run.create(cluster, overwrite=overwrite)
+    decided = run.decided(keep=True)
+    if decided is not run:
+        decided.create(cluster)
+    return decided
 
 
 def _say_threshold(run: Run, announce: Callable[[str], None]) -> None:

@@ -114,8 +114,9 @@ class Inference(Table):
     """Device on which the network runs; auto takes a GPU if there is one."""
     gpu: Line | None = None
     """Name of the workers' GPU, as `nvidia-smi -L` prints it: needed if the driver's machine has none."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU."""
+    precision: Literal["auto", "float32", "bfloat16", "fastest"] = "auto"
+    """Arithmetic of the convolutions; auto is bfloat16 on a GPU and float32 on a CPU; fastest is measured when the run
+    begins, and recorded for all of it."""
     threads: Cores = 1
     """CPU threads of one forward pass; a change computes affinities again, since kernels split their sums by it."""
     augmentation: Literal["none", "flips", "flips+transpose", "flips+permutations"] = "none"
@@ -124,7 +125,7 @@ class Inference(Table):
     """min: the copy that sees a border decides: the least affinity and foreground, the largest membrane and contour;
     mean+extremes: the least and the largest value of the copies are stored beside the mean, as volumes of their own."""
     compile: bool = False
-    """Compile the network (torch.compile): slower start, faster patches."""
+    """Compile the network (torch.compile): a slower start, and faster patches on some machines."""
     patch_shape: Shape | None = None
     """Patch (z, y, x); the model card's if left out."""
     overlap: Voxel | None = None

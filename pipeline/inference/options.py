@@ -12,6 +12,9 @@ from pipeline.models.heads import AFFINITIES, NEAREST, WITH_EXTREMES
 
 DEFAULTS = Inference()
 
+FASTEST = "fastest"
+"""The precision of a run whose first driver has yet to measure which is faster: ``pipeline/runs/precision.py``."""
+
 AUGMENTATIONS = ("none", "flips", "flips+transpose", "flips+permutations")
 """1, 8, 16 and 48 variants; the last is for isotropic voxels and cubic patches."""
 
@@ -26,8 +29,10 @@ class PredictOptions:
     """The device on which the network runs; auto takes a GPU if there is one."""
     gpu: str | None = DEFAULTS.gpu
     """Name of the workers' GPU, for a driver that has none itself; workers compare it with theirs."""
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16: the whole network if it says that it may be, else by autocast. float32 is plain, without TF32."""
+    precision: Literal["float32", "bfloat16", "fastest"] = "float32"
+    """bfloat16: the whole network if it says that it may be, else by autocast. float32 is plain, without TF32.
+    fastest: not measured yet; a predictor refuses it.
+    """
     compile: bool = DEFAULTS.compile
     """Compile the network (torch.compile)."""
     channels_last: bool = True
@@ -52,7 +57,7 @@ class PredictOptions:
                 raise ConfigError(f"inference {name} is {getattr(self, name)}; it must be at least 1")
         choices = {
             "device": ("auto", "cpu", "cuda"),
-            "precision": ("float32", "bfloat16"),
+            "precision": ("float32", "bfloat16", FASTEST),
             "augmentation": AUGMENTATIONS,
             "augmentation_rule": ("mean", "min", WITH_EXTREMES),
         }

@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from itertools import islice
 from itertools import product as cartesian
-from statistics import median
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +26,7 @@ from pipeline.inference.augmentation import Augmentation, channels_needed, varia
 from pipeline.inference.blend import Blender
 from pipeline.inference.fixed_point import FixedPoint
 from pipeline.inference.lattice import PatchLattice, Ranges
-from pipeline.inference.options import PredictOptions
+from pipeline.inference.options import FASTEST, PredictOptions
 from pipeline.inference.outputs import head_values
 from pipeline.inference.probe import probe_patches
 from pipeline.inference.runtime import forward_state
@@ -48,6 +47,11 @@ class Predictor:
     """A network on its device, ready for any number of chunks; one thread at a time."""
 
     def __init__(self, loaded: LoadedModel, options: PredictOptions) -> None:
+        if options.precision == FASTEST:
+            raise ConfigError(
+                "inference precision is fastest, and which one that is has not been measured; the driver of a run "
+                "measures it (`petaseg run`): elsewhere choose float32 or bfloat16"
+            )
         self.card = loaded.card
         self.options = options
         self.device = torch.device(options.resolved_device())
@@ -210,7 +214,8 @@ class Predictor:
 
     def _placed(self, module: torch.nn.Module) -> torch.nn.Module:
         """The network as it runs: norms folded, on its device, in the memory format and precision of the options."""
-        network = folded(module.to(self.device).eval()).requires_grad_(False)
+        on_cpu = module.to("cpu").eval()  # where sums of weights have an order; a GPU's cumulative sums have none
+        network = folded(on_cpu).requires_grad_(False).to(self.device)
         if self.options.precision == "bfloat16" and getattr(module, "whole_in_bfloat16", False):
             network = network.to(torch.bfloat16)
         for tensor in (*network.parameters(), *network.buffers()):
@@ -244,9 +249,14 @@ class Predictor:
 
 
 def measure(
-    loaded: LoadedModel, options: PredictOptions, *, patch_shape: Triple | None = None, repeats: int = 3
+    loaded: LoadedModel,
+    options: PredictOptions,
+    *,
+    patch_shape: Triple | None = None,
+    repeats: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Seconds per patch on this machine: the median of ``repeats`` batches of noise, after one to warm up."""
+    """Seconds per patch on this machine: the best of ``repeats`` batches of noise, after one to warm up."""
     predictor = Predictor(loaded, options)
     shape = as_vec(patch_shape or loaded.card.patch_shape, "patch_shape")
     bounds = BoundingBox.from_shape(shape * (predictor.batch_size, 1, 1))
@@ -255,10 +265,10 @@ def measure(
     noise = np.random.default_rng(0).integers(0, 256, (*channels, *bounds.shape), dtype=np.uint8)
     seconds = []
     for _ in range(repeats + 1):
-        began = time.perf_counter()
+        began = clock()
         predictor.predict(noise, core=bounds, lattice=lattice)
-        seconds.append(time.perf_counter() - began)
-    return median(seconds[1:]) / predictor.batch_size
+        seconds.append(clock() - began)
+    return min(seconds[1:]) / predictor.batch_size
 
 
 def _voxels(image: np.ndarray | Reader, support: BoundingBox, channels: int) -> np.ndarray:

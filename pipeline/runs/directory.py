@@ -36,7 +36,7 @@ KEY = "petaseg.json"
 RECORDS = re.compile(r"ledger/\w+/(log(-\d+)?\.jsonl|compact\.npz|inputs\.npz|extent\.json)")
 """What tells which chunks are done: it is deleted first."""
 RESULTS = re.compile(
-    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|environments/[0-9a-f]+\.json"
+    r"parts/\w+/(L\d+_)?\d+_\d+_\d+|(environments|precisions)/[0-9a-f]+\.json"
     r"|report/((overview|sweep|iou)\.png|(scores|summary)\.json|report\.html)"
     r"|beside/[\w-]+/((ledger|parts)/\w+/\S+|(meshes|skeletons)/\S+|tables/\w+\.parquet|run\.yaml|(stages|summary|edits)\.json|overview\.png)"
     r"|(plan|stages|segmentation|added|edits)\.json|(meshes|skeletons)/(info|[0-9a-f]+\.shard)|tables/(neurons|objects|contacts|organelles|skeletons)\.parquet"
@@ -113,7 +113,7 @@ def discard(store: ObjectStore) -> None:
     volumes = [parse_location(f"{store.url}/{name}") for name in sorted(WRITTEN | beside | _outlined(store))]
     for volume in volumes:
         ZarrVolume.may_remove(volume)
-    folders = (f"{BESIDE}/", "parts/", "meshes/", "skeletons/", "tables/", "environments/", "report/")
+    folders = (f"{BESIDE}/", "parts/", "meshes/", "skeletons/", "tables/", "environments/", "precisions/", "report/")
     documents = (f"{name}.json" for name in DOCUMENTS)
     for pattern, places in ((RECORDS, ("ledger/",)), (RESULTS, (*folders, *documents))):
         for key in (key for folder in places for key in store.list(folder) if pattern.fullmatch(key)):

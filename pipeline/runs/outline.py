@@ -66,6 +66,8 @@ class RunOutline:
     """The cluster whose workers process the chunks, if the driver uses one."""
     threshold: Threshold | None = None
     """The threshold of the labels; ``None`` in an outline of before it was noted."""
+    precision: str = ""
+    """The precision that was measured, in words; empty unless the run file leaves it to a measurement."""
 
     @property
     def volumes(self) -> set[str]:
@@ -86,6 +88,7 @@ class RunOutline:
         stages = [{**vars(stage), "grids": [_grid(grid) for grid in stage.grids]} for stage in self.stages]
         plain: dict[str, Any] = {**OUTLINE.stamp, "command": self.command, "cluster": self.cluster, "stages": stages}
         plain |= {} if self.threshold is None else {"threshold": asdict(self.threshold)}
+        plain |= {"precision": self.precision} if self.precision else {}
         self.store.put(KEY, json.dumps(plain, indent=1).encode())
 
 
@@ -104,7 +107,8 @@ def read_outline(store: ObjectStore) -> RunOutline | None:
         config: RunConfig = parse_config(table, source=f"{store.url}/run.yaml")
         threshold = Threshold(**data["threshold"]) if data.get("threshold") else None
         found = tuple(map(_stage, data["stages"]))
-        return RunOutline(store.url, data["command"], config, found, data["cluster"], threshold)
+        precision = data.get("precision", "")
+        return RunOutline(store.url, data["command"], config, found, data["cluster"], threshold, precision)
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptError(
             f"{store.url}/{KEY} or run.yaml beside it cannot be read ({error}); the next `petaseg run` writes both anew"

@@ -20,6 +20,7 @@ from pipeline.config.run_file import RunConfig
 from pipeline.config.strict_yaml import dump_yaml
 from pipeline.errors import ConfigError
 from pipeline.geometry import BoundingBox
+from pipeline.inference.options import FASTEST
 from pipeline.ledger.ledger import Ledger
 from pipeline.runs.added import tables_of_file, with_added
 from pipeline.runs.applied import KEY as APPLIED
@@ -50,6 +51,7 @@ from pipeline.runs.edit_log import read_log
 from pipeline.runs.hints import command, continuation
 from pipeline.runs.inputs import open_inputs
 from pipeline.runs.outline import RunOutline, StageOutline, refuse_newer
+from pipeline.runs.precision import key_of, measured, with_fastest, with_recorded
 from pipeline.runs.results import KINDS, LEFT_OUT, Cut, ResultKind
 from pipeline.segmentation.edits import Edit
 from pipeline.stages.affinities import AnyAffinities, affinity_source
@@ -58,6 +60,7 @@ from pipeline.stages.blend_heads import BlendHeads
 from pipeline.stages.chain_stage import ChainStage
 from pipeline.stages.cut_merge_tree import cut_rules
 from pipeline.stages.extract_basins import ExtractBasins
+from pipeline.stages.fastest import Fastest, record
 from pipeline.stages.landscape import Landscape, refuse_below_tables, threshold_of
 from pipeline.stages.layout import BESIDE, Layout, LayoutBeside
 from pipeline.stages.predict_heads import PredictHeads, options_of
@@ -118,7 +121,7 @@ class Run:
         cls, config: RunConfig, source: str, overrides: Sequence[str], own: dict[str, Any], file: str, beside: str
     ) -> Run:
         """own: what the table ``segmentation`` says without overrides. file: the run file, if there is one."""
-        inputs = open_inputs(config)
+        inputs = with_recorded(open_inputs(config), ObjectStore(config.run_directory))
         config, choice = _with_choice(config, inputs, own, overrides, file)
         run = cls(config, source, tuple(overrides), config.run_directory, inputs, choice, beside)
         if beside:
@@ -202,7 +205,26 @@ class Run:
         data["run_directory"] = run_directory
         data["input"].update(start=list(box.start), stop=list(box.stop))
         config: RunConfig = parse_config(data)
-        return Run(config, self.source, self.overrides, run_directory, open_inputs(config))
+        inputs = with_fastest(open_inputs(config), self.fastest)
+        return Run(config, self.source, self.overrides, run_directory, inputs)
+
+    @property
+    def fastest(self) -> Fastest | None:
+        """The precision that was measured; ``None`` unless the run file leaves it to a measurement."""
+        return None if self.inputs.network is None else self.inputs.network.fastest
+
+    def decided(self, *, keep: bool) -> Run:
+        """This run with its precision, which is measured here if the run file says ``fastest`` and none is recorded.
+
+        keep: record it; only the driver of a run may, after ``create``.
+        """
+        network = self.inputs.network
+        if network is None or network.config.precision != FASTEST:
+            return self
+        found = network.fastest or measured(network)
+        if keep:  # also one that was known: with another input ``create`` has deleted the record
+            found = record(self.store, key_of(network), found)
+        return self if found == network.fastest else replace(self, inputs=with_fastest(self.inputs, found))
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -250,7 +272,8 @@ class Run:
         """The outline of the run, for commands from outside."""
         own = [stage for stage in self.stages if not self.beside or stage.name in self.kind.own]
         stages = tuple(map(StageOutline.of, own))
-        return RunOutline(self.home, self.command, self.config, stages, threshold=self.chosen)
+        precision = "" if self.fastest is None else str(self.fastest)
+        return RunOutline(self.home, self.command, self.config, stages, threshold=self.chosen, precision=precision)
 
     @property
     def home(self) -> str:

@@ -77,6 +77,8 @@ class RunStatus:
     """What this machine knows about that driver."""
     threshold: Threshold | None = None
     """The threshold of the labels, and where it comes from; None in a run directory of an earlier petaseg."""
+    precision: str = ""
+    """The precision that was measured, in words; empty unless the run file leaves it to a measurement."""
 
     @property
     def complete(self) -> bool:
@@ -89,6 +91,7 @@ class RunStatus:
         driver = None if self.lease is None else {**asdict(self.lease), "state": self.driver}
         threshold = None if self.threshold is None else asdict(self.threshold)
         head = {"run": self.url, "complete": self.complete, "driver": driver, "threshold": threshold}
+        head |= {"precision": self.precision} if self.precision else {}
         return {**head, "stages": stages, "cost": self.cost.as_dict()}
 
 
@@ -131,6 +134,7 @@ class RunWatch:
             lease=lease,
             driver=driver,
             threshold=self.outline.threshold,
+            precision=self.outline.precision,
         )
 
     def _driver(self, lease: LeaseRecord | None, lease_seconds: float, now: float) -> DriverState | None:

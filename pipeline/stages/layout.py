@@ -8,6 +8,7 @@
 <run>/parts/<stage>/<chunk>    small arrays, one object for each chunk
 <run>/ledger/<stage>/          the completed chunks, with checksums
 <run>/environments/            the digest of what the first worker's network computes
+<run>/precisions/              which precision was faster when the run began, if it was to be measured
 <run>/report/                  tables and pictures
 <run>/meshes/                  meshes of neurons, if the run file asks for them
 <run>/skeletons/               their skeletons, if it asks for those

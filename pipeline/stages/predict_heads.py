@@ -170,7 +170,10 @@ class PredictHeads(ChainStage):
 
 
 def options_of(network: Network) -> PredictOptions:
-    """The options of a predictor that a run file names; ``auto`` precision becomes the device's."""
+    """The options of a predictor that a run file names.
+
+    The precision ``auto`` becomes the device's, and ``fastest`` what was measured, once it was.
+    """
     from pipeline.inference.options import PredictOptions
 
     table = network.config
@@ -185,6 +188,8 @@ def options_of(network: Network) -> PredictOptions:
         heads=tuple(head.name for head in network.heads),
         channels=next((head.affinities for head in network.heads if head.offsets), NEAREST),
     )
+    if network.fastest is not None:
+        return replace(options, precision=network.fastest.precision)
     if table.precision != "auto":
         return replace(options, precision=table.precision)
     return replace(options, precision="bfloat16" if options.resolved_device() == "cuda" else "float32")

@@ -13,6 +13,7 @@ from pipeline.segmentation.edits import Edit
 from pipeline.segmentation.far_contacts import NEAREST
 from pipeline.segmentation.supervoxels import SupervoxelRules
 from pipeline.stages.base import Stage
+from pipeline.stages.fastest import Fastest
 from pipeline.stages.heads import HeadSource, given_mapping
 from pipeline.stages.layout import Layout
 from pipeline.volumes.base import VolumeSpec
@@ -32,6 +33,8 @@ class Network:
     config: Inference
     heads: tuple[Head, ...]
     """What the run stores of its output."""
+    fastest: Fastest | None = None
+    """With ``precision: fastest`` what was measured; ``None`` until then."""
 
     @property
     def affinity_offsets(self) -> tuple[Vec, ...]:

@@ -38,6 +38,7 @@ from pipeline.runs.outline import RunOutline, read_outline
 from pipeline.runs.run import Run
 from pipeline.runs.status import read_status
 from pipeline.segmentation.edits import Edit
+from pipeline.stages import fastest
 from pipeline.stages.environment import Environment, recorded
 from pipeline.stages.extent import recorded_layout
 from pipeline.storage import ObjectStore
@@ -87,6 +88,14 @@ def test_an_environment_of_version_1_is_read(old: Path) -> None:
     change(old / "run" / "environments" / "0c.json", invented=1)
     names = {"device": "cpu", "torch": "2.13.0", "processor": "AMD EPYC", "instructions": "AVX512 avx512_bf16"}
     assert recorded(ObjectStore(old / "run"), "0c") == Environment("0d" * 16, names, "node-3")
+
+
+def test_a_measured_precision_of_version_1_is_read(old: Path) -> None:
+    """A run of an earlier petaseg goes on in the precision in which it began."""
+    change(old / "run" / "precisions" / "0e.json", invented=1)
+    rates = {"float32": 2.8e6, "bfloat16": 5.4e6}
+    found = fastest.recorded(ObjectStore(old / "run"), "0e")
+    assert found == fastest.Fastest("bfloat16", rates, "voxels a CPU-second", "node-3")
 
 
 def in_memory(folder: Path) -> ObjectStore:
@@ -232,6 +241,10 @@ NEWER: dict[str, tuple[str, FileFormat, type[PetasegError], Callable[[Path], obj
     "an environment": (
         *("run/environments/0c.json", formats.ENVIRONMENT, LedgerError),
         lambda old: recorded(ObjectStore(old / "run"), "0c"),
+    ),
+    "a measured precision": (
+        *("run/precisions/0e.json", formats.PRECISION, LedgerError),
+        lambda old: fastest.recorded(ObjectStore(old / "run"), "0e"),
     ),
     "a card": ("model/card.yaml", formats.CARD, ModelError, lambda old: load_card(old / "model")),
     "an extent": ("run/ledger/relabel/extent.json", formats.EXTENT, LedgerError, read_extent),

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 from pipeline.grid import ChunkGrid
+from pipeline.inference import predictor
 from pipeline.inference.predictor import PredictOptions, Predictor
+from pipeline.models.folding import folded
 from tests.inference.boxes import patient
 from tests.inference.networks import NEAREST, Card, Loaded
 from tests.inference.test_predictor import image_of, lattice_of, unrounded, whole
@@ -46,11 +48,11 @@ def test_no_bit_depends_on_the_chunks(kind, data):
     """Any chunks of any volume give the same float32 values before rounding."""
     shape = data.draw(st.tuples(*(st.integers(4, 24) for _ in range(3))))
     lattice, image = lattice_of(shape, patch=PATCH, overlap=OVERLAP), image_of(shape, data.draw(st.integers(0, 9)))
-    predictor = PREDICTORS[kind]
-    expected = unrounded(predictor, image, lattice)
+    network = PREDICTORS[kind]
+    expected = unrounded(network, image, lattice)
     chunk = tuple(data.draw(st.integers(max(2, n // 3), n + 3)) for n in shape)
     for core in (chunk.core for chunk in ChunkGrid(lattice.bounds, lattice.bounds, chunk)):
-        np.testing.assert_array_equal(unrounded(predictor, image, lattice, core), expected[:, *core.slices()])
+        np.testing.assert_array_equal(unrounded(network, image, lattice, core), expected[:, *core.slices()])
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -81,6 +83,21 @@ def test_what_runs_is_folded_narrow_and_in_the_precision_of_the_options(architec
         assert not any(isinstance(part, nn.BatchNorm3d) for part in network.modules())
         assert {tensor.dtype for tensor in network.state_dict().values()} == {dtype}
     assert model.module.out_channels == len(OFFSETS), "the loaded model stays as it is"
+
+
+def test_norms_are_folded_on_a_cpu_for_another_device_too(monkeypatch):
+    """On a GPU cumulative sums of weights have no fixed order. The device without memory stands for one."""
+    places = []
+    monkeypatch.setattr(PredictOptions, "resolved_device", lambda _: "meta")
+
+    def folding(network):
+        places.append({tensor.device.type for tensor in network.parameters()})
+        return folded(network)
+
+    monkeypatch.setattr(predictor, "folded", folding)
+    network = Predictor(loaded("plain_gamma"), PredictOptions()).network
+    assert places == [{"cpu"}]
+    assert {tensor.device.type for tensor in network.parameters()} == {"meta"}
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -696,6 +696,14 @@ LEDGER = [
 
 PROOF = [
     Mutation(
+        "measured-precision",
+        "Of several drivers that measure which precision is faster the first decides for the run.",
+        "pipeline/stages/fastest.py",
+        "return recorded(store, key) or found",
+        "return found",
+        "tests/runs/test_fastest.py::test_of_two_drivers_that_measure_the_first_decides",
+    ),
+    Mutation(
         "environments",
         "A worker whose network computes other bytes than the run's first worker is refused.",
         "pipeline/stages/environment.py",

@@ -45,6 +45,7 @@ def register(app: typer.Typer) -> None:
             opened.check_directory()
         opened.check_model()
         with progress_console.status("measuring a sample chunk ...") as status:
+            opened = opened.decided(keep=False)
             result = make_plan(opened, lambda stage: status.update(f"measuring {stage} ..."), cluster)
         if keep:
             claim_directory(opened.outline, opened.inputs)

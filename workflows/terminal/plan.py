@@ -36,6 +36,8 @@ def _lines(run: Run, plan: Plan) -> Iterator[tuple[str, str]]:
     yield "voxels", f"{plan.voxels:,} ({run.layout.roi})"
     if plan.patches:
         yield "patches", f"{plan.patches:,}, each computed once; {plan.patch_voxels:.2f} times the voxels, by overlap"
+    if run.fastest is not None:
+        yield "precision", str(run.fastest)
     memory = plan.sample.memory
     growth = human_bytes(max(memory.growth.values()))
     yield "memory a worker", f"{human_bytes(memory.at_rest)}, and {growth} more for each chunk at a time (sample chunk)"

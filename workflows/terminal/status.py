@@ -64,6 +64,7 @@ def status_view(status: RunStatus) -> Group:
     """The parts of the status that change during a run."""
     parts: list[RenderableType] = [Text(f"run {status.url}", style="italic"), stage_table(status), *_problems(status)]
     parts += [Text(f"{'threshold':<14}{status.threshold}")] if status.threshold is not None else []
+    parts += [Text(f"{'precision':<14}{status.precision}")] if status.precision else []
     parts += [Text(line) for line in (*total_left(status), *driver_lines(status, time.time()))]
     return Group(*parts, *(Text(line) for line in cost_lines(status.cost)))
 
