@@ -46,7 +46,7 @@ SETTINGS: dict[str, Any] = {
     "architecture": "plain_unet",
     "arguments": {key: value for key, value in SIZES["tiny"]["sections_arguments"].items() if key != "out_channels"},
     "batch_size": 4,
-    "steps": 300,
+    "steps": 600,
     "warmup_steps": 50,
     "validate_every": 100,
     "ema_decay": 0.99,
