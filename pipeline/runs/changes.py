@@ -100,6 +100,7 @@ RUNS = {
     "gpu": "on a GPU",
     "mean": "with linkage mean",
     "quantile": "with linkage quantile",
+    "evidence": "with borders by evidence",
 }
 """Runs in which a change has an effect of its own -> what the page says of them; "" stands for any run."""
 
@@ -130,7 +131,8 @@ KEYS = (
     *_changes(HEADS, "inference.device", "inference.batch_size", run="gpu"),
     *_changes(HEADS, "inference.threads", run="cpu"),
     *_changes(SUPERVOXELS, "input.mask", "supervoxels.mode", "supervoxels.threshold"),
-    *_changes(SUPERVOXELS, "supervoxels.max_distance_nm", "supervoxels.filter_width"),
+    *_changes(SUPERVOXELS, "supervoxels.max_distance_nm", "supervoxels.filter_width", "supervoxels.borders"),
+    *_changes(SUPERVOXELS, "supervoxels.border_level", run="evidence"),
     *_changes(SUPERVOXELS, "input.affinities", "input.affinity_offsets", run="affinities"),
     *_changes(SUPERVOXELS, "input.membranes", run="membranes"),
     *_changes(SUPERVOXELS, "input.heads", "supervoxels.source", run="heads"),

@@ -143,8 +143,10 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     per_section = depth >= SECTION_RATIO * width if auto else config.mode == "section"
     nm = Vec(*map(round, resolution_nm)).maximum(1)
     defaults = default_rules(nm, per_section)
+    largest = 255 * 2 * len(defaults.axes)
     given: dict[str, Any] = {
-        "threshold": None if config.threshold is None else round(config.threshold * 255 * 2 * len(defaults.axes)),
+        "threshold": None if config.threshold is None else round(config.threshold * largest),
+        "border_level": round(config.border_level * largest) if config.borders == "evidence" else None,
         "max_distance_nm": config.max_distance_nm,
         "filter_width": config.filter_width,
     }

@@ -92,6 +92,12 @@ ROWS: tuple[NoUse[RunCase], ...] = (
         refused=True,
     ),
     NoUse(
+        ("supervoxels.border_level",),
+        lambda case: f"with supervoxels.borders: {_borders(case)}" if _borders(case) != "evidence" else "",
+        "set supervoxels.borders: evidence",
+        refused=True,
+    ),
+    NoUse(
         ("input.affinity_offsets",),
         lambda case: "" if "affinities" in case.config.input.given else f"with input.{_input(case)}",
         "give affinities instead (input.affinities)",
@@ -159,6 +165,10 @@ def _input(case: RunCase) -> str:
 
 def _kind(case: RunCase) -> str:
     return case.config.segmentation.kind
+
+
+def _borders(case: RunCase) -> str:
+    return case.config.supervoxels.borders
 
 
 def _linkage(case: RunCase) -> str:

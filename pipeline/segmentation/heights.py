@@ -5,6 +5,7 @@
 3. ``_meet``           along y, then z: the smallest of (squared distance there + squared step), within the cap
 4. ``_box_sums``       inside: a box filter over (distance + evidence), as integer sums, along z, y, x
 5. ``_outside_row``    outside: minus the distance; beyond the cap or the mask: NOTHING
+6. ``_border_row``     only with a border level: voxels with less evidence than that lie below all others, by evidence
 
 The distance transform is exact and separable (Saito and Toriwaki 1994, Pattern Recognition 27: 1551). One signed number
 per voxel serves both transforms: positive inside, negative outside, and a voxel of the other kind is at distance 0.
@@ -12,6 +13,9 @@ Squared distances are in units of ``unit`` nm squared, the largest in which ever
 
 Distance alone has no valley where a membrane is too faint for the threshold; the evidence has one. Both are capped, so
 that the inside of a soma is a plateau of the full height.
+
+A border level is for borders that lie where the evidence is least. Both the distance and the filter move a border away
+from there: the first towards the middle of all that is below the threshold, the second by a voxel or so.
 """
 
 from __future__ import annotations
@@ -51,6 +55,8 @@ class Scale(NamedTuple):
     """int32 (cap + 1,): squared distance -> height."""
     evidences: np.ndarray
     """int32 (largest evidence + 1,): evidence -> height."""
+    border_level: int
+    """Below this evidence, the height is the evidence minus the level, which is negative; 0 = no such voxels."""
 
     @property
     def full_height(self) -> int:
@@ -68,6 +74,7 @@ def height_scale(
     evidence_nm: int,
     max_distance_nm: int,
     filter_width: int,
+    border_level: int,
 ) -> Scale:
     """The scale of heights on a grid of ``resolution_nm`` voxels; see ``SupervoxelRules`` for the other numbers."""
     unit = gcd(*(resolution_nm[a] ** 2 for a in axes))
@@ -85,6 +92,7 @@ def height_scale(
         cap=cap,
         distances=np.array(distances, np.int32),
         evidences=np.array(evidences, np.int32),
+        border_level=border_level,
     )
 
 
@@ -109,7 +117,7 @@ def height_map(
     heights = np.full((z + 2, y + 2, x + 2), NOTHING, np.int32)
     _sections(np.ascontiguousarray(affinities), tissue, low_face, scale, evidence, squares)
     _columns(evidence, squares, scale, heights)
-    _filter(squares, tissue, scale, heights)
+    _filter(evidence, squares, tissue, scale, heights)
     return heights
 
 
@@ -269,8 +277,8 @@ def _add_row(row, total):  # type: ignore[no-untyped-def]
 
 
 @kernel
-def _filter(squares, tissue, scale, heights):  # type: ignore[no-untyped-def]
-    """Finish the box filter along y and x; give the outside its negative distance, or NOTHING."""
+def _filter(evidence, squares, tissue, scale, heights):  # type: ignore[no-untyped-def]
+    """Finish the box filter along y and x; give the outside and what is near a border their heights."""
     nz, ny, nx = squares.shape
     rows = np.empty((ny, nx), np.int32)
     sums = np.empty((ny, nx), np.int32)
@@ -282,6 +290,8 @@ def _filter(squares, tissue, scale, heights):  # type: ignore[no-untyped-def]
             row = heights[z + 1, y + 1, 1 : nx + 1]
             _box_row(sums[y], scale.radii[2], row)
             _outside_row(squares[z, y], scale.cap, scale.distances, row)
+            if scale.border_level > 0:
+                _border_row(evidence[z, y], scale.border_level, row)
             if tissue.size > 0:
                 for x in range(nx):
                     row[x] = row[x] if tissue[z, y, x] else np.int32(NOTHING)
@@ -307,3 +317,11 @@ def _outside_row(squares, cap, distances, row):  # type: ignore[no-untyped-def]
             row[x] = NOTHING
         elif squares[x] <= 0:
             row[x] = -distances[-squares[x]]
+
+
+@part
+def _border_row(evidence, level, row):  # type: ignore[no-untyped-def]
+    """Overwrite the heights of voxels with less evidence than ``level``; all others that have a label are above 0."""
+    for x in range(row.size):
+        if evidence[x] < level and row[x] != np.int32(NOTHING):
+            row[x] = np.int32(evidence[x]) - np.int32(level)

@@ -24,8 +24,9 @@ affinities) and the distance-based fragments that are common in the field, with 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from operator import gt
+from typing import Any
 
 import numpy as np
 
@@ -63,6 +64,9 @@ class SupervoxelRules:
     """The height that the clearest evidence adds, as a distance; 0 = distance alone."""
     saturation: int = 0
     """The sum of affinities at which the inside is as clear as possible; 0 stands for the largest sum."""
+    border_level: int = 0
+    """Where the sum of affinities is below this, it alone is the height, so that borders lie where it is least;
+    0 = borders by distance."""
 
     def __post_init__(self) -> None:
         largest = 255 * 2 * len(self.axes)
@@ -73,6 +77,12 @@ class SupervoxelRules:
         check_range("threshold", self.threshold, 0, largest)
         check_range("saturation", self.saturation, 1, largest)
         check_range("max_distance_nm", self.max_distance_nm, 1, LARGEST_REACH * finest)
+        check_range("border_level", self.border_level, 0, largest)
+        if 0 < self.border_level < self.threshold:
+            raise ConfigError(
+                f"supervoxels.border_level is {self.border_level / largest:.3g}, which is below supervoxels.threshold, "
+                f"{self.threshold / largest:.3g}: set border_level to at least that, or borders: distance"
+            )
         check_range("evidence_nm", self.evidence_nm, 0, LARGEST_REACH * finest)
         check_range("filter_width", self.filter_width, 1, 2 * LARGEST_REACH + 1)
         if self.filter_width % 2 == 0:
@@ -102,7 +112,14 @@ class SupervoxelRules:
             evidence_nm=self.evidence_nm,
             max_distance_nm=self.max_distance_nm,
             filter_width=self.filter_width,
+            border_level=self.border_level,
         )
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What decides about supervoxels; borders by distance have that of the rules that knew no others."""
+        every = asdict(self)
+        return {key: value for key, value in every.items() if key != "border_level" or value}
 
     def halo(self) -> tuple[Vec, Vec]:
         """Voxels of context needed before and after a core, z, y, x: the exact minimum."""

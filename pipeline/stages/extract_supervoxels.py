@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -43,7 +43,7 @@ class ExtractSupervoxels(ChainStage):
 
     def depends_on(self) -> Sequence[Any]:
         """Affinities and how they are read, mask and rules."""
-        return self.layout.fingerprint, list(self.affinities.identity), self.mask_fingerprint, asdict(self.rules)
+        return self.layout.fingerprint, list(self.affinities.identity), self.mask_fingerprint, self.rules.identity
 
     def grids(self) -> Sequence[ChunkGrid]:
         """One grid, read with the halo of the capped distance and the filter."""

@@ -23,7 +23,7 @@ from tests.runs import real_affinities, results, run, write_run, write_volume
 
 SHAPE = (32, 40, 48)
 CHUNKS = {"chunk_shape": [8, 10, 12], "storage_chunk_shape": [8, 10, 12]}
-LIMIT_SECONDS = 240.0
+LIMIT_SECONDS = 420.0
 WORKER_NODES = ("small-1", "small-2")
 FOR_WORKERS = {"petaseg-role": "worker"}
 

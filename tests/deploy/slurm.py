@@ -65,7 +65,7 @@ def command(*words: str, check: bool = True) -> str:
     return done.stdout
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 240.0) -> None:
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 420.0) -> None:
     """Wait until a condition holds; fail after a time limit."""
     end = time.monotonic() + seconds
     while not condition():

@@ -134,6 +134,14 @@ SEGMENTATION = [
         "tests/segmentation/test_supervoxels.py::test_one_voxel_less_of_context_than_the_halo_gives_other_supervoxels",
     ),
     Mutation(
+        "borders-by-evidence",
+        "Below the border level evidence alone is the height.",
+        "pipeline/segmentation/heights.py",
+        "if evidence[x] < level and",
+        "if evidence[x] < 0 and",
+        "tests/segmentation/test_supervoxels.py::test_a_border_by_evidence_lies_where_the_affinities_are_least",
+    ),
+    Mutation(
         "join-of-plateaus",
         "A plateau that a chunk face cuts is joined again.",
         "pipeline/segmentation/basins.py",
@@ -782,7 +790,7 @@ FINGERPRINTS = [
         "fingerprint-of-rules",
         "Other rules of the supervoxels are another fingerprint.",
         "pipeline/stages/extract_supervoxels.py",
-        "asdict(self.rules)",
+        "self.rules.identity",
         "''",
         "tests/stages/test_fingerprints.py::test_what_decides_about_the_products_changes_the_fingerprint",
     ),

@@ -52,6 +52,7 @@ def open_run(folder: Path, kind: str, *overrides: str) -> Run:
         "gpu": GPU,
         "mean": ("agglomeration.linkage=mean",),
         "section": ("supervoxels.mode=section",),
+        "evidence": ("supervoxels.borders=evidence",),
         "flips": ("inference.augmentation=flips",),
     }.get(kind, ())
     given = [override for override in of_kind if override.partition("=")[0] not in keys]
@@ -130,6 +131,7 @@ def test_the_table_knows_every_key_and_every_stage() -> None:
             "segmentation.head": {"objects", "classes"},
             "input.mask": {"", "classes", "labels"},
             "input.labels": {"labels"},
+            "supervoxels.border_level": {"evidence"},
         }
         whole = ({""}, {"image", "affinities"}, {"cpu", "gpu", "affinities"}, {"mean", "quantile"})
         assert places in (*whole, alone.get(key)), key
@@ -293,7 +295,8 @@ def test_the_readers_of_a_stage_follow_from_the_chain() -> None:
 
 
 def test_a_change_back_gives_the_fingerprints_of_before(runs: Path, before: Callable[[str], dict[str, str]]) -> None:
-    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", "mean", "quantile", "section", "flips", "upright"}
+    rules = {"mean", "quantile", "evidence", "section", "flips", "upright"}
+    assert set(RUNS) == {"", "image", *GIVEN, "cpu", "gpu", *rules}
     for kind in ("image", *GIVEN, "gpu", "mean", "section", "flips"):
         assert fingerprints(open_run(runs, kind)) == before(kind)
     assert before("cpu") == before("quantile") == before("image")

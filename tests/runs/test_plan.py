@@ -121,11 +121,7 @@ def test_what_a_worker_does_once_is_no_part_of_a_chunk(tmp_path: Path, monkeypat
     assert plan.seconds is not None
     assert plan.seconds > plan.sample.once
     assert plan.money is None
-    assert [stage.name for stage in plan.stages if not stage.measured] == [
-        "apply_edits",
-        "evaluate_segmentation",
-        "count_inside",
-    ]
+    assert [stage.name for stage in plan.stages if not stage.measured] == ["evaluate_segmentation", "count_inside"]
 
 
 def test_the_time_of_the_network_grows_with_the_patches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

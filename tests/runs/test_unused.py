@@ -72,6 +72,7 @@ CASES = {
     "cpu": lambda **keys: case_of(IMAGE, **keys),
     "gpu": lambda **keys: case_of(IMAGE, device="cuda", **keys),
     "mean": lambda **keys: case_of(IMAGE, **keys),
+    "evidence": lambda **keys: case_of(IMAGE, **{"supervoxels__borders": "evidence", **keys}),
     "quantile": lambda **keys: case_of(IMAGE, **{"agglomeration__linkage": "quantile", **keys}),
 }
 """The runs of ``pipeline.runs.changes``."""

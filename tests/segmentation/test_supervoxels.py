@@ -1,6 +1,7 @@
 """The kernels agree with a slow reading of the rules, and chunked with unchunked runs, byte for byte."""
 
 import itertools
+from dataclasses import replace
 from math import isqrt
 
 import h5py
@@ -69,7 +70,8 @@ def slow_heights(affinities, mask, rules):
     heights[outside >= rules.max_distance_nm << FRACTION_BITS] = NO_HEIGHT
     if mask is not None:
         heights[~mask] = NO_HEIGHT
-    return heights
+    border = (evidence < rules.border_level) & (heights != NO_HEIGHT)
+    return np.where(border, evidence - rules.border_level, heights)
 
 
 def slow_supervoxels(affinities, mask, rules, start, bounds):
@@ -177,14 +179,17 @@ def problems(draw, largest=18):
     mask = rng.random(shape) < draw(st.sampled_from([0.5, 0.9, 0.99])) if draw(st.booleans()) else None
     per_section = draw(st.booleans())
     resolution = draw(st.sampled_from([(1, 1, 1), (8, 8, 8), (9, 7, 5), (50, 5, 5), (4, 4, 6)]))
+    largest_sum = 1020 if per_section else 1530
+    threshold = draw(st.integers(0, largest_sum))
     rules = SupervoxelRules(
-        threshold=draw(st.integers(0, 1020 if per_section else 1530)),
+        threshold=threshold,
         max_distance_nm=draw(st.integers(1, 6 * min(resolution))),
         filter_width=draw(st.sampled_from([1, 3, 5])),
         per_section=per_section,
         resolution_nm=resolution,
         evidence_nm=draw(st.sampled_from([0, min(resolution), 5 * min(resolution)])),
-        saturation=draw(st.integers(1, 1020 if per_section else 1530)),
+        saturation=draw(st.integers(1, largest_sum)),
+        border_level=draw(st.just(0) | st.integers(threshold, largest_sum)),
     )
     return affinities, mask, roi, roi.grow(before, after), rules
 
@@ -256,8 +261,9 @@ def test_many_small_chunks_of_large_noise_equal_one_chunk(per_section, smoothnes
     for width, distance, evidence_nm in itertools.product((1, 3), (9, 20), (0, 30)):
         threshold = 640 if per_section else 960
         rules = SupervoxelRules(threshold, distance, width, per_section, (8, 8, 8), evidence_nm)
-        expected = extract(affinities, None, roi, roi, rules).ids
-        np.testing.assert_array_equal(joined(affinities, None, roi, roi, rules, (7, 8, 9)), expected)
+        for each in (rules, replace(rules, border_level=threshold + 300)):
+            expected = extract(affinities, None, roi, roi, each).ids
+            np.testing.assert_array_equal(joined(affinities, None, roi, roi, each, (7, 8, 9)), expected)
 
 
 @given(problems(largest=14), CHUNKS, st.integers(0, 2**32))
@@ -377,8 +383,21 @@ def test_real_tissue_in_chunks_equals_one_chunk(shared_data, chunk_shape):
     bounds = BoundingBox.from_shape((250, 250, 250))
     roi = BoundingBox((90, 60, 40), (180, 190, 170))
     rules = default_rules((8, 8, 8))
-    expected = extract(affinities, None, roi, bounds, rules).ids
-    np.testing.assert_array_equal(joined(affinities, None, roi, bounds, rules, chunk_shape), expected)
+    for each in (rules, replace(rules, border_level=1377)):
+        expected = extract(affinities, None, roi, bounds, each).ids
+        np.testing.assert_array_equal(joined(affinities, None, roi, bounds, each, chunk_shape), expected)
+
+
+def test_a_border_by_evidence_lies_where_the_affinities_are_least():
+    """A membrane that is wide and darkest on its right: half-way by distance, at its darkest by evidence."""
+    row = chain([0, 255, 255, 255, 255, 80, 70, 60, 50, 40, 20, 0, 255, 255, 255])[0]
+    roi = BoundingBox.from_shape(row.shape[1:])
+    rules = SupervoxelRules(1190, 80, 1, False, (8, 8, 8))
+    by_distance, by_evidence = (
+        extract(row, None, roi, roi, replace(rules, border_level=level)).ids.ravel() for level in (0, 1377)
+    )
+    assert np.flatnonzero(np.diff(by_distance)).tolist() == [7]
+    assert np.flatnonzero(np.diff(by_evidence)).tolist() == [9]
 
 
 RULES = {"threshold": 900, "max_distance_nm": 80, "filter_width": 3, "per_section": False, "resolution_nm": (8, 8, 8)}
@@ -395,6 +414,8 @@ RULES = {"threshold": 900, "max_distance_nm": 80, "filter_width": 3, "per_sectio
         ({"resolution_nm": (8, 8, 0)}, "resolution_nm is 0"),
         ({"saturation": 1531}, "saturation is 1531"),
         ({"evidence_nm": -1}, "evidence_nm is -1"),
+        ({"border_level": 1531}, "border_level is 1531"),
+        ({"border_level": 450}, "border_level is 0.294, which is below supervoxels.threshold, 0.588"),
         ({"max_distance_nm": 800, "filter_width": 23}, "lower filter_width"),
     ],
 )

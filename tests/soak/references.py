@@ -24,6 +24,7 @@ class Flavour:
     """"affinities", "image" or "heads"; for an image the identity network is run."""
     linkage: str = "mean"
     mode: str = "volume"
+    borders: str = "distance"
     segmentation: Mapping[str, Any] = field(default_factory=dict)
     """The table of a mask or of objects, which are made of two heads, or of a class map."""
     heads: tuple[str, ...] = ("foreground", "contours")
@@ -39,7 +40,7 @@ class Flavour:
         network = {"inference": {"model": "identity", "patch_shape": [12, 12, 12], "overlap": [4, 4, 4]}}
         return {
             "input": {self.source: str(folder / f"{self.source}.zarr")},
-            "supervoxels": {"mode": self.mode},
+            "supervoxels": {"mode": self.mode, "borders": self.borders},
             "agglomeration": {"linkage": self.linkage, "stop_score": 0.2},
             "segmentation": {"threshold": 0.5, "min_size": 20},
             **(network if self.source == "image" else {}),
@@ -55,6 +56,7 @@ FLAVOURS = (
     Flavour("mean", "affinities"),
     Flavour("quantile", "affinities", linkage="quantile"),
     Flavour("sections", "affinities", mode="section"),
+    Flavour("evidence", "affinities", borders="evidence"),
     Flavour("raw", "image"),
     Flavour("mask", "heads", segmentation={"kind": "mask", "median": [3, 3, 3], "min_size": 20, "connectivity": 26}),
     Flavour("objects", "heads", segmentation=OBJECTS),

@@ -62,6 +62,7 @@ CHANGES = [
     (EXTRACT, {"affinities": replace(AFFINITIES, fingerprint="written by B")}),
     (EXTRACT, {"mask_fingerprint": "another mask"}),
     (EXTRACT, {"rules": replace(EXTRACT.rules, threshold=EXTRACT.rules.threshold + 1)}),
+    (EXTRACT, {"rules": replace(EXTRACT.rules, border_level=1400)}),
     (GRAPH, {"upstream": "other fragments"}),
     (GRAPH, {"histograms": True}),
     (AGGLOMERATE, {"upstream": "another graph"}),

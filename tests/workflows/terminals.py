@@ -20,7 +20,7 @@ import psutil
 
 GATED = Path(__file__).with_name("gated")
 ROOT = GATED.parents[2]
-WAIT = 120.0
+WAIT = 300.0
 """Long enough for a loaded machine; no test depends on it."""
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
