@@ -15,6 +15,7 @@ MODELS = {
     "rignet": "pipeline.models.rignet:rignet",
     "resnet_fcn": "pipeline.models.resnet:ResNetFCN",
     "canvas_lstm": "pipeline.models.canvas_lstm:CanvasLSTM",
+    "sections_to_volume": "pipeline.models.sections_to_volume:SectionsToVolume",
 }
 """Architecture -> "module:class", loaded when needed."""
 

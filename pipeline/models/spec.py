@@ -138,8 +138,8 @@ class ModelCard(Table):
 
     @property
     def _revisions(self) -> list[int]:
-        """The revisions of the architecture and of a host in its arguments, for those that were revised."""
-        named = (self.architecture, self.arguments.get("host"))
+        """The revisions of the architecture and of networks in its arguments, for those that were revised."""
+        named = (self.architecture, *(self.arguments.get(key) for key in ("host", "sections", "volume")))
         return [REVISIONS[name] for name in named if name in REVISIONS]
 
 

@@ -60,7 +60,10 @@ class LabelledVolume(Table):
 
 
 class Synthetic(Table):
-    """Made-up tissue instead of, or beside, real volumes."""
+    """Made-up volumes instead of, or beside, real ones."""
+
+    what: Literal["tissue", "section_maps"] = "tissue"
+    """Tissue, or stacks of maps that a network found in thick sections, with labels (``docs/thick-sections.md``)."""
 
     volumes: Count = 4
     """The number of volumes made for training; one more is made for validation."""
@@ -95,7 +98,7 @@ class TrainConfig(Table):
     volumes: tuple[LabelledVolume, ...] = ()
     """Volumes to train on; several are sampled in proportion to their voxels, times ``oversampling``."""
     synthetic: Synthetic | None = None
-    """Made-up tissue to train on."""
+    """Made-up volumes to train on."""
     validation: LabelledVolume | None = None
     """Volume on which the score is measured; it is never trained on. Required with ``volumes``."""
     architecture: str = "gamma_net_3d"

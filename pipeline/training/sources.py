@@ -10,7 +10,9 @@ from pipeline.errors import ConfigError, VolumeError
 from pipeline.evaluation.contingency import labelled_voxels
 from pipeline.geometry import BoundingBox, Vec
 from pipeline.synthetic.tissue import make_tissue
-from pipeline.training.config import LabelledVolume, TrainConfig
+from pipeline.training.config import LabelledVolume, Synthetic, TrainConfig
+from pipeline.training.made_stacks import make_stack
+from pipeline.training.section_maps import MAPS
 from pipeline.volumes import open_volume
 from pipeline.volumes.base import Volume
 from pipeline.volumes.coarser import CoarserVolume, mask_on, same_size
@@ -124,33 +126,48 @@ def open_sources(config: TrainConfig, check: bool = True) -> tuple[list[Source],
     sources = [open_source(volume, channels, network) for volume in config.volumes]
     validation = None if config.validation is None else open_source(config.validation, channels, network)
     if config.synthetic is not None:
-        if channels != 1:
-            raise ConfigError(
-                f"in_channels is {channels} in the arguments of {config.architecture}, and made-up tissue (synthetic) "
-                "is grey; take in_channels 1, or name volumes in colours instead"
-            )
-        made = config.synthetic
-        seeds = range(made.seed, made.seed + made.volumes + 1)
-        tissues = [synthetic_source(made.shape, seed) for seed in seeds]
-        sources += tissues[:-1]
-        validation = validation or tissues[-1]
+        made = made_sources(config.synthetic, channels, config.architecture)
+        sources += made[:-1]
+        validation = validation or made[-1]
     assert validation is not None
     if check:
         _check_patch(config, sources)
     return sources, validation
 
 
+def made_sources(made: Synthetic, channels: int, architecture: str) -> list[Source]:
+    """The made-up volumes to train on, and one more at the end; ``ConfigError`` if the network takes other images."""
+    needed, what = (MAPS, "stacks of maps have") if made.what == "section_maps" else (1, "made-up tissue has")
+    if channels != needed:
+        raise ConfigError(
+            f"in_channels is {channels} in the arguments of {architecture}; {what} {needed} (synthetic.what: "
+            f"{made.what}): write in_channels: {needed} there, or name volumes instead"
+        )
+    make = stack_source if made.what == "section_maps" else synthetic_source
+    return [make(made.shape, seed) for seed in range(made.seed, made.seed + made.volumes + 1)]
+
+
 def synthetic_source(shape: Vec, seed: int) -> Source:
     """Made-up tissue in memory."""
+    tissue = make_tissue(shape, seed=seed)
+    return _in_memory(f"tissue-{'-'.join(map(str, shape))}-{seed}", tissue.image, tissue.labels, tissue.resolution_nm)
+
+
+def stack_source(shape: Vec, seed: int) -> Source:
+    """A made-up stack of maps in memory; its voxels count as 40 x 8 x 8 nm, whatever was drawn."""
+    maps, labels = make_stack(shape, seed)
+    return _in_memory(f"section-maps-{'-'.join(map(str, shape))}-{seed}", maps, labels, (40, 8, 8))
+
+
+def _in_memory(name: str, image: np.ndarray, labels: np.ndarray, nm: tuple[int, int, int]) -> Source:
+    """A source of arrays: image (z, y, x) or (c, z, y, x), labels (z, y, x)."""
     from pipeline.volumes import create_volume
     from pipeline.volumes.base import VolumeSpec
 
-    tissue = make_tissue(shape, seed=seed)
-    box = BoundingBox.from_shape(shape)
-    volumes = []
-    for kind, array in (("image", tissue.image), ("labels", tissue.labels)):
-        url = f"memory://tissue-{'-'.join(map(str, shape))}-{seed}-{kind}"
-        volume = create_volume(url, VolumeSpec(box, tissue.resolution_nm, array.dtype), overwrite=True)
+    box, volumes = BoundingBox.from_shape(labels.shape), []
+    for kind, array in (("image", image), ("labels", labels)):
+        channels = len(array) if array.ndim == 4 else None
+        volume = create_volume(f"memory://{name}-{kind}", VolumeSpec(box, nm, array.dtype, channels), overwrite=True)
         volume.write(box, array)
         volumes.append(volume)
     return Source(volumes[0], volumes[1], box)

@@ -54,7 +54,7 @@ FREE = {
 the place of the same weights."""
 LATER: dict[str, object] = {
     **{"momentum": 0.95, "groups": [], "flips": True, "label_erosion": 0, "smoothing": 0.0, "balanced": False},
-    **{"nodes": 1, "apart": False, "oversampling": 1.0},
+    **{"nodes": 1, "apart": False, "oversampling": 1.0, "what": "tissue"},
 }
 """Settings that came later, with the values that trainings without them had: with these they are in no identity."""
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}

@@ -230,3 +230,11 @@ def test_each_colour_is_resampled_by_itself():
     assert found.shape == (3, 4, 9, 9)
     for channel, given in zip(found, image, strict=True):
         assert (channel == resample(given, labels, (4, 9, 9))[0]).all()
+
+
+def test_a_flipped_patch_of_one_section_can_be_bent():
+    """A patch one section thick, mirrored along z, has ordinary strides, which torch needs to deform it."""
+    section = np.arange(12, dtype=np.float32).reshape(1, 3, 4)
+    for seed in range(8):
+        (turned,) = turn([section], False, False, np.random.default_rng(seed))
+        assert min(turned.strides) > 0

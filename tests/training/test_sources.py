@@ -109,7 +109,7 @@ def test_channels_that_the_network_does_not_take_are_refused_with_the_remedy(tmp
     assert taken.read_image(BoundingBox.from_shape(SHAPE)).shape == SHAPE
     made_up = settings(tmp_path / "unused", architecture="gamma_net_2d", arguments=COLOUR, synthetic=Synthetic())
     grey_volumes = made_up.model_copy(update={"volumes": (), "validation": None})
-    with pytest.raises(ConfigError, match=r"in_channels is 3 .* made-up tissue \(synthetic\) is grey"):
+    with pytest.raises(ConfigError, match=r"in_channels is 3 .* made-up tissue has 1 .*in_channels: 1"):
         open_sources(grey_volumes)
 
 

@@ -55,7 +55,9 @@ def test_every_example_of_the_page_on_training_is_valid(request):
         )
 
 
-@pytest.mark.parametrize("name", ["train_synthetic.yaml", "train_fib25.yaml", "train_fib25_plain.yaml"])
+@pytest.mark.parametrize(
+    "name", ["train_synthetic.yaml", "train_fib25.yaml", "train_fib25_plain.yaml", "train_stack.yaml"]
+)
 def test_examples_are_valid(name, request):
     """The example files of trainings load, and they state training data and licence."""
     config = load_config(request.config.rootpath / "examples" / name, (), TrainConfig)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -15,11 +17,14 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set augmentation.blur=0; repeatable."),
 ]
+FILE = "train.yaml"
 EPILOG = """Examples:
 
 petaseg train examples/train_synthetic.yaml --set output=models/first --set steps=200
 
 petaseg train train.yaml --preview
+
+petaseg train --sections painted.zarr --image image.zarr --output models/mine
 
 docs/training.md explains every key."""
 
@@ -29,7 +34,7 @@ def register(app: typer.Typer) -> None:
 
     @app.command(epilog=EPILOG)
     def train(
-        file: str = typer.Argument("train.yaml", help="Training file."),
+        file: str = typer.Argument(FILE, help="Training file."),
         set_: SetOption = None,
         preview: bool = typer.Option(
             False, "--preview", help="Only draw patches with their random changes and targets, to look at."
@@ -38,14 +43,21 @@ def register(app: typer.Typer) -> None:
         threshold: bool = typer.Option(
             True, "--threshold/--no-threshold", help="Choose the card's threshold on the validation part at the end."
         ),
+        sections: str | None = typer.Option(
+            None, metavar="LABELS", help="Train on painted sections of a stack, without a file; 0 is not painted."
+        ),
+        image: str | None = typer.Option(None, help="With --sections: the stack."),
+        output: str | None = typer.Option(None, help="With --sections: folder of the model."),
+        at: str | None = typer.Option(None, metavar="Z,Z", help="With --sections: which are painted; all if left out."),
+        gap: int = typer.Option(10, min=0, help="With --sections: 0 between cells, up to so many voxels, is membrane."),
+        stack: str = typer.Option("stack", help="With --sections: the network that reads stacks of maps."),
     ) -> None:
         """Train a network, with checkpoints and a curve; run it again to continue after an interruption."""
-        starting(f"opening {file}, loading what trains networks")
-        from pipeline.config.reading import load_config
-        from pipeline.training.config import TrainConfig
+        starting(f"opening {sections or file}, loading what trains networks")
         from workflows.interruption import saying
 
-        config: TrainConfig = load_config(file, set_ or (), TrainConfig)
+        painted = painted_of(file, sections, image, output, at, gap, stack)
+        config: TrainConfig = config_of(file, painted, set_ or ())
         require_finished_volumes(config)
         if dry_run:
             from pipeline.training.dry_run import dry_run as check
@@ -75,7 +87,60 @@ def register(app: typer.Typer) -> None:
             from workflows.threshold import choose_threshold
 
             typer.echo(choose_threshold(config))
-        typer.echo(_next(config.output))
+        if painted is not None:
+            from pipeline.training.painted import join
+
+            typer.echo(
+                f"model of both networks in {painted.output}: {join(config, painted.output, painted.stack).name}"
+            )
+        typer.echo(_next(config.output if painted is None else painted.output))
+
+
+@dataclass(frozen=True)
+class Painted:
+    """The options of a training on painted sections."""
+
+    labels: str
+    image: str
+    output: str
+    at: tuple[int, ...] | None
+    gap: int
+    stack: str
+
+
+def painted_of(
+    file: str, labels: str | None, image: str | None, output: str | None, at: str | None, gap: int, stack: str
+) -> Painted | None:
+    """The options of ``--sections``, ``None`` without it; ``typer.BadParameter`` for options that do not fit."""
+    if labels is None:
+        given = [name for name, value in (("--image", image), ("--output", output), ("--at", at)) if value is not None]
+        if given:
+            raise typer.BadParameter(f"{given[0]} belongs to --sections LABELS: add that, or leave it out")
+        return None
+    if image is None or output is None:
+        raise typer.BadParameter("--sections needs --image IMAGE, the stack, and --output FOLDER, for the model")
+    if file != FILE:
+        raise typer.BadParameter(f"both {file} and --sections are given; with --sections leave the file out, use --set")
+    try:
+        numbers = None if at is None else tuple(int(z) for z in at.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"--at is {at!r}; it must be numbers of sections, such as 12 or 12,40,71") from None
+    return Painted(labels, image, output, numbers, gap, stack)
+
+
+def config_of(file: str, painted: Painted | None, sets: Sequence[str]) -> TrainConfig:
+    """The training of a file, or of painted sections."""
+    if painted is None:
+        from pipeline.config.reading import load_config
+        from pipeline.training.config import TrainConfig
+
+        return load_config(file, sets, TrainConfig)
+    from pipeline.training.painted import sections_config, stack_card
+
+    stack_card(painted.stack)
+    return sections_config(
+        painted.labels, painted.image, painted.output, at=painted.at, gap=painted.gap, overrides=sets
+    )
 
 
 def _name_unused(config: TrainConfig) -> None:

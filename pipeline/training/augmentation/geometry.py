@@ -31,7 +31,7 @@ def turn(
         cubic = isotropic and len(set(shape)) == 1
         axes = list(rng.permutation(3)) if cubic else [0, *(rng.permutation(2) + 1)]
     flips = tuple(axis for axis in range(3) if rng.random() < 0.5) if flip else ()
-    return [np.ascontiguousarray(np.flip(array.transpose(axes), flips)) for array in arrays]
+    return [np.array(np.flip(array.transpose(axes), flips), order="C") for array in arrays]
 
 
 def draw_factor(config: Augmentation, rng: np.random.Generator) -> float:
