@@ -78,7 +78,7 @@ def test_speed_is_in_voxels_per_second():
 def test_the_parts_of_a_subject_are_those_of_its_name():
     """A name gives the architecture and patch shape of its model; an unknown or incomplete name is refused."""
     card = subject("synthetic-tiny")
-    assert (card.architecture, card.patch_shape) == ("gamma_net_3d", (48, 48, 48))
+    assert (card.architecture, card.patch_shape) == ("plain_unet", (48, 48, 48))
     assert subject("residual_unet/2d").patch_shape == (1, 256, 256)
     assert subject("connectomics_unet/isotropic").patch_shape == (64, 64, 64)
     refused = {
