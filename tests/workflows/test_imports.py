@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from pipeline.models.spec import load_card
 from tests.runs import petaseg, write_run, write_volume
 
 HEAVY = ("torch", "numba", "matplotlib", "luigi", "dask", "distributed", "cloudvolume", "skimage", "lightning", "monai")
@@ -48,7 +49,7 @@ def done_run(tmp_path_factory):
 )
 def test_a_command_with_nothing_to_compute_loads_no_heavy_library(done_run, command):
     """Help, status, and a run that is done load no library that computes, draws, or orders stages."""
-    words = command.format(folder=done_run.parent, threshold=0.22).split()
+    words = command.format(folder=done_run.parent, threshold=load_card("synthetic-tiny").threshold).split()
     said = subprocess.run([sys.executable, "-c", LIST, *words], capture_output=True, text=True)
     assert said.returncode == 0, said.stderr
     assert said.stderr.splitlines()[-1] == "loaded:", said.stderr
