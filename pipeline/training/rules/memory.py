@@ -36,7 +36,7 @@ class SavedBytes:
     def _pack(self, tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         whole = tensor if tensor._base is None else tensor._base
-        if not isinstance(whole, torch.nn.Parameter) and storage.data_ptr() not in self._seen:
-            self._seen[storage.data_ptr()] = tensor  # kept alive, so that no other storage gets its address
+        if not isinstance(whole, torch.nn.Parameter) and storage._cdata not in self._seen:
+            self._seen[storage._cdata] = tensor  # kept alive, so that no other storage gets its place
             self.bytes += storage.nbytes()
         return tensor

@@ -1,3 +1,4 @@
+import pytest
 import torch
 
 from pipeline.models.hgru_contour import HGRUContour
@@ -14,10 +15,10 @@ STATE = 2 * 25 * 16 * 16 * 4
 """Bytes of one state."""
 
 
-def bytes_of(rule):
+def bytes_of(rule, device="cpu"):
     """What 6, 20 and 80 steps of the contour network keep for the backward pass."""
     torch.manual_seed(0)
-    network, image, found = HGRUContour(5), torch.rand(2, 1, 16, 16), []
+    network, image, found = HGRUContour(5).to(device), torch.rand(2, 1, 16, 16, device=device), []
     for steps in STEPS:
         with SavedBytes() as saved:
             x = network.drive(image)
@@ -50,6 +51,12 @@ def test_checkpoints_keep_one_state_a_step():
     six, twenty, eighty = bytes_of(CheckpointedBackpropagation())
     assert eighty - twenty == 60 * STATE
     assert twenty - six == 14 * STATE
+
+
+@pytest.mark.parametrize("rule", [Backpropagation(), RecurrentBackpropagation(), TruncatedBackpropagation(4)])
+def test_bytes_follow_from_shapes(rule):
+    """The meta device, which has no data, counts the same bytes: a network too large for this machine can be asked."""
+    assert bytes_of(rule, "meta") == bytes_of(rule)
 
 
 def test_each_storage_counts_once_and_parameters_do_not():
