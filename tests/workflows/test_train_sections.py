@@ -39,6 +39,14 @@ def test_a_model_of_a_painted_section_makes_neurons(options, tmp_path):
     assert open_volume(str(tmp_path / "run/run/affinities.zarr")).shape == (3, 4, 96, 96)
 
 
+def test_a_dry_run_on_painted_sections_writes_nothing(options, tmp_path):
+    """``--dry-run`` names the volume of the labels and what would be trained; the folder of the model is not made."""
+    said = petaseg("train", *options, *SETS, "--dry-run")
+    assert said.returncode == 0, said.stderr
+    assert f"{options[1]} is sound. It would train plain_unet" in said.stdout
+    assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize(
     ("given", "words"),
     [

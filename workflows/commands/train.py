@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -57,14 +59,11 @@ def register(app: typer.Typer) -> None:
         from workflows.interruption import saying
 
         painted = painted_of(file, sections, image, output, at, gap, stack)
+        if dry_run:
+            check_only(file, painted, set_ or ())
+            return
         config: TrainConfig = config_of(file, painted, set_ or ())
         require_finished_volumes(config)
-        if dry_run:
-            from pipeline.training.dry_run import dry_run as check
-
-            typer.echo(f"{file} is sound. {check(config)}")
-            _name_unused(config)
-            return
         if preview:
             from pipeline.training.preview import preview as draw_preview
 
@@ -126,6 +125,20 @@ def painted_of(
     except ValueError:
         raise typer.BadParameter(f"--at is {at!r}; it must be numbers of sections, such as 12 or 12,40,71") from None
     return Painted(labels, image, output, numbers, gap, stack)
+
+
+def check_only(file: str, painted: Painted | None, sets: Sequence[str]) -> None:
+    """Check everything and say what would be trained; the closed labels of painted sections last as long as this."""
+    from pipeline.training.dry_run import dry_run
+    from pipeline.training.painted import refuse_other_model
+
+    with TemporaryDirectory() as folder:
+        if painted is not None:
+            refuse_other_model(Path(painted.output))
+        config = config_of(file, painted and replace(painted, output=folder), sets)
+        require_finished_volumes(config)
+        typer.echo(f"{painted.labels if painted else file} is sound. {dry_run(config)}")
+        _name_unused(config)
 
 
 def config_of(file: str, painted: Painted | None, sets: Sequence[str]) -> TrainConfig:
