@@ -15,6 +15,7 @@ from pipeline.models.spec import (
     Normalisation,
     build,
     bundled_cards,
+    bundled_folder,
     bundled_names,
     load_card,
     load_model,
@@ -80,6 +81,16 @@ def test_a_model_is_named_by_its_card_its_folder_or_as_bundled(folder, monkeypat
     monkeypatch.chdir(folder)
     assert load_card("card.yaml") == load_card(folder)
     assert load_card("identity").name == "identity"
+
+
+def test_a_folder_without_a_card_hides_no_bundled_model(tmp_path, monkeypatch):
+    """A folder of a bundled model's name is taken if a card lies in it, and otherwise is no model."""
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "identity"
+    own.mkdir()
+    assert load_card("identity") == load_card(bundled_folder("identity"))
+    (own / "card.yaml").write_text((bundled_folder("identity") / "card.yaml").read_text().replace("identity", "own", 1))
+    assert load_card("identity").name == "own"
 
 
 def test_the_folder_may_move(folder, tmp_path):
