@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -186,7 +187,8 @@ def _check_touching(section: np.ndarray, box: BoundingBox, url: str, gap: int) -
 
 def _digest(boxes: Sequence[BoundingBox], labels: Sequence[np.ndarray]) -> str:
     """A digest of the closed labels, the name of their volume, so that no training goes on with others."""
-    return fingerprint([list(box.start) for box in boxes], [section.tobytes().hex() for section in labels])[:12]
+    contents = [hashlib.blake2b(section.tobytes()).hexdigest() for section in labels]
+    return fingerprint([list(box.start) for box in boxes], contents)[:12]
 
 
 def _store(path: Path, source: Source, boxes: Sequence[BoundingBox], labels: Sequence[np.ndarray]) -> None:
