@@ -297,9 +297,8 @@ def _card_place(name: str) -> str:
     path = local_path(name)
     if path is None:
         return name if name.endswith((".yaml", ".yml")) else f"{name.rstrip('/')}/card.yaml"
-    if name in bundled_names() and not (path / "card.yaml").is_file():  # a folder without a card is no model
-        return str(bundled_folder(name) / "card.yaml")
-    if "/" not in name and path.suffix not in (".yaml", ".yml") and not path.is_dir():
+    own = (path / "card.yaml").is_file() if name in bundled_names() else path.is_dir()
+    if "/" not in name and path.suffix not in (".yaml", ".yml") and not own:
         return str(bundled_folder(name) / "card.yaml")
     return str(path / "card.yaml" if path.is_dir() else path)
 
