@@ -18,29 +18,21 @@ import argparse
 import os
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from pipeline.evaluation.contingency import Contingency
-from pipeline.evaluation.scores import Scores, score
-from pipeline.evaluation.sweep import MergeTree, best, steadiest, sweep
-from pipeline.geometry import BoundingBox, Vec
-from pipeline.segmentation.agglomeration import Linkage, agglomerate_node
-from pipeline.segmentation.far_contacts import NEAREST
-from pipeline.segmentation.merge_tree import canonical
-from pipeline.segmentation.region_graph import build_region_graph
-from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules, extract_supervoxels
+from pipeline.evaluation.scores import Scores
+from pipeline.experiments.whole_volume import Cutting, judge, merge_tree, supervoxels
+from pipeline.geometry import Vec
+from pipeline.segmentation.supervoxels import SupervoxelRules
 from pipeline.volumes import open_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 CHOSEN, REPORTED = slice(169, 186), slice(186, 250)
-THRESHOLDS = np.arange(0.1, 0.96, 0.025)
 FAR = (Vec(-3, 0, 0), Vec(0, -3, 0), Vec(0, 0, -3))
-LARGEST = 6 * 255
-STOP_SCORE = 0.1
 ROUNDS = 3
 SLOWER = 1.1
 
@@ -92,53 +84,24 @@ def load(arguments: argparse.Namespace) -> tuple[np.ndarray, np.ndarray]:
 def measure(level: float, affinities: np.ndarray, truth: np.ndarray, far: tuple[Vec, ...]) -> Row:
     """Score borders by evidence below ``level``, by distance if it is 0, and print the row."""
     name = f"evidence {level}" if level else "distance"
-    rules = replace(default_rules(Vec(8, 8, 8)), border_level=round(level * LARGEST))
-    ids, seconds = supervoxels(affinities[:3], rules)
-    tree, count = merge_tree(ids, affinities, far)
-    chosen, reported = (
-        sweep(Contingency.from_labels(truth[part], ids[part]), tree, THRESHOLDS) for part in (CHOSEN, REPORTED)
-    )
-    threshold = steadiest(chosen).threshold
-    found = next(point.scores for point in reported if point.threshold == threshold)
-    perfect = perfectly_merged(truth[REPORTED], ids[REPORTED])
+    ids, seconds = timed_supervoxels(affinities[:3], Cutting(level).supervoxel_rules)
+    found = judge(ids, merge_tree(ids, affinities, far), truth, CHOSEN, REPORTED)
     print(
-        f"{name} | {count} | {threshold:.3f} | {described(found)} | {found.adapted_rand_error:.3f} | "
-        f"{best(reported).scores.voi:.2f} | {described(perfect)} | {seconds:.2f}",
+        f"{name} | {found.supervoxels} | {found.chosen.threshold:.3f} | {described(found.scores)} | "
+        f"{found.scores.adapted_rand_error:.3f} | {found.best.voi:.2f} | {described(found.perfect)} | {seconds:.2f}",
         flush=True,
     )
-    return Row(name, perfect.voi, seconds)
+    return Row(name, found.perfect.voi, seconds)
 
 
-def supervoxels(affinities: np.ndarray, rules: SupervoxelRules) -> tuple[np.ndarray, float]:
+def timed_supervoxels(affinities: np.ndarray, rules: SupervoxelRules) -> tuple[np.ndarray, float]:
     """Ids, uint64 (z, y, x), unchunked, and the processor time of the best round."""
-    box, times = BoundingBox.from_shape(Vec(*affinities.shape[1:])), []
+    times = []
     for _ in range(ROUNDS):
         began = time.process_time()
-        ids = extract_supervoxels(affinities, None, read_box=box, core=box, roi=box, bounds=box, rules=rules).ids
+        ids = supervoxels(affinities, rules)
         times.append(time.process_time() - began)
     return ids, min(times)
-
-
-def merge_tree(ids: np.ndarray, affinities: np.ndarray, far: tuple[Vec, ...]) -> tuple[MergeTree, int]:
-    """The merges by mean affinity, and the number of supervoxels."""
-    box = BoundingBox.from_shape(Vec(*ids.shape))
-    boxes = {"core": box, "roi": box, "bounds": box}
-    joins = np.empty((0, 2), np.int64)
-    graph = build_region_graph(ids, affinities, joins, histograms=False, offsets=(*NEAREST, *far), **boxes)
-    merges = agglomerate_node([graph], roi=box, linkage=Linkage("mean", 0.5), stop_score=STOP_SCORE).merges
-    return canonical(merges), len(graph.regions)
-
-
-def perfectly_merged(truth: np.ndarray, ids: np.ndarray) -> Scores:
-    """The scores if each supervoxel is given to the neuron that holds most of its voxels; of equal ones, the first."""
-    labelled = truth > 0
-    names, pieces = np.unique(ids[labelled], return_inverse=True)
-    pairs, counts = np.unique(np.stack([pieces, truth[labelled]]), axis=1, return_counts=True)
-    order = np.lexsort((-counts, pairs[0]))
-    first = np.unique(pairs[0][order], return_index=True)[1]
-    neuron = pairs[1][order][first]
-    assert len(neuron) == len(names)
-    return score(Contingency.from_labels(truth[labelled][None, None], neuron[pieces].astype(np.uint64)[None, None]))
 
 
 def described(scores: Scores) -> str:

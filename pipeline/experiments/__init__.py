@@ -39,6 +39,11 @@ EXPERIMENTS: dict[str, tuple[str, str]] = {
     ),
     "rignet-gates": ("pipeline.experiments.rignet_gates", "RIGNet's other gates and a network-wide recurrence"),
     "bc-bcd": ("pipeline.experiments.bc_bcd", "BC against BCD decoding of mitochondria that touch"),
+    "ablation": ("pipeline.experiments.ablation", "What makes neurons right: one thing changed at a time"),
+    "recurrence": (
+        "pipeline.experiments.recurrence",
+        "The plain U-Net and its recurrent sibling at equal time",
+    ),
     "comparison": ("pipeline.experiments.comparison", "Three 3D networks on real tissue at equal time"),
 }
 """Name -> module and question in one line; the module is loaded when its experiment is run."""

@@ -31,7 +31,6 @@ from pipeline.runs.report import read_merge_tree, thresholds_of
 from pipeline.runs.run import Run
 from pipeline.stages.evaluate_segmentation import EvaluateSegmentation
 from pipeline.training.config import TrainConfig
-from pipeline.training.losses import balanced_bce
 from pipeline.training.module import TrainingModule
 from pipeline.training.schedules import make_optimiser
 from pipeline.training.trainer import device_of
@@ -123,11 +122,11 @@ class Pace:
     def update(self) -> float:
         """Do one update; returns its seconds."""
         began = clock(self.device)
-        arrays = self.module.sampler.draw(self.number)
-        image, targets, mask = (torch.from_numpy(array)[None].to(self.device) for array in arrays)
+        image, targets, weights = (
+            torch.from_numpy(array)[None].to(self.device) for array in self.module.sampler.draw(self.number)
+        )
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            logits = self.module.network(image)
-            loss = balanced_bce(logits, targets, mask)
+            loss = self.module.training_step((image, targets, weights), self.number)
         self.optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimiser.step()

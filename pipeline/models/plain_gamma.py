@@ -10,10 +10,13 @@ step, so within the recurrence the weights are normalised instead of the activat
     readout of H(0) and X(0) -> channels to space -> logits
 
     cell    Z  = f(X - f((alpha H + mu) . W_I * (H . s(U_I * H))))           f  ReLU, s  sigmoid, * convolution
-            H' = (1 - G) . H + G . f(kappa (C + Z) + omega C . Z)            C = W_E * Z,  G = s(U_E * Z)
+            H' = (1 - G) . H + G . g(kappa (C + Z) + omega C . Z)            C = W_E * Z,  G = s(U_E * Z)
+                                                                             g  ReLU, at most 6
 
 What differs from the gamma-Net: no gate over the neighbourhood (U_S), kernels that need not be symmetric, no memory
 between levels, and the mean on the way down where it has the sum: without norms the state would double with each step.
+For the same reason an excited state is at most 6: the product C . Z is quadratic in the state, so that without a bound
+some trainings end in infinite values.
 
 Shapes: b = batch, c = channels of a level; z, y, x are those of the level.
 """
@@ -40,6 +43,8 @@ from pipeline.models.gamma_net import GammaNet
 from pipeline.models.plain_unet import CUBE, check_levels, conv_norm, relu
 
 STEPS = 3
+LARGEST = 6.0
+"""The bound of an excited state, that of ReLU6."""
 SIZES: dict[str, dict[str, Any]] = {name: {**size, "steps": STEPS} for name, size in plain_unet.SIZES.items()}
 """Arguments of named sizes: those of the plain U-Net, with three steps."""
 
@@ -73,7 +78,7 @@ class Cell(nn.Module):
         inhibition = self.inhibition(h * torch.sigmoid(self.inhibition_gate(h)))
         z = F.relu(x - F.relu(torch.addcmul(mu, alpha, h) * inhibition))
         c, gate = self.excitation(z), torch.sigmoid(self.excitation_gate(z))
-        candidate = F.relu(kappa * (c + z) + omega * c * z)
+        candidate = F.hardtanh(kappa * (c + z) + omega * c * z, 0, LARGEST)
         return torch.lerp(h, candidate.to(h.dtype), gate.to(h.dtype))
 
     def _constants(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:

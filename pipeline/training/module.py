@@ -7,6 +7,7 @@ import json
 import logging
 from collections import defaultdict
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import Any
 
 import torch
@@ -27,6 +28,8 @@ from pipeline.training.scores import Hits, hits_of, score_of
 from pipeline.training.sources import open_sources
 from pipeline.training.total_loss import LossParts, combined_loss
 
+LOST = 20
+"""After so many updates in a row without a finite gradient, a training ends."""
 RECENT = 50
 """Steps whose mean loss is shown."""
 logger = logging.getLogger("petaseg.training")
@@ -77,6 +80,7 @@ class TrainingModule(LightningModule):
         self._details: defaultdict[str, list[Tensor]] = defaultdict(list)
         self._learned: Learned | None = None
         self._results: list[tuple[float, Hits]] = []
+        self._lost = 0
 
     # -- data -------------------------------------------------------------------------------------------------------
 
@@ -140,12 +144,28 @@ class TrainingModule(LightningModule):
         return [optimiser], [{"scheduler": schedule, "interval": "step"}]
 
     def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
-        """Scale gradients down to ``clip_norm``; if the norm is not finite, they are dropped and no weight changes."""
+        """Scale gradients down to ``clip_norm``; if the norm is not finite, they are dropped and no weight changes.
+
+        Raises ``ModelError`` if that happens ``LOST`` times in a row: then it will not become better.
+        """
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.config.clip_norm)
-        if not torch.isfinite(norm):
-            logger.warning("step %d: gradient norm %s, skipped", self.global_step, float(norm))
-            for parameter in self.network.parameters():
-                parameter.grad = None
+        if torch.isfinite(norm):
+            self._lost = 0
+            return
+        logger.warning("step %d: gradient norm %s, skipped", self.global_step, float(norm))
+        for parameter in self.network.parameters():
+            parameter.grad = None
+        self._lost += 1
+        if self._lost == LOST:
+            raise self._diverged(f"{LOST} gradients in a row")
+
+    def _diverged(self, what: str) -> ModelError:
+        """The error of a training whose numbers have grown beyond all bounds."""
+        return ModelError(
+            f"{what}, up to step {self.global_step}, are not finite, so the network learns nothing more: start anew "
+            f"in another output, with a learning_rate below {self.config.learning_rate:g}, with more warmup_steps, or "
+            "with precision: float32"
+        )
 
     @torch.no_grad()
     def on_train_batch_end(self, *_: Any) -> None:
@@ -169,9 +189,11 @@ class TrainingModule(LightningModule):
         self._results.append((found.total.item(), hits_of(self.targets, logits, targets, weights)))
 
     def on_validation_epoch_end(self) -> None:
-        """Add a record; schedules and early stopping use its ``score``."""
+        """Add a record; schedules and early stopping use its ``score``. ``ModelError`` if the loss is not finite."""
         losses, hits = zip(*self._results, strict=True)
         loss = sum(losses) / len(losses)
+        if not isfinite(loss):
+            raise self._diverged("losses on the validation part")
         score = score_of(self.targets, hits, loss)
         training = torch.stack(self._losses).double().mean().item()
         details = {name: torch.stack(values).double().mean().item() for name, values in self._details.items()}

@@ -53,7 +53,21 @@ def test_a_cell_is_what_the_file_says():
     inhibition = cell.inhibition(h * torch.sigmoid(cell.inhibition_gate(h)))
     z = F.relu(x - F.relu((alpha * h + mu) * inhibition))
     c, g = cell.excitation(z), torch.sigmoid(cell.excitation_gate(z))
-    torch.testing.assert_close(cell(x, h), (1 - g) * h + g * F.relu(kappa * (c + z) + omega * c * z))
+    excited = F.relu(kappa * (c + z) + omega * c * z).clamp(max=6)
+    torch.testing.assert_close(cell(x, h), (1 - g) * h + g * excited)
+
+
+def test_states_stay_bounded_over_many_steps():
+    """A hundred steps with weights that excite ten times too much leave a state of at most 6."""
+    cell = trained("plain_gamma", THICK).horizontal[0]
+    nn.init.constant_(cell.kappa, 10)
+    nn.init.constant_(cell.omega, 10)
+    x = torch.rand(1, 32, 3, 4, 6)
+    h = x
+    with torch.no_grad():
+        for _ in range(100):
+            h = cell(x, h)
+    assert 1 < h.max() <= 6
 
 
 @pytest.mark.parametrize("size", ["tiny", "tiny_thick"])

@@ -46,6 +46,28 @@ def test_an_update_without_a_finite_gradient_changes_nothing(tmp_path, caplog):
     assert any(not torch.equal(tensor, seen[0][name]) for name, tensor in seen[2].items())
 
 
+def test_a_training_without_finite_gradients_ends(tmp_path):
+    """After 20 updates in a row without a finite gradient a training ends, and the error says what to change."""
+
+    def look(module, done):
+        if done == 0:
+            module.network.get_parameter("readout.bias").register_hook(lambda gradient: gradient * float("inf"))
+
+    with pytest.raises(ModelError, match=r"20 gradients in a row.*learning_rate below 0\.0"):
+        fitted(settings(tmp_path, steps=30, validate_every=30), Watch(look))
+
+
+def test_a_training_whose_validation_is_not_finite_ends(tmp_path):
+    """A loss on the validation part that is no number ends a training before a model of it is written."""
+
+    def look(module, _done):
+        module.mean.get_parameter("readout.bias").fill_(float("nan"))
+
+    with pytest.raises(ModelError, match=r"losses on the validation part.*learning_rate"):
+        fitted(settings(tmp_path, steps=4, validate_every=2, ema_decay=0.99), Watch(look))
+    assert not (tmp_path / "card.yaml").exists()
+
+
 def test_a_network_learns_bright_cubes(tmp_path):
     """After 60 steps on bright cubes, the losses have halved and the F1 of cut edges exceeds 0.6."""
     easy = {"augmentation": OFF, "learning_rate": 1e-2, "warmup_steps": 5, "ema_decay": 0.5, "pictures": False}
