@@ -78,7 +78,7 @@ VALUES: dict[str, Any] = {
     "supervoxels.threshold": 0.4,
     "supervoxels.max_distance_nm": 40,
     "supervoxels.filter_width": 5,
-    "supervoxels.borders": "distance",
+    "supervoxels.borders": "evidence",
     "supervoxels.border_level": 0.7,
     "agglomeration.linkage": "mean",
     "agglomeration.quantile": 0.25,

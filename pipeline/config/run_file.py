@@ -149,12 +149,10 @@ class Supervoxels(Table):
     """Distances to the membrane are capped here; default by mode."""
     filter_width: Count | None = None
     """Odd width in voxels of the box filter that smooths the distances; default by mode."""
-    borders: Literal["auto", "distance", "evidence"] = "auto"
-    """What places borders: the distance to what is inside, or evidence: they lie where the affinities are least; auto
-    is evidence, and distance by section."""
-    border_level: Share | None = None
-    """Evidence decides where the mean of a voxel's nearest affinities is below this; default: 0.8, at least
-    ``threshold``."""
+    borders: Literal["distance", "evidence"] = "distance"
+    """What places borders: the distance to what is inside, or evidence: they lie where the affinities are least."""
+    border_level: Share = 0.8
+    """With borders: evidence, it decides where the mean of a voxel's nearest affinities is below this."""
 
 
 class Condition(Table):

@@ -18,7 +18,7 @@ from pipeline.evaluation.run_length import Skeletons
 from pipeline.geometry import BoundingBox, Triple, Vec, as_vec
 from pipeline.models.heads import AFFINITIES, MEMBRANES, VOLUME, source_of
 from pipeline.runs.origin import input_fingerprint, origin_of, refuse_own_directory
-from pipeline.segmentation.supervoxels import BORDER_LEVEL, SupervoxelRules, default_rules
+from pipeline.segmentation.supervoxels import SupervoxelRules, default_rules
 from pipeline.stages import opened
 from pipeline.stages.heads import SURE, HeadSource, to_uint8
 from pipeline.stages.setup import Inputs, Network, Organelle, Truth
@@ -144,23 +144,13 @@ def supervoxel_rules(config: Supervoxels, resolution_nm: tuple[float, float, flo
     nm = Vec(*map(round, resolution_nm)).maximum(1)
     defaults = default_rules(nm, per_section)
     largest = 255 * 2 * len(defaults.axes)
-    threshold = defaults.threshold if config.threshold is None else round(config.threshold * largest)
     given: dict[str, Any] = {
-        "threshold": threshold,
-        "border_level": _border_level(config, per_section, threshold, largest),
+        "threshold": None if config.threshold is None else round(config.threshold * largest),
+        "border_level": round(config.border_level * largest) if config.borders == "evidence" else None,
         "max_distance_nm": config.max_distance_nm,
         "filter_width": config.filter_width,
     }
     return replace(defaults, **{key: value for key, value in given.items() if value is not None})
-
-
-def _border_level(config: Supervoxels, per_section: bool, threshold: int, largest: int) -> int:
-    """The sum of affinities below which evidence places borders; 0 if distance does."""
-    if config.borders == "distance" or (config.borders == "auto" and per_section):
-        return 0
-    if config.border_level is None:
-        return max(threshold, round(BORDER_LEVEL * largest))
-    return round(config.border_level * largest)
 
 
 def open_network(run: RunConfig, spec: VolumeSpec) -> Network:

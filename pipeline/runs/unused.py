@@ -34,15 +34,12 @@ class RunCase:
     """The device of the network, cpu or cuda; an empty text if no network is run."""
     cluster: str | None = None
     """The cluster whose workers process the chunks; ``None`` for the table ``execution``."""
-    by_section: bool = False
-    """True if supervoxels are made section by section."""
 
     @classmethod
     def of(cls, run: Run, cluster: str | None) -> RunCase:
         """The case of a run that is open."""
         network = run.inputs.network
-        device = "" if network is None else options_of(network).resolved_device()
-        return cls(run.config, device, cluster, run.inputs.rules.per_section)
+        return cls(run.config, "" if network is None else options_of(network).resolved_device(), cluster)
 
     @property
     def table(self) -> ClusterTable:
@@ -96,7 +93,7 @@ ROWS: tuple[NoUse[RunCase], ...] = (
     ),
     NoUse(
         ("supervoxels.border_level",),
-        lambda case: f"with borders by {_borders(case)}" if _borders(case) != "evidence" else "",
+        lambda case: f"with supervoxels.borders: {_borders(case)}" if _borders(case) != "evidence" else "",
         "set supervoxels.borders: evidence",
         refused=True,
     ),
@@ -171,8 +168,7 @@ def _kind(case: RunCase) -> str:
 
 
 def _borders(case: RunCase) -> str:
-    given, by_default = case.config.supervoxels.borders, "distance" if case.by_section else "evidence"
-    return by_default if given == "auto" else given
+    return case.config.supervoxels.borders
 
 
 def _linkage(case: RunCase) -> str:

@@ -42,9 +42,6 @@ RIM = 4
 148,000 fragments of 23,000 basins, against 87,000 with 4.
 """
 
-BORDER_LEVEL = 0.8
-"""Where the mean of a voxel's nearest affinities is below this, it decides about borders, unless told otherwise."""
-
 LARGEST_REACH = 100
 """How many voxels a capped distance may span."""
 
@@ -136,8 +133,7 @@ def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> Superv
 
     Chosen on FIB-SEM tissue of 8 nm: a voxel is inside at a third of the largest evidence, because a low threshold
     leaves few specks for the agglomeration, and evidence divides cells where a membrane is fainter. The inside counts
-    as clearest at 95 %. A cap of 60 nm keeps the halo short, and a larger one scores no better. Borders lie where the
-    affinities are least, below 80 %; in sections that are worked on one by one this was not measured, and is left out.
+    as clearest at 95 %. A cap of 60 nm keeps the halo short, and a larger one scores no better.
     """
     size = as_vec(resolution_nm, "resolution_nm")
     flat = size[0] >= 3 * max(size[1:]) if per_section is None else per_section
@@ -150,7 +146,6 @@ def default_rules(resolution_nm: Vec, per_section: bool | None = None) -> Superv
         resolution_nm=size,
         evidence_nm=100,
         saturation=largest * 19 // 20,
-        border_level=0 if flat else round(BORDER_LEVEL * largest),
     )
 
 

@@ -271,8 +271,7 @@ def test_a_contradiction_is_refused_with_value_rule_and_remedy() -> None:
 def test_what_is_refused_can_be_taken_back_on_the_command_line(row: Any) -> None:
     """The override of each refusal is taken by the reader of run files, and ends the refusal."""
     (key,) = row.keys
-    keys = {key: VALUES[key], **({"supervoxels.borders": "distance"} if key == "supervoxels.border_level" else {})}
-    case = case_of(IMAGE, **{name.replace(".", "__"): value for name, value in keys.items()})
+    case = case_of(IMAGE, **{key.replace(".", "__"): VALUES[key]})
     (given,) = (each for each in given_keys(case.config) if each.key == key)
     refusals = [each.refusal(given) for each in found_in(case) if given in each.wrong]
     override = refusals[0].rpartition("(--set ")[2].rstrip(")")
