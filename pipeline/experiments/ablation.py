@@ -75,8 +75,8 @@ READINGS = (
 CUTTINGS = (
     Row("contact: offset 3 counts too", cutting=Cutting(far=(3, 4, 5))),
     Row("contact: offset 9 counts too", cutting=Cutting(far=(6, 7, 8))),
-    Row("supervoxels: borders by distance", cutting=Cutting(0)),
-    Row("supervoxels: border level 0.9", cutting=Cutting(0.9)),
+    Row("supervoxels: borders by evidence below 0.8", cutting=Cutting(0.8)),
+    Row("supervoxels: borders by evidence below 0.9", cutting=Cutting(0.9)),
     Row("supervoxels: inside above a half", cutting=Cutting(rules={"threshold": LARGEST // 2})),
     Row("supervoxels: no filter", cutting=Cutting(rules={"filter_width": 1})),
     Row("supervoxels: filter of 5", cutting=Cutting(rules={"filter_width": 5})),

@@ -34,7 +34,7 @@ THRESHOLDS = np.arange(0.1, 0.96, 0.025)
 class Cutting:
     """How affinities become neurons."""
 
-    border_level: float = 0.8
+    border_level: float = 0
     """Borders of supervoxels by evidence below this level; 0: by distance."""
     far: tuple[int, ...] = ()
     """Channels of far affinities that count in the mean of a contact."""
