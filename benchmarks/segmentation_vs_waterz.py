@@ -1,6 +1,6 @@
 """Affinities to segments: petaseg's kernels against waterz, in speed and in quality, on real tissue.
 
-    python benchmarks/segmentation_vs_waterz.py [--quick] [--rounds 5] [--data FOLDER]
+    python benchmarks/segmentation_vs_waterz.py [--affinities RUN/affinities.zarr] [--quick] [--rounds 5]
 
 1. From affinities: supervoxels, region graph, merge tree and one segmentation, against ``waterz.agglomerate`` with its
    own fragments. At least 3 times as fast.
@@ -8,6 +8,7 @@
    ``fragments=``. No slower. The same with the median of the affinities on a contact, for information.
 3. Both swept over thresholds and scored on the part (z >= 185) of which the network that made the affinities saw
    nothing. Lower total VOI and lower adapted Rand error, each side at its own best threshold for that score.
+   ``--affinities`` takes those of a run of any network that did not see this part either.
 
 waterz takes its default scoring function (one minus the mean affinity), its default affinity thresholds and its exact
 queue. Each side yields its list of merges down to a mean affinity of 0.1 and the segmentation there. Both run on one
@@ -40,6 +41,7 @@ from pipeline.segmentation.merge_tree import CutRules, canonical, cut_global
 from pipeline.segmentation.region_graph import RegionGraph, build_region_graph
 from pipeline.segmentation.remap import apply_remap
 from pipeline.segmentation.supervoxels import default_rules, extract_supervoxels
+from pipeline.volumes import open_volume
 
 ROOT = Path(__file__).resolve().parents[1]
 RESOLUTION_NM = (8, 8, 8)
@@ -77,7 +79,7 @@ class Tissue:
 def main() -> int:
     """Run the three comparisons; print their figures and what each claim is worth."""
     arguments = parse()
-    tissue = load(arguments.data, 125 if arguments.quick else None)
+    tissue = load(arguments.data, arguments.affinities, 125 if arguments.quick else None)
     fragments, graph = warm_up(tissue)
     print(f"affinities {tissue.affinities.shape}, {len(graph.regions)} supervoxels, {len(graph.edges)} contacts")
     claims = [
@@ -94,16 +96,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     folder = os.environ.get("PETASEG_DATA", ROOT.parent / "shared" / "data")
     parser.add_argument("--data", type=Path, default=folder, help="holds fib25_train2.h5 and its affinities")
+    parser.add_argument("--affinities", help="a volume of the same box; those of --data if left out")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="an eighth of the volume")
     return parser.parse_args()
 
 
-def load(folder: Path, crop: int | None) -> Tissue:
+def load(folder: Path, url: str | None, crop: int | None) -> Tissue:
     """The whole volume, or a corner of ``crop`` voxels a side that ends where the volume does."""
     part = (slice(-crop if crop else 0, None), slice(crop), slice(crop))
-    with h5py.File(folder / "fib25_train2_affinities.h5") as file:
-        affinities = file["affinities"][:][:, *part]
+    volume = open_volume(url or f"{folder}/fib25_train2_affinities.h5:affinities")
+    affinities = volume.read(volume.spec.bounds)[:3, *part]
     with h5py.File(folder / "fib25_train2.h5") as file:
         truth = file["labels"][:][SCORED_FROM_Z:, *part[1:]]
     affinities = np.ascontiguousarray(affinities)

@@ -3,7 +3,7 @@
     import petaseg
 
     image = petaseg.open("image.zarr")[:, 0:256, 0:256]  # numpy, uint8 (z, y, x); only these voxels are read
-    labels = petaseg.segment(image, model="fib25-tiny", resolution=(8, 8, 8))  # uint64 (z, y, x), 0 = no neuron
+    labels = petaseg.segment(image, model="fib25", resolution=(8, 8, 8))  # uint64 (z, y, x), 0 = no neuron
     print(petaseg.evaluate(labels, petaseg.open("truth.zarr")[:, 0:256, 0:256]))
 
 All arrays are z, y, x, channels first; resolutions are nanometres z, y, x. Functions of arrays compute the bytes that

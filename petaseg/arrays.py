@@ -40,7 +40,7 @@ def segment(
         image: uint8 (z, y, x), or (3, z, y, x) for a model of images in colours; other types if all values are whole
             numbers from 0 to 255. An open volume is read whole.
         resolution: nanometres per voxel, z, y, x; not needed for a volume, which states its own.
-        model: a bundled model (``petaseg models`` lists them) or the path of a model card; ``fib25-tiny`` if left out.
+        model: a bundled model (``petaseg models`` lists them) or the path of a model card; ``fib25`` if left out.
         mask: (z, y, x), 0 or False outside the tissue, where labels are 0.
         threshold: regions whose score is at least this are one neuron; the model's own if left out.
         progress: show the chunks that are done.

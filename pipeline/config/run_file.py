@@ -106,7 +106,7 @@ class Input(Table):
 class Inference(Table):
     """How the network is run; a change of any key computes its heads again, since it may change their last bit."""
 
-    model: ModelName = "fib25-tiny"
+    model: ModelName = "fib25"
     """Name of a bundled model (`petaseg models` lists them), or the path of a model card (card.yaml)."""
     batch_size: Annotated[int, Field(ge=1, le=1024)] = 1
     """Patches per forward pass on a GPU; the last batch is padded. A CPU runs patch by patch."""
