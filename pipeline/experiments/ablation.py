@@ -149,7 +149,7 @@ def draw(figure: Figure, found: dict[str, list[Result]]) -> None:
 
 EXPERIMENT = Experiment(
     name="ablation",
-    title="One thing changed at a time in the plain U-Net",
+    title="What makes neurons right: one thing changed at a time",
     run=run,
     figure_inches=(10.0, 8.0),
     timed=True,

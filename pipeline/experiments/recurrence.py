@@ -120,5 +120,5 @@ def draw(figure: Figure, found: dict[str, list[Result]]) -> None:
 
 
 EXPERIMENT = Experiment(
-    name="recurrence", title="A recurrent sibling of the plain U-Net at equal time", run=run, timed=True
+    name="recurrence", title="The plain U-Net and its recurrent sibling at equal time", run=run, timed=True
 )

@@ -64,7 +64,7 @@ def image(tmp_path):
         ({"input": {"image": "float.zarr"}}, ["float32", "uint8"]),
         ({"input": {"affinities": "image.zarr"}}, ["channels"]),
         ({"input": {"image": "image.zarr"}, "inference": {"model": "nonesuch"}}, ["nonesuch", "fib25-tiny"]),
-        ({"input": {"image": "image.zarr"}, "inference": {"overlap": [99, 0, 0]}}, ["overlap", "99"]),
+        ({"input": {"image": "image.zarr"}, "inference": {"overlap": [199, 0, 0]}}, ["overlap", "199"]),
         ({"input": {"image": "image.zarr"}, "chunk_shape": [65, 64, 64]}, ["chunk_shape", "64"]),
         ({"input": {"image": "image.zarr"}, "supervoxels": {"filter_width": 4}}, ["filter_width", "odd"]),
         ({"input": {"image": "image.zarr"}, "segmentation": {"min_size_threshold": 0.9}}, ["0.9", "model card"]),
