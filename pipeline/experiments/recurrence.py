@@ -26,7 +26,7 @@ from pipeline.models.spec import build, named_arguments
 NETWORKS = (
     BASE,
     Variant("its recurrent sibling, 3 steps", {"architecture": "plain_gamma"}),
-    Variant("wider plain U-Net", {"arguments": {"widths": [64, 96, 128, 128]}}),
+    Variant("wider plain U-Net", {"arguments": {"widths": [64, 64, 128, 128]}}),
 )
 COLUMNS = (
     *("network", "parameters", "updates", "million voxels a CPU-second", "cut-edge F1", "VOI split", "VOI merge"),
