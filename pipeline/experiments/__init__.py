@@ -5,8 +5,10 @@ docs/experiments.
     loop.py   a small training loop in memory, for any recurrence and any learning rule
     pathfinder_task.py   the images, networks and trainings that steps, crbp_pathfinder and stability share
     challenge.py   pictures of the synthetic challenge, a small training loop for any 2D network, average precision
-    pace.py   how long an update takes
+    equal_time.py   how long an update takes
     fib25.py  real tissue: trainings of ``petaseg train`` and the whole pipeline behind them
+    plain.py  real tissue: trainings of the plain U-Net with one thing changed, which ablation and recurrence share
+    whole_volume.py   segmentation and scores of one volume in memory
 
 Every other module is one experiment and holds it as ``EXPERIMENT``.
 """
